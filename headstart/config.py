@@ -1,0 +1,363 @@
+"""The recipe: one YAML file per experiment, refused with the path of the wrong key before any work starts.
+
+Each section is a plain typed object. The pipelines take the same sections as parameters, so a component turns its
+parameter back into the section with `Section.of(...)` and gets the same checks.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from headstart.errors import InputError
+
+Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"]
+Baseline = Literal["scratch", "classical"]
+Transfer = Literal["zero", "partial", "full"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# Experiment, strategy and registry names end up in URIs, file names and MLflow: one safe alphabet for all.
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+
+class Section(BaseModel):
+    """A part of the recipe. Unknown keys are refused and values are not coerced from other types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, values: Any) -> Any:
+        # A KFP parameter travels as a protobuf Struct, which knows no integers: 6 may come back as 6.0.
+        if not isinstance(values, Mapping):
+            return values
+        return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in values.items()}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], at: str = "") -> Self:
+        """The section that `values` describe. InputError, with `at` before each key's path, if they do not fit."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise InputError(_explain(error, cls, at)) from None
+
+
+class Split(Section):
+    """Shares of a folder without given splits that go to training, validation and test."""
+
+    train: Share = 0.7
+    val: Share = 0.15
+    test: Share = 0.15
+
+    @model_validator(mode="after")
+    def _is_a_partition(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, val and test must add up to 1, but add up to {total:g}")
+        for name in ("train", "val", "test"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name} must be above 0: a model is trained, chosen and judged on different samples")
+        return self
+
+
+class Data(Section):
+    """A reference to labelled samples and how they are packed.
+
+    `size` is the side of the stored samples in pixels and `channels` their number (1 grey, 3 RGB); unset, they
+    follow from the architecture and from the samples. `fingerprint` is written by `headstart run`, not by people: it
+    makes a changed folder a changed parameter, so that a step is never reused for other data.
+    """
+
+    uri: Annotated[str, Field(min_length=1)]
+    split: Split = Split()
+    labels_per_class: Annotated[int, Field(ge=1)] | None = None
+    size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    channels: Literal[1, 3] | None = None
+    fingerprint: str | None = None
+
+
+class Training(Section):
+    """The budget and settings of one training; `None` is derived from the size of the training split.
+
+    `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times the samples of
+    the smallest. `warmup` is the share of all steps over which the learning rate rises.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["auto", "none", "balanced"] = "auto"
+    patience: Annotated[int, Field(ge=1)] | None = None
+    augmentation: Literal["none", "crop", "crop_flip"] = "crop"
+
+
+class Pretraining(Training):
+    """How a source model is trained on the source data."""
+
+    architecture: Annotated[str, Field(min_length=1)] = "convnet"
+    objective: Literal["supervised"] = "supervised"
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
+
+
+class Source(Section):
+    """Where the head start comes from: data to pretrain on, and/or candidate models to choose among."""
+
+    data: Data | None = None
+    candidates: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    pretraining: Pretraining = Pretraining()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        return _with_tuples(values, "candidates")
+
+    @model_validator(mode="after")
+    def _offers_something(self) -> Self:
+        if self.data is None and not self.candidates:
+            raise ValueError("give data to pretrain on or at least one entry in candidates")
+        return self
+
+
+class Target(Section):
+    """The task that is wanted."""
+
+    data: Data
+
+
+class Strategy(Section):
+    """One way to transfer: kind + schedule + regulariser.
+
+    `freeze` is the number of stages, counted from the input, that a partial transfer keeps as they are (unset: all).
+    `strength` is λ in Σ L + λ R(w). `epochs` and `learning_rate` override those of `training` for this strategy.
+    """
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    transfer: Transfer
+    schedule: Literal["constant", "lp_ft"] | None = None
+    freeze: Annotated[int, Field(ge=1)] | None = None
+    regularizer: Literal["l2", "l2_sp"] | None = None
+    strength: Annotated[float, Field(ge=0)] = 0.01
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: Any) -> Any:
+        # `- zero` is short for `- {name: zero, transfer: zero}`, and a name may be left out where the kind says it.
+        if isinstance(values, str):
+            return {"name": values, "transfer": values}
+        if isinstance(values, Mapping) and "name" not in values and isinstance(values.get("transfer"), str):
+            return {"name": values["transfer"], **values}
+        return values
+
+    @model_validator(mode="after")
+    def _settings_fit_the_kind(self) -> Self:
+        if self.transfer == "zero":
+            for key in ("schedule", "regularizer", "epochs", "learning_rate", "freeze"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} has no meaning in a zero transfer, which trains nothing; remove it")
+        if self.transfer == "full" and self.freeze is not None:
+            raise ValueError("freeze has no meaning in a full transfer, which trains every stage; use partial")
+        if self.transfer == "partial" and self.schedule is not None:
+            raise ValueError("schedule has no meaning in a partial transfer; use full or remove it")
+        if self.regularizer is None and "strength" in self.model_fields_set:
+            raise ValueError("strength needs a regularizer: l2 or l2_sp")
+        return self
+
+
+class Evaluation(Section):
+    """How the result is judged: `min_gain` is the gain over scratch that counts as help."""
+
+    metric: Metric = "accuracy"
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+
+
+_DEFAULT_STRATEGIES = tuple(
+    Strategy.model_validate(values)
+    for values in (
+        "zero",
+        "partial",
+        "full",
+        {"name": "full-l2sp", "transfer": "full", "schedule": "lp_ft", "regularizer": "l2_sp"},
+    )
+)
+
+
+class Recipe(Section):
+    """One experiment. A name, source data and target data are enough; everything else has a default."""
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    modality: Literal["image"] = "image"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    source: Source
+    target: Target | None = None
+    training: Training = Training()
+    strategies: tuple[Strategy, ...] = _DEFAULT_STRATEGIES
+    baselines: tuple[Baseline, ...] = ("scratch", "classical")
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        return _with_tuples(values, "strategies", "baselines")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        names = [strategy.name for strategy in self.strategies]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"strategies: the name {name!r} is used twice; give each strategy a name of its own")
+            if name in get_args(Baseline):
+                raise ValueError(f"strategies: {name!r} is the name of a baseline; choose another")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise ValueError("baselines: each may be listed once")
+        if not names:
+            raise ValueError("strategies: list at least one, for example full")
+        if self.target is None and self.source.data is None:
+            raise ValueError("target: missing; without source.data there is nothing to pretrain either")
+        return self
+
+    @property
+    def pipeline(self) -> Literal["pretrain", "finetune", "transfer"]:
+        """The pipeline that does this recipe's work."""
+        if self.target is None:
+            return "pretrain"
+        return "finetune" if self.source.data is None else "transfer"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values with every default written out: the resolved recipe."""
+        return self.model_dump(mode="json")
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe file and applies `key.path=value` overrides, whose values are YAML.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or does not describe a recipe.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no recipe at {path}; give the path of a YAML file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The recipe {path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise InputError(f"{path}:{place} {problem}; correct the YAML.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a recipe is a mapping with the keys name, source and target.")
+    for override in overrides:
+        _apply(values, override)
+    return Recipe.of(values, at=f"{path}")
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        raise InputError(f"--set {override!r}: write key=value, for example --set target.data.labels_per_class=10.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override!r}: the value is not valid YAML.") from None
+    *parents, last = key.split(".")
+    place: Any = values
+    for index, part in enumerate((*parents, last)):
+        is_last = index == len(parents)
+        if isinstance(place, list):
+            # A list's entries are addressed by position, or by name where they have one.
+            found = [i for i, item in enumerate(place) if str(i) == part or _name_of(item) == part]
+            if not found:
+                raise InputError(f"--set {override!r}: there is no entry {part!r} in that list.")
+            if isinstance(place[found[0]], str) and not is_last:
+                place[found[0]] = {"name": part, "transfer": part}
+            slot: Any = found[0]
+        elif isinstance(place, dict):
+            slot = part
+            if not is_last and place.get(part) is None:
+                place[part] = {}
+        else:
+            raise InputError(f"--set {override!r}: {'.'.join(key.split('.')[:index])} is not a mapping.")
+        if is_last:
+            place[slot] = value
+        else:
+            place = place[slot]
+
+
+def _name_of(item: Any) -> str | None:
+    return item.get("name", item.get("transfer")) if isinstance(item, dict) else item if isinstance(item, str) else None
+
+
+def _with_tuples(values: Any, *keys: str) -> Any:
+    # Strict models take tuples only, YAML and JSON know lists only.
+    if not isinstance(values, Mapping):
+        return values
+    return {key: tuple(value) if key in keys and isinstance(value, list) else value for key, value in values.items()}
+
+
+def _explain(error: ValidationError, section: type[BaseModel], at: str) -> str:
+    lines = [_sentence(problem, section) for problem in error.errors()]
+    prefix = f"{at}: " if at else ""
+    return "\n".join(prefix + line for line in lines)
+
+
+def _sentence(problem: Any, section: type[BaseModel]) -> str:
+    path = ""
+    for part in problem["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+    where = f"{path}: " if path else ""
+    match kind:
+        case "extra_forbidden":
+            known = _keys_at(section, problem["loc"][:-1])
+            close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}."
+            return f"{where}unknown key; {hint}"
+        case "missing":
+            return f"{where}missing; add it."
+        case "literal_error":
+            return f"{where}{given!r} is not one of {context['expected']}."
+        case "value_error":
+            return f"{where}{context['error']}."
+        case "string_pattern_mismatch":
+            return (
+                f"{where}{given!r} is not a name: use lower-case letters, digits, - and _, "
+                "starting with a letter or digit, 63 at most."
+            )
+        case "model_type" | "dict_type":
+            return f"{where}{given!r} must be a mapping of keys to values."
+        case "tuple_type":
+            return f"{where}{given!r} must be a list."
+        case _:
+            message = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{where}{given!r} must be {message}."
+
+
+def _keys_at(section: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """The keys that the section at `location` below `section` knows."""
+    model: type[BaseModel] = section
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            break
+        pending = [field.annotation]
+        while pending:
+            annotation: Any = pending.pop()
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+                break
+            pending.extend(get_args(annotation))
+    return sorted(model.model_fields)

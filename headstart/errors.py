@@ -1,0 +1,17 @@
+"""What can go wrong, in words a user can act on.
+
+Every error that reaches a user is one of these. Its message is one or two sentences that name the cause, the
+place and the remedy; the command line prints it and exits with `exit_code`.
+"""
+
+
+class HeadstartError(Exception):
+    """A failure that headstart explains. Exit code 1: the work was started and failed."""
+
+    exit_code = 1
+
+
+class InputError(HeadstartError):
+    """The recipe, the data, a reference or an argument is not usable. Exit code 2: nothing was started."""
+
+    exit_code = 2

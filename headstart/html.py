@@ -1,0 +1,44 @@
+"""Self-contained HTML pages: no script, no style and no picture from elsewhere, everything escaped."""
+
+import base64
+import io
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@cache
+def _environment() -> Environment:
+    # Autoescape because class names and paths are a stranger's text; StrictUndefined because a report with a
+    # silently missing figure is worse than no report.
+    environment = Environment(
+        loader=PackageLoader("headstart", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
+    environment.filters["signed"] = lambda value: f"{value:+.3f}"
+    environment.filters["fixed"] = lambda value: f"{value:.3f}"
+    return environment
+
+
+def render(template: str, **context: Any) -> str:
+    """The page that `headstart/templates/<template>` makes of `context`; every value in it is escaped."""
+    return _environment().get_template(template).render(**context)
+
+
+def image_uri(pixels: "np.ndarray") -> str:
+    """A uint8 array (H, W), (H, W, 1) or (H, W, 3) as a `data:` URI holding a PNG."""
+    from PIL import Image
+
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""Data sets: a reference becomes a verified, split and packed directory that training reads from memory maps."""

@@ -1,0 +1,117 @@
+"""A packed data set: a directory whose samples are read from memory maps instead of being decoded again."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headstart.errors import InputError
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a packed data set; entry i of every array is sample i.
+
+    `samples` is uint8 (N, H, W, C), memory-mapped read-only; `labels` int64 (N,), indices into the classes;
+    `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source folder.
+    """
+
+    name: str
+    samples: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    paths: np.ndarray
+
+
+class Dataset:
+    """Reader of a packed data set's directory."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Dataset":
+        """InputError if `path` holds no whole packed data set, or one of another format version."""
+        path = Path(path)
+        try:
+            manifest = json.loads((path / "manifest.json").read_bytes())
+            version = manifest["format_version"]
+        except OSError:
+            raise InputError(
+                f"{path} is not a packed data set: it has no manifest.json; run `headstart prepare`."
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}/manifest.json is damaged; prepare the data set again.") from None
+        if version != FORMAT_VERSION:
+            raise InputError(f"{path} has format version {version}, not {FORMAT_VERSION}; prepare the data set again.")
+        for name in ("index.parquet", *(f"{split}.npy" for split in SPLITS)):
+            if not (path / name).is_file():
+                raise InputError(f"{path} is incomplete: {name} is missing; prepare the data set again.")
+        return cls(path, manifest)
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:<hex>", the Merkle digest over (path, sha256, label) of all samples, unused ones too."""
+        return str(self.manifest["digest"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.manifest["classes"])
+
+    @property
+    def modality(self) -> str:
+        return str(self.manifest["modality"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every sample."""
+        height, width, channels = self.manifest["shape"]
+        return height, width, channels
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of samples of each split."""
+        return {name: int(self.manifest["splits"][name]["samples"]) for name in SPLITS}
+
+    def split(self, name: str) -> Split:
+        """The split `train`, `val` or `test`; InputError if its files do not fit the manifest."""
+        rows = self._index.filter(pc.equal(self._index["split"], name))
+        try:
+            samples = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            raise InputError(f"{self.path}/{name}.npy is damaged; prepare the data set again.") from None
+        expected = (self.counts[name], *self.shape)
+        if samples.shape != expected or samples.dtype != np.uint8 or len(rows) != len(samples):
+            raise InputError(
+                f"{self.path}/{name}.npy holds {samples.dtype} {samples.shape} instead of uint8 {expected}; "
+                "prepare the data set again."
+            )
+        number_of = {label: number for number, label in enumerate(self.classes)}
+        return Split(
+            name=name,
+            samples=samples,
+            labels=np.array([number_of[label] for label in rows["label"].to_pylist()], dtype=np.int64),
+            ids=np.array(rows["id"].to_pylist(), dtype=str),
+            paths=np.array(rows["path"].to_pylist(), dtype=str),
+        )
+
+    def split_digest(self, name: str) -> str:
+        """ "sha256:<hex>", the Merkle digest over (path, sha256, label) of the split's samples."""
+        return str(self.manifest["splits"][name]["digest"])
+
+    @cached_property
+    def _index(self) -> pa.Table:
+        try:
+            return pq.read_table(self.path / "index.parquet")
+        except (OSError, pa.ArrowInvalid):
+            raise InputError(f"{self.path}/index.parquet is damaged; prepare the data set again.") from None

@@ -1,0 +1,69 @@
+"""The page that shows a person what a packed data set holds and what was left out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from headstart.data.folder import Refusal
+from headstart.html import image_uri, render
+
+_MAX_ROWS = 50
+_MAX_PICTURES = 240
+_PICTURES_PER_CLASS = 12
+_THUMBNAIL = 64  # pixels: what the page's grid shows, so that large samples do not make a heavy page
+
+
+def render_report(
+    manifest: dict[str, Any],
+    *,
+    train_samples: np.ndarray,
+    train_labels: Sequence[str],
+    refused: Sequence[Refusal],
+    duplicates: Sequence[Sequence[str]],
+    leaks: Sequence[Refusal],
+) -> str:
+    """The HTML page; `train_samples` is uint8 (N, H, W, C) with the class name of each in `train_labels`.
+
+    `duplicates` lists groups of paths with equal content; `leaks` those of `refused` that lay in two given splits.
+    """
+    splits = [name for name in manifest["splits"] if name != "unused" or manifest["splits"][name]["samples"]]
+    classes = manifest["classes"]
+    rows = []
+    for number, label in enumerate(classes):
+        counts = {name: manifest["splits"][name]["class_counts"][number] for name in splits}
+        rows.append({"label": label, "counts": counts, "total": sum(counts.values())})
+    return render(
+        "data.html",
+        manifest=manifest,
+        splits=splits,
+        rows=rows,
+        largest=max(row["total"] for row in rows),
+        totals=[manifest["splits"][name]["samples"] for name in splits],
+        total=sum(row["total"] for row in rows),
+        pictures=_pictures(classes, train_samples, train_labels),
+        refused=refused[:_MAX_ROWS],
+        refused_count=len(refused),
+        duplicates=duplicates[:_MAX_ROWS],
+        duplicates_count=len(duplicates),
+        leaks=leaks[:_MAX_ROWS],
+        leaks_count=len(leaks),
+    )
+
+
+def _pictures(classes: Sequence[str], samples: np.ndarray, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """(class, [data URI, …]) for the first classes, at most _MAX_PICTURES in all."""
+    each = max(1, min(_PICTURES_PER_CLASS, _MAX_PICTURES // len(classes)))
+    rows_of: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows_of.setdefault(label, []).append(row)
+    shown = [label for label in classes if label in rows_of][:_MAX_PICTURES]
+    return [(label, [_thumbnail(samples[row]) for row in rows_of[label][:each]]) for label in shown]
+
+
+def _thumbnail(pixels: np.ndarray) -> str:
+    if pixels.shape[0] <= _THUMBNAIL:
+        return image_uri(pixels)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return image_uri(np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)))

@@ -1,0 +1,48 @@
+"""What the rest of the code asks about a kind of data; a module here answers for each kind."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from headstart.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class UnreadableSample(InputError):  # noqa: N818 - a sample's state, which callers catch and record
+    """A raw sample that cannot become a stored array. Its message is the reason, without the sample's path."""
+
+
+class Modality(Protocol):
+    """How a kind of data is read, augmented and matched with architectures. Implemented by a module."""
+
+    extensions: frozenset[str]
+    """Lower-case file name extensions, with the dot, of the files that hold a sample."""
+
+    default_architecture: str
+
+    def default_size(self, architecture: str) -> int:
+        """The side length of a stored sample that suits `architecture` when nobody asked for another."""
+
+    def decode(self, raw: bytes, size: int, channels: int | None = None) -> "np.ndarray":
+        """The stored array, uint8 (size, size, channels), of a file's content; raises UnreadableSample.
+
+        With `channels` None the array has as many channels as the sample itself.
+        """
+
+    def augment(
+        self, batch: "torch.Tensor", generator: "torch.Generator", *, method: str, flip: bool = False
+    ) -> "torch.Tensor":
+        """A random variant of each sample of a training batch by a method that the recipe names.
+
+        Shape, type and device stay as they are.
+        """
+
+
+def modality(name: str) -> Modality:
+    """The modality called `name`; InputError lists the known names."""
+    if name == "image":
+        from headstart.modalities import image
+
+        return image
+    raise InputError(f"Modality '{name}' is not known; choose one of: image.")

@@ -1,0 +1,205 @@
+"""What a packed data set holds."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.data.dataset import SPLITS, Dataset
+from headstart.errors import InputError
+
+Pack = Callable[..., Dataset]
+Fill = Callable[..., Path]
+Picture = Callable[[Path, int], Path]
+SplitsOf = Callable[[Dataset], dict[str, str]]
+
+
+def test_every_file_is_in_exactly_one_split_with_its_pixels_label_and_hash(folder: Path, pack: Pack) -> None:
+    dataset = pack(folder)
+    seen = []
+    for name in SPLITS:
+        split = dataset.split(name)
+        assert len(split.samples) == len(split.labels) == len(split.ids) == len(split.paths) == dataset.counts[name] > 0
+        for pixels, label, sha256, path in zip(split.samples, split.labels, split.ids, split.paths, strict=True):
+            assert np.array_equal(pixels[:, :, 0], np.asarray(Image.open(folder / path)))
+            assert dataset.classes[label] == path.split("/")[0]
+            assert sha256 == hashlib.sha256((folder / path).read_bytes()).hexdigest()
+            seen.append(path)
+    assert sorted(seen) == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+
+
+def test_samples_are_memory_mapped_and_read_only(folder: Path, pack: Pack) -> None:
+    samples = pack(folder).split("train").samples
+    assert isinstance(samples, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        samples[0] = 0
+
+
+def test_preparing_twice_gives_equal_files(folder: Path, pack: Pack, tmp_path: Path) -> None:
+    one, two = pack(folder, destination=tmp_path / "one"), pack(folder, destination=tmp_path / "two")
+    assert {path.name for path in one.path.iterdir()} == {
+        "manifest.json", "index.parquet", "train.npy", "val.npy", "test.npy", "quarantine.jsonl", "report.html",
+    }  # fmt: skip
+    for path in one.path.iterdir():
+        assert path.read_bytes() == (two.path / path.name).read_bytes(), path.name
+
+
+def test_grey_folders_are_stored_grey_and_one_colour_picture_makes_all_rgb(folder: Path, pack: Pack) -> None:
+    assert pack(folder).shape == (8, 8, 1)
+    assert pack(folder, channels=3).shape == (8, 8, 3)
+    Image.new("RGB", (8, 8), "red").save(folder / "cat" / "colour.png")
+    dataset = pack(folder)
+    assert dataset.shape == (8, 8, 3)
+    split = dataset.split("train")
+    grey = next(row for row, path in enumerate(split.paths) if "colour" not in path)
+    expected = np.asarray(Image.open(folder / split.paths[grey]))
+    assert all(np.array_equal(split.samples[grey, :, :, channel], expected) for channel in range(3))
+    assert pack(folder, channels=1).shape == (8, 8, 1)
+
+
+def test_a_split_without_share_is_empty_and_still_readable(folder: Path, pack: Pack) -> None:
+    dataset = pack(folder, split={"train": 0.5, "test": 0.5})
+    assert dataset.counts["val"] == 0
+    assert dataset.split("val").samples.shape == (0, 8, 8, 1)
+
+
+def test_folders_inside_a_class_folder_belong_to_the_class(folder: Path, pack: Pack, splits_of: SplitsOf) -> None:
+    (folder / "cat" / "2024").mkdir()
+    (folder / "cat" / "0000.png").rename(folder / "cat" / "2024" / "0000.PNG")
+    dataset = pack(folder)
+    assert dataset.classes == ("cat", "dog")
+    assert "cat/2024/0000.PNG" in splits_of(dataset)
+
+
+def test_given_splits_are_kept(tmp_path: Path, fill: Fill, pack: Pack, splits_of: SplitsOf) -> None:
+    counts = {f"{split}/{label}": 4 for split in SPLITS for label in ("cat", "dog")}
+    dataset = pack(fill(tmp_path / "given", counts))
+    assert dataset.counts == {"train": 8, "val": 8, "test": 8}
+    assert all(path.startswith(f"{split}/") for path, split in splits_of(dataset).items())
+
+
+def test_a_missing_validation_split_is_carved_out_of_train(
+    tmp_path: Path, fill: Fill, pack: Pack, splits_of: SplitsOf
+) -> None:
+    root = fill(tmp_path / "given", {"train/cat": 8, "train/dog": 8, "test/cat": 5, "test/dog": 5})
+    dataset = pack(root, split={"train": 0.6, "val": 0.2, "test": 0.2})
+    assert dataset.counts == {"train": 12, "val": 4, "test": 10}
+    assert {path for path, split in splits_of(dataset).items() if split == "test"} == {
+        path.relative_to(root).as_posix() for path in (root / "test").rglob("*.png")
+    }
+    assert "no val split" in dataset.manifest["notes"][0]
+
+
+def test_a_test_sample_is_never_trained_on_even_if_the_folder_leaks(
+    tmp_path: Path, fill: Fill, picture: Picture, pack: Pack, quarantine_of: Callable[[Dataset], dict[str, str]]
+) -> None:
+    root = fill(tmp_path / "given", {f"{split}/{label}": 3 for split in SPLITS for label in ("cat", "dog")})
+    for split in SPLITS:
+        picture(root / split / "cat" / "same.png", 7)
+    dataset = pack(root)
+    assert dataset.counts == {"train": 6, "val": 6, "test": 7}
+    assert set(quarantine_of(dataset)) == {"train/cat/same.png", "val/cat/same.png"}
+    assert "test/cat/same.png" in quarantine_of(dataset)["train/cat/same.png"]
+    assert "train/cat/same.png" in (dataset.path / "report.html").read_text().split("Leakage")[1]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path, fill: Fill, pack: Pack) -> None:
+    assert pack(fill(tmp_path / "vehicles", {"train": 6, "car": 6})).classes == ("car", "train")
+
+
+def test_copies_share_a_split_and_are_reported(folder: Path, picture: Picture, pack: Pack, splits_of: SplitsOf) -> None:
+    for index in range(12):
+        (folder / "dog" / f"copy{index}.png").write_bytes((folder / "dog" / f"{index:04}.png").read_bytes())
+    dataset = pack(folder)
+    splits = splits_of(dataset)
+    assert all(splits[f"dog/copy{index}.png"] == splits[f"dog/{index:04}.png"] for index in range(12))
+    assert "dog/copy3.png" in (dataset.path / "report.html").read_text().split("Duplicates")[1]
+
+
+def test_fewer_labels_are_a_subset_of_more(folder: Path, pack: Pack) -> None:
+    chosen = {k: set(pack(folder, labels_per_class=k).split("train").paths) for k in (1, 2, 4)}
+    assert [len(chosen[k]) for k in (1, 2, 4)] == [2, 4, 8]
+    assert chosen[1] < chosen[2] < chosen[4] < set(pack(folder).split("train").paths)
+
+
+def test_limiting_labels_leaves_the_rest_unused_and_the_other_splits_alone(
+    folder: Path, pack: Pack, splits_of: SplitsOf
+) -> None:
+    before = splits_of(pack(folder))
+    after = splits_of(pack(folder, labels_per_class=2))
+    changed = {path for path in before if before[path] != after[path]}
+    assert {before[path] for path in changed} == {"train"}
+    assert {after[path] for path in changed} == {"unused"}
+    assert len(changed) == 2 * (6 - 2)
+
+
+def test_a_label_is_not_spent_on_a_copy(folder: Path, pack: Pack) -> None:
+    for path in sorted(folder.rglob("*.png")):
+        path.with_stem(path.stem + "b").write_bytes(path.read_bytes())
+    ids = pack(folder, labels_per_class=4).split("train").ids
+    assert len(ids) == len(set(ids)) == 8
+
+
+def test_a_class_with_too_few_labels_gives_all_it_has_and_is_noted(folder: Path, pack: Pack) -> None:
+    dataset = pack(folder, labels_per_class=100)
+    assert dataset.counts["train"] == 12
+    assert any("100" in note and "'cat', 'dog'" in note for note in dataset.manifest["notes"])
+
+
+def test_the_report_shows_counts_pictures_and_small_classes_and_loads_nothing(folder: Path, pack: Pack) -> None:
+    (folder / "cat").rename(folder / "<b>cat")
+    page = (pack(folder).path / "report.html").read_text()
+    assert "&lt;b&gt;cat" in page
+    assert "<b>cat" not in page
+    assert page.count("data:image/png;base64,") == 12
+    assert "Split by rank" in page
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_a_packed_data_set_is_replaced_but_never_another_folder(folder: Path, pack: Pack, tmp_path: Path) -> None:
+    pack(folder)
+    assert pack(folder, size=16).shape == (16, 16, 1)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    with pytest.raises(InputError, match="not a packed data set"):
+        pack(folder, destination=tmp_path / "thesis")
+    for overlapping in (folder, folder / "packed", tmp_path):
+        with pytest.raises(InputError, match="overlap"):
+            pack(folder, destination=overlapping)
+    assert (tmp_path / "thesis" / "chapter1.tex").exists()
+    assert len(list(folder.rglob("*.png"))) == 24
+
+
+def test_a_crash_in_the_middle_leaves_nothing(
+    folder: Path, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        pack(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.parquet", "val.npy"])
+def test_an_incomplete_or_damaged_data_set_is_refused_by_name(folder: Path, pack: Pack, name: str) -> None:
+    path = pack(folder).path
+    (path / name).write_bytes((path / name).read_bytes()[:-20])
+    with pytest.raises(InputError, match=name):
+        Dataset.open(path).split("val")
+    (path / name).unlink()
+    with pytest.raises(InputError, match=name):
+        Dataset.open(path)
+
+
+def test_another_format_version_is_refused(folder: Path, pack: Pack) -> None:
+    path = pack(folder).path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
+    with pytest.raises(InputError, match="version 99"):
+        Dataset.open(path.parent)

@@ -1,0 +1,204 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from headstart.errors import InputError
+from headstart.modalities import UnreadableSample, modality
+from headstart.modalities.image import augment, decode
+
+
+def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=format_, **options)
+    return buffer.getvalue()
+
+
+GRADIENT = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+COLOURS = np.stack([GRADIENT, GRADIENT.T, 255 - GRADIENT], axis=2)
+
+
+def test_pixels_of_a_picture_of_the_right_size_stay_as_they_are() -> None:
+    assert np.array_equal(decode(encoded(Image.fromarray(GRADIENT)), 8)[:, :, 0], GRADIENT)
+    assert np.array_equal(decode(encoded(Image.fromarray(COLOURS)), 8), COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("image", "channels"),
+    [
+        (Image.fromarray(GRADIENT), 1),
+        (Image.fromarray(GRADIENT > 99), 1),
+        (Image.fromarray(GRADIENT.astype(np.uint16) * 257), 1),
+        (Image.fromarray(GRADIENT).convert("LA"), 1),
+        (Image.fromarray(COLOURS), 3),
+        (Image.fromarray(COLOURS).convert("RGBA"), 3),
+        (Image.fromarray(COLOURS).convert("P"), 3),
+    ],
+    ids=["grey", "two-level", "16-bit", "grey-alpha", "rgb", "rgb-alpha", "palette"],
+)
+def test_a_picture_keeps_its_own_channels_or_takes_those_asked_for(image: Image.Image, channels: int) -> None:
+    assert decode(encoded(image), 8).shape == (8, 8, channels)
+    assert decode(encoded(image), 8, 1).shape == (8, 8, 1)
+    assert decode(encoded(image), 8, 3).shape == (8, 8, 3)
+
+
+def test_a_cmyk_jpeg_becomes_rgb() -> None:
+    red = Image.new("RGB", (16, 16), (255, 0, 0)).convert("CMYK")
+    pixels = decode(encoded(red, "JPEG", quality=95), 8)
+    assert pixels.shape == (8, 8, 3)
+    assert np.abs(pixels.astype(int) - (255, 0, 0)).max() < 8
+
+
+def test_sixteen_bit_values_are_scaled_not_clipped() -> None:
+    values = np.array([[0, 200], [32896, 65535]], dtype=np.uint16)
+    for raw in (encoded(Image.fromarray(values)), encoded(Image.fromarray(values), "TIFF")):
+        assert decode(raw, 2)[:, :, 0].tolist() == [[0, 1], [128, 255]]
+
+
+def test_transparent_parts_become_white() -> None:
+    clear_black = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    half_black = Image.new("LA", (8, 8), (0, 128))
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([0, 0, 0])
+    assert decode(encoded(clear_black), 8).min() == 255
+    assert set(decode(encoded(half_black), 8).ravel()) == {127}
+    assert decode(encoded(palette, transparency=0), 8).min() == 255
+
+
+def test_a_wide_picture_gives_its_centre_square() -> None:
+    stripes = np.zeros((8, 24), dtype=np.uint8)
+    stripes[:, 8:16] = 200
+    assert (decode(encoded(Image.fromarray(stripes)), 8) == 200).all()
+    assert (decode(encoded(Image.fromarray(stripes.T.copy())), 8) == 200).all()
+
+
+def test_shrinking_averages_instead_of_skipping_pixels() -> None:
+    checkers = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    pixels = decode(encoded(Image.fromarray(checkers.astype(np.uint8))), 8)
+    assert np.abs(pixels.astype(int) - 127).max() <= 2
+
+
+def test_a_large_jpeg_shrinks_to_the_same_picture_as_a_png_of_it() -> None:
+    ramp = np.add.outer(np.arange(400), np.arange(400)).astype(float) / 799 * 255
+    image = Image.fromarray(ramp.astype(np.uint8))
+    difference = decode(encoded(image, "JPEG", quality=95), 16).astype(int) - decode(encoded(image), 16)
+    assert np.abs(difference).max() <= 3
+
+
+def test_exif_orientation_turns_the_picture_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the picture must be turned by 90° clockwise
+    raw = encoded(Image.fromarray(GRADIENT), "PNG", exif=exif)
+    assert np.array_equal(decode(raw, 8)[:, :, 0], np.rot90(GRADIENT, -1))
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("L", (8, 8), value) for value in (40, 200)]
+    raw = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert set(decode(raw, 8).ravel()) == {40}
+
+
+def png_that_claims(side: int) -> bytes:
+    """A tiny file whose header announces a picture of `side` by `side` pixels."""
+    raw = b"\x89PNG\r\n\x1a\n"
+    for name, content in ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b""))):
+        raw += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return raw
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "empty"),
+        (b"a text file named .png\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "not an image"),
+        (encoded(NOISE)[:-900], "damaged"),
+        (encoded(NOISE, "JPEG")[:-300], "damaged"),
+        (png_that_claims(9_000), "megapixels"),
+        (png_that_claims(30_000), "megapixels"),
+        (encoded(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF"), "floating-point"),
+        (encoded(Image.fromarray(GRADIENT.astype(np.int32) * 10_000), "TIFF"), "32-bit"),
+    ],
+    ids=["empty", "text", "postscript", "cut png", "cut jpeg", "large", "bomb", "float", "32-bit"],
+)
+def test_what_is_no_whole_picture_is_refused_with_the_reason(raw: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableSample, match=reason):
+        decode(raw, 8)
+
+
+@pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\..*")
+def test_any_truncation_of_a_file_is_refused_or_gives_the_whole_picture() -> None:
+    for format_ in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
+        raw = encoded(Image.fromarray(COLOURS).resize((24, 24)), format_)
+        whole = decode(raw, 8)
+        for length in range(0, len(raw), 7):
+            try:
+                pixels = decode(raw[:length], 8)
+            except UnreadableSample:
+                continue
+            assert np.array_equal(pixels, whole), (format_, length)
+
+
+def test_an_extremely_long_picture_does_not_blow_up() -> None:
+    assert decode(encoded(Image.new("L", (60_000, 1), 7)), 224).shape == (224, 224, 1)
+
+
+@pytest.fixture
+def batch() -> torch.Tensor:
+    return torch.arange(4 * 16 * 16 * 3).remainder(251).to(torch.uint8).reshape(4, 16, 16, 3)
+
+
+@pytest.mark.parametrize("method", ["crop", "affine"])
+def test_augmentation_keeps_shape_and_type_and_follows_the_generator(batch: torch.Tensor, method: str) -> None:
+    first = augment(batch, torch.Generator().manual_seed(1), method=method, flip=True)
+    again = augment(batch, torch.Generator().manual_seed(1), method=method, flip=True)
+    other = augment(batch, torch.Generator().manual_seed(2), method=method, flip=True)
+    assert first.shape == batch.shape
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_crop_shifts_by_an_eighth_at_most_and_fills_with_the_mirror_image(batch: torch.Tensor) -> None:
+    padded = torch.nn.functional.pad(batch.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="reflect")
+    crops = padded.to(torch.uint8).permute(0, 2, 3, 1).unfold(1, 16, 1).unfold(2, 16, 1)
+    offsets = set()
+    for seed in range(40):
+        for number, picture in enumerate(augment(batch, torch.Generator().manual_seed(seed), method="crop")):
+            hits = [
+                (y, x) for y in range(5) for x in range(5) if torch.equal(crops[number, y, x].permute(1, 2, 0), picture)
+            ]
+            assert hits
+            offsets.add(hits[0])
+    assert {y for y, _ in offsets} == {x for _, x in offsets} == set(range(5))
+
+
+def test_affine_moves_the_centre_of_a_blob_by_a_tenth_of_the_side_and_its_area_by_the_square_of_the_scale() -> None:
+    axis = torch.arange(64) - 31.5
+    disc = ((axis[:, None] ** 2 + axis[None, :] ** 2) < 12**2).to(torch.uint8) * 255
+    blobs = augment(disc.expand(500, 64, 64)[..., None], torch.Generator().manual_seed(0), method="affine").float()
+    area = blobs.sum((1, 2, 3)) / disc.sum()
+    assert 1 / 1.25**2 - 0.05 < area.min() < 0.75
+    assert 1.5 < area.max() < 1 / 0.75**2 + 0.05
+    centre = (blobs[..., 0] * axis[:, None]).sum((1, 2)) / blobs.sum((1, 2, 3))
+    assert 4 < centre.abs().max() < 64 / 10 / 0.75 + 1
+
+
+def test_only_flip_mirrors_and_it_mirrors_about_half() -> None:
+    left_bright = torch.zeros(400, 8, 8, 1, dtype=torch.uint8)
+    left_bright[:, :, :3] = 255
+    assert (augment(left_bright, torch.Generator().manual_seed(0), method="crop")[:, :, 0] == 255).all()
+    mirrored = augment(left_bright, torch.Generator().manual_seed(0), method="crop", flip=True)[:, 0, 7, 0] == 255
+    assert 0.4 < mirrored.float().mean() < 0.6
+
+
+def test_an_unknown_modality_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'smell'.*image"):
+        modality("smell")

@@ -1,0 +1,1 @@
+"""Architectures, heads, preprocessing and the model bundle."""

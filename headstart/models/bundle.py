@@ -1,0 +1,188 @@
+"""The model bundle: a directory that holds a network, everything needed to use it, and where it came from."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from headstart.errors import InputError
+from headstart.models.architectures import build_network
+from headstart.models.network import Network
+from headstart.models.preprocessing import Preprocessing
+from headstart.storage.local import new_directory, write_bytes, write_json, write_text
+from headstart.version import __version__
+
+FORMAT_VERSION = 1
+
+_WEIGHTS = "model.safetensors"
+_DESCRIPTION = "model.json"
+_SUMS = "SHA256SUMS"
+
+
+@dataclass
+class ModelBundle:
+    """A network with its preprocessing and class names, and its provenance as plain JSON values.
+
+    `architecture` is a name that `build_network` takes; `classes[i]` names logit i.
+    """
+
+    network: Network
+    architecture: str
+    modality: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> str:
+        """Writes the bundle's directory, whole or not at all, in place of what stood there; returns its digest."""
+        with new_directory(path) as draft:
+            state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+            # Not save_file: what it writes only the owner can read, whatever the umask says.
+            write_bytes(draft / _WEIGHTS, serialize(state))
+            description = {
+                "format_version": FORMAT_VERSION,
+                "architecture": self.architecture,
+                "modality": self.modality,
+                "preprocessing": self.preprocessing.to_dict(),
+                "classes": list(self.classes),
+                "provenance": self.provenance,
+            }
+            write_json(draft / _DESCRIPTION, description)
+            lines = [f"{_sha256(draft / name)}  {name}\n" for name in (_DESCRIPTION, _WEIGHTS)]
+            write_text(draft / _SUMS, "".join(lines))
+        return bundle_digest(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "ModelBundle":
+        """Reads a bundle that `save` wrote; the network is in eval mode on the CPU.
+
+        Verifies SHA256SUMS before it reads anything else, never unpickles, and leaves the random state as it was.
+        InputError names the file that is missing, changed, foreign, or does not fit the architecture.
+        """
+        path = Path(path)
+        _verify_sums(path)
+        description = _read_description(path / _DESCRIPTION)
+        preprocessing = Preprocessing.from_dict(description["preprocessing"])
+        classes = tuple(description["classes"])
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(description["architecture"], classes=len(classes), channels=preprocessing.channels)
+        _load_weights(network, path / _WEIGHTS, description["architecture"])
+        return cls(
+            network=network.eval(),
+            architecture=description["architecture"],
+            modality=description["modality"],
+            preprocessing=preprocessing,
+            classes=classes,
+            provenance=description["provenance"],
+        )
+
+    def predict_logits(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """uint8 samples (N, H, W, C) → float32 logits (N, classes), in eval mode."""
+        return self._predict(self.network, samples, batch_size, len(self.classes))
+
+    def predict_probabilities(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), in eval mode."""
+        logits = torch.from_numpy(self.predict_logits(samples, batch_size))
+        return torch.softmax(logits, dim=1).numpy()
+
+    def predict_features(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """uint8 samples (N, H, W, C) → float32 feature vectors (N, feature_dim), in eval mode."""
+        return self._predict(self.network.features, samples, batch_size, self.network.feature_dim)
+
+    def _predict(
+        self, function: Callable[[Tensor], Tensor], samples: np.ndarray, batch_size: int, width: int
+    ) -> np.ndarray:
+        device = self.network.head.weight.device
+        was_training = self.network.training
+        outputs = np.empty((len(samples), width), dtype=np.float32)
+        self.network.eval()
+        with torch.inference_mode():
+            for start in range(0, len(samples), batch_size):
+                # np.array copies the rows: memory-mapped ones are read-only, which torch does not take.
+                batch = torch.from_numpy(np.array(samples[start : start + batch_size])).to(device)
+                outputs[start : start + batch_size] = function(self.preprocessing(batch)).float().cpu().numpy()
+        self.network.train(was_training)
+        return outputs
+
+
+def versions() -> dict[str, str]:
+    """The versions that a bundle's provenance records: python, torch, headstart."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "headstart": __version__}
+
+
+def bundle_digest(path: Path) -> str:
+    """sha256:<hex> over the bundle's SHA256SUMS: equal for equal content. InputError if there is no bundle."""
+    return f"sha256:{hashlib.sha256(_read_sums(Path(path)).encode()).hexdigest()}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_sums(path: Path) -> str:
+    try:
+        return (path / _SUMS).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a model bundle: its {_SUMS} cannot be read; a bundle is a directory with "
+            f"{_WEIGHTS}, {_DESCRIPTION} and {_SUMS}"
+        ) from error
+
+
+def _verify_sums(path: Path) -> None:
+    """Compares the two files with SHA256SUMS; names in it are compared with the known ones, never opened."""
+    sums: dict[str, str] = {}
+    for line in _read_sums(path).splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    if set(sums) != {_WEIGHTS, _DESCRIPTION}:
+        raise InputError(f"{path / _SUMS} must list {_DESCRIPTION} and {_WEIGHTS} and nothing else; it is damaged")
+    for name, expected in sums.items():
+        if not (path / name).is_file():
+            raise InputError(f"{path / name} is missing; copy the whole bundle again")
+        if _sha256(path / name) != expected:
+            raise InputError(f"{path / name} is not the file that {_SUMS} lists: it is damaged or was changed")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """model.json with its types checked."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not JSON; write the bundle again") from error
+    if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{path} is not of bundle format {FORMAT_VERSION}; read it with the version that wrote it")
+    types = {"architecture": str, "modality": str, "preprocessing": dict, "classes": list, "provenance": dict}
+    wrong = [name for name, kind in types.items() if not isinstance(description.get(name), kind)]
+    if wrong or not all(isinstance(name, str) for name in description["classes"]):
+        raise InputError(f"{path} has no usable {', '.join(wrong) or 'classes'}; write the bundle again")
+    return description
+
+
+def _load_weights(network: Network, path: Path, architecture: str) -> None:
+    with path.open("rb") as file:
+        start = file.read(2)
+    # A zip archive (PK) is torch.save's format, 0x80 the start of a bare pickle.
+    if start == b"PK" or start[:1] == b"\x80":
+        raise InputError(f"{path} is a pickle, which can run code when it is read; only safetensors are loaded")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}); copy the bundle again") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        # PyTorch's first line names its class; the others name the tensors, hundreds of them at worst.
+        tensors = " ".join(" ".join(str(error).splitlines()[1:]).split())
+        raise InputError(f"{path} does not fit the architecture {architecture!r}: {tensors[:300]}") from error

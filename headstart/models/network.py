@@ -1,0 +1,106 @@
+"""A network as transfer learning sees it: stages from input to output, then a head."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from headstart.errors import InputError
+
+
+class Network(nn.Module):
+    """Stages that turn an image into a feature vector, and a linear head that turns the vector into logits.
+
+    `forward(x)` is `head(dropout(features(x)))` and `features(x)` is the composition of `stages`, for every
+    architecture: freezing, layer-wise learning rates and probes are written against this, not against layer names.
+    The last stage ends with the pooling; dropout acts in training only, so a probe of features predicts as the
+    network does.
+    """
+
+    def __init__(self, stages: Iterable[nn.Module], head: nn.Linear, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.dropout = nn.Dropout(dropout)
+        self.head = head
+        self._frozen_stages = 0
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a feature vector."""
+        return self.head.in_features
+
+    @property
+    def frozen_stages(self) -> int:
+        """How many stages, from the input on, do not train."""
+        return self._frozen_stages
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) → feature vectors (N, feature_dim)."""
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) → logits (N, classes)."""
+        logits: Tensor = self.head(self.dropout(self.features(x)))
+        return logits
+
+    def replace_head(self, classes: int, generator: torch.Generator | None = None) -> None:
+        """Puts a fresh head in place, as `linear_head` makes it."""
+        head = linear_head(self.feature_dim, classes, generator)
+        self.head = head.to(self.head.weight.device, self.head.weight.dtype)
+
+    def freeze(self, stages: int) -> None:
+        """Stops the first `stages` stages from training and lets all others train.
+
+        A frozen stage has no gradients and stays in eval mode also while the network trains, so that its
+        batch-norm statistics stay what they were, to the bit. 0 frees everything; `len(self.stages)` leaves only
+        the head to train. InputError outside of that range.
+        """
+        if not 0 <= stages <= len(self.stages):
+            raise InputError(
+                f"cannot freeze {stages} stages of a network that has {len(self.stages)}; "
+                f"choose 0 to {len(self.stages)}"
+            )
+        self._frozen_stages = stages
+        for position, stage in enumerate(self.stages):
+            stage.requires_grad_(position >= stages)
+        self.train(self.training)
+
+    def unfreeze(self) -> None:
+        """Lets every stage train: `freeze(0)`."""
+        self.freeze(0)
+
+    def train(self, mode: bool = True) -> "Network":
+        """Sets training or eval mode; frozen stages stay in eval mode."""
+        super().train(mode)
+        for stage in self.stages[: self._frozen_stages]:
+            stage.eval()
+        return self
+
+
+def linear_head(feature_dim: int, classes: int, generator: torch.Generator | None = None) -> nn.Linear:
+    """A linear head with weights from N(0, 0.01²) and no bias.
+
+    Nearly equal logits at the start keep a new head's first, arbitrary gradients from distorting transferred
+    features (Kumar et al. 2022); weights of exactly 0 would pass no gradient to the stages in the first step.
+    """
+    head = nn.Linear(feature_dim, classes)
+    nn.init.normal_(head.weight, std=0.01, generator=generator)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def adapt_channels(network: Network, channels: int) -> None:
+    """Makes the first convolution read images of `channels` channels.
+
+    Each new kernel is the sum of the old ones over their channels divided by `channels`, so that an image whose
+    channels are all equal (a grey one as RGB, say) gives the response it gave before.
+    """
+    first = next(module for module in network.stages.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels == channels:
+        return
+    with torch.no_grad():
+        kernels = first.weight.sum(dim=1, keepdim=True).repeat(1, channels, 1, 1) / channels
+    first.in_channels = channels
+    first.weight = nn.Parameter(kernels, requires_grad=first.weight.requires_grad)

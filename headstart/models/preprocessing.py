@@ -1,0 +1,93 @@
+"""From stored samples to what a network reads."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from headstart.errors import InputError
+
+# Red, green and blue in the luma of ITU-R BT.601, which is also what Pillow's mode "L" uses.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Side length in pixels, channels (1 grey, 3 RGB), and per-channel mean and standard deviation in [0, 1]."""
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.channels not in (1, 3):
+            raise InputError(f"preprocessing needs a size ≥ 1 and 1 or 3 channels, not {self.size} and {self.channels}")
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise InputError(
+                f"preprocessing needs {self.channels} means and as many positive standard deviations, "
+                f"not mean {list(self.mean)} and std {list(self.std)}"
+            )
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """uint8 (N, H, W, C) with C 1 or 3 → float32 (N, channels, size, size), normalised, on the same device.
+
+        Images of another size are resized to the square by antialiased bilinear interpolation; one that is not
+        square is stretched.
+        """
+        mean = torch.tensor(self.mean, device=batch.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, -1, 1, 1)
+        return (self._to_unit_range(batch) - mean) / std
+
+    def _to_unit_range(self, batch: Tensor) -> Tensor:
+        """uint8 (N, H, W, C) → float32 in [0, 1], (N, channels, size, size)."""
+        images = batch.permute(0, 3, 1, 2).float() / 255
+        if images.shape[1] not in (1, 3):
+            raise InputError(f"samples have {images.shape[1]} channels; images with 1 or 3 can be read")
+        if images.shape[1] == 3 and self.channels == 1:
+            images = (images * torch.tensor(_LUMA, device=batch.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        elif images.shape[1] == 1 and self.channels == 3:
+            images = images.expand(-1, 3, -1, -1)
+        if images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        return images
+
+    @classmethod
+    def fit(cls, samples: np.ndarray, size: int, channels: int) -> "Preprocessing":
+        """Mean and standard deviation of each channel over `samples`, uint8 (N, H, W, C), at `size` and `channels`.
+
+        Give it the training split only. Reads in chunks, so `samples` may be memory-mapped.
+        """
+        unscaled = cls(size, channels, mean=(0.0,) * channels, std=(1.0,) * channels)
+        total = torch.zeros(channels, dtype=torch.float64)
+        squares = torch.zeros(channels, dtype=torch.float64)
+        for start in range(0, len(samples), 256):
+            chunk = unscaled(torch.from_numpy(np.array(samples[start : start + 256]))).double()
+            total += chunk.sum(dim=(0, 2, 3))
+            squares += chunk.square().sum(dim=(0, 2, 3))
+        mean = total / (len(samples) * size**2)
+        variance = (squares / (len(samples) * size**2) - mean.square()).clamp(min=0)
+        # A channel without any contrast would be divided by 0; one grey level is the least that uint8 can show.
+        std = variance.sqrt().clamp(min=1 / 255)
+        return cls(size, channels, tuple(mean.tolist()), tuple(std.tolist()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`. InputError if a value is missing or wrong."""
+        try:
+            return cls(
+                size=int(content["size"]),
+                channels=int(content["channels"]),
+                mean=tuple(float(value) for value in content["mean"]),
+                std=tuple(float(value) for value in content["std"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a preprocessing (size, channels, mean, std): {content!r}") from error

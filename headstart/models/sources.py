@@ -1,0 +1,180 @@
+"""Candidate sources: from a URI to a model bundle, pinned to its content.
+
+A source is a bundle's path or file:// URI, `torchvision://<model>/<weights>`, or `models:/<name>/<version>` and
+`models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the bundle's digest, or that of the weights file.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit
+
+import torch
+
+from headstart.errors import InputError
+from headstart.models.bundle import ModelBundle, bundle_digest, versions
+from headstart.models.preprocessing import Preprocessing
+from headstart.models.reference import pin_of, pinned, unpinned
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
+_TORCHVISION = "torchvision://"
+_REGISTRY = "models:/"
+_NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give a bundle's path instead"
+
+
+def load_source(
+    uri: str, *, modality: str = "image", fetch_registered: Callable[[str], Path] | None = None
+) -> ModelBundle:
+    """Loads a source; where `uri` is pinned, only if its content still is what was pinned.
+
+    `fetch_registered` brings a `models:/…` URI (without pin) to this machine and returns the bundle's path.
+    InputError for a URI that is not understood, content that is missing, damaged or changed, or another modality.
+    """
+    location, pin = unpinned(uri), pin_of(uri)
+    if location.startswith(_TORCHVISION):
+        bundle = _load_torchvision(location, pin)
+    else:
+        path = _bundle_path(location, fetch_registered)
+        _check_pin(location, pin, bundle_digest(path))
+        bundle = ModelBundle.load(path)
+    if bundle.modality != modality:
+        raise InputError(
+            f"{uri} reads {bundle.modality} data, not {modality}; choose a source of the target's modality"
+        )
+    return bundle
+
+
+def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = None) -> str:
+    """The pinned form of `uri`, which names this very content wherever it is loaded; a pinned URI as it is.
+
+    `resolve_registered` maps a `models:/…` URI to the pinned URI of the version that it means now. Weights of
+    torchvision are downloaded where they are not in torch's hub folder. InputError as in `load_source`.
+    """
+    if pin_of(uri):
+        return uri
+    if uri.startswith(_REGISTRY):
+        if resolve_registered is None:
+            raise InputError(_NO_REGISTRY.format(uri=uri))
+        return resolve_registered(uri)
+    if uri.startswith(_TORCHVISION):
+        architecture, weights = _torchvision_weights(uri)
+        _download(weights)
+        return pinned(f"{_TORCHVISION}{architecture}/{weights.name}", _digest(_weights_file(weights)))
+    path = _bundle_path(uri, None)
+    return pinned(path.resolve().as_uri(), bundle_digest(path))
+
+
+def _bundle_path(location: str, fetch_registered: Callable[[str], Path] | None) -> Path:
+    if location.startswith(_REGISTRY):
+        if fetch_registered is None:
+            raise InputError(_NO_REGISTRY.format(uri=location))
+        return fetch_registered(location)
+    parts = urlsplit(location)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    if "://" in location:
+        raise InputError(
+            f"{location} is not a source that can be read; give a bundle's path or file:/// URI, "
+            "torchvision://<model>/<weights>, models:/<name>/<version> or models:/<name>@<alias>"
+        )
+    return Path(location)
+
+
+def _load_torchvision(location: str, pin: str | None) -> ModelBundle:
+    from headstart.models.torchvision import family, torchvision_network
+
+    architecture, weights = _torchvision_weights(location)
+    _download(weights)
+    digest = _digest(_weights_file(weights))
+    _check_pin(location, pin, digest)
+    classes = tuple(weights.meta["categories"])
+    parts = family(architecture)
+    with torch.random.fork_rng(devices=[]):
+        network = torchvision_network(architecture, classes=len(classes), state=_read_state(weights))
+    return ModelBundle(
+        network=network.eval(),
+        architecture=architecture,
+        modality="image",
+        preprocessing=_preprocessing(weights, rescaled_inside=parts.rescales_input),
+        classes=classes,
+        provenance={
+            "role": "source",
+            "name": f"{architecture}/{weights.name}",
+            "strategy": None,
+            "data_digest": None,
+            "source": pinned(f"{_TORCHVISION}{architecture}/{weights.name}", digest),
+            "source_digest": digest,
+            "seed": None,
+            "versions": versions(),
+            "head": "none" if parts.pooled_width else "trained",
+            "left_out": list(parts.left_out),
+        },
+    )
+
+
+def _torchvision_weights(uri: str) -> tuple[str, "WeightsEnum"]:
+    """The architecture and the weights that a torchvision:// URI names."""
+    from torchvision import models
+
+    from headstart.models.torchvision import list_models
+
+    architecture, _, name = uri.removeprefix(_TORCHVISION).partition("/")
+    if architecture not in list_models():
+        raise InputError(f"{uri}: torchvision has no classification model {architecture!r}; `vgg16` is one")
+    known = models.get_model_weights(architecture)
+    if name not in known.__members__:
+        raise InputError(f"{uri}: {architecture} has no weights {name!r} but {', '.join(known.__members__)}")
+    return architecture, known[name]
+
+
+def _preprocessing(weights: "WeightsEnum", *, rescaled_inside: bool) -> Preprocessing:
+    transforms = weights.transforms()
+    mean, std = tuple(transforms.mean), tuple(transforms.std)
+    if rescaled_inside:
+        mean, std = (0.5,) * 3, (0.5,) * 3
+    return Preprocessing(size=transforms.crop_size[0], channels=3, mean=mean, std=std)
+
+
+def _weights_file(weights: "WeightsEnum") -> Path:
+    """Where torch's hub keeps the file."""
+    return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
+
+
+def _download(weights: "WeightsEnum") -> None:
+    """Has torchvision's hub code fetch the file if it is not there; that code compares a new file with the hash in
+    its name, and takes one that is there (put by hand, say) as it is: hence the pin.
+    """
+    if not _weights_file(weights).exists():
+        _read_state(weights)
+
+
+def _read_state(weights: "WeightsEnum") -> dict[str, torch.Tensor]:
+    file = _weights_file(weights)
+    try:
+        state: Any = weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
+    except URLError as error:
+        raise InputError(
+            f"cannot download {weights.url} ({error.reason}); put that file at {file} and run again"
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        # Only tensors are unpickled; PyTorch's first line says what else was found, its others how to allow it.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{file} cannot be read as weights ({reason}); remove it and run again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{file} is not a state dict; put the file from {weights.url} there")
+    return state
+
+
+def _check_pin(uri: str, pin: str | None, found: str) -> None:
+    if pin not in (None, found):
+        raise InputError(f"{uri} was pinned to {pin} and its content is {found} now; pin it again or restore it")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,0 +1,54 @@
+"""timm's networks as stages and a head; needs the extra `headstart[timm]`."""
+
+import difflib
+
+import torch
+from torch import Tensor, nn
+
+from headstart.errors import InputError
+from headstart.models.network import Network, linear_head
+from headstart.models.stages import cut_into_stages
+
+
+def timm_network(name: str, *, classes: int, channels: int) -> Network:
+    """The timm model of that name, randomly initialised, without its classifier and with a fresh linear head.
+
+    Where the model applies its parts one after the other they are cut into stages; where it does more between them
+    (vision transformers add positions, for one), the whole model is a single stage. Which of the two holds is found
+    by comparing outputs for one random image at the model's own size. InputError for an unknown name or without timm.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(f"timm/{name} needs timm; install headstart[timm]") from error
+    known = timm.list_models()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3) or ["resnet18", "efficientnet_lite0"]
+        raise InputError(f"timm has no model {name!r}; close or common names: {', '.join(close)}")
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    size = model.pretrained_cfg["input_size"][-2:]  # type: ignore[index]
+    image = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        vector = model.eval()(image)
+        stages: list[nn.Module] = [*cut_into_stages(_parts(model))]
+        if not _agrees(stages, image, vector):
+            stages = [model]
+    return Network(stages, linear_head(vector.shape[1], classes)).train()
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """The model's modules in the order of their registration, containers replaced by what they contain."""
+    parts: list[nn.Module] = []
+    for child in model.children():
+        parts.extend(child.children() if isinstance(child, nn.Sequential | nn.ModuleList) else [child])
+    return parts
+
+
+def _agrees(stages: list[nn.Module], image: Tensor, vector: Tensor) -> bool:
+    """Whether applying `stages` one after the other gives `vector`."""
+    try:
+        for stage in stages:
+            image = stage(image)
+    except Exception:  # whatever a foreign module raises at a wrong place, the answer is no
+        return False
+    return isinstance(image, Tensor) and image.shape == vector.shape and torch.allclose(image, vector, atol=1e-5)

@@ -25,7 +25,17 @@ def _environment() -> Environment:
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
     environment.filters["signed"] = lambda value: f"{value:+.3f}"
     environment.filters["fixed"] = lambda value: f"{value:.3f}"
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["duration"] = _duration
     return environment
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def render(template: str, **context: Any) -> str:

@@ -1,0 +1,77 @@
+"""Geometry of the report's charts, in percent of a drawing's width and height so that they fit every screen."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale from `low` to `high`, both multiples of `step`, the distance of its ticks."""
+
+    low: float
+    high: float
+    step: float
+
+    @classmethod
+    def spanning(cls, values: Iterable[float], intervals: int = 4, least_step: float = 0.0) -> "Axis":
+        """The axis that holds all values with about `intervals` steps of 1, 2 or 5 times a power of ten.
+
+        No step is smaller than `least_step`; values that are all equal get some room on both sides.
+        """
+        values = list(values)
+        smallest, largest = min(values), max(values)
+        if largest - smallest < 1e-6:
+            smallest, largest = smallest - 0.05, largest + 0.05
+        rough = max((largest - smallest) / intervals, least_step)
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+        # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from costing a step.
+        return cls(math.floor(smallest / step + 1e-9) * step, math.ceil(largest / step - 1e-9) * step, step)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Every multiple of `step` from `low` to `high`."""
+        return [self.low + index * self.step for index in range(round((self.high - self.low) / self.step) + 1)]
+
+    def at(self, value: float) -> float:
+        """Where `value` lies between low (0) and high (100)."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+    def label(self, value: float, signed: bool = False) -> str:
+        """`value` with the decimals that tell two ticks apart."""
+        decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
+        # Adding 0.0 turns the -0.0 that rounding leaves into 0.0.
+        value = round(value, decimals) + 0.0
+        return f"{value:{'+' if signed and value else ''}.{decimals}f}"
+
+
+def polyline(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+    """The `points` attribute of an SVG polyline in a 100 by 100 box, y upwards."""
+    if len(points) == 1:
+        # A line of no length is drawn as the dot of its round caps, a lone point not at all.
+        points = [*points, *points]
+    return " ".join(f"{x.at(along):g},{100 - y.at(up):g}" for along, up in points)
+
+
+def heat(shares: np.ndarray) -> np.ndarray:
+    """Opacities for shares in (0, 1] of a row; the square root and the offset keep rare confusions visible."""
+    return np.round(0.15 + 0.85 * np.sqrt(shares), 2)
+
+
+def heat_paths(shares: np.ndarray, levels: int = 6) -> list[tuple[float, str]]:
+    """Unit squares at (column, row) of every share in (0, 1], gathered into one SVG path for each level of opacity.
+
+    shares: (K, K). One path a level keeps a matrix of a thousand classes small. Returns (opacity, path) pairs.
+    """
+    level_of = np.where(shares > 0, np.ceil(heat(shares) * levels), 0)
+    return [
+        (
+            round(level / levels, 2),
+            "".join(f"M{column} {row}h1v1h-1z" for row, column in np.argwhere(level_of == level)),
+        )
+        for level in range(1, levels + 1)
+        if (level_of == level).any()
+    ]

@@ -1,0 +1,143 @@
+"""Evaluation: every strategy and baseline on the target's test split, once, and the one that validation chose."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.config import Evaluation
+from headstart.data.dataset import Dataset
+from headstart.errors import HeadstartError
+from headstart.evaluation.leaderboard import Candidate, Kind, Leaderboard, build_leaderboard
+from headstart.evaluation.metrics import classification_metrics
+from headstart.evaluation.predictions import read_predictions, write_predictions
+from headstart.evaluation.report import render_report
+from headstart.models.bundle import ModelBundle
+from headstart.models.reference import unpinned
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained strategy or baseline before it is judged: where it lies and what its training came to.
+
+    `path` is a model bundle, or a Parquet file with test predictions where the model itself cannot be kept.
+    """
+
+    strategy: str
+    kind: Kind
+    path: Path
+    validation: float
+    seconds: float
+    run_id: str
+    source: str | None = None
+
+    def to_metadata(self) -> dict[str, Any]:
+        """JSON values for an artifact's metadata; the path is the artifact's own."""
+        return {key: value for key, value in asdict(self).items() if key != "path"}
+
+    @classmethod
+    def from_metadata(cls, path: Path, metadata: dict[str, Any]) -> "Contender":
+        """What `to_metadata` wrote, with the artifact's path; further keys in `metadata` are the artifact's own."""
+        return cls(path=path, **{key: metadata[key] for key in cls.__dataclass_fields__ if key != "path"})
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The leaderboard, each contender's full metrics by strategy, the training history of those that trained, and
+    the contender that was chosen."""
+
+    leaderboard: Leaderboard
+    metrics: dict[str, dict[str, Any]]
+    history: dict[str, list[dict[str, float]]]
+    chosen: Contender
+
+
+def evaluate(
+    contenders: Sequence[Contender], dataset: Dataset, predictions: Path, *, evaluation: Evaluation, seed: int = 0
+) -> Assessment:
+    """Predicts the test split with every contender, keeps the predictions and builds the leaderboard.
+
+    Writes `predictions/<strategy>.parquet` for each contender.
+
+    Raises:
+        HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
+    """
+    test = dataset.split("test")
+    predictions.mkdir(parents=True, exist_ok=True)
+    candidates: list[Candidate] = []
+    metrics: dict[str, dict[str, Any]] = {}
+    history: dict[str, list[dict[str, float]]] = {}
+    for contender in contenders:
+        if contender.path.is_dir():
+            bundle = ModelBundle.load(contender.path)
+            trained_on = bundle.provenance.get("data_digest")
+            if trained_on != dataset.digest:
+                raise HeadstartError(
+                    f"{contender.strategy} was trained on the data set {trained_on}, not on {dataset.digest}, whose "
+                    "test split it would be judged on; train it on this data set."
+                )
+            probabilities = bundle.predict_probabilities(test.samples)
+            history[contender.strategy] = bundle.provenance.get("history", [])
+        else:
+            probabilities = read_predictions(contender.path).probabilities
+        write_predictions(
+            predictions / f"{contender.strategy}.parquet", test.ids, test.labels, probabilities, dataset.classes
+        )
+        metrics[contender.strategy] = classification_metrics(test.labels, probabilities, dataset.classes)
+        candidates.append(
+            Candidate(
+                strategy=contender.strategy,
+                kind=contender.kind,
+                source=contender.source,
+                ids=test.ids,
+                labels=test.labels,
+                probabilities=probabilities,
+                validation=contender.validation,
+                seconds=contender.seconds,
+                run_id=contender.run_id,
+            )
+        )
+    leaderboard = build_leaderboard(
+        candidates,
+        metric=evaluation.metric,
+        confidence=evaluation.confidence,
+        min_gain=evaluation.min_gain,
+        resamples=evaluation.resamples,
+        seed=seed,
+    )
+    chosen = next(c for c in contenders if c.strategy == leaderboard.chosen.strategy)
+    return Assessment(leaderboard, metrics, {k: v for k, v in history.items() if v}, chosen)
+
+
+def read_baselines(directory: Path) -> list[Contender]:
+    """The contenders that `directory/baselines.json` lists."""
+    listed = json.loads((directory / "baselines.json").read_text())
+    return [Contender.from_metadata(directory / entry["path"], entry) for entry in listed]
+
+
+def report(assessment: Assessment, dataset: Dataset, *, experiment: str, source: Mapping[str, Any]) -> str:
+    """The page about an assessment; `source` is the metadata of the source that the strategies started from."""
+    board = assessment.leaderboard
+    counts = dataset.counts
+    return render_report(
+        experiment,
+        board,
+        assessment.metrics[board.chosen.strategy],
+        history=assessment.history,
+        data={
+            "Target data": dataset.manifest["source"]["uri"],
+            "Digest": dataset.digest,
+            "Classes": len(dataset.classes),
+            "Training / validation / test samples": " / ".join(str(counts[name]) for name in ("train", "val", "test")),
+        },
+        lineage={
+            "Source model": unpinned(source["source"]),
+            "Source digest": source["digest"],
+            "Probe accuracy of each candidate": ", ".join(
+                f"{unpinned(each['source'])} {each['probe']:.3f} ± {each['probe_error']:.3f}"
+                for each in source.get("ranking", [])
+            ),
+        },
+        reproduction=f"headstart run {experiment}.yaml",
+    )

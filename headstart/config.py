@@ -84,7 +84,8 @@ class Training(Section):
     """The budget and settings of one training; `None` is derived from the size of the training split.
 
     `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times the samples of
-    the smallest. `warmup` is the share of all steps over which the learning rate rises.
+    the smallest. `warmup` is the share of all steps over which the learning rate rises. `flip` also shows each sample
+    mirrored, which suits photographs and not digits.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -96,7 +97,8 @@ class Training(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["auto", "none", "balanced"] = "auto"
     patience: Annotated[int, Field(ge=1)] | None = None
-    augmentation: Literal["none", "crop", "crop_flip"] = "crop"
+    augmentation: Literal["none", "crop", "affine"] = "affine"
+    flip: bool = False
 
 
 class Pretraining(Training):
@@ -135,8 +137,9 @@ class Target(Section):
 class Strategy(Section):
     """One way to transfer: kind + schedule + regulariser.
 
-    `freeze` is the number of stages, counted from the input, that a partial transfer keeps as they are (unset: all).
-    `strength` is λ in Σ L + λ R(w). `epochs` and `learning_rate` override those of `training` for this strategy.
+    `freeze` is the number of stages, counted from the input, that a partial transfer keeps as they are; unset, half of
+    them. `strength` is λ in Σ L + λ R(w), 0.01 unless set. `epochs` and `learning_rate` override those of `training`
+    for this strategy.
     """
 
     name: Annotated[str, Field(pattern=_NAME)]
@@ -144,7 +147,7 @@ class Strategy(Section):
     schedule: Literal["constant", "lp_ft"] | None = None
     freeze: Annotated[int, Field(ge=1)] | None = None
     regularizer: Literal["l2", "l2_sp"] | None = None
-    strength: Annotated[float, Field(ge=0)] = 0.01
+    strength: Annotated[float, Field(ge=0)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
 
@@ -153,10 +156,17 @@ class Strategy(Section):
     def _short_form(cls, values: Any) -> Any:
         # `- zero` is short for `- {name: zero, transfer: zero}`, and a name may be left out where the kind says it.
         if isinstance(values, str):
-            return {"name": values, "transfer": values}
-        if isinstance(values, Mapping) and "name" not in values and isinstance(values.get("transfer"), str):
-            return {"name": values["transfer"], **values}
-        return values
+            values = {"name": values, "transfer": values}
+        if not isinstance(values, Mapping):
+            return values
+        kind = values.get("transfer")
+        implied: dict[str, Any] = {"name": kind} if isinstance(kind, str) else {}
+        if kind == "full":
+            # Probe first, then fine-tune: better in and out of the domain than plain fine-tuning (Kumar et al. 2022).
+            implied["schedule"] = "lp_ft"
+        if values.get("regularizer") is not None:
+            implied["strength"] = 0.01
+        return {**implied, **values}
 
     @model_validator(mode="after")
     def _settings_fit_the_kind(self) -> Self:
@@ -168,7 +178,7 @@ class Strategy(Section):
             raise ValueError("freeze has no meaning in a full transfer, which trains every stage; use partial")
         if self.transfer == "partial" and self.schedule is not None:
             raise ValueError("schedule has no meaning in a partial transfer; use full or remove it")
-        if self.regularizer is None and "strength" in self.model_fields_set:
+        if self.regularizer is None and self.strength is not None:
             raise ValueError("strength needs a regularizer: l2 or l2_sp")
         return self
 

@@ -1,0 +1,73 @@
+"""An assessment in MLflow: test metrics on each strategy's run, the answer on the pipeline run's parent."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from headstart.evaluation.evaluate import Assessment
+from headstart.evaluation.leaderboard import Entry
+from headstart.models.reference import unpinned
+from headstart.tracking.names import (
+    CHOSEN,
+    NOTE,
+    PARENT_RUN,
+    REUSED_FROM,
+    ROLE,
+    SOURCE_MODEL,
+    STRATEGY,
+    VERDICT,
+)
+from headstart.tracking.runs import Run, child_run
+
+_TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+
+
+def record_assessment(run: Run, assessment: Assessment, report: Path, predictions: Path) -> Assessment:
+    """Writes what `evaluate` found; `run` is the evaluation step's own.
+
+    A strategy that was reused from an earlier pipeline run gets a run of its own under this parent, marked as reused,
+    so that every parent's children are complete. The assessment that comes back names the runs written to.
+    """
+    parent = replace(run, id=run.parent_id or run.id, parent_id=None)
+    board = assessment.leaderboard
+    run_ids = {}
+    for entry in board.entries:
+        target = _run_of(parent, entry)
+        run_ids[entry.strategy] = target.id
+        target.log_metrics(figures(entry, assessment.metrics[entry.strategy]))
+        target.log_artifact(predictions / f"{entry.strategy}.parquet")
+        target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or ""})
+        if target.id != entry.run_id:
+            parent.client.set_terminated(target.id, "FINISHED")
+    chosen = board.chosen
+    parent.log_metrics(figures(chosen, assessment.metrics[chosen.strategy]))
+    parent.set_tags({NOTE: board.sentence, VERDICT: board.verdict or "", STRATEGY: chosen.strategy})
+    parent.log_artifact(report)
+    entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)
+    return replace(assessment, leaderboard=replace(board, entries=entries))
+
+
+def figures(entry: Entry, metrics: dict[str, float]) -> dict[str, float]:
+    """The figures of one strategy under their names in the record."""
+    found = {f"test/{name}": metrics[name] for name in _TEST_METRICS}
+    found |= {f"test/{entry.metric}_low": entry.low, f"test/{entry.metric}_high": entry.high}
+    if entry.gain is not None and entry.gain_low is not None and entry.gain_high is not None:
+        found[f"gain/{entry.metric}"] = entry.gain
+        found[f"gain/{entry.metric}_low"] = entry.gain_low
+        found[f"gain/{entry.metric}_high"] = entry.gain_high
+    return found
+
+
+def _run_of(parent: Run, entry: Entry) -> Run:
+    """The run that trained the strategy, if it belongs to this parent; else a new child that says where it is."""
+    role = "target" if entry.kind == "transfer" else "baseline"
+    tags = {ROLE: role, STRATEGY: entry.strategy}
+    if entry.source:
+        tags[SOURCE_MODEL] = unpinned(entry.source)
+    if entry.run_id:
+        trained = parent.client.get_run(entry.run_id)
+        if trained.data.tags.get(PARENT_RUN) == parent.id:
+            return replace(parent, id=entry.run_id, parent_id=parent.id)
+        tags[REUSED_FROM] = entry.run_id
+    reused = child_run(parent, entry.strategy, tags)
+    reused.log_metrics({"time/seconds": entry.seconds, f"val/best_{entry.metric}": entry.validation})
+    return reused

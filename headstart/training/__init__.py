@@ -1,0 +1,1 @@
+"""Training: one loop for pretraining and fine-tuning, its plan, its batches and its progress."""

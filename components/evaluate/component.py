@@ -1,0 +1,76 @@
+"""evaluate: every strategy and baseline on the target's test split, and the verdict."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    experiment: str,
+    evaluation: dict,
+    seed: int,
+    dataset: Input[Dataset],
+    source: Input[Model],
+    models: Input[list[Model]],
+    baselines: Input[Artifact],
+    winner: Output[Model],
+    leaderboard: Output[Artifact],
+    predictions: Output[Dataset],
+    confusion: Output[ClassificationMetrics],
+    metrics: Output[Metrics],
+    report: Output[HTML],
+):
+    """Judges all contenders on the same test samples.
+
+    Args:
+        experiment: the recipe's name.
+        evaluation: the recipe's evaluation section.
+        seed: of the bootstrap.
+        dataset: the packed target data set.
+        source: the source's bundle, for the report's lineage.
+        models: the strategies' bundles.
+        baselines: what fit_baselines made.
+        winner: the bundle of the strategy that validation chose.
+        leaderboard: leaderboard.json.
+        predictions: one Parquet file a contender, one row a test sample.
+        confusion: the winner's confusion matrix.
+        metrics: the winner's figures.
+        report: the page with the verdict.
+    """
+    import shutil
+    from pathlib import Path
+
+    from headstart import config
+    from headstart.data.dataset import Dataset as PackedDataset
+    from headstart.evaluation import evaluate as evaluation_step
+    from headstart.storage.local import write_json, write_text
+    from headstart.tracking.results import record_assessment
+    from headstart.tracking.runs import step_run
+
+    packed = PackedDataset.open(Path(dataset.path))
+    contenders = [evaluation_step.Contender.from_metadata(Path(m.path), m.metadata) for m in models]
+    contenders += evaluation_step.read_baselines(Path(baselines.path))
+    with step_run(experiment, "evaluate") as run:
+        assessment = evaluation_step.evaluate(
+            contenders,
+            packed,
+            Path(predictions.path),
+            evaluation=config.Evaluation.of(evaluation, at="evaluation"),
+            seed=seed,
+        )
+        page = Path(report.path)
+        write_text(page, evaluation_step.report(assessment, packed, experiment=experiment, source=source.metadata))
+        assessment = record_assessment(run, assessment, page, Path(predictions.path))
+        board, best = assessment.leaderboard, assessment.leaderboard.chosen
+        write_text(Path(leaderboard.path), board.to_json())
+        shutil.copytree(assessment.chosen.path, winner.path, dirs_exist_ok=True)
+        figures = assessment.metrics[best.strategy]
+        winner.metadata.update(strategy=best.strategy, run_id=best.run_id or run.id, verdict=board.sentence)
+        confusion.log_confusion_matrix(list(packed.classes), figures["confusion"])
+        write_json(Path(confusion.path), figures["confusion"])
+        summary = {best.metric: best.value, "macro_f1": best.macro_f1, "gain": best.gain or 0.0}
+        for name, value in summary.items():
+            metrics.log_metric(name, value)
+        write_json(Path(metrics.path), summary)

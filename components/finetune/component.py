@@ -1,0 +1,78 @@
+"""finetune: one strategy carries the source to the target."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def finetune(
+    experiment: str,
+    strategy: dict,
+    training: dict,
+    evaluation: dict,
+    seed: int,
+    dataset: Input[Dataset],
+    source: Input[Model],
+    model: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Transfers the source to the target's classes by one strategy.
+
+    Args:
+        experiment: the recipe's name.
+        strategy: one entry of the recipe's strategies.
+        training: the recipe's training section.
+        evaluation: the recipe's evaluation section; its metric chooses the best epoch on the validation split.
+        seed: of new weights, order and augmentation.
+        dataset: the packed target data set.
+        source: the source's bundle.
+        model: the target's bundle.
+        metrics: the metric on the validation split.
+    """
+    import json
+    from pathlib import Path
+
+    from headstart import config
+    from headstart.data.dataset import Dataset as PackedDataset
+    from headstart.evaluation.evaluate import Contender
+    from headstart.models.bundle import ModelBundle
+    from headstart.models.reference import unpinned
+    from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, SOURCE_MODEL, STRATEGY
+    from headstart.tracking.runs import step_run
+    from headstart.training.progress import progress
+    from headstart.transfer.strategies import transfer
+
+    section = config.Strategy.of(strategy, at="strategies")
+    metric = config.Evaluation.of(evaluation, at="evaluation").metric
+    packed = PackedDataset.open(Path(dataset.path))
+    reference = source.metadata["source"]
+    tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
+    with step_run(experiment, section.name, role="target", tags=tags) as run:
+        result = transfer(
+            ModelBundle.load(Path(source.path)),
+            packed,
+            section,
+            training=config.Training.of(training, at="training"),
+            metric=metric,
+            seed=seed,
+            reference=reference,
+            digest=source.metadata["digest"],
+            on_epoch=run.log_epoch,
+            progress=progress(),
+        )
+        digest = result.bundle.save(Path(model.path))
+        contender = Contender(
+            section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id, reference
+        )
+        run.log_params(
+            {**section.model_dump(mode="json"), "seed": seed, **(result.plan.to_params() if result.plan else {})}
+        )
+        run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})
+        if result.fit:
+            run.log_metrics({"speed/samples_per_second": result.fit.samples_per_second})
+        run.set_tags({MODEL_DIGEST: digest})
+        model.metadata.update(digest=digest, **contender.to_metadata())
+        metrics.log_metric(f"validation {metric}", result.validation)
+        Path(metrics.path).write_text(json.dumps({metric: result.validation}))

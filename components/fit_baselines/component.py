@@ -1,0 +1,63 @@
+"""fit_baselines: what the transfer has to beat."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def fit_baselines(
+    experiment: str,
+    baselines: list,
+    training: dict,
+    evaluation: dict,
+    seed: int,
+    dataset: Input[Dataset],
+    source: Input[Model],
+    fitted: Output[Artifact],
+):
+    """Trains the baselines on the target alone.
+
+    Args:
+        experiment: the recipe's name.
+        baselines: `scratch` (the source's architecture from random weights) and `classical` (scikit-learn).
+        training: the recipe's training section, the same budget as the strategies have.
+        evaluation: the recipe's evaluation section.
+        seed: of initialisation, order, augmentation and folds.
+        dataset: the packed target data set.
+        source: the source's bundle; only its architecture and input size are used.
+        fitted: a folder with the baselines and baselines.json, which lists them.
+    """
+    from pathlib import Path
+
+    from headstart import config
+    from headstart.data.dataset import Dataset as PackedDataset
+    from headstart.models.bundle import ModelBundle
+    from headstart.storage.local import write_json
+    from headstart.tracking.runs import step_run
+    from headstart.training.progress import progress
+    from headstart.transfer.baselines import fit_baseline
+
+    packed = PackedDataset.open(Path(dataset.path))
+    like = ModelBundle.load(Path(source.path))
+    metric = config.Evaluation.of(evaluation, at="evaluation").metric
+    listed = []
+    for name in baselines:
+        with step_run(experiment, name, role="baseline", tags={"headstart.strategy": name}) as run:
+            contender, params = fit_baseline(
+                name,
+                packed,
+                Path(fitted.path),
+                like=like,
+                training=config.Training.of(training, at="training"),
+                metric=metric,
+                seed=seed,
+                run_id=run.id,
+                on_epoch=run.log_epoch,
+                progress=progress(),
+            )
+            run.log_params({**params, "seed": seed})
+            run.log_metrics({f"val/best_{metric}": contender.validation, "time/seconds": contender.seconds})
+            listed.append({"path": contender.path.name, **contender.to_metadata()})
+    write_json(Path(fitted.path) / "baselines.json", listed)

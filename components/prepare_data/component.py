@@ -1,0 +1,61 @@
+"""prepare_data: a data reference becomes a verified, split and packed data set."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Metrics, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare_data(
+    experiment: str,
+    modality: str,
+    role: str,
+    data: dict,
+    seed: int,
+    dataset: Output[Dataset],
+    metrics: Output[Metrics],
+    report: Output[HTML],
+):
+    """Packs the samples that `data` refers to.
+
+    Args:
+        experiment: the recipe's name.
+        modality: what the samples are.
+        role: `source` or `target`.
+        data: the recipe's data section.
+        seed: decides, with each sample's content, which split it belongs to.
+        dataset: the packed data set.
+        metrics: its counts.
+        report: its page.
+    """
+    import json
+    import shutil
+    from pathlib import Path
+
+    from headstart import config
+    from headstart.data.prepare import prepare
+    from headstart.tracking.names import DATA_DIGEST
+    from headstart.tracking.runs import step_run
+
+    section = config.Data.of(data, at=f"{role}.data")
+    with step_run(experiment, f"prepare-{role}", role=role) as run:
+        packed = prepare(
+            section.uri,
+            Path(dataset.path),
+            modality=modality,
+            size=section.size,
+            channels=section.channels,
+            split=section.split.model_dump(),
+            labels_per_class=section.labels_per_class,
+            seed=seed,
+        )
+        run.log_params({"data": section.model_dump(mode="json"), "seed": seed})
+        run.set_tags({DATA_DIGEST: packed.digest})
+        run.log_metrics({f"data/{name}": count for name, count in packed.counts.items()})
+        run.log_artifact(packed.path / "report.html")
+        dataset.metadata.update(digest=packed.digest, run_id=run.id, classes=len(packed.classes), **packed.counts)
+        for name, count in packed.counts.items():
+            metrics.log_metric(name, count)
+        Path(metrics.path).write_text(json.dumps(packed.counts))
+        shutil.copyfile(packed.path / "report.html", report.path)

@@ -1,0 +1,104 @@
+"""The pipeline `finetune`: prepare_data(target) → select_source → strategies and baselines → evaluate → register."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact
+from kfp.dsl.graph_component import GraphComponent
+
+from components.evaluate.component import evaluate
+from components.finetune.component import finetune as finetune_step
+from components.fit_baselines.component import fit_baselines
+from components.prepare_data.component import prepare_data
+from components.register.component import register
+from components.select_source.component import select_source
+from pipelines.placement import Placement
+
+
+class Outcome(NamedTuple):
+    """What a target pipeline leaves: the registered version, the leaderboard and the report."""
+
+    target: str
+    leaderboard: Artifact
+    report: HTML
+
+
+def build_finetune(placement: Placement) -> GraphComponent:
+    """The pipeline, with its tasks placed."""
+
+    @dsl.pipeline(name="finetune", description="Transfers the best source to the target and registers the winner.")
+    def finetune(
+        name: str,
+        modality: str,
+        seed: int,
+        source_candidates: list,
+        target_data: dict,
+        training: dict,
+        strategies: list,
+        baselines: list,
+        evaluation: dict,
+        pretrained: str = "",
+    ) -> Outcome:
+        """Transfers the best source to the target by every strategy and registers the winner.
+
+        Args:
+            name: the experiment; the winner is registered as <name>-target.
+            modality: what the samples are.
+            seed: of everything random.
+            source_candidates: the recipe's source.candidates.
+            target_data: the recipe's target.data.
+            training: the recipe's training.
+            strategies: the recipe's strategies.
+            baselines: the recipe's baselines.
+            evaluation: the recipe's evaluation.
+            pretrained: a further candidate, the reference that the pipeline pretrain returned.
+        """
+        prepared = prepare_data(experiment=name, modality=modality, role="target", data=target_data, seed=seed)
+        placement.place(prepared, "prepare target")
+        dataset = prepared.outputs["dataset"]
+        selected = select_source(
+            experiment=name, candidates=source_candidates, pretrained=pretrained, seed=seed, dataset=dataset
+        )
+        placement.place(selected, "select source")
+        source = selected.outputs["source"]
+        with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.parallelism) as strategy:
+            tuned = finetune_step(
+                experiment=name,
+                strategy=strategy,
+                training=training,
+                evaluation=evaluation,
+                seed=seed,
+                dataset=dataset,
+                source=source,
+            )
+            placement.place(tuned, "finetune")
+        fitted = fit_baselines(
+            experiment=name,
+            baselines=baselines,
+            training=training,
+            evaluation=evaluation,
+            seed=seed,
+            dataset=dataset,
+            source=source,
+        )
+        placement.place(fitted, "fit baselines")
+        judged = evaluate(
+            experiment=name,
+            evaluation=evaluation,
+            seed=seed,
+            dataset=dataset,
+            source=source,
+            models=dsl.Collected(tuned.outputs["model"]),
+            baselines=fitted.outputs["fitted"],
+        )
+        # Evaluation and registration write into MLflow, whose state no cache key knows; both are idempotent.
+        placement.place(judged, "evaluate", cached=False)
+        registered = register(
+            experiment=name, role="target", description="Transferred model.", model=judged.outputs["winner"]
+        )
+        placement.place(registered, "register target", cached=False)
+        return Outcome(
+            target=registered.output, leaderboard=judged.outputs["leaderboard"], report=judged.outputs["report"]
+        )
+
+    return finetune

@@ -1,0 +1,266 @@
+"""A recipe on this machine: kfp.local runs the same pipeline that a cluster runs."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from headstart.config import Recipe
+from headstart.errors import HeadstartError, InputError
+from headstart.evaluation.leaderboard import Leaderboard
+from headstart.models.reference import unpinned
+from headstart.tracking.client import connect
+from headstart.tracking.names import REUSED_STEPS
+from headstart.tracking.runs import INJECTED_VARIABLE, PARENT_VARIABLE, Run, experiment_named, new_parent
+from headstart.training.progress import PROGRESS_VARIABLE, RECORD
+from pipelines.catalog import PIPELINES, parameters
+from pipelines.placement import Placement
+
+# A digest of the library in each task's environment makes the code a part of the cache key.
+CODE_VARIABLE = "HEADSTART_CODE"
+
+
+class Display(Protocol):
+    """What is shown while a pipeline runs."""
+
+    def started(self, step: str) -> None: ...
+
+    def progressed(self, label: str, done: int, total: int, note: str) -> None: ...
+
+    def finished(self, step: str, seconds: float) -> None: ...
+
+    def reused(self, step: str) -> None: ...
+
+    def failed(self, step: str, seconds: float) -> None: ...
+
+    def logged(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a local run left behind; the last three are None for a recipe without a target."""
+
+    run_id: str
+    registered: tuple[str, ...]
+    reused: tuple[str, ...]
+    log: Path
+    leaderboard: Leaderboard | None
+    report: Path | None
+
+
+def tracking_uri(workspace: Path) -> str:
+    """The MLflow store: MLFLOW_TRACKING_URI where it is set, else a database in the workspace."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').absolute()}"
+
+
+def run(recipe: Recipe, workspace: Path, display: Display, *, runner: str = "subprocess") -> Outcome:
+    """Runs a resolved recipe's pipeline and keeps artifacts, cache, logs and, by default, the MLflow store in
+    `workspace`.
+
+    Raises:
+        HeadstartError: a step failed; the message is the step's own.
+    """
+    workspace = workspace.absolute()
+    workspace.mkdir(parents=True, exist_ok=True)
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(workspace)
+    name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+    parent = _open_parent(recipe, workspace, name)
+    log = workspace / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    # One strategy at a time: each uses every core already.
+    placement = Placement(environment={CODE_VARIABLE: code_digest()}, parallelism=1)
+    pipeline = PIPELINES[recipe.pipeline](placement)
+    with log.open("w", encoding="utf-8") as file:
+        reader = _StepReader(file, display, _step_names(recipe))
+        environment = {
+            PARENT_VARIABLE: parent.id,
+            PROGRESS_VARIABLE: "records",
+            INJECTED_VARIABLE: None,
+            # The children's own log lines, complete and in order, in the log file.
+            "PYTHONUNBUFFERED": "1",
+        }
+        try:
+            with _environment(environment):
+                outputs = _run_pipeline(pipeline, parameters(recipe), workspace, runner, reader)
+        except BaseException as error:
+            parent.client.set_terminated(parent.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            if isinstance(error, RuntimeError):
+                raise HeadstartError(reader.explain(error, log)) from error
+            raise
+        finally:
+            reader.close()
+    parent.set_tags({REUSED_STEPS: ", ".join(reader.reused)})
+    parent.client.set_terminated(parent.id, "FINISHED")
+    board = outputs.get("leaderboard")
+    return Outcome(
+        run_id=parent.id,
+        registered=tuple(unpinned(outputs[key]) for key in ("Output", "source", "target") if key in outputs),
+        reused=tuple(reader.reused),
+        log=log,
+        leaderboard=Leaderboard.from_json(Path(board.path).read_text()) if board else None,
+        report=Path(outputs["report"].path) if board else None,
+    )
+
+
+def code_digest() -> str:
+    """A digest of the library's source files, so that changed code reuses nothing."""
+    import headstart
+
+    root = Path(headstart.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.html")]):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
+    client = connect()
+    local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+    location = (workspace / "mlartifacts").as_uri() if local else None
+    parent = new_parent(
+        client, experiment_named(client, recipe.name, artifact_location=location), name=name, pipeline_run=name
+    )
+    values = recipe.to_dict()
+    parent.log_params({key: values[key] for key in ("name", "modality", "seed", "source", "target", "training")})
+    client.log_dict(parent.id, values, "recipe.json")
+    return parent
+
+
+def _run_pipeline(
+    pipeline: Any, arguments: dict[str, Any], workspace: Path, runner: str, reader: "_StepReader"
+) -> dict[str, Any]:
+    from kfp import local
+
+    if runner == "docker":
+        raise InputError("--runner docker is not available yet; use --runner subprocess.")
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(workspace / "pipeline"),
+        enable_caching=True,
+        cache_root=str(workspace / "cache"),
+    )
+    with contextlib.redirect_stdout(reader), warnings.catch_warnings():
+        # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it
+        # means nothing here.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        return dict(pipeline(**arguments).outputs)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str | None]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: dict[str, str | None]) -> None:
+    for key, value in values.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
+
+
+def _step_names(recipe: Recipe) -> dict[str, list[str]]:
+    """The readable names of each component's tasks in the order in which they run."""
+    names: dict[str, list[str]] = {
+        "prepare-data": ["prepare source"] * bool(recipe.source.data) + ["prepare target"],
+        "register": ["register source"] * bool(recipe.source.data) + ["register target"],
+        "finetune": [f"finetune {strategy.name}" for strategy in recipe.strategies],
+    }
+    return names
+
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_EXECUTING = re.compile(r" - INFO - Executing task '([\w-]+)'")
+_REUSED = re.compile(r" - INFO - Task ([\w-]+) cache hit")
+_ENDED = re.compile(r" Task '([\w-]+)' finished with status (\w+)")
+_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.*)")
+
+
+@dataclass
+class _StepReader:
+    """Stands in for stdout while kfp.local runs: keeps the log and tells the display what its lines mean."""
+
+    file: TextIO
+    display: Display
+    names: dict[str, list[str]]
+    reused: list[str] = field(default_factory=list)
+    _seen: dict[str, int] = field(default_factory=dict)
+    _step: str | None = None
+    _start: float = 0.0
+    _rest: str = ""
+    _errors: list[str] = field(default_factory=list)
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        """Takes text as it comes and reads it by lines."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._read(_COLOR.sub("", line))
+        return len(text)
+
+    def flush(self) -> None:
+        """Lines reach the file as they are complete."""
+        self.file.flush()
+
+    def isatty(self) -> bool:
+        """No: what is written here is read by this program."""
+        return False
+
+    def close(self) -> None:
+        """Ends a step that is still shown as running."""
+        if self._step:
+            self.display.failed(self._step, time.monotonic() - self._start)
+            self._step = None
+
+    def explain(self, error: BaseException, log: Path) -> str:
+        """Why the last step failed: the last exception in its output, else what kfp.local says."""
+        step = self._step or "the pipeline"
+        reason = self._errors[-1] if self._errors else str(error.__cause__ or error)
+        return f"{step} failed: {reason}\nThe complete log is {log}."
+
+    def _read(self, line: str) -> None:
+        record = line.strip()
+        if record.startswith(RECORD):
+            values = json.loads(record.removeprefix(RECORD))
+            self.display.progressed(values["label"], values["done"], values["total"], values["note"])
+            return
+        self.file.write(line + "\n")
+        self.display.logged(line)
+        if match := _EXECUTING.search(line):
+            self._start, self._errors = time.monotonic(), []
+            self._step = self._name(match[1])
+            self.display.started(self._step)
+        elif match := _REUSED.search(line):
+            step = self._name(match[1])
+            self.reused.append(step)
+            self.display.reused(step)
+        elif (match := _ENDED.search(line)) and self._step:
+            if match[2] == "SUCCESS":
+                self.display.finished(self._step, time.monotonic() - self._start)
+                self._step = None
+        elif match := _ERROR.match(record):
+            self._errors.append(match[2] if match[1] in ("InputError", "HeadstartError") else record)
+
+    def _name(self, task: str) -> str:
+        # The compiler numbers a component's second task in a pipeline: register-2.
+        component = re.sub(r"-\d+$", "", task)
+        index = self._seen.get(component, 0)
+        self._seen[component] = index + 1
+        names = self.names.get(component, [])
+        return names[index] if index < len(names) else component.replace("-", " ")

@@ -1,0 +1,42 @@
+"""The pipeline `pretrain`: prepare_data(source) → pretrain → register(source)."""
+
+from kfp import dsl
+from kfp.dsl.graph_component import GraphComponent
+
+from components.prepare_data.component import prepare_data
+from components.pretrain.component import pretrain as pretrain_step
+from components.register.component import register
+from pipelines.placement import Placement
+
+
+def build_pretrain(placement: Placement) -> GraphComponent:
+    """The pipeline, with its tasks placed."""
+
+    @dsl.pipeline(name="pretrain", description="Trains a source model and registers it.")
+    def pretrain(name: str, modality: str, seed: int, source_data: dict, source_pretraining: dict) -> str:
+        """Trains a source model and registers it.
+
+        Args:
+            name: the experiment; the model is registered as <name>-source.
+            modality: what the samples are.
+            seed: of everything random.
+            source_data: the recipe's source.data.
+            source_pretraining: the recipe's source.pretraining.
+
+        Returns:
+            The registered version, pinned to its content.
+        """
+        prepared = prepare_data(experiment=name, modality=modality, role="source", data=source_data, seed=seed)
+        placement.place(prepared, "prepare source")
+        trained = pretrain_step(
+            experiment=name, pretraining=source_pretraining, seed=seed, dataset=prepared.outputs["dataset"]
+        )
+        placement.place(trained, "pretrain")
+        registered = register(
+            experiment=name, role="source", description="Pretrained source.", model=trained.outputs["model"]
+        )
+        # The registry is a service whose state no cache key knows; registering again is idempotent.
+        placement.place(registered, "register source", cached=False)
+        return registered.output
+
+    return pretrain

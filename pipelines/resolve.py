@@ -1,0 +1,55 @@
+"""From a recipe as written to one that says exactly what will run: absolute data, fingerprints, sizes, pinned models.
+
+Nothing that is left open here can change between two runs of the same resolved recipe, which is what makes reuse of
+unchanged steps true.
+"""
+
+from pathlib import Path
+
+from headstart.config import Data, Recipe
+from headstart.data.reference import fingerprint, local_folder
+from headstart.modalities import modality
+from headstart.models.reference import pin_of
+from headstart.models.sources import pin_source
+from headstart.tracking import registry
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The resolved recipe.
+
+    Raises:
+        InputError: data or a candidate cannot be reached; it is named.
+    """
+    size = input_size(recipe)
+    source = recipe.source.model_copy(
+        update={
+            "data": _resolve_data(recipe.source.data, size) if recipe.source.data else None,
+            "candidates": tuple(_pin(uri) for uri in recipe.source.candidates),
+        }
+    )
+    target = recipe.target and recipe.target.model_copy(update={"data": _resolve_data(recipe.target.data, size)})
+    return recipe.model_copy(update={"source": source, "target": target})
+
+
+def input_size(recipe: Recipe) -> int:
+    """The side in pixels at which samples are stored where the recipe names none: what the architecture reads.
+
+    With candidates only, that is 224 where one comes from torchvision, else the default architecture's.
+    """
+    kind = modality(recipe.modality)
+    if recipe.source.data:
+        return kind.default_size(recipe.source.pretraining.architecture)
+    published = [uri for uri in recipe.source.candidates if uri.startswith("torchvision://")]
+    architecture = published[0].removeprefix("torchvision://").partition("/")[0] if published else None
+    return kind.default_size(architecture or kind.default_architecture)
+
+
+def _resolve_data(data: Data, size: int) -> Data:
+    folder: Path = local_folder(data.uri)
+    return data.model_copy(
+        update={"uri": str(folder), "fingerprint": fingerprint(str(folder)), "size": data.size or size}
+    )
+
+
+def _pin(uri: str) -> str:
+    return uri if pin_of(uri) else pin_source(uri, resolve_registered=registry.resolve)

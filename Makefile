@@ -1,0 +1,65 @@
+# `make` lists the targets. Everything is installed into .venv, once, and again when pyproject.toml changes.
+
+PYTHON ?= python3
+IMAGE ?= headstart:dev
+BASE_IMAGE ?= python:3.11-slim
+
+BIN := .venv/bin
+DEV := .venv/.installed-dev
+DEMO := .venv/.installed-demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-services lint types format constraints image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(DEV) ## make .venv with the project and its development tools
+
+demo: $(DEMO) ## transfer from MNIST to scikit-learn's digits; ends with the leaderboard
+	$(BIN)/python -m pipelines.demo demo/
+	$(BIN)/headstart run pipelines/recipes/digits.yaml --workspace demo/workspace
+
+# One process a core: more threads than cores make the small networks of the tests slower, not faster.
+test: $(DEV) ## run the tests that need nothing but Python packages
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not services' -n auto --dist worksteal
+
+test-services: $(DEV) ## run the tests that need real services; IMAGE is the image under test
+	HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services
+
+lint: $(DEV) ## check format and style
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(DEV) ## check the types
+	$(BIN)/mypy
+
+format: $(DEV) ## format, and mend what can be mended
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+constraints: $(DEV) ## resolve the image's versions anew
+	$(BIN)/python infra/image/constraints.py > infra/constraints.txt.new
+	mv infra/constraints.txt.new infra/constraints.txt
+
+image: ## build the image IMAGE on BASE_IMAGE with Docker; prints its id
+	PYTHON=$(PYTHON) infra/image/build.sh $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	  $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL=$(PIP_EXTRA_INDEX_URL))
+
+clean: ## remove everything that was made here, except .venv
+	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "headstart needs Python 3.11 or newer; set PYTHON=… ('$(PYTHON)' is $$($(PYTHON) --version 2>&1))" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(DEMO): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+# The development tools include what the demo needs.
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(DEMO) $@

@@ -94,7 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     recipe(command)
     workspace(command)
     command.add_argument(
-        "--runner", choices=("subprocess", "docker"), default="subprocess", help="how steps run (default subprocess)"
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="steps are processes, or containers as on a cluster (default subprocess)",
+    )
+    command.add_argument(
+        "--image", metavar="NAME", help=f"the image of --runner docker (default headstart:{__version__})"
     )
     command.add_argument("--verbose", action="store_true", help="stream the steps' logs")
 
@@ -185,11 +191,17 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from components import IMAGE
     from headstart.config import load_recipe
     from pipelines import display
     from pipelines.local import run, tracking_uri
     from pipelines.resolve import resolve
 
+    if options.image and options.runner != "docker":
+        raise InputError(
+            f"--image {options.image} has a meaning with --runner docker only; add that, or remove --image."
+        )
+    image = (options.image or IMAGE) if options.runner == "docker" else None
     recipe = load_recipe(options.recipe, options.set)
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(options.workspace.absolute())
     options.workspace.mkdir(parents=True, exist_ok=True)
@@ -203,7 +215,7 @@ def _run(options: argparse.Namespace) -> None:
         resolve(recipe),
         options.workspace,
         display.Steps(console, verbose=options.verbose),
-        runner=options.runner,
+        image=image,
     )
     console.print()
     if outcome.leaderboard:
@@ -295,15 +307,26 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    _connect(options.workspace)
+    from pipelines.ui import serve
+
+    client = _connect(options.workspace)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    if not uri.startswith("sqlite:"):
-        print(f"The record is kept by a server; its page is {uri}")
+    local = uri.startswith("sqlite:")
+    page = f"http://127.0.0.1:{options.port}" if local else uri.rstrip("/")
+
+    def show() -> None:
+        for experiment in client.search_experiments(order_by=["last_update_time DESC"], max_results=10):
+            if experiment.name != "Default":
+                # Without the workflow in its address, MLflow's page opens on agents and their traces.
+                runs = f"{page}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+                print(f"{experiment.name:<20} {runs}")
+        print(f"{'registered models':<20} {page}/#/models", flush=True)
+
+    if not local:
+        show()
         return
-    print(f"MLflow page: http://127.0.0.1:{options.port}  (stop with Ctrl-C)", flush=True)
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    server = ["mlflow", "ui", "--backend-store-uri", uri, "--port", str(options.port), "--host", "127.0.0.1"]
-    os.execv(sys.executable, [sys.executable, "-m", *server])  # noqa: S606
+    print("starting the MLflow page …", flush=True)
+    serve(uri, options.port, options.workspace / "logs" / "ui.log", show)
 
 
 if __name__ == "__main__":

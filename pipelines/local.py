@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from headstart.config import Recipe
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError
 from headstart.evaluation.leaderboard import Leaderboard
 from headstart.models.reference import unpinned
+from headstart.storage.local import write_text
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
 from headstart.tracking.runs import INJECTED_VARIABLE, PARENT_VARIABLE, Run, experiment_named, new_parent
 from headstart.training.progress import PROGRESS_VARIABLE, RECORD
+from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
 from pipelines.placement import Placement
 
-# A digest of the library in each task's environment makes the code a part of the cache key.
+# A digest of the library, or of the image that holds it, in each task's environment makes the code a part of the cache
+# key.
 CODE_VARIABLE = "HEADSTART_CODE"
 
 
@@ -61,14 +64,16 @@ def tracking_uri(workspace: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').absolute()}"
 
 
-def run(recipe: Recipe, workspace: Path, display: Display, *, runner: str = "subprocess") -> Outcome:
+def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None = None) -> Outcome:
     """Runs a resolved recipe's pipeline and keeps artifacts, cache, logs and, by default, the MLflow store in
-    `workspace`.
+    `workspace`. Steps are processes, or containers of `image` where one is named.
 
     Raises:
+        InputError: Docker does not answer or has no such image.
         HeadstartError: a step failed; the message is the step's own.
     """
     workspace = workspace.absolute()
+    found = docker.find_image(image) if image else None
     workspace.mkdir(parents=True, exist_ok=True)
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(workspace)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
@@ -76,7 +81,11 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, runner: str = "sub
     log = workspace / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
     # One strategy at a time: each uses every core already.
-    placement = Placement(environment={CODE_VARIABLE: code_digest()}, parallelism=1)
+    placement = Placement(
+        image=found.name if found else None,
+        environment={CODE_VARIABLE: found.id if found else code_digest()},
+        parallelism=1,
+    )
     pipeline = PIPELINES[recipe.pipeline](placement)
     with log.open("w", encoding="utf-8") as file:
         reader = _StepReader(file, display, _step_names(recipe))
@@ -89,7 +98,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, runner: str = "sub
         }
         try:
             with _environment(environment):
-                outputs = _run_pipeline(pipeline, parameters(recipe), workspace, runner, reader)
+                outputs = _run_pipeline(pipeline, recipe, workspace, reader, in_containers=bool(image))
         except BaseException as error:
             parent.client.set_terminated(parent.id, "FAILED" if isinstance(error, Exception) else "KILLED")
             if isinstance(error, RuntimeError):
@@ -106,8 +115,15 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, runner: str = "sub
         reused=tuple(reader.reused),
         log=log,
         leaderboard=Leaderboard.from_json(Path(board.path).read_text()) if board else None,
-        report=Path(outputs["report"].path) if board else None,
+        report=_keep_report(outputs["report"].path, workspace, name) if board else None,
     )
+
+
+def _keep_report(artifact: str, workspace: Path, name: str) -> Path:
+    """The report under a name that a browser opens; KFP's artifact has none of its own."""
+    kept = workspace / "reports" / f"{name}.html"
+    write_text(kept, Path(artifact).read_text(encoding="utf-8"))
+    return kept
 
 
 def code_digest() -> str:
@@ -136,24 +152,29 @@ def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
 
 
 def _run_pipeline(
-    pipeline: Any, arguments: dict[str, Any], workspace: Path, runner: str, reader: "_StepReader"
+    pipeline: Any, recipe: Recipe, workspace: Path, reader: "_StepReader", *, in_containers: bool
 ) -> dict[str, Any]:
     from kfp import local
 
-    if runner == "docker":
-        raise InputError("--runner docker is not available yet; use --runner subprocess.")
+    root = workspace / "pipeline"
     local.init(
-        local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(workspace / "pipeline"),
+        local.DockerRunner(**docker.container_options(recipe, root))
+        if in_containers
+        else local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(root),
         enable_caching=True,
         cache_root=str(workspace / "cache"),
     )
-    with contextlib.redirect_stdout(reader), warnings.catch_warnings():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(reader))
+        stack.enter_context(warnings.catch_warnings())
+        if in_containers:
+            stack.enter_context(docker.containers())
         # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it
         # means nothing here.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", UserWarning)
-        return dict(pipeline(**arguments).outputs)
+        return dict(pipeline(**parameters(recipe)).outputs)
 
 
 @contextlib.contextmanager

@@ -60,8 +60,10 @@ def evaluate(
             evaluation=config.Evaluation.of(evaluation, at="evaluation"),
             seed=seed,
         )
-        page = Path(report.path)
-        write_text(page, evaluation_step.report(assessment, packed, experiment=experiment, source=source.metadata))
+        page = evaluation_step.report(
+            assessment, packed, experiment=experiment, source=source.metadata, run_id=run.parent_id or run.id
+        )
+        write_text(Path(report.path), page)
         assessment = record_assessment(run, assessment, page, Path(predictions.path))
         board, best = assessment.leaderboard, assessment.leaderboard.chosen
         write_text(Path(leaderboard.path), board.to_json())

@@ -50,9 +50,10 @@ def prepare_data(
             labels_per_class=section.labels_per_class,
             seed=seed,
         )
-        run.log_params({"data": section.model_dump(mode="json"), "seed": seed})
+        run.log_params(
+            {"data": section.model_dump(mode="json", exclude_none=True), "samples": packed.counts, "seed": seed}
+        )
         run.set_tags({DATA_DIGEST: packed.digest})
-        run.log_metrics({f"data/{name}": count for name, count in packed.counts.items()})
         run.log_artifact(packed.path / "report.html")
         dataset.metadata.update(digest=packed.digest, run_id=run.id, classes=len(packed.classes), **packed.counts)
         for name, count in packed.counts.items():

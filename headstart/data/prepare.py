@@ -42,10 +42,11 @@ def prepare(
     """Packs the labelled samples that `uri` refers to into the directory `destination`, atomically.
 
     `size` is the side of a stored sample in pixels, by default that of the modality's own architecture; `channels`
-    1 or 3, or None for 1 if all samples are grey and 3 otherwise. `split` gives the shares of train, val and test; splits that the folder gives are kept, and those
-    that it lacks are carved out of its train. `labels_per_class` leaves that many distinct training samples a
-    class. An older packed data set at `destination` is replaced. InputError, with nothing written, where the
-    reference, an argument or a class is unusable; single unreadable files go to quarantine.jsonl.
+    1 or 3, or None for 1 if all samples are grey and 3 otherwise. `split` gives the shares of train, val and test;
+    splits that the folder gives are kept, and those that it lacks are carved out of its train. `labels_per_class`
+    leaves that many distinct training samples a class. An older packed data set at `destination` is replaced.
+    InputError, with nothing written, where the reference, an argument or a class is unusable; single unreadable files
+    go to quarantine.jsonl.
     """
     shares = check_shares(split)
     kind = find_modality(modality)

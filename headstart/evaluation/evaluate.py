@@ -116,8 +116,12 @@ def read_baselines(directory: Path) -> list[Contender]:
     return [Contender.from_metadata(directory / entry["path"], entry) for entry in listed]
 
 
-def report(assessment: Assessment, dataset: Dataset, *, experiment: str, source: Mapping[str, Any]) -> str:
-    """The page about an assessment; `source` is the metadata of the source that the strategies started from."""
+def report(assessment: Assessment, dataset: Dataset, *, experiment: str, source: Mapping[str, Any], run_id: str) -> str:
+    """The page about an assessment.
+
+    `source` is the metadata of the source that the strategies started from, `run_id` the MLflow run that holds the
+    resolved recipe.
+    """
     board = assessment.leaderboard
     counts = dataset.counts
     return render_report(
@@ -139,5 +143,5 @@ def report(assessment: Assessment, dataset: Dataset, *, experiment: str, source:
                 for each in source.get("ranking", [])
             ),
         },
-        reproduction=f"headstart run {experiment}.yaml",
+        reproduction=f"mlflow artifacts download -r {run_id} -a recipe.json -d .\nheadstart run recipe.json",
     )

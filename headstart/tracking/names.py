@@ -21,3 +21,4 @@ CHALLENGER = "challenger"
 # MLflow's own.
 PARENT_RUN = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+EXPERIMENT_KIND = "mlflow.experimentKind"

@@ -132,8 +132,9 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         model = client.get_registered_model(name)
         if CHAMPION in model.aliases:
             return client.get_model_version_by_alias(name, CHAMPION)
-        versions = client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])
-        return versions[0]
+        latest = client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])[0]
+        # A version that was searched for comes without its aliases.
+        return client.get_model_version(name, latest.version)
     except (MlflowException, IndexError):
         known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise InputError(

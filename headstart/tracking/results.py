@@ -21,8 +21,8 @@ from headstart.tracking.runs import Run, child_run
 _TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 
 
-def record_assessment(run: Run, assessment: Assessment, report: Path, predictions: Path) -> Assessment:
-    """Writes what `evaluate` found; `run` is the evaluation step's own.
+def record_assessment(run: Run, assessment: Assessment, report: str, predictions: Path) -> Assessment:
+    """Writes what `evaluate` found and its report, an HTML page; `run` is the evaluation step's own.
 
     A strategy that was reused from an earlier pipeline run gets a run of its own under this parent, marked as reused,
     so that every parent's children are complete. The assessment that comes back names the runs written to.
@@ -41,7 +41,7 @@ def record_assessment(run: Run, assessment: Assessment, report: Path, prediction
     chosen = board.chosen
     parent.log_metrics(figures(chosen, assessment.metrics[chosen.strategy]))
     parent.set_tags({NOTE: board.sentence, VERDICT: board.verdict or "", STRATEGY: chosen.strategy})
-    parent.log_artifact(report)
+    parent.log_page("report.html", report)
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)
     return replace(assessment, leaderboard=replace(board, entries=entries))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
 from headstart.tracking.client import connect, explained
-from headstart.tracking.names import PARENT_RUN, PIPELINE_RUN, ROLE
+from headstart.tracking.names import EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +61,11 @@ class Run:
 
         with explained():
             self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def log_page(self, name: str, html: str) -> None:
+        """An HTML page as the artifact `name`, whose ending .html makes the MLflow page show it."""
+        with explained():
+            self.client.log_text(self.id, html, name)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """The file at `path`, kept in the run's artifacts under `folder`."""
@@ -148,7 +153,9 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return client.create_experiment(name, artifact_location=artifact_location)
+                # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
+                tags = {EXPERIMENT_KIND: "custom_model_development"}
+                return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

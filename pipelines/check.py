@@ -6,12 +6,14 @@ from pathlib import Path
 
 from headstart.config import Data, Recipe
 from headstart.data.reference import check as check_data
-from headstart.errors import InputError
+from headstart.errors import HeadstartError, InputError
 from headstart.models.architectures import build_network
-from headstart.models.sources import pin_source
+from headstart.models.reference import unpinned
+from headstart.models.sources import load_source, pin_source
 from headstart.tracking import registry
-from headstart.tracking.client import connect, explained
+from headstart.tracking.client import connect, explained, reach, without_password
 from pipelines.local import tracking_uri
+from pipelines.resolve import at
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
@@ -24,23 +26,23 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
     if recipe.source.data:
         yield _data("source", recipe.source.data, recipe)
         architecture = recipe.source.pretraining.architecture
-        network = build_network(architecture, classes=2)
+        with at("source.pretraining.architecture"):
+            network = build_network(architecture, classes=2)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         yield f"architecture  {architecture}: {len(network.stages)} stages, {parameters:,} parameters"
-        _check_freezing(recipe, len(network.stages))
+        _check_freezing(recipe, architecture, len(network.stages))
     if recipe.target:
         yield _data("target", recipe.target.data, recipe)
     os.environ["MLFLOW_TRACKING_URI"] = uri = tracking_uri(workspace)
-    if not uri.startswith("sqlite:"):
-        with explained():
-            connect().search_experiments(max_results=1)
-    yield f"MLflow      {uri}"
+    _check_mlflow(uri)
+    yield f"MLflow      {without_password(uri)}"
     for candidate in recipe.source.candidates:
-        yield f"candidate   {pin_source(candidate, resolve_registered=registry.resolve)}"
+        yield f"candidate   {_candidate(candidate, recipe, uri)}"
 
 
 def _data(role: str, data: Data, recipe: Recipe) -> str:
-    summary = check_data(data.uri, modality_name=recipe.modality)
+    with at(f"{role}.data"):
+        summary = check_data(data.uri, modality_name=recipe.modality)
     images = sum(summary.images.values())
     line = f"{role:<11} {data.uri}: {images} images in {len(summary.images)} classes"
     if data.labels_per_class:
@@ -50,13 +52,43 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
                 f"{role}.data.labels_per_class is {data.labels_per_class}, but class {fewest!r} in {data.uri} has only "
                 f"{summary.images[fewest]} images, of which validation and test need one each; lower it."
             )
-    return line + (f"; {len(summary.refused)} files will be refused" if summary.refused else "")
+    if not summary.refused:
+        return line
+    # Only the first files of each class were opened, so there may be more.
+    first = min(summary.refused, key=lambda refusal: refusal.path)
+    count = f"{len(summary.refused)} {'file' if len(summary.refused) == 1 else 'files'}"
+    return f"{line}; at least {count} will be refused, first {first.path}: {first.reason}"
 
 
-def _check_freezing(recipe: Recipe, stages: int) -> None:
+def _check_mlflow(uri: str) -> None:
+    if uri.startswith("sqlite:"):
+        return
+    reach(uri)
+    try:
+        with explained():
+            connect().search_experiments(max_results=1)
+    except HeadstartError as error:
+        raise InputError(str(error)) from error
+
+
+def _candidate(uri: str, recipe: Recipe, store: str) -> str:
+    """The pinned form of a candidate that was loaded and that every strategy can use."""
+    with at("source.candidates"):
+        if uri.startswith("models:/") and not Path(store.removeprefix("sqlite:///")).exists() and "sqlite:" in store:
+            raise InputError(
+                f"{uri} names a registered model, and nothing was registered in this workspace yet; name the workspace "
+                "of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."
+            )
+        pinned = pin_source(uri, resolve_registered=registry.resolve)
+        bundle = load_source(pinned, modality=recipe.modality, fetch_registered=registry.fetch)
+    _check_freezing(recipe, unpinned(uri), len(bundle.network.stages))
+    return pinned
+
+
+def _check_freezing(recipe: Recipe, model: str, stages: int) -> None:
     for strategy in recipe.strategies:
         if strategy.freeze is not None and strategy.freeze > stages:
             raise InputError(
-                f"strategies.{strategy.name}.freeze is {strategy.freeze}, but "
-                f"{recipe.source.pretraining.architecture} has {stages} stages; freeze at most {stages}."
+                f"strategies.{strategy.name}.freeze is {strategy.freeze}, but {model} has {stages} stages; "
+                f"freeze at most {stages}."
             )

@@ -16,22 +16,41 @@ _WORKSPACE = Path(".headstart")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 the work failed, 2 the input is not usable."""
-    options = _parser().parse_args(arguments)
+    try:
+        code = _answer(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe, head for instance, had enough; that is no failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
+    """Runs one command; its exit code."""
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as ended:
+        # After --help, --version or wrong usage.
+        return int(ended.code or 0)
     try:
         options.command(options)
     except HeadstartError as error:
         if options.debug:
             raise
         print(f"headstart: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         print("headstart: interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        # The reader of a pipe, head for instance, had enough; that is no failure of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(0)
+        raise
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"headstart: {type(error).__name__}: {error}; --debug shows where.", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     def workspace(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--workspace",
-            type=Path,
+            type=_folder,
             default=_WORKSPACE,
             metavar="DIR",
             help="where runs keep artifacts, cache, logs and, unless MLFLOW_TRACKING_URI is set, the MLflow store "
@@ -146,12 +165,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _folder(text: str) -> Path:
+    """A folder that exists or can be made."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
+    return path
+
+
 def _connect(workspace: Path) -> Any:
     """The MLflow client of the workspace's store or of the server that the environment names."""
-    from headstart.tracking.client import connect
+    from headstart.tracking.client import connect, reach
     from pipelines.local import tracking_uri
 
     uri = tracking_uri(workspace)
+    reach(uri)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise InputError(
             f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier "
@@ -193,6 +221,7 @@ def _prepare(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from components import IMAGE
     from headstart.config import load_recipe
+    from headstart.tracking.client import reach
     from pipelines import display
     from pipelines.local import run, tracking_uri
     from pipelines.resolve import resolve
@@ -203,7 +232,8 @@ def _run(options: argparse.Namespace) -> None:
         )
     image = (options.image or IMAGE) if options.runner == "docker" else None
     recipe = load_recipe(options.recipe, options.set)
-    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(options.workspace.absolute())
+    os.environ["MLFLOW_TRACKING_URI"] = uri = tracking_uri(options.workspace.absolute())
+    reach(uri)
     options.workspace.mkdir(parents=True, exist_ok=True)
     console = display.console()
     console.print(
@@ -244,6 +274,8 @@ def _compile(options: argparse.Namespace) -> None:
 
     if options.output.suffix not in (".yaml", ".yml", ".json"):
         raise InputError(f"-o {options.output}: the file's name must end in .yaml, .yml or .json.")
+    if not options.output.parent.is_dir():
+        raise InputError(f"-o {options.output}: the folder {options.output.parent} does not exist; make it first.")
     compile_pipeline(options.pipeline, options.output, Placement(image=options.image))
     print(options.output)
 

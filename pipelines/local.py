@@ -155,6 +155,7 @@ def _run_pipeline(
     pipeline: Any, recipe: Recipe, workspace: Path, reader: "_StepReader", *, in_containers: bool
 ) -> dict[str, Any]:
     from kfp import local
+    from kfp.local.logging_utils import local_logger_context
 
     root = workspace / "pipeline"
     local.init(
@@ -167,6 +168,8 @@ def _run_pipeline(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(reader))
+        # kfp says what it reuses outside of its own logging, where Python drops it.
+        stack.enter_context(local_logger_context())
         stack.enter_context(warnings.catch_warnings())
         if in_containers:
             stack.enter_context(docker.containers())
@@ -256,7 +259,8 @@ class _StepReader:
         return f"{step} failed: {reason}\nThe complete log is {log}."
 
     def _read(self, line: str) -> None:
-        record = line.strip()
+        # Spaces only: the character that marks a record counts as white space itself.
+        record = line.strip(" ")
         if record.startswith(RECORD):
             values = json.loads(record.removeprefix(RECORD))
             self.display.progressed(values["label"], values["done"], values["total"], values["note"])

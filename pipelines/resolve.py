@@ -4,10 +4,13 @@ Nothing that is left open here can change between two runs of the same resolved 
 unchanged steps true.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headstart.config import Data, Recipe
 from headstart.data.reference import fingerprint, local_folder
+from headstart.errors import InputError
 from headstart.modalities import modality
 from headstart.models.reference import pin_of
 from headstart.models.sources import pin_source
@@ -23,11 +26,13 @@ def resolve(recipe: Recipe) -> Recipe:
     size = input_size(recipe)
     source = recipe.source.model_copy(
         update={
-            "data": _resolve_data(recipe.source.data, size) if recipe.source.data else None,
+            "data": _resolve_data("source.data", recipe.source.data, size) if recipe.source.data else None,
             "candidates": tuple(_pin(uri) for uri in recipe.source.candidates),
         }
     )
-    target = recipe.target and recipe.target.model_copy(update={"data": _resolve_data(recipe.target.data, size)})
+    target = recipe.target and recipe.target.model_copy(
+        update={"data": _resolve_data("target.data", recipe.target.data, size)}
+    )
     return recipe.model_copy(update={"source": source, "target": target})
 
 
@@ -44,12 +49,23 @@ def input_size(recipe: Recipe) -> int:
     return kind.default_size(architecture or kind.default_architecture)
 
 
-def _resolve_data(data: Data, size: int) -> Data:
-    folder: Path = local_folder(data.uri)
+@contextmanager
+def at(key: str) -> Iterator[None]:
+    """Puts the recipe's key before the message of an InputError that is about its value."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
+
+
+def _resolve_data(key: str, data: Data, size: int) -> Data:
+    with at(key):
+        folder: Path = local_folder(data.uri)
     return data.model_copy(
         update={"uri": str(folder), "fingerprint": fingerprint(str(folder)), "size": data.size or size}
     )
 
 
 def _pin(uri: str) -> str:
-    return uri if pin_of(uri) else pin_source(uri, resolve_registered=registry.resolve)
+    with at("source.candidates"):
+        return uri if pin_of(uri) else pin_source(uri, resolve_registered=registry.resolve)

@@ -45,6 +45,7 @@ def evaluate(
     from headstart import config
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation import evaluate as evaluation_step
+    from headstart.models.bundle import bundle_digest
     from headstart.storage.local import write_json, write_text
     from headstart.tracking.results import record_assessment
     from headstart.tracking.runs import step_run
@@ -69,10 +70,20 @@ def evaluate(
         write_text(Path(leaderboard.path), board.to_json())
         shutil.copytree(assessment.chosen.path, winner.path, dirs_exist_ok=True)
         figures = assessment.metrics[best.strategy]
-        winner.metadata.update(strategy=best.strategy, run_id=best.run_id or run.id, verdict=board.sentence)
+        origin = {"run_id": run.id, "data_digest": packed.digest}
+        for artifact in (leaderboard, predictions, report):
+            artifact.metadata.update(origin)
+        winner.metadata.update(
+            digest=bundle_digest(assessment.chosen.path),
+            strategy=best.strategy,
+            run_id=best.run_id or run.id,
+            verdict=board.sentence,
+        )
         confusion.log_confusion_matrix(list(packed.classes), figures["confusion"])
         write_json(Path(confusion.path), figures["confusion"])
-        summary = {best.metric: best.value, "macro_f1": best.macro_f1, "gain": best.gain or 0.0}
+        summary = {best.metric: best.value, "macro_f1": best.macro_f1}
+        if best.gain is not None:
+            summary["gain"] = best.gain
         for name, value in summary.items():
             metrics.log_metric(name, value)
         write_json(Path(metrics.path), summary)

@@ -60,4 +60,5 @@ def fit_baselines(
             run.log_params({**params, "seed": seed})
             run.log_metrics({f"val/best_{metric}": contender.validation, "time/seconds": contender.seconds})
             listed.append({"path": contender.path.name, **contender.to_metadata()})
+    fitted.metadata.update(data_digest=packed.digest, run_id={entry["strategy"]: entry["run_id"] for entry in listed})
     write_json(Path(fitted.path) / "baselines.json", listed)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from headstart.tracking.client import explained
+from headstart.errors import InputError
 from headstart.tracking.names import (
     DESCENDANT_PREFIX,
     MODEL_DIGEST,
@@ -15,23 +15,26 @@ from headstart.tracking.registry import find_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 
 def lineage(client: "MlflowClient", uri: str) -> dict[str, Any]:
     """The family of the version that `uri` names, as JSON values.
 
     Keys: model, version, digest, role, strategy, aliases; source, the same for what it came from, up to the first
-    model that is not in the registry (which has only uri and digest), or None; descendants, the same, downwards.
+    model that is not in the registry (any more), which has only uri and digest, or None; descendants, the same,
+    downwards, as far as they are still in the registry.
     """
     version = find_version(client, uri)
+    # A version cannot descend from itself, but tags can be edited by hand: whoever was seen is not followed again.
     return {
         **_facts(version),
-        "source": _ancestors(client, version),
-        "descendants": _descendants(client, version, seen={(version.name, str(version.version))}),
+        "source": _ancestors(client, version, seen={_key(version)}),
+        "descendants": _descendants(client, version, seen={_key(version)}),
     }
 
 
-def _facts(version: Any) -> dict[str, Any]:
+def _facts(version: "ModelVersion") -> dict[str, Any]:
     return {
         "model": version.name,
         "version": str(version.version),
@@ -42,27 +45,36 @@ def _facts(version: Any) -> dict[str, Any]:
     }
 
 
-def _ancestors(client: "MlflowClient", version: Any) -> dict[str, Any] | None:
+def _ancestors(client: "MlflowClient", version: "ModelVersion", seen: set[tuple[str, str]]) -> dict[str, Any] | None:
     source = version.tags.get(SOURCE_MODEL)
     if not source:
         return None
-    if not source.startswith("models:/"):
+    found = _find(client, source) if source.startswith("models:/") else None
+    if found is None or _key(found) in seen:
         return {"uri": source, "digest": version.tags.get(SOURCE_DIGEST)}
-    found = find_version(client, source)
-    return {**_facts(found), "source": _ancestors(client, found)}
+    return {**_facts(found), "source": _ancestors(client, found, seen | {_key(found)})}
 
 
-def _descendants(client: "MlflowClient", version: Any, seen: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def _descendants(client: "MlflowClient", version: "ModelVersion", seen: set[tuple[str, str]]) -> list[dict[str, Any]]:
     family = []
-    for key in sorted(version.tags):
-        if not key.startswith(DESCENDANT_PREFIX):
+    for tag in sorted(version.tags):
+        if not tag.startswith(DESCENDANT_PREFIX):
             continue
-        name, _, number = key.removeprefix(DESCENDANT_PREFIX).rpartition("/")
-        # A version cannot descend from itself, but tags can be edited by hand: no loop may hang the reader.
-        if (name, number) in seen:
+        child = _find(client, f"models:/{tag.removeprefix(DESCENDANT_PREFIX)}")
+        if child is None or _key(child) in seen:
             continue
-        seen.add((name, number))
-        with explained():
-            child = client.get_model_version(name, number)
+        seen.add(_key(child))
         family.append({**_facts(child), "descendants": _descendants(client, child, seen)})
     return family
+
+
+def _find(client: "MlflowClient", uri: str) -> "ModelVersion | None":
+    """The version that `uri` names; None where it was deleted."""
+    try:
+        return find_version(client, uri)
+    except InputError:
+        return None
+
+
+def _key(version: "ModelVersion") -> tuple[str, str]:
+    return version.name, str(version.version)

@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,7 +138,8 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         # A version that was searched for comes without its aliases.
         return client.get_model_version(name, latest.version)
     except (MlflowException, IndexError):
-        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        with explained():
+            known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise InputError(
             f"The registry has no models:/{reference}; its models are: {known}. Give a name with a version or an "
             "alias that exists, for example models:/digits-source/1 or models:/digits-target@challenger."
@@ -176,7 +179,7 @@ def _create(
         tags |= {SOURCE_MODEL: unpinned(source), SOURCE_DIGEST: loaded.provenance.get("source_digest", "")}
     with explained():
         mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-        with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as folder:
+        with _active(client, run_id), tempfile.TemporaryDirectory() as folder:
             # MLflow keeps a logged directory under its own name, and `fetch` looks for it under this one.
             named = shutil.copytree(bundle, Path(folder) / Path(_BUNDLE).name)
             # A model from code: the pyfunc is a source file and the weights are the bundle, so nothing is pickled.
@@ -195,6 +198,26 @@ def _create(
         return client.create_model_version(
             model, logged.model_uri, run_id=run_id, tags=tags, description=description, model_id=logged.model_id
         )
+
+
+@contextmanager
+def _active(client: "MlflowClient", run_id: str) -> Iterator[None]:
+    """Makes the run the one that MLflow logs models to.
+
+    MLflow ends it with the block, as failed if that raises. The run ended when its training did, so its own status and
+    end are put back.
+    """
+    import mlflow
+
+    before = client.get_run(run_id).info
+    try:
+        with mlflow.start_run(run_id=run_id):
+            yield
+    finally:
+        if before.end_time:
+            client.set_terminated(run_id, before.status, before.end_time)
+        else:
+            client.update_run(run_id, before.status)
 
 
 def _name_and_version(uri: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from headstart.tracking.names import EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, 
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 # Set by the local runner, which makes the parent before the first step starts.
 PARENT_VARIABLE = "HEADSTART_PARENT_RUN_ID"
@@ -21,6 +22,9 @@ PARENT_VARIABLE = "HEADSTART_PARENT_RUN_ID"
 KFP_RUN_VARIABLE = "KFP_RUN_ID"
 # Set by KFP's MLflow plugin: the run that it made for this task.
 INJECTED_VARIABLE = "MLFLOW_RUN_ID"
+
+# Longer than a step takes from looking for a parent to having written its own.
+_SETTLING_SECONDS = 2.0
 
 _PARAM_LIMIT = 6000
 
@@ -115,8 +119,8 @@ def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
 def parent_run(client: "MlflowClient", experiment: str) -> Run:
     """The pipeline run's parent: the one that the environment names, else the one tagged with the KFP run id.
 
-    Steps that start together may all find none and make one each. All of them then look again and take the
-    earliest, and the others are deleted by their makers, so that one remains.
+    Steps that start together may all find none and make one each. Whoever made one or finds one this young looks again
+    when all of them must be written, so that all take the same, the earliest; the others are deleted by their makers.
     """
     known = os.environ.get(PARENT_VARIABLE)
     if known:
@@ -129,13 +133,18 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
             f"{KFP_RUN_VARIABLE} is set; run it through `headstart run` or `headstart submit`."
         )
     experiment_id = experiment_named(client, experiment)
-    found = _runs_of(client, experiment_id, pipeline_run)
+    found = _parents(client, experiment_id, pipeline_run)
+    made = None
     if not found:
         made = new_parent(client, experiment_id, name=f"{experiment}-{pipeline_run[:8]}", pipeline_run=pipeline_run)
-        found = _runs_of(client, experiment_id, pipeline_run)
-        if found[0] != made.id:
+    if made or time.time() - found[0].start_time / 1000 < 2 * _SETTLING_SECONDS:
+        time.sleep(_SETTLING_SECONDS)
+        found = _parents(client, experiment_id, pipeline_run)
+    chosen = found[0].run_id
+    if made and made.id != chosen:
+        with explained():
             client.delete_run(made.id)
-    return Run(client, found[0], experiment_id, None)
+    return Run(client, chosen, experiment_id, None)
 
 
 def new_parent(client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str) -> Run:
@@ -167,7 +176,8 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
     return experiment.experiment_id
 
 
-def _runs_of(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list[str]:
+def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list["RunInfo"]:
+    """The parents that were made for a pipeline run, the earliest first."""
     # The run id breaks ties between equal start times the same way for every reader.
     with explained():
         found = client.search_runs(
@@ -175,7 +185,7 @@ def _runs_of(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> l
             f"tags.`{PIPELINE_RUN}` = '{pipeline_run}'",
             order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
         )
-    return [run.info.run_id for run in found if PARENT_RUN not in run.data.tags]
+    return [run.info for run in found if PARENT_RUN not in run.data.tags]
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from headstart.data.dataset import Dataset, Split
 from headstart.errors import HeadstartError
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
-from headstart.training.batches import training_batches
+from headstart.training.batches import batch_count, training_batches
 from headstart.training.plan import Plan
 from headstart.training.progress import Progress
 
@@ -70,7 +70,7 @@ def fit(
         label_smoothing=plan.label_smoothing,
     )
     optimizer = _optimizer(network, plan)
-    steps_per_epoch = -(-len(train.labels) // plan.batch_size)
+    steps_per_epoch = batch_count(len(train.labels), plan.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(plan.epochs * steps_per_epoch, plan.warmup))
 
     history: list[dict[str, float]] = []
@@ -90,13 +90,14 @@ def fit(
         )
         train_loss = _train_epoch(bundle, batches, criterion, penalty, optimizer, schedule) / len(train.labels)
         training_seconds += time.perf_counter() - epoch_start
-        if not np.isfinite(train_loss):
-            raise HeadstartError(
-                f"{label}: the loss became {train_loss} in epoch {epoch}; lower learning_rate (it was "
-                f"{plan.learning_rate:g}) or the regularizer's strength."
-            )
         logits = bundle.predict_logits(val.samples)
         val_loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val.labels)))
+        # The training loss is taken before each step, so only the validation loss shows what the last step did.
+        if not np.isfinite(train_loss + val_loss):
+            raise HeadstartError(
+                f"{label}: the loss became {train_loss + val_loss} in epoch {epoch}; lower learning_rate (it was "
+                f"{plan.learning_rate:g}) or the regularizer's strength."
+            )
         validation = score(metric, val.labels, logits.argmax(1), len(dataset.classes))
         record = {"epoch": epoch, "train/loss": train_loss, "val/loss": val_loss, f"val/{metric}": validation}
         history.append(record)

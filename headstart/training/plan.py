@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.config import Training
+from headstart.training.batches import batch_count
 
 # Steps at which a small data set has been seen often enough; between BiT-HyperRule's 500 for under 20 k samples on a
 # much larger network (Kolesnikov et al. 2020) and what MNIST-5k needs here to come within 0.5 points of its best.
@@ -46,7 +47,7 @@ def make_plan(training: Training, labels: np.ndarray, *, pretrained: bool) -> Pl
     samples = len(labels)
     epochs = training.epochs
     if epochs is None:
-        steps_per_epoch = math.ceil(samples / training.batch_size)
+        steps_per_epoch = batch_count(samples, training.batch_size)
         epochs = min(max(math.ceil(_STEPS / steps_per_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
     learning_rate = training.learning_rate
     if learning_rate is None:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from headstart.config import Strategy, Training
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
@@ -119,7 +121,7 @@ def _partial(task: _Task) -> Transferred:
             f"strategies.{task.strategy.name}.freeze is {frozen}, but {bundle.architecture} has {stages} stages; "
             f"freeze at most {stages}."
         )
-    bundle.network.replace_head(len(bundle.classes))
+    _new_head(task, bundle)
     bundle.network.freeze(frozen)
     return _train(task, bundle)
 
@@ -145,7 +147,7 @@ def _full(task: _Task) -> Transferred:
         )
         probe.install(bundle.network)
     elif not _source_head(task, bundle):
-        bundle.network.replace_head(len(bundle.classes))
+        _new_head(task, bundle)
     return _train(task, bundle)
 
 
@@ -175,6 +177,10 @@ def _source_head(task: _Task, bundle: ModelBundle) -> bool:
     weight, bias = (tensor.detach().cpu().numpy()[rows] for tensor in (head.weight, head.bias))
     LinearHead(weight, bias).install(bundle.network)
     return True
+
+
+def _new_head(task: _Task, bundle: ModelBundle) -> None:
+    bundle.network.replace_head(len(bundle.classes), torch.Generator().manual_seed(task.seed))
 
 
 def _train(task: _Task, bundle: ModelBundle) -> Transferred:

@@ -4,7 +4,6 @@ HEADSTART_TEST_IMAGE names the image under test; `make test-services` sets it.
 """
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -20,15 +19,6 @@ def docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)  # noqa: S607
     assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    name = os.environ.get("HEADSTART_TEST_IMAGE")
-    if not name:
-        pytest.skip("HEADSTART_TEST_IMAGE names no image; `make image test-services` builds one and tries it")
-    docker("image", "inspect", name)
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,155 @@
+"""Each component turns artifacts and parameters into artifacts, and is testable without a pipeline."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.finetune.component import finetune
+from components.prepare_data.component import prepare_data
+from components.register.component import register
+from headstart.data.dataset import Dataset
+from headstart.errors import InputError
+from headstart.evaluation.evaluate import read_baselines
+from headstart.evaluation.leaderboard import Leaderboard
+from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.models.reference import pinned
+from headstart.tracking.client import connect
+
+STEPS = ["prepare source", "prepare target", "pretrain", "select", "zero", "partial", "baselines", "evaluate"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_output_has_content_at_its_path(floor, step):
+    """kfp's local cache takes an output without a file for a missing one, and would never reuse the step."""
+    for name, artifact in floor.outputs[step].items():
+        assert Path(artifact.path).exists(), name
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_outputs_metadata_is_json(floor, step):
+    for name, artifact in floor.outputs[step].items():
+        assert json.loads(json.dumps(artifact.metadata)) == artifact.metadata, name
+
+
+@pytest.mark.parametrize("step", ["prepare source", "prepare target"])
+def test_prepare_data_puts_out_a_packed_data_set_and_says_which(floor, step):
+    artifact = floor.outputs[step]["dataset"]
+    packed = Dataset.open(Path(artifact.path))
+
+    assert artifact.metadata["digest"] == packed.digest
+    assert {name: artifact.metadata[name] for name in packed.counts} == packed.counts
+    assert artifact.metadata["classes"] == 2
+
+
+@pytest.mark.parametrize("step", ["prepare source", "prepare target"])
+def test_prepare_data_shows_the_data_sets_report(floor, step):
+    report, packed = Path(floor.outputs[step]["report"].path), Path(floor.outputs[step]["dataset"].path)
+
+    assert report.read_bytes() == (packed / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize(("step", "output"), [("pretrain", "model"), ("select", "source"), ("zero", "model")])
+def test_a_model_is_a_bundle_whose_digest_is_in_its_metadata(floor, step, output):
+    artifact = floor.outputs[step][output]
+
+    assert ModelBundle.load(Path(artifact.path)).classes == ("across", "down")
+    assert artifact.metadata["digest"] == bundle_digest(Path(artifact.path))
+
+
+@pytest.mark.parametrize(("step", "output"), [("pretrain", "model"), ("zero", "model"), ("evaluate", "winner")])
+def test_an_artifact_leads_to_its_mlflow_run(floor, step, output):
+    run_id = floor.outputs[step][output].metadata["run_id"]
+
+    assert connect().get_run(run_id).info.status == "FINISHED"
+
+
+def test_register_returns_the_version_pinned_to_the_models_content(floor):
+    digest = bundle_digest(Path(floor.outputs["pretrain"]["model"].path))
+
+    assert floor.returned["register source"] == pinned("models:/stripes-source/1", digest)
+
+
+def test_registering_a_model_again_returns_the_same_version(floor):
+    floor.call(register, "again", role="source", description="", model=floor.outputs["pretrain"]["model"])
+
+    assert floor.returned["again"] == floor.returned["register source"]
+
+
+def test_select_source_hands_on_the_very_model_that_was_registered(floor):
+    chosen = floor.outputs["select"]["source"].metadata
+
+    assert chosen["digest"] == floor.outputs["pretrain"]["model"].metadata["digest"]
+    assert chosen["source"] == floor.returned["register source"]
+    assert [ranked["source"] for ranked in chosen["ranking"]] == [floor.returned["register source"]]
+
+
+def test_fit_baselines_lists_what_it_fitted(floor):
+    fitted = read_baselines(Path(floor.outputs["baselines"]["fitted"].path))
+
+    assert [(one.strategy, one.kind) for one in fitted] == [("scratch", "baseline"), ("classical", "baseline")]
+    assert all(one.path.exists() for one in fitted)
+
+
+def test_evaluate_judges_every_model_that_it_is_given(floor):
+    board = Leaderboard.from_json(Path(floor.outputs["evaluate"]["leaderboard"].path).read_text())
+
+    assert sorted(entry.strategy for entry in board.entries) == ["classical", "partial", "scratch", "zero"]
+
+
+def test_evaluate_puts_out_the_chosen_strategys_own_bundle(floor):
+    winner = floor.outputs["evaluate"]["winner"]
+    chosen = floor.outputs[winner.metadata["strategy"]]["model"]
+
+    assert bundle_digest(Path(winner.path)) == chosen.metadata["digest"]
+    assert winner.metadata["run_id"] == chosen.metadata["run_id"]
+
+
+def test_the_metrics_that_kubeflow_shows_are_the_winners(floor):
+    shown = floor.outputs["evaluate"]["metrics"].metadata
+    board = Leaderboard.from_json(Path(floor.outputs["evaluate"]["leaderboard"].path).read_text())
+
+    assert shown["accuracy"] == board.chosen.value
+    assert shown["gain"] == board.chosen.gain
+
+
+def test_a_target_becomes_the_challenger_and_a_source_does_not(floor):
+    aliases = {name: connect().get_registered_model(name).aliases for name in ("stripes-source", "stripes-target")}
+
+    assert list(aliases["stripes-source"]) == []
+    assert list(aliases["stripes-target"]) == ["challenger"]
+
+
+def test_a_section_that_came_through_kubeflow_may_have_floats_for_whole_numbers(floor, tmp_path):
+    data = {"uri": str(Path(floor.outputs["evaluate"]["report"].path).parents[1] / "data"), "size": 8.0}
+
+    floor.call(prepare_data, "floats", modality="image", role="source", data=data, seed=0)
+
+    assert (
+        floor.outputs["floats"]["dataset"].metadata["digest"]
+        == floor.outputs["prepare source"]["dataset"].metadata["digest"]
+    )
+
+
+def test_a_section_that_does_not_fit_is_refused_with_its_key(floor):
+    with pytest.raises(InputError, match=r"strategies: transfer: 'whole' is not one of"):
+        floor.call(
+            finetune,
+            "refused",
+            strategy={"name": "a", "transfer": "whole"},
+            training={},
+            evaluation={},
+            seed=0,
+            dataset=floor.outputs["prepare target"]["dataset"],
+            source=floor.outputs["select"]["source"],
+        )
+
+
+def test_a_step_that_fails_ends_its_run_as_failed(floor):
+    before = {run.info.run_id for run in connect().search_runs(["1"])}
+
+    with pytest.raises(InputError, match="does not exist"):
+        floor.call(prepare_data, "nowhere", modality="image", role="source", data={"uri": "nowhere", "size": 8}, seed=0)
+
+    (run,) = (run for run in connect().search_runs(["1"]) if run.info.run_id not in before)
+    assert (run.info.run_name, run.info.status) == ("prepare-source", "FAILED")

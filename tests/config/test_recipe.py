@@ -1,0 +1,285 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headstart.config import Data, Evaluation, Pretraining, Recipe, Split, Strategy, Training, load_recipe
+from headstart.errors import InputError
+
+SHORT = {"name": "digits", "source": {"data": {"uri": "data/mnist"}}, "target": {"data": {"uri": "data/digits"}}}
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    """Reads the short recipe with `changes` to its sections and with overrides, through a file."""
+
+    def run(*overrides: str, **changes: object) -> Recipe:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump({**SHORT, **changes}))
+        return load_recipe(path, overrides)
+
+    return run
+
+
+def sentence(action, *arguments: object, **named: object) -> str:
+    with pytest.raises(InputError) as refusal:
+        action(*arguments, **named)
+    return str(refusal.value)
+
+
+def test_a_name_and_two_data_references_are_a_recipe(read):
+    recipe = read()
+    assert [strategy.name for strategy in recipe.strategies] == ["zero", "partial", "full", "full-l2sp"]
+    assert recipe.baselines == ("scratch", "classical")
+    assert recipe.evaluation.metric == "accuracy"
+    assert recipe.source.pretraining.architecture == "convnet"
+    assert recipe.seed == 0
+
+
+def test_the_documented_recipe_is_read(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("""
+name: digits
+modality: image
+source:
+  data: {uri: data/mnist}
+  candidates: []
+  pretraining: {architecture: convnet, objective: supervised, epochs: 6}
+target:
+  data: {uri: data/digits, labels_per_class: 5, split: {train: 0.2, val: 0.1, test: 0.7}}
+strategies:
+  - zero
+  - partial
+  - full
+  - {name: full-l2sp, transfer: full, schedule: lp_ft, regularizer: l2_sp, strength: 0.01}
+baselines: [scratch, classical]
+evaluation: {metric: accuracy, confidence: 0.95, min_gain: 0.0}
+""")
+    recipe = load_recipe(path)
+    assert recipe.target.data.split == Split(train=0.2, val=0.1, test=0.7)
+    assert recipe.source.pretraining.epochs == 6
+    assert recipe.strategies[3] == Strategy(
+        name="full-l2sp", transfer="full", schedule="lp_ft", regularizer="l2_sp", strength=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "pipeline"),
+    [
+        ({"data": {"uri": "a"}}, None, "pretrain"),
+        ({"candidates": ["a"]}, {"data": {"uri": "b"}}, "finetune"),
+        ({"data": {"uri": "a"}}, {"data": {"uri": "b"}}, "transfer"),
+        ({"data": {"uri": "a"}, "candidates": ["c"]}, {"data": {"uri": "b"}}, "transfer"),
+    ],
+)
+def test_what_a_recipe_gives_decides_which_pipeline_does_it(source, target, pipeline):
+    assert Recipe.of({"name": "x", "source": source, "target": target}).pipeline == pipeline
+
+
+def test_a_strategy_may_be_a_word_or_leave_out_its_name():
+    assert Strategy.of({"transfer": "zero"}) == Strategy.model_validate("zero")
+    assert Strategy.of({"transfer": "partial", "freeze": 2}).name == "partial"
+
+
+def test_a_full_transfer_probes_first_unless_told_otherwise():
+    assert Strategy.model_validate("full").schedule == "lp_ft"
+    assert Strategy.of({"transfer": "full", "schedule": "constant"}).schedule == "constant"
+
+
+def test_a_regularizer_has_a_strength_unless_told_otherwise():
+    assert Strategy.of({"transfer": "full", "regularizer": "l2"}).strength == 0.01
+    assert Strategy.of({"transfer": "full", "regularizer": "l2", "strength": 3.0}).strength == 3.0
+    assert Strategy.model_validate("full").strength is None
+
+
+def test_the_resolved_recipe_reads_back_as_itself(read):
+    recipe = read(strategies=["zero", {"transfer": "full", "regularizer": "l2_sp"}], baselines=["scratch"])
+    assert Recipe.of(recipe.to_dict()) == recipe
+    # Through YAML too, which is how a run keeps it.
+    assert Recipe.of(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+
+
+def test_each_resolved_section_reads_back_as_a_parameter_does():
+    for section in (Training(), Pretraining(epochs=3), Evaluation(), Data(uri="x"), Strategy.model_validate("full")):
+        assert type(section).of(section.model_dump(mode="json")) == section
+
+
+def test_whole_numbers_survive_the_way_through_kfp():
+    training = Training.of({"epochs": 6.0, "batch_size": 32.0, "learning_rate": 1.0, "weight_decay": 0.0})
+    assert (training.epochs, training.batch_size) == (6, 32)
+    assert isinstance(training.epochs, int)
+    nested = Recipe.of({**SHORT, "seed": 3.0, "target": {"data": {"uri": "x", "labels_per_class": 5.0}}})
+    assert (nested.seed, nested.target.data.labels_per_class) == (3, 5)
+
+
+def test_a_fraction_is_not_a_whole_number():
+    assert "epochs: 6.5 must be" in sentence(Training.of, {"epochs": 6.5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sede": 1}, "sede: unknown key; did you mean seed?"),
+        ({"target": {"data": {"uri": "x", "label_per_class": 5}}}, "target.data.label_per_class: unknown key; did you"),
+        (
+            {"strategies": ["zero", {"transfer": "full", "regulariser": "l2"}]},
+            "strategies[1].regulariser: unknown key; did you mean regularizer?",
+        ),
+        (
+            {"source": {"data": {"uri": "x"}, "pretraining": {"epoch": 3}}},
+            "source.pretraining.epoch: unknown key; did you mean epochs?",
+        ),
+        ({"training": {"zzz": 1}}, "training.zzz: unknown key; known here: augmentation, batch_size"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_key_that_was_meant(read, changes, expected):
+    assert expected in sentence(read, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"name": 3}, "name"),
+        ({"seed": "1"}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"source": "data/mnist"}, "source"),
+        ({"source": {"data": "data/mnist"}}, "source.data"),
+        ({"source": {"data": {"uri": ""}}}, "source.data.uri"),
+        ({"source": {"candidates": "models:/a@b"}}, "source.candidates"),
+        ({"source": {"candidates": [1]}}, "source.candidates[0]"),
+        ({"source": {"data": {"uri": "x"}, "pretraining": []}}, "source.pretraining"),
+        ({"source": {"data": {"uri": "x"}, "pretraining": {"objective": "simclr"}}}, "source.pretraining.objective"),
+        ({"target": []}, "target"),
+        ({"target": {"data": {"uri": "x", "labels_per_class": 0}}}, "target.data.labels_per_class"),
+        ({"target": {"data": {"uri": "x", "channels": 2}}}, "target.data.channels"),
+        ({"target": {"data": {"uri": "x", "size": "32"}}}, "target.data.size"),
+        ({"target": {"data": {"uri": "x", "split": {"train": "half"}}}}, "target.data.split.train"),
+        ({"training": {"epochs": "6"}}, "training.epochs"),
+        ({"training": {"epochs": 0}}, "training.epochs"),
+        ({"training": {"learning_rate": 0}}, "training.learning_rate"),
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate"),
+        ({"training": {"optimizer": "adam"}}, "training.optimizer"),
+        ({"training": {"flip": 1}}, "training.flip"),
+        ({"strategies": "zero"}, "strategies"),
+        ({"strategies": ["wero"]}, "strategies[0].transfer"),
+        ({"strategies": [5]}, "strategies[0]"),
+        ({"strategies": [{"transfer": "full", "strength": "big", "regularizer": "l2"}]}, "strategies[0].strength"),
+        ({"strategies": [{"transfer": "full", "name": "Full Transfer"}]}, "strategies[0].name"),
+        ({"baselines": ["svm"]}, "baselines[0]"),
+        ({"baselines": "scratch"}, "baselines"),
+        ({"evaluation": {"metric": "auc"}}, "evaluation.metric"),
+        ({"evaluation": {"confidence": 95}}, "evaluation.confidence"),
+        ({"evaluation": None}, "evaluation"),
+        ({"modality": "video"}, "modality"),
+    ],
+)
+def test_a_wrong_type_or_value_is_one_sentence_that_starts_with_its_key(read, changes, place):
+    message = sentence(read, **changes)
+    assert message.count("\n") == 0
+    assert f"recipe.yaml: {place}: " in message
+    assert "pydantic" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"source": {}}, "source: give data to pretrain on or at least one entry in candidates"),
+        ({"source": {"candidates": ["x"]}, "target": None}, "target: missing"),
+        ({"target": {"data": {"uri": "x", "split": {"train": 0.5}}}}, "must add up to 1, but add up to 0.8"),
+        ({"target": {"data": {"uri": "x", "split": {"train": 0.8, "val": 0, "test": 0.2}}}}, "val must be above 0"),
+        ({"strategies": []}, "strategies: list at least one"),
+        ({"strategies": ["full", "full"]}, "the name 'full' is used twice"),
+        ({"strategies": [{"transfer": "full", "name": "scratch"}]}, "is the name of a baseline"),
+        ({"strategies": [{"transfer": "zero", "epochs": 3}]}, "epochs has no meaning in a zero transfer"),
+        ({"strategies": [{"transfer": "zero", "regularizer": "l2"}]}, "regularizer has no meaning in a zero transfer"),
+        ({"strategies": [{"transfer": "full", "freeze": 2}]}, "freeze has no meaning in a full transfer"),
+        ({"strategies": [{"transfer": "partial", "schedule": "lp_ft"}]}, "schedule has no meaning in a partial"),
+        ({"strategies": [{"transfer": "full", "strength": 0.1}]}, "strength needs a regularizer"),
+        ({"baselines": ["scratch", "scratch"]}, "baselines: each may be listed once"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(read, changes, expected):
+    assert expected in sentence(read, **changes)
+
+
+def test_a_missing_key_is_named(tmp_path):
+    assert sentence(Recipe.of, {"source": {"data": {}}}, at="r.yaml").splitlines() == [
+        "r.yaml: name: missing; add it.",
+        "r.yaml: source.data.uri: missing; add it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"name: [digits", "line 1"),
+        (b"\tname: x", "line 1, column 1"),
+        (b"", "a recipe is a mapping"),
+        (b"- digits", "a recipe is a mapping"),
+        (b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_with_its_name(tmp_path, content, expected):
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    message = sentence(load_recipe, path)
+    assert expected in message
+    assert str(path) in message
+
+
+def test_a_recipe_that_is_not_there_is_refused(tmp_path):
+    assert "There is no recipe at" in sentence(load_recipe, tmp_path / "none.yaml")
+    assert "cannot be read" in sentence(load_recipe, tmp_path)
+
+
+def test_yaml_makes_no_objects(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"!!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
+    sentence(load_recipe, path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_overrides_reach_every_depth_and_later_ones_win(read):
+    recipe = read("target.data.labels_per_class=10", "training.epochs=3", "seed=1", "seed=2", "baselines=[scratch]")
+    assert (recipe.target.data.labels_per_class, recipe.training.epochs, recipe.seed) == (10, 3, 2)
+    assert recipe.baselines == ("scratch",)
+
+
+def test_overrides_reach_into_lists_by_name_and_by_position(read):
+    strategies = ["zero", {"transfer": "partial"}, {"name": "slow", "transfer": "full", "epochs": 9}]
+    recipe = read(
+        "strategies.partial.freeze=1",
+        "strategies.slow.learning_rate=0.001",
+        "strategies.2.epochs=5",
+        "strategies.0=full",
+        strategies=strategies,
+    )
+    assert [strategy.name for strategy in recipe.strategies] == ["full", "partial", "slow"]
+    assert recipe.strategies[1].freeze == 1
+    assert (recipe.strategies[2].learning_rate, recipe.strategies[2].epochs) == (0.001, 5)
+
+
+def test_an_override_into_a_word_keeps_what_the_word_means(read):
+    recipe = read("strategies.full.epochs=5", strategies=["zero", "full"])
+    assert recipe.strategies[1] == Strategy(name="full", transfer="full", schedule="lp_ft", epochs=5)
+    by_position = read("strategies.1.epochs=5", strategies=["zero", "full"])
+    assert by_position.strategies == recipe.strategies
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed", "write key=value"),
+        ("=3", "write key=value"),
+        ("a..b=3", "write key=value"),
+        ("seed=[1", "not valid YAML"),
+        ("strategies.full.epochs=3", "no entry 'full'"),
+        ("strategies.7=zero", "no entry '7'"),
+        ("name.first=x", "name is not a mapping"),
+        ("seed=many", "seed: 'many' must be"),
+        ("trainning.epochs=3", "trainning: unknown key; did you mean training?"),
+    ],
+)
+def test_an_override_that_fits_nothing_is_refused(read, override, expected):
+    assert expected in sentence(read, override, strategies=["zero"])

@@ -1,0 +1,51 @@
+"""What every test relies on: a clean environment, and expensive things that are made once for all test processes."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch or mlflow. The developer's own servers, credentials and caches are not the tests'.
+for variable in [key for key in os.environ if key.startswith(("MLFLOW_", "HEADSTART_", "KFP_", "AWS_", "_MLFLOW_"))]:
+    if variable != "HEADSTART_TEST_IMAGE":
+        del os.environ[variable]
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# A test module may import mlflow before headstart quiets it.
+os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+# The networks of the tests are too small for more threads to pay, and pytest-xdist uses the other cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test works in its own folder, sees an empty torch hub, and leaves the environment as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    before = dict(os.environ)
+    yield
+    for key in os.environ.keys() - before.keys():
+        del os.environ[key]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`once(name, make)`: the folder `name` that `make` filled, in one of the test processes, once a session."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made

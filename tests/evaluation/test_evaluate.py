@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+
+from headstart.config import Evaluation
+from headstart.data.dataset import Dataset
+from headstart.data.prepare import prepare
+from headstart.errors import HeadstartError
+from headstart.evaluation.evaluate import Contender, evaluate, read_baselines, report
+from headstart.evaluation.predictions import read_predictions, write_predictions
+from headstart.models.bundle import ModelBundle
+from headstart.models.convnet import convnet
+from headstart.models.preprocessing import Preprocessing
+from headstart.storage.local import write_json
+from headstart.transfer.probe import nearest_prototype
+from pipelines.demo import digits, write_folder
+
+QUICK = Evaluation(resamples=200)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    """Pictures of 0, 1 and 2."""
+    root = tmp_path_factory.mktemp("evaluated")
+    images, labels = digits()
+    chosen = np.flatnonzero(labels < 3)[:90]
+    write_folder(images[chosen], labels[chosen], root / "pictures")
+    shares = {"train": 0.4, "val": 0.2, "test": 0.4}
+    return prepare(str(root / "pictures"), root / "packed", size=16, split=shares)
+
+
+@pytest.fixture(scope="module")
+def contenders(dataset, tmp_path_factory) -> dict[str, Contender]:
+    """A model that reads the digits by prototypes of random features, one with a random head, and a table."""
+    root = tmp_path_factory.mktemp("contenders")
+    train, test = dataset.split("train"), dataset.split("test")
+    torch.manual_seed(0)
+    bundle = ModelBundle(
+        network=convnet(classes=3, channels=1).eval(),
+        architecture="convnet",
+        modality="image",
+        preprocessing=Preprocessing.fit(train.samples, size=16, channels=1),
+        classes=dataset.classes,
+        provenance={"role": "target", "data_digest": dataset.digest, "history": [{"epoch": 1, "val/accuracy": 0.3}]},
+    )
+    bundle.save(root / "scratch")
+    nearest_prototype(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
+    bundle.provenance.pop("history")
+    bundle.save(root / "zero")
+    write_predictions(root / "classical.parquet", test.ids, test.labels, np.eye(3)[test.labels], dataset.classes)
+    return {
+        "zero": Contender("zero", "transfer", root / "zero", 0.9, 1.0, "run-zero", "models:/digits-source/1#sha256=12"),
+        "scratch": Contender("scratch", "baseline", root / "scratch", 0.3, 2.0, "run-scratch"),
+        "classical": Contender("classical", "baseline", root / "classical.parquet", 0.95, 3.0, "run-classical"),
+    }
+
+
+@pytest.fixture(scope="module")
+def assessment(dataset, contenders, tmp_path_factory):
+    """The assessment of all three, and the folder with their predictions."""
+    folder = tmp_path_factory.mktemp("assessed") / "predictions"
+    return evaluate(list(contenders.values()), dataset, folder, evaluation=QUICK), folder
+
+
+def test_every_contender_is_judged_on_the_whole_test_split(assessment, contenders, dataset):
+    found, folder = assessment
+    test = dataset.split("test")
+    assert sorted(file.stem for file in folder.iterdir()) == ["classical", "scratch", "zero"]
+    for entry in found.leaderboard.entries:
+        kept = read_predictions(folder / f"{entry.strategy}.parquet")
+        assert (kept.ids.tolist(), kept.labels.tolist()) == (test.ids.tolist(), test.labels.tolist())
+        assert entry.value == pytest.approx(accuracy_score(test.labels, kept.probabilities.argmax(1)))
+        assert found.metrics[entry.strategy]["accuracy"] == pytest.approx(entry.value)
+        contender = contenders[entry.strategy]
+        assert (entry.validation, entry.seconds, entry.run_id) == (
+            contender.validation, contender.seconds, contender.run_id,
+        )  # fmt: skip
+    assert found.leaderboard.items == len(test.labels)
+
+
+def test_predictions_are_the_models_own(assessment, contenders, dataset):
+    _, folder = assessment
+    expected = ModelBundle.load(contenders["zero"].path).predict_probabilities(dataset.split("test").samples)
+    assert read_predictions(folder / "zero.parquet").probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):
+    board = assessment[0].leaderboard
+    values = {entry.strategy: entry.value for entry in board.entries}
+    assert board.chosen.strategy == assessment[0].chosen.strategy == "zero"
+    assert board.chosen.gain == pytest.approx(values["zero"] - values["scratch"])
+    assert board.verdict == "helped"
+
+
+def test_only_what_was_trained_has_a_history(assessment):
+    assert assessment[0].history == {"scratch": [{"epoch": 1, "val/accuracy": 0.3}]}
+
+
+def test_the_strategy_is_chosen_on_validation_whatever_the_test_says(contenders, dataset, tmp_path):
+    unlucky = replace(contenders["zero"], validation=0.2)
+    lucky = replace(contenders["scratch"], strategy="partial", kind="transfer", validation=0.8)
+    found = evaluate([unlucky, lucky], dataset, tmp_path, evaluation=QUICK)
+    assert found.chosen == lucky
+    assert found.leaderboard.entries[0].strategy == "zero"
+
+
+def test_the_evaluation_section_is_obeyed(contenders, dataset, tmp_path):
+    section = Evaluation(metric="macro_f1", confidence=0.8, min_gain=0.99, resamples=100)
+    board = evaluate(list(contenders.values()), dataset, tmp_path, evaluation=section, seed=5).leaderboard
+    assert (board.metric, board.confidence, board.resamples, board.seed) == ("macro_f1", 0.8, 100, 5)
+    assert board.verdict == "no evidence"
+
+
+def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dataset, tmp_path):
+    bundle = ModelBundle.load(contenders["zero"].path)
+    bundle.provenance["data_digest"] = "sha256:other"
+    bundle.save(tmp_path / "foreign")
+    foreign = replace(contenders["zero"], path=tmp_path / "foreign")
+    with pytest.raises(HeadstartError, match="zero was trained on the data set sha256:other, not on"):
+        evaluate([foreign], dataset, tmp_path / "predictions", evaluation=QUICK)
+
+
+@pytest.mark.parametrize("change", ["order", "samples"])
+def test_predictions_for_other_samples_are_refused(contenders, dataset, tmp_path, change):
+    test = dataset.split("test")
+    ids = test.ids[::-1] if change == "order" else np.char.add(test.ids, "x")
+    labels = test.labels[::-1] if change == "order" else test.labels
+    write_predictions(tmp_path / "other.parquet", ids, labels, np.eye(3)[labels], dataset.classes)
+    other = replace(contenders["classical"], path=tmp_path / "other.parquet")
+    with pytest.raises(HeadstartError, match=r"classical.*different samples"):
+        evaluate([contenders["zero"], other], dataset, tmp_path / "predictions", evaluation=QUICK)
+
+
+def test_a_contender_survives_as_an_artifacts_metadata(contenders):
+    for contender in contenders.values():
+        metadata = {**contender.to_metadata(), "display_name": "of the artifact's own"}
+        assert "path" not in contender.to_metadata()
+        assert Contender.from_metadata(contender.path, metadata) == contender
+
+
+def test_listed_baselines_are_read_back(contenders, tmp_path):
+    baselines = [contenders["scratch"], contenders["classical"]]
+    listed = [{"path": each.path.name, **each.to_metadata()} for each in baselines]
+    write_json(tmp_path / "baselines.json", listed)
+    assert read_baselines(tmp_path) == [replace(each, path=tmp_path / each.path.name) for each in baselines]
+
+
+def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, dataset):
+    ranking = [{"source": "models:/digits-source/1#sha256=12", "probe": 0.913, "probe_error": 0.021}]
+    source = {"source": ranking[0]["source"], "digest": "sha256:12", "ranking": ranking}
+    page = report(assessment[0], dataset, experiment="digits", source=source, run_id="1a2b3c")
+    for expected in ("helped: zero gains", dataset.digest, "models:/digits-source/1", "0.913 ± 0.021", "1a2b3c"):
+        assert expected in page
+    assert ">models:/digits-source/1<" in page
+    counts = dataset.counts
+    assert f"{counts['train']} / {counts['val']} / {counts['test']}" in page

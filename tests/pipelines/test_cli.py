@@ -1,0 +1,334 @@
+"""The commands, one by one."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from headstart.data.dataset import Dataset
+from headstart.version import __version__
+
+COMMANDS = ["check", "prepare", "run", "compile", "compare", "promote", "lineage", "predict", "ui"]
+
+
+# Help
+
+
+def test_help_lists_every_command(cli):
+    answer = cli("--help")
+
+    assert answer.code == 0
+    assert re.findall(r"^    (\w+)  ", answer.out, re.MULTILINE) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(cli, command):
+    answer = cli(command, "--help")
+
+    assert answer.code == 0
+    assert f"example:\n  headstart {command} " in answer.out
+
+
+@pytest.mark.parametrize("command", ["compare", "lineage", "promote", "prepare"])
+def test_what_lists_something_has_it_as_json(cli, command):
+    assert "--json" in cli(command, "--help").out
+
+
+def test_version_is_the_packages(cli):
+    assert cli("--version").out == f"headstart {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["run"], ["run", "a.yaml", "--runner", "magic"], ["compile", "nap", "-o", "x.yaml"]]
+)
+def test_wrong_usage_ends_with_exit_code_2(cli, arguments):
+    answer = cli(*arguments)
+
+    assert answer.code == 2
+    assert "usage: headstart" in answer.err
+
+
+# compare
+
+
+def test_compare_gives_the_documented_keys_for_every_contender(cli, first):
+    answer = cli("compare", "digits", "--json", "--workspace", first.workspace)
+
+    rows = json.loads(answer.out)
+    assert sorted(row["strategy"] for row in rows) == ["classical", "full", "partial", "scratch", "zero"]
+    for row in rows:
+        assert list(row) == [
+            "strategy", "source", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "gain", "gain_low",
+            "gain_high", "seconds", "run_id",
+        ]  # fmt: skip
+
+
+def test_compare_agrees_with_the_leaderboard_of_the_run(cli, first):
+    rows = json.loads(cli("compare", "digits", "--json", "--workspace", first.workspace).out)
+
+    for row, entry in zip(rows, first.leaderboard.rows(), strict=True):
+        assert row["strategy"] == entry["strategy"]
+        for key in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "gain", "gain_low", "gain_high"):
+            assert row[key] == pytest.approx(entry[key])
+
+
+def test_compare_sorts_by_the_key_that_is_asked_for(cli, first):
+    rows = json.loads(cli("compare", "digits", "--sort", "seconds", "--json", "--workspace", first.workspace).out)
+
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_compare_prints_a_table_for_people(cli, first):
+    answer = cli("compare", "digits", "--workspace", first.workspace)
+
+    assert answer.out.split()[:2] == ["strategy", "accuracy"]
+    assert len(answer.out.splitlines()) == 6
+
+
+def test_compare_shows_the_latest_run_and_all_runs_on_demand(cli, changed):
+    latest = json.loads(cli("compare", "digits", "--json", "--workspace", changed.workspace).out)
+    every = json.loads(cli("compare", "digits", "--all", "--json", "--workspace", changed.workspace).out)
+
+    assert sorted(row["strategy"] for row in latest) == ["full", "scratch", "zero"]
+    assert sorted(row["strategy"] for row in every) == ["full"] * 3 + ["scratch"] * 3 + ["zero"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "digitz"], ["'digitz'", "digits"]),
+        (["compare", "digits", "--sort", "beauty"], ["'beauty'", "macro_f1"]),
+        (["lineage", "digits-tarket"], ["digits-tarket", "digits-target"]),
+        (["lineage", "digits-target/7"], ["digits-target/7"]),
+        (["promote", "digits-target", "--version", "7"], ["digits-target/7"]),
+        (["promote", "digits-source"], ["digits-source@challenger"]),
+        (["predict", "models:/digits-target@best", "."], ["digits-target@best"]),
+    ],
+)
+def test_what_is_not_in_the_record_is_named_together_with_what_is(cli, first, arguments, words):
+    answer = cli(*arguments, "--workspace", first.workspace)
+
+    (line,) = answer.err.splitlines()
+    assert answer.code == 2
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    "arguments", [["compare", "a"], ["lineage", "a"], ["promote", "a"], ["predict", "models:/a/1", "."], ["ui"]]
+)
+def test_a_workspace_without_a_record_is_named(cli, tmp_path, arguments):
+    answer = cli(*arguments, "--workspace", tmp_path / "nothing")
+
+    (line,) = answer.err.splitlines()
+    assert answer.code == 2
+    assert "nothing" in line
+    assert "--workspace" in line
+    assert not (tmp_path / "nothing").exists()
+
+
+# lineage and promote
+
+
+def test_lineage_of_the_target_names_its_source(cli, first):
+    family = json.loads(cli("lineage", "digits-target/1", "--json", "--workspace", first.workspace).out)
+
+    assert {"model", "version", "digest", "source", "descendants"} <= family.keys()
+    assert (family["model"], family["version"], family["descendants"]) == ("digits-target", "1", [])
+    assert (family["source"]["model"], family["source"]["version"]) == ("digits-source", "1")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", family["source"]["digest"])
+
+
+def test_lineage_of_the_source_names_its_descendants(cli, first):
+    family = json.loads(cli("lineage", "digits-source", "--json", "--workspace", first.workspace).out)
+
+    assert family["source"] is None
+    assert [(child["model"], child["version"]) for child in family["descendants"]] == [("digits-target", "1")]
+
+
+def test_lineage_is_drawn_as_a_tree_for_people(cli, first):
+    lines = cli("lineage", "digits-target", "--workspace", first.workspace).out.splitlines()
+
+    assert "digits-source/1" in lines[0]
+    assert "digits-target/1" in lines[1]
+    assert "@challenger" in lines[1]
+
+
+def test_promote_moves_the_champion_and_promoting_it_again_changes_nothing(cli, fresh):
+    arguments = ["promote", "digits-target", "--version", "1", "--workspace", fresh.workspace]
+
+    change = json.loads(cli(*arguments, "--reason", "the first", "--json").out)
+    again = cli(*arguments)
+
+    assert (change["version"], change["previous"], change["reason"]) == ("1", None, "the first")
+    assert str(fresh.client.get_registered_model("digits-target").aliases["champion"]) == "1"
+    assert "is the champion already" in again.out
+
+
+# predict
+
+
+@pytest.fixture
+def photos(images: Path, tmp_path: Path) -> Path:
+    """A folder with three pictures in two folders and a file that is none."""
+    for label, name in (("0", "0000.png"), ("0", "0010.png"), ("1", "0001.png")):
+        (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(images / "digits" / label / name, tmp_path / "photos" / label / name)
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def test_predict_gives_a_class_and_a_probability_for_each_picture_of_a_folder(cli, first, photos):
+    answer = cli("predict", "models:/digits-target@challenger", photos, "--workspace", first.workspace)
+
+    rows = [line.split("\t") for line in answer.out.splitlines()]
+    assert (answer.code, answer.err) == (0, "")
+    assert [path for path, _, _ in rows] == [str(photos / p) for p in ("0/0000.png", "0/0010.png", "1/0001.png")]
+    for _, label, probability in rows:
+        assert label in "0123456789"
+        assert 0.1 <= float(probability) <= 1
+
+
+def test_predict_takes_a_bundle_as_well_as_a_registered_model(cli, first, photos):
+    bundle, _ = first.artifact("evaluate", "winner")
+
+    registered = cli("predict", "models:/digits-target/1", photos, "--workspace", first.workspace)
+
+    assert cli("predict", bundle, photos).out == registered.out
+
+
+def test_predict_writes_tables(cli, first, photos):
+    bundle, _ = first.artifact("evaluate", "winner")
+    for ending in ("csv", "json", "parquet"):
+        assert cli("predict", bundle, photos, "-o", f"table.{ending}").code == 0
+
+    with open("table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [row["label"] for row in json.loads(Path("table.json").read_text())]
+    assert [row["label"] for row in rows] == pd.read_parquet("table.parquet")["label"].tolist()
+    for row in rows:
+        assert sum(float(row[f"p_{label}"]) for label in "0123456789") == pytest.approx(1, abs=1e-4)
+
+
+def test_predict_goes_on_after_a_broken_file_and_reports_it(cli, first, photos):
+    bundle, _ = first.artifact("evaluate", "winner")
+    (photos / "0" / "0005.png").write_text("no picture")
+
+    answer = cli("predict", bundle, photos)
+
+    assert answer.code == 1
+    assert answer.err.startswith("headstart: 1 of 4 files could not be read")
+    assert [line.split("\t")[1] == "-" for line in answer.out.splitlines()] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["absent.png"], "absent.png"), (["empty"], "empty"), (["empty", "-o", "table.xls"], ".csv")],
+)
+def test_predict_refuses_what_it_cannot_do(cli, first, photos, arguments, words):
+    bundle, _ = first.artifact("evaluate", "winner")
+    Path("empty").mkdir()
+    if "table.xls" in arguments:
+        shutil.copytree(photos, "empty", dirs_exist_ok=True)
+
+    answer = cli("predict", bundle, *arguments)
+
+    assert answer.code == 2
+    assert words in answer.err
+
+
+# prepare and compile
+
+
+def test_prepare_packs_verifies_and_reports_a_folder(cli, images):
+    answer = cli("prepare", images / "digits", "-o", "packed", "--size", "8", "--labels-per-class", "3")
+
+    packed = Dataset.open(Path("packed"))
+    assert answer.code == 0
+    assert packed.counts["train"] == 30
+    assert packed.digest in answer.out
+    assert "report: packed/report.html" in answer.out
+
+
+def test_prepare_gives_the_manifest_as_json(cli, images):
+    answer = cli("prepare", images / "digits", "-o", "packed", "--size", "8", "--json")
+
+    assert json.loads(answer.out) == json.loads(Path("packed/manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["nowhere"], "nowhere"), ([".", "--size", "2"], "size"), ([".", "--labels-per-class", "0"], "labels_per_class")],
+)
+def test_prepare_refuses_what_cannot_become_a_data_set(cli, arguments, words):
+    answer = cli("prepare", *arguments, "-o", "packed")
+
+    assert answer.code == 2
+    assert words in answer.err
+    assert not Path("packed").exists()
+
+
+def test_compile_writes_the_file_and_names_it(cli):
+    answer = cli("compile", "pretrain", "-o", "pretrain.yaml")
+
+    assert (answer.code, answer.out) == (0, "pretrain.yaml\n")
+    assert "name: pretrain" in Path("pretrain.yaml").read_text()
+
+
+@pytest.mark.parametrize("output", ["pretrain.txt", "nowhere/pretrain.yaml"])
+def test_compile_refuses_a_file_that_it_cannot_write(cli, output):
+    answer = cli("compile", "pretrain", "-o", output)
+
+    assert answer.code == 2
+    assert output in answer.err
+
+
+# Odd surroundings
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_workspace_that_is_a_file_is_refused(cli, images, command):
+    Path("recipe.yaml").write_text(f"name: a\nsource: {{data: {{uri: {images / 'digits'}}}}}\n")
+    Path("file").write_text("")
+
+    answer = cli(command, "recipe.yaml", "--workspace", "file")
+
+    assert answer.code == 2
+    assert "file" in answer.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "digits", "--json"]])
+def test_a_reader_that_had_enough_is_no_failure(first, arguments):
+    if arguments != ["--help"]:
+        arguments = [*arguments, "--workspace", str(first.workspace)]
+    # Output that stays in a buffer until the end is the harder case.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    command.stdout.close()
+
+    error = command.stderr.read()
+    command.stderr.close()
+
+    assert (command.wait(), error) == (0, b"")
+
+
+def test_the_server_of_the_environment_is_where_the_page_is(cli, monkeypatch, first):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{first.workspace}/mlflow.db")
+
+    answer = cli("compare", "digits", "--json", "--workspace", "elsewhere")
+
+    assert answer.code == 0
+    assert len(json.loads(answer.out)) == 5

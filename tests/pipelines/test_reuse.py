@@ -1,0 +1,137 @@
+"""What a later run takes over from an earlier one, and what it must not."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from headstart.config import Recipe
+from pipelines.catalog import parameters
+from pipelines.resolve import resolve
+
+ALWAYS_RUN = ["register source", "evaluate", "register target"]
+
+
+def test_the_same_recipe_and_seed_give_identical_metrics_in_another_workspace(first, fresh):
+    for name, run in fresh.children.items():
+        here = {key: value for key, value in run.data.metrics.items() if not key.startswith(("time/", "speed/"))}
+        there = first.children[name].data.metrics
+        assert here == {key: there[key] for key in here}, name
+    assert {"full", "scratch", "pretrain"} <= fresh.children.keys()
+
+
+def test_the_same_recipe_and_seed_give_identical_models_in_another_workspace(first, fresh):
+    for name in ("pretrain", "full"):
+        tags = [execution.children[name].data.tags for execution in (first, fresh)]
+        assert tags[0]["headstart.model_digest"] == tags[1]["headstart.model_digest"], name
+
+
+def test_a_second_run_reuses_every_step_that_does_not_write_into_mlflow(again):
+    assert again.code == 0, again.err
+    assert sorted(again.reused) == [
+        "finetune full", "fit baselines", "prepare source", "prepare target", "pretrain", "select source"
+    ]  # fmt: skip
+    assert again.worked == ALWAYS_RUN
+
+
+def test_a_second_run_says_what_it_reused(again):
+    assert f"reused       6 unchanged steps: {', '.join(again.reused)}\n" in again.out
+
+
+def test_the_record_of_a_second_run_says_what_it_reused(fresh, again):
+    assert again.parent.data.tags["headstart.reused_steps"] == ", ".join(again.reused)
+    for name in ("full", "scratch"):
+        assert again.children[name].data.tags["headstart.reused_from"] == fresh.children[name].info.run_id
+
+
+def test_a_second_run_has_the_leaderboard_of_the_first(fresh, again):
+    figures = [
+        {
+            name: {key: value for key, value in run.data.metrics.items() if key.startswith(("test/", "gain/"))}
+            for name, run in execution.children.items()
+            if name in ("full", "scratch")
+        }
+        for execution in (fresh, again)
+    ]
+
+    assert figures[0] == figures[1]
+    assert figures[0]["full"]
+
+
+def test_a_second_run_registers_nothing_new(again):
+    assert again.before == again.after == {"digits-source": ["1"], "digits-target": ["1"]}
+    assert "models:/digits-source/1  models:/digits-target/1\n" in again.out
+
+
+def test_another_strategy_makes_no_other_work_than_its_own(again, changed):
+    assert changed.code == 0, changed.err
+    assert sorted(changed.reused) == sorted(again.reused)
+    assert changed.worked == [ALWAYS_RUN[0], "finetune zero", *ALWAYS_RUN[1:]]
+
+
+def test_reused_strategies_are_judged_beside_the_new_one(changed):
+    assert sorted(entry.strategy for entry in changed.leaderboard.entries) == ["full", "scratch", "zero"]
+
+
+# Changed data: one folder, two classes, the pipeline `pretrain`.
+
+
+@pytest.fixture
+def recipe(images: Path, tmp_path: Path) -> Recipe:
+    for label in "01":
+        shutil.copytree(images / "digits" / label, tmp_path / "data" / label)
+    return Recipe.of({"name": "two", "source": {"data": {"uri": str(tmp_path / "data"), "size": 8}}})
+
+
+def test_unchanged_data_gives_the_same_parameters(recipe):
+    assert parameters(resolve(recipe)) == parameters(resolve(recipe))
+
+
+def test_a_touched_file_changes_the_parameter_of_its_preparation(recipe, tmp_path):
+    before = parameters(resolve(recipe))
+    file = next((tmp_path / "data" / "0").iterdir())
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+
+    assert parameters(resolve(recipe))["source_data"] != before["source_data"]
+
+
+def test_a_touched_file_changes_no_other_parameter(recipe, tmp_path):
+    before = parameters(resolve(recipe))
+    file = next((tmp_path / "data" / "0").iterdir())
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    after = parameters(resolve(recipe))
+
+    assert {key for key in after if after[key] != before[key]} == {"source_data"}
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "renamed", "moved to another class"])
+def test_other_files_change_the_parameter_of_their_preparation(recipe, tmp_path, change):
+    before = parameters(resolve(recipe))
+    file = next((tmp_path / "data" / "0").iterdir())
+    match change:
+        case "added":
+            shutil.copyfile(file, file.with_name("new.png"))
+        case "removed":
+            file.unlink()
+        case "renamed":
+            file.rename(file.with_name("new.png"))
+        case _:
+            file.rename(tmp_path / "data" / "1" / "new.png")
+
+    assert parameters(resolve(recipe))["source_data"] != before["source_data"]
+
+
+def test_added_data_is_prepared_and_trained_on_anew(grown):
+    assert grown.code == 0, grown.err
+    assert grown.reused == []
+    assert grown.worked == ["prepare source", "pretrain", "register source"]
+    assert grown.after == {"two-source": ["1", "2"]}
+
+
+def test_a_recipe_without_target_pretrains_and_registers_only(small):
+    assert small.code == 0, small.err
+    assert small.worked == ["prepare source", "pretrain", "register source"]
+    assert re.search("^registered +models:/two-source/1$", small.out, re.MULTILINE)
+    assert "report" not in small.out

@@ -1,0 +1,93 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from headstart.storage.local import new_directory, write_bytes, write_json, write_text
+
+
+@pytest.fixture
+def umask():
+    """Sets the process's umask for one test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def test_a_written_file_holds_the_content_and_replaces_what_stood_there(tmp_path):
+    path = tmp_path / "new" / "file"
+    write_bytes(path, b"first")
+    write_bytes(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(TypeError):
+        write_bytes(path, "text, not bytes")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_cannot_be_committed_leaves_no_rubbish(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_text(tmp_path / "taken", "content")
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+
+
+def test_equal_json_is_equal_bytes_whatever_the_order_of_its_keys(tmp_path):
+    write_json(tmp_path / "a", {"x": 1, "y": [2]})
+    write_json(tmp_path / "b", {"y": [2], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_others_may_read_what_the_umask_allows(tmp_path, umask, mask, mode):
+    umask(mask)
+    write_text(tmp_path / "file", "content")
+    with new_directory(tmp_path / "folder"):
+        pass
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    # A folder also lets those who may read it enter it.
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_a_directory_appears_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "deep" / "result"
+    with new_directory(path) as draft:
+        (draft / "part").write_text("one")
+        assert not path.exists()
+        assert draft.parent == path.parent
+    assert (path / "part").read_text() == "one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_directory_replaces_the_old_one_whole(tmp_path):
+    path = tmp_path / "result"
+    for name in ("old", "new"):
+        with new_directory(path) as draft:
+            (draft / name).touch()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("broken"), KeyboardInterrupt()])
+def test_a_directory_whose_making_fails_leaves_the_old_one_and_no_rubbish(tmp_path, problem):
+    path = tmp_path / "result"
+    with new_directory(path) as draft:
+        (draft / "good").touch()
+
+    def fill(draft: Path) -> None:
+        (draft / "half").touch()
+        raise problem
+
+    with pytest.raises(type(problem)), new_directory(path) as draft:
+        fill(draft)
+    assert [file.name for file in path.iterdir()] == ["good"]
+    assert list(tmp_path.iterdir()) == [path]

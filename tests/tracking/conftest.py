@@ -1,0 +1,120 @@
+"""MLflow stores: an empty one and one with a registered family, each made once and copied for every test."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.models.convnet import convnet
+from headstart.models.preprocessing import Preprocessing
+from headstart.tracking.client import connect
+from headstart.tracking.registry import Registered, register
+from headstart.tracking.runs import Run, child_run, experiment_named, new_parent
+
+# Where a step looks for its run.
+RUN_VARIABLES = ("HEADSTART_PARENT_RUN_ID", "KFP_RUN_ID", "MLFLOW_RUN_ID")
+
+
+def _write_bundle(path: Path, *, seed: int = 0, **provenance: Any) -> Path:
+    torch.manual_seed(seed)
+    ModelBundle(
+        network=convnet(classes=3, channels=1),
+        architecture="convnet",
+        modality="image",
+        preprocessing=Preprocessing(size=16, channels=1, mean=(0.4,), std=(0.2,)),
+        classes=("cat", "dog", "owl"),
+        provenance={"role": "source", "strategy": "pretraining", "data_digest": "sha256:1", "head": "trained"}
+        | provenance,
+    ).save(path)
+    return path
+
+
+@pytest.fixture
+def bundle() -> Callable[..., Path]:
+    """Writes an untrained bundle to a path; `seed` and provenance make its content."""
+    return _write_bundle
+
+
+def _use(monkeypatch: pytest.MonkeyPatch, database: Path, home: Path) -> None:
+    """Makes a store the one that MLFLOW_TRACKING_URI names, and `home` where MLflow writes without being asked."""
+    import mlflow
+
+    uri = f"sqlite:///{database}"
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    for variable in RUN_VARIABLES:
+        # Set first, so that what a step exports is taken back after the test.
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def empty_database(once: Callable[..., Path]) -> Path:
+    """An MLflow store with nothing in it; making one takes seconds."""
+
+    def make(home: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            _use(patch, home / "mlflow.db", home)
+            connect().search_experiments()
+
+    return once("empty-mlflow", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def family_home(once: Callable[..., Path], empty_database: Path) -> Path:
+    """A store in which pets-source 1 and its descendant pets-target 1, the challenger, are registered; beside it their
+    bundles, `source` and `target`, and what MLflow keeps of them."""
+
+    def make(home: Path) -> None:
+        shutil.copy(empty_database, home)
+        with pytest.MonkeyPatch.context() as patch:
+            _use(patch, home / "mlflow.db", home)
+            run = _new_run(home)
+            source = register(run, _write_bundle(home / "source"), model="pets-source", description="The source.")
+            origin = {"source": source.reference, "source_digest": source.digest}
+            target = _write_bundle(home / "target", seed=1, role="target", strategy="full", **origin)
+            register(run, target, model="pets-target", aliases=("challenger",))
+
+    return once("family-mlflow", make)
+
+
+def _new_run(home: Path, name: str = "step", parent: Run | None = None) -> Run:
+    client = connect()
+    experiment = experiment_named(client, "pets", artifact_location=(home / "artifacts").as_uri())
+    parent = parent or new_parent(client, experiment, name="pets", pipeline_run="run-0")
+    return child_run(parent, name, {})
+
+
+@pytest.fixture
+def client(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A client of an empty store of this test's own."""
+    _use(monkeypatch, Path(shutil.copy(empty_database, tmp_path / "mlflow.db")), tmp_path)
+    return connect()
+
+
+@pytest.fixture
+def registry(family_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A client of a store of this test's own with the family in it."""
+    _use(monkeypatch, Path(shutil.copy(family_home / "mlflow.db", tmp_path)), tmp_path)
+    return connect()
+
+
+@pytest.fixture
+def source(family_home: Path) -> Registered:
+    return Registered("pets-source", "1", bundle_digest(family_home / "source"))
+
+
+@pytest.fixture
+def target(family_home: Path) -> Registered:
+    return Registered("pets-target", "1", bundle_digest(family_home / "target"))
+
+
+@pytest.fixture
+def new_run(tmp_path: Path) -> Callable[..., Run]:
+    """A new step's run in the experiment pets of this test's store."""
+    return lambda *arguments, **named: _new_run(tmp_path, *arguments, **named)

@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.errors import InputError
+from headstart.evaluation.evaluate import Assessment, Contender
+from headstart.evaluation.leaderboard import Candidate, build_leaderboard
+from headstart.evaluation.metrics import classification_metrics
+from headstart.evaluation.predictions import write_predictions
+from headstart.tracking.comparison import compare
+from headstart.tracking.names import NOTE, PARENT_RUN, REUSED_FROM, STRATEGY
+from headstart.tracking.results import record_assessment
+from headstart.tracking.runs import child_run, experiment_named, new_parent
+
+LABELS = np.arange(60) % 3
+IDS = np.array([f"{number:02d}" for number in range(60)])
+CLASSES = ("cat", "dog", "owl")
+RIGHT = {"full": 57, "zero": 30, "scratch": 45}
+
+
+@pytest.fixture
+def evaluate(client, tmp_path):
+    """One evaluated pipeline run: a parent, a run for each strategy and what record_assessment writes to them."""
+
+    def run(pipeline_run, right=RIGHT, *, metric="accuracy", reused=None, experiment="pets"):
+        experiment_id = experiment_named(client, experiment, artifact_location=(tmp_path / "artifacts").as_uri())
+        parent = new_parent(client, experiment_id, name=pipeline_run, pipeline_run=pipeline_run)
+        candidates = []
+        for strategy, count in right.items():
+            baseline = strategy in ("scratch", "classical")
+            tags = {STRATEGY: strategy, **({} if baseline else {"headstart.source_model": "models:/pets-source/1"})}
+            trained = reused[strategy] if reused else child_run(parent, strategy, tags).id
+            if not reused:
+                client.log_metric(trained, "time/seconds", float(count))
+            predictions = np.where(np.arange(60) < count, LABELS, (LABELS + 1) % 3)
+            probabilities = np.eye(3)[predictions]
+            write_predictions(tmp_path / f"{strategy}.parquet", IDS, LABELS, probabilities, CLASSES)
+            candidates.append(
+                Candidate(
+                    strategy=strategy,
+                    kind="baseline" if baseline else "transfer",
+                    source=None if baseline else "models:/pets-source/1#sha256=12",
+                    ids=IDS,
+                    labels=LABELS,
+                    probabilities=probabilities,
+                    validation=count / 60,
+                    seconds=float(count),
+                    run_id=trained,
+                )
+            )
+        board = build_leaderboard(candidates, metric=metric, resamples=200)
+        metrics = {c.strategy: classification_metrics(c.labels, c.probabilities, CLASSES) for c in candidates}
+        chosen = Contender(board.chosen.strategy, "transfer", tmp_path, 0.5, 1.0, "run")
+        step = child_run(parent, "evaluate", {})
+        found = record_assessment(step, Assessment(board, metrics, {}, chosen), "<p>", tmp_path)
+        return parent, found.leaderboard
+
+    return run
+
+
+def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, evaluate):
+    _, board = evaluate("run-1")
+    rows = compare(client, "pets")
+    assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
+    metric = ["accuracy", "accuracy_low", "accuracy_high"]
+    gain = ["gain", "gain_low", "gain_high"]
+    assert list(rows[0]) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id"]
+    for row, expected in zip(rows, board.rows(), strict=True):
+        expected = {**expected, "source": expected["source"] and "models:/pets-source/1"}
+        assert row == {
+            key: pytest.approx(value) if isinstance(value, float) else value for key, value in expected.items()
+        }
+
+
+def test_baselines_have_no_gain_and_no_source(client, evaluate):
+    evaluate("run-1")
+    scratch = next(row for row in compare(client, "pets") if row["strategy"] == "scratch")
+    assert [scratch[key] for key in ("source", "gain", "gain_low", "gain_high")] == [None] * 4
+
+
+def test_the_metric_that_was_judged_by_gives_the_keys_and_the_order(client, evaluate):
+    evaluate("run-1", metric="macro_recall")
+    rows = compare(client, "pets")
+    assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
+    assert rows[0]["macro_recall_low"] < rows[0]["macro_recall"] < rows[0]["macro_recall_high"]
+
+
+def test_only_the_latest_pipeline_run_counts_unless_all_are_asked_for(client, evaluate):
+    evaluate("run-1", {"full": 57, "scratch": 30})
+    _, latest = evaluate("run-2", {"partial": 40, "scratch": 50})
+    assert [row["strategy"] for row in compare(client, "pets")] == ["scratch", "partial"]
+    assert {row["run_id"] for row in compare(client, "pets")} == {entry.run_id for entry in latest.entries}
+    every = compare(client, "pets", every_run=True)
+    assert [row["strategy"] for row in every] == ["full", "scratch", "partial", "scratch"]
+
+
+def test_a_pipeline_run_that_reused_every_training_is_complete_by_itself(client, evaluate):
+    _, first = evaluate("run-1")
+    parent, second = evaluate("run-2", reused={entry.strategy: entry.run_id for entry in first.entries})
+    runs = {entry.strategy: client.get_run(entry.run_id) for entry in second.entries}
+    for entry in first.entries:
+        record = runs[entry.strategy]
+        assert record.data.tags[REUSED_FROM] == entry.run_id != record.info.run_id
+        assert record.data.tags[PARENT_RUN] == parent.id
+        assert record.info.status == "FINISHED"
+    assert {row["run_id"] for row in compare(client, "pets")} == {entry.run_id for entry in second.entries}
+    assert [row["seconds"] for row in compare(client, "pets")] == [57.0, 45.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("key", "order"),
+    [
+        ("strategy", ["full", "scratch", "zero"]),
+        ("seconds", ["zero", "scratch", "full"]),
+        ("macro_f1", ["full", "scratch", "zero"]),
+        ("gain_high", ["full", "zero", "scratch"]),
+        ("source", [None, None, "scratch"]),
+    ],
+)
+def test_rows_are_sorted_as_asked_with_what_is_unknown_at_the_end(client, evaluate, key, order):
+    evaluate("run-1")
+    rows = compare(client, "pets", sort=key)
+    found = [row["strategy"] for row in rows]
+    assert [name for name, expected in zip(found, order, strict=True) if expected] == [name for name in order if name]
+
+
+def test_the_parent_gives_the_answer(client, evaluate):
+    parent, board = evaluate("run-1")
+    record = client.get_run(parent.id)
+    assert record.data.tags[NOTE] == board.sentence
+    assert record.data.tags["headstart.verdict"] == "helped"
+    assert record.data.tags[STRATEGY] == "full"
+    assert record.data.metrics["test/accuracy"] == pytest.approx(57 / 60)
+    assert record.data.metrics["gain/accuracy"] == pytest.approx(12 / 60)
+    assert [file.path for file in client.list_artifacts(parent.id)] == ["report.html"]
+    assert Path(client.download_artifacts(parent.id, "report.html")).read_text() == "<p>"
+
+
+def test_each_run_keeps_its_figures_and_predictions(client, evaluate):
+    _, board = evaluate("run-1")
+    for entry in board.entries:
+        record = client.get_run(entry.run_id)
+        names = {"accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"}
+        assert {f"test/{name}" for name in names} <= set(record.data.metrics)
+        assert ("gain/accuracy" in record.data.metrics) == (entry.kind == "transfer")
+        assert record.data.tags["headstart.chosen"] == str(entry.strategy == "full").lower()
+        assert [file.path for file in client.list_artifacts(entry.run_id)] == [f"{entry.strategy}.parquet"]
+
+
+def test_what_cannot_be_compared_is_one_clear_error(client, evaluate):
+    with pytest.raises(InputError, match="no experiment 'pets'; the experiments here are: none"):
+        compare(client, "pets")
+    new_parent(client, experiment_named(client, "pets"), name="pets", pipeline_run="run-0")
+    with pytest.raises(InputError, match="Nothing was evaluated in 'pets' yet"):
+        compare(client, "pets")
+    with pytest.raises(InputError, match="no experiment 'cats'; the experiments here are: pets"):
+        compare(client, "cats")
+    evaluate("run-1")
+    with pytest.raises(
+        InputError, match="nothing called 'beauty' to sort by; choose one of strategy, source, accuracy"
+    ):
+        compare(client, "pets", sort="beauty")

@@ -291,7 +291,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             if not found:
                 raise InputError(f"--set {override!r}: there is no entry {part!r} in that list.")
             if isinstance(place[found[0]], str) and not is_last:
-                place[found[0]] = {"name": part, "transfer": part}
+                place[found[0]] = {"name": place[found[0]], "transfer": place[found[0]]}
             slot: Any = found[0]
         elif isinstance(place, dict):
             slot = part

@@ -75,7 +75,11 @@ def console() -> Console:
 
 
 def leaderboard_table(rows: Sequence[dict[str, Any]], chosen: str | None = None) -> Table:
-    """The leaderboard's rows, as `Leaderboard.rows` or `comparison.compare` give them."""
+    """The leaderboard's rows, as `Leaderboard.rows` or `comparison.compare` give them; fits into 80 columns.
+
+    Strategies mostly share their source, which is then said once, below.
+    """
+    sources = sorted({row["source"].partition("#")[0] for row in rows if row["source"]})
     metric = next(key.removesuffix("_low") for key in rows[0] if key.endswith("_low") and key != "gain_low")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("strategy", no_wrap=True)
@@ -83,18 +87,22 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], chosen: str | None = None)
     table.add_column("macro-F1", justify="right")
     table.add_column("gain over scratch", no_wrap=True)
     table.add_column("seconds", justify="right")
-    table.add_column("source", overflow="fold", style="dim")
+    if len(sources) > 1:
+        table.add_column("source", overflow="fold", style="dim")
+    elif sources:
+        table.caption, table.caption_justify = f"source: {escape(sources[0])}", "left"
     for row in rows:
         is_chosen = row["strategy"] == chosen
-        table.add_row(
+        cells = [
             escape(row["strategy"]) + (" ←" if is_chosen else ""),
             _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], ".3f"),
             _number(row["macro_f1"], ".3f"),
             _gain(row),
             _number(row["seconds"], ".1f"),
-            escape(row["source"].partition("#")[0]) if row["source"] else "",
-            style="bold" if is_chosen else None,
-        )
+        ]
+        if len(sources) > 1:
+            cells.append(escape((row["source"] or "").partition("#")[0]))
+        table.add_row(*cells, style="bold" if is_chosen else None)
     return table
 
 

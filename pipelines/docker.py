@@ -76,13 +76,16 @@ def container_options(recipe: Recipe, pipeline_root: Path) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key.startswith(_PASSED)}
     store = urlsplit(environment["MLFLOW_TRACKING_URI"])
     locations = [experiment.artifact_location for experiment in connect().search_experiments()]
+    # Certificates and credentials may be files that the environment names.
     readable = [Path(value) for value in environment.values() if value.startswith("/")]
     readable += [Path(section.data.uri) for section in (recipe.source, recipe.target) if section and section.data]
     readable += filter(None, map(_local_path, map(unpinned, recipe.source.candidates)))
     writable = list(filter(None, map(_local_path, locations)))
     if store.scheme == "sqlite":
+        database = Path(store.path.removeprefix("/")).absolute()
+        environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
         # SQLite writes its journal beside the database.
-        writable.append(Path(store.path.removeprefix("/")).parent)
+        writable.append(database.parent)
     if any(uri.startswith("torchvision://") for uri in recipe.source.candidates):
         import torch
 

@@ -50,7 +50,7 @@ def prepare(
     """
     shares = check_shares(split)
     kind = find_modality(modality)
-    size = size or kind.default_size(kind.default_architecture)
+    size = kind.default_size(kind.default_architecture) if size is None else size
     _check_arguments(size, channels, labels_per_class)
     root = local_folder(uri)
     _check_destination(root, destination)

@@ -80,7 +80,13 @@ def evaluate(
             probabilities = bundle.predict_probabilities(test.samples)
             history[contender.strategy] = bundle.provenance.get("history", [])
         else:
-            probabilities = read_predictions(contender.path).probabilities
+            kept = read_predictions(contender.path)
+            if kept.ids.tolist() != test.ids.tolist() or tuple(kept.classes) != dataset.classes:
+                raise HeadstartError(
+                    f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
+                    "fit it on this data set."
+                )
+            probabilities = kept.probabilities
         write_predictions(
             predictions / f"{contender.strategy}.parquet", test.ids, test.labels, probabilities, dataset.classes
         )

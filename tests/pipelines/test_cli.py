@@ -90,7 +90,10 @@ def test_compare_prints_a_table_for_people(cli, first):
     answer = cli("compare", "digits", "--workspace", first.workspace)
 
     assert answer.out.split()[:2] == ["strategy", "accuracy"]
-    assert len(answer.out.splitlines()) == 6
+    header, *rows, source = answer.out.splitlines()
+    assert sorted(row.split()[0] for row in rows) == sorted(entry.strategy for entry in first.leaderboard.entries)
+    assert source.strip() == "source: models:/digits-source/1"
+    assert len(header) <= 80
 
 
 def test_compare_shows_the_latest_run_and_all_runs_on_demand(cli, changed):

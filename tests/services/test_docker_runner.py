@@ -17,6 +17,8 @@ from typing import Any
 import docker
 import numpy as np
 import pytest
+import torch
+import torchvision
 import yaml
 from mlflow import MlflowClient
 
@@ -31,6 +33,7 @@ from pipelines.resolve import resolve
 pytestmark = pytest.mark.services
 
 SECRET = "a-secret-that-no-file-may-hold"
+PUBLISHED = "torchvision://mobilenet_v3_small/IMAGENET1K_V1"
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,12 @@ def inside(
     capsys: Any,
 ) -> Callable[[str], tuple[int, str]]:
     """Runs a shell script as a step: its exit status and what it wrote."""
-    write(tmp_path, pictures)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}")
+    weights = tmp_path / "torch" / "hub" / "checkpoints" / "mobilenet_v3_small-047dcff4.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save(torchvision.models.mobilenet_v3_small().state_dict(), weights)
+    write(tmp_path, pictures, source={"candidates": [str(tmp_path / "bundle"), PUBLISHED]})
+    # Relative, as a person may write it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///store/mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("UNRELATED_PASSWORD", SECRET)
     (tmp_path / "store").mkdir()
@@ -205,6 +212,17 @@ def test_a_step_reads_data_and_sources_and_cannot_change_them(inside, pictures: 
         status, said = inside(f"touch {folder}/new")
         assert status != 0
         assert "Read-only file system" in said
+
+
+def test_a_step_reads_published_weights_from_torchs_hub_folder(inside) -> None:
+    script = f"from headstart.models.sources import load_source; print(load_source('{PUBLISHED}').architecture)"
+    assert inside(f'python3 -c "{script}"') == (0, "mobilenet_v3_small\n")
+
+
+def test_a_step_reaches_the_local_record(inside, tmp_path: Path) -> None:
+    script = "from headstart.tracking.client import connect; connect().create_experiment('made-inside')"
+    assert inside(f'python3 -c "{script}"')[0] == 0
+    assert MlflowClient(f"sqlite:///{tmp_path}/store/mlflow.db").get_experiment_by_name("made-inside")
 
 
 def test_a_step_writes_artifacts_record_and_temporary_files_and_nothing_else(inside, tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ class Steps:
             TextColumn("[dim]{task.fields[note]}"),
             console=self._console,
             transient=True,
+            # sys.stdout is what reads kfp's log meanwhile; rich would put itself in its place and show all of it.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._bar.add_task("", total=None, note="")
         self._bar.start()

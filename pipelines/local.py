@@ -228,6 +228,7 @@ class _StepReader:
     _start: float = 0.0
     _rest: str = ""
     _errors: list[str] = field(default_factory=list)
+    _failures: list[tuple[str, list[str]]] = field(default_factory=list)
 
     encoding = "utf-8"
 
@@ -253,9 +254,12 @@ class _StepReader:
             self._step = None
 
     def explain(self, error: BaseException, log: Path) -> str:
-        """Why the last step failed: the last exception in its output, else what kfp.local says."""
-        step = self._step or "the pipeline"
-        reason = self._errors[-1] if self._errors else str(error.__cause__ or error)
+        """Why the first step that failed did: the last exception in its output, else what kfp.local says.
+
+        It need not be the last step that ran: kfp.local goes on with what does not depend on it.
+        """
+        step, errors = self._failures[0] if self._failures else (self._step or "the pipeline", self._errors)
+        reason = errors[-1] if errors else _COLOR.sub("", str(error.__cause__ or error))
         return f"{step} failed: {reason}\nThe complete log is {log}."
 
     def _read(self, line: str) -> None:
@@ -276,9 +280,13 @@ class _StepReader:
             self.reused.append(step)
             self.display.reused(step)
         elif (match := _ENDED.search(line)) and self._step:
+            seconds = time.monotonic() - self._start
             if match[2] == "SUCCESS":
-                self.display.finished(self._step, time.monotonic() - self._start)
-                self._step = None
+                self.display.finished(self._step, seconds)
+            else:
+                self.display.failed(self._step, seconds)
+                self._failures.append((self._step, self._errors))
+            self._step = None
         elif match := _ERROR.match(record):
             self._errors.append(match[2] if match[1] in ("InputError", "HeadstartError") else record)
 

@@ -8,7 +8,6 @@ import contextlib
 import ipaddress
 import os
 import signal
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from headstart.config import Recipe
 from headstart.errors import InputError
 from headstart.models.reference import unpinned
 from headstart.tracking.client import connect
+from pipelines.interrupt import stopped_when_interrupted
 
 # What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
 # neither into the compiled pipeline nor into the cache key.
@@ -121,22 +121,13 @@ def containers() -> Iterator[None]:
     from kfp.local import docker_task_handler
 
     running = Containers()
-
-    def interrupt(number: int, frame: Any) -> None:
-        running.stop()
-        raise KeyboardInterrupt
-
     original = docker_task_handler.run_docker_container
     docker_task_handler.run_docker_container = running.run
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with stopped_when_interrupted(running):
+            yield
     finally:
         docker_task_handler.run_docker_container = original
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @dataclass

@@ -25,6 +25,7 @@ from headstart.training.progress import PROGRESS_VARIABLE, RECORD
 from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
 from pipelines.placement import Placement
+from pipelines.processes import processes
 
 # A digest of the library, or of the image that holds it, in each task's environment makes the code a part of the cache
 # key.
@@ -171,8 +172,7 @@ def _run_pipeline(
         # kfp says what it reuses outside of its own logging, where Python drops it.
         stack.enter_context(local_logger_context())
         stack.enter_context(warnings.catch_warnings())
-        if in_containers:
-            stack.enter_context(docker.containers())
+        stack.enter_context(docker.containers() if in_containers else processes())
         # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it
         # means nothing here.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -240,8 +240,9 @@ class _StepReader:
         return len(text)
 
     def flush(self) -> None:
-        """Lines reach the file as they are complete."""
-        self.file.flush()
+        """Lines reach the file as they are complete, as long as it is open: kfp's log handler outlives the run."""
+        if not self.file.closed:
+            self.file.flush()
 
     def isatty(self) -> bool:
         """No: what is written here is read by this program."""

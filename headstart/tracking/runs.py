@@ -83,8 +83,8 @@ def step_run(
 ) -> Iterator[Run]:
     """The MLflow run of a step: the injected one, or a new child of the pipeline run's parent.
 
-    A new run ends as FINISHED, or as FAILED if the body raises. An injected one belongs to KFP's MLflow plugin, which
-    also ends it; it is taken once, by the first call of a process.
+    A new run ends as FINISHED, as FAILED if the body raises, or as KILLED if it is interrupted. An injected one belongs
+    to KFP's MLflow plugin, which also ends it; it is taken once, by the first call of a process.
     """
     client = connect()
     all_tags = {**({ROLE: role} if role else {}), **(tags or {})}
@@ -101,8 +101,8 @@ def step_run(
     run = child_run(parent, name, all_tags)
     try:
         yield run
-    except BaseException:
-        client.set_terminated(run.id, "FAILED")
+    except BaseException as error:
+        client.set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     client.set_terminated(run.id, "FINISHED")
 

@@ -31,7 +31,7 @@ class Fit:
     """What a training came to.
 
     `history` has one mapping an epoch: epoch, train/loss, val/loss, val/<metric>. `validation` is the metric on the
-    validation split with the weights that were kept, those of `best_epoch`.
+    validation split with the weights that were kept, those of `best_epoch`; epoch 0 is the start.
     """
 
     history: list[dict[str, float]]
@@ -56,8 +56,9 @@ def fit(
     """Trains `bundle.network` in place on the training split and leaves it with its best weights.
 
     The best epoch is the one with the highest `metric` on the validation split, the lower validation loss deciding
-    between equals; training ends early after `plan.patience` epochs without a better one. Only parameters that
-    require a gradient change; frozen stages stay as they are, batch-norm statistics included.
+    between equals. The start is kept where no epoch is better, so that training cannot make a good one worse. Training
+    ends early after `plan.patience` epochs without a better epoch. Only parameters that require a gradient change;
+    frozen stages stay as they are, batch-norm statistics included.
 
     Raises:
         HeadstartError: the loss is no longer a finite number.
@@ -73,10 +74,17 @@ def fit(
     steps_per_epoch = batch_count(len(train.labels), plan.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(plan.epochs * steps_per_epoch, plan.warmup))
 
+    def validate() -> tuple[float, float]:
+        logits = bundle.predict_logits(val.samples)
+        loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val.labels)))
+        return score(metric, val.labels, logits.argmax(1), len(dataset.classes)), loss
+
     history: list[dict[str, float]] = []
-    best_rank, best_epoch, best_state = (-np.inf, -np.inf), 0, None
     start = time.perf_counter()
     training_seconds = 0.0
+    start_validation, start_loss = validate()
+    start_state = copy.deepcopy(network.state_dict())
+    best_validation, best_loss, best_epoch, best_state = -np.inf, np.inf, 0, start_state
     for epoch in range(1, plan.epochs + 1):
         epoch_start = time.perf_counter()
         batches = training_batches(
@@ -90,34 +98,34 @@ def fit(
         )
         train_loss = _train_epoch(bundle, batches, criterion, penalty, optimizer, schedule) / len(train.labels)
         training_seconds += time.perf_counter() - epoch_start
-        logits = bundle.predict_logits(val.samples)
-        val_loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val.labels)))
+        validation, val_loss = validate()
         # The training loss is taken before each step, so only the validation loss shows what the last step did.
         if not np.isfinite(train_loss + val_loss):
             raise HeadstartError(
                 f"{label}: the loss became {train_loss + val_loss} in epoch {epoch}; lower learning_rate (it was "
                 f"{plan.learning_rate:g}) or the regularizer's strength."
             )
-        validation = score(metric, val.labels, logits.argmax(1), len(dataset.classes))
         record = {"epoch": epoch, "train/loss": train_loss, "val/loss": val_loss, f"val/{metric}": validation}
         history.append(record)
         if on_epoch:
             on_epoch(epoch, {key: value for key, value in record.items() if key != "epoch"})
-        if (validation, -val_loss) > best_rank:
-            best_rank, best_epoch, best_state = (validation, -val_loss), epoch, copy.deepcopy(network.state_dict())
+        if (validation, -val_loss) > (best_validation, -best_loss):
+            best_validation, best_loss = validation, val_loss
+            best_epoch, best_state = epoch, copy.deepcopy(network.state_dict())
         if progress:
             finished = epoch == plan.epochs or epoch - best_epoch >= plan.patience
             done = plan.epochs if finished else epoch
             progress(label, done, plan.epochs, f"loss {train_loss:.3f}, validation {metric} {validation:.3f}")
         if epoch - best_epoch >= plan.patience:
             break
-    if best_state is not None:
-        network.load_state_dict(best_state)
+    if (start_validation, -start_loss) > (best_validation, -best_loss):
+        best_validation, best_epoch, best_state = start_validation, 0, start_state
+    network.load_state_dict(best_state)
     network.eval()
     return Fit(
         history=history,
         best_epoch=best_epoch,
-        validation=history[best_epoch - 1][f"val/{metric}"],
+        validation=best_validation,
         seconds=time.perf_counter() - start,
         samples_per_second=len(history) * len(train.labels) / training_seconds,
     )

@@ -117,7 +117,8 @@ def test_frozen_stages_do_not_move_and_the_others_do(threes_and_eights, untraine
     bundle = untrained(threes_and_eights)
     bundle.network.freeze(2)
     before = weights(bundle)
-    fit(bundle, threes_and_eights, plan(threes_and_eights, weight_decay=1.0), metric="accuracy", seed=0)
+    settings = plan(threes_and_eights, weight_decay=1.0, epochs=20, patience=20)
+    assert fit(bundle, threes_and_eights, settings, metric="accuracy", seed=0).best_epoch > 0
     after = weights(bundle)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if not name.startswith(("stages.0.", "stages.1."))}
@@ -233,3 +234,15 @@ def test_a_loss_that_diverges_is_one_clear_error(threes_and_eights, untrained, p
             penalty=lambda network: float("inf") * network.head.weight.sum(),
             label="full",
         )
+
+
+def test_a_start_that_training_only_makes_worse_is_kept(threes_and_eights, untrained, plan):
+    bundle = untrained(threes_and_eights)
+    fit(bundle, threes_and_eights, plan(threes_and_eights, epochs=8), metric="accuracy", seed=0)
+    start, reached = weights(bundle), validation(bundle, threes_and_eights)
+    ruin = ruined_after(0, strength=5.0)
+    settings = plan(threes_and_eights, epochs=4, optimizer="sgd", learning_rate=0.05)
+    again = fit(bundle, threes_and_eights, settings, metric="accuracy", seed=0, penalty=ruin)
+    assert again.best_epoch == 0
+    assert again.validation == reached > again.history[-1]["val/accuracy"]
+    assert same(start, weights(bundle))

@@ -1,0 +1,76 @@
+"""Steps as processes on this machine."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipelines.interrupt import stopped_when_interrupted
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Has kfp.local's SubprocessRunner run steps by `Processes`, and ends them when this process is interrupted.
+
+    kfp.local's own way shares the terminal's signals with its steps and then starts the next one. It offers no other
+    place to put a better one.
+    """
+    from kfp.local import subprocess_task_handler
+
+    running = Processes()
+    original = subprocess_task_handler.run_local_subprocess
+    subprocess_task_handler.run_local_subprocess = running.run
+    try:
+        with stopped_when_interrupted(running):
+            yield
+    finally:
+        subprocess_task_handler.run_local_subprocess = original
+
+
+@dataclass
+class Processes:
+    """The processes of one pipeline run."""
+
+    _running: list["subprocess.Popen[str]"] = field(default_factory=list)
+    _stopped: bool = False
+
+    def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        """Runs a step, prints what it writes line by line and returns its exit status."""
+        if self._stopped:
+            return _INTERRUPTED
+        with subprocess.Popen(
+            full_command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            errors="replace",
+            env={**os.environ, **(env_vars or {})},
+            # A group of its own: a signal then reaches the shell and the step in it, and only when it is meant to.
+            start_new_session=True,
+        ) as process:
+            self._running.append(process)
+            if self._stopped:
+                _signal(process, signal.SIGINT)
+            try:
+                for line in process.stdout or ():
+                    print(line, end="")
+                return process.wait()
+            finally:
+                self._running.remove(process)
+
+    def stop(self) -> None:
+        """Interrupts the step that runs, so that it can end its MLflow run; kills it when called again."""
+        number = signal.SIGKILL if self._stopped else signal.SIGINT
+        self._stopped = True
+        for process in list(self._running):
+            _signal(process, number)
+
+
+def _signal(process: "subprocess.Popen[str]", number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

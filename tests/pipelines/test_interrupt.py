@@ -1,0 +1,56 @@
+"""What Ctrl-C leaves behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+
+def processes_that_mention(text: str) -> list[str]:
+    """The command lines of this machine's processes in which `text` occurs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are listed in /proc, as on Linux")
+def test_an_interrupted_run_ends_its_step_starts_no_other_and_says_so_in_the_record(images, tmp_path):
+    sections = {
+        "name": "digits",
+        "source": {"data": {"uri": str(images / "mnist"), "size": 16}, "pretraining": {"epochs": 10_000}},
+        "target": {"data": {"uri": str(images / "digits"), "size": 16}},
+    }
+    (tmp_path / "endless.yaml").write_text(yaml.safe_dump(sections))
+    workspace = tmp_path / "workspace"
+    command = [sys.executable, "-m", "pipelines.cli", "run", "endless.yaml", "--workspace", str(workspace), "--verbose"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
+    ) as process:
+        for line in process.stdout:
+            if 'Loading KFP component "pretrain"' in line:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "headstart: interrupted"
+    assert set(re.findall("Executing task '(.*?)'", out)) <= {"pretrain"}
+    assert "✗ pretrain" in out
+    assert processes_that_mention(str(workspace)) == []
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    states = {run.info.run_name: run.info.status for run in client.search_runs(["1"])}
+    assert states.pop("prepare-source") == "FINISHED"
+    assert states.pop("pretrain", "KILLED") == "KILLED"
+    assert set(states.values()) == {"KILLED"}

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from headstart.config import Recipe
 from headstart.errors import InputError
 from headstart.models.reference import unpinned
 from headstart.tracking.client import connect
-from pipelines.interrupt import stopped_when_interrupted
+from pipelines.execution import executed_by
 
 # What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
 # neither into the compiled pipeline nor into the cache key.
@@ -111,23 +112,15 @@ def container_options(recipe: Recipe, pipeline_root: Path) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def containers() -> Iterator[None]:
+def containers() -> AbstractContextManager[None]:
     """Has kfp.local's DockerRunner run containers by `Containers`, and ends them when this process is interrupted.
 
     kfp.local's own way takes a step whose container is gone before its status was asked for as done, which befell one
-    in five failing steps, and leaves containers running after Ctrl-C. It offers no other place to put a better one.
+    in five failing steps, and leaves containers running after Ctrl-C.
     """
     from kfp.local import docker_task_handler
 
-    running = Containers()
-    original = docker_task_handler.run_docker_container
-    docker_task_handler.run_docker_container = running.run
-    try:
-        with stopped_when_interrupted(running):
-            yield
-    finally:
-        docker_task_handler.run_docker_container = original
+    return executed_by(Containers(), docker_task_handler, "run_docker_container")
 
 
 @dataclass

@@ -4,31 +4,22 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from pipelines.interrupt import stopped_when_interrupted
+from pipelines.execution import executed_by
 
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-@contextlib.contextmanager
-def processes() -> Iterator[None]:
+def processes() -> AbstractContextManager[None]:
     """Has kfp.local's SubprocessRunner run steps by `Processes`, and ends them when this process is interrupted.
 
-    kfp.local's own way shares the terminal's signals with its steps and then starts the next one. It offers no other
-    place to put a better one.
+    kfp.local's own way shares the terminal's signals with its steps and then starts the next one.
     """
     from kfp.local import subprocess_task_handler
 
-    running = Processes()
-    original = subprocess_task_handler.run_local_subprocess
-    subprocess_task_handler.run_local_subprocess = running.run
-    try:
-        with stopped_when_interrupted(running):
-            yield
-    finally:
-        subprocess_task_handler.run_local_subprocess = original
+    return executed_by(Processes(), subprocess_task_handler, "run_local_subprocess")
 
 
 @dataclass

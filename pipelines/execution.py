@@ -1,0 +1,45 @@
+"""How kfp.local executes a step, replaced for the length of a run, so that Ctrl-C and termination end it for good."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, Protocol
+
+
+class Steps(Protocol):
+    """What runs a pipeline's steps."""
+
+    @property
+    def run(self) -> Callable[..., int]:
+        """Runs one step, prints what it writes and returns its exit status."""
+
+    def stop(self) -> None:
+        """Ends the step that runs and starts no other; a second call does it by force."""
+
+
+@contextlib.contextmanager
+def executed_by(steps: Steps, module: ModuleType, function: str) -> Iterator[None]:
+    """Puts `steps.run` in the place of kfp.local's own `module.function`; kfp offers no other place for it.
+
+    SIGINT and SIGTERM stop `steps` and then raise KeyboardInterrupt. Stopping comes first: kfp.local runs strategies in
+    a thread that goes on with the next one, and waits for it, also when the main thread was interrupted. Outside of
+    the main thread, which alone gets signals, they are left as they are.
+    """
+
+    def interrupt(number: int, frame: Any) -> None:
+        steps.stop()
+        raise KeyboardInterrupt
+
+    original = getattr(module, function)
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    setattr(module, function, steps.run)
+    try:
+        yield
+    finally:
+        setattr(module, function, original)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

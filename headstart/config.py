@@ -350,7 +350,7 @@ def _sentence(problem: Any, section: type[BaseModel]) -> str:
         case "tuple_type":
             return f"{where}{given!r} must be a list."
         case _:
-            message = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            message = problem["msg"].removeprefix("Input should be ")
             return f"{where}{given!r} must be {message}."
 
 

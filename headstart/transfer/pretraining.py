@@ -3,7 +3,7 @@
 from headstart.config import Training
 from headstart.data.dataset import Dataset
 from headstart.models.architectures import build_network
-from headstart.models.bundle import ModelBundle
+from headstart.models.bundle import ModelBundle, versions
 from headstart.models.preprocessing import Preprocessing
 from headstart.training.loop import Fit, OnEpoch, fit
 from headstart.training.plan import Plan, make_plan
@@ -49,6 +49,7 @@ def train_from_scratch(
             "source": None,
             "seed": seed,
             "head": "trained",
+            "versions": versions(),
         },
     )
     plan = make_plan(training, dataset.split("train").labels, pretrained=False)

@@ -14,7 +14,7 @@ from headstart.config import Strategy, Training
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.evaluation.metrics import score
-from headstart.models.bundle import ModelBundle
+from headstart.models.bundle import ModelBundle, versions
 from headstart.training.loop import Fit, OnEpoch, Penalty, fit, training_device
 from headstart.training.plan import Plan, make_plan
 from headstart.training.progress import Progress
@@ -163,6 +163,7 @@ def _start(task: _Task) -> ModelBundle:
         "source_digest": task.digest,
         "seed": task.seed,
         "head": "trained",
+        "versions": versions(),
     }
     return replace(task.source, network=network, classes=task.dataset.classes, provenance=provenance)
 

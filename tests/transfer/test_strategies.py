@@ -1,4 +1,5 @@
 import copy
+import platform
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from headstart.errors import InputError
 from headstart.evaluation.metrics import score
 from headstart.transfer.probe import logistic_probe
 from headstart.transfer.strategies import transfer
+from headstart.version import __version__
 
 EVERY_KIND = [
     "zero",
@@ -249,6 +251,7 @@ def test_the_model_says_where_it_comes_from(source, renamed):
         "source_digest": "sha256:1",
         "seed": 7,
         "head": "trained",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "headstart": __version__},
     }
 
 

@@ -109,6 +109,12 @@ class Dataset:
         """ "sha256:<hex>", the Merkle digest over (path, sha256, label) of the split's samples."""
         return str(self.manifest["splits"][name]["digest"])
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """What a model trained here records, so that it is never judged on samples that it was trained on: the digest
+        of the data, and that of the training split, which the seed and `labels_per_class` change too."""
+        return {"data_digest": self.digest, "train_digest": self.split_digest("train")}
+
     @cached_property
     def _index(self) -> pa.Table:
         try:

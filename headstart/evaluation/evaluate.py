@@ -71,12 +71,13 @@ def evaluate(
     for contender in contenders:
         if contender.path.is_dir():
             bundle = ModelBundle.load(contender.path)
-            trained_on = bundle.provenance.get("data_digest")
-            if trained_on != dataset.digest:
-                raise HeadstartError(
-                    f"{contender.strategy} was trained on the data set {trained_on}, not on {dataset.digest}, whose "
-                    "test split it would be judged on; train it on this data set."
-                )
+            for name, digest in dataset.digests.items():
+                if (trained_on := bundle.provenance.get(name)) != digest:
+                    data = "the data set" if name == "data_digest" else "the training split"
+                    raise HeadstartError(
+                        f"{contender.strategy} was trained on {data} {trained_on}, not on {digest}, and may know "
+                        "samples that it would be judged on; train it on this data set."
+                    )
             probabilities = bundle.predict_probabilities(test.samples)
             history[contender.strategy] = bundle.provenance.get("history", [])
         else:

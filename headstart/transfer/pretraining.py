@@ -45,7 +45,7 @@ def train_from_scratch(
         provenance={
             "role": role,
             "strategy": "scratch" if role == "baseline" else "pretraining",
-            "data_digest": dataset.digest,
+            **dataset.digests,
             "source": None,
             "seed": seed,
             "head": "trained",

@@ -158,7 +158,7 @@ def _start(task: _Task) -> ModelBundle:
     provenance: dict[str, Any] = {
         "role": "target",
         "strategy": task.strategy.name,
-        "data_digest": task.dataset.digest,
+        **task.dataset.digests,
         "source": task.reference,
         "source_digest": task.digest,
         "seed": task.seed,

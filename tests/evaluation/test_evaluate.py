@@ -44,7 +44,7 @@ def contenders(dataset, tmp_path_factory) -> dict[str, Contender]:
         modality="image",
         preprocessing=Preprocessing.fit(train.samples, size=16, channels=1),
         classes=dataset.classes,
-        provenance={"role": "target", "data_digest": dataset.digest, "history": [{"epoch": 1, "val/accuracy": 0.3}]},
+        provenance={"role": "target", **dataset.digests, "history": [{"epoch": 1, "val/accuracy": 0.3}]},
     )
     bundle.save(root / "scratch")
     nearest_prototype(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
@@ -121,6 +121,14 @@ def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dat
     foreign = replace(contenders["zero"], path=tmp_path / "foreign")
     with pytest.raises(HeadstartError, match="zero was trained on the data set sha256:other, not on"):
         evaluate([foreign], dataset, tmp_path / "predictions", evaluation=QUICK)
+
+
+def test_a_model_that_was_trained_on_another_split_of_the_same_data_is_refused(contenders, dataset, tmp_path):
+    folder, settings = dataset.manifest["source"]["uri"], dataset.manifest["settings"]
+    other = prepare(folder, tmp_path / "other", size=16, split=settings["split"], seed=settings["seed"] + 1)
+    assert other.digest == dataset.digest
+    with pytest.raises(HeadstartError, match="zero was trained on the training split"):
+        evaluate([contenders["zero"]], other, tmp_path / "predictions", evaluation=QUICK)
 
 
 @pytest.mark.parametrize("change", ["order", "samples"])

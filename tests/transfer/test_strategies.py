@@ -247,6 +247,7 @@ def test_the_model_says_where_it_comes_from(source, renamed):
         "role": "target",
         "strategy": "mine",
         "data_digest": renamed.digest,
+        "train_digest": renamed.split_digest("train"),
         "source": "models:/a/1",
         "source_digest": "sha256:1",
         "seed": 7,

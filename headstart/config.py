@@ -89,7 +89,7 @@ class Training(Section):
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -106,7 +106,7 @@ class Pretraining(Training):
 
     architecture: Annotated[str, Field(min_length=1)] = "convnet"
     objective: Literal["supervised"] = "supervised"
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = 64
 
 
 class Source(Section):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pipelines.execution import executed_by
 
-_INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def processes() -> AbstractContextManager[None]:
@@ -32,7 +32,7 @@ class Processes:
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Runs a step, prints what it writes line by line and returns its exit status."""
         if self._stopped:
-            return _INTERRUPTED
+            return _TERMINATED
         with subprocess.Popen(
             full_command,
             stdout=subprocess.PIPE,
@@ -46,7 +46,7 @@ class Processes:
         ) as process:
             self._running.append(process)
             if self._stopped:
-                _signal(process, signal.SIGINT)
+                _signal(process, signal.SIGTERM)
             try:
                 for line in process.stdout or ():
                     print(line, end="")
@@ -55,8 +55,11 @@ class Processes:
                 self._running.remove(process)
 
     def stop(self) -> None:
-        """Interrupts the step that runs, so that it can end its MLflow run; kills it when called again."""
-        number = signal.SIGKILL if self._stopped else signal.SIGINT
+        """Terminates the step that runs, which then ends its MLflow run; kills it when called again.
+
+        Not SIGINT: what a shell starts in the background ignores that, and so would the step.
+        """
+        number = signal.SIGKILL if self._stopped else signal.SIGTERM
         self._stopped = True
         for process in list(self._running):
             _signal(process, number)

@@ -1,6 +1,9 @@
 """MLflow runs: one parent for a pipeline run, one child for a step or strategy, found from the environment."""
 
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,8 +86,9 @@ def step_run(
 ) -> Iterator[Run]:
     """The MLflow run of a step: the injected one, or a new child of the pipeline run's parent.
 
-    A new run ends as FINISHED, as FAILED if the body raises, or as KILLED if it is interrupted. An injected one belongs
-    to KFP's MLflow plugin, which also ends it; it is taken once, by the first call of a process.
+    A new run ends as FINISHED, as FAILED if the body raises, or as KILLED if it is interrupted or terminated, as pods
+    are. An injected one belongs to KFP's MLflow plugin, which also ends it; it is taken once, by the first call of a
+    process.
     """
     client = connect()
     all_tags = {**({ROLE: role} if role else {}), **(tags or {})}
@@ -100,11 +104,25 @@ def step_run(
     parent = parent_run(client, experiment)
     run = child_run(parent, name, all_tags)
     try:
-        yield run
+        with _exiting_when_terminated():
+            yield run
     except BaseException as error:
         client.set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     client.set_terminated(run.id, "FINISHED")
+
+
+@contextmanager
+def _exiting_when_terminated() -> Iterator[None]:
+    """Makes SIGTERM raise SystemExit, so that a terminated step still ends its run. Only the main thread gets it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:

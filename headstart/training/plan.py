@@ -39,15 +39,21 @@ class Plan:
 def make_plan(training: Training, labels: np.ndarray, *, pretrained: bool) -> Plan:
     """Fills in what the recipe left open.
 
+    The batch is a quarter of the samples, a power of two from 8 to 32: fifty samples in batches of 32 are two steps an
+    epoch, in which batch-norm's running statistics lag behind the weights until training from scratch seems to stand
+    still. Patience is half of the epochs for the same reason: a baseline that was stopped too early would flatter
+    every transfer.
+
     Args:
         training: the recipe's section.
         labels: int (N,), the labels of the training split.
         pretrained: whether the weights start from a source; they then move at a third of the rate.
     """
     samples = len(labels)
+    batch_size = training.batch_size or min(max(2 ** int(math.log2(max(samples / 4, 1))), 8), 32)
     epochs = training.epochs
     if epochs is None:
-        steps_per_epoch = batch_count(samples, training.batch_size)
+        steps_per_epoch = batch_count(samples, batch_size)
         epochs = min(max(math.ceil(_STEPS / steps_per_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
     learning_rate = training.learning_rate
     if learning_rate is None:
@@ -57,14 +63,14 @@ def make_plan(training: Training, labels: np.ndarray, *, pretrained: bool) -> Pl
     skewed = bool(counts.max() > 1.5 * counts.min())
     return Plan(
         epochs=epochs,
-        batch_size=training.batch_size,
+        batch_size=batch_size,
         optimizer=training.optimizer,
         learning_rate=learning_rate,
         weight_decay=training.weight_decay,
         warmup=training.warmup,
         label_smoothing=training.label_smoothing,
         balance=training.class_weights == "balanced" or (training.class_weights == "auto" and skewed),
-        patience=training.patience or max(5, epochs // 3),
+        patience=training.patience or max(5, epochs // 2),
         augmentation=training.augmentation,
         flip=training.flip,
     )

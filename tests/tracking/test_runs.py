@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,11 +40,20 @@ def test_a_step_becomes_a_child_of_the_parent_that_the_environment_names(client,
     assert (record.data.tags[ROLE], record.data.tags["headstart.strategy"]) == ("target", "full")
 
 
-@pytest.mark.parametrize("problem", [RuntimeError("no luck"), KeyboardInterrupt()])
-def test_a_step_that_fails_ends_as_failed_and_its_error_is_not_swallowed(client, parent, problem):
+@pytest.mark.parametrize(("problem", "status"), [(RuntimeError("no luck"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_step_that_fails_or_is_interrupted_says_so_and_its_error_is_not_swallowed(client, parent, problem, status):
     with pytest.raises(type(problem)), step_run("pets", "finetune") as run:
         raise problem
-    assert client.get_run(run.id).info.status == "FAILED"
+    assert client.get_run(run.id).info.status == status
+
+
+def test_a_step_that_is_terminated_ends_as_killed_and_exits(client, parent):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as exit, step_run("pets", "finetune") as run:
+        signal.raise_signal(signal.SIGTERM)
+    assert exit.value.code == 128 + signal.SIGTERM
+    assert client.get_run(run.id).info.status == "KILLED"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_run_that_kfp_injected_is_adopted_and_left_for_kfp_to_end(client, experiment, monkeypatch):

@@ -50,3 +50,13 @@ def test_classes_are_weighed_where_they_are_skewed_or_where_asked_for(setting, l
 
 def test_a_class_without_training_samples_does_not_make_the_data_skewed():
     assert not make_plan(Training(), np.repeat([0, 2], 30), pretrained=False).balance
+
+
+@pytest.mark.parametrize(("samples", "batch_size"), [(3, 8), (50, 8), (100, 16), (128, 32), (10**5, 32)])
+def test_few_samples_are_taken_in_small_batches(samples, batch_size):
+    assert make_plan(Training(), np.arange(samples) % 2, pretrained=False).batch_size == batch_size
+
+
+def test_no_training_ends_early_in_the_first_half_of_its_budget():
+    plan = make_plan(Training(epochs=60), EVEN, pretrained=False)
+    assert plan.patience == 30

@@ -65,8 +65,9 @@ def augment(
     `crop` shifts by up to 1/8 of the side and fills what that uncovers with the picture's mirror image: a random crop
     after reflection padding (He et al. 2016, section 4.2). `affine` scales by 0.75 to 1.25 and each axis by another
     0.87 to 1.15, turns by up to 9° and shifts by up to 1/10 of the side, border pixels repeated. It costs more and
-    carries further: with it, MNIST transferred to the larger digits of another scanner reaches 0.59 instead of 0.27
-    without any training there. `flip` suits pictures whose meaning survives a mirror, not digits.
+    carries further: a convnet trained on MNIST-5k reads another scanner's digits, which are larger in their frame,
+    with an accuracy of 0.54 (0.42 to 0.67 over four seeds) instead of 0.19 (0.10 to 0.26) before any training there.
+    `flip` suits pictures whose meaning survives a mirror, not digits.
     """
     moved = {"crop": _shift, "affine": _warp}[method](batch, generator)
     if flip:

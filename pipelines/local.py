@@ -2,16 +2,14 @@
 
 import contextlib
 import hashlib
-import json
 import os
-import re
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 from headstart.config import Recipe
 from headstart.errors import HeadstartError
@@ -21,31 +19,16 @@ from headstart.storage.local import write_text
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
 from headstart.tracking.runs import INJECTED_VARIABLE, PARENT_VARIABLE, Run, experiment_named, new_parent
-from headstart.training.progress import PROGRESS_VARIABLE, RECORD
+from headstart.training.progress import PROGRESS_VARIABLE
 from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
 from pipelines.placement import Placement
 from pipelines.processes import processes
+from pipelines.reader import Display, StepReader
 
 # A digest of the library, or of the image that holds it, in each task's environment makes the code a part of the cache
 # key.
 CODE_VARIABLE = "HEADSTART_CODE"
-
-
-class Display(Protocol):
-    """What is shown while a pipeline runs."""
-
-    def started(self, step: str) -> None: ...
-
-    def progressed(self, label: str, done: int, total: int, note: str) -> None: ...
-
-    def finished(self, step: str, seconds: float) -> None: ...
-
-    def reused(self, step: str) -> None: ...
-
-    def failed(self, step: str, seconds: float) -> None: ...
-
-    def logged(self, line: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +72,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     )
     pipeline = PIPELINES[recipe.pipeline](placement)
     with log.open("w", encoding="utf-8") as file:
-        reader = _StepReader(file, display, _step_names(recipe))
+        reader = StepReader(file, display, _step_names(recipe))
         environment = {
             PARENT_VARIABLE: parent.id,
             PROGRESS_VARIABLE: "records",
@@ -153,7 +136,7 @@ def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
 
 
 def _run_pipeline(
-    pipeline: Any, recipe: Recipe, workspace: Path, reader: "_StepReader", *, in_containers: bool
+    pipeline: Any, recipe: Recipe, workspace: Path, reader: StepReader, *, in_containers: bool
 ) -> dict[str, Any]:
     from kfp import local
     from kfp.local.logging_utils import local_logger_context
@@ -206,95 +189,3 @@ def _step_names(recipe: Recipe) -> dict[str, list[str]]:
         "finetune": [f"finetune {strategy.name}" for strategy in recipe.strategies],
     }
     return names
-
-
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")
-_EXECUTING = re.compile(r" - INFO - Executing task '([\w-]+)'")
-_REUSED = re.compile(r" - INFO - Task ([\w-]+) cache hit")
-_ENDED = re.compile(r" Task '([\w-]+)' finished with status (\w+)")
-_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.*)")
-
-
-@dataclass
-class _StepReader:
-    """Stands in for stdout while kfp.local runs: keeps the log and tells the display what its lines mean."""
-
-    file: TextIO
-    display: Display
-    names: dict[str, list[str]]
-    reused: list[str] = field(default_factory=list)
-    _seen: dict[str, int] = field(default_factory=dict)
-    _step: str | None = None
-    _start: float = 0.0
-    _rest: str = ""
-    _errors: list[str] = field(default_factory=list)
-    _failures: list[tuple[str, list[str]]] = field(default_factory=list)
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        """Takes text as it comes and reads it by lines."""
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._read(_COLOR.sub("", line))
-        return len(text)
-
-    def flush(self) -> None:
-        """Lines reach the file as they are complete, as long as it is open: kfp's log handler outlives the run."""
-        if not self.file.closed:
-            self.file.flush()
-
-    def isatty(self) -> bool:
-        """No: what is written here is read by this program."""
-        return False
-
-    def close(self) -> None:
-        """Ends a step that is still shown as running."""
-        if self._step:
-            self.display.failed(self._step, time.monotonic() - self._start)
-            self._step = None
-
-    def explain(self, error: BaseException, log: Path) -> str:
-        """Why the first step that failed did: the last exception in its output, else what kfp.local says.
-
-        It need not be the last step that ran: kfp.local goes on with what does not depend on it.
-        """
-        step, errors = self._failures[0] if self._failures else (self._step or "the pipeline", self._errors)
-        reason = errors[-1] if errors else _COLOR.sub("", str(error.__cause__ or error))
-        return f"{step} failed: {reason}\nThe complete log is {log}."
-
-    def _read(self, line: str) -> None:
-        # Spaces only: the character that marks a record counts as white space itself.
-        record = line.strip(" ")
-        if record.startswith(RECORD):
-            values = json.loads(record.removeprefix(RECORD))
-            self.display.progressed(values["label"], values["done"], values["total"], values["note"])
-            return
-        self.file.write(line + "\n")
-        self.display.logged(line)
-        if match := _EXECUTING.search(line):
-            self._start, self._errors = time.monotonic(), []
-            self._step = self._name(match[1])
-            self.display.started(self._step)
-        elif match := _REUSED.search(line):
-            step = self._name(match[1])
-            self.reused.append(step)
-            self.display.reused(step)
-        elif (match := _ENDED.search(line)) and self._step:
-            seconds = time.monotonic() - self._start
-            if match[2] == "SUCCESS":
-                self.display.finished(self._step, seconds)
-            else:
-                self.display.failed(self._step, seconds)
-                self._failures.append((self._step, self._errors))
-            self._step = None
-        elif match := _ERROR.match(record):
-            self._errors.append(match[2] if match[1] in ("InputError", "HeadstartError") else record)
-
-    def _name(self, task: str) -> str:
-        # The compiler numbers a component's second task in a pipeline: register-2.
-        component = re.sub(r"-\d+$", "", task)
-        index = self._seen.get(component, 0)
-        self._seen[component] = index + 1
-        names = self.names.get(component, [])
-        return names[index] if index < len(names) else component.replace("-", " ")

@@ -1,0 +1,118 @@
+"""What kfp.local writes while it runs a pipeline: kept as the log, and understood step by step."""
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from headstart.training.progress import RECORD
+
+
+class Display(Protocol):
+    """What is shown while a pipeline runs."""
+
+    def started(self, step: str) -> None: ...
+
+    def progressed(self, label: str, done: int, total: int, note: str) -> None: ...
+
+    def finished(self, step: str, seconds: float) -> None: ...
+
+    def reused(self, step: str) -> None: ...
+
+    def failed(self, step: str, seconds: float) -> None: ...
+
+    def logged(self, line: str) -> None: ...
+
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_EXECUTING = re.compile(r" - INFO - Executing task '([\w-]+)'")
+_REUSED = re.compile(r" - INFO - Task ([\w-]+) cache hit")
+_ENDED = re.compile(r" Task '([\w-]+)' finished with status (\w+)")
+_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.*)")
+
+
+@dataclass
+class StepReader:
+    """Stands in for stdout while kfp.local runs: keeps the log and tells the display what its lines mean."""
+
+    file: TextIO
+    display: Display
+    names: dict[str, list[str]]
+    reused: list[str] = field(default_factory=list)
+    _seen: dict[str, int] = field(default_factory=dict)
+    _step: str | None = None
+    _start: float = 0.0
+    _rest: str = ""
+    _errors: list[str] = field(default_factory=list)
+    _failures: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        """Takes text as it comes and reads it by lines."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._read(_COLOR.sub("", line))
+        return len(text)
+
+    def flush(self) -> None:
+        """Lines reach the file as they are complete, as long as it is open: kfp's log handler outlives the run."""
+        if not self.file.closed:
+            self.file.flush()
+
+    def isatty(self) -> bool:
+        """No: what is written here is read by this program."""
+        return False
+
+    def close(self) -> None:
+        """Ends a step that is still shown as running."""
+        if self._step:
+            self.display.failed(self._step, time.monotonic() - self._start)
+            self._step = None
+
+    def explain(self, error: BaseException, log: Path) -> str:
+        """Why the first step that failed did: the last exception in its output, else what kfp.local says.
+
+        It need not be the last step that ran: kfp.local goes on with what does not depend on it.
+        """
+        step, errors = self._failures[0] if self._failures else (self._step or "the pipeline", self._errors)
+        reason = errors[-1] if errors else _COLOR.sub("", str(error.__cause__ or error))
+        return f"{step} failed: {reason}\nThe complete log is {log}."
+
+    def _read(self, line: str) -> None:
+        # Spaces only: the character that marks a record counts as white space itself.
+        record = line.strip(" ")
+        if record.startswith(RECORD):
+            values = json.loads(record.removeprefix(RECORD))
+            self.display.progressed(values["label"], values["done"], values["total"], values["note"])
+            return
+        self.file.write(line + "\n")
+        self.display.logged(line)
+        if match := _EXECUTING.search(line):
+            self._start, self._errors = time.monotonic(), []
+            self._step = self._name(match[1])
+            self.display.started(self._step)
+        elif match := _REUSED.search(line):
+            step = self._name(match[1])
+            self.reused.append(step)
+            self.display.reused(step)
+        elif (match := _ENDED.search(line)) and self._step:
+            seconds = time.monotonic() - self._start
+            if match[2] == "SUCCESS":
+                self.display.finished(self._step, seconds)
+            else:
+                self.display.failed(self._step, seconds)
+                self._failures.append((self._step, self._errors))
+            self._step = None
+        elif match := _ERROR.match(record):
+            self._errors.append(match[2] if match[1] in ("InputError", "HeadstartError") else record)
+
+    def _name(self, task: str) -> str:
+        # The compiler numbers a component's second task in a pipeline: register-2.
+        component = re.sub(r"-\d+$", "", task)
+        index = self._seen.get(component, 0)
+        self._seen[component] = index + 1
+        names = self.names.get(component, [])
+        return names[index] if index < len(names) else component.replace("-", " ")

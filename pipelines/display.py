@@ -61,7 +61,7 @@ class Steps:
     def logged(self, line: str) -> None:
         """Streams a line of the step's log where that was asked for."""
         if self._verbose:
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _end(self, color: str, mark: str, step: str, text: str) -> None:
         if self._bar:

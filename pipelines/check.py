@@ -12,7 +12,7 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
-from pipelines.local import tracking_uri
+from pipelines.local import store_file, tracking_uri
 from pipelines.resolve import at
 
 
@@ -61,7 +61,7 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
 
 
 def _check_mlflow(uri: str) -> None:
-    if uri.startswith("sqlite:"):
+    if store_file(uri):
         return
     reach(uri)
     try:
@@ -74,7 +74,8 @@ def _check_mlflow(uri: str) -> None:
 def _candidate(uri: str, recipe: Recipe, store: str) -> str:
     """The pinned form of a candidate that was loaded and that every strategy can use."""
     with at("source.candidates"):
-        if uri.startswith("models:/") and not Path(store.removeprefix("sqlite:///")).exists() and "sqlite:" in store:
+        database = store_file(store)
+        if uri.startswith("models:/") and database and not database.exists():
             raise InputError(
                 f"{uri} names a registered model, and nothing was registered in this workspace yet; name the workspace "
                 "of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."

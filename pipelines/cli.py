@@ -176,11 +176,12 @@ def _folder(text: str) -> Path:
 def _connect(workspace: Path) -> Any:
     """The MLflow client of the workspace's store or of the server that the environment names."""
     from headstart.tracking.client import connect, reach
-    from pipelines.local import tracking_uri
+    from pipelines.local import store_file, tracking_uri
 
     uri = tracking_uri(workspace)
     reach(uri)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    database = store_file(uri)
+    if database and not database.exists():
         raise InputError(
             f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier "
             "run with --workspace."
@@ -339,11 +340,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
+    from pipelines.local import store_file
     from pipelines.ui import serve
 
     client = _connect(options.workspace)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    local = uri.startswith("sqlite:")
+    local = store_file(uri)
     page = f"http://127.0.0.1:{options.port}" if local else uri.rstrip("/")
 
     def show() -> None:

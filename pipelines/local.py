@@ -48,6 +48,11 @@ def tracking_uri(workspace: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').absolute()}"
 
 
+def store_file(uri: str) -> Path | None:
+    """The database that keeps the record at a `tracking_uri`; None where a server does."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
 def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None = None) -> Outcome:
     """Runs a resolved recipe's pipeline and keeps artifacts, cache, logs and, by default, the MLflow store in
     `workspace`. Steps are processes, or containers of `image` where one is named.
@@ -124,7 +129,7 @@ def code_digest() -> str:
 
 def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
     client = connect()
-    local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+    local = store_file(os.environ["MLFLOW_TRACKING_URI"])
     location = (workspace / "mlartifacts").as_uri() if local else None
     parent = new_parent(
         client, experiment_named(client, recipe.name, artifact_location=location), name=name, pipeline_run=name

@@ -47,6 +47,7 @@ def evaluate(
     from headstart.evaluation import evaluate as evaluation_step
     from headstart.models.bundle import bundle_digest
     from headstart.storage.local import write_json, write_text
+    from headstart.tracking.client import without_password
     from headstart.tracking.results import record_assessment
     from headstart.tracking.runs import step_run
 
@@ -62,7 +63,12 @@ def evaluate(
             seed=seed,
         )
         page = evaluation_step.report(
-            assessment, packed, experiment=experiment, source=source.metadata, run_id=run.parent_id or run.id
+            assessment,
+            packed,
+            experiment=experiment,
+            source=source.metadata,
+            run_id=run.parent_id or run.id,
+            tracking_uri=without_password(run.client.tracking_uri),
         )
         write_text(Path(report.path), page)
         assessment = record_assessment(run, assessment, page, Path(predictions.path))

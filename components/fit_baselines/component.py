@@ -35,6 +35,7 @@ def fit_baselines(
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.models.bundle import ModelBundle
     from headstart.storage.local import write_json
+    from headstart.tracking.names import STRATEGY
     from headstart.tracking.runs import step_run
     from headstart.training.progress import progress
     from headstart.transfer.baselines import fit_baseline
@@ -44,7 +45,7 @@ def fit_baselines(
     metric = config.Evaluation.of(evaluation, at="evaluation").metric
     listed = []
     for name in baselines:
-        with step_run(experiment, name, role="baseline", tags={"headstart.strategy": name}) as run:
+        with step_run(experiment, name, role="baseline", tags={STRATEGY: name}) as run:
             contender, params = fit_baseline(
                 name,
                 packed,

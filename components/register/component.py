@@ -21,7 +21,7 @@ def register(experiment: str, role: str, description: str, model: Input[Model]) 
     """
     from pathlib import Path
 
-    from headstart.tracking.names import CHALLENGER, MODEL_DIGEST
+    from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
     from headstart.tracking.registry import register
     from headstart.tracking.runs import step_run
 
@@ -34,5 +34,5 @@ def register(experiment: str, role: str, description: str, model: Input[Model]) 
             description="\n\n".join(filter(None, [description, model.metadata.get("verdict")])),
             aliases=(CHALLENGER,) if role == "target" else (),
         )
-        run.set_tags({MODEL_DIGEST: registered.digest, "headstart.registered": registered.uri})
+        run.set_tags({MODEL_DIGEST: registered.digest, REGISTERED: registered.uri})
     return registered.reference

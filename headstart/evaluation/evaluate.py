@@ -123,11 +123,19 @@ def read_baselines(directory: Path) -> list[Contender]:
     return [Contender.from_metadata(directory / entry["path"], entry) for entry in listed]
 
 
-def report(assessment: Assessment, dataset: Dataset, *, experiment: str, source: Mapping[str, Any], run_id: str) -> str:
+def report(
+    assessment: Assessment,
+    dataset: Dataset,
+    *,
+    experiment: str,
+    source: Mapping[str, Any],
+    run_id: str,
+    tracking_uri: str,
+) -> str:
     """The page about an assessment.
 
     `source` is the metadata of the source that the strategies started from, `run_id` the MLflow run that holds the
-    resolved recipe.
+    resolved recipe, at `tracking_uri` (without a password: the page is shown around).
     """
     board = assessment.leaderboard
     counts = dataset.counts
@@ -150,5 +158,7 @@ def report(assessment: Assessment, dataset: Dataset, *, experiment: str, source:
                 for each in source.get("ranking", [])
             ),
         },
-        reproduction=f"mlflow artifacts download -r {run_id} -a recipe.json -d .\nheadstart run recipe.json",
+        reproduction=f"export MLFLOW_TRACKING_URI={tracking_uri}\n"
+        f"mlflow artifacts download -r {run_id} -a recipe.json -d .\n"
+        "headstart run recipe.json",
     )

@@ -154,7 +154,7 @@ def _full(task: _Task) -> Transferred:
 def _start(task: _Task) -> ModelBundle:
     """A copy of the source that names the target's classes and says what it is; its head is still the source's."""
     network = copy.deepcopy(task.source.network)
-    network.freeze(0)
+    network.unfreeze()
     provenance: dict[str, Any] = {
         "role": "target",
         "strategy": task.strategy.name,
@@ -203,6 +203,6 @@ def _train(task: _Task, bundle: ModelBundle) -> Transferred:
         progress=task.progress,
         label=task.strategy.name,
     )
-    bundle.network.freeze(0)
+    bundle.network.unfreeze()
     bundle.provenance["history"] = fitted.history
     return Transferred(bundle, fitted.validation, seconds=0.0, fit=fitted, plan=plan)

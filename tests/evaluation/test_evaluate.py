@@ -159,8 +159,17 @@ def test_listed_baselines_are_read_back(contenders, tmp_path):
 def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, dataset):
     ranking = [{"source": "models:/digits-source/1#sha256=12", "probe": 0.913, "probe_error": 0.021}]
     source = {"source": ranking[0]["source"], "digest": "sha256:12", "ranking": ranking}
-    page = report(assessment[0], dataset, experiment="digits", source=source, run_id="1a2b3c")
-    for expected in ("helped: zero gains", dataset.digest, "models:/digits-source/1", "0.913 ± 0.021", "1a2b3c"):
+    page = report(
+        assessment[0], dataset, experiment="digits", source=source, run_id="1a2b3c", tracking_uri="http://m:5"
+    )
+    for expected in (
+        "helped: zero gains",
+        dataset.digest,
+        "models:/digits-source/1",
+        "0.913 ± 0.021",
+        "1a2b3c",
+        "http://m:5",
+    ):
         assert expected in page
     assert ">models:/digits-source/1<" in page
     counts = dataset.counts

@@ -24,6 +24,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as it is in JSON; by YAML 1.1 it would have to be written 1.0e-4."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
 class Section(BaseModel):
     """A part of the recipe. Unknown keys are refused and values are not coerced from other types."""
 
@@ -202,6 +209,8 @@ _DEFAULT_STRATEGIES = tuple(
     )
 )
 
+_TARGET_SECTIONS = ("training", "strategies", "baselines", "evaluation")
+
 
 class Recipe(Section):
     """One experiment. A name, source data and target data are enough; everything else has a default."""
@@ -248,6 +257,34 @@ class Recipe(Section):
         """Plain JSON values with every default written out: the resolved recipe."""
         return self.model_dump(mode="json")
 
+    def to_sections(self) -> dict[str, Any]:
+        """The recipe section by section, under the names that the pipelines' parameters have.
+
+        What the recipe does not have is left out, and so is what a section leaves open: KFP knows no null.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
+        sections = {key: values[key] for key in ("name", "modality", "seed")}
+        if self.source.data:
+            sections |= {"source_data": values["source"]["data"], "source_pretraining": values["source"]["pretraining"]}
+        if self.target:
+            sections |= {
+                "source_candidates": values["source"]["candidates"],
+                "target_data": values["target"]["data"],
+                **{key: values[key] for key in _TARGET_SECTIONS},
+            }
+        return sections
+
+    @classmethod
+    def of_sections(cls, sections: Mapping[str, Any]) -> Self:
+        """The recipe that `to_sections` took apart; what it left out may be empty here. InputError as `of`."""
+        values = {key: sections[key] for key in ("name", "modality", "seed")}
+        values["source"] = {"candidates": sections.get("source_candidates", [])}
+        if sections.get("source_data"):
+            values["source"] |= {"data": sections["source_data"], "pretraining": sections["source_pretraining"]}
+        if sections.get("target_data"):
+            values |= {"target": {"data": sections["target_data"]}, **{key: sections[key] for key in _TARGET_SECTIONS}}
+        return cls.of(values)
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file and applies `key.path=value` overrides, whose values are YAML.
@@ -255,22 +292,28 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: the file is missing, is not YAML, or does not describe a recipe.
     """
+    values = read_mapping(path, "recipe")
+    for override in overrides:
+        _apply(values, override)
+    return Recipe.of(values, at=f"{path}")
+
+
+def read_mapping(path: Path, kind: str) -> dict[str, Any]:
+    """The YAML mapping in a file that holds a `kind`, for example a recipe. InputError if there is none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
-        raise InputError(f"There is no recipe at {path}; give the path of a YAML file.") from None
+        raise InputError(f"There is no {kind} at {path}; give the path of a YAML file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {path} cannot be read: {error}.") from None
+        raise InputError(f"The {kind} {path} cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise InputError(f"{path}:{place} {problem}; correct the YAML.") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: a recipe is a mapping with the keys name, source and target.")
-    for override in overrides:
-        _apply(values, override)
-    return Recipe.of(values, at=f"{path}")
+        raise InputError(f"{path}: a {kind} is a mapping of keys to values.")
+    return values
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -278,7 +321,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise InputError(f"--set {override!r}: write key=value, for example --set target.data.labels_per_class=10.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         raise InputError(f"--set {override!r}: the value is not valid YAML.") from None
     *parents, last = key.split(".")

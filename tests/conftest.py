@@ -10,7 +10,7 @@ import pytest
 
 # Before anything imports torch or mlflow. The developer's own servers, credentials and caches are not the tests'.
 for variable in [key for key in os.environ if key.startswith(("MLFLOW_", "HEADSTART_", "KFP_", "AWS_", "_MLFLOW_"))]:
-    if variable != "HEADSTART_TEST_IMAGE":
+    if variable not in ("HEADSTART_TEST_IMAGE", "HEADSTART_SCREENSHOTS"):
         del os.environ[variable]
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # A test module may import mlflow before headstart quiets it.

@@ -72,6 +72,21 @@ def paired_bootstrap_gain(
     return _percentile(float(ours - theirs), gains, confidence)
 
 
+def mcnemar_p(labels: np.ndarray, predictions: np.ndarray, other_predictions: np.ndarray) -> float:
+    """How likely accuracies that differ this much are if the two are equally accurate; arrays (N,) as above.
+
+    McNemar's exact test, two-sided: of the items that exactly one of the two gets right, each is as likely to be the
+    one's as the other's (McNemar 1947, "Note on the sampling error of the difference between correlated proportions";
+    exact form: Dietterich 1998, "Approximate Statistical Tests for Comparing Supervised Classification Learning
+    Algorithms"). In (0, 1]; 1 where the two are right on the same items.
+    """
+    from scipy.stats import binomtest
+
+    right, other_right = predictions == labels, other_predictions == labels
+    ours, theirs = int((right & ~other_right).sum()), int((other_right & ~right).sum())
+    return float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
+
+
 def verdict(gain: Interval, min_gain: float = 0.0) -> Verdict:
     """ "helped" if the whole interval lies above `min_gain` ≥ 0, "hurt" if it lies below 0, else "no evidence"."""
     if not min_gain >= 0:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -283,3 +284,25 @@ def test_an_override_into_a_word_keeps_what_the_word_means(read):
 )
 def test_an_override_that_fits_nothing_is_refused(read, override, expected):
     assert expected in sentence(read, override, strategies=["zero"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"target": None},
+        {"source": {"candidates": ["file:///a"]}, "baselines": []},
+        {"strategies": [{"name": "a", "transfer": "full", "regularizer": "l2", "strength": 1e-5}], "seed": 3},
+    ],
+)
+def test_a_recipe_comes_back_from_the_sections_that_the_pipelines_take(read, changes):
+    recipe = read(**changes)
+    assert Recipe.of_sections(recipe.to_sections()) == recipe
+
+
+def test_a_resolved_recipe_in_json_is_a_recipe(read, tmp_path):
+    recipe = read("training.learning_rate=1e-5")
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe.to_dict()))
+    assert recipe.training.learning_rate == 1e-5
+    assert load_recipe(path) == recipe

@@ -3,7 +3,7 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.evaluation.metrics import METRICS, count
-from headstart.evaluation.statistics import Interval, bootstrap_interval, paired_bootstrap_gain, verdict
+from headstart.evaluation.statistics import Interval, bootstrap_interval, mcnemar_p, paired_bootstrap_gain, verdict
 
 
 def predictions_with_accuracy(labels, share, K, generator):
@@ -124,3 +124,19 @@ def test_the_verdict_follows_the_bounds_of_the_interval(low, high, min_gain, exp
 def test_a_negative_least_gain_is_refused():
     with pytest.raises(InputError, match="min_gain"):
         verdict(Interval(0.0, 0.0, 0.0), -0.1)
+
+
+def test_mcnemar_is_the_exact_two_sided_sign_test_of_the_items_that_only_one_gets_right():
+    labels = np.zeros(100, dtype=int)
+    ours, theirs = labels.copy(), labels.copy()
+    theirs[:9] = 1
+    ours[9:12] = 1
+    ours[12:40] = theirs[12:40] = 1
+    # 9 to 3: twice the tail of Binomial(12, 1/2) from 9 on.
+    assert mcnemar_p(labels, ours, theirs) == pytest.approx(2 * (220 + 66 + 12 + 1) / 4096)
+    assert mcnemar_p(labels, ours, theirs) == mcnemar_p(labels, theirs, ours)
+
+
+def test_models_that_are_right_on_the_same_items_are_not_told_apart():
+    labels = np.array([0, 1, 2, 0])
+    assert mcnemar_p(labels, np.array([0, 1, 0, 1]), np.array([0, 1, 1, 2])) == 1.0

@@ -12,7 +12,7 @@ import numpy as np
 from headstart.data.folder import File, Listing, Refusal
 from headstart.modalities import Modality, UnreadableSample
 
-_MAX_BYTES = 256 * 2**20
+MAX_BYTES = 256 * 2**20
 _FILES_IN_FLIGHT = 64  # bounds the memory that decoded samples take before they are spooled
 
 
@@ -69,8 +69,8 @@ def hashed(root: Path, refusal: Refusal) -> Refusal:
 def _read(root: Path, file: File, kind: Modality, size: int, channels: int | None) -> tuple[str, np.ndarray] | Refusal:
     path = root / file.path
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return hashed(root, Refusal(file.path, f"the file has more than {_MAX_BYTES // 2**20} MiB"))
+        if path.stat().st_size > MAX_BYTES:
+            return hashed(root, Refusal(file.path, f"the file has more than {MAX_BYTES // 2**20} MiB"))
         raw = path.read_bytes()
     except OSError as error:
         return Refusal(file.path, f"the file cannot be read: {error.strerror}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,18 +23,21 @@ from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import new_directory, write_bytes, write_json, write_text
 from headstart.version import __version__
 
-FORMAT_VERSION = 1
+# 2: model.json has the temperature, which a reader of 1 would leave out of the probabilities.
+FORMAT_VERSION = 2
 
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
-_SUMS = "SHA256SUMS"
+SUMS = "SHA256SUMS"
+FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
 
 
 @dataclass
 class ModelBundle:
     """A network with its preprocessing and class names, and its provenance as plain JSON values.
 
-    `architecture` is a name that `build_network` takes; `classes[i]` names logit i.
+    `architecture` is a name that `build_network` takes; `classes[i]` names logit i. `temperature` divides the logits
+    before the softmax: finite, above 0, and 1 where the probabilities were not calibrated.
     """
 
     network: Network
@@ -41,6 +45,7 @@ class ModelBundle:
     modality: str
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    temperature: float = 1.0
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> str:
@@ -55,11 +60,12 @@ class ModelBundle:
                 "modality": self.modality,
                 "preprocessing": self.preprocessing.to_dict(),
                 "classes": list(self.classes),
+                "temperature": float(self.temperature),
                 "provenance": self.provenance,
             }
             write_json(draft / _DESCRIPTION, description)
             lines = [f"{_sha256(draft / name)}  {name}\n" for name in (_DESCRIPTION, _WEIGHTS)]
-            write_text(draft / _SUMS, "".join(lines))
+            write_text(draft / SUMS, "".join(lines))
         return bundle_digest(path)
 
     @classmethod
@@ -83,6 +89,7 @@ class ModelBundle:
             modality=description["modality"],
             preprocessing=preprocessing,
             classes=classes,
+            temperature=description["temperature"],
             provenance=description["provenance"],
         )
 
@@ -91,9 +98,9 @@ class ModelBundle:
         return self._predict(self.network, samples, batch_size, len(self.classes))
 
     def predict_probabilities(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), in eval mode."""
+        """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), calibrated, in eval mode."""
         logits = torch.from_numpy(self.predict_logits(samples, batch_size))
-        return torch.softmax(logits, dim=1).numpy()
+        return torch.softmax(logits / self.temperature, dim=1).numpy()
 
     def predict_features(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """uint8 samples (N, H, W, C) → float32 feature vectors (N, feature_dim), in eval mode."""
@@ -132,11 +139,11 @@ def _sha256(path: Path) -> str:
 
 def _read_sums(path: Path) -> str:
     try:
-        return (path / _SUMS).read_text(encoding="utf-8")
+        return (path / SUMS).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} is not a model bundle: its {_SUMS} cannot be read; a bundle is a directory with "
-            f"{_WEIGHTS}, {_DESCRIPTION} and {_SUMS}"
+            f"{path} is not a model bundle: its {SUMS} cannot be read; a bundle is a directory with "
+            f"{_WEIGHTS}, {_DESCRIPTION} and {SUMS}"
         ) from error
 
 
@@ -147,12 +154,12 @@ def _verify_sums(path: Path) -> None:
         digest, _, name = line.partition("  ")
         sums[name] = digest
     if set(sums) != {_WEIGHTS, _DESCRIPTION}:
-        raise InputError(f"{path / _SUMS} must list {_DESCRIPTION} and {_WEIGHTS} and nothing else; it is damaged")
+        raise InputError(f"{path / SUMS} must list {_DESCRIPTION} and {_WEIGHTS} and nothing else; it is damaged")
     for name, expected in sums.items():
         if not (path / name).is_file():
             raise InputError(f"{path / name} is missing; copy the whole bundle again")
         if _sha256(path / name) != expected:
-            raise InputError(f"{path / name} is not the file that {_SUMS} lists: it is damaged or was changed")
+            raise InputError(f"{path / name} is not the file that {SUMS} lists: it is damaged or was changed")
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -163,10 +170,21 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON; write the bundle again") from error
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{path} is not of bundle format {FORMAT_VERSION}; read it with the version that wrote it")
-    types = {"architecture": str, "modality": str, "preprocessing": dict, "classes": list, "provenance": dict}
+    types = {
+        "architecture": str,
+        "modality": str,
+        "preprocessing": dict,
+        "classes": list,
+        "temperature": float,
+        "provenance": dict,
+    }
     wrong = [name for name, kind in types.items() if not isinstance(description.get(name), kind)]
-    if wrong or not all(isinstance(name, str) for name in description["classes"]):
-        raise InputError(f"{path} has no usable {', '.join(wrong) or 'classes'}; write the bundle again")
+    if not wrong and not all(isinstance(name, str) for name in description["classes"]):
+        wrong = ["classes"]
+    if not wrong and not 0 < description["temperature"] < math.inf:
+        wrong = ["temperature"]
+    if wrong:
+        raise InputError(f"{path} has no usable {', '.join(wrong)}; write the bundle again")
     return description
 
 

@@ -1,81 +1,97 @@
-"""Predictions for files: a model's classes for images that belong to no data set."""
+"""Predictions: a model's classes and probabilities for samples that belong to no data set."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from headstart.errors import InputError
-from headstart.modalities import Modality, UnreadableSample, modality
+from headstart.modalities import UnreadableSample, modality
 from headstart.models.bundle import ModelBundle
+from headstart.models.inputs import RawSample
+from headstart.storage import s3
 from headstart.storage.local import write_bytes
 
-_BATCH = 256
+# Objects in S3 are waited for, and the decoders release the interpreter's lock.
+_READERS = s3.CONNECTIONS
 
 
-def predict_files(bundle: ModelBundle, paths: Sequence[Path]) -> pd.DataFrame:
-    """One row a file, in the order given, folders walked by name: path, label, probability, p_<class> …, error.
+def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: int = 256) -> Iterator[pd.DataFrame]:
+    """For each batch of samples a table with one row each: path, the columns of `answers`, error.
 
-    A file that cannot be read has the reason in `error` and no label. Files in folders whose names do not say that
-    they hold a sample are passed over.
-
-    Raises:
-        InputError: a path does not exist, or there is no file to predict.
+    A sample that cannot be read has the reason in `error` and no label. No more than a batch is in memory.
     """
     kind = modality(bundle.modality)
-    files = [file for path in paths for file in _files(path, kind)]
-    if not files:
-        raise InputError(f"There is no {bundle.modality} file in {', '.join(map(str, paths))}.")
-    rows: list[dict[str, object]] = []
-    for start in range(0, len(files), _BATCH):
-        rows.extend(_predict_batch(bundle, kind, files[start : start + _BATCH]))
-    return pd.DataFrame(rows)
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+
+    def decode(sample: RawSample) -> np.ndarray | str:
+        try:
+            return kind.decode(sample.read(), size, channels)
+        except UnreadableSample as reason:
+            return str(reason)
+
+    samples = iter(samples)
+    with ThreadPoolExecutor(_READERS) as pool:
+        while batch := list(islice(samples, batch_size)):
+            decoded = list(pool.map(decode, batch))
+            readable = [index for index, outcome in enumerate(decoded) if not isinstance(outcome, str)]
+            pixels = np.zeros((len(readable), size, size, channels), dtype=np.uint8)
+            for row, index in enumerate(readable):
+                pixels[row] = decoded[index]
+            table = answers(bundle, bundle.predict_probabilities(pixels, batch_size))
+            table = table.set_axis(readable).reindex(range(len(batch)))
+            table.insert(0, "path", [sample.name for sample in batch])
+            yield table.assign(error=[outcome if isinstance(outcome, str) else "" for outcome in decoded])
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes predictions as CSV, JSON or Parquet, by the name's ending."""
-    match path.suffix:
+def answers(bundle: ModelBundle, probabilities: np.ndarray) -> pd.DataFrame:
+    """Probabilities (N, K) as a table with one row a sample: label, probability (of that label), p_<class> ….
+
+    `headstart predict` and the served model both answer so.
+    """
+    columns = probability_columns(bundle.classes)
+    table = pd.DataFrame(probabilities.astype(np.float64), columns=columns)
+    table.insert(0, "label", np.array(bundle.classes, dtype=object)[probabilities.argmax(axis=1)])
+    table.insert(1, "probability", probabilities.max(axis=1).astype(np.float64))
+    return table
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """p_<class> for each class; its number follows where classes share a name, as two of ImageNet's cranes do."""
+    times = Counter(classes)
+    return [f"p_{name}" if times[name] == 1 else f"p_{name}_{number}" for number, name in enumerate(classes)]
+
+
+def table_format(name: str) -> str:
+    """The ending of a table's name: .csv, .json or .parquet; InputError for any other."""
+    suffix = Path(name).suffix
+    if suffix not in (".csv", ".json", ".parquet"):
+        raise InputError(f"-o {name}: the file's name must end in .csv, .json or .parquet.")
+    return suffix
+
+
+def write_table(table: pd.DataFrame, name: str) -> None:
+    """Writes predictions to a file or to an object in S3 as CSV, JSON or Parquet, by the name's ending."""
+    match table_format(name):
         case ".csv":
             content = table.to_csv(index=False).encode()
         case ".json":
-            content = table.to_json(orient="records", indent=2).encode()
-        case ".parquet":
+            content = to_json(table).encode()
+        case _:
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             content = buffer.getvalue()
-        case _:
-            raise InputError(f"-o {path}: the file's name must end in .csv, .json or .parquet.")
-    write_bytes(path, content)
-
-
-def _files(path: Path, kind: Modality) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in kind.extensions)
-    elif path.is_file():
-        yield path
+    if s3.is_s3(name):
+        s3.write_object(name, content)
     else:
-        raise InputError(f"{path} does not exist; give image files or folders of them.")
+        write_bytes(Path(name), content)
 
 
-def _predict_batch(bundle: ModelBundle, kind: Modality, files: list[Path]) -> list[dict[str, object]]:
-    preprocessing = bundle.preprocessing
-    samples, errors = [], []
-    for file in files:
-        try:
-            samples.append(kind.decode(file.read_bytes(), preprocessing.size, preprocessing.channels))
-            errors.append("")
-        except (OSError, UnreadableSample) as reason:
-            errors.append(str(reason))
-    probabilities = iter(bundle.predict_probabilities(np.stack(samples)) if samples else [])
-    rows = []
-    for file, error in zip(files, errors, strict=True):
-        row: dict[str, object] = {"path": str(file), "label": None, "probability": None}
-        row |= {f"p_{name}": None for name in bundle.classes}
-        if not error:
-            shares = next(probabilities)
-            row |= {"label": bundle.classes[int(shares.argmax())], "probability": float(shares.max())}
-            row |= {f"p_{name}": float(share) for name, share in zip(bundle.classes, shares, strict=True)}
-        rows.append({**row, "error": error})
-    return rows
+def to_json(table: pd.DataFrame) -> str:
+    """Predictions as a list of objects."""
+    return table.to_json(orient="records", indent=2, double_precision=15)

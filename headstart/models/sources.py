@@ -1,12 +1,15 @@
 """Candidate sources: from a URI to a model bundle, pinned to its content.
 
-A source is a bundle's path or file:// URI, `torchvision://<model>/<weights>`, or `models:/<name>/<version>` and
-`models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the bundle's digest, or that of the weights file.
+A source is a bundle's path, file:// or s3:// URI, `torchvision://<model>/<weights>`, or `models:/<name>/<version>`
+and `models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the bundle's digest, or that of the weights
+file.
 """
 
 import hashlib
 import pickle
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -15,9 +18,10 @@ from urllib.parse import unquote, urlsplit
 import torch
 
 from headstart.errors import InputError
-from headstart.models.bundle import ModelBundle, bundle_digest, versions
+from headstart.models.bundle import FILES, SUMS, ModelBundle, bundle_digest, versions
 from headstart.models.preprocessing import Preprocessing
 from headstart.models.reference import pin_of, pinned, unpinned
+from headstart.storage import s3
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -39,9 +43,9 @@ def load_source(
     if location.startswith(_TORCHVISION):
         bundle = _load_torchvision(location, pin)
     else:
-        path = _bundle_path(location, fetch_registered)
-        _check_pin(location, pin, bundle_digest(path))
-        bundle = ModelBundle.load(path)
+        with _bundle_path(location, fetch_registered) as path:
+            _check_pin(location, pin, bundle_digest(path))
+            bundle = ModelBundle.load(path)
     if bundle.modality != modality:
         raise InputError(
             f"{uri} reads {bundle.modality} data, not {modality}; choose a source of the target's modality"
@@ -65,24 +69,39 @@ def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = No
         architecture, weights = _torchvision_weights(uri)
         _download(weights)
         return pinned(f"{_TORCHVISION}{architecture}/{weights.name}", _digest(_weights_file(weights)))
-    path = _bundle_path(uri, None)
-    return pinned(path.resolve().as_uri(), bundle_digest(path))
+    with _bundle_path(uri, None, files=(SUMS,)) as path:
+        return pinned(uri if s3.is_s3(uri) else path.resolve().as_uri(), bundle_digest(path))
 
 
-def _bundle_path(location: str, fetch_registered: Callable[[str], Path] | None) -> Path:
+@contextmanager
+def _bundle_path(
+    location: str, fetch_registered: Callable[[str], Path] | None, files: Sequence[str] = FILES
+) -> Iterator[Path]:
+    """A bundle's directory on this machine; one from S3 has only `files` and is gone after the block."""
+    parts = urlsplit(location)
     if location.startswith(_REGISTRY):
         if fetch_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=location))
-        return fetch_registered(location)
-    parts = urlsplit(location)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(unquote(parts.path))
-    if "://" in location:
+        yield fetch_registered(location)
+    elif s3.is_s3(location):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                for name in files:
+                    s3.download(f"{location.rstrip('/')}/{name}", Path(folder, name))
+            except s3.UnreadableObject as error:
+                raise InputError(
+                    f"{location} is not a model bundle: {error}; correct it, or copy the bundle again"
+                ) from error
+            yield Path(folder)
+    elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        yield Path(unquote(parts.path))
+    elif "://" in location:
         raise InputError(
-            f"{location} is not a source that can be read; give a bundle's path or file:/// URI, "
+            f"{location} is not a source that can be read; give a bundle's path, file:/// or s3:// URI, "
             "torchvision://<model>/<weights>, models:/<name>/<version> or models:/<name>@<alias>"
         )
-    return Path(location)
+    else:
+        yield Path(location)
 
 
 def _load_torchvision(location: str, pin: str | None) -> ModelBundle:

@@ -1,15 +1,47 @@
 """The served form of a registered model: MLflow runs this file as a model from code and hands it the bundle.
 
-Takes a batch of uint8 samples (N, H, W, C) and returns class probabilities (N, K), float32, in the order of the
-bundle's classes.
+A request has one input, `image`, and gives each picture in one of two forms:
+
+- the content of its file, as base64 text where the request is JSON and as bytes elsewhere:
+  `{"dataframe_records": [{"image": "iVBORw0…"}, …]}`, `{"dataframe_split": …}`, `{"inputs": ["iVBORw0…", …]}`, a
+  Parquet table, or in Python a DataFrame or an object array;
+- pixels as the network reads them, integers from 0 to 255 in (N, H, W, C): `{"inputs": [[[[0], …]]]}`, or in Python a
+  uint8 array.
+
+The answer has one record a picture, whatever its form: `label`, `probability` and `p_<class>` for each class, as
+`headstart predict` gives them. What cannot be read is refused as a whole, with the picture's number and the reason.
 """
 
+import base64
+import binascii
+import io
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mlflow.models import set_model
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+if TYPE_CHECKING:
+    from headstart.models.bundle import ModelBundle
+
+_INPUT = "image"
+
+
+class _Refusal(MlflowException):
+    """A request that cannot be answered. The server's answer is the reason alone, HTTP status 400."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, error_code=INVALID_PARAMETER_VALUE)
+
+    def serialize_as_json(self) -> str:
+        # The server has put the whole request in front of the message, base64 text included.
+        return json.dumps({"error_code": self.error_code, "message": str(self)})
 
 
 class ServedBundle(PythonModel):
@@ -21,9 +53,104 @@ class ServedBundle(PythonModel):
 
         self.bundle = ModelBundle.load(Path(context.artifacts["bundle"]))
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Class probabilities (N, K) of uint8 samples (N, H, W, C)."""
-        return self.bundle.predict_probabilities(np.asarray(model_input, dtype=np.uint8))
+    # MLflow hands over a mapping of the signature's inputs to arrays and knows no hint for that; a hint that it does
+    # not know, or none, makes it warn of every load.
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row a picture, as `answers` gives them."""
+        from headstart.models.prediction import answers
+
+        images = np.atleast_1d(model_input[_INPUT])
+        if len(images) == 0:
+            raise _Refusal("The request holds no image; give one or more.")
+        samples = _decoded(self.bundle, images) if images.ndim == 1 else _checked(self.bundle, images)
+        return answers(self.bundle, self.bundle.predict_probabilities(samples))
+
+
+def signature(bundle: "ModelBundle") -> ModelSignature:
+    """The signature that a served bundle is registered with.
+
+    MLflow lets pass both raw images and pixel tensors of any batch size under an object tensor only, so what a picture
+    must be like is checked here and not by the schema.
+    """
+    from headstart.models.prediction import probability_columns
+
+    shares = [ColSpec(DataType.double, name) for name in ("probability", *probability_columns(bundle.classes))]
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(object), (-1,), _INPUT)]),
+        outputs=Schema([ColSpec(DataType.string, "label"), *shares]),
+    )
+
+
+def input_example(bundle: "ModelBundle") -> pd.DataFrame:
+    """A request for two pictures of the model's input size, as base64 text of PNG files."""
+    from PIL import Image
+
+    size = bundle.preprocessing.size
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    texts = []
+    for pixels in (np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size))):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="PNG")
+        texts.append(base64.b64encode(file.getvalue()).decode())
+    return pd.DataFrame({_INPUT: texts})
+
+
+def _decoded(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
+    """Files (N,), base64 text or bytes → uint8 samples (N, H, W, C)."""
+    from headstart.modalities import UnreadableSample, modality
+
+    kind = modality(bundle.modality)
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    samples = np.empty((len(images), size, size, channels), dtype=np.uint8)
+    for number, image in enumerate(images):
+        try:
+            samples[number] = kind.decode(_content(bundle, image), size, channels)
+        except UnreadableSample as reason:
+            raise _Refusal(f"Image {number} of the request cannot be read: {reason}.") from None
+    return samples
+
+
+def _content(bundle: "ModelBundle", image: Any) -> bytes:
+    from headstart.modalities import UnreadableSample
+
+    # MLflow wraps each value of `{"instances": [{"image": …}]}` in an array of its own.
+    image = image.tolist() if isinstance(image, np.ndarray) else image
+    if isinstance(image, bytes):
+        return image
+    if not isinstance(image, str):
+        raise UnreadableSample(
+            f"it is of type {type(image).__name__}; give a file's content, as base64 text in JSON, or pixels of shape "
+            f"{_shape(bundle)}"
+        )
+    try:
+        # Line breaks are part of base64 as mail and command line tools write it.
+        return base64.b64decode("".join(image.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise UnreadableSample("its text is not base64; encode the bytes of the file") from None
+
+
+def _checked(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
+    """Pixels as a request gives them → uint8 samples (N, H, W, C)."""
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    if images.shape[1:] != (size, size, channels):
+        raise _Refusal(
+            f"The pixels have the shape {images.shape}, not {_shape(bundle)}; resize them, or send the files' content, "
+            "which is resized here."
+        )
+    try:
+        values = np.asarray(images.tolist()) if images.dtype == object else images
+    except ValueError:
+        values = images
+    if values.dtype.kind not in "iu":
+        raise _Refusal(f"The pixels are of type {values.dtype}; give integers from 0 to 255.")
+    if values.min() < 0 or values.max() > 255:
+        raise _Refusal(f"The pixels range from {values.min()} to {values.max()}; give integers from 0 to 255.")
+    return values.astype(np.uint8)
+
+
+def _shape(bundle: "ModelBundle") -> str:
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    return f"(N, {size}, {size}, {channels})"
 
 
 set_model(ServedBundle())

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from headstart.data.dataset import Dataset, Split
 from headstart.errors import HeadstartError
+from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
 from headstart.training.batches import batch_count, training_batches
@@ -31,12 +32,14 @@ class Fit:
     """What a training came to.
 
     `history` has one mapping an epoch: epoch, train/loss, val/loss, val/<metric>. `validation` is the metric on the
-    validation split with the weights that were kept, those of `best_epoch`; epoch 0 is the start.
+    validation split with the weights that were kept, those of `best_epoch`; epoch 0 is the start. `temperature` is the
+    one that calibrates these weights on that split.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
     validation: float
+    temperature: float
     seconds: float
     samples_per_second: float
 
@@ -53,7 +56,7 @@ def fit(
     progress: Progress | None = None,
     label: str = "training",
 ) -> Fit:
-    """Trains `bundle.network` in place on the training split and leaves it with its best weights.
+    """Trains `bundle.network` in place on the training split and leaves it with its best weights, calibrated.
 
     The best epoch is the one with the highest `metric` on the validation split, the lower validation loss deciding
     between equals. The start is kept where no epoch is better, so that training cannot make a good one worse. Training
@@ -122,10 +125,12 @@ def fit(
         best_validation, best_epoch, best_state = start_validation, 0, start_state
     network.load_state_dict(best_state)
     network.eval()
+    bundle.temperature = fit_temperature(bundle.predict_logits(val.samples), val.labels)
     return Fit(
         history=history,
         best_epoch=best_epoch,
         validation=best_validation,
+        temperature=bundle.temperature,
         seconds=time.perf_counter() - start,
         samples_per_second=len(history) * len(train.labels) / training_seconds,
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.config import Training
 from headstart.data.dataset import Dataset, Split
+from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.evaluate import Contender
 from headstart.evaluation.metrics import score
 from headstart.evaluation.predictions import write_predictions
@@ -60,7 +61,11 @@ def fit_baseline(
         bundle.save(directory / name)
         path = directory / name
         contender = Contender(name, "baseline", path, fitted.validation, fitted.seconds, run_id)
-        return contender, {"architecture": like.architecture, **plan.to_params()}
+        return contender, {
+            "architecture": like.architecture,
+            "temperature": fitted.temperature,
+            **plan.to_params(),
+        }
     model = fit_classical(dataset, metric=metric, seed=seed)
     test = dataset.split("test")
     path = directory / f"{name}.parquet"
@@ -86,6 +91,7 @@ def fit_classical(dataset: Dataset, *, metric: str = "accuracy", seed: int = 0) 
     The grid is searched by stratified cross-validation on training samples alone; where a class has one sample, which
     no fold can hold out, the validation split chooses instead.
     """
+    from scipy.special import softmax
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
@@ -118,13 +124,16 @@ def fit_classical(dataset: Dataset, *, metric: str = "accuracy", seed: int = 0) 
     # The winner is fitted on training samples only, also where the validation split chose it.
     best = pipeline.set_params(**search.best_params_).fit(features, labels)
     validation = score(metric, val.labels, best.predict(_pixels(val)), classes)
+    # As every network is, so that their calibration errors compare.
+    temperature = fit_temperature(_logits(best, _pixels(val)), val.labels)
     return Classical(
-        probabilities=_probabilities(best, _pixels(test)),
+        probabilities=softmax(_logits(best, _pixels(test)) / temperature, axis=1).astype(np.float32),
         validation=validation,
         seconds=time.perf_counter() - start,
         params={
             "model": type(best.named_steps["model"]).__name__,
             "cross_validated": float(search.best_score_),
+            "temperature": temperature,
             **{key.removeprefix("model__"): v for key, v in search.best_params_.items() if key.startswith("model__")},
         },
     )
@@ -143,12 +152,10 @@ def _pixels(split: Split) -> np.ndarray:
     return pixels
 
 
-def _probabilities(model: "object", features: np.ndarray) -> np.ndarray:
-    """Class probabilities; a support vector machine's margins go through a softmax, which keeps their order."""
+def _logits(model: Any, features: np.ndarray) -> np.ndarray:
+    """(N, K), in the order of the model's certainty: log-probabilities, or a support vector machine's margins."""
     if hasattr(model, "predict_proba"):
-        return model.predict_proba(features).astype(np.float32)
-    margins = model.decision_function(features)  # type: ignore[attr-defined]
-    if margins.ndim == 1:
-        margins = np.stack([-margins, margins], axis=1)
-    exponents = np.exp(margins - margins.max(axis=1, keepdims=True))
-    return (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+        # A forest's 0 means that none of its trees thought of the class, which is no certainty.
+        return np.log(np.clip(model.predict_proba(features), 1e-6, None))
+    margins = model.decision_function(features)
+    return np.stack([-margins, margins], axis=1) if margins.ndim == 1 else margins

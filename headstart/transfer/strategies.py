@@ -152,7 +152,8 @@ def _full(task: _Task) -> Transferred:
 
 
 def _start(task: _Task) -> ModelBundle:
-    """A copy of the source that names the target's classes and says what it is; its head is still the source's."""
+    """A copy of the source that names the target's classes and says what it is; its head is still the source's, and
+    its temperature is that of a head that has none yet."""
     network = copy.deepcopy(task.source.network)
     network.unfreeze()
     provenance: dict[str, Any] = {
@@ -165,11 +166,12 @@ def _start(task: _Task) -> ModelBundle:
         "head": "trained",
         "versions": versions(),
     }
-    return replace(task.source, network=network, classes=task.dataset.classes, provenance=provenance)
+    return replace(task.source, network=network, classes=task.dataset.classes, temperature=1.0, provenance=provenance)
 
 
 def _source_head(task: _Task, bundle: ModelBundle) -> bool:
-    """Keeps the source's head for the target's classes, its rows picked and ordered by name; False if it cannot."""
+    """Keeps the source's head for the target's classes, its rows picked and ordered by name, and the temperature that
+    was fitted to it; False if it cannot."""
     known = {name: index for index, name in enumerate(task.source.classes)}
     if task.source.provenance.get("head") != "trained" or any(name not in known for name in bundle.classes):
         return False
@@ -177,6 +179,7 @@ def _source_head(task: _Task, bundle: ModelBundle) -> bool:
     rows = [known[name] for name in bundle.classes]
     weight, bias = (tensor.detach().cpu().numpy()[rows] for tensor in (head.weight, head.bias))
     LinearHead(weight, bias).install(bundle.network)
+    bundle.temperature = task.source.temperature
     return True
 
 

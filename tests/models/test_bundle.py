@@ -24,6 +24,7 @@ def make_bundle(seed: int = 0) -> ModelBundle:
         modality="image",
         preprocessing=Preprocessing(size=16, channels=1, mean=(0.4,), std=(0.2,)),
         classes=("cat", "dog", "owl"),
+        temperature=1.5,
         provenance={"role": "source", "seed": seed, "head": "trained"},
     )
 
@@ -57,7 +58,7 @@ def change_description(path: Path, **changes: object) -> None:
 def test_a_loaded_bundle_is_the_saved_one(saved):
     original, loaded = make_bundle(), ModelBundle.load(saved)
     assert np.array_equal(loaded.predict_logits(SAMPLES), original.predict_logits(SAMPLES))
-    for name in ("architecture", "modality", "preprocessing", "classes", "provenance"):
+    for name in ("architecture", "modality", "preprocessing", "classes", "temperature", "provenance"):
         assert getattr(loaded, name) == getattr(original, name)
 
 
@@ -173,7 +174,14 @@ def test_unreadable_sums_are_refused(bundle, content):
         ({"classes": ["cat", "dog"]}, r"does not fit.*head\.weight"),
         ({"classes": [1, 2, 3]}, "classes"),
         ({"preprocessing": {"size": 16}}, "preprocessing"),
-        ({"format_version": 99}, "format 1"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "1.0"}, "temperature"),
+        ({"temperature": None}, "temperature"),
+        ({"format_version": 1}, "format 2"),
+        ({"format_version": 99}, "format 2"),
         ({"provenance": None}, "provenance"),
     ],
 )
@@ -206,6 +214,16 @@ def test_predictions_do_not_depend_on_the_batch_size_nor_change_the_network():
     assert (logits.shape, logits.dtype) == ((5, 3), np.float32)
     assert bundle.network.training
     assert all(torch.equal(value, before[name]) for name, value in bundle.network.state_dict().items())
+
+
+def test_the_temperature_divides_the_logits_and_changes_no_prediction():
+    bundle = make_bundle()
+    logits = torch.from_numpy(bundle.predict_logits(SAMPLES))
+    for temperature in (0.5, 1.0, 4.0):
+        bundle.temperature = temperature
+        probabilities = bundle.predict_probabilities(SAMPLES)
+        assert probabilities == pytest.approx(torch.softmax(logits / temperature, dim=1).numpy(), abs=1e-6)
+        assert np.array_equal(probabilities.argmax(1), logits.argmax(1))
 
 
 def test_features_come_one_vector_a_sample_from_read_only_memory():

@@ -10,8 +10,10 @@ from PIL import Image
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
-from headstart.models.prediction import predict_files, write_table
+from headstart.models.inputs import raw_samples
+from headstart.models.prediction import answers, predict, probability_columns, write_table
 from headstart.models.preprocessing import Preprocessing
+from headstart.storage import s3
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +23,17 @@ def model() -> ModelBundle:
     network = convnet(classes=3, channels=1)
     torch.nn.init.normal_(network.head.weight, std=5.0)
     preprocessing = Preprocessing(size=16, channels=1, mean=(0.5,), std=(0.3,))
-    return ModelBundle(network.eval(), "convnet", "image", preprocessing, ("cat", "dog", "owl"))
+    return ModelBundle(network.eval(), "convnet", "image", preprocessing, ("cat", "dog", "owl"), temperature=2.0)
 
 
 def picture(path: Path, content: int, side: int = 16) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(content).integers(0, 256, (side, side), dtype=np.uint8)).save(path)
     return path
+
+
+def predict_files(model: ModelBundle, paths: list[Path], **options: int) -> pd.DataFrame:
+    return pd.concat(predict(model, raw_samples([str(path) for path in paths], "image"), **options), ignore_index=True)
 
 
 @pytest.fixture
@@ -45,14 +51,6 @@ def test_files_are_answered_in_the_order_given_with_the_models_own_probabilities
     assert table["label"].tolist() == [model.classes[index] for index in expected.argmax(1)]
     assert table["probability"].tolist() == pytest.approx(expected.max(axis=1), abs=1e-5)
     assert table["error"].tolist() == ["", "", ""]
-
-
-def test_folders_are_walked_by_name_and_what_is_no_picture_is_passed_over(model, pictures, tmp_path):
-    picture(tmp_path / "pictures" / "deep" / "er" / "4.PNG", 4)
-    (tmp_path / "pictures" / "notes.txt").write_text("not a picture")
-    table = predict_files(model, [tmp_path / "pictures"])
-    names = [str(Path(path).relative_to(tmp_path / "pictures")) for path in table["path"]]
-    assert names == ["1.png", "2.png", "3.png", "deep/er/4.PNG"]
 
 
 def test_a_picture_of_any_size_and_colour_is_read_as_the_model_needs_it(model, tmp_path):
@@ -83,24 +81,47 @@ def test_where_nothing_can_be_read_every_file_still_has_its_row(model, tmp_path)
     assert table["error"][0]
 
 
-def test_more_files_than_one_batch_holds_are_all_answered(model, tmp_path):
-    one = picture(tmp_path / "one.png", 1)
-    table = predict_files(model, [one] * 260)
-    assert table["p_owl"].tolist() == pytest.approx([table["p_owl"][0]] * 260, abs=1e-5)
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 256])
+def test_samples_of_any_number_of_batches_are_all_answered(model, pictures, tmp_path, batch_size):
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    paths = [*pictures, tmp_path / "broken.png"]
+    whole, table = predict_files(model, paths), predict_files(model, paths, batch_size=batch_size)
+    assert table["path"].tolist() == whole["path"].tolist()
+    assert table["label"].tolist()[:3] == whole["label"].tolist()[:3]
+    assert table["p_owl"].tolist()[:3] == pytest.approx(whole["p_owl"].tolist()[:3], abs=1e-5)
+    assert [bool(error) for error in table["error"]] == [False, False, False, True]
 
 
-def test_a_path_that_does_not_exist_and_a_folder_without_pictures_are_refused(model, pictures, tmp_path):
-    with pytest.raises(InputError, match=r"none does not exist"):
-        predict_files(model, [pictures[0], tmp_path / "none"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"There is no image file in .*empty"):
-        predict_files(model, [tmp_path / "empty"])
+def test_no_more_than_a_batch_is_read_ahead(model, pictures):
+    asked = []
+
+    def samples():
+        for number in range(10):
+            asked.append(number)
+            yield from raw_samples([str(pictures[0])], "image")
+
+    tables = predict(model, samples(), batch_size=2)
+    for done in range(1, 4):
+        assert len(next(tables)) == 2
+        assert len(asked) == 2 * done
+
+
+def test_an_answer_names_the_most_probable_class_and_all_probabilities(model):
+    table = answers(model, np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], dtype=np.float32))
+    assert list(table) == ["label", "probability", "p_cat", "p_dog", "p_owl"]
+    assert table["label"].tolist() == ["dog", "cat"]
+    assert table["probability"].tolist() == pytest.approx([0.7, 0.6])
+    assert table["p_owl"].tolist() == pytest.approx([0.2, 0.1])
+
+
+def test_classes_that_share_a_name_keep_a_column_each():
+    assert probability_columns(["crane", "cat", "crane"]) == ["p_crane_0", "p_cat", "p_crane_2"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_a_table_is_written_in_the_form_that_the_name_asks_for(model, pictures, tmp_path, suffix):
     table, path = predict_files(model, pictures), tmp_path / f"table.{suffix}"
-    write_table(table, path)
+    write_table(table, str(path))
     read = {
         "csv": lambda: pd.read_csv(path, keep_default_na=False),
         "json": lambda: pd.DataFrame(json.loads(path.read_text())),
@@ -111,7 +132,16 @@ def test_a_table_is_written_in_the_form_that_the_name_asks_for(model, pictures, 
     assert read["p_cat"].tolist() == pytest.approx(table["p_cat"].tolist(), abs=1e-6)
 
 
+def test_a_table_goes_to_s3_where_its_name_says_so(model, pictures, tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr(s3, "write_object", written.__setitem__)
+    table = predict_files(model, pictures)
+    write_table(table, "s3://results/new/table.csv")
+    write_table(table, str(tmp_path / "table.csv"))
+    assert written == {"s3://results/new/table.csv": (tmp_path / "table.csv").read_bytes()}
+
+
 def test_a_name_that_asks_for_no_known_form_is_refused(model, pictures, tmp_path):
     with pytest.raises(InputError, match=r"table.xlsx: the file's name must end in .csv, .json or .parquet"):
-        write_table(predict_files(model, pictures), tmp_path / "table.xlsx")
+        write_table(predict_files(model, pictures), str(tmp_path / "table.xlsx"))
     assert not (tmp_path / "table.xlsx").exists()

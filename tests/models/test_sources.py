@@ -13,6 +13,7 @@ from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.models.sources import load_source, pin_source
+from headstart.storage import s3
 
 SHUFFLENET = "torchvision://shufflenet_v2_x0_5/IMAGENET1K_V1"
 SAMPLES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
@@ -52,6 +53,38 @@ def test_a_bundle_is_a_source_by_path_and_by_file_uri(bundle, form):
     assert pinned == f"{bundle.as_uri()}#sha256={bundle_digest(bundle).removeprefix('sha256:')}"
     assert load_source(pinned).classes == ("a", "b")
     assert load_source(form(bundle)).classes == ("a", "b")
+
+
+@pytest.fixture
+def store(bundle, monkeypatch) -> list[str]:
+    """The bundle at s3://models/first, in place of S3, and what was downloaded of it."""
+    downloaded = []
+
+    def download(uri: str, path: Path) -> None:
+        folder, _, name = uri.rpartition("/")
+        if folder != "s3://models/first":
+            raise s3.UnreadableObject(f"there is no object {uri}")
+        downloaded.append(name)
+        shutil.copyfile(bundle / name, path)
+
+    monkeypatch.setattr(s3, "download", download)
+    return downloaded
+
+
+@pytest.mark.parametrize("uri", ["s3://models/first", "s3://models/first/"])
+def test_a_bundle_in_s3_is_pinned_without_its_weights_and_loaded_whole(bundle, store, uri):
+    pinned = pin_source(uri)
+    assert pinned == f"{uri}#sha256={bundle_digest(bundle).removeprefix('sha256:')}"
+    assert store == ["SHA256SUMS"]
+    assert load_source(pinned).classes == ("a", "b")
+    with pytest.raises(InputError, match="was pinned"):
+        load_source(f"{uri}#sha256=00")
+
+
+def test_a_prefix_in_s3_without_a_bundle_is_named(store):
+    for function in (load_source, pin_source):
+        with pytest.raises(InputError, match="s3://models/none is not a model bundle: there is no object"):
+            function("s3://models/none")
 
 
 def test_a_pinned_uri_stays_as_it_is(bundle):
@@ -94,7 +127,7 @@ def test_a_source_of_another_modality_is_refused(bundle):
         load_source(str(bundle), modality="text")
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/bundle", "https://example.org/model", "file://elsewhere/bundle"])
+@pytest.mark.parametrize("uri", ["gs://bucket/bundle", "https://example.org/model", "file://elsewhere/bundle"])
 def test_a_reference_of_another_kind_is_refused_with_the_kinds_that_are_understood(uri):
     for function in (load_source, pin_source):
         with pytest.raises(InputError, match="is not a source that can be read; give"):

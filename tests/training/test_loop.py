@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from headstart.errors import HeadstartError
+from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.training.loop import fit, warmup_cosine
 
@@ -87,6 +88,14 @@ def test_training_ends_early_and_goes_back_to_the_best_epoch(threes_and_eights, 
     assert loss == fitted.history[fitted.best_epoch - 1]["val/loss"]
     assert validation(bundle, threes_and_eights) == fitted.validation
     assert not bundle.network.training
+
+
+def test_the_weights_that_are_kept_are_calibrated_on_the_validation_split(threes_and_eights, untrained, plan):
+    bundle = untrained(threes_and_eights)
+    fitted = fit(bundle, threes_and_eights, plan(threes_and_eights, epochs=8), metric="accuracy", seed=0)
+    val = threes_and_eights.split("val")
+    assert bundle.temperature == fitted.temperature == fit_temperature(bundle.predict_logits(val.samples), val.labels)
+    assert fitted.temperature != 1.0
 
 
 def test_of_epochs_with_equal_metrics_the_one_with_the_lower_loss_is_kept(threes_and_eights, untrained, plan):
@@ -196,7 +205,8 @@ def test_label_smoothing_keeps_the_model_from_certainty(threes_and_eights, untra
         bundle = untrained(threes_and_eights)
         settings = plan(threes_and_eights, epochs=8, label_smoothing=smoothing)
         fit(bundle, threes_and_eights, settings, metric="accuracy", seed=0)
-        return bundle.predict_probabilities(threes_and_eights.split("train").samples).max(axis=1).mean()
+        logits = bundle.predict_logits(threes_and_eights.split("train").samples)
+        return torch.softmax(torch.from_numpy(logits), dim=1).amax(dim=1).mean()
 
     assert certainty(0.4) < certainty(0.0) - 0.1
 

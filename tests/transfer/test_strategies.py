@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestCentroid
 
 from headstart.config import Strategy, Training
 from headstart.errors import InputError
+from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.transfer.probe import logistic_probe
 from headstart.transfer.strategies import transfer
@@ -171,6 +172,19 @@ def test_zero_takes_the_nearest_prototype_elsewhere(source, known, renamed, carr
 def test_zero_trains_no_stage(source, known, renamed, carry):
     for dataset in (known, renamed):
         assert same(weights(carry(source, dataset, "zero").bundle, "stages."), weights(source, "stages."))
+
+
+def test_zero_fits_no_temperature_and_keeps_the_sources_where_it_keeps_its_head(source, known, renamed, carry):
+    assert source.temperature != 1.0
+    assert carry(source, known, "zero").bundle.temperature == source.temperature
+    assert carry(source, renamed, "zero").bundle.temperature == 1.0
+
+
+@pytest.mark.parametrize("strategy", THAT_TRAIN, ids=name_of)
+def test_what_is_trained_has_a_temperature_of_its_own(source, known, carry, strategy):
+    result, val = carry(source, known, strategy), known.split("val")
+    fitted = fit_temperature(result.bundle.predict_logits(val.samples), val.labels)
+    assert result.bundle.temperature == result.fit.temperature == fitted != source.temperature
 
 
 def test_zero_needs_no_more_than_one_sample_a_class(source, single, carry):

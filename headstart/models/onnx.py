@@ -1,0 +1,107 @@
+"""ONNX export: a bundle as one file that other runtimes serve, compared with the bundle before it is kept."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headstart.errors import HeadstartError, InputError
+from headstart.models.bundle import ModelBundle
+from headstart.storage.local import write_bytes
+
+LARGEST_DIFFERENCE = 1e-4
+# Protobuf, and so one ONNX file, holds 2 GiB at most; the graph needs some of it.
+_LARGEST_BYTES = 2_000_000_000
+_BATCHES = (1, 5)
+
+
+def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
+    """Writes the bundle to `path` as one ONNX file; the largest difference of a probability from the bundle's own.
+
+    Input `images`: uint8 (N, size, size, channels) of any N; output `probabilities`: float32 (N, K). Preprocessing,
+    temperature and softmax are part of the graph. The metadata has `classes`, a JSON list, and `digest`, the bundle's.
+    The comparison is made by onnxruntime on batches of two sizes; nothing is written where it fails.
+
+    Raises:
+        InputError: the packages of the extra `onnx` are not installed, or the weights exceed the 2 GB of one file.
+        HeadstartError: PyTorch cannot export the architecture, or a probability differs by more than 1e-4.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"ONNX export needs {error.name}, which is not installed; run: pip install 'headstart[onnx]'"
+        ) from error
+    size = sum(tensor.numel() * tensor.element_size() for tensor in bundle.network.state_dict().values())
+    if size > _LARGEST_BYTES:
+        raise InputError(
+            f"The weights take {size / 1e9:.1f} GB and one ONNX file holds 2; serve the bundle itself, or export a "
+            "smaller architecture."
+        )
+    content = _convert(bundle, digest)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    difference = 0.0
+    for count in _BATCHES:
+        samples = _samples(bundle, count)
+        (found,) = session.run(["probabilities"], {"images": samples})
+        difference = max(difference, float(np.abs(found - bundle.predict_probabilities(samples)).max()))
+    # Written so that a difference that is not a number is refused too.
+    if not difference <= LARGEST_DIFFERENCE:
+        raise HeadstartError(
+            f"The exported {bundle.architecture} differs from the bundle by {difference:.2g} in a probability, more "
+            f"than {LARGEST_DIFFERENCE:g}, and was not written; serve the bundle itself."
+        )
+    write_bytes(path, content)
+    return difference
+
+
+class _Served(nn.Module):
+    """uint8 images (N, H, W, C) → class probabilities (N, K)."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        super().__init__()
+        self.network = bundle.network
+        self.preprocessing = bundle.preprocessing
+        self.temperature = bundle.temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.softmax(self.network(self.preprocessing(images)) / self.temperature, dim=1)
+
+
+def _convert(bundle: ModelBundle, digest: str) -> bytes:
+    program: Any
+    try:
+        # The exporter warns of its own workings.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Served(bundle).eval(),
+                # A batch of one would be taken for a constant.
+                (torch.from_numpy(_samples(bundle, 2)),),
+                dynamo=True,
+                verbose=False,
+                input_names=["images"],
+                output_names=["probabilities"],
+                dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {reason}") from error
+    for node in program.model.graph.all_nodes():
+        # The exporter's notes to itself, paths on this machine among them.
+        node.metadata_props.clear()
+    program.model.metadata_props.update(classes=json.dumps(list(bundle.classes)), digest=digest)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _samples(bundle: ModelBundle, count: int) -> np.ndarray:
+    """Noise, uint8 (count, size, size, channels): no value is a round one by chance."""
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    return np.random.default_rng(count).integers(0, 256, (count, size, size, channels), dtype=np.uint8)

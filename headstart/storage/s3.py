@@ -1,0 +1,175 @@
+"""Objects in S3, or in any store that speaks its protocol: AWS_ENDPOINT_URL and the other usual variables choose it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import urlsplit
+
+from headstart.errors import HeadstartError, InputError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECTIONS = 16
+"""How many requests the threads of this process can make at once."""
+
+_SCHEME = "s3://"
+_SECONDS_TO_CONNECT = 10
+# Larger objects wait on disk while they are read.
+_MEMORY = 64 * 2**20
+
+_CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for a store that is not Amazon's) to a pair "
+    "that may use the bucket"
+)
+_DENIED = frozenset(
+    {"403", "AccessDenied", "AuthorizationHeaderMalformed", "ExpiredToken", "Forbidden", "InvalidAccessKeyId",
+     "InvalidToken", "SignatureDoesNotMatch"}
+)  # fmt: skip
+
+
+class UnreadableObject(InputError):  # noqa: N818 - an object's state, which callers catch and record
+    """One object is not there or too large; others of its bucket can be read."""
+
+
+def is_s3(uri: str) -> bool:
+    """Whether `uri` names something in S3."""
+    return uri.startswith(_SCHEME)
+
+
+@cache
+def client() -> "S3Client":
+    """The client that the threads of this process share; it reads the environment once.
+
+    Raises:
+        InputError: the environment or the AWS configuration files cannot be used.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        # A session of its own: the one behind boto3.client keeps the first credentials that it was given.
+        session = boto3.Session()
+        config = Config(
+            connect_timeout=_SECONDS_TO_CONNECT, max_pool_connections=CONNECTIONS, retries={"mode": "standard"}
+        )
+        return session.client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise InputError(f"S3 cannot be used as AWS is configured here: {error}; correct that.") from error
+
+
+def list_objects(uri: str) -> Iterator[str]:
+    """The URIs of all objects below `s3://bucket/prefix/` in the order of their keys, read page by page.
+
+    Without the slash at its end, `uri` is the object itself where there is one, and a prefix elsewhere.
+
+    Raises:
+        UnreadableObject: there is neither.
+        InputError, HeadstartError: the bucket cannot be listed.
+    """
+    bucket, key = _bucket_and_key(uri)
+    if key and not key.endswith("/"):
+        # Keys come sorted, so that an object is the first below its own key.
+        with _explained(uri):
+            first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+        if first and first[0]["Key"] == key:
+            yield uri
+            return
+        key += "/"
+    found = False
+    with _explained(uri):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+            for entry in page.get("Contents", []):
+                # Consoles mark a folder by an empty object whose key ends with the slash.
+                if not entry["Key"].endswith("/"):
+                    found = True
+                    yield f"{_SCHEME}{bucket}/{entry['Key']}"
+    if not found:
+        raise UnreadableObject(f"There is no object {uri} and none below it; correct the bucket or the key.")
+
+
+def read_object(uri: str, *, limit: int) -> bytes:
+    """The content of an object; UnreadableObject if it is not there or has more than `limit` bytes, and errors as for
+    `list_objects`."""
+    bucket, key = _bucket_and_key(uri)
+    with _explained(uri):
+        answer = client().get_object(Bucket=bucket, Key=key)
+        with answer["Body"] as body:
+            if answer["ContentLength"] > limit:
+                raise UnreadableObject(f"the object has more than {limit // 2**20} MiB")
+            return body.read()
+
+
+def open_object(uri: str) -> BinaryIO:
+    """A copy of an object's content, open for reading and seeking, that is gone when it is closed."""
+    bucket, key = _bucket_and_key(uri)
+    copy = tempfile.SpooledTemporaryFile(max_size=_MEMORY)  # noqa: SIM115 - the caller closes it
+    with _explained(uri):
+        client().download_fileobj(bucket, key, copy)
+    copy.seek(0)
+    return cast(BinaryIO, copy)
+
+
+def download(uri: str, path: Path) -> None:
+    """Writes an object's content to a file."""
+    bucket, key = _bucket_and_key(uri)
+    with _explained(uri):
+        client().download_file(bucket, key, str(path))
+
+
+def write_object(uri: str, content: bytes) -> None:
+    """Makes `content` the object at `uri`, in place of what was there."""
+    bucket, key = _bucket_and_key(uri)
+    if not key or key.endswith("/"):
+        raise InputError(f"{uri} names no object; write s3://bucket/key.")
+    with _explained(uri):
+        client().put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
+    if not bucket:
+        raise InputError(f"{uri} names no bucket; write s3://bucket/key.")
+    return bucket, key
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turns botocore's exceptions into one sentence each."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        NoCredentialsError,
+        ParamValidationError,
+        PartialCredentialsError,
+    )
+
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise InputError(f"There are no S3 credentials for {uri}; {_CREDENTIALS}.") from error
+    except ClientError as error:
+        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        if code in ("404", "NoSuchKey"):
+            raise UnreadableObject(f"there is no object {uri}") from error
+        if code == "NoSuchBucket":
+            raise InputError(f"There is no bucket {_bucket_and_key(uri)[0]} for {uri}; correct it.") from error
+        if code in _DENIED:
+            raise InputError(f"S3 refuses access to {uri} ({code}); {_CREDENTIALS}.") from error
+        raise HeadstartError(f"S3 answered to {uri} with {code}: {message}") from error
+    except ConnectionError as error:
+        where = urlsplit(client().meta.endpoint_url).netloc.rpartition("@")[2]
+        raise InputError(
+            f"The S3 endpoint {where} does not answer for {uri} ({type(error).__name__}); start it, or correct "
+            "AWS_ENDPOINT_URL."
+        ) from error
+    except ParamValidationError as error:
+        raise InputError(f"{uri} cannot be the name of an object; write s3://bucket/key.") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise HeadstartError(f"S3 failed at {uri}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,260 @@
+"""What a served bundle answers, by the functions that MLflow's scoring server calls for each request."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import warnings
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import invocations
+from PIL import Image
+
+from headstart.errors import InputError
+from headstart.models.bundle import ModelBundle
+from headstart.models.convnet import convnet
+from headstart.models.inputs import raw_samples
+from headstart.models.prediction import answers, predict
+from headstart.models.preprocessing import Preprocessing
+from headstart.tracking import serving
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, format="PNG")
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A small file of a picture with 100 million pixels."""
+    file = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(file, format="PNG")
+    return file.getvalue()
+
+
+FILES = [png(pixels) for pixels in PIXELS]
+TEXTS = [base64.b64encode(file).decode() for file in FILES]
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    torch.manual_seed(0)
+    network = convnet(classes=3, channels=1)
+    torch.nn.init.normal_(network.head.weight, std=5.0)
+    preprocessing = Preprocessing(size=16, channels=1, mean=(0.5,), std=(0.3,))
+    return ModelBundle(network.eval(), "convnet", "image", preprocessing, ("cat", "dog", "owl"), temperature=2.0)
+
+
+@pytest.fixture(scope="module")
+def logged(bundle, tmp_path_factory) -> Path:
+    """The bundle as MLflow keeps a model."""
+    home = tmp_path_factory.mktemp("served")
+    bundle.save(home / "bundle")
+    with warnings.catch_warnings():
+        # What MLflow would have us improve.
+        warnings.simplefilter("error", UserWarning)
+        mlflow.pyfunc.save_model(
+            home / "model",
+            python_model=serving.__file__,
+            artifacts={"bundle": str(home / "bundle")},
+            signature=serving.signature(bundle),
+            input_example=serving.input_example(bundle),
+            pip_requirements=["headstart"],
+        )
+    return home / "model"
+
+
+@pytest.fixture(scope="module")
+def served(logged) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        return mlflow.pyfunc.load_model(str(logged))
+
+
+@pytest.fixture
+def expected(bundle) -> pd.DataFrame:
+    return answers(bundle, bundle.predict_probabilities(PIXELS))
+
+
+def ask(served: Any, request: Any, content_type: str = "application/json") -> pd.DataFrame:
+    """What the server answers to a request."""
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
+    answer = invocations(body, content_type, served, served.metadata.get_input_schema())
+    assert answer.status == 200
+    return pd.DataFrame(json.loads(answer.response)["predictions"])
+
+
+def refusal(served: Any, request: Any) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(MlflowException) as refused:
+        ask(served, request)
+    return refused.value.get_http_status_code(), json.loads(refused.value.serialize_as_json())
+
+
+def same(found: pd.DataFrame, expected: pd.DataFrame) -> bool:
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, atol=1e-5)
+    return True
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda texts: {"dataframe_records": [{"image": text} for text in texts]},
+        lambda texts: {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}},
+        lambda texts: {"inputs": texts},
+        lambda texts: {"inputs": {"image": texts}},
+        lambda texts: {"instances": texts},
+        lambda texts: {"instances": [{"image": text} for text in texts]},
+    ],
+    ids=["records", "split", "inputs", "named inputs", "instances", "named instances"],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_files_in_base64_are_answered_one_record_each(served, expected, request_of, count):
+    assert same(ask(served, request_of(TEXTS[:count])), expected[:count])
+
+
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_pixels_are_answered_as_the_files_that_hold_them(served, expected, key, count):
+    assert same(ask(served, {key: PIXELS[:count].tolist()}), expected[:count])
+
+
+def test_a_parquet_table_of_files_is_answered(served, expected):
+    table = io.BytesIO()
+    pd.DataFrame({"image": FILES}).to_parquet(table)
+    assert same(ask(served, table.getvalue(), "application/vnd.apache.parquet"), expected)
+
+
+def test_base64_may_be_broken_into_lines(served, expected):
+    broken = base64.encodebytes(FILES[0]).decode()
+    assert "\n" in broken.strip()
+    assert same(ask(served, {"inputs": [broken]}), expected[:1])
+
+
+def test_a_picture_of_any_size_and_colour_is_read_as_headstart_predict_does(served, bundle, tmp_path):
+    large = png(np.random.default_rng(1).integers(0, 256, (30, 50, 3), dtype=np.uint8))
+    (tmp_path / "large.png").write_bytes(large)
+    (table,) = predict(bundle, raw_samples([str(tmp_path / "large.png")], "image"))
+    found = ask(served, {"inputs": [base64.b64encode(large).decode()]})
+    assert same(found, table.drop(columns=["path", "error"]))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        PIXELS,
+        {"image": PIXELS},
+        pd.DataFrame({"image": FILES}),
+        pd.DataFrame({"image": TEXTS}),
+        np.array(FILES, dtype=object),
+        pd.Series(FILES, name="image"),
+        PIXELS.astype(np.int64),
+    ],
+    ids=["uint8", "mapping", "bytes", "base64", "object array", "series", "int64"],
+)
+def test_python_gives_arrays_and_tables(served, expected, images):
+    assert same(served.predict(images), expected)
+
+
+def test_the_example_is_a_request_that_is_answered_for_two(logged, served):
+    example = json.loads((logged / "serving_input_example.json").read_text())
+    assert len(ask(served, example)) == 2
+    assert len(served.predict(mlflow.models.Model.load(logged).load_input_example(str(logged)))) == 2
+
+
+def test_the_signature_names_what_goes_in_and_comes_out(bundle):
+    signature = serving.signature(bundle)
+    assert signature.inputs.input_names() == ["image"]
+    assert signature.outputs.input_names() == ["label", "probability", "p_cat", "p_dog", "p_owl"]
+
+
+SHAPE = r"\(N, 16, 16, 1\)"
+ROWS = PIXELS.astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"inputs": [TEXTS[0], "no base64!"]}, "Image 1 of the request cannot be read: its text is not base64"),
+        ({"inputs": [""]}, "Image 0 .* the file is empty"),
+        ({"inputs": [base64.b64encode(b"some text").decode()]}, "Image 0 .* not an image in a known format"),
+        ({"inputs": [base64.b64encode(FILES[0][:60]).decode()]}, "Image 0 .* damaged"),
+        ({"inputs": [base64.b64encode(bomb()).decode()]}, "Image 0 .* more than 64 megapixels"),
+        ({"dataframe_records": [{"image": TEXTS[0]}, {}]}, "Image 1 .* of type"),
+        ({"dataframe_records": [{"image": 3}]}, f"Image 0 .* of type int; give .* {SHAPE}"),
+        ({"inputs": None}, "Image 0 .* of type NoneType"),
+        ({"inputs": []}, "The request holds no image"),
+        ({"inputs": ROWS[0]}, f"The pixels have the shape .*, not {SHAPE}"),
+        ({"inputs": PIXELS[:, :8].tolist()}, f"The pixels have the shape .*, not {SHAPE}"),
+        ({"inputs": np.repeat(PIXELS, 3, axis=3).tolist()}, f"The pixels have the shape .*, not {SHAPE}"),
+        ({"inputs": [ROWS[0], ROWS[1][:4]]}, "Image 0 .* of type list"),
+        ({"inputs": (PIXELS / 255).tolist()}, "The pixels are of type float64; give integers from 0 to 255"),
+        ({"inputs": np.full((1, 16, 16, 1), 256).tolist()}, "The pixels range from 256 to 256"),
+        ({"inputs": np.full((1, 16, 16, 1), -1).tolist()}, "The pixels range from -1 to -1"),
+        ({"inputs": np.full((1, 16, 16, 1), 10**30, dtype=object).tolist()}, "The pixels are of type object"),
+        ({"inputs": np.full((1, 16, 16, 1), "a").tolist()}, "The pixels are of type"),
+        ({"inputs": np.full((1, 16, 16, 1), True).tolist()}, "The pixels are of type bool"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_refused_with_the_reason_and_nothing_else(served, request_, sentence):
+    status, answer = refusal(served, request_)
+    assert status == 400
+    assert answer.keys() == {"error_code", "message"}
+    assert len(answer["message"]) < 300
+    assert re.search(sentence, answer["message"]), answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"dataframe_records": [{"picture": TEXTS[0]}]}, ["missing inputs ['image']", "extra inputs: ['picture']"]),
+        ({"dataframe_records": []}, ["missing inputs ['image']"]),
+        ({"pictures": TEXTS}, ["exactly one of the input fields", "dataframe_records"]),
+        (b"{", ["valid JSON"]),
+    ],
+)
+def test_what_does_not_have_the_signature_is_refused_by_mlflow(served, request_, words):
+    status, answer = refusal(served, request_)
+    assert status == 400
+    assert "stack_trace" not in answer
+    for word in words:
+        assert word in answer["message"]
+
+
+def test_pixels_of_another_type_are_refused_in_python_too(served):
+    for wrong in (PIXELS.astype(np.float32), PIXELS.astype(np.int64) + 1000, PIXELS[:, :8]):
+        with pytest.raises(MlflowException, match="The pixels"):
+            served.predict(wrong)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sealed", "reason"),
+    [
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), False, "is not the file that SHA256SUMS lists"),
+        (lambda content: content[:12], True, "is not a whole safetensors file"),
+        (lambda content: b"\x80\x04K\x01.", True, "is a pickle"),
+    ],
+    ids=["flipped byte", "truncated header", "pickle"],
+)
+def test_a_bundle_that_is_not_what_it_was_is_not_served(logged, tmp_path, damage, sealed, reason):
+    bundle = shutil.copytree(logged, tmp_path / "model") / "artifacts" / "bundle"
+    content = (bundle / "model.safetensors").read_bytes()
+    (bundle / "model.safetensors").write_bytes(damage(content))
+    if sealed:
+        sums, old, new = (
+            (bundle / "SHA256SUMS").read_text(),
+            *(sha256(c).hexdigest() for c in (content, damage(content))),
+        )
+        (bundle / "SHA256SUMS").write_text(sums.replace(old, new))
+    with pytest.raises(InputError, match=rf"model\.safetensors {reason}"):
+        mlflow.pyfunc.load_model(str(tmp_path / "model"))

@@ -1,12 +1,14 @@
 """The connection to MLflow, and its errors as sentences."""
 
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 from headstart.errors import HeadstartError, InputError
@@ -15,12 +17,39 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # Before mlflow is imported: users did not ask to send usage data anywhere nor to read of each table that a new store
-# gets, and nothing here may be unpickled.
+# gets or the address of each run, which may hold a password; and nothing here may be unpickled.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 
 _REACH_SECONDS = 10
+# A server that is started again, or moved to another machine, is back by then. For a step that is under way, MLflow's
+# client has the patience: it asks again after 0, 4, 8, 16, 32, 64 and 120 seconds.
+_PATIENCE_SECONDS = 120
+_POLL_SECONDS = 1
+_OUTAGE_LINE_SECONDS = 60
+
+log = logging.getLogger(__name__)
+
+
+class _OneLineAnOutage(logging.Filter):
+    """Says in a sentence, once a minute, what urllib3 says about every retry of every request."""
+
+    _last = -float("inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.msg.startswith("Retrying") or not isinstance(record.args, tuple):
+            return True
+        error = record.args[1]
+        if isinstance(error, Exception) and record.created - self._last >= _OUTAGE_LINE_SECONDS:
+            self._last = record.created
+            log.warning("A server does not answer (%s); trying again for some minutes.", _reason(error))
+        return False
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_OneLineAnOutage())
 
 
 def connect() -> "MlflowClient":
@@ -30,7 +59,7 @@ def connect() -> "MlflowClient":
         HeadstartError: the variable is not set. MLflow would then write into the working directory, which in a pod is
             lost without a word.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = _without_credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if not uri:
         raise HeadstartError(
             "MLFLOW_TRACKING_URI is not set, so there is nowhere to keep the record; set it to the address of the "
@@ -42,15 +71,36 @@ def connect() -> "MlflowClient":
         return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
 
 
+def _without_credentials(uri: str) -> str:
+    """An http(s) `uri` without user and password, which move to the variables that MLflow has for them: it would show
+    them with every address in its messages."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise HeadstartError(f"MLFLOW_TRACKING_URI is not an address ({error}); correct it.") from None
+    if parts.scheme in ("http", "https") and parts.password is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+        uri = os.environ["MLFLOW_TRACKING_URI"] = without_password(uri)
+    return uri
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns MLflow's exceptions into HeadstartError with the server's own words."""
+    """Turns MLflow's exceptions into HeadstartError: the server's own words, or that it did not answer."""
     from mlflow.exceptions import MlflowException
+    from requests import RequestException  # type: ignore[import-untyped]
 
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, RequestException) as error:
         where = without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
+        # MLflow's client wraps a connection that failed; what it does not wrap is an answer to an upload.
+        if isinstance(error, MlflowException) and isinstance(error.__context__, RequestException):
+            raise HeadstartError(
+                f"The MLflow server at {where} did not answer for minutes ({_reason(error.__context__)}); see that it "
+                "runs and that MLFLOW_TRACKING_URI names it, then run again."
+            ) from error
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HeadstartError(f"MLflow at {where} refused: {first_line}") from error
 
@@ -72,12 +122,42 @@ def reach(uri: str) -> None:
         return
     except (OSError, ValueError, HTTPException) as error:
         raise InputError(
-            f"The MLflow server at {shown} does not answer ({getattr(error, 'reason', error)}); start it, or correct "
+            f"The MLflow server at {shown} does not answer ({_reason(error)}); start it, or correct "
             "MLFLOW_TRACKING_URI."
         ) from None
 
 
+def await_server(uri: str) -> None:
+    """Waits up to two minutes for the server at an http(s) `uri`, as one that is restarted is back within that.
+
+    Raises:
+        HeadstartError: nothing answered there.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    told = False
+    while True:
+        try:
+            return reach(uri)
+        except InputError as error:
+            if time.monotonic() >= deadline:
+                raise HeadstartError(f"{error} This step waited {_PATIENCE_SECONDS} seconds for it.") from None
+            if not told:
+                told = True
+                log.warning("%s Waiting for it for up to %d seconds.", error, _PATIENCE_SECONDS)
+        time.sleep(_POLL_SECONDS)
+
+
+def _reason(error: BaseException) -> str:
+    """The cause at the bottom of what urllib, urllib3 and requests wrap around it."""
+    inner = getattr(error, "reason", error.args[-1] if error.args else None)
+    return _reason(inner) if isinstance(inner, BaseException) else str(error).rpartition(": ")[2]
+
+
 def without_password(uri: str) -> str:
     """`uri` without the user and password that it may hold, fit to be shown."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    scheme, _, rest = uri.partition("://")
+    user, at, place = rest.rpartition("@")
+    # Whoever forgets to encode a password puts any character there, a slash too. A path may have an @ as well.
+    if not at or rest.startswith("/") or ("/" in user and ":" not in user):
+        return uri
+    return f"{scheme}://{place}"

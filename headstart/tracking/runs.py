@@ -1,23 +1,28 @@
 """MLflow runs: one parent for a pipeline run, one child for a step or strategy, found from the environment."""
 
+import logging
+import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
-from headstart.tracking.client import connect, explained
-from headstart.tracking.names import EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE
+from headstart.tracking.client import await_server, connect, explained
+from headstart.tracking.metric_queue import MetricQueue
+from headstart.tracking.names import CREATION, EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunInfo
+    from mlflow.entities import Metric, RunInfo
 
 # Set by the local runner, which makes the parent before the first step starts.
 PARENT_VARIABLE = "HEADSTART_PARENT_RUN_ID"
@@ -31,10 +36,17 @@ _SETTLING_SECONDS = 2.0
 
 _PARAM_LIMIT = 6000
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run to write to. Every call is one request; metrics and parameters go in batches."""
+    """One MLflow run to write to.
+
+    `log_epoch` returns at once and `flush` waits for what it left to do. Everything else is one request that is done
+    when the call returns: it comes before or after training, costs milliseconds there, and what the server refuses is
+    raised where it was asked for.
+    """
 
     client: "MlflowClient"
     id: str
@@ -51,16 +63,25 @@ class Run:
                 self.client.log_batch(self.id, params=entries[start : start + 100])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Metrics at `step`, which is the epoch for everything measured during training."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
+        """Metrics at `step`. What is infinite is kept as NaN: MLflow would make it the largest number there is."""
         with explained():
-            self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+            self.client.log_batch(self.id, metrics=_entries(metrics, step))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """`log_metrics` in the shape that the training loop calls."""
-        self.log_metrics(metrics, step=epoch)
+        """Queues the metrics of an epoch, which is their step, in the shape that the training loop calls."""
+        self._epochs.put(_entries(metrics, epoch))
+
+    def flush(self) -> None:
+        """Waits until every epoch is written.
+
+        Raises:
+            HeadstartError: the server refused a metric or stayed away for minutes.
+        """
+        self._epochs.flush()
+
+    @cached_property
+    def _epochs(self) -> MetricQueue:
+        return MetricQueue(self.client, self.id)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags, each replacing what it was."""
@@ -87,29 +108,65 @@ def step_run(
     """The MLflow run of a step: the injected one, or a new child of the pipeline run's parent.
 
     A new run ends as FINISHED, as FAILED if the body raises, or as KILLED if it is interrupted or terminated, as pods
-    are. An injected one belongs to KFP's MLflow plugin, which also ends it; it is taken once, by the first call of a
-    process.
+    are; whichever it is, what was logged is written before. An injected one belongs to KFP's MLflow plugin, which also
+    ends it; it is taken once, by the first call of a process. A server that does not answer yet is waited for.
+
+    Raises:
+        HeadstartError: the server does not answer, or refused something that was logged.
     """
     client = connect()
+    await_server(client.tracking_uri)
     all_tags = {**({ROLE: role} if role else {}), **(tags or {})}
     injected = os.environ.pop(INJECTED_VARIABLE, None)
     if injected:
-        with explained():
-            info = client.get_run(injected)
-        run = Run(client, injected, info.info.experiment_id, info.data.tags.get(PARENT_RUN))
-        os.environ[PARENT_VARIABLE] = run.parent_id or run.id
-        run.set_tags({**all_tags, "mlflow.runName": name})
-        yield run
+        run = _adopted(client, injected, name, all_tags)
+        with _written(run):
+            yield run
         return
-    parent = parent_run(client, experiment)
-    run = child_run(parent, name, all_tags)
+    run = child_run(parent_run(client, experiment), name, all_tags)
     try:
-        with _exiting_when_terminated():
+        with _written(run):
             yield run
     except BaseException as error:
-        client.set_terminated(run.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        _although_failed(lambda: end(run, status))
         raise
-    client.set_terminated(run.id, "FINISHED")
+    end(run, "FINISHED")
+
+
+@contextmanager
+def _written(run: Run) -> Iterator[None]:
+    """Leaves no epoch unwritten, however the body ends; a terminated one ends as an interrupted one does."""
+    with _exiting_when_terminated():
+        try:
+            yield
+        except BaseException:
+            _although_failed(run.flush)
+            raise
+        run.flush()
+
+
+def _although_failed(action: Callable[[], None]) -> None:
+    """Does what is left to do for a step that failed; a failure of this must not hide the step's own."""
+    try:
+        action()
+    except HeadstartError as error:
+        log.warning("%s", error)
+
+
+def end(run: Run, status: str) -> None:
+    """Ends a run as FINISHED, FAILED or KILLED."""
+    with explained():
+        run.client.set_terminated(run.id, status)
+
+
+def end_with_steps(parent: Run, status: str) -> None:
+    """Ends a pipeline run's parent, and as KILLED the runs of steps that could not do so, as when memory ran out."""
+    running = f"tags.`{PARENT_RUN}` = '{parent.id}' and attributes.status = 'RUNNING'"
+    with explained():
+        for run in parent.client.search_runs([parent.experiment_id], running):
+            parent.client.set_terminated(run.info.run_id, "KILLED")
+    end(parent, status)
 
 
 @contextmanager
@@ -125,13 +182,25 @@ def _exiting_when_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, str]) -> Run:
+    """The run that KFP's MLflow plugin made for this step. Its parent becomes that of the step's further runs, and is
+    marked as the pipeline run's like one that a step makes itself."""
+    with explained():
+        found = client.get_run(run_id)
+    run = Run(client, run_id, found.info.experiment_id, found.data.tags.get(PARENT_RUN))
+    parent = os.environ[PARENT_VARIABLE] = run.parent_id or run.id
+    pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
+    if pipeline_run:
+        with explained():
+            client.set_tag(parent, PIPELINE_RUN, pipeline_run)
+    run.set_tags({**tags, "mlflow.runName": name})
+    return run
+
+
 def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
     """A new, running child of `parent`."""
-    with explained():
-        created = parent.client.create_run(
-            parent.experiment_id, run_name=name, tags={PARENT_RUN: parent.id, **{k: str(v) for k, v in tags.items()}}
-        )
-    return Run(parent.client, created.info.run_id, parent.experiment_id, parent.id)
+    run_id = _create(parent.client, parent.experiment_id, name, {PARENT_RUN: parent.id, **tags})
+    return Run(parent.client, run_id, parent.experiment_id, parent.id)
 
 
 def parent_run(client: "MlflowClient", experiment: str) -> Run:
@@ -167,9 +236,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
 
 def new_parent(client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str) -> Run:
     """A parent run for the pipeline run called `pipeline_run`."""
-    with explained():
-        created = client.create_run(experiment_id, run_name=name, tags={PIPELINE_RUN: pipeline_run})
-    return Run(client, created.info.run_id, experiment_id, None)
+    return Run(client, _create(client, experiment_id, name, {PIPELINE_RUN: pipeline_run}), experiment_id, None)
 
 
 def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:
@@ -194,6 +261,20 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
     return experiment.experiment_id
 
 
+def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+    """The id of a new run, the only one even if the connection broke before the server's answer came: MLflow's client
+    then asks again, and the server has made two."""
+    mark = uuid.uuid4().hex
+    with explained():
+        created = client.create_run(
+            experiment_id, run_name=name, tags={CREATION: mark, **{key: str(value) for key, value in tags.items()}}
+        )
+        for run in client.search_runs([experiment_id], f"tags.`{CREATION}` = '{mark}'"):
+            if run.info.run_id != created.info.run_id:
+                client.delete_run(run.info.run_id)
+    return created.info.run_id
+
+
 def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list["RunInfo"]:
     """The parents that were made for a pipeline run, the earliest first."""
     # The run id breaks ties between equal start times the same way for every reader.
@@ -204,6 +285,15 @@ def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> l
             order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
         )
     return [run.info for run in found if PARENT_RUN not in run.data.tags]
+
+
+def _entries(metrics: Mapping[str, float], step: int) -> list["Metric"]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(key, float(value) if math.isfinite(value) else math.nan, now, step) for key, value in metrics.items()
+    ]
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

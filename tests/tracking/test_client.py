@@ -1,11 +1,41 @@
+import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import requests
 
-from headstart.errors import HeadstartError
-from headstart.tracking.client import connect, explained
+from headstart.errors import HeadstartError, InputError
+from headstart.tracking import client as module
+from headstart.tracking.client import await_server, connect, explained, reach
+
+
+@pytest.fixture
+def nobody(monkeypatch) -> str:
+    """An address that nothing answers at, where MLflow's client asks once."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for variable in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        # Set first, so that what is exported is taken back after the test.
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{address}")
+    return address
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
 
 
 def test_without_an_address_there_is_one_clear_error_and_nothing_is_written(tmp_path, monkeypatch):
@@ -26,6 +56,90 @@ def test_an_address_that_mlflow_does_not_understand_is_one_clear_error(monkeypat
 def test_what_mlflow_refuses_is_said_in_its_own_words(client):
     with pytest.raises(HeadstartError, match=r"MLflow at sqlite:.* refused: .*no-such-run"), explained():
         client.get_run("no-such-run")
+
+
+def test_a_server_that_does_not_answer_is_one_clear_error_before_and_during_the_work(nobody):
+    with pytest.raises(InputError, match=rf"http://{nobody} does not answer .*refused.*MLFLOW_TRACKING_URI"):
+        reach(f"http://{nobody}")
+    client = connect()
+    sentence = rf"http://{nobody} did not answer .*refused.*MLFLOW_TRACKING_URI"
+    with pytest.raises(HeadstartError, match=sentence) as error, explained():
+        client.get_run("a" * 32)
+    assert "\n" not in str(error.value)
+    assert "HTTPConnection" not in str(error.value)
+
+
+def test_an_upload_that_the_server_refuses_is_one_clear_error(nobody):
+    refusal = requests.HTTPError("403 Client Error: Forbidden. Response text: <html>\n<p>No.")
+    with (
+        pytest.raises(
+            HeadstartError, match=rf"MLflow at http://{nobody} refused: 403 Client Error: Forbidden"
+        ) as error,
+        explained(),
+    ):
+        raise refusal
+    assert "\n" not in str(error.value)
+
+
+def test_a_password_in_the_address_is_used_and_never_shown(nobody, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:canary%21@{nobody}")
+    client = connect()
+    assert client.tracking_uri == os.environ["MLFLOW_TRACKING_URI"] == f"http://{nobody}"
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("ann", "canary!")
+    with pytest.raises(HeadstartError) as error, explained():
+        client.get_run("a" * 32)
+    assert "canary" not in "".join(traceback.format_exception(error.value)) + caplog.text
+
+
+def test_an_address_that_is_none_is_one_clear_error(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:canary@[::1")
+    for action in (connect, lambda: reach(os.environ["MLFLOW_TRACKING_URI"])):
+        with pytest.raises(HeadstartError, match="MLFLOW_TRACKING_URI") as error:
+            action()
+        assert "canary" not in str(error.value)
+
+
+def test_a_server_that_is_starting_is_waited_for_with_one_line_in_the_log(nobody, monkeypatch, caplog):
+    servers = []
+
+    def sleep(seconds):
+        """Time passes: at its third second the server is there."""
+        sleep.seconds = getattr(sleep, "seconds", 0) + 1
+        if sleep.seconds == 3:
+            servers.append(HTTPServer(("127.0.0.1", int(nobody.partition(":")[2])), Healthy))
+            threading.Thread(target=servers[0].serve_forever, daemon=True).start()
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    await_server(f"http://{nobody}")
+    servers[0].shutdown()
+    servers[0].server_close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"http://{nobody} does not answer" in caplog.text
+    assert "Waiting" in caplog.text
+
+
+def test_a_server_that_does_not_come_back_is_not_waited_for_forever(nobody, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0)
+    with pytest.raises(HeadstartError, match=r"does not answer .*MLFLOW_TRACKING_URI.* waited 0 seconds"):
+        await_server(f"http://{nobody}")
+
+
+def test_a_store_without_a_server_is_not_waited_for():
+    await_server("sqlite:///nowhere.db")
+
+
+def test_an_outage_is_one_line_in_the_log_however_often_requests_are_tried_again(nobody, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    client = connect()
+    for logged in logging.getLogger("urllib3.connectionpool").filters:
+        monkeypatch.setattr(logged, "_last", -float("inf"), raising=False)
+    for _ in range(2):
+        with pytest.raises(HeadstartError), explained():
+            client.get_run("a" * 32)
+    assert len(caplog.records) == 1
+    assert "A server does not answer ([Errno" in caplog.text
 
 
 def test_nothing_is_unpickled_and_no_usage_data_is_sent():

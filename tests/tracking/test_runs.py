@@ -1,3 +1,4 @@
+import math
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from headstart.errors import HeadstartError
 from headstart.tracking import runs
 from headstart.tracking.client import connect
 from headstart.tracking.names import PARENT_RUN, PIPELINE_RUN, ROLE
-from headstart.tracking.runs import experiment_named, new_parent, parent_run, step_run
+from headstart.tracking.runs import child_run, end_with_steps, experiment_named, new_parent, parent_run, step_run
 
 
 @pytest.fixture
@@ -56,6 +57,84 @@ def test_a_step_that_is_terminated_ends_as_killed_and_exits(client, parent):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("injected", [False, True], ids=["own run", "injected run"])
+@pytest.mark.parametrize("end", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_however_a_step_ends_its_epochs_are_in_the_record(client, parent, monkeypatch, end, injected):
+    if injected:
+        monkeypatch.setenv("MLFLOW_RUN_ID", child_run(parent, "task", {}).id)
+
+    def train(run):
+        for epoch in range(1, 6):
+            run.log_epoch(epoch, {"train/loss": 1 / epoch})
+        if end is SystemExit:
+            signal.raise_signal(signal.SIGTERM)
+        raise end
+
+    with pytest.raises(end), step_run("pets", "finetune") as run:
+        train(run)
+    assert [m.step for m in client.get_metric_history(run.id, "train/loss")] == [1, 2, 3, 4, 5]
+
+
+def test_after_a_flush_every_epoch_is_in_the_record(client, parent):
+    with step_run("pets", "finetune") as run:
+        for epoch in range(1, 30):
+            run.log_epoch(epoch, {"train/loss": 1 / epoch, "val/loss": 2 / epoch})
+        run.flush()
+        for name in ("train/loss", "val/loss"):
+            assert len(client.get_metric_history(run.id, name)) == 29
+
+
+def test_a_step_whose_epoch_the_server_refuses_fails_and_says_why(client, parent):
+    with pytest.raises(HeadstartError, match=r"refused: Invalid value .*bad"), step_run("pets", "finetune") as run:
+        run.log_epoch(1, {"bad\tname": 1.0})
+    assert client.get_run(run.id).info.status == "FAILED"
+
+
+def test_a_refused_epoch_does_not_hide_why_the_step_failed(client, parent, caplog):
+
+    def train(run):
+        run.log_epoch(1, {"bad\tname": 1.0})
+        raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"), step_run("pets", "finetune") as run:
+        train(run)
+    assert "refused" in caplog.text
+    assert client.get_run(run.id).info.status == "FAILED"
+
+
+def test_a_metric_that_is_no_number_or_infinite_is_kept_as_no_number(client, parent):
+    with step_run("pets", "finetune") as run:
+        run.log_metrics({"test/ece": math.nan, "val/loss": -math.inf, "time/seconds": 2})
+    metrics = client.get_run(run.id).data.metrics
+    assert (math.isnan(metrics["test/ece"]), math.isnan(metrics["val/loss"]), metrics["time/seconds"]) == (
+        True,
+        True,
+        2,
+    )
+
+
+def test_a_request_for_a_run_that_is_sent_twice_makes_one(client, experiment):
+    class CutOffClient(MlflowClient):
+        """Its connection breaks before the first answer comes, so that it asks again."""
+
+        def create_run(self, *arguments, **named):
+            super().create_run(*arguments, **named)
+            return super().create_run(*arguments, **named)
+
+    parent = new_parent(CutOffClient(), experiment, name="pets", pipeline_run="run-a")
+    child = child_run(parent, "finetune", {})
+    assert {run.info.run_id for run in runs_in(client, experiment)} == {parent.id, child.id}
+
+
+def test_a_step_that_was_killed_outright_is_ended_with_its_pipeline_run(client, experiment, parent):
+    killed, done = child_run(parent, "finetune", {}), child_run(parent, "evaluate", {})
+    other = child_run(new_parent(client, experiment, name="pets", pipeline_run="local-2"), "finetune", {})
+    client.set_terminated(done.id, "FINISHED")
+    end_with_steps(parent, "FAILED")
+    status = {run.info.run_id: run.info.status for run in runs_in(client, experiment)}
+    assert [status[run.id] for run in (parent, killed, done, other)] == ["FAILED", "KILLED", "FINISHED", "RUNNING"]
+
+
 def test_the_run_that_kfp_injected_is_adopted_and_left_for_kfp_to_end(client, experiment, monkeypatch):
     plugin_parent = new_parent(client, experiment, name="kfp", pipeline_run="kfp-1")
     injected = client.create_run(experiment, tags={PARENT_RUN: plugin_parent.id})
@@ -76,6 +155,21 @@ def test_an_injected_run_is_taken_once_and_further_runs_of_the_step_are_its_sibl
     with step_run("pets", "scratch") as first, step_run("pets", "classical") as second:
         assert first.id == injected.info.run_id != second.id
         assert second.parent_id == plugin_parent.id
+
+
+def test_the_parent_of_an_injected_run_is_marked_as_the_pipeline_runs_parent(client, experiment, monkeypatch):
+    monkeypatch.setattr(runs, "_SETTLING_SECONDS", 0.0)
+    plugin_parent = client.create_run(experiment, run_name="kfp").info.run_id
+    monkeypatch.setenv("KFP_RUN_ID", "kfp-1")
+    for name in ("prepare-data", "finetune"):
+        injected = client.create_run(experiment, tags={PARENT_RUN: plugin_parent})
+        monkeypatch.setenv("MLFLOW_RUN_ID", injected.info.run_id)
+        with step_run("pets", name) as run:
+            assert run.parent_id == plugin_parent
+    assert client.get_run(plugin_parent).data.tags[PIPELINE_RUN] == "kfp-1"
+    # So does a step that the plugin gave no run.
+    monkeypatch.delenv("HEADSTART_PARENT_RUN_ID")
+    assert parent_run(client, "pets").id == plugin_parent
 
 
 def test_an_injected_run_that_fails_does_not_swallow_the_error(client, experiment, monkeypatch):

@@ -27,21 +27,7 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
     rather than as `source` and `target` because KFP's cache is keyed by parameter: an added candidate must not make
     the source train again.
     """
-    # KFP knows no null: what the recipe leaves open is absent.
-    values = recipe.model_dump(mode="json", exclude_none=True)
-    arguments = {key: values[key] for key in ("name", "modality", "seed")}
-    if recipe.source.data:
-        arguments |= {
-            "source_data": values["source"]["data"],
-            "source_pretraining": values["source"]["pretraining"],
-        }
-    if recipe.target:
-        arguments |= {
-            "source_candidates": values["source"]["candidates"],
-            "target_data": values["target"]["data"],
-            **{key: values[key] for key in ("training", "strategies", "baselines", "evaluation")},
-        }
-    return arguments
+    return recipe.to_sections()
 
 
 def compile_pipeline(name: str, output: Path, placement: Placement) -> None:

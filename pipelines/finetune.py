@@ -94,7 +94,19 @@ def build_finetune(placement: Placement) -> GraphComponent:
         # Evaluation and registration write into MLflow, whose state no cache key knows; both are idempotent.
         placement.place(judged, "evaluate", cached=False)
         registered = register(
-            experiment=name, role="target", description="Transferred model.", model=judged.outputs["winner"]
+            experiment=name,
+            role="target",
+            modality=modality,
+            seed=seed,
+            model=judged.outputs["winner"],
+            evidence=judged.outputs["evidence"],
+            source_candidates=source_candidates,
+            pretrained=pretrained,
+            target_data=target_data,
+            training=training,
+            strategies=strategies,
+            baselines=baselines,
+            evaluation=evaluation,
         )
         placement.place(registered, "register target", cached=False)
         return Outcome(

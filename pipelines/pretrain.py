@@ -33,7 +33,14 @@ def build_pretrain(placement: Placement) -> GraphComponent:
         )
         placement.place(trained, "pretrain")
         registered = register(
-            experiment=name, role="source", description="Pretrained source.", model=trained.outputs["model"]
+            experiment=name,
+            role="source",
+            modality=modality,
+            seed=seed,
+            model=trained.outputs["model"],
+            evidence=trained.outputs["evidence"],
+            source_data=source_data,
+            source_pretraining=source_pretraining,
         )
         # The registry is a service whose state no cache key knows; registering again is idempotent.
         placement.place(registered, "register source", cached=False)

@@ -21,6 +21,7 @@ def evaluate(
     confusion: Output[ClassificationMetrics],
     metrics: Output[Metrics],
     report: Output[HTML],
+    evidence: Output[Artifact],
 ):
     """Judges all contenders on the same test samples.
 
@@ -38,6 +39,7 @@ def evaluate(
         confusion: the winner's confusion matrix.
         metrics: the winner's figures.
         report: the page with the verdict.
+        evidence: what speaks for the winner: figures, verdict, test predictions, the samples it was trained on.
     """
     import shutil
     from pathlib import Path
@@ -72,24 +74,24 @@ def evaluate(
         )
         write_text(Path(report.path), page)
         assessment = record_assessment(run, assessment, page, Path(predictions.path))
+        found = evaluation_step.evidence(assessment, packed, Path(predictions.path), report=page, address=dataset.uri)
+        found.save(Path(evidence.path))
         board, best = assessment.leaderboard, assessment.leaderboard.chosen
         write_text(Path(leaderboard.path), board.to_json())
         shutil.copytree(assessment.chosen.path, winner.path, dirs_exist_ok=True)
         figures = assessment.metrics[best.strategy]
         origin = {"run_id": run.id, "data_digest": packed.digest}
-        for artifact in (leaderboard, predictions, report):
+        for artifact in (leaderboard, predictions, report, evidence):
             artifact.metadata.update(origin)
         winner.metadata.update(
             digest=bundle_digest(assessment.chosen.path),
             strategy=best.strategy,
             run_id=best.run_id or run.id,
-            verdict=board.sentence,
         )
         confusion.log_confusion_matrix(list(packed.classes), figures["confusion"])
         write_json(Path(confusion.path), figures["confusion"])
-        summary = {best.metric: best.value, "macro_f1": best.macro_f1}
-        if best.gain is not None:
-            summary["gain"] = best.gain
+        gain = {} if best.gain is None else {"gain": best.gain}
+        summary = {best.metric: best.value, "macro_f1": best.macro_f1, **gain}
         for name, value in summary.items():
             metrics.log_metric(name, value)
         write_json(Path(metrics.path), summary)

@@ -41,6 +41,7 @@ def finetune(
     from headstart.models.reference import unpinned
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, SOURCE_MODEL, STRATEGY
     from headstart.tracking.runs import step_run
+    from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
     from headstart.transfer.strategies import transfer
 
@@ -49,7 +50,7 @@ def finetune(
     packed = PackedDataset.open(Path(dataset.path))
     reference = source.metadata["source"]
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
-    with step_run(experiment, section.name, role="target", tags=tags) as run:
+    with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
         result = transfer(
             ModelBundle.load(Path(source.path)),
             packed,
@@ -66,9 +67,8 @@ def finetune(
         contender = Contender(
             section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id, reference
         )
-        run.log_params(
-            {**section.model_dump(mode="json"), "seed": seed, **(result.plan.to_params() if result.plan else {})}
-        )
+        params = {**section.model_dump(mode="json"), "temperature": result.bundle.temperature}
+        run.log_params({**params, "seed": seed, **(result.plan.to_params() if result.plan else {})})
         run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})
         if result.fit:
             run.log_metrics({"speed/samples_per_second": result.fit.samples_per_second})

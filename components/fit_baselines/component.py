@@ -37,6 +37,7 @@ def fit_baselines(
     from headstart.storage.local import write_json
     from headstart.tracking.names import STRATEGY
     from headstart.tracking.runs import step_run
+    from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
     from headstart.transfer.baselines import fit_baseline
 
@@ -45,7 +46,7 @@ def fit_baselines(
     metric = config.Evaluation.of(evaluation, at="evaluation").metric
     listed = []
     for name in baselines:
-        with step_run(experiment, name, role="baseline", tags={STRATEGY: name}) as run:
+        with step_run(experiment, name, role="baseline", tags={STRATEGY: name}) as run, system_metrics(run):
             contender, params = fit_baseline(
                 name,
                 packed,

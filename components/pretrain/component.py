@@ -1,7 +1,7 @@
 """pretrain: a source model, trained on the source data."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from components import IMAGE
 
@@ -14,6 +14,7 @@ def pretrain(
     dataset: Input[Dataset],
     model: Output[Model],
     metrics: Output[Metrics],
+    evidence: Output[Artifact],
 ):
     """Trains the recipe's architecture on the source data set.
 
@@ -24,21 +25,23 @@ def pretrain(
         dataset: the packed source data set.
         model: the source's bundle.
         metrics: its accuracy on the source's own test split.
+        evidence: what speaks for it: figures with intervals, test predictions, the samples it was trained on.
     """
     import json
     from pathlib import Path
 
     from headstart import config
     from headstart.data.dataset import Dataset as PackedDataset
-    from headstart.evaluation.metrics import classification_metrics
+    from headstart.evaluation.evaluate import evaluate_source
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
     from headstart.tracking.runs import step_run
+    from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
     from headstart.transfer.pretraining import train_from_scratch
 
     section = config.Pretraining.of(pretraining, at="source.pretraining")
     packed = PackedDataset.open(Path(dataset.path))
-    with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run:
+    with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
         bundle, fit, plan = train_from_scratch(
             section.architecture,
             packed,
@@ -49,15 +52,17 @@ def pretrain(
             progress=progress(),
             label="pretraining",
         )
-        test = packed.split("test")
-        probabilities = bundle.predict_probabilities(test.samples)
-        figures = classification_metrics(test.labels, probabilities, packed.classes)
-        accuracy = {"test/accuracy": figures["accuracy"], "test/macro_f1": figures["macro_f1"]}
+        found = evaluate_source(bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)
+        found.save(Path(evidence.path))
+        accuracy = {name: found.figures[name] for name in ("test/accuracy", "test/macro_f1")}
         digest = bundle.save(Path(model.path))
-        run.log_params({"architecture": section.architecture, "seed": seed, **plan.to_params()})
-        run.log_metrics({**accuracy, "time/seconds": fit.seconds, "speed/samples_per_second": fit.samples_per_second})
+        params = {"architecture": section.architecture, "temperature": bundle.temperature}
+        run.log_params({**params, "seed": seed, **plan.to_params()})
+        cost = {"time/seconds": fit.seconds, "speed/samples_per_second": fit.samples_per_second}
+        run.log_metrics({**found.figures, "val/best_accuracy": fit.validation, **cost})
         run.set_tags({MODEL_DIGEST: digest})
         model.metadata.update(digest=digest, run_id=run.id, seconds=fit.seconds, **accuracy)
+        evidence.metadata.update(run_id=run.id, **found.digests)
         for name, value in accuracy.items():
             metrics.log_metric(name, value)
         Path(metrics.path).write_text(json.dumps(accuracy))

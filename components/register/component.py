@@ -1,37 +1,83 @@
-"""register: a model becomes a version in the MLflow registry, with its lineage."""
+"""register: a model becomes a version in the MLflow registry, with its lineage and what speaks for it."""
 
 from kfp import dsl
-from kfp.dsl import Input, Model
+from kfp.dsl import Artifact, Input, Model
 
 from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def register(experiment: str, role: str, description: str, model: Input[Model]) -> str:
+def register(
+    experiment: str,
+    role: str,
+    modality: str,
+    seed: int,
+    model: Input[Model],
+    evidence: Input[Artifact],
+    source_data: dict = {},
+    source_pretraining: dict = {},
+    source_candidates: list = [],
+    pretrained: str = "",
+    target_data: dict = {},
+    training: dict = {},
+    strategies: list = [],
+    baselines: list = [],
+    evaluation: dict = {},
+) -> str:
     """Registers the bundle as the next version of `<experiment>-<role>`, once however often it runs.
+
+    The recipe's sections, those that the model depends on, are kept with the version.
 
     Args:
         experiment: the recipe's name.
         role: `source` or `target`; a target becomes the challenger.
-        description: what the version is, in Markdown; the verdict is added to it.
+        modality: what the samples are.
+        seed: of everything random.
         model: the bundle.
+        evidence: what speaks for it.
+        source_data: the recipe's source.data.
+        source_pretraining: the recipe's source.pretraining.
+        source_candidates: the recipe's source.candidates.
+        pretrained: a further candidate, the source that this pipeline run pretrained.
+        target_data: the recipe's target.data.
+        training: the recipe's training.
+        strategies: the recipe's strategies.
+        baselines: the recipe's baselines.
+        evaluation: the recipe's evaluation.
 
     Returns:
         The version's reference, pinned to its content.
     """
     from pathlib import Path
 
+    from headstart.config import Recipe
     from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
     from headstart.tracking.registry import register
     from headstart.tracking.runs import step_run
 
+    recipe = Recipe.of_sections(
+        {
+            "name": experiment,
+            "modality": modality,
+            "seed": seed,
+            "source_data": source_data,
+            "source_pretraining": source_pretraining,
+            "source_candidates": [*source_candidates, pretrained] if pretrained else source_candidates,
+            "target_data": target_data,
+            "training": training,
+            "strategies": strategies,
+            "baselines": baselines,
+            "evaluation": evaluation,
+        }
+    )
     with step_run(experiment, f"register-{role}", role=role) as run:
         registered = register(
             run,
             Path(model.path),
             model=f"{experiment}-{role}",
+            evidence=Path(evidence.path),
+            recipe=recipe,
             trained_by=model.metadata["run_id"],
-            description="\n\n".join(filter(None, [description, model.metadata.get("verdict")])),
             aliases=(CHALLENGER,) if role == "target" else (),
         )
         run.set_tags({MODEL_DIGEST: registered.digest, REGISTERED: registered.uri})

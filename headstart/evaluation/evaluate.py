@@ -6,13 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.config import Evaluation
-from headstart.data.dataset import Dataset
+from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import HeadstartError
+from headstart.evaluation.evidence import Evidence, figures
 from headstart.evaluation.leaderboard import Candidate, Kind, Leaderboard, build_leaderboard
-from headstart.evaluation.metrics import classification_metrics
-from headstart.evaluation.predictions import read_predictions, write_predictions
-from headstart.evaluation.report import render_report
+from headstart.evaluation.metrics import classification_metrics, metric_title
+from headstart.evaluation.predictions import Predictions, read_predictions, write_predictions
+from headstart.evaluation.report import render_report, render_source_report
+from headstart.evaluation.statistics import Interval, bootstrap_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
 
@@ -51,6 +55,15 @@ class Assessment:
     metrics: dict[str, dict[str, Any]]
     history: dict[str, list[dict[str, float]]]
     chosen: Contender
+
+    def figures(self, strategy: str) -> dict[str, float]:
+        """The figures of one contender under their names in the record."""
+        entry = next(each for each in self.leaderboard.entries if each.strategy == strategy)
+        gain = None
+        if entry.gain is not None and entry.gain_low is not None and entry.gain_high is not None:
+            gain = Interval(entry.gain, entry.gain_low, entry.gain_high)
+        score = Interval(entry.value, entry.low, entry.high)
+        return figures(self.metrics[strategy], entry.metric, score, gain)
 
 
 def evaluate(
@@ -138,18 +151,12 @@ def report(
     resolved recipe, at `tracking_uri` (without a password: the page is shown around).
     """
     board = assessment.leaderboard
-    counts = dataset.counts
     return render_report(
         experiment,
         board,
         assessment.metrics[board.chosen.strategy],
         history=assessment.history,
-        data={
-            "Target data": dataset.manifest["source"]["uri"],
-            "Digest": dataset.digest,
-            "Classes": len(dataset.classes),
-            "Training / validation / test samples": " / ".join(str(counts[name]) for name in ("train", "val", "test")),
-        },
+        data=_facts(dataset),
         lineage={
             "Source model": unpinned(source["source"]),
             "Source digest": source["digest"],
@@ -162,3 +169,77 @@ def report(
         f"mlflow artifacts download -r {run_id} -a recipe.json -d .\n"
         "headstart run recipe.json",
     )
+
+
+def evidence(assessment: Assessment, dataset: Dataset, predictions: Path, *, report: str, address: str) -> Evidence:
+    """What speaks for the contender that was chosen.
+
+    `predictions` is the folder that `evaluate` filled, `report` the page about the assessment, `address` where the data
+    set lies for others: a path or an s3:// address.
+    """
+    chosen = assessment.chosen.strategy
+    return Evidence(
+        metric=assessment.leaderboard.metric,
+        figures=assessment.figures(chosen),
+        sentence=assessment.leaderboard.sentence,
+        digests=_digests(dataset),
+        dataset=address,
+        predictions=read_predictions(predictions / f"{chosen}.parquet"),
+        trained_on=_seen(dataset),
+        report=report,
+    )
+
+
+def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, seed: int = 0) -> Evidence:
+    """What speaks for a source: how well it does on the test split of its own data; `address` as for `evidence`.
+
+    Judged as a recipe is by default: a source serves many targets, each with an evaluation of its own.
+    """
+    evaluation = Evaluation()
+    test = dataset.split("test")
+    probabilities = bundle.predict_probabilities(test.samples)
+    metrics = classification_metrics(test.labels, probabilities, dataset.classes)
+    score = bootstrap_interval(
+        evaluation.metric,
+        test.labels,
+        probabilities.argmax(axis=1),
+        len(dataset.classes),
+        confidence=evaluation.confidence,
+        resamples=evaluation.resamples,
+        seed=seed,
+    )
+    reached = f"{score.value:.3f} {metric_title(evaluation.metric)} [{score.low:.3f}, {score.high:.3f}]"
+    sentence = (
+        f"The source reaches {reached} at {100 * evaluation.confidence:g}% confidence on {len(test.labels):,} test "
+        "items of its own data."
+    )
+    return Evidence(
+        metric=evaluation.metric,
+        figures=figures(metrics, evaluation.metric, score),
+        sentence=sentence,
+        digests=_digests(dataset),
+        dataset=address,
+        predictions=Predictions(test.ids, test.labels, probabilities, dataset.classes),
+        trained_on=_seen(dataset),
+        report=render_source_report(
+            experiment, sentence, metrics, data=_facts(dataset), architecture=bundle.architecture
+        ),
+    )
+
+
+def _facts(dataset: Dataset) -> dict[str, object]:
+    return {
+        "Data": dataset.manifest["source"]["uri"],
+        "Digest": dataset.digest,
+        "Classes": len(dataset.classes),
+        "Training / validation / test samples": " / ".join(str(dataset.counts[name]) for name in SPLITS),
+    }
+
+
+def _digests(dataset: Dataset) -> dict[str, str]:
+    return {**dataset.digests, "test_digest": dataset.split_digest("test")}
+
+
+def _seen(dataset: Dataset) -> np.ndarray:
+    """The ids (N,) of the samples that training saw or that chose the best epoch and strategy."""
+    return np.concatenate([dataset.split(name).ids for name in ("train", "val")])

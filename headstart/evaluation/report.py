@@ -56,6 +56,20 @@ def render_report(
     )
 
 
+def render_source_report(
+    name: str, sentence: str, metrics: Mapping[str, Any], *, architecture: str, data: Mapping[str, object]
+) -> str:
+    """One self-contained HTML page about a source on its own test split; arguments as for `render_report`."""
+    return render(
+        "source.html",
+        name=name,
+        sentence=sentence,
+        metrics=metrics,
+        facts=_facts({"Architecture": architecture, **data}),
+        confusion=_confusion(metrics),
+    )
+
+
 def _notes(board: Leaderboard, metrics: Mapping[str, Any]) -> Iterator[str]:
     """What a careful reader would want to be told."""
     chosen = board.chosen

@@ -1,18 +1,20 @@
 """The MLflow model registry: versions that know their content, their source and their descendants."""
 
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headstart.config import Recipe
 from headstart.errors import InputError
+from headstart.evaluation.evidence import Evidence
 from headstart.models.reference import pinned, unpinned
+from headstart.tracking.card import card, model_card
 from headstart.tracking.client import connect, explained
+from headstart.tracking.logged import BUNDLE, EVIDENCE, logged_model, show_on_run, write_once
 from headstart.tracking.names import (
+    CHALLENGER,
     CHAMPION,
     DATA_DIGEST,
     DESCENDANT_PREFIX,
@@ -21,17 +23,17 @@ from headstart.tracking.names import (
     SOURCE_DIGEST,
     SOURCE_MODEL,
     STRATEGY,
+    TEST_DIGEST,
+    TRAIN_DIGEST,
 )
 from headstart.tracking.runs import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
     from headstart.models.bundle import ModelBundle
-
-# Where the bundle lies inside a logged model.
-_BUNDLE = "artifacts/bundle"
 
 
 @dataclass(frozen=True)
@@ -58,33 +60,42 @@ def register(
     bundle: Path,
     *,
     model: str,
+    evidence: Path | None = None,
+    recipe: Recipe | None = None,
     trained_by: str | None = None,
-    description: str = "",
     aliases: tuple[str, ...] = (),
 ) -> Registered:
-    """Makes the bundle a version of `model`, or finds the version that already holds it.
+    """Makes the bundle a version of `model`, or finds the version that already holds it and completes what it lacks.
 
-    The version's tags say role, strategy, digests and source; the source's version, where the source is registered,
-    gets a tag that names this one. Doing it again changes nothing but moves `aliases` to the version. `trained_by` is
-    the run whose metrics the version's page shows, by default `run`.
+    The version holds the bundle, what `Evidence.save` wrote to `evidence`, and `recipe`; its tags say role, strategy,
+    digests and source, its description what it is. The source's version, where the source is registered, gets a tag
+    that names this one. Whatever killed an earlier call, and whoever makes the same call at the same time, there is one
+    version in the end. `trained_by` is the run whose metrics the version's page shows, by default `run`.
+
+    `aliases` move to the version if it is the model's newest: an old run that is repeated takes them from no later
+    version. The champion does not become its own challenger.
+
+    Raises:
+        InputError: the bundle or the evidence is damaged.
     """
     from headstart.models.bundle import ModelBundle, bundle_digest
 
     client = run.client
     loaded = ModelBundle.load(bundle)
     digest = bundle_digest(bundle)
-    version = _version_with(client, model, digest)
-    if version is None:
-        version = _create(client, trained_by or run.id, bundle, loaded, model, digest, description)
-    registered = Registered(model, str(version.version), digest)
-    source = loaded.provenance.get("source")
+    proof = Evidence.load(evidence) if evidence else None
+    tags = _tags(loaded, digest, proof)
     with explained():
-        if source and source.startswith("models:/"):
-            parent, parent_version = _name_and_version(unpinned(source))
-            key = f"{DESCENDANT_PREFIX}{model}/{registered.version}"
-            client.set_model_version_tag(parent, parent_version, key, digest)
-        for alias in aliases:
-            client.set_registered_model_alias(model, alias, registered.version)
+        version = _version_with(client, model, digest)
+        if version is None:
+            logged = logged_model(
+                client, trained_by or run.id, bundle, loaded, digest, evidence=evidence, recipe=recipe
+            )
+            version = _version_of(client, model, logged, tags)
+        registered = Registered(model, str(version.version), digest)
+        _complete(client, version, tags, card(registered.uri, digest, loaded, proof))
+        _link_to_source(client, registered, loaded)
+        _move_aliases(client, registered, aliases)
     return registered
 
 
@@ -113,9 +124,32 @@ def fetch(uri: str) -> Path:
     with explained():
         location = client.get_model_version_download_uri(version.name, version.version)
         path = download_artifacts(
-            artifact_uri=f"{location.rstrip('/')}/{_BUNDLE}", tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
+            artifact_uri=f"{location.rstrip('/')}/{BUNDLE}", tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
         )
     return Path(path)
+
+
+def evidence(client: "MlflowClient", version: "ModelVersion") -> Evidence:
+    """What speaks for the version.
+
+    Raises:
+        InputError: it has none, as what was registered by hand has not, or it is damaged.
+    """
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
+    uri = f"models:/{version.name}/{version.version}"
+    with explained():
+        location = client.get_model_version_download_uri(version.name, version.version).rstrip("/")
+        tracking_uri = os.environ["MLFLOW_TRACKING_URI"]
+        parts = list_artifacts(artifact_uri=f"{location}/{Path(EVIDENCE).parent}", tracking_uri=tracking_uri)
+        if not any(Path(part.path).name == Path(EVIDENCE).name for part in parts):
+            raise InputError(
+                f"{uri} has no evidence: it was not registered by a pipeline of headstart; run its recipe again and "
+                "register what comes of it."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = download_artifacts(artifact_uri=f"{location}/{EVIDENCE}", dst_path=folder, tracking_uri=tracking_uri)
+            return Evidence.load(Path(path))
 
 
 def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
@@ -147,79 +181,125 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
 
 
 def _version_with(client: "MlflowClient", model: str, digest: str) -> "ModelVersion | None":
-    with explained():
-        found = client.search_model_versions(f"name = '{model}' and tags.`{MODEL_DIGEST}` = '{digest}'")
-    return min(found, key=lambda version: int(version.version)) if found else None
+    """The first version with the digest.
 
-
-def _create(
-    client: "MlflowClient", run_id: str, bundle: Path, loaded: "ModelBundle", model: str, digest: str, description: str
-) -> "ModelVersion":
-    import mlflow
-    import numpy as np
-    from mlflow.exceptions import MlflowException
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    from headstart.tracking import serving
-    from headstart.version import __version__
-
-    size, channels = loaded.preprocessing.size, loaded.preprocessing.channels
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, channels))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(loaded.classes)))]),
-    )
-    tags = {
-        ROLE: loaded.provenance.get("role", ""),
-        STRATEGY: loaded.provenance.get("strategy", ""),
-        MODEL_DIGEST: digest,
-        DATA_DIGEST: loaded.provenance.get("data_digest", ""),
-    }
-    if source := loaded.provenance.get("source"):
-        tags |= {SOURCE_MODEL: unpinned(source), SOURCE_DIGEST: loaded.provenance.get("source_digest", "")}
-    with explained():
-        mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-        with _active(client, run_id), tempfile.TemporaryDirectory() as folder:
-            # MLflow keeps a logged directory under its own name, and `fetch` looks for it under this one.
-            named = shutil.copytree(bundle, Path(folder) / Path(_BUNDLE).name)
-            # A model from code: the pyfunc is a source file and the weights are the bundle, so nothing is pickled.
-            logged = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=serving.__file__,
-                artifacts={"bundle": str(named)},
-                signature=signature,
-                pip_requirements=[f"headstart=={__version__}"],
-            )
-        try:
-            client.create_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        return client.create_model_version(
-            model, logged.model_uri, run_id=run_id, tags=tags, description=description, model_id=logged.model_id
-        )
-
-
-@contextmanager
-def _active(client: "MlflowClient", run_id: str) -> Iterator[None]:
-    """Makes the run the one that MLflow logs models to.
-
-    MLflow ends it with the block, as failed if that raises. The run ended when its training did, so its own status and
-    end are put back.
+    Later ones come from registrations at the same time that were killed before they saw each other: they are deleted,
+    except one that somebody gave an alias.
     """
+    found = client.search_model_versions(f"name = '{model}' and tags.`{MODEL_DIGEST}` = '{digest}'")
+    ordered = sorted(found, key=lambda version: int(version.version))
+    for later in ordered[1:]:
+        _delete_version(client, later)
+    return ordered[0] if ordered else None
+
+
+def _version_of(client: "MlflowClient", model: str, logged: "LoggedModel", tags: dict[str, str]) -> "ModelVersion":
+    """The version that holds the logged model: one that was made by hand, else a new one, made with its tags."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    before = client.get_run(run_id).info
     try:
-        with mlflow.start_run(run_id=run_id):
-            yield
-    finally:
-        if before.end_time:
-            client.set_terminated(run_id, before.status, before.end_time)
-        else:
-            client.update_run(run_id, before.status)
+        client.create_registered_model(model, description=model_card(model, tags.get(ROLE, "")))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    for version in client.search_model_versions(f"name = '{model}' and run_id = '{logged.source_run_id}'"):
+        if version.source == logged.model_uri:
+            return version
+    # A local store looks the logged model up at MLflow's global address and not at the client's.
+    mlflow.set_tracking_uri(client.tracking_uri)
+    made = client.create_model_version(
+        model, logged.model_uri, run_id=logged.source_run_id, tags=tags, model_id=logged.model_id
+    )
+    # Whoever registers the same content at the same time looks again too, and both take the first version.
+    version = _version_with(client, model, tags[MODEL_DIGEST]) or made
+    if version.source != logged.model_uri:
+        client.delete_logged_model(logged.model_id)
+    return version
 
 
-def _name_and_version(uri: str) -> tuple[str, str]:
-    name, _, version = uri.removeprefix("models:/").rpartition("/")
-    return name, version
+def _delete_version(client: "MlflowClient", version: "ModelVersion") -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        # A version that was searched for comes without its aliases.
+        if not client.get_model_version(version.name, version.version).aliases:
+            client.delete_model_version(version.name, version.version)
+    except MlflowException as error:
+        # Its maker has deleted it.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+
+
+def _tags(loaded: "ModelBundle", digest: str, evidence: Evidence | None) -> dict[str, str]:
+    """The version's tags, the model's digest last: a version that has it has them all."""
+    known = loaded.provenance
+    source = known.get("source")
+    tags = {
+        ROLE: known.get("role"),
+        STRATEGY: known.get("strategy"),
+        DATA_DIGEST: known.get("data_digest"),
+        TRAIN_DIGEST: known.get("train_digest"),
+        TEST_DIGEST: evidence.digests.get("test_digest") if evidence else None,
+        SOURCE_MODEL: unpinned(source) if source else None,
+        SOURCE_DIGEST: known.get("source_digest") if source else None,
+        MODEL_DIGEST: digest,
+    }
+    return {key: str(value) for key, value in tags.items() if value}
+
+
+def _complete(client: "MlflowClient", version: "ModelVersion", tags: dict[str, str], description: str) -> None:
+    """Adds what the version lacks and leaves what it has, which a person may have edited."""
+    model_id = str(version.source).removeprefix("models:/")
+    if model_id.startswith("m-") and version.run_id:
+        show_on_run(client, version.run_id, model_id)
+    if not version.description:
+        client.update_model_version(version.name, version.version, description)
+    for key, value in tags.items():
+        if not version.tags.get(key):
+            _set_tag(client, version, key, value)
+
+
+def _set_tag(client: "MlflowClient", version: "ModelVersion", key: str, value: str) -> None:
+    name, number = version.name, version.version
+    write_once(
+        lambda: client.set_model_version_tag(name, number, key, value),
+        lambda: client.get_model_version(name, number).tags.get(key) == value,
+    )
+
+
+def _set_alias(client: "MlflowClient", registered: Registered, alias: str) -> None:
+    name, number = registered.model, registered.version
+    write_once(
+        lambda: client.set_registered_model_alias(name, alias, number),
+        lambda: alias in client.get_model_version(name, number).aliases,
+    )
+
+
+def _link_to_source(client: "MlflowClient", registered: Registered, loaded: "ModelBundle") -> None:
+    """Names the version on its source's version; a source that is not in the registry any more gets no tag."""
+    source = loaded.provenance.get("source")
+    if not (source and source.startswith("models:/")):
+        return
+    try:
+        origin = find_version(client, unpinned(source))
+    except InputError:
+        return
+    key = f"{DESCENDANT_PREFIX}{registered.model}/{registered.version}"
+    # Under the same name and number, a registry that was set up anew may hold another model.
+    if origin.tags.get(MODEL_DIGEST) == loaded.provenance.get("source_digest") and key not in origin.tags:
+        _set_tag(client, origin, key, registered.digest)
+
+
+def _move_aliases(client: "MlflowClient", registered: Registered, aliases: tuple[str, ...]) -> None:
+    if not aliases:
+        return
+    newest = client.search_model_versions(
+        f"name = '{registered.model}'", max_results=1, order_by=["version_number DESC"]
+    )[0]
+    if str(newest.version) != registered.version:
+        return
+    held = client.get_model_version(registered.model, registered.version).aliases
+    for alias in aliases:
+        if alias not in held and not (alias == CHALLENGER and CHAMPION in held):
+            _set_alias(client, registered, alias)

@@ -8,7 +8,6 @@ from headstart.evaluation.leaderboard import Entry
 from headstart.models.reference import unpinned
 from headstart.tracking.names import (
     CHOSEN,
-    NOTE,
     PARENT_RUN,
     REUSED_FROM,
     ROLE,
@@ -17,8 +16,7 @@ from headstart.tracking.names import (
     VERDICT,
 )
 from headstart.tracking.runs import Run, child_run
-
-_TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
+from headstart.tracking.views import prepare_views
 
 
 def record_assessment(run: Run, assessment: Assessment, report: str, predictions: Path) -> Assessment:
@@ -33,28 +31,18 @@ def record_assessment(run: Run, assessment: Assessment, report: str, predictions
     for entry in board.entries:
         target = _run_of(parent, entry)
         run_ids[entry.strategy] = target.id
-        target.log_metrics(figures(entry, assessment.metrics[entry.strategy]))
+        target.log_metrics(assessment.figures(entry.strategy))
         target.log_artifact(predictions / f"{entry.strategy}.parquet")
         target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or ""})
         if target.id != entry.run_id:
             parent.client.set_terminated(target.id, "FINISHED")
-    chosen = board.chosen
-    parent.log_metrics(figures(chosen, assessment.metrics[chosen.strategy]))
-    parent.set_tags({NOTE: board.sentence, VERDICT: board.verdict or "", STRATEGY: chosen.strategy})
-    parent.log_page("report.html", report)
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)
-    return replace(assessment, leaderboard=replace(board, entries=entries))
-
-
-def figures(entry: Entry, metrics: dict[str, float]) -> dict[str, float]:
-    """The figures of one strategy under their names in the record."""
-    found = {f"test/{name}": metrics[name] for name in _TEST_METRICS}
-    found |= {f"test/{entry.metric}_low": entry.low, f"test/{entry.metric}_high": entry.high}
-    if entry.gain is not None and entry.gain_low is not None and entry.gain_high is not None:
-        found[f"gain/{entry.metric}"] = entry.gain
-        found[f"gain/{entry.metric}_low"] = entry.gain_low
-        found[f"gain/{entry.metric}_high"] = entry.gain_high
-    return found
+    board = replace(board, entries=entries)
+    parent.log_metrics(assessment.figures(board.chosen.strategy))
+    parent.set_tags({VERDICT: board.verdict or "", STRATEGY: board.chosen.strategy})
+    parent.log_page("report.html", report)
+    prepare_views(parent, board)
+    return replace(assessment, leaderboard=board)
 
 
 def _run_of(parent: Run, entry: Entry) -> Run:

@@ -23,7 +23,7 @@ from headstart.tracking.runs import PARENT_VARIABLE, new_parent
 
 OUTPUTS = {
     prepare_data: {"dataset": dsl.Dataset, "metrics": dsl.Metrics, "report": dsl.HTML},
-    pretrain: {"model": dsl.Model, "metrics": dsl.Metrics},
+    pretrain: {"model": dsl.Model, "metrics": dsl.Metrics, "evidence": dsl.Artifact},
     select_source: {"source": dsl.Model, "metrics": dsl.Metrics},
     finetune: {"model": dsl.Model, "metrics": dsl.Metrics},
     fit_baselines: {"fitted": dsl.Artifact},
@@ -34,6 +34,7 @@ OUTPUTS = {
         "confusion": dsl.ClassificationMetrics,
         "metrics": dsl.Metrics,
         "report": dsl.HTML,
+        "evidence": dsl.Artifact,
     },
     register: {},
 }
@@ -104,7 +105,17 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             seed=0,
             dataset=outputs["prepare source"]["dataset"],
         )
-        call(register, "register source", role="source", description="A source.", model=outputs["pretrain"]["model"])
+        call(
+            register,
+            "register source",
+            role="source",
+            modality="image",
+            seed=0,
+            model=outputs["pretrain"]["model"],
+            evidence=outputs["pretrain"]["evidence"],
+            source_data=source["data"],
+            source_pretraining=source["pretraining"],
+        )
         target = outputs["prepare target"]["dataset"]
         call(
             select_source,
@@ -143,5 +154,16 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             baselines=outputs["baselines"]["fitted"],
             **common,
         )
-        call(register, "register target", role="target", description="A target.", model=outputs["evaluate"]["winner"])
+        call(
+            register,
+            "register target",
+            role="target",
+            modality="image",
+            model=outputs["evaluate"]["winner"],
+            evidence=outputs["evaluate"]["evidence"],
+            pretrained=returned["register source"],
+            target_data=recipe["target"]["data"],
+            **{key: recipe[key] for key in ("training", "strategies", "baselines")},
+            **common,
+        )
         yield Floor(outputs, returned, call)

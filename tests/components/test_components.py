@@ -71,7 +71,16 @@ def test_register_returns_the_version_pinned_to_the_models_content(floor):
 
 
 def test_registering_a_model_again_returns_the_same_version(floor):
-    floor.call(register, "again", role="source", description="", model=floor.outputs["pretrain"]["model"])
+    floor.call(
+        register,
+        "again",
+        role="source",
+        modality="image",
+        seed=0,
+        source_data={"uri": "elsewhere"},
+        source_pretraining={},
+        **{name: floor.outputs["pretrain"][name] for name in ("model", "evidence")},
+    )
 
     assert floor.returned["again"] == floor.returned["register source"]
 

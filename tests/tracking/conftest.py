@@ -5,9 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from headstart.config import Recipe
+from headstart.evaluation.evidence import Evidence, figures
+from headstart.evaluation.metrics import classification_metrics
+from headstart.evaluation.predictions import Predictions
+from headstart.evaluation.statistics import Interval, bootstrap_interval
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
@@ -27,10 +33,54 @@ def _write_bundle(path: Path, *, seed: int = 0, **provenance: Any) -> Path:
         modality="image",
         preprocessing=Preprocessing(size=16, channels=1, mean=(0.4,), std=(0.2,)),
         classes=("cat", "dog", "owl"),
-        provenance={"role": "source", "strategy": "pretraining", "data_digest": "sha256:1", "head": "trained"}
+        provenance={
+            "role": "source",
+            "strategy": "pretraining",
+            "data_digest": "sha256:1",
+            "train_digest": "sha256:2",
+            "head": "trained",
+        }
         | provenance,
     ).save(path)
     return path
+
+
+def _write_evidence(path: Path, *, right: int = 50, gain: Interval | None = None, **changes: Any) -> Path:
+    """Evidence from 60 test items, of which the first `right` are predicted rightly; `changes` are to its fields."""
+    classes = ("cat", "dog", "owl")
+    labels = np.arange(60) % 3
+    predicted = np.where(np.arange(60) < right, labels, (labels + 1) % 3)
+    probabilities = np.full((60, 3), 0.05)
+    probabilities[np.arange(60), predicted] = 0.9
+    metrics = classification_metrics(labels, probabilities, classes)
+    score = bootstrap_interval("accuracy", labels, predicted, 3, resamples=200)
+    fields: dict[str, Any] = {
+        "metric": "accuracy",
+        "figures": figures(metrics, "accuracy", score, gain),
+        "sentence": f"The source reaches {score.value:.3f} accuracy.",
+        "digests": {"data_digest": "sha256:1", "train_digest": "sha256:2", "test_digest": "sha256:3"},
+        "dataset": str(path.parent / "dataset"),
+        "predictions": Predictions(np.array([f"{n:02}" for n in range(60)]), labels, probabilities, classes),
+        "trained_on": np.array(["train-1", "train-2", "val-1"]),
+        "report": "<!doctype html><title>report</title>",
+    }
+    Evidence(**fields | changes).save(path)
+    return path
+
+
+RECIPE = Recipe.of({"name": "pets", "source": {"data": {"uri": "/data/pets", "fingerprint": "stat:1"}}})
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """The recipe that the family was made by."""
+    return RECIPE
+
+
+@pytest.fixture
+def write_evidence() -> Callable[..., Path]:
+    """Writes evidence for a model to a path."""
+    return _write_evidence
 
 
 @pytest.fixture
@@ -68,17 +118,26 @@ def empty_database(once: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def family_home(once: Callable[..., Path], empty_database: Path) -> Path:
     """A store in which pets-source 1 and its descendant pets-target 1, the challenger, are registered; beside it their
-    bundles, `source` and `target`, and what MLflow keeps of them."""
+    bundles, `source` and `target`, the evidence for them, `source-evidence` and `target-evidence`, and what MLflow
+    keeps of them."""
 
     def make(home: Path) -> None:
         shutil.copy(empty_database, home)
         with pytest.MonkeyPatch.context() as patch:
             _use(patch, home / "mlflow.db", home)
             run = _new_run(home)
-            source = register(run, _write_bundle(home / "source"), model="pets-source", description="The source.")
+            source = register(
+                run,
+                _write_bundle(home / "source"),
+                model="pets-source",
+                evidence=_write_evidence(home / "source-evidence"),
+                recipe=RECIPE,
+            )
             origin = {"source": source.reference, "source_digest": source.digest}
             target = _write_bundle(home / "target", seed=1, role="target", strategy="full", **origin)
-            register(run, target, model="pets-target", aliases=("challenger",))
+            gain = Interval(0.1, 0.02, 0.18)
+            proof = _write_evidence(home / "target-evidence", gain=gain, sentence="helped: full gains +0.100 accuracy.")
+            register(run, target, model="pets-target", evidence=proof, recipe=RECIPE, aliases=("challenger",))
 
     return once("family-mlflow", make)
 

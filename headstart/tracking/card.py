@@ -1,0 +1,143 @@
+"""A registered model's description, in Markdown: what it is, what it came from, how good it is and how to use it.
+
+Class names, model names and addresses are a stranger's text. They stand in code spans, which Markdown reads literally.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from headstart.evaluation.evidence import Evidence
+from headstart.evaluation.metrics import metric_title
+from headstart.models.reference import unpinned
+from headstart.tracking.links import version_page
+from headstart.tracking.logged import EVIDENCE
+
+if TYPE_CHECKING:
+    from headstart.models.bundle import ModelBundle
+
+_CLASSES_SHOWN = 20
+_LONGEST = 200
+# Of a digest: enough to tell contents apart by eye; the tags hold all of it.
+_SHORT = 12
+
+
+def card(uri: str, digest: str, bundle: "ModelBundle", evidence: Evidence | None) -> str:
+    """The description of the version `uri`, models:/name/version."""
+    paragraphs = [_what_it_is(digest, bundle), "### What it came from", _where_from(bundle.provenance, evidence)]
+    if evidence:
+        paragraphs += ["### How good it is", _text(evidence.sentence), _figures(evidence)]
+    paragraphs += ["### How to use it", _code_block(*_commands(uri))]
+    if evidence:
+        parts = shlex.quote(f"{uri}/{EVIDENCE}")
+        paragraphs += [
+            "The recipe that gives it again (`recipe.json`), the report (`report.html`) and the test predictions:",
+            _code_block(f"mlflow artifacts download -u {parts} -d ."),
+        ]
+    return "\n\n".join(paragraphs)
+
+
+def model_card(name: str, role: str) -> str:
+    """The description of a registered model whose versions have this role."""
+    kind = {
+        "source": "Pretrained models that give other tasks a head start.",
+        "target": "Models for a target task: of each pipeline run, the transfer that validation chose.",
+    }.get(role, "Models registered by headstart.")
+    return (
+        f"{kind} Each version says what it is, what it came from and how good it is.\n\n"
+        "`@champion` is the version in use and `@challenger` the one that wants its place. Change the champion with "
+        "these commands, which compare, refuse what is worse, and keep account:\n\n"
+        + _code_block(*(f"headstart {command} {shlex.quote(name)}" for command in ("promote", "rollback", "history")))
+    )
+
+
+def _what_it_is(digest: str, bundle: "ModelBundle") -> str:
+    known = bundle.provenance
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    made = {"pretraining": "pretrained", "scratch": "trained from scratch"}.get(
+        str(known.get("strategy")), f"transferred by the strategy {_code(known.get('strategy'))}"
+    )
+    shown = ", ".join(_code(name) for name in bundle.classes[:_CLASSES_SHOWN])
+    more = len(bundle.classes) - _CLASSES_SHOWN
+    return (
+        f"{_code(bundle.architecture)}, {made}. It reads {_code(bundle.modality)} data ({size} × {size}, {colour}) and "
+        f"tells {len(bundle.classes)} classes apart: {shown}{f' and {more} more' if more > 0 else ''}. "
+        f"Content {_digest(digest)}."
+    )
+
+
+def _where_from(known: Mapping[str, Any], evidence: Evidence | None) -> str:
+    digests = {"all of it": known.get("data_digest"), "training split": known.get("train_digest")}
+    if evidence:
+        digests["test split"] = evidence.digests.get("test_digest")
+    versions = {**(known.get("versions") or {}), "seed": known.get("seed")}
+    source = known.get("source")
+    facts = {
+        "source": f"{_link(unpinned(source))}, content {_digest(known.get('source_digest'))}" if source else "",
+        "data": ", ".join(f"{name} {_digest(digest)}" for name, digest in digests.items() if digest),
+        "made with": ", ".join(f"{name} {_code(value)}" for name, value in versions.items() if value is not None),
+    }
+    return "\n".join(f"- {label}: {fact}" for label, fact in facts.items() if fact)
+
+
+def _figures(evidence: Evidence) -> str:
+    """A table of the figures with their intervals."""
+    figures, metric = evidence.figures, evidence.metric
+    names = {f"test/{metric}": metric_title(metric)}
+    names |= {"test/accuracy": "accuracy", "test/macro_f1": "macro F1", "test/ece": "calibration error"}
+    rows = [
+        f"| {title} | {figures[name]:.3f} | {_interval(figures, name, '.3f')} |"
+        for name, title in names.items()
+        if name in figures
+    ]
+    gain = f"gain/{metric}"
+    if gain in figures:
+        rows.append(f"| gain over scratch | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
+    items = len(evidence.predictions.labels)
+    return "\n".join([f"| on {items:,} test items | | interval |", "|:--|--:|:--|", *rows])
+
+
+def _interval(figures: Mapping[str, float], name: str, digits: str) -> str:
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+    return "" if low is None or high is None else f"{low:{digits}} to {high:{digits}}"
+
+
+def _commands(uri: str) -> Iterator[str]:
+    yield f"headstart predict {shlex.quote(uri)} pictures/"
+    yield f"mlflow models serve -m {shlex.quote(uri)} --env-manager local"
+
+
+def _link(source: str) -> str:
+    """A registered version as a link within the MLflow page; anything else as it is."""
+    found = re.fullmatch(r"models:/([^/]+)/(\d+)", source)
+    return f"[{_code(source)}]({version_page(found[1], found[2])})" if found else _code(source)
+
+
+def _digest(digest: Any) -> str:
+    return _code(str(digest).removeprefix("sha256:")[:_SHORT])
+
+
+def _code(value: Any) -> str:
+    """A code span that shows `value` on one line, whatever it holds."""
+    text = _one_line(str(value))
+    text = text[:_LONGEST] + "…" if len(text) > _LONGEST else text
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    # Renderers take one space away at either end; without them a backtick there would belong to the fence.
+    space = " " if len(fence) > 1 or not text.strip() else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _code_block(*lines: str) -> str:
+    return "\n".join(f"    {_one_line(line)}" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _text(sentence: str) -> str:
+    """A sentence without what Markdown and HTML would take for their own; brackets stay, only links cannot form."""
+    text = sentence.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|~#]|(?<=\])\()", r"\\\1", _one_line(text))

@@ -1,0 +1,137 @@
+"""A bundle as an MLflow logged model: what can be served, with what speaks for it beside it."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.config import Recipe
+from headstart.evaluation.evidence import Evidence
+from headstart.storage.local import write_json
+from headstart.tracking.names import MODEL_DIGEST
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+    from headstart.models.bundle import ModelBundle
+
+# Where its parts lie inside a logged model.
+BUNDLE = "artifacts/bundle"
+EVIDENCE = "artifacts/evidence"
+RECIPE = "recipe.json"
+
+
+def logged_model(
+    client: "MlflowClient",
+    run_id: str,
+    bundle: Path,
+    loaded: "ModelBundle",
+    digest: str,
+    *,
+    evidence: Path | None,
+    recipe: Recipe | None,
+) -> "LoggedModel":
+    """The run's logged model with the digest: the one that there is, else a new one.
+
+    One that was begun and not finished, as its maker was killed or is still at it, is filled again and finished: equal
+    content under equal names does no harm to whoever else writes it.
+    """
+    experiment_id = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models(
+        [experiment_id], f"tags.`{MODEL_DIGEST}` = '{digest}' AND source_run_id = '{run_id}'"
+    )
+    ready = [model for model in found if model.status == "READY"]
+    if ready:
+        return min(ready, key=_age)
+    logged = (
+        min(found, key=_age)
+        if found
+        else client.create_logged_model(experiment_id, "model", source_run_id=run_id, tags={MODEL_DIGEST: digest})
+    )
+    if evidence:
+        _log_figures(client, run_id, logged, Evidence.load(evidence))
+    with tempfile.TemporaryDirectory() as folder:
+        content = _write(Path(folder), run_id, logged, bundle, loaded, evidence=evidence, recipe=recipe)
+        client.log_model_artifacts(logged.model_id, str(content))
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def show_on_run(client: "MlflowClient", run_id: str, model_id: str) -> None:
+    """Shows a logged model on its run's page."""
+    from mlflow.entities import LoggedModelOutput
+
+    def is_shown() -> bool:
+        outputs = client.get_run(run_id).outputs
+        return any(output.model_id == model_id for output in (outputs.model_outputs if outputs else []))
+
+    if not is_shown():
+        write_once(lambda: client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)]), is_shown)
+
+
+def write_once(write: Callable[[], object], is_written: Callable[[], bool]) -> None:
+    """Writes what another process may be writing at this very moment, when the store refuses the second of the two."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        write()
+    except MlflowException:
+        if not is_written():
+            raise
+
+
+def _age(model: "LoggedModel") -> tuple[int, str]:
+    # The id breaks ties the same way for every reader.
+    return model.creation_timestamp, model.model_id
+
+
+def _log_figures(client: "MlflowClient", run_id: str, logged: "LoggedModel", evidence: Evidence) -> None:
+    """Shows the figures on the model's page."""
+    from mlflow.entities import Metric
+
+    # The model's own time, so that doing it again writes the very same points.
+    at = logged.creation_timestamp
+    metrics = [Metric(name, value, at, 0, model_id=logged.model_id) for name, value in evidence.figures.items()]
+    client.log_batch(run_id, metrics=metrics)
+
+
+def _write(
+    folder: Path,
+    run_id: str,
+    logged: "LoggedModel",
+    bundle: Path,
+    loaded: "ModelBundle",
+    *,
+    evidence: Path | None,
+    recipe: Recipe | None,
+) -> Path:
+    """The logged model's directory inside `folder`."""
+    import mlflow
+    from mlflow.models import Model
+
+    from headstart.tracking import serving
+    from headstart.version import __version__
+
+    # MLflow keeps a directory under its own name.
+    artifacts = {"bundle": shutil.copytree(bundle, folder / Path(BUNDLE).name)}
+    if evidence:
+        artifacts["evidence"] = shutil.copytree(evidence, folder / Path(EVIDENCE).name)
+        if recipe:
+            write_json(artifacts["evidence"] / RECIPE, recipe.to_dict())
+    # A model from code: the pyfunc is a source file and the weights are the bundle, so nothing is pickled.
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        python_model=serving.__file__,
+        artifacts={name: str(path) for name, path in artifacts.items()},
+        signature=serving.signature(loaded),
+        input_example=serving.input_example(loaded),
+        pip_requirements=[f"headstart=={__version__}"],
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+            run_id=run_id,
+        ),
+    )
+    return folder / "model"

@@ -1,51 +1,130 @@
-"""Promotion: which version of a model is the champion."""
+"""Promotion: which version of a model is the champion, changed only with reasons and never by two at once."""
 
-import getpass
-import json
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.tracking.client import explained
-from headstart.tracking.names import CHALLENGER, CHAMPION, PROMOTION
+from headstart.errors import InputError
+from headstart.tracking.champion import change_champion, settled_history
+from headstart.tracking.history import Change
+from headstart.tracking.names import CHALLENGER
+from headstart.tracking.policy import Policy
 from headstart.tracking.registry import find_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from headstart.tracking.gates import Gate
+
+_REASON_LIMIT = 1000
 
 
 @dataclass(frozen=True)
-class Promoted:
-    """A change of the champion: from which version (None for the first) to which, when, by whom and why."""
+class Promotion:
+    """What became of a promotion: `change` is None where nothing changed, as a gate refused or as the version is the
+    champion already, which no gate is asked about."""
 
     model: str
     version: str
-    previous: str | None
-    at: str
-    by: str
-    reason: str | None
+    champion: str | None
+    """the champion that it was judged against"""
+    gates: tuple["Gate", ...]
+    change: Change | None
+
+    @property
+    def refusals(self) -> tuple["Gate", ...]:
+        """The gates that are closed."""
+        return tuple(gate for gate in self.gates if gate.passed is False)
 
 
-def promote(client: "MlflowClient", model: str, *, version: str | None = None, reason: str | None = None) -> Promoted:
-    """Makes `version`, by default the challenger, the champion of `model` and writes down the change on it.
+def promote(
+    client: "MlflowClient",
+    model: str,
+    *,
+    version: str | None = None,
+    policy: Policy | None = None,
+    data: Path | None = None,
+    reason: str | None = None,
+    force: bool = False,
+) -> Promotion:
+    """Makes `version`, by default the challenger, the champion of `model` if every gate of the policy lets it.
 
-    Promoting the champion again changes nothing.
+    `data` is a packed data set with the version's test split, for models whose stored predictions are about different
+    items and where the data set is not where it was. `force` promotes also what a gate refuses, and says so in the
+    record. The alias of the challenger stays where it is until the next version is registered.
 
     Raises:
-        InputError: there is no such model, version or challenger.
+        InputError: there is no such model, version or challenger, or the arguments do not fit together.
+        HeadstartError: the champion was changed while this version was judged; nothing was changed here.
     """
-    chosen = find_version(client, f"models:/{model}/{version}" if version else f"models:/{model}@{CHALLENGER}")
-    with explained():
-        previous = client.get_registered_model(model).aliases.get(CHAMPION)
-        change = Promoted(
-            model=model,
-            version=str(chosen.version),
-            previous=str(previous) if previous else None,
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-            by=getpass.getuser(),
-            reason=reason,
+    from headstart.tracking.dossier import read_dossier
+    from headstart.tracking.gates import judge
+    from headstart.tracking.match import match
+
+    reason = _checked_reason(reason)
+    if force and not reason:
+        raise InputError("--force overrides the gates, which the record must explain; give --reason TEXT.")
+    history = settled_history(client, model)
+    chosen = _chosen(client, model, version)
+    number = str(chosen.version)
+    if history.champion == number:
+        return Promotion(model, number, history.champion, (), None)
+    policy = policy or Policy()
+    challenger, champion, pair = read_dossier(client, chosen), None, None
+    if history.champion is not None:
+        champion = read_dossier(client, find_version(client, f"models:/{model}/{history.champion}"))
+        pair = match(challenger, champion, data) if policy.compares else None
+    gates = tuple(judge(policy, challenger, champion, pair))
+    refused = any(gate.passed is False for gate in gates)
+    if refused and not force:
+        return Promotion(model, number, history.champion, gates, None)
+    change = change_champion(client, history, chosen, kind="promotion", reason=reason, forced=refused, gates=gates)
+    return Promotion(model, number, history.champion, gates, change)
+
+
+def rollback(client: "MlflowClient", model: str, *, reason: str | None = None) -> Change:
+    """Makes the version that was champion before the present one champion again; another rollback goes further back.
+
+    A champion that was moved by hand is taken back to the last recorded one. No gate is asked: going back must work
+    when something is wrong.
+
+    Raises:
+        InputError: nothing was champion before, or it was deleted.
+        HeadstartError: somebody else changed the champion at the same time.
+    """
+    reason = _checked_reason(reason)
+    history = settled_history(client, model)
+    before = history.before
+    if before is None or before.version is None:
+        now = f"version {history.champion} is its first" if history.champion else "it never had one"
+        raise InputError(f"{model} has no earlier champion to go back to: {now}.")
+    try:
+        version = find_version(client, f"models:/{model}/{before.version}")
+    except InputError:
+        raise InputError(
+            f"Version {before.version} of {model}, the champion before, was deleted; choose another with `headstart "
+            f"promote {model} --version V`."
+        ) from None
+    return change_champion(client, history, version, kind="rollback", reason=reason)
+
+
+def _chosen(client: "MlflowClient", model: str, version: str | None) -> "ModelVersion":
+    if version:
+        return find_version(client, f"models:/{model}/{version}")
+    try:
+        return find_version(client, f"models:/{model}@{CHALLENGER}")
+    except InputError:
+        raise InputError(
+            f"There is no models:/{model}@{CHALLENGER}: no version waits to be promoted; name one with --version V."
+        ) from None
+
+
+def _checked_reason(reason: str | None) -> str | None:
+    """The reason in one line. InputError if it is longer than the record takes."""
+    text = " ".join((reason or "").split())
+    if len(text) > _REASON_LIMIT or not text.isprintable():
+        raise InputError(
+            f"--reason takes up to {_REASON_LIMIT} characters and no control characters; write it shorter or plainer."
         )
-        if change.previous != change.version:
-            client.set_registered_model_alias(model, CHAMPION, change.version)
-            client.set_model_version_tag(model, change.version, PROMOTION, json.dumps(asdict(change)))
-    return change
+    return text or None

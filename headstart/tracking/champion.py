@@ -1,0 +1,194 @@
+"""Changing a model's champion: recorded, one change after the other, and whole also when a writer dies halfway.
+
+The steps are: a run that records the change, an entry in the ledger, the alias, a second entry, the run's end. The
+ledger says whether a change took place; nobody who changes the alias here can overwrite a change that they had not
+seen, and whoever comes next completes or discards what was interrupted.
+"""
+
+import getpass
+import json
+import os
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from headstart.errors import HeadstartError
+from headstart.tracking.client import explained
+from headstart.tracking.history import Change, History, Kind, find_records, read_history, read_record
+from headstart.tracking.ledger import Ledger, read_ledger
+from headstart.tracking.names import (
+    CHAMPION,
+    CHANGE_ENTRY,
+    CHANGE_FORCED,
+    CHANGE_GATES,
+    CHANGE_KIND,
+    CHANGE_REASON,
+    CHANGED_AT,
+    CHANGED_BY,
+    CHANGED_FROM,
+    CHANGED_MODEL,
+    CHANGED_TO,
+    LEDGER,
+    MODEL_DIGEST,
+    PROMOTION,
+    ROLE,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+    from headstart.tracking.gates import Gate
+
+
+def settled_history(client: "MlflowClient", model: str) -> History:
+    """The history to change something after: a change that took place before its writer died is completed first.
+
+    InputError as `read_history`.
+    """
+    while True:
+        history = read_history(client, model)
+        if history.interrupted is None:
+            return history
+        if ledger := history.ledger.enter(client, history.interrupted):
+            with explained():
+                _settle(client, ledger)
+
+
+def change_champion(
+    client: "MlflowClient",
+    history: History,
+    version: "ModelVersion",
+    *,
+    kind: Kind,
+    reason: str | None,
+    forced: bool = False,
+    gates: tuple["Gate", ...] = (),
+) -> Change:
+    """Makes the version champion and records it.
+
+    Raises:
+        HeadstartError: the champion was changed since `history` was read; nothing was changed here.
+    """
+    model, ledger = history.model, history.ledger
+    change = Change(
+        version=str(version.version),
+        previous=history.champion,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=_user(),
+        reason=reason,
+        forced=forced,
+        gates=tuple({key: value for key, value in asdict(gate).items() if key != "text"} for gate in gates),
+        kind=kind,
+        digest=version.tags.get(MODEL_DIGEST),
+        run_id=None,
+    )
+    with explained():
+        run_id = _write_record(client, ledger, change, gates)
+        client.set_registered_model_tag(model, LEDGER, ledger.run_id)
+        champion = client.get_registered_model(model).aliases.get(CHAMPION)
+        entered = ledger.enter(client, run_id) if _same(champion, history.champion) else None
+        if entered is None:
+            client.set_terminated(run_id, "FAILED")
+            raise _overtaken(client, change, model)
+        client.set_registered_model_alias(model, CHAMPION, version.version)
+        completed = entered.enter(client, run_id)
+        if completed is None:
+            _give_way(client, entered, change)
+            client.set_terminated(run_id, "FAILED")
+            raise _overtaken(client, change, model)
+        _settle(client, completed)
+        note = f"champion since {change.at} by {change.by}, run {run_id}"
+        client.set_model_version_tag(model, version.version, PROMOTION, note)
+    return replace(change, run_id=run_id)
+
+
+def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["Gate", ...]) -> str:
+    """The id of a run that records the change and is not finished yet."""
+    tags = {
+        ROLE: "promotion",
+        LEDGER: ledger.run_id,
+        CHANGE_ENTRY: str(len(ledger.entries) + 1),
+        CHANGE_KIND: change.kind,
+        CHANGED_MODEL: ledger.model,
+        CHANGED_FROM: change.previous or "",
+        CHANGED_TO: change.version or "",
+        CHANGED_AT: change.at or "",
+        CHANGED_BY: change.by or "",
+        CHANGE_REASON: change.reason or "",
+        CHANGE_FORCED: "true" if change.forced else "false",
+        CHANGE_GATES: json.dumps(change.gates),
+        MODEL_DIGEST: change.digest or "",
+    }
+    name = f"{change.kind} {ledger.model}/{change.version}"
+    run_id = client.create_run(ledger.experiment_id, run_name=name, tags=tags).info.run_id
+    client.log_dict(run_id, {"gates": [asdict(gate) for gate in gates]}, "gates.json")
+    return run_id
+
+
+def _give_way(client: "MlflowClient", entered: Ledger, change: Change) -> None:
+    """Takes back a move of the alias that came so late that another change had passed this one over."""
+    ledger = _reread(client, entered)
+    while True:
+        later = replace(ledger, entries=ledger.entries[len(entered.entries) :]).completed
+        records = find_records(client, ledger)
+        champion = read_record(records[later[-1]]).version if later else change.previous
+        if champion:
+            client.set_registered_model_alias(entered.model, CHAMPION, champion)
+        else:
+            client.delete_registered_model_alias(entered.model, CHAMPION)
+        before, ledger = ledger, _reread(client, entered)
+        if ledger == before:
+            return
+
+
+def _reread(client: "MlflowClient", ledger: Ledger) -> Ledger:
+    return read_ledger(client, client.get_registered_model(ledger.model))
+
+
+def _settle(client: "MlflowClient", ledger: Ledger) -> None:
+    """Ends the runs of all changes that the ledger decided on, those of interrupted ones too."""
+    for run_id, run in find_records(client, ledger).items():
+        if run_id in ledger.completed:
+            status = "FINISHED"
+        elif _entry(run) <= len(ledger.entries):
+            status = "FAILED"
+        else:
+            continue
+        if run.info.status == status or run.info.lifecycle_stage != "active":
+            continue
+        client.set_terminated(run_id, status)
+
+
+def _entry(run: "Run") -> int:
+    """The place in the ledger that a record was made for."""
+    entry = run.data.tags.get(CHANGE_ENTRY, "")
+    return int(entry) if entry.isdecimal() else 0
+
+
+def _overtaken(client: "MlflowClient", change: Change, model: str) -> HeadstartError:
+    champion = client.get_registered_model(model).aliases.get(CHAMPION)
+    if _same(champion, change.previous):
+        what = f"another change of the champion of {model} was begun"
+    else:
+        what = f"{f'version {champion}' if champion else 'no version'} became the champion of {model}"
+    return HeadstartError(
+        f"Meanwhile {what}, so version {change.version} did not. Look at `headstart history {model}`, and run the "
+        "command again if it is still wanted."
+    )
+
+
+def _same(alias: str | int | None, version: str | None) -> bool:
+    """Whether the version that an alias names, as MLflow gives it, is `version`."""
+    return (str(alias) if alias else None) == version
+
+
+def _user() -> str:
+    """Who acts: the user of the MLflow server, else of this machine, which in a container may have no name."""
+    if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

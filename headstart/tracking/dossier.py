@@ -1,0 +1,108 @@
+"""What the registry knows about one version: its evidence, what it learned from, and what is missing."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import HeadstartError, InputError
+from headstart.tracking import registry
+from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, ROLE, SOURCE_DIGEST, SOURCE_MODEL
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from headstart.evaluation.evidence import Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Dossier:
+    """One version, ready to be judged."""
+
+    model: str
+    version: str
+    role: str
+    evidence: "Evidence | None"
+    learned_from: frozenset[str]
+    """ids of the samples that it, or a source that it descends from, was trained on, as far as they are known"""
+    gaps: tuple[str, ...]
+    """what its lineage lacks, as clauses; empty where it is whole"""
+
+    @property
+    def name(self) -> str:
+        """What people call it: `digits-target/3`."""
+        return f"{self.model}/{self.version}"
+
+    @cached_property
+    def bundle(self) -> Path:
+        """Its bundle, brought to this machine."""
+        return registry.fetch(f"models:/{self.name}")
+
+
+def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
+    """The dossier of a registered version."""
+    gaps: list[str] = []
+    evidence = _evidence(client, version, gaps)
+    learned_from = set(evidence.trained_on.tolist()) if evidence else set()
+    _follow(client, version, gaps, learned_from, seen={(version.name, str(version.version))})
+    return Dossier(
+        model=version.name,
+        version=str(version.version),
+        role=version.tags.get(ROLE, ""),
+        evidence=evidence,
+        learned_from=frozenset(learned_from),
+        gaps=tuple(gaps),
+    )
+
+
+def _evidence(client: "MlflowClient", version: "ModelVersion", gaps: list[str]) -> "Evidence | None":
+    name = f"{version.name}/{version.version}"
+    gaps.extend(f"{name} has no tag {tag}" for tag in (MODEL_DIGEST, DATA_DIGEST) if not version.tags.get(tag))
+    try:
+        evidence = registry.evidence(client, version)
+    except HeadstartError as error:
+        gaps.append(str(error).rstrip("."))
+        return None
+    gaps.extend(
+        f"{name} has no {digest}" for digest in ("train_digest", "test_digest") if digest not in evidence.digests
+    )
+    if evidence.digests.get("data_digest") != version.tags.get(DATA_DIGEST):
+        gaps.append(f"the evidence for {name} is about other data than its tag {DATA_DIGEST} says")
+    return evidence
+
+
+def _follow(
+    client: "MlflowClient",
+    version: "ModelVersion",
+    gaps: list[str],
+    learned_from: set[str],
+    seen: set[tuple[str, str]],
+) -> None:
+    """Adds what the version's source lacks and what it learned from, and so on up to the last source."""
+    name, source = f"{version.name}/{version.version}", version.tags.get(SOURCE_MODEL)
+    if not source:
+        if version.tags.get(ROLE) != "source":
+            gaps.append(f"{name} names no source")
+        return
+    digest = version.tags.get(SOURCE_DIGEST)
+    if not digest:
+        gaps.append(f"{name} does not name the content of its source {source}")
+    if not source.startswith("models:/"):
+        return
+    try:
+        origin = registry.find_version(client, source)
+    except InputError:
+        gaps.append(f"the source of {name}, {source}, is not in the registry any more")
+        return
+    if digest and origin.tags.get(MODEL_DIGEST) != digest:
+        gaps.append(f"{source} is not the model that {name} came from: its content is another")
+        return
+    # A version cannot be its own source, but tags can be edited by hand.
+    key = (origin.name, str(origin.version))
+    if key in seen:
+        gaps.append(f"{source} is named as its own source")
+        return
+    if evidence := _evidence(client, origin, gaps):
+        learned_from.update(evidence.trained_on.tolist())
+    _follow(client, origin, gaps, learned_from, seen | {key})

@@ -1,0 +1,181 @@
+"""The history of a model's champion: every recorded change, and those that were made without leaving a record."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from headstart.errors import InputError
+from headstart.tracking.client import explained
+from headstart.tracking.ledger import Ledger, read_ledger
+from headstart.tracking.names import (
+    CHAMPION,
+    CHANGE_FORCED,
+    CHANGE_GATES,
+    CHANGE_KIND,
+    CHANGE_REASON,
+    CHANGED_AT,
+    CHANGED_BY,
+    CHANGED_FROM,
+    CHANGED_TO,
+    LEDGER,
+    MODEL_DIGEST,
+)
+from headstart.tracking.paging import search_all
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import RegisteredModel
+
+Kind = Literal["promotion", "rollback", "outside"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a model's champion, from `previous` to `version`; None stands for no champion.
+
+    A change of the kind `outside` was made by hand or by another program: its traces say neither when nor by whom.
+    `gates` lists name, passed, value, relation and limit of each gate as it was; `digest` is the version's, `run_id`
+    the MLflow run that records the change.
+    """
+
+    version: str | None
+    previous: str | None
+    at: str | None
+    by: str | None
+    reason: str | None
+    forced: bool
+    gates: tuple[dict[str, Any], ...]
+    kind: Kind
+    digest: str | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """All changes of a model's champion, oldest first, and the champion now."""
+
+    model: str
+    champion: str | None
+    changes: tuple[Change, ...]
+    ledger: Ledger
+
+    @property
+    def interrupted(self) -> str | None:
+        """The run of the last change, if that took place and did not say so in the ledger, or not yet."""
+        return self.ledger.open if self.changes and self.changes[-1].run_id == self.ledger.open else None
+
+    @property
+    def before(self) -> Change | None:
+        """The change that made the champion's predecessor champion; None if there was none.
+
+        A rollback takes back what it undoes, so that the next one goes further back instead of to and fro.
+        """
+        stack: list[Change] = []
+        for change in self.changes:
+            if change.kind == "rollback":
+                while stack and stack[-1].version != change.version:
+                    stack.pop()
+            if not stack or change.kind != "rollback":
+                stack.append(change)
+        return next((change for change in reversed(stack) if change.version not in (None, self.champion)), None)
+
+
+def read_history(client: "MlflowClient", model: str) -> History:
+    """The history of the registered model called `model`.
+
+    InputError if there is no such model, or if none of its versions has an MLflow run.
+    """
+    with explained():
+        registered, ledger = _read_together(client, model)
+        records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
+        champion = registered.aliases.get(CHAMPION)
+        champion = str(champion) if champion else None
+        versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
+    in_effect = list(ledger.completed)
+    if ledger.open in records and records[ledger.open].version == champion:
+        # Its writer is about to enter it a second time, or died just before.
+        in_effect.append(ledger.open)
+    changes: list[Change] = []
+
+    def add_outside(now: str | None) -> None:
+        before = changes[-1].version if changes else None
+        if now != before:
+            changes.append(_outside(before, now, deleted=now is None and before not in versions))
+
+    for change in (records[run_id] for run_id in in_effect if run_id in records):
+        add_outside(change.previous)
+        changes.append(change)
+    add_outside(champion)
+    return History(model, champion, tuple(changes), ledger)
+
+
+def find_records(client: "MlflowClient", ledger: Ledger) -> dict[str, "Run"]:
+    """The runs that record changes for the ledger, by their ids; also of changes that did not take place."""
+    from mlflow.entities import ViewType
+
+    # Also those that were deleted: what they record took place nevertheless.
+    found = search_all(
+        client.search_runs, [ledger.experiment_id], f"tags.`{LEDGER}` = '{ledger.run_id}'", run_view_type=ViewType.ALL
+    )
+    return {run.info.run_id: run for run in found}
+
+
+def read_record(run: "Run") -> Change:
+    """The change that a run records."""
+    tags = run.data.tags
+    try:
+        gates = tuple(gate for gate in json.loads(tags.get(CHANGE_GATES, "[]")) if isinstance(gate, dict))
+    except (ValueError, TypeError):
+        # Somebody edited the tag; the run's gates.json still has them.
+        gates = ()
+    return Change(
+        version=tags.get(CHANGED_TO),
+        previous=tags.get(CHANGED_FROM) or None,
+        at=tags.get(CHANGED_AT),
+        by=tags.get(CHANGED_BY),
+        reason=tags.get(CHANGE_REASON) or None,
+        forced=tags.get(CHANGE_FORCED) == "true",
+        gates=gates,
+        kind="rollback" if tags.get(CHANGE_KIND) == "rollback" else "promotion",
+        digest=tags.get(MODEL_DIGEST) or None,
+        run_id=run.info.run_id,
+    )
+
+
+def _read_together(client: "MlflowClient", model: str) -> tuple["RegisteredModel", Ledger]:
+    """The registered model and the ledger as they were at one moment: nobody entered anything in between."""
+    ledger = read_ledger(client, _registered(client, model))
+    while True:
+        registered = client.get_registered_model(model)
+        later = read_ledger(client, registered)
+        if later == ledger:
+            return registered, ledger
+        ledger = later
+
+
+def _registered(client: "MlflowClient", model: str) -> "RegisteredModel":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = ", ".join(sorted(each.name for each in client.search_registered_models())) or "none"
+        raise InputError(f"The registry has no model {model!r}; its models are: {known}.") from None
+
+
+def _outside(previous: str | None, version: str | None, *, deleted: bool) -> Change:
+    return Change(
+        version=version,
+        previous=previous,
+        at=None,
+        by=None,
+        reason=f"version {previous} was deleted" if deleted else None,
+        forced=False,
+        gates=(),
+        kind="outside",
+        digest=None,
+        run_id=None,
+    )

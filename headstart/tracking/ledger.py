@@ -1,0 +1,113 @@
+"""The order in which a model's champion was changed, agreed on by everyone who changes it at the same time.
+
+MLflow moves an alias for whoever asks last; it knows no "only if it still is …". But it writes a run's parameter once:
+of two values for the same key, the first is kept and the other refused, whatever happens in between and however often
+a request is sent. So the parameters `headstart.champion/<model>/1`, `/2`, … of one run are a list that only grows, and
+of two who want to be the next entry, exactly one is.
+
+An entry is the id of the MLflow run that records a change. A change enters itself twice, before it moves the alias and
+after, and took place if nobody came between; without the second entry it was interrupted, and the next change's first
+entry says that it never counted. No lock is held, so a crash leaves none behind, and no clock is compared.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from headstart.errors import HeadstartError, InputError
+from headstart.tracking.client import explained
+from headstart.tracking.names import LEDGER
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import RegisteredModel
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The entries of `model` as they were read, oldest first, in the parameters of the run `run_id`."""
+
+    model: str
+    run_id: str
+    experiment_id: str
+    entries: tuple[str, ...]
+
+    @property
+    def completed(self) -> tuple[str, ...]:
+        """The changes that took place, oldest first."""
+        return tuple(a for a, b in zip(self.entries, self.entries[1:], strict=False) if a == b)
+
+    @property
+    def open(self) -> str | None:
+        """A change that is under way, or was interrupted, and that nobody has passed over yet."""
+        return self.entries[-1] if self.entries and self.entries[-1] not in self.completed else None
+
+    def enter(self, client: "MlflowClient", change: str) -> "Ledger | None":
+        """The ledger with `change` as its next entry; None if somebody else's entry is there."""
+        from mlflow.exceptions import MlflowException
+
+        key = f"{_prefix(self.model)}{len(self.entries) + 1}"
+        try:
+            client.log_param(self.run_id, key, change)
+        except MlflowException:
+            with explained():
+                # Whatever it was that MLflow did not like: the entry is there, or there was another mistake.
+                if client.get_run(self.run_id).data.params.get(key) in (None, change):
+                    raise
+            return None
+        return replace(self, entries=(*self.entries, change))
+
+
+def read_ledger(client: "MlflowClient", model: "RegisteredModel") -> Ledger:
+    """The ledger of a registered model; one that never had a champion has an empty one.
+
+    It is kept by the run of the model's oldest version that has one, in whose experiment the changes are recorded;
+    the model's tag `headstart.ledger` names that run once there is an entry.
+
+    Raises:
+        InputError: no version of the model has an MLflow run.
+        HeadstartError: the run was deleted.
+    """
+    named = model.tags.get(LEDGER)
+    run = _find_run(client, named) if named else None
+    if run is None:
+        run = _first_run(client, model.name)
+    elif run.info.lifecycle_stage != "active":
+        raise HeadstartError(
+            f"The MLflow run {named}, which keeps the history of {model.name}, was deleted; restore it with "
+            f"`mlflow runs restore --run-id {named}` or in the MLflow page."
+        )
+    params = run.data.params
+    entries: list[str] = []
+    while entry := params.get(f"{_prefix(model.name)}{len(entries) + 1}"):
+        entries.append(entry)
+    return Ledger(model.name, run.info.run_id, run.info.experiment_id, tuple(entries))
+
+
+def _prefix(model: str) -> str:
+    return f"headstart.champion/{model}/"
+
+
+def _first_run(client: "MlflowClient", model: str) -> "Run":
+    with explained():
+        versions = client.search_model_versions(f"name = '{model}'", order_by=["version_number ASC"])
+    for version in sorted(versions, key=lambda version: int(version.version)):
+        run = _find_run(client, version.run_id) if version.run_id else None
+        if run is not None and run.info.lifecycle_stage == "active":
+            return run
+    raise InputError(
+        f"No version of {model} has an MLflow run, beside which a change of its champion could be recorded; register "
+        "the model with `headstart run`."
+    )
+
+
+def _find_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
+    with explained():
+        try:
+            return client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None

@@ -1,0 +1,65 @@
+"""Challenger and champion on the same test items: as they were judged, or evaluated again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import InputError
+
+if TYPE_CHECKING:
+    from headstart.data.dataset import Split
+    from headstart.evaluation.evidence import Evidence
+    from headstart.evaluation.pairing import Pair
+    from headstart.tracking.dossier import Dossier
+
+
+def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) -> "Pair | str":
+    """What both predict for the challenger's test items that neither was trained on, or why they cannot be compared.
+
+    Stored predictions are taken where they are about the same items. Otherwise both bundles predict the challenger's
+    test split, which is looked for in the packed data set `data`, by default where it lay when it was judged.
+
+    Raises:
+        InputError: `data` does not have the challenger's test split.
+    """
+    from headstart.evaluation.pairing import ComparisonError, evaluated_pair, stored_pair
+    from headstart.models.bundle import ModelBundle
+
+    ours, theirs = challenger.evidence, champion.evidence
+    if ours is None or theirs is None:
+        return f"version {(challenger if ours is None else champion).version} has no evidence"
+    try:
+        pair = None
+        if ours.digests.get("test_digest") == theirs.digests.get("test_digest"):
+            pair = stored_pair(ours.predictions, theirs.predictions)
+        if pair is None:
+            test, classes = _test_split(ours, data)
+            first, second = (ModelBundle.load(each.bundle) for each in (challenger, champion))
+            pair = evaluated_pair(first, second, test, classes)
+        return pair.without(challenger.learned_from | champion.learned_from)
+    except ComparisonError as error:
+        return str(error)
+
+
+def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple[str, ...]]:
+    """The items that the evidence is about, and their classes; ComparisonError where they cannot be reached."""
+    import numpy as np
+
+    from headstart.data.dataset import Dataset
+    from headstart.data.hashing import merkle_digest
+    from headstart.evaluation.pairing import ComparisonError
+
+    wanted = evidence.digests.get("test_digest")
+    if data is None and not Path(evidence.dataset).is_dir():
+        raise ComparisonError(
+            "their stored predictions are about different items, and the challenger's data set is not on this machine "
+            f"at {evidence.dataset}; give it with --data DIR"
+        )
+    dataset = Dataset.open(data or evidence.dataset)
+    test, names = dataset.split("test"), np.array(dataset.classes)
+    found = merkle_digest(zip(test.paths.tolist(), test.ids.tolist(), names[test.labels].tolist(), strict=True))
+    if found != wanted:
+        problem = f"{dataset.path} does not have the test split {wanted} that the challenger was tested on"
+        if data is None:
+            raise ComparisonError(f"{problem} any more; give a data set that has it with --data DIR")
+        raise InputError(f"{problem}, but {found}; give the packed data set that lay at {evidence.dataset}.")
+    return test, dataset.classes

@@ -1,0 +1,223 @@
+"""Each gate by itself, on dossiers that are made here."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.evaluation.evidence import Evidence
+from headstart.evaluation.pairing import Pair
+from headstart.evaluation.predictions import Predictions
+from headstart.models.bundle import ModelBundle
+from headstart.models.convnet import convnet
+from headstart.models.preprocessing import Preprocessing
+from headstart.tracking.dossier import Dossier
+from headstart.tracking.gates import Gate, judge
+from headstart.tracking.policy import Policy
+
+CLASSES = ("cat", "dog", "owl")
+LABELS = np.arange(120) % 3
+IDS = np.array([f"{n:03}" for n in range(120)])
+
+
+def with_mistakes(*items: int) -> np.ndarray:
+    """Predictions that are right except for some items."""
+    predicted = LABELS.copy()
+    predicted[list(items)] = (predicted[list(items)] + 1) % 3
+    return predicted
+
+
+def evidence(predicted: np.ndarray, **changes: Any) -> Evidence:
+    probabilities = np.full((120, 3), 0.05)
+    probabilities[np.arange(120), predicted] = 0.9
+    fields: dict[str, Any] = {
+        "metric": "accuracy",
+        "figures": {"gain/accuracy": 0.1, "gain/accuracy_low": 0.04},
+        "sentence": "helped",
+        "digests": {},
+        "dataset": "",
+        "predictions": Predictions(IDS, LABELS, probabilities, CLASSES),
+        "trained_on": np.array(["x"]),
+        "report": "",
+    }
+    return Evidence(**fields | changes)
+
+
+def dossier(number: int, predicted: np.ndarray | None, **changes: Any) -> Dossier:
+    fields: dict[str, Any] = {
+        "model": "pets-target",
+        "version": str(number),
+        "role": "target",
+        "evidence": None if predicted is None else evidence(predicted),
+        "learned_from": frozenset(),
+        "gaps": (),
+    }
+    return Dossier(**fields | changes)
+
+
+FAULTLESS = with_mistakes()
+
+
+def gates(policy: dict[str, Any], ours=FAULTLESS, theirs=None, pair: str | None = None, **changes: Any):
+    """The gates of a policy by name; without `theirs` there is no champion."""
+    challenger = dossier(2, ours, **changes)
+    champion = None if theirs is None else dossier(1, theirs)
+    if champion and pair is None:
+        pair = Pair(CLASSES, IDS, LABELS, ours, theirs)
+    return {gate.name: gate for gate in judge(Policy.of(policy), challenger, champion, pair)}
+
+
+def only(policy: dict[str, Any], *arguments: Any, **changes: Any) -> Gate:
+    (name,) = policy
+    return gates(policy, *arguments, **changes)[name]
+
+
+def test_better_wants_the_whole_interval_of_the_difference_above_0():
+    clearly = only({"against_champion": "better"}, with_mistakes(), with_mistakes(*range(30)))
+    assert (clearly.passed, clearly.limit, clearly.relation) == (True, 0, ">")
+    assert 0.15 < clearly.value < 0.25
+    assert clearly.text.startswith("accuracy +0.250 [+0.1")
+    assert "against version 1 on 120 items; McNemar p = 1.9e-09" in clearly.text
+    barely = only({"against_champion": "better"}, with_mistakes(3), with_mistakes(3, 4))
+    assert (barely.passed, barely.value) == (False, 0)
+
+
+def test_a_champion_is_not_replaced_by_its_equal_nor_by_a_worse_one():
+    same = with_mistakes(1, 2)
+    assert only({"against_champion": "better"}, same, same).passed is False
+    assert only({"against_champion": "better"}, with_mistakes(*range(30)), same).passed is False
+
+
+def test_not_worse_lets_the_interval_reach_down_to_the_margin():
+    same = with_mistakes(1, 2)
+    assert only({"against_champion": "not_worse"}, same, same).passed is True
+    policy = {"against_champion": "not_worse", "margin": 0.04}
+    assert gates(policy, with_mistakes(1, 2, 3, 4), same)["against_champion"].passed is False
+    assert gates(policy | {"margin": 0.06}, with_mistakes(1, 2, 3, 4), same)["against_champion"].passed is True
+
+
+def test_more_confidence_asks_for_more():
+    arguments = (with_mistakes(1, 2), with_mistakes(*range(1, 8)))
+    low = [gates({"confidence": confidence}, *arguments)["against_champion"].value for confidence in (0.8, 0.99)]
+    assert low[1] < low[0]
+
+
+def test_the_comparison_is_in_the_metric_that_the_challenger_was_chosen_by():
+    ours = dossier(2, None, evidence=evidence(with_mistakes(), metric="macro_f1"))
+    theirs = dossier(1, with_mistakes(*range(30)))
+    pair = Pair(CLASSES, IDS, LABELS, with_mistakes(), with_mistakes(*range(30)), left_out=7)
+    gate = judge(Policy(), ours, theirs, pair)[0]
+    assert gate.text.startswith("macro F1 +0.")
+    assert "McNemar" not in gate.text
+    assert "7 left out as one of the two was trained on them" in gate.text
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with():
+    found = gates({})
+    for name in ("against_champion", "max_class_regression"):
+        assert (found[name].passed, found[name].value) == (None, None)
+
+
+def test_what_cannot_be_compared_is_refused_with_the_reason():
+    found = gates({}, with_mistakes(), with_mistakes(), pair="the classes differ")
+    assert (found["against_champion"].passed, found["max_class_regression"].passed) == (False, False)
+    assert found["against_champion"].text == "not comparable with version 1: the classes differ"
+
+
+def test_each_metric_has_its_own_least_value():
+    found = gates({"min_metrics": {"accuracy": 0.95, "macro_recall": 0.97}}, with_mistakes(0, 1, 2, 3, 4))
+    assert found["min_metrics.accuracy"].value == pytest.approx(115 / 120)
+    assert found["min_metrics.accuracy"].passed is True
+    assert found["min_metrics.macro_recall"].passed is False
+
+
+@pytest.mark.parametrize(
+    ("policy", "value", "passed"),
+    [
+        ({"min_gain": 0.1}, 0.1, True),
+        ({"min_gain": 0.11}, 0.1, False),
+        ({"min_gain_low": 0.04}, 0.04, True),
+        ({"min_gain_low": 0.05}, 0.04, False),
+    ],
+)
+def test_the_gain_over_scratch_must_reach_its_limit(policy, value, passed):
+    gate = only(policy)
+    assert (gate.value, gate.passed) == (value, passed)
+
+
+def test_a_target_without_a_measured_gain_is_refused_and_a_source_is_not_asked():
+    unmeasured = only({"min_gain": 0.0}, evidence=evidence(with_mistakes(), figures={}))
+    assert (unmeasured.passed, unmeasured.value) == (False, None)
+    assert "run with the baseline scratch" in unmeasured.text
+    assert only({"min_gain": 0.0}, role="source").passed is None
+
+
+def test_a_class_that_gets_worse_is_named_even_if_the_whole_gets_better():
+    # 30 mistakes over all classes against 8 of the 40 cats.
+    ours, theirs = with_mistakes(*range(0, 24, 3)), with_mistakes(*(n for n in range(90) if n % 3))
+    found = gates({}, ours, theirs)
+    gate = found["max_class_regression"]
+    assert found["against_champion"].passed is True
+    assert (gate.passed, gate.limit) == (False, 0.1)
+    assert gate.value == pytest.approx(0.2)
+    assert gate.text == "recall of 'cat' from 1.000 to 0.800"
+    assert gates({"max_class_regression": 0.2}, ours, theirs)["max_class_regression"].passed is True
+
+
+def test_where_no_class_gets_worse_the_drop_is_0():
+    gate = gates({}, with_mistakes(), with_mistakes(*range(30)))["max_class_regression"]
+    assert (gate.passed, gate.value) == (True, 0)
+
+
+def test_the_calibration_error_is_that_of_the_stored_predictions():
+    # Confidence 0.9 everywhere, and right everywhere.
+    assert only({"max_ece": 0.11}).value == pytest.approx(0.1)
+    assert only({"max_ece": 0.11}).passed is True
+    assert only({"max_ece": 0.09}).passed is False
+
+
+def test_leaks_are_counted_among_the_test_items():
+    known = frozenset(["x", "000", "007"])
+    assert only({"max_leaked": 1}, learned_from=known).passed is False
+    assert only({"max_leaked": 2}, learned_from=known).value == 2
+    assert only({"max_leaked": 2}, learned_from=known).passed is True
+
+
+def test_gaps_in_the_lineage_are_listed():
+    gate = only({"lineage": True}, gaps=("a is missing", "b is missing"))
+    assert (gate.passed, gate.value, gate.text) == (False, 2, "a is missing; b is missing")
+
+
+def test_a_version_without_evidence_passes_no_gate_that_needs_it():
+    policy = {"min_metrics": {"accuracy": 0.1}, "min_gain_low": -1, "max_ece": 1, "max_leaked": 1000}
+    found = gates(policy, None)
+    for name in ("min_metrics.accuracy", "min_gain", "min_gain_low", "max_ece", "max_leaked"):
+        assert (found[name].passed, found[name].text) == (False, "the version has no evidence")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    ModelBundle(convnet(classes=3, channels=1), "convnet", "image", Preprocessing(16, 1, (0.4,), (0.2,)), CLASSES).save(
+        tmp_path / "bundle"
+    )
+    return tmp_path / "bundle"
+
+
+def test_size_and_speed_are_measured_on_the_bundle(bundle, monkeypatch):
+    monkeypatch.setattr("headstart.tracking.registry.fetch", lambda uri: bundle)
+    size = sum(file.stat().st_size for file in bundle.iterdir()) / 1e6
+    assert only({"max_size_mb": size}).value == size
+    assert only({"max_size_mb": size}).passed is True
+    assert only({"max_size_mb": size / 2}).passed is False
+    found = gates({"max_latency_ms": 1e6}, with_mistakes(), with_mistakes())["max_latency_ms"]
+    assert found.passed is True
+    assert found.value > 0
+    assert "version 1 takes" in found.text
+    assert only({"max_latency_ms": 1e-6}).passed is False
+
+
+def test_a_gate_that_is_switched_off_is_not_there(monkeypatch):
+    monkeypatch.delattr("headstart.tracking.registry.fetch")
+    off = {"against_champion": "none", "min_gain": None, "max_class_regression": None, "max_leaked": None}
+    assert gates(off | {"lineage": False}, with_mistakes(), with_mistakes()) == {}

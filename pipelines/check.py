@@ -12,8 +12,8 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
-from pipelines.local import store_file, tracking_uri
 from pipelines.resolve import at
+from pipelines.store import store_file, tracking_uri
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from headstart.tracking.gates import Gate
 
 # The step column's width: the longest name that a step has, with room for a strategy of the user's.
 _WIDTH = 24
@@ -77,9 +80,25 @@ def console() -> Console:
     return plain if plain.is_terminal or "COLUMNS" in os.environ else Console(file=sys.stdout, width=120)
 
 
-def leaderboard_table(rows: Sequence[dict[str, Any]], chosen: str | None = None) -> Table:
-    """The leaderboard's rows, as `Leaderboard.rows` or `comparison.compare` give them; fits into 80 columns.
+def verdict(sentence: str) -> str:
+    """The sentence that answers whether the transfer helped, set off from what is around it."""
+    return f"\n[bold]{_plain(sentence)}[/]\n"
 
+
+def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
+    """Labels with their texts, one a line and unbroken, so that paths and addresses can be copied."""
+    facts = list(facts)
+    width = max(12, *(len(label) for label, _ in facts))
+    for label, text in facts:
+        console.print(f"{_printable(label):<{width}} {_printable(text)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def leaderboard_table(
+    rows: Sequence[dict[str, Any]], *, chosen: Sequence[bool] = (), pipeline_runs: Sequence[str] = ()
+) -> Table:
+    """The leaderboard's rows, as `Leaderboard.rows` or `Comparison.rows` give them; fits into 80 columns.
+
+    `chosen` tells beside each row whether it was chosen, `pipeline_runs` which run it belongs to, where they are given.
     Strategies mostly share their source, which is then said once, below.
     """
     sources = sorted({row["source"].partition("#")[0] for row in rows if row["source"]})
@@ -90,63 +109,141 @@ def leaderboard_table(rows: Sequence[dict[str, Any]], chosen: str | None = None)
     table.add_column("macro-F1", justify="right")
     table.add_column("gain over scratch", no_wrap=True)
     table.add_column("seconds", justify="right")
+    if pipeline_runs:
+        table.add_column("pipeline run", overflow="fold")
     if len(sources) > 1:
         table.add_column("source", overflow="fold", style="dim")
     elif sources:
-        table.caption, table.caption_justify = f"source: {escape(sources[0])}", "left"
-    for row in rows:
-        is_chosen = row["strategy"] == chosen
+        table.caption, table.caption_justify = f"source: {_plain(sources[0])}", "left"
+    for position, row in enumerate(rows):
+        is_chosen = bool(chosen) and chosen[position]
         cells = [
-            escape(row["strategy"]) + (" ←" if is_chosen else ""),
+            _plain(row["strategy"]) + (" ←" if is_chosen else ""),
             _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], ".3f"),
             _number(row["macro_f1"], ".3f"),
             _gain(row),
             _number(row["seconds"], ".1f"),
         ]
+        if pipeline_runs:
+            cells.append(_plain(pipeline_runs[position]))
         if len(sources) > 1:
-            cells.append(escape((row["source"] or "").partition("#")[0]))
+            cells.append(_plain((row["source"] or "").partition("#")[0]))
         table.add_row(*cells, style="bold" if is_chosen else None)
     return table
 
 
+def gates_table(gates: "Sequence[Gate]") -> Table:
+    """What each gate of a promotion asked and found; fits into 80 columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("")
+    table.add_column("gate", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("limit", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for gate in gates:
+        mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[gate.passed]
+        relation = {">": ">", ">=": "≥", "<=": "≤"}[gate.relation]
+        table.add_row(
+            f"[{style}]{mark}[/]",
+            gate.name,
+            "–" if gate.value is None else _figure(gate.value),
+            f"{relation} {_figure(gate.limit)}",
+            _plain(gate.text),
+            style="dim" if gate.passed is None else None,
+        )
+    return table
+
+
+def history_table(changes: Sequence[dict[str, Any]]) -> Table:
+    """The changes of a champion, as `headstart history --json` lists them; fits into 80 columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("champion", no_wrap=True)
+    table.add_column("before", no_wrap=True)
+    table.add_column("when (UTC)", no_wrap=True)
+    table.add_column("by", overflow="fold", max_width=16)
+    table.add_column("why", overflow="fold")
+    for change in changes:
+        why = [change["reason"]] if change["reason"] else []
+        if change["kind"] == "outside":
+            why.append("not made by headstart")
+        if change["kind"] == "rollback":
+            why.insert(0, "rollback")
+        if change["forced"]:
+            closed = ", ".join(str(gate.get("name")) for gate in change["gates"] if gate.get("passed") is False)
+            why.append(f"forced past {closed}")
+        table.add_row(
+            _plain(change["version"] or "none"),
+            _plain(change["previous"] or "none"),
+            _plain((change["at"] or "–")[:16].replace("T", " ")),
+            _plain(change["by"] or "–"),
+            _plain("; ".join(why)),
+            style="yellow" if change["kind"] == "outside" else None,
+        )
+    return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:g}" if value == int(value) else f"{value:.3f}"
+
+
 def lineage_tree(family: dict[str, Any]) -> Tree:
-    """A version with its sources above it, oldest first, and its descendants below."""
+    """A model with its sources above it, oldest first, and its descendants below."""
     chain: list[dict[str, Any]] = [family]
-    while chain[0].get("source"):
+    while chain[0]["source"]:
         chain.insert(0, chain[0]["source"])
-    root = branch = Tree(_version(chain[0], chain[0] is family))
+    root = branch = Tree(_model(chain[0], chain[0] is family))
     for member in chain[1:]:
-        branch = branch.add(_version(member, member is family))
+        branch = branch.add(_model(member, member is family))
     _add_descendants(branch, family["descendants"])
     return root
 
 
+def champions_table(models: Sequence[dict[str, Any]]) -> Table:
+    """Champions as `lineage.champions` gives them, one a line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for model in models:
+        table.add_row(_model(model, False))
+    return table
+
+
 def _add_descendants(branch: Tree, descendants: Sequence[dict[str, Any]]) -> None:
     for child in descendants:
-        _add_descendants(branch.add(_version(child, False)), child["descendants"])
+        _add_descendants(branch.add(_model(child, False)), child["descendants"])
 
 
-def _version(member: dict[str, Any], asked: bool) -> str:
-    if "uri" in member:
-        return escape(member["uri"])
-    name = escape(f"{member['model']}/{member['version']}")
-    facts = " ".join(filter(None, [member["strategy"], *(f"@{alias}" for alias in member["aliases"])]))
+# What is said of a model that is not in the registry as its name has it.
+_ABSENCES = {"missing": "(not in the registry)", "replaced": "(replaced: its number holds another model now)"}
+
+
+def _model(member: dict[str, Any], asked: bool) -> str:
+    name = _plain(f"{member['model']}/{member['version']}" if member["model"] else member["uri"])
+    facts = [member["strategy"], *(f"@{alias}" for alias in member["aliases"]), _ABSENCES.get(member["status"])]
     digest = (member["digest"] or "").removeprefix("sha256:")[:12]
-    return f"{f'[bold]{name}[/]' if asked else name}  {escape(facts)}  [dim]{digest}[/]"
+    shown = _plain(" ".join(filter(None, facts)))
+    return "  ".join(filter(None, [f"[bold]{name}[/]" if asked else name, shown, f"[dim]{_plain(digest)}[/]"]))
+
+
+def _plain(text: str) -> str:
+    """Text from the record that is neither markup for rich nor a control sequence for the terminal."""
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "�" for each in text)
 
 
 def _gain(row: dict[str, Any]) -> str:
     if row["gain"] is None:
         return ""
     text = _interval(row["gain"], row["gain_low"], row["gain_high"], "+.3f")
-    if row["gain_low"] > 0:
+    if (row["gain_low"] or 0) > 0:
         return f"[green]{text}[/]"
-    return f"[red]{text}[/]" if row["gain_high"] < 0 else text
+    return f"[red]{text}[/]" if (row["gain_high"] or 0) < 0 else text
 
 
 def _interval(value: float | None, low: float | None, high: float | None, form: str) -> str:
     if value is None or low is None or high is None:
-        return "-"
+        return _number(value, form)
     # An escaped bracket: rich reads [...] as markup.
     return f"{value:{form}} \\[{low:{form}}, {high:{form}}]"
 

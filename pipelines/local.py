@@ -18,13 +18,21 @@ from headstart.models.reference import unpinned
 from headstart.storage.local import write_text
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
-from headstart.tracking.runs import INJECTED_VARIABLE, PARENT_VARIABLE, Run, experiment_named, new_parent
+from headstart.tracking.runs import (
+    INJECTED_VARIABLE,
+    PARENT_VARIABLE,
+    Run,
+    end_with_steps,
+    experiment_named,
+    new_parent,
+)
 from headstart.training.progress import PROGRESS_VARIABLE
 from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
 from pipelines.placement import Placement
 from pipelines.processes import processes
 from pipelines.reader import Display, StepReader
+from pipelines.store import store_file, tracking_uri
 
 # A digest of the library, or of the image that holds it, in each task's environment makes the code a part of the cache
 # key.
@@ -41,16 +49,6 @@ class Outcome:
     log: Path
     leaderboard: Leaderboard | None
     report: Path | None
-
-
-def tracking_uri(workspace: Path) -> str:
-    """The MLflow store: MLFLOW_TRACKING_URI where it is set, else a database in the workspace."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').absolute()}"
-
-
-def store_file(uri: str) -> Path | None:
-    """The database that keeps the record at a `tracking_uri`; None where a server does."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None = None) -> Outcome:
@@ -89,7 +87,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
             with _environment(environment):
                 outputs = _run_pipeline(pipeline, recipe, workspace, reader, in_containers=bool(image))
         except BaseException as error:
-            parent.client.set_terminated(parent.id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            end_with_steps(parent, "FAILED" if isinstance(error, Exception) else "KILLED")
             if isinstance(error, RuntimeError):
                 raise HeadstartError(reader.explain(error, log)) from error
             raise

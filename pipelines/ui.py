@@ -31,9 +31,9 @@ def serve(store: str, port: int, log: Path, ready: Callable[[], None]) -> None:
         except OSError:
             raise InputError(f"Port {port} is taken on this machine; choose another with --port.") from None
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # Not on the command line, which every user of the machine can read: a database's URI holds a password.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (
         log.open("w") as file,
         # A session of its own: Ctrl-C reaches only this process, which then ends the server and its worker in order.

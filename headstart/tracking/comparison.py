@@ -1,89 +1,154 @@
 """The leaderboard of an experiment, read back from its MLflow runs."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
 from headstart.evaluation.metrics import METRICS
 from headstart.tracking.client import explained
-from headstart.tracking.names import PARENT_RUN, SOURCE_MODEL, STRATEGY
+from headstart.tracking.names import CHOSEN, PARENT_RUN, SENTENCE, SOURCE_MODEL, STRATEGY
+from headstart.tracking.paging import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+# What `evaluate` leaves on a run; on the parent too.
+_EVALUATED = f"tags.`{STRATEGY}` LIKE '%' and metrics.`test/macro_f1` >= 0"
+_NEWEST_FIRST = ["attributes.start_time DESC"]
+_EXPERIMENTS_NAMED = 20
 
-def compare(
-    client: "MlflowClient", experiment: str, *, sort: str | None = None, every_run: bool = False
-) -> list[dict[str, Any]]:
-    """One mapping a strategy or baseline of the latest evaluated pipeline run, best first.
 
-    Keys: strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high (None for
-    baselines), seconds, run_id. `every_run` takes all pipeline runs of the experiment. `sort` is one of the keys; by
-    default the metric that the experiment was judged by.
+@dataclass(frozen=True)
+class Entry:
+    """A strategy or baseline."""
+
+    figures: dict[str, Any]
+    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high, seconds, run_id;
+    None is what is not known, as the gains of baselines"""
+    parent_id: str
+    pipeline_run: str
+    """the name of the parent run"""
+    chosen: bool
+    """whether it was its pipeline run's choice"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was evaluated in an experiment, best first."""
+
+    experiment_id: str
+    metric: str
+    entries: tuple[Entry, ...]
+    sentence: str | None
+    """the verdict of the latest pipeline run"""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The entries' figures."""
+        return [entry.figures for entry in self.entries]
+
+
+def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None, every_run: bool = False) -> Comparison:
+    """The strategies and baselines of the latest evaluated pipeline run, best first.
+
+    `every_run` takes all pipeline runs of the experiment, under the metric that the latest was judged by. `sort` is a
+    key of the figures, by default that metric. The number of requests does not depend on that of the runs, as long as
+    these fit on a page.
 
     Raises:
         InputError: no such experiment, nothing evaluated in it, or no such key to sort by.
     """
     with explained():
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            known = ", ".join(sorted(e.name for e in client.search_experiments() if e.name != "Default")) or "none"
-            raise InputError(f"There is no experiment {experiment!r}; the experiments here are: {known}.")
-        runs = _evaluated(client, found.experiment_id)
-    if not runs:
+        experiment_id = _experiment_id(client, experiment)
+        parents, children = (_every if every_run else _latest)(client, experiment_id)
+    if not children:
         raise InputError(f"Nothing was evaluated in {experiment!r} yet; finish a run with `headstart run`.")
-    if not every_run:
-        latest = runs[0].data.tags.get(PARENT_RUN)
-        runs = [run for run in runs if run.data.tags.get(PARENT_RUN) == latest]
-    rows = [_row(run) for run in runs]
-    key = sort or _judged_by(runs[0])
-    if not any(key in row for row in rows):
-        raise InputError(f"There is nothing called {key!r} to sort by; choose one of {', '.join(rows[0])}.")
-    ascending = key in ("strategy", "source", "run_id", "seconds")
-
-    def order(row: dict[str, Any]) -> tuple[bool, Any]:
-        value = row.get(key)
-        if value is None:
-            return (True, 0)
-        return (False, value if ascending else -value)
-
-    return sorted(rows, key=order)
+    metric = _judged_by(children[0])
+    entries = [_entry(run, metric, parents) for run in children]
+    latest = parents.get(entries[0].parent_id)
+    known = entries[0].figures
+    if sort and sort not in known:
+        raise InputError(f"There is nothing called {sort!r} to sort by; choose one of {', '.join(known)}.")
+    return Comparison(
+        experiment_id,
+        metric,
+        tuple(_sorted(entries, sort or metric)),
+        latest.data.tags.get(SENTENCE) if latest else None,
+    )
 
 
-def _evaluated(client: "MlflowClient", experiment_id: str) -> list["Run"]:
-    """Every run of a strategy or baseline that has a test metric, latest first."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            f"tags.`{STRATEGY}` LIKE '%' and metrics.`test/macro_f1` >= 0",
-            max_results=1000,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
+def _experiment_id(client: "MlflowClient", name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        latest = client.search_experiments(max_results=_EXPERIMENTS_NAMED, order_by=["last_update_time DESC"])
+        known = ", ".join(sorted(each.name for each in latest if each.name != "Default")) or "none"
+        raise InputError(f"There is no experiment {name!r}; the experiments here are: {known}.")
+    if found.lifecycle_stage != "active":
+        raise InputError(
+            f"The experiment {name!r} was deleted; restore it in the MLflow page, or run its recipe again."
         )
-        runs.extend(run for run in page if PARENT_RUN in run.data.tags)
-        token = page.token
-        if not token:
-            return runs
+    return found.experiment_id
+
+
+def _latest(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
+    """The parent that an evaluated run was last started under, and its evaluated children, latest first."""
+    with_parent = f"{_EVALUATED} and tags.`{PARENT_RUN}` LIKE '%'"
+    newest = client.search_runs([experiment_id], with_parent, max_results=1, order_by=_NEWEST_FIRST)
+    if not newest:
+        return {}, []
+    parent = client.get_run(newest[0].data.tags[PARENT_RUN])
+    family = f"{_EVALUATED} and tags.`{PARENT_RUN}` = '{parent.info.run_id}'"
+    return {parent.info.run_id: parent}, list(
+        search_all(client.search_runs, [experiment_id], family, order_by=_NEWEST_FIRST)
+    )
+
+
+def _every(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
+    """The experiment's parents by their ids, and all evaluated children, latest first."""
+    runs = list(search_all(client.search_runs, [experiment_id], _EVALUATED, order_by=_NEWEST_FIRST))
+    children = [run for run in runs if PARENT_RUN in run.data.tags]
+    return {run.info.run_id: run for run in runs if PARENT_RUN not in run.data.tags}, children
 
 
 def _judged_by(run: "Run") -> str:
     return next((name for name in METRICS if f"test/{name}_low" in run.data.metrics), "accuracy")
 
 
-def _row(run: "Run") -> dict[str, Any]:
-    metric, metrics = _judged_by(run), run.data.metrics
-    return {
-        "strategy": run.data.tags[STRATEGY],
-        "source": run.data.tags.get(SOURCE_MODEL),
-        metric: metrics.get(f"test/{metric}"),
-        f"{metric}_low": metrics.get(f"test/{metric}_low"),
-        f"{metric}_high": metrics.get(f"test/{metric}_high"),
-        "macro_f1": metrics.get("test/macro_f1"),
-        "gain": metrics.get(f"gain/{metric}"),
-        "gain_low": metrics.get(f"gain/{metric}_low"),
-        "gain_high": metrics.get(f"gain/{metric}_high"),
-        "seconds": metrics.get("time/seconds"),
+def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
+    tags, parent_id = run.data.tags, run.data.tags[PARENT_RUN]
+
+    def figure(name: str) -> float | None:
+        value = run.data.metrics.get(name)
+        return value if value is not None and math.isfinite(value) else None
+
+    figures = {
+        "strategy": tags[STRATEGY],
+        "source": tags.get(SOURCE_MODEL),
+        metric: figure(f"test/{metric}"),
+        f"{metric}_low": figure(f"test/{metric}_low"),
+        f"{metric}_high": figure(f"test/{metric}_high"),
+        "macro_f1": figure("test/macro_f1"),
+        "gain": figure(f"gain/{metric}"),
+        "gain_low": figure(f"gain/{metric}_low"),
+        "gain_high": figure(f"gain/{metric}_high"),
+        "seconds": figure("time/seconds"),
         "run_id": run.info.run_id,
     }
+    parent = parents.get(parent_id)
+    return Entry(figures, parent_id, parent.info.run_name if parent else parent_id, tags.get(CHOSEN) == "true")
+
+
+def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
+    """By the figure `key`, what is smaller first where that is better or where it is text, and what is unknown last."""
+    ascending = key in ("strategy", "source", "run_id", "seconds")
+
+    def order(entry: Entry) -> tuple[bool, Any]:
+        value = entry.figures[key]
+        if value is None:
+            return (True, 0)
+        return (False, value if ascending else -value)
+
+    return sorted(entries, key=order)

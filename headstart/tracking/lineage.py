@@ -1,9 +1,19 @@
-"""Where a registered model came from, and what came from it."""
+"""Where models came from, and what came from them, across the whole registry.
 
-from typing import TYPE_CHECKING, Any
+A version's tags name its source and the source's content; the source's tags name its descendants. One of the two is
+enough here. Content decides: a source is found under another name after its model was renamed, and what stands under
+its name in a registry that was wiped and filled again is not taken for it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.errors import InputError
+from headstart.models.reference import pin_of, unpinned
+from headstart.tracking.client import explained
 from headstart.tracking.names import (
+    CHAMPION,
     DESCENDANT_PREFIX,
     MODEL_DIGEST,
     ROLE,
@@ -11,70 +21,251 @@ from headstart.tracking.names import (
     SOURCE_MODEL,
     STRATEGY,
 )
+from headstart.tracking.paging import search_all
 from headstart.tracking.registry import find_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+_REGISTRY = "models:/"
+
+Status = Literal["registered", "missing", "replaced", "outside"]
+"""`missing`: not in the registry, most often deleted. `replaced`: its name and number are another model's now.
+`outside`: not meant to be in the registry, as torchvision's weights are not."""
+
+
+@dataclass(eq=False)
+class _Model:
+    """A model that is registered, or that a tag speaks of."""
+
+    uri: str
+    status: Status
+    digest: str | None
+    role: str | None = None
+    strategy: str | None = None
+    aliases: list[str] = field(default_factory=list)
+    source: "_Model | None" = None
+    descendants: list["_Model"] = field(default_factory=list)
+
+    def descend_from(self, source: "_Model") -> None:
+        self.source = source
+        source.descendants.append(self)
+
+    def facts(self) -> dict[str, Any]:
+        name, version = _name_and_version(self.uri)
+        return {
+            "uri": self.uri,
+            "model": name,
+            "version": version,
+            "digest": self.digest,
+            "role": self.role,
+            "strategy": self.strategy,
+            "aliases": self.aliases,
+            "status": self.status,
+        }
+
 
 def lineage(client: "MlflowClient", uri: str) -> dict[str, Any]:
-    """The family of the version that `uri` names, as JSON values.
+    """The family of the model that `uri` names, as JSON values.
 
-    Keys: model, version, digest, role, strategy, aliases; source, the same for what it came from, up to the first
-    model that is not in the registry (any more), which has only uri and digest, or None; descendants, the same,
-    downwards, as far as they are still in the registry.
+    `uri` is models:/name/version, models:/name@alias, models:/name (its champion or latest version), or the address of
+    a source outside of the registry. Keys: uri, model, version, digest, role, strategy, aliases, status (see
+    `Status`); source, the same for what it came from, or None; descendants, the same, downwards, by their addresses.
+
+    Raises:
+        InputError: nothing in the registry has that name or came from that address.
     """
-    version = find_version(client, uri)
-    # A version cannot descend from itself, but tags can be edited by hand: whoever was seen is not followed again.
-    return {
-        **_facts(version),
-        "source": _ancestors(client, version, seen={_key(version)}),
-        "descendants": _descendants(client, version, seen={_key(version)}),
-    }
+    asked = _find(client, uri)
+    return {**asked.facts(), "source": _ancestors(asked), "descendants": _descendants(asked, {asked})}
 
 
-def _facts(version: "ModelVersion") -> dict[str, Any]:
-    return {
-        "model": version.name,
-        "version": str(version.version),
-        "digest": version.tags.get(MODEL_DIGEST),
-        "role": version.tags.get(ROLE) or None,
-        "strategy": version.tags.get(STRATEGY) or None,
-        "aliases": sorted(version.aliases),
-    }
+def champions(client: "MlflowClient", uri: str) -> list[dict[str, Any]]:
+    """The champions among all descendants of the model that `uri` names, with the keys of `lineage`'s models.
+
+    Raises:
+        InputError: as `lineage`.
+    """
+    asked = _find(client, uri)
+    return [model.facts() for model in _all_descendants(asked, {asked}) if CHAMPION in model.aliases]
 
 
-def _ancestors(client: "MlflowClient", version: "ModelVersion", seen: set[tuple[str, str]]) -> dict[str, Any] | None:
-    source = version.tags.get(SOURCE_MODEL)
-    if not source:
-        return None
-    found = _find(client, source) if source.startswith("models:/") else None
-    if found is None or _key(found) in seen:
-        return {"uri": source, "digest": version.tags.get(SOURCE_DIGEST)}
-    return {**_facts(found), "source": _ancestors(client, found, seen | {_key(found)})}
+def mermaid(family: Mapping[str, Any]) -> str:
+    """What `lineage` gave as a Mermaid flowchart, sources above their descendants; champions have a thick border."""
+    nodes: list[str] = []
+    edges: list[str] = []
+    champion_nodes: list[str] = []
+
+    def draw(model: Mapping[str, Any], source: str | None = None) -> str:
+        node = f"m{len(nodes)}"
+        nodes.append(f'    {node}["{_mermaid_text(model)}"]')
+        if source:
+            edges.append(f"    {source} --> {node}")
+        if CHAMPION in model["aliases"]:
+            champion_nodes.append(node)
+        for child in model.get("descendants", ()):
+            draw(child, node)
+        return node
+
+    line = [family]
+    while line[0]["source"]:
+        line.insert(0, line[0]["source"])
+    source = None
+    for model in line:
+        source = draw(model, source)
+    style = ["    classDef champion stroke-width:4px", f"    class {','.join(champion_nodes)} champion"]
+    return "\n".join(["flowchart TD", *nodes, *edges, *(style if champion_nodes else [])])
 
 
-def _descendants(client: "MlflowClient", version: "ModelVersion", seen: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def _mermaid_text(model: Mapping[str, Any]) -> str:
+    """The label of a model, in which what could mean something to Mermaid or HTML is a character's code."""
+    name = f"{model['model']}/{model['version']}" if model["model"] else model["uri"]
+    facts = [model["strategy"], *(f"@{alias}" for alias in model["aliases"])]
+    if model["status"] in ("missing", "replaced"):
+        facts.append(model["status"])
+    shown = [name, " ".join(filter(None, facts))]
+    return "<br>".join(
+        "".join(each if each.isalnum() or each in " -./_@:" else f"#{ord(each)};" for each in text)
+        for text in shown
+        if text
+    )
+
+
+def _find(client: "MlflowClient", uri: str) -> _Model:
+    """The model that `uri` names, joined to its family."""
+    if uri.startswith(_REGISTRY):
+        version = find_version(client, uri)
+        return _Registry.read(client).registered[_uri(version.name, version.version)]
+    known = _Registry.read(client).outside(unpinned(uri), pin_of(uri))
+    if not known.descendants:
+        raise InputError(
+            f"No version in the registry names {uri} as its source. Give the source's address as a recipe has it, for "
+            "example torchvision://vgg16/IMAGENET1K_V1, or a registered model."
+        )
+    return known
+
+
+class _Registry:
+    """All models that the registry's tags speak of, each joined to its source."""
+
+    def __init__(self, versions: list["ModelVersion"], aliases: Mapping[str, list[str]]) -> None:
+        # MLflow gives them by the time of their last change; by number, a family reads the same every time.
+        versions = sorted(versions, key=lambda version: (version.name, int(version.version)))
+        self.registered = {_uri(version.name, version.version): _registered(version, aliases) for version in versions}
+        self._by_digest: dict[str, _Model] = {}
+        self._gone: dict[tuple[str, str | None], _Model] = {}
+        for model in self.registered.values():
+            if model.digest:
+                self._by_digest.setdefault(model.digest, model)
+        for version in versions:
+            self._join_source(self.registered[_uri(version.name, version.version)], version.tags)
+        for version in versions:
+            self._join_descendants(self.registered[_uri(version.name, version.version)], version.tags)
+
+    @classmethod
+    def read(cls, client: "MlflowClient") -> "_Registry":
+        """Two searches, whatever the size of the family; a version that was searched for comes without its aliases."""
+        with explained():
+            versions = list(search_all(client.search_model_versions))
+            aliases: dict[str, list[str]] = {}
+            for model in search_all(client.search_registered_models):
+                for alias, number in model.aliases.items():
+                    aliases.setdefault(_uri(model.name, number), []).append(alias)
+        return cls(versions, aliases)
+
+    def outside(self, uri: str, digest: str | None) -> _Model:
+        """The source at an address outside of the registry, of any content unless a digest is given."""
+        found = [model for model in self._gone.values() if model.uri == uri and _agree(model.digest, digest)]
+        if len(found) == 1:
+            return found[0]
+        together = _Model(uri, "outside", digest)
+        together.descendants = [child for model in found for child in model.descendants]
+        return together
+
+    def _join_source(self, model: _Model, tags: Mapping[str, str]) -> None:
+        reference, digest = tags.get(SOURCE_MODEL), tags.get(SOURCE_DIGEST) or None
+        if not reference:
+            return
+        reference = unpinned(reference)
+        at_address = self.registered.get(reference)
+        if at_address and _agree(at_address.digest, digest):
+            return model.descend_from(at_address)
+        same_content = self._by_digest.get(digest or "")
+        model.descend_from(same_content or self._missing(reference, digest))
+
+    def _join_descendants(self, source: _Model, tags: Mapping[str, str]) -> None:
+        for tag in sorted(tags):
+            if not tag.startswith(DESCENDANT_PREFIX):
+                continue
+            uri, digest = _REGISTRY + tag.removeprefix(DESCENDANT_PREFIX), tags[tag] or None
+            child = self.registered.get(uri)
+            if child is None or not _agree(child.digest, digest):
+                child = self._by_digest.get(digest or "") or self._missing(uri, digest)
+            if child.source is None and child is not source:
+                child.descend_from(source)
+
+    def _missing(self, uri: str, digest: str | None) -> _Model:
+        """A model that is not in the registry; the same one for all that speak of it."""
+        if not uri.startswith(_REGISTRY):
+            status: Status = "outside"
+        else:
+            status = "replaced" if uri in self.registered else "missing"
+        return self._gone.setdefault((uri, digest), _Model(uri, status, digest))
+
+
+def _registered(version: "ModelVersion", aliases: Mapping[str, list[str]]) -> _Model:
+    uri = _uri(version.name, version.version)
+    return _Model(
+        uri,
+        "registered",
+        version.tags.get(MODEL_DIGEST) or None,
+        role=version.tags.get(ROLE) or None,
+        strategy=version.tags.get(STRATEGY) or None,
+        aliases=sorted(aliases.get(uri, ())),
+    )
+
+
+def _ancestors(model: _Model) -> dict[str, Any] | None:
+    # A model cannot descend from itself, but tags can be edited by hand: whoever was seen is not followed again.
+    chain, seen = [], {model}
+    while model.source and model.source not in seen:
+        model = model.source
+        seen.add(model)
+        chain.append(model)
+    found = None
+    for each in reversed(chain):
+        found = {**each.facts(), "source": found}
+    return found
+
+
+def _descendants(model: _Model, seen: set[_Model]) -> list[dict[str, Any]]:
     family = []
-    for tag in sorted(version.tags):
-        if not tag.startswith(DESCENDANT_PREFIX):
-            continue
-        child = _find(client, f"models:/{tag.removeprefix(DESCENDANT_PREFIX)}")
-        if child is None or _key(child) in seen:
-            continue
-        seen.add(_key(child))
-        family.append({**_facts(child), "descendants": _descendants(client, child, seen)})
+    for child in model.descendants:
+        if child not in seen:
+            seen.add(child)
+            family.append({**child.facts(), "descendants": _descendants(child, seen)})
     return family
 
 
-def _find(client: "MlflowClient", uri: str) -> "ModelVersion | None":
-    """The version that `uri` names; None where it was deleted."""
-    try:
-        return find_version(client, uri)
-    except InputError:
-        return None
+def _all_descendants(model: _Model, seen: set[_Model]) -> Iterator[_Model]:
+    for child in model.descendants:
+        if child not in seen:
+            seen.add(child)
+            yield child
+            yield from _all_descendants(child, seen)
 
 
-def _key(version: "ModelVersion") -> tuple[str, str]:
-    return version.name, str(version.version)
+def _agree(one: str | None, other: str | None) -> bool:
+    """Whether two digests can be of the same content; of an unknown one, nothing is known to the contrary."""
+    return one is None or other is None or one == other
+
+
+def _uri(name: str, version: Any) -> str:
+    return f"{_REGISTRY}{name}/{version}"
+
+
+def _name_and_version(uri: str) -> tuple[str | None, str | None]:
+    if not uri.startswith(_REGISTRY):
+        return None, None
+    name, _, version = uri.removeprefix(_REGISTRY).rpartition("/")
+    return (name, version) if name else (version, None)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +193,18 @@ def fresh(once: Once, images: Path) -> Execution:
     def make(place: Path) -> None:
         recipe = write_recipe(place / "digits.yaml", **_sections(images), strategies=["full"], baselines=["scratch"])
         execute(place, recipe, place / "workspace")
+        (place / "own").mkdir()
+        # Now, while nothing else writes into it.
+        shutil.copy(place / "workspace" / "mlflow.db", place / "own")
 
     return executed(once("fresh", make))
+
+
+@pytest.fixture
+def own(fresh: Execution, tmp_path: Path) -> Execution:
+    """`fresh` with a record of its own, for a test that changes it; the artifacts are those of `fresh`."""
+    workspace = shutil.copytree(fresh.workspace.parent / "own", tmp_path / "own")
+    return replace(fresh, workspace=workspace)
 
 
 @pytest.fixture(scope="session")

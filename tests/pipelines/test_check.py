@@ -101,7 +101,7 @@ def bundle(place: Path) -> None:
     provenance = {"role": "source", "name": "a", "strategy": None, "data_digest": None, "head": "none"}
     network = build_network("convnet", classes=2, channels=1)
     look = Preprocessing(size=16, channels=1, mean=(0.5,), std=(0.5,))
-    ModelBundle(network, "convnet", "image", look, ("0", "1"), provenance).save(place / "bundle")
+    ModelBundle(network, "convnet", "image", look, ("0", "1"), provenance=provenance).save(place / "bundle")
 
 
 CASES: dict[str, tuple[str | None, Callable[[Path], None] | None, tuple[str, ...]]] = {

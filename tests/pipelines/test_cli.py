@@ -9,13 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from headstart.data.dataset import Dataset
+from headstart.modalities import modality
+from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
 
-COMMANDS = ["check", "prepare", "run", "compile", "compare", "promote", "lineage", "predict", "ui"]
+COMMANDS = [
+    "check", "prepare", "run", "compile", "compare", "promote", "rollback", "history", "lineage", "predict", "export",
+    "ui",
+]  # fmt: skip
 
 
 # Help
@@ -36,7 +42,7 @@ def test_every_command_explains_itself_with_an_example(cli, command):
     assert f"example:\n  headstart {command} " in answer.out
 
 
-@pytest.mark.parametrize("command", ["compare", "lineage", "promote", "prepare"])
+@pytest.mark.parametrize("command", ["compare", "history", "lineage", "predict", "prepare", "promote", "rollback"])
 def test_what_lists_something_has_it_as_json(cli, command):
     assert "--json" in cli(command, "--help").out
 
@@ -90,10 +96,33 @@ def test_compare_prints_a_table_for_people(cli, first):
     answer = cli("compare", "digits", "--workspace", first.workspace)
 
     assert answer.out.split()[:2] == ["strategy", "accuracy"]
-    header, *rows, source = answer.out.splitlines()
-    assert sorted(row.split()[0] for row in rows) == sorted(entry.strategy for entry in first.leaderboard.entries)
-    assert source.strip() == "source: models:/digits-source/1"
+    header, *rows = answer.out.partition("source:")[0].splitlines()
+    board = first.leaderboard
+    assert sorted(row.split()[0] for row in rows) == sorted(entry.strategy for entry in board.entries)
+    assert [row.split()[0] for row in rows if "←" in row] == [board.chosen.strategy]
     assert len(header) <= 80
+    assert "source: models:/digits-source/1" in answer.out
+    assert board.sentence in " ".join(answer.out.split())
+
+
+def test_compare_names_the_pages_that_show_it_and_what_must_run_for_that(cli, first):
+    *_, condition, charts, compare_page, runs = cli(
+        "compare", "digits", "--workspace", first.workspace
+    ).out.splitlines()
+
+    assert condition == f"While `headstart ui --workspace {first.workspace}` runs:"
+    assert re.match(r"charts +http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?\S+$", charts)
+    assert re.match(r"compare page +http://127\.0\.0\.1:5000/#/compare-runs\?\S+$", compare_page)
+    assert all(entry.run_id in compare_page for entry in first.leaderboard.entries)
+    assert re.match(r"all runs +http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?\S+$", runs)
+
+
+def test_compare_of_all_runs_says_which_one_each_belongs_to(cli, changed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = cli("compare", "digits", "--all", "--workspace", changed.workspace).out.splitlines()
+
+    assert "pipeline run" in lines[0]
+    assert len({line.split()[-1] for line in lines[1:8]}) == 3
 
 
 def test_compare_shows_the_latest_run_and_all_runs_on_demand(cli, changed):
@@ -113,6 +142,8 @@ def test_compare_shows_the_latest_run_and_all_runs_on_demand(cli, changed):
         (["lineage", "digits-target/7"], ["digits-target/7"]),
         (["promote", "digits-target", "--version", "7"], ["digits-target/7"]),
         (["promote", "digits-source"], ["digits-source@challenger"]),
+        (["rollback", "digits-tarket"], ["digits-tarket", "digits-target"]),
+        (["history", "digits-tarket"], ["digits-tarket", "digits-target"]),
         (["predict", "models:/digits-target@best", "."], ["digits-target@best"]),
     ],
 )
@@ -126,7 +157,16 @@ def test_what_is_not_in_the_record_is_named_together_with_what_is(cli, first, ar
 
 
 @pytest.mark.parametrize(
-    "arguments", [["compare", "a"], ["lineage", "a"], ["promote", "a"], ["predict", "models:/a/1", "."], ["ui"]]
+    "arguments",
+    [
+        ["compare", "a"],
+        ["lineage", "a"],
+        ["promote", "a"],
+        ["rollback", "a"],
+        ["history", "a"],
+        ["predict", "models:/a/1", "."],
+        ["ui"],
+    ],
 )
 def test_a_workspace_without_a_record_is_named(cli, tmp_path, arguments):
     answer = cli(*arguments, "--workspace", tmp_path / "nothing")
@@ -165,15 +205,85 @@ def test_lineage_is_drawn_as_a_tree_for_people(cli, first):
     assert "@challenger" in lines[1]
 
 
-def test_promote_moves_the_champion_and_promoting_it_again_changes_nothing(cli, fresh):
-    arguments = ["promote", "digits-target", "--version", "1", "--workspace", fresh.workspace]
+def test_lineage_is_drawn_as_a_flowchart_for_documents(cli, first):
+    lines = cli("lineage", "digits-target", "--mermaid", "--workspace", first.workspace).out.splitlines()
 
-    change = json.loads(cli(*arguments, "--reason", "the first", "--json").out)
-    again = cli(*arguments)
+    assert lines[0] == "flowchart TD"
+    assert lines[-1] == "    m0 --> m1"
 
-    assert (change["version"], change["previous"], change["reason"]) == ("1", None, "the first")
-    assert str(fresh.client.get_registered_model("digits-target").aliases["champion"]) == "1"
-    assert "is the champion already" in again.out
+
+def test_the_champions_that_descend_from_a_source_are_listed(cli, own):
+    arguments = ["lineage", "digits-source", "--champions", "--workspace", own.workspace]
+    assert cli(*arguments).out == "No champion descends from digits-source.\n"
+    own.client.set_registered_model_alias("digits-target", "champion", "1")
+
+    (champion,) = json.loads(cli(*arguments, "--json").out)
+
+    assert (champion["model"], champion["version"]) == ("digits-target", "1")
+    assert "digits-target/1" in cli(*arguments).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--force"], ["--force", "--reason"]),
+        (["--policy", "absent.yaml"], ["absent.yaml"]),
+        (["--policy", "policy.yaml"], ["policy.yaml", "max_leeked", "max_leaked"]),
+        (["--reason", "x" * 1001], ["--reason", "1000"]),
+    ],
+)
+def test_promote_refuses_what_it_cannot_use_before_it_judges(cli, first, arguments, words):
+    Path("policy.yaml").write_text("max_leeked: 1\n")
+
+    answer = cli("promote", "digits-target", *arguments, "--workspace", first.workspace)
+
+    (line,) = answer.err.splitlines()
+    assert answer.code == 2
+    for word in words:
+        assert word in line
+
+
+def test_a_champion_is_refused_promoted_moved_by_hand_and_rolled_back(cli, own, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    # So little training need not gain anything.
+    Path("policy.yaml").write_text("min_gain: null\n")
+    Path("strict.yaml").write_text("min_gain: null\nmin_metrics: {accuracy: 1.0}\n")
+
+    def headstart(command, *arguments):
+        return cli(command, "digits-target", *arguments, "--workspace", own.workspace)
+
+    assert "never had a champion" in headstart("history").out
+    assert json.loads(headstart("history", "--json").out) == []
+
+    refused = headstart("promote", "--policy", "strict.yaml")
+    assert refused.code == 1
+    assert re.search(r"✗  min_metrics\.accuracy +0\.\d{3}  ≥ 1 ", refused.out)
+    for name in ("against_champion", "max_class_regression", "max_leaked", "lineage"):
+        assert sum(f"  {name} " in line for line in refused.out.splitlines()) == 1
+    assert "min_metrics.accuracy refused it" in refused.err.splitlines()[-1]
+    assert "champion" not in own.client.get_registered_model("digits-target").aliases
+
+    change = json.loads(headstart("promote", "--policy", "policy.yaml", "--reason", "[bold]why", "--json").out)
+    assert (change["version"], change["previous"], change["reason"]) == ("1", None, "[bold]why")
+    assert {gate["name"]: gate["passed"] for gate in change["gates"]} == {
+        "against_champion": None, "max_class_regression": None, "max_leaked": True, "lineage": True,
+    }  # fmt: skip
+    assert str(own.client.get_registered_model("digits-target").aliases["champion"]) == "1"
+    assert "is the champion already" in headstart("promote").out
+
+    own.client.delete_registered_model_alias("digits-target", "champion")
+    back = json.loads(headstart("rollback", "--json").out)
+    assert (back["model"], back["version"], back["previous"]) == ("digits-target", "1", None)
+    changes = json.loads(headstart("history", "--json").out)
+    assert [(change["kind"], change["version"], change["previous"]) for change in changes] == [
+        ("rollback", "1", None), ("outside", None, "1"), ("promotion", "1", None),
+    ]  # fmt: skip
+    for change in changes:
+        assert list(change)[:7] == ["version", "previous", "at", "by", "reason", "forced", "gates"]
+    shown = headstart("history").out
+    assert "[bold]why" in shown
+    assert "not made by headstart" in shown
+    assert max(map(len, (refused.out + shown).splitlines())) <= 80
 
 
 # predict
@@ -221,6 +331,25 @@ def test_predict_writes_tables(cli, first, photos):
         assert sum(float(row[f"p_{label}"]) for label in "0123456789") == pytest.approx(1, abs=1e-4)
 
 
+def test_predict_prints_json_and_takes_tables_and_small_batches(cli, first, photos):
+    bundle, _ = first.artifact("evaluate", "winner")
+    (photos / "list.csv").write_text("path\n1/0001.png\n0/0000.png\n0/0010.png\n")
+
+    whole = json.loads(cli("predict", bundle, photos, "--json").out)
+    listed = json.loads(cli("predict", bundle, photos / "list.csv", "--json", "--batch-size", "2").out)
+
+    assert [row["path"] for row in listed] == [whole[index]["path"] for index in (2, 0, 1)]
+    assert [row["label"] for row in listed] == [whole[index]["label"] for index in (2, 0, 1)]
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "many"])
+def test_predict_refuses_a_batch_of_no_size(cli, size):
+    answer = cli("predict", "bundle", "photos", "--batch-size", size)
+
+    assert answer.code == 2
+    assert f"{size} is not a whole number above 0" in answer.err
+
+
 def test_predict_goes_on_after_a_broken_file_and_reports_it(cli, first, photos):
     bundle, _ = first.artifact("evaluate", "winner")
     (photos / "0" / "0005.png").write_text("no picture")
@@ -246,6 +375,36 @@ def test_predict_refuses_what_it_cannot_do(cli, first, photos, arguments, words)
 
     assert answer.code == 2
     assert words in answer.err
+
+
+# export
+
+
+def test_export_writes_a_model_that_answers_as_predict_does(cli, first, photos):
+    import onnxruntime
+
+    answer = cli("export", "models:/digits-target@challenger", "-o", "digits.onnx", "--workspace", first.workspace)
+
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("digits.onnx: 10 classes, probabilities differ by ")
+    session = onnxruntime.InferenceSession("digits.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    bundle, details = first.artifact("evaluate", "winner")
+    assert metadata["digest"] == details["digest"]
+    kind, preprocessing = modality("image"), ModelBundle.load(bundle).preprocessing
+    paths = sorted(photos.rglob("*.png"))
+    samples = [kind.decode(path.read_bytes(), preprocessing.size, preprocessing.channels) for path in paths]
+    (probabilities,) = session.run(None, {"images": np.stack(samples)})
+    rows = json.loads(cli("predict", bundle, photos, "--json").out)
+    expected = [[row[f"p_{label}"] for label in json.loads(metadata["classes"])] for row in rows]
+    assert probabilities == pytest.approx(np.array(expected), abs=1e-4)
+
+
+def test_export_refuses_a_name_that_is_no_onnx_file(cli):
+    answer = cli("export", "bundle", "-o", "model.pt")
+
+    assert answer.code == 2
+    assert "model.pt: the file's name must end in .onnx" in answer.err
 
 
 # prepare and compile

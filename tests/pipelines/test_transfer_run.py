@@ -210,7 +210,7 @@ def test_the_parent_carries_the_answer(first):
     assert parent.data.metrics["test/accuracy"] == pytest.approx(chosen.value)
     assert parent.data.metrics["gain/accuracy"] == pytest.approx(chosen.gain)
     assert parent.data.tags["headstart.strategy"] == chosen.strategy
-    assert parent.data.tags["mlflow.note.content"] == first.leaderboard.sentence
+    assert first.leaderboard.explanation in parent.data.tags["mlflow.note.content"]
 
 
 def test_the_resolved_recipe_is_stored_with_the_run(first, tmp_path):

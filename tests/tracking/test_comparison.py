@@ -11,7 +11,8 @@ from headstart.evaluation.predictions import write_predictions
 from headstart.tracking.comparison import compare
 from headstart.tracking.names import NOTE, PARENT_RUN, REUSED_FROM, STRATEGY
 from headstart.tracking.results import record_assessment
-from headstart.tracking.runs import child_run, experiment_named, new_parent
+from headstart.tracking.runs import child_run, experiment_named, new_parent, step_run
+from headstart.tracking.views import prepare_views
 
 LABELS = np.arange(60) % 3
 IDS = np.array([f"{number:02d}" for number in range(60)])
@@ -61,7 +62,7 @@ def evaluate(client, tmp_path):
 
 def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, evaluate):
     _, board = evaluate("run-1")
-    rows = compare(client, "pets")
+    rows = compare(client, "pets").rows
     assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high"]
@@ -75,13 +76,13 @@ def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, 
 
 def test_baselines_have_no_gain_and_no_source(client, evaluate):
     evaluate("run-1")
-    scratch = next(row for row in compare(client, "pets") if row["strategy"] == "scratch")
+    scratch = next(row for row in compare(client, "pets").rows if row["strategy"] == "scratch")
     assert [scratch[key] for key in ("source", "gain", "gain_low", "gain_high")] == [None] * 4
 
 
 def test_the_metric_that_was_judged_by_gives_the_keys_and_the_order(client, evaluate):
     evaluate("run-1", metric="macro_recall")
-    rows = compare(client, "pets")
+    rows = compare(client, "pets").rows
     assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
     assert rows[0]["macro_recall_low"] < rows[0]["macro_recall"] < rows[0]["macro_recall_high"]
 
@@ -89,10 +90,75 @@ def test_the_metric_that_was_judged_by_gives_the_keys_and_the_order(client, eval
 def test_only_the_latest_pipeline_run_counts_unless_all_are_asked_for(client, evaluate):
     evaluate("run-1", {"full": 57, "scratch": 30})
     _, latest = evaluate("run-2", {"partial": 40, "scratch": 50})
-    assert [row["strategy"] for row in compare(client, "pets")] == ["scratch", "partial"]
-    assert {row["run_id"] for row in compare(client, "pets")} == {entry.run_id for entry in latest.entries}
+    assert [row["strategy"] for row in compare(client, "pets").rows] == ["scratch", "partial"]
+    assert {row["run_id"] for row in compare(client, "pets").rows} == {entry.run_id for entry in latest.entries}
     every = compare(client, "pets", every_run=True)
-    assert [row["strategy"] for row in every] == ["full", "scratch", "partial", "scratch"]
+    assert [row["strategy"] for row in every.rows] == ["full", "scratch", "partial", "scratch"]
+    assert [entry.pipeline_run for entry in every.entries] == ["run-1", "run-2", "run-2", "run-1"]
+    assert [entry.chosen for entry in every.entries] == [True, False, True, False]
+
+
+def test_the_verdict_is_the_latest_pipeline_runs(client, evaluate):
+    prepare_views(*evaluate("run-1"))
+    parent, board = evaluate("run-2", {"full": 20, "scratch": 50})
+    prepare_views(parent, board)
+    assert compare(client, "pets").sentence == board.sentence
+    assert board.sentence.startswith("hurt: ")
+
+
+def test_pipeline_runs_that_were_judged_by_different_metrics_are_compared_under_one(client, evaluate):
+    evaluate("run-1", {"full": 57, "scratch": 30})
+    evaluate("run-2", {"partial": 40, "scratch": 50}, metric="macro_recall")
+    found = compare(client, "pets", every_run=True)
+    assert found.metric == "macro_recall"
+    assert [row["strategy"] for row in found.rows] == ["full", "scratch", "partial", "scratch"]
+    assert [row["macro_recall_low"] is None for row in found.rows] == [True, False, False, True]
+
+
+def test_an_evaluation_that_goes_on_does_not_hide_the_one_before(client, evaluate):
+    _, done = evaluate("run-1")
+    started = new_parent(client, experiment_named(client, "pets"), name="run-2", pipeline_run="run-2")
+    client.log_metric(child_run(started, "full", {STRATEGY: "full"}).id, "val/accuracy", 0.5)
+    assert {row["run_id"] for row in compare(client, "pets").rows} == {entry.run_id for entry in done.entries}
+
+
+def test_runs_of_others_and_of_promotions_are_no_contenders(client, evaluate):
+    parent, board = evaluate("run-1")
+    for tags in ({"owner": "ann"}, {"headstart.role": "promotion"}, {STRATEGY: "their own"}):
+        other = client.create_run(parent.experiment_id, tags=tags).info.run_id
+        client.log_metric(other, "test/macro_f1", 1.0)
+        client.log_metric(other, "test/accuracy", 1.0)
+    expected = {entry.run_id for entry in board.entries}
+    assert {row["run_id"] for row in compare(client, "pets").rows} == expected
+    assert {row["run_id"] for row in compare(client, "pets", every_run=True).rows} == expected
+
+
+def test_runs_that_were_deleted_do_not_count(client, evaluate):
+    _, first = evaluate("run-1")
+    _, second = evaluate("run-2")
+    for entry in second.entries:
+        client.delete_run(entry.run_id)
+    assert {row["run_id"] for row in compare(client, "pets").rows} == {entry.run_id for entry in first.entries}
+
+
+def test_a_figure_that_is_not_a_number_is_unknown_and_comes_last(client, evaluate):
+    _, board = evaluate("run-1")
+    best = board.entries[0].run_id
+    client.log_metric(best, "test/accuracy", float("nan"), step=1)
+    rows = compare(client, "pets").rows
+    assert (rows[-1]["run_id"], rows[-1]["accuracy"]) == (best, None)
+
+
+def test_a_run_that_kfps_plugin_made_is_compared_under_its_injected_parent(client, evaluate, monkeypatch):
+    experiment_id = experiment_named(client, "pets")
+    injected_parent = client.create_run(experiment_id, run_name="kfp run").info.run_id
+    task = client.create_run(experiment_id, run_name="finetune", tags={PARENT_RUN: injected_parent}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", task)
+    with step_run("pets", "full", role="target", tags={STRATEGY: "full"}) as run:
+        run.log_metrics({"test/accuracy": 0.9, "test/macro_f1": 0.9})
+    found = compare(client, "pets")
+    assert [(row["strategy"], row["run_id"]) for row in found.rows] == [("full", task)]
+    assert found.entries[0].pipeline_run == "kfp run"
 
 
 def test_a_pipeline_run_that_reused_every_training_is_complete_by_itself(client, evaluate):
@@ -104,8 +170,8 @@ def test_a_pipeline_run_that_reused_every_training_is_complete_by_itself(client,
         assert record.data.tags[REUSED_FROM] == entry.run_id != record.info.run_id
         assert record.data.tags[PARENT_RUN] == parent.id
         assert record.info.status == "FINISHED"
-    assert {row["run_id"] for row in compare(client, "pets")} == {entry.run_id for entry in second.entries}
-    assert [row["seconds"] for row in compare(client, "pets")] == [57.0, 45.0, 30.0]
+    assert {row["run_id"] for row in compare(client, "pets").rows} == {entry.run_id for entry in second.entries}
+    assert [row["seconds"] for row in compare(client, "pets").rows] == [57.0, 45.0, 30.0]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +186,7 @@ def test_a_pipeline_run_that_reused_every_training_is_complete_by_itself(client,
 )
 def test_rows_are_sorted_as_asked_with_what_is_unknown_at_the_end(client, evaluate, key, order):
     evaluate("run-1")
-    rows = compare(client, "pets", sort=key)
+    rows = compare(client, "pets", sort=key).rows
     found = [row["strategy"] for row in rows]
     assert [name for name, expected in zip(found, order, strict=True) if expected] == [name for name in order if name]
 
@@ -128,12 +194,12 @@ def test_rows_are_sorted_as_asked_with_what_is_unknown_at_the_end(client, evalua
 def test_the_parent_gives_the_answer(client, evaluate):
     parent, board = evaluate("run-1")
     record = client.get_run(parent.id)
-    assert record.data.tags[NOTE] == board.sentence
+    assert board.explanation in record.data.tags[NOTE]
     assert record.data.tags["headstart.verdict"] == "helped"
     assert record.data.tags[STRATEGY] == "full"
     assert record.data.metrics["test/accuracy"] == pytest.approx(57 / 60)
     assert record.data.metrics["gain/accuracy"] == pytest.approx(12 / 60)
-    assert [file.path for file in client.list_artifacts(parent.id)] == ["report.html"]
+    assert "report.html" in [file.path for file in client.list_artifacts(parent.id)]
     assert Path(client.download_artifacts(parent.id, "report.html")).read_text() == "<p>"
 
 
@@ -161,3 +227,6 @@ def test_what_cannot_be_compared_is_one_clear_error(client, evaluate):
         InputError, match="nothing called 'beauty' to sort by; choose one of strategy, source, accuracy"
     ):
         compare(client, "pets", sort="beauty")
+    client.delete_experiment(client.get_experiment_by_name("pets").experiment_id)
+    with pytest.raises(InputError, match="experiment 'pets' was deleted; restore it in the MLflow page"):
+        compare(client, "pets")

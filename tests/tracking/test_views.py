@@ -1,0 +1,78 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.evaluation.leaderboard import Candidate, build_leaderboard
+from headstart.tracking import links
+from headstart.tracking.names import NOTE
+from headstart.tracking.views import prepare_views
+
+LABELS = np.arange(60) % 3
+RIGHT = {"full": 57, "zero": 30, "scratch": 45}
+
+
+@pytest.fixture
+def parent(new_run):
+    return new_run("pets")
+
+
+@pytest.fixture
+def board():
+    def candidate(strategy, right):
+        predicted = np.where(np.arange(60) < right, LABELS, (LABELS + 1) % 3)
+        return Candidate(
+            strategy=strategy,
+            kind="baseline" if strategy == "scratch" else "transfer",
+            source=None if strategy == "scratch" else "models:/pets-source/1#sha256=12",
+            ids=np.arange(60).astype(str),
+            labels=LABELS,
+            probabilities=np.eye(3)[predicted],
+            validation=right / 60,
+            seconds=1.23456789,
+            run_id=f"run-of-{strategy}",
+        )
+
+    return build_leaderboard([candidate(*each) for each in RIGHT.items()], resamples=200)
+
+
+def read_table(client, parent):
+    return json.loads(Path(client.download_artifacts(parent.id, "leaderboard.json")).read_text())
+
+
+def test_the_description_gives_the_answer_and_leads_to_the_views(client, parent, board):
+    prepare_views(parent, board)
+    text = client.get_run(parent.id).data.tags[NOTE]
+    assert text.startswith("**helped**: full gains +0.200 accuracy over scratch")
+    runs = ["run-of-full", "run-of-scratch", "run-of-zero"]
+    assert re.findall(r"\]\((\S+)\)", text) == [
+        links.charts_page(parent.experiment_id, parent.id, "accuracy"),
+        links.compare_page(parent.experiment_id, runs),
+        links.curves_page(parent.experiment_id, runs, "val/accuracy"),
+    ]
+
+
+def test_the_links_hold_whatever_address_the_server_has(client, parent, board):
+    prepare_views(parent, board)
+    pages = re.findall(r"\]\((\S+)\)", client.get_run(parent.id).data.tags[NOTE])
+    assert all(page.startswith("#/") for page in pages)
+
+
+def test_the_leaderboard_is_a_table_with_the_keys_of_compare(client, parent, board):
+    prepare_views(parent, board)
+    table = read_table(client, parent)
+    assert table["columns"] == list(board.rows()[0])
+    assert [row[0] for row in table["data"]] == ["full", "scratch", "zero"]
+    assert table["data"][0][table["columns"].index("accuracy")] == 0.95
+    assert table["data"][1][table["columns"].index("gain")] is None
+    # By this tag, MLflow's page knows that the file is a table.
+    listed = json.loads(client.get_run(parent.id).data.tags["mlflow.loggedArtifacts"])
+    assert listed == [{"path": "leaderboard.json", "type": "table"}]
+
+
+def test_an_evaluation_that_is_repeated_leaves_one_table(client, parent, board):
+    prepare_views(parent, board)
+    prepare_views(parent, board)
+    assert len(read_table(client, parent)["data"]) == 3

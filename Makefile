@@ -9,7 +9,7 @@ DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-services lint types format constraints image clean
+.PHONY: help install demo test test-services bench-tracking bench-compare lint types format constraints image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +24,15 @@ demo: $(DEMO) ## transfer from MNIST to scikit-learn's digits; ends with the lea
 test: $(DEV) ## run the tests that need nothing but Python packages
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not services' -n auto --dist worksteal
 
-test-services: $(DEV) ## run the tests that need real services; IMAGE is the image under test
+# As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
+test-services: $(DEV) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test
 	HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services
+
+bench-tracking: $(DEV) ## measure what logging costs a training
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tracking
+
+bench-compare: $(DEV) ## measure the leaderboard of 200 runs, read from a server on PostgreSQL
+	$(BIN)/python -m benchmarks.compare
 
 lint: $(DEV) ## check format and style
 	$(BIN)/ruff format --check

@@ -278,7 +278,7 @@ def _prepare(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from components import IMAGE
     from headstart.config import load_recipe
-    from headstart.tracking.client import reach
+    from headstart.tracking.client import reach, without_password
     from pipelines import display
     from pipelines.local import run
     from pipelines.resolve import resolve
@@ -316,7 +316,8 @@ def _run(options: argparse.Namespace) -> None:
     if outcome.report:
         lines.append(("report", str(_short(outcome.report))))
     lines.append(("log", str(_short(outcome.log))))
-    lines.append(("MLflow page", f"headstart ui --workspace {options.workspace}"))
+    page = without_password(uri) if _is_server(uri) else f"headstart ui --workspace {options.workspace}"
+    lines.append(("MLflow page", page))
     display.show_facts(console, lines)
 
 

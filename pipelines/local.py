@@ -22,6 +22,7 @@ from headstart.tracking.runs import (
     INJECTED_VARIABLE,
     PARENT_VARIABLE,
     Run,
+    end,
     end_with_steps,
     experiment_named,
     new_parent,
@@ -93,8 +94,9 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
             raise
         finally:
             reader.close()
-    parent.set_tags({REUSED_STEPS: ", ".join(reader.reused)})
-    parent.client.set_terminated(parent.id, "FINISHED")
+    if reader.reused:
+        parent.set_tags({REUSED_STEPS: ", ".join(reader.reused)})
+    end(parent, "FINISHED")
     board = outputs.get("leaderboard")
     return Outcome(
         run_id=parent.id,

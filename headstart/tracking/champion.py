@@ -5,15 +5,13 @@ ledger says whether a change took place; nobody who changes the alias here can o
 seen, and whoever comes next completes or discards what was interrupted.
 """
 
-import getpass
 import json
-import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError
-from headstart.tracking.client import explained
+from headstart.tracking.client import explained, user_name
 from headstart.tracking.history import Change, History, Kind, find_records, read_history, read_record
 from headstart.tracking.ledger import Ledger, read_ledger
 from headstart.tracking.names import (
@@ -76,7 +74,7 @@ def change_champion(
         version=str(version.version),
         previous=history.champion,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=_user(),
+        by=user_name(),
         reason=reason,
         forced=forced,
         gates=tuple({key: value for key, value in asdict(gate).items() if key != "text"} for gate in gates),
@@ -182,13 +180,3 @@ def _overtaken(client: "MlflowClient", change: Change, model: str) -> HeadstartE
 def _same(alias: str | int | None, version: str | None) -> bool:
     """Whether the version that an alias names, as MLflow gives it, is `version`."""
     return (str(alias) if alias else None) == version
-
-
-def _user() -> str:
-    """Who acts: the user of the MLflow server, else of this machine, which in a container may have no name."""
-    if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
-        return name
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

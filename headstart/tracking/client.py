@@ -1,5 +1,6 @@
 """The connection to MLflow, and its errors as sentences."""
 
+import getpass
 import logging
 import os
 import time
@@ -22,6 +23,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Artifacts go through the server. A server may offer signed addresses in its S3 store, which often nobody but the
+# server reaches: the client would try for minutes, and fail.
+os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 
 _REACH_SECONDS = 10
@@ -161,3 +166,13 @@ def without_password(uri: str) -> str:
     if not at or rest.startswith("/") or ("/" in user and ":" not in user):
         return uri
     return f"{scheme}://{place}"
+
+
+def user_name() -> str:
+    """Who acts: the user of the MLflow server, else of this machine, which in a container may have no name."""
+    if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
-from headstart.tracking.client import await_server, connect, explained
+from headstart.tracking.client import await_server, connect, explained, user_name
 from headstart.tracking.metric_queue import MetricQueue
-from headstart.tracking.names import CREATION, EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE
+from headstart.tracking.names import CREATION, EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE, SOURCE_NAME, USER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -265,9 +265,10 @@ def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping
     """The id of a new run, the only one even if the connection broke before the server's answer came: MLflow's client
     then asks again, and the server has made two."""
     mark = uuid.uuid4().hex
+    ours = {CREATION: mark, USER: user_name(), SOURCE_NAME: "headstart"}
     with explained():
         created = client.create_run(
-            experiment_id, run_name=name, tags={CREATION: mark, **{key: str(value) for key, value in tags.items()}}
+            experiment_id, run_name=name, tags={**ours, **{key: str(value) for key, value in tags.items()}}
         )
         for run in client.search_runs([experiment_id], f"tags.`{CREATION}` = '{mark}'"):
             if run.info.run_id != created.info.run_id:

@@ -86,6 +86,9 @@ def fit(
     start = time.perf_counter()
     training_seconds = 0.0
     start_validation, start_loss = validate()
+    if on_epoch:
+        # The curve begins at the start, which may stay the best.
+        on_epoch(0, {"val/loss": start_loss, f"val/{metric}": start_validation})
     start_state = copy.deepcopy(network.state_dict())
     best_validation, best_loss, best_epoch, best_state = -np.inf, np.inf, 0, start_state
     for epoch in range(1, plan.epochs + 1):

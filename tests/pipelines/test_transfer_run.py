@@ -192,11 +192,16 @@ def test_the_record_and_the_leaderboard_agree(first, name):
 
 
 @pytest.mark.parametrize("name", ["pretrain", "partial", "full", "scratch"])
-@pytest.mark.parametrize("metric", ["train/loss", "val/loss", "val/accuracy"])
-def test_what_is_measured_in_training_has_the_epoch_as_its_step(first, name, metric):
+@pytest.mark.parametrize(
+    ("metric", "epochs"),
+    # Validation begins at the start, before any training.
+    [("train/loss", [1, 2]), ("val/loss", [0, 1, 2]), ("val/accuracy", [0, 1, 2])],
+    ids=["train/loss", "val/loss", "val/accuracy"],
+)
+def test_what_is_measured_in_training_has_the_epoch_as_its_step(first, name, metric, epochs):
     history = first.client.get_metric_history(first.children[name].info.run_id, metric)
 
-    assert sorted(point.step for point in history) == [1, 2]
+    assert sorted(point.step for point in history) == epochs
 
 
 @pytest.mark.parametrize("name", ["pretrain", "partial", "full"])

@@ -14,6 +14,7 @@ from headstart.errors import HeadstartError
 from headstart.tracking.client import explained, user_name
 from headstart.tracking.history import Change, History, Kind, find_records, read_history, read_record
 from headstart.tracking.ledger import Ledger, read_ledger
+from headstart.tracking.logged import write_once
 from headstart.tracking.names import (
     CHAMPION,
     CHANGE_ENTRY,
@@ -84,7 +85,11 @@ def change_champion(
     )
     with explained():
         run_id = _write_record(client, ledger, change, gates)
-        client.set_registered_model_tag(model, LEDGER, ledger.run_id)
+        # Of two first changes at once, PostgreSQL refuses the second the tag that the first is writing.
+        write_once(
+            lambda: client.set_registered_model_tag(model, LEDGER, ledger.run_id),
+            lambda: client.get_registered_model(model).tags.get(LEDGER) == ledger.run_id,
+        )
         champion = client.get_registered_model(model).aliases.get(CHAMPION)
         entered = ledger.enter(client, run_id) if _same(champion, history.champion) else None
         if entered is None:

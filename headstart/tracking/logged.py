@@ -2,12 +2,11 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.config import Recipe
-from headstart.evaluation.evidence import Evidence
 from headstart.storage.local import write_json
 from headstart.tracking.names import MODEL_DIGEST
 
@@ -31,9 +30,10 @@ def logged_model(
     digest: str,
     *,
     evidence: Path | None,
+    figures: Mapping[str, float],
     recipe: Recipe | None,
 ) -> "LoggedModel":
-    """The run's logged model with the digest: the one that there is, else a new one.
+    """The run's logged model with the digest: the one that there is, else a new one that shows `figures` on its page.
 
     One that was begun and not finished, as its maker was killed or is still at it, is filled again and finished: equal
     content under equal names does no harm to whoever else writes it.
@@ -50,8 +50,8 @@ def logged_model(
         if found
         else client.create_logged_model(experiment_id, "model", source_run_id=run_id, tags={MODEL_DIGEST: digest})
     )
-    if evidence:
-        _log_figures(client, run_id, logged, Evidence.load(evidence))
+    if figures:
+        _log_figures(client, run_id, logged, figures)
     with tempfile.TemporaryDirectory() as folder:
         content = _write(Path(folder), run_id, logged, bundle, loaded, evidence=evidence, recipe=recipe)
         client.log_model_artifacts(logged.model_id, str(content))
@@ -86,13 +86,12 @@ def _age(model: "LoggedModel") -> tuple[int, str]:
     return model.creation_timestamp, model.model_id
 
 
-def _log_figures(client: "MlflowClient", run_id: str, logged: "LoggedModel", evidence: Evidence) -> None:
-    """Shows the figures on the model's page."""
+def _log_figures(client: "MlflowClient", run_id: str, logged: "LoggedModel", figures: Mapping[str, float]) -> None:
     from mlflow.entities import Metric
 
     # The model's own time, so that doing it again writes the very same points.
     at = logged.creation_timestamp
-    metrics = [Metric(name, value, at, 0, model_id=logged.model_id) for name, value in evidence.figures.items()]
+    metrics = [Metric(name, value, at, 0, model_id=logged.model_id) for name, value in figures.items()]
     client.log_batch(run_id, metrics=metrics)
 
 

@@ -89,7 +89,14 @@ def register(
         version = _version_with(client, model, digest)
         if version is None:
             logged = logged_model(
-                client, trained_by or run.id, bundle, loaded, digest, evidence=evidence, recipe=recipe
+                client,
+                trained_by or run.id,
+                bundle,
+                loaded,
+                digest,
+                evidence=evidence,
+                figures=proof.figures if proof else {},
+                recipe=recipe,
             )
             version = _version_of(client, model, logged, tags)
         registered = Registered(model, str(version.version), digest)

@@ -151,3 +151,15 @@ def test_nothing_is_unpickled_and_no_usage_data_is_sent():
         assert (
             subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == f"{value}\n"
         )
+
+
+def test_artifacts_go_through_the_server_unless_the_user_says_otherwise():
+    program = (
+        "import os, headstart.tracking.client\n"
+        "print(*(os.environ[f'MLFLOW_ENABLE_PROXY_MULTIPART_{way}'] for way in ('DOWNLOAD', 'UPLOAD')))"
+    )
+    plain = {key: value for key, value in os.environ.items() if "MULTIPART" not in key}
+    chosen = {**plain, "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true"}
+    for environment, expected in ((plain, "false false"), (chosen, "true false")):
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr

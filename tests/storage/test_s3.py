@@ -1,4 +1,5 @@
 import io
+from datetime import UTC, datetime
 
 import boto3
 import pytest
@@ -8,6 +9,8 @@ from botocore.stub import Stubber
 
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import s3
+
+WRITTEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -21,7 +24,10 @@ def store(monkeypatch):
 
 
 def keys(*names: str, token: str | None = None) -> dict[str, object]:
-    answer: dict[str, object] = {"Contents": [{"Key": name} for name in names], "IsTruncated": token is not None}
+    answer: dict[str, object] = {
+        "Contents": [{"Key": name, "LastModified": WRITTEN} for name in names],
+        "IsTruncated": token is not None,
+    }
     return {**answer, "NextContinuationToken": token} if token else answer
 
 

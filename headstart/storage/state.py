@@ -1,0 +1,196 @@
+"""What a step keeps beyond its own end: checkpoints, frozen features, measured choices.
+
+`HEADSTART_STATE` names the place: a directory, on a cluster one of a mounted volume, or s3://bucket/prefix. What lies
+there only saves work. A step finds it again when it is retried, and makes it again when it is gone.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from headstart.errors import InputError
+from headstart.storage import s3
+
+STATE_VARIABLE = "HEADSTART_STATE"
+
+# No part of a name begins with a dot: "..", and what is still being written, can therefore not be meant.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+_DRAFTS = ".drafts"
+# Nothing is written to for so long and then finished; who wrote it was killed.
+_DEAD_AFTER_SECONDS = 900
+
+
+class State:
+    """Files under names such as "checkpoints/1f3a.safetensors", each there whole or not at all.
+
+    Args:
+        location: a directory, which is made if it is missing, or s3://bucket/prefix.
+
+    Raises:
+        InputError: the directory cannot be made or written to, or `location` is of another kind.
+    """
+
+    def __init__(self, location: str) -> None:
+        self._remote = location.rstrip("/") if s3.is_s3(location) else None
+        if self._remote is None:
+            if "://" in location:
+                raise InputError(
+                    f"{STATE_VARIABLE} is {location}, which is neither a directory nor s3://bucket/prefix; correct it."
+                )
+            self._directory = Path(location).absolute()
+            _make_directory(self._directory)
+
+    @classmethod
+    def from_environment(cls) -> "State | None":
+        """The state that `HEADSTART_STATE` names; None where it is not set."""
+        location = os.environ.get(STATE_VARIABLE)
+        return cls(location) if location else None
+
+    @cached_property
+    def folder(self) -> Path:
+        """A local directory for what must be memory-mapped: the state's own, or a cache of what lies in S3."""
+        if self._remote is None:
+            return self._directory
+        # One for all processes of this user, which may be the ranks of one training.
+        owner = Path(tempfile.gettempdir()) / f"headstart-{os.getuid()}"
+        folder = owner / hashlib.sha256(self._remote.encode()).hexdigest()[:16]
+        _make_directory(owner, mode=0o700)
+        # Others may write to the folder for temporary files, and could have been there first.
+        found = owner.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise InputError(f"{owner} belongs to somebody else; remove it, or set TMPDIR to a directory of your own.")
+        _make_directory(folder)
+        return folder
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """The path of a file to write and then `put`, which costs no copy; it is removed at the end."""
+        drafts = self.folder / _DRAFTS
+        _make_directory(drafts)
+        for left in drafts.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _DEAD_AFTER_SECONDS:
+                    left.unlink()
+        path = drafts / uuid.uuid4().hex
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def put(self, file: Path, name: str) -> None:
+        """Makes the content of `file` that of `name`: after a crash at any moment `name` has all of it or what it had.
+
+        On the state's own file system this is a link and no copy, so that `file` may be removed but must not be changed
+        in place. Nothing but the wait for the disk is done for a file that stands in `folder` under its name.
+        """
+        _check(name)
+        if self._remote is not None:
+            s3.upload(file, self._uri(name))
+            return
+        path = self.folder / name
+        _synchronise(file)
+        if path.exists() and path.samefile(file):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.draft() as link:
+            _link_or_copy(file, link)
+            os.replace(link, path)
+
+    def get(self, name: str, file: Path) -> bool:
+        """Makes `file`, which must not exist, hold the content of `name`; False if there is none.
+
+        `file` may be a link to the state's own, and must not be changed in place.
+        """
+        _check(name)
+        try:
+            if self._remote is not None:
+                s3.download(self._uri(name), file)
+            else:
+                _link_or_copy(self.folder / name, file)
+        except (FileNotFoundError, s3.UnreadableObject):
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Removes `name`; nothing happens if it is not there."""
+        _check(name)
+        if self._remote is not None:
+            s3.remove_object(self._uri(name))
+        else:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The names that begin with `prefix`, sorted."""
+        return sorted(self._times(prefix))
+
+    def names_before(self, prefix: str, moment: float) -> list[str]:
+        """Those of `names` that were last put before `moment`, in seconds since 1970."""
+        return sorted(name for name, written in self._times(prefix).items() if written < moment)
+
+    def _times(self, prefix: str) -> dict[str, float]:
+        """Each name that begins with `prefix`, and when it was last put."""
+        where, _, _ = prefix.rpartition("/")
+        if where:
+            _check(where)
+        found: dict[str, float] = {}
+        if self._remote is not None:
+            with contextlib.suppress(s3.UnreadableObject):
+                for uri, written in s3.list_times(f"{self._uri(where)}/" if where else f"{self._remote}/"):
+                    found[uri.removeprefix(f"{self._remote}/")] = written
+        else:
+            for path in (self.folder / where).rglob("*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.is_file():
+                        found[path.relative_to(self.folder).as_posix()] = path.stat().st_mtime
+        return {name: written for name, written in found.items() if name.startswith(prefix) and _NAME.fullmatch(name)}
+
+    def _uri(self, name: str) -> str:
+        return f"{self._remote}/{name}"
+
+
+def _check(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot be the name of something that a step keeps; use letters, digits, dots, hyphens and "
+            "underscores, and / between folders."
+        )
+
+
+def _make_directory(path: Path, mode: int = 0o777) -> None:
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The directory {path}, in which steps keep what they may need again, cannot be made ({error.strerror}); "
+            f"set {STATE_VARIABLE} to one that can."
+        ) from error
+
+
+def _link_or_copy(file: Path, path: Path) -> None:
+    try:
+        os.link(file, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # Another file system, or one without links.
+        shutil.copyfile(file, path)
+        _synchronise(path)
+
+
+def _synchronise(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -21,6 +21,9 @@ class Modality(Protocol):
 
     default_architecture: str
 
+    draws_per_sample: int
+    """How many random numbers `augment` takes for a sample."""
+
     def default_size(self, architecture: str) -> int:
         """The side length of a stored sample that suits `architecture` when nobody asked for another."""
 
@@ -31,11 +34,12 @@ class Modality(Protocol):
         """
 
     def augment(
-        self, batch: "torch.Tensor", generator: "torch.Generator", *, method: str, flip: bool = False
+        self, batch: "torch.Tensor", draws: "torch.Tensor", *, method: str, strength: float = 1.0, flip: bool = False
     ) -> "torch.Tensor":
-        """A random variant of each sample of a training batch by a method that the recipe names.
+        """A variant of each sample of a training batch by a method that the recipe names, on the batch's device.
 
-        Shape, type and device stay as they are.
+        `draws`, float32 (N, `draws_per_sample`) in [0, 1), decide alone which; `strength` from 0 on scales how far it
+        goes. Shape and type stay as they are.
         """
 
 

@@ -36,8 +36,9 @@ FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
 class ModelBundle:
     """A network with its preprocessing and class names, and its provenance as plain JSON values.
 
-    `architecture` is a name that `build_network` takes; `classes[i]` names logit i. `temperature` divides the logits
-    before the softmax: finite, above 0, and 1 where the probabilities were not calibrated.
+    `architecture` is a name that `build_network` takes; `classes[i]` names logit i. A network that was trained without
+    labels has neither classes nor logits, only features. `temperature` divides the logits before the softmax: finite,
+    above 0, and 1 where the probabilities were not calibrated.
     """
 
     network: Network
@@ -47,6 +48,14 @@ class ModelBundle:
     classes: tuple[str, ...]
     temperature: float = 1.0
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def require_head(self) -> None:
+        """InputError if the network has no classes to predict."""
+        if not self.classes:
+            raise InputError(
+                "The model was pretrained without labels: it has features and knows no classes; transfer it to a "
+                "target first."
+            )
 
     def save(self, path: Path) -> str:
         """Writes the bundle's directory, whole or not at all, in place of what stood there; returns its digest."""

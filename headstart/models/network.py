@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.errors import InputError
 
@@ -22,7 +23,8 @@ class Network(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.dropout = nn.Dropout(dropout)
         self.head = head
-        self._frozen_stages = 0
+        self._frozen: frozenset[int] = frozenset()
+        self._keeps_statistics = False
 
     @property
     def feature_dim(self) -> int:
@@ -32,7 +34,7 @@ class Network(nn.Module):
     @property
     def frozen_stages(self) -> int:
         """How many stages, from the input on, do not train."""
-        return self._frozen_stages
+        return next((p for p in range(len(self.stages)) if p not in self._frozen), len(self.stages))
 
     def features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) → feature vectors (N, feature_dim)."""
@@ -40,10 +42,26 @@ class Network(nn.Module):
             x = stage(x)
         return x
 
+    def activations(self, x: Tensor, start: int = 0) -> list[Tensor]:
+        """The outputs of the stages from `start` on, the last of them the feature vectors (N, feature_dim).
+
+        `x` is what stage `start` reads: images for 0, the output of stage `start` - 1 otherwise, and for
+        `start` = len(stages) the feature vectors themselves, which are then the only entry.
+        """
+        outputs = [] if start < len(self.stages) else [x]
+        for position in range(start, len(self.stages)):
+            x = self.stages[position](x)
+            outputs.append(x)
+        return outputs
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Feature vectors (N, feature_dim) → logits (N, classes)."""
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) → logits (N, classes)."""
-        logits: Tensor = self.head(self.dropout(self.features(x)))
-        return logits
+        return self.classify(self.features(x))
 
     def replace_head(self, classes: int, generator: torch.Generator | None = None) -> None:
         """Puts a fresh head in place, as `linear_head` makes it."""
@@ -53,38 +71,67 @@ class Network(nn.Module):
     def freeze(self, stages: int) -> None:
         """Stops the first `stages` stages from training and lets all others train.
 
-        A frozen stage has no gradients and stays in eval mode also while the network trains, so that its
-        batch-norm statistics stay what they were, to the bit. 0 frees everything; `len(self.stages)` leaves only
-        the head to train. InputError outside of that range.
+        0 frees everything; `len(self.stages)` leaves only the head to train. InputError outside of that range.
         """
         if not 0 <= stages <= len(self.stages):
             raise InputError(
                 f"cannot freeze {stages} stages of a network that has {len(self.stages)}; "
                 f"choose 0 to {len(self.stages)}"
             )
-        self._frozen_stages = stages
+        self.train_only(range(stages, len(self.stages)))
+
+    def train_only(self, stages: range) -> None:
+        """Lets the stages at these positions train, and the head, and stops all others.
+
+        A frozen stage has no gradients of its own and stays in eval mode also while the network trains, so that its
+        batch-norm statistics stay what they were, to the bit.
+        """
+        self._frozen = frozenset(range(len(self.stages))) - set(stages)
         for position, stage in enumerate(self.stages):
-            stage.requires_grad_(position >= stages)
+            stage.requires_grad_(position in stages)
         self.train(self.training)
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether batch norms keep the statistics that they have."""
+        return self._keeps_statistics
 
     def unfreeze(self) -> None:
         """Lets every stage train: `freeze(0)`."""
         self.freeze(0)
 
+    def keep_statistics(self, keep: bool) -> None:
+        """Whether batch norms of stages that train normalise by the statistics that they have, instead of a batch's.
+
+        Their scales and shifts train nevertheless.
+        """
+        self._keeps_statistics = keep
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Network":
-        """Sets training or eval mode; frozen stages stay in eval mode."""
+        """Sets training or eval mode; frozen stages, and batch norms that keep their statistics, stay in eval mode."""
         super().train(mode)
-        for stage in self.stages[: self._frozen_stages]:
-            stage.eval()
+        for position in self._frozen:
+            self.stages[position].eval()
+        if self._keeps_statistics:
+            for module in self.stages.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
 
 def linear_head(feature_dim: int, classes: int, generator: torch.Generator | None = None) -> nn.Linear:
-    """A linear head with weights from N(0, 0.01²) and no bias.
+    """A linear head with weights from N(0, 0.01²) and no bias; for 0 classes, one that has no outputs.
 
     Nearly equal logits at the start keep a new head's first, arbitrary gradients from distorting transferred
     features (Kumar et al. 2022); weights of exactly 0 would pass no gradient to the stages in the first step.
     """
+    if classes == 0:
+        # Made of one with an output: torch's own initialisation warns of weights that are not there.
+        none = nn.Linear(feature_dim, 1)
+        none.out_features = 0
+        none.weight, none.bias = nn.Parameter(none.weight[:0]), nn.Parameter(none.bias[:0])
+        return none
     head = nn.Linear(feature_dim, classes)
     nn.init.normal_(head.weight, std=0.01, generator=generator)
     nn.init.zeros_(head.bias)

@@ -27,9 +27,11 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     The comparison is made by onnxruntime on batches of two sizes; nothing is written where it fails.
 
     Raises:
-        InputError: the packages of the extra `onnx` are not installed, or the weights exceed the 2 GB of one file.
+        InputError: the packages of the extra `onnx` are not installed, the weights exceed the 2 GB of one file, or the
+            model knows no classes.
         HeadstartError: PyTorch cannot export the architecture, or a probability differs by more than 1e-4.
     """
+    bundle.require_head()
     try:
         import onnx  # noqa: F401
         import onnxruntime

@@ -25,7 +25,9 @@ def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: in
     """For each batch of samples a table with one row each: path, the columns of `answers`, error.
 
     A sample that cannot be read has the reason in `error` and no label. No more than a batch is in memory.
+    InputError if the model knows no classes.
     """
+    bundle.require_head()
     kind = modality(bundle.modality)
     size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
 

@@ -41,7 +41,7 @@ class Preprocessing:
         """
         mean = torch.tensor(self.mean, device=batch.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, -1, 1, 1)
-        return (self._to_unit_range(batch) - mean) / std
+        return (self._to_unit_range(batch) - mean).div_(std)
 
     def _to_unit_range(self, batch: Tensor) -> Tensor:
         """uint8 (N, H, W, C) → float32 in [0, 1], (N, channels, size, size)."""

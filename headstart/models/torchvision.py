@@ -94,7 +94,8 @@ def torchvision_network(architecture: str, *, classes: int, state: dict[str, Ten
     InputError if `state` belongs to another model.
     """
     parts = family(architecture)
-    model = _build(architecture, classes, parts)
+    # Of its classifier only the width is needed, unless it comes trained; not every kind can be built for no class.
+    model = _build(architecture, max(classes, 1), parts)
     if state is not None:
         _load(model, state, architecture, parts)
     trunk, tail = list(_modules(model, parts.trunk)), list(_modules(model, parts.tail))

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 # A line that starts with this character is a progress record in JSON, for the process that reads a step's output.
@@ -33,10 +34,15 @@ def progress() -> Progress:
     return _Lines()
 
 
+def write_record(values: Mapping[str, Any]) -> None:
+    """Prints a record for the process that reads this one's output, in one piece: others may print there too."""
+    sys.stdout.write(f"{RECORD}{json.dumps(values)}\n")
+    sys.stdout.flush()
+
+
 class _Records:
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
-        record: dict[str, Any] = {"label": label, "done": done, "total": total, "note": note}
-        print(RECORD + json.dumps(record), flush=True)
+        write_record({"label": label, "done": done, "total": total, "note": note})
 
 
 class _Bar:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample, modality
-from headstart.modalities.image import augment, decode
+from headstart.modalities.image import augment, decode, draws_per_sample
 
 
 def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
@@ -155,15 +155,27 @@ def batch() -> torch.Tensor:
     return torch.arange(4 * 16 * 16 * 3).remainder(251).to(torch.uint8).reshape(4, 16, 16, 3)
 
 
-@pytest.mark.parametrize("method", ["crop", "affine"])
-def test_augmentation_keeps_shape_and_type_and_follows_the_generator(batch: torch.Tensor, method: str) -> None:
-    first = augment(batch, torch.Generator().manual_seed(1), method=method, flip=True)
-    again = augment(batch, torch.Generator().manual_seed(1), method=method, flip=True)
-    other = augment(batch, torch.Generator().manual_seed(2), method=method, flip=True)
+def draws(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, draws_per_sample, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("method", ["crop", "affine", "views"])
+def test_augmentation_keeps_shape_and_type_and_follows_the_draws_of_each_sample(
+    batch: torch.Tensor, method: str
+) -> None:
+    first = augment(batch, draws(4, seed=1), method=method, flip=True)
+    other = augment(batch, draws(4, seed=2), method=method, flip=True)
     assert first.shape == batch.shape
     assert first.dtype == torch.uint8
-    assert torch.equal(first, again)
     assert not torch.equal(first, other)
+    alone = [augment(batch[i : i + 1], draws(4, seed=1)[i : i + 1], method=method, flip=True) for i in range(4)]
+    assert torch.equal(torch.cat(alone), first)
+
+
+@pytest.mark.parametrize("method", ["crop", "affine", "views"])
+def test_without_strength_augmentation_moves_nothing(batch: torch.Tensor, method: str) -> None:
+    moved = augment(batch, draws(4), method=method, strength=0.0)
+    assert (moved.int() - batch.int()).abs().max() <= 1
 
 
 def test_crop_shifts_by_an_eighth_at_most_and_fills_with_the_mirror_image(batch: torch.Tensor) -> None:
@@ -171,7 +183,7 @@ def test_crop_shifts_by_an_eighth_at_most_and_fills_with_the_mirror_image(batch:
     crops = padded.to(torch.uint8).permute(0, 2, 3, 1).unfold(1, 16, 1).unfold(2, 16, 1)
     offsets = set()
     for seed in range(40):
-        for number, picture in enumerate(augment(batch, torch.Generator().manual_seed(seed), method="crop")):
+        for number, picture in enumerate(augment(batch, draws(4, seed), method="crop")):
             hits = [
                 (y, x) for y in range(5) for x in range(5) if torch.equal(crops[number, y, x].permute(1, 2, 0), picture)
             ]
@@ -183,7 +195,7 @@ def test_crop_shifts_by_an_eighth_at_most_and_fills_with_the_mirror_image(batch:
 def test_affine_moves_the_centre_of_a_blob_by_a_tenth_of_the_side_and_its_area_by_the_square_of_the_scale() -> None:
     axis = torch.arange(64) - 31.5
     disc = ((axis[:, None] ** 2 + axis[None, :] ** 2) < 12**2).to(torch.uint8) * 255
-    blobs = augment(disc.expand(500, 64, 64)[..., None], torch.Generator().manual_seed(0), method="affine").float()
+    blobs = augment(disc.expand(500, 64, 64)[..., None], draws(500), method="affine").float()
     area = blobs.sum((1, 2, 3)) / disc.sum()
     assert 1 / 1.25**2 - 0.05 < area.min() < 0.75
     assert 1.5 < area.max() < 1 / 0.75**2 + 0.05
@@ -194,8 +206,8 @@ def test_affine_moves_the_centre_of_a_blob_by_a_tenth_of_the_side_and_its_area_b
 def test_only_flip_mirrors_and_it_mirrors_about_half() -> None:
     left_bright = torch.zeros(400, 8, 8, 1, dtype=torch.uint8)
     left_bright[:, :, :3] = 255
-    assert (augment(left_bright, torch.Generator().manual_seed(0), method="crop")[:, :, 0] == 255).all()
-    mirrored = augment(left_bright, torch.Generator().manual_seed(0), method="crop", flip=True)[:, 0, 7, 0] == 255
+    assert (augment(left_bright, draws(400), method="crop")[:, :, 0] == 255).all()
+    mirrored = augment(left_bright, draws(400), method="crop", flip=True)[:, 0, 7, 0] == 255
     assert 0.4 < mirrored.float().mean() < 0.6
 
 

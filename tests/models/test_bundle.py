@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headstart.errors import InputError
+from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
@@ -231,3 +232,24 @@ def test_features_come_one_vector_a_sample_from_read_only_memory():
     samples.setflags(write=False)
     assert make_bundle().predict_features(samples).shape == (5, 96)
     assert make_bundle().predict_features(samples[:0]).shape == (0, 96)
+
+
+def test_a_bundle_without_classes_has_features_and_says_what_it_lacks(tmp_path):
+    bundle = make_bundle()
+    bundle.network.replace_head(0)
+    bundle.classes = ()
+    bundle.save(tmp_path / "bundle")
+    loaded = ModelBundle.load(tmp_path / "bundle")
+    assert loaded.classes == ()
+    assert np.array_equal(loaded.predict_features(SAMPLES), bundle.predict_features(SAMPLES))
+    with pytest.raises(InputError, match=r"pretrained without labels.*transfer it to a target first"):
+        loaded.require_head()
+    make_bundle().require_head()
+
+
+@pytest.mark.parametrize("architecture", ["convnet", "resnet18", "vgg11", "mobilenet_v3_small"])
+@pytest.mark.filterwarnings("error")
+def test_a_network_for_no_class_is_built_without_complaint(architecture):
+    network = build_network(architecture, classes=0, channels=3)
+    assert network.head.weight.shape == (0, network.feature_dim)
+    assert network.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 0)

@@ -94,3 +94,12 @@ def test_weights_beyond_what_one_file_holds_are_refused(tmp_path):
     bundle.network.register_buffer("large", torch.zeros(1).expand(500_000_001))
     with pytest.raises(InputError, match=r"The weights take 2\.0 GB and one ONNX file holds 2"):
         export(bundle, tmp_path / "model.onnx", digest="sha256:1")
+
+
+def test_a_model_that_knows_no_classes_is_not_exported(tmp_path):
+    bundle = bundle_of("convnet", 16, 1)
+    bundle.network.replace_head(0)
+    bundle.classes = ()
+    with pytest.raises(InputError, match="knows no classes; transfer it to a target first"):
+        export(bundle, tmp_path / "model.onnx", digest="sha256:1")
+    assert not list(tmp_path.iterdir())

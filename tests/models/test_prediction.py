@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -145,3 +146,11 @@ def test_a_name_that_asks_for_no_known_form_is_refused(model, pictures, tmp_path
     with pytest.raises(InputError, match=r"table.xlsx: the file's name must end in .csv, .json or .parquet"):
         write_table(predict_files(model, pictures), str(tmp_path / "table.xlsx"))
     assert not (tmp_path / "table.xlsx").exists()
+
+
+def test_a_model_that_knows_no_classes_predicts_nothing(model, pictures):
+    headless = copy.deepcopy(model)
+    headless.network.replace_head(0)
+    headless.classes = ()
+    with pytest.raises(InputError, match="knows no classes; transfer it to a target first"):
+        predict_files(headless, pictures)

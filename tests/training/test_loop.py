@@ -1,11 +1,17 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
-from headstart.errors import HeadstartError
+from headstart.config import Training
+from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
-from headstart.training.loop import fit, warmup_cosine
+from headstart.training.engine import warmup_cosine
+from headstart.training.loop import fit
+from headstart.training.plan import make_plan
 
 
 def validation(bundle, dataset, metric="accuracy"):
@@ -26,7 +32,7 @@ def ruined_after(steps, strength):
     """A penalty that is nothing for so many steps and then drives all weights to 0."""
     taken = 0
 
-    def penalty(network):
+    def penalty(network, inputs, outputs, start):
         nonlocal taken
         taken += 1
         return (strength if taken > steps else 0.0) * sum(p.square().sum() for p in network.parameters())
@@ -121,7 +127,7 @@ def test_progress_ends_at_its_total_also_when_training_ends_early(threes_and_eig
         seed=0,
         penalty=ruined_after(0, strength=1.0),
         progress=lambda label, done, total, note="": seen.append((label, done, total)),
-        label="full",
+        name="full",
     )
     assert len(seen) == len(fitted.history) < 20
     assert seen[-1] == ("full", 20, 20)
@@ -163,7 +169,7 @@ def test_every_step_takes_the_rate_that_the_schedule_gives(threes_and_eights, un
     # The same push on every logit changes no probability, so that the training is not disturbed by it.
     places = []
 
-    def push(network):
+    def push(network, inputs, outputs, start):
         places.append(float(network.head.bias.detach()[0]))
         return 1e6 * network.head.bias.sum()
 
@@ -191,7 +197,7 @@ def share_of_rare(dataset, untrained, settings):
         metric="accuracy",
         seed=0,
         on_epoch=look,
-        penalty=lambda network: 100 * network.head.weight.square().sum(),
+        penalty=lambda network, *_: 100 * network.head.weight.square().sum(),
     )
     return shares[-1]
 
@@ -246,8 +252,8 @@ def test_a_loss_that_diverges_is_one_clear_error(threes_and_eights, untrained, p
             settings,
             metric="accuracy",
             seed=0,
-            penalty=lambda network: float("inf") * network.head.weight.sum(),
-            label="full",
+            penalty=lambda network, *_: float("inf") * network.head.weight.sum(),
+            name="full",
         )
 
 
@@ -261,3 +267,98 @@ def test_a_start_that_training_only_makes_worse_is_kept(threes_and_eights, untra
     assert again.best_epoch == 0
     assert again.validation == reached > again.history[-1]["val/accuracy"]
     assert same(start, weights(bundle))
+
+
+def test_an_average_of_the_weights_is_validated_and_kept(threes_and_eights, untrained, plan):
+    def run(ema):
+        bundle = untrained(threes_and_eights)
+        last = {}
+        fitted = fit(
+            bundle,
+            threes_and_eights,
+            plan(threes_and_eights, epochs=6, ema=ema, learning_rate=0.02),
+            metric="accuracy",
+            seed=0,
+            on_epoch=lambda epoch, metrics: last.update(weights(bundle)),
+        )
+        return bundle, fitted, last
+
+    bundle, fitted, last = run(ema=0.9)
+    _, plain, plain_last = run(ema=None)
+    # The average follows the weights and is none of them, and the weights themselves are trained on as without it.
+    assert same(last, plain_last)
+    assert [e["train/loss"] for e in fitted.history] == [e["train/loss"] for e in plain.history]
+    assert [e["val/loss"] for e in fitted.history] != [e["val/loss"] for e in plain.history]
+    assert not same(weights(bundle), last)
+    assert fitted.history[fitted.best_epoch - 1]["val/accuracy"] == validation(bundle, threes_and_eights)
+
+
+def test_micro_batches_make_the_step_of_the_whole_batch(threes_and_eights, untrained, plan):
+    """For a network without batch norm, whose statistics are those of a micro-batch."""
+
+    def run(accumulate, **settings):
+        bundle = untrained(threes_and_eights)
+        bundle.network.freeze(len(bundle.network.stages))
+        settings = plan(threes_and_eights, batch_size=16, accumulate=accumulate, epochs=3, **settings)
+        return fit(bundle, threes_and_eights, settings, metric="accuracy", seed=0).history
+
+    for settings in ({"label_smoothing": 0.1}, {"class_weights": "balanced", "augmentation": "affine"}):
+        whole, parts = run(1, **settings), run(3, **settings)
+        for one, other in zip(whole, parts, strict=True):
+            assert other == pytest.approx(one, rel=1e-4)
+
+
+def test_a_batch_that_has_too_few_samples_for_its_micro_batches_is_refused(threes_and_eights, untrained, plan):
+    settings = plan(threes_and_eights, batch_size=4, accumulate=8)
+    with pytest.raises(InputError, match="a batch of 3 samples cannot be shared by 1 processes with 8 micro-batches"):
+        fit(untrained(threes_and_eights), threes_and_eights, settings, metric="accuracy", seed=0)
+
+
+def test_stages_farther_from_the_head_take_smaller_steps(threes_and_eights, untrained, plan):
+    """With AdamW the first step of each weight is its group's learning rate."""
+    bundle = untrained(threes_and_eights)
+    values = Training.of({"augmentation": "none", "epochs": 1, "learning_rate": 1e-3, "warmup": 0.0, "weight_decay": 0})
+    labels = threes_and_eights.split("train").labels
+    settings = replace(make_plan(values, labels, pretrained=True, layer_decay=0.5), batch_size=len(labels))
+    before, after = weights(bundle), {}
+    fit(
+        bundle,
+        threes_and_eights,
+        settings,
+        metric="accuracy",
+        seed=0,
+        on_epoch=lambda epoch, metrics: after.update(weights(bundle)),
+    )
+    steps = {
+        stage: max(
+            (after[key] - before[key]).abs().max().item() for key in after if key.startswith(stage) and "weight" in key
+        )
+        for stage in ("stages.0.", "stages.2.", "stages.4.", "head.")
+    }
+    expected = {"stages.0.": 1e-3 / 32, "stages.2.": 1e-3 / 8, "stages.4.": 1e-3 / 2, "head.": 1e-3}
+    assert steps == pytest.approx(expected, rel=0.01)
+
+
+def test_gradual_unfreezing_moves_one_stage_more_at_a_time(threes_and_eights, untrained, plan):
+    bundle = untrained(threes_and_eights)
+    stages = len(bundle.network.stages)
+    values = Training.of({"augmentation": "none", "epochs": 2 * stages, "batch_size": 8})
+    settings = make_plan(values, threes_and_eights.split("train").labels, pretrained=True, gradual_stages=stages)
+    seen = []
+    fit(
+        bundle,
+        threes_and_eights,
+        settings,
+        metric="accuracy",
+        seed=0,
+        on_epoch=lambda epoch, metrics: seen.append(weights(bundle)),
+    )
+    for epoch, (before, after) in enumerate(pairwise(seen), start=1):
+        moved = {key.split(".")[1] for key in after if "stages." in key and not torch.equal(before[key], after[key])}
+        assert moved == {str(stage) for stage in range(settings.frozen(stages, epoch), stages)}
+
+
+def test_a_training_says_how_it_was_computed(threes_and_eights, untrained, plan):
+    settings = plan(threes_and_eights, precision="fp32", layout="channels_last", compile="off")
+    fitted = fit(untrained(threes_and_eights), threes_and_eights, settings, metric="accuracy", seed=0)
+    assert fitted.settings == {"precision": "fp32", "layout": "channels_last", "compiled": False, "processes": 1}

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,32 @@ SKEWED = np.repeat([0, 1, 2], [80, 20, 20])
 
 def test_what_the_recipe_says_is_what_is_done():
     training = Training(
-        epochs=7, batch_size=16, optimizer="sgd", learning_rate=0.5, weight_decay=0.2, warmup=0.3,
-        label_smoothing=0.1, class_weights="none", patience=2, augmentation="crop", flip=True,
+        epochs=7, batch_size=16, accumulate=2, optimizer="sgd", learning_rate=0.5, weight_decay=0.2, warmup=0.3,
+        label_smoothing=0.1, class_weights="none", patience=2, augmentation="crop", augmentation_strength=0.5,
+        flip=True, views=3, ema=0.99, precision="bf16", layout="channels_last", compile="off",
     )  # fmt: skip
-    params = make_plan(training, SKEWED, pretrained=True).to_params()
+    params = make_plan(training, SKEWED, pretrained=True, layer_decay=0.8).to_params()
     assert params.pop("balance") is False
-    assert params == training.model_dump(exclude={"class_weights"})
+    assert params.pop("layer_decay") == 0.8
+    assert params.pop("unfreeze_every") == 0
+    assert params.pop("strength") == 0.5
+    assert params.pop("clip") is None
+    assert params == training.model_dump(exclude={"class_weights", "augmentation_strength"})
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 10, 61])
+@pytest.mark.parametrize("stages", [1, 5])
+def test_gradual_unfreezing_begins_with_the_head_and_frees_every_stage_in_time(stages, epochs):
+    plan = make_plan(Training(epochs=epochs), EVEN, pretrained=True, gradual_stages=stages)
+    frozen = [plan.frozen(stages, epoch) for epoch in range(1, epochs + 1)]
+    assert frozen[0] == stages
+    assert all(before - after in (0, 1) for before, after in pairwise(frozen))
+    if epochs > stages:
+        assert frozen[-1] == 0
+
+
+def test_without_gradual_unfreezing_everything_trains_from_the_first_epoch():
+    assert make_plan(Training(), EVEN, pretrained=True).frozen(5, 1) == 0
 
 
 def test_small_data_are_seen_more_often_and_no_data_too_seldom_or_without_end():
@@ -31,6 +53,22 @@ def test_source_weights_move_more_slowly_than_random_ones(optimizer):
     training = Training(optimizer=optimizer)
     scratch, pretrained = (make_plan(training, EVEN, pretrained=start).learning_rate for start in (False, True))
     assert 0 < pretrained < scratch
+
+
+def test_the_more_samples_a_fine_tuning_has_the_less_they_are_augmented_and_never_less_than_half():
+    counts = (10, 250, 400, 500, 10**5)
+    strengths = [make_plan(Training(), np.arange(count) % 2, pretrained=True).strength for count in counts]
+    assert strengths == pytest.approx([1.0, 1.0, 0.625, 0.5, 0.5])
+
+
+def test_a_random_start_is_augmented_fully_whatever_the_number_of_samples():
+    assert make_plan(Training(), np.arange(10**5) % 2, pretrained=False).strength == 1.0
+
+
+@pytest.mark.parametrize("strength", [0.0, 2.0])
+def test_a_strength_that_the_recipe_gives_is_taken(strength):
+    training = Training(augmentation_strength=strength)
+    assert make_plan(training, np.arange(1000) % 2, pretrained=True).strength == strength
 
 
 @pytest.mark.parametrize(
@@ -60,3 +98,19 @@ def test_few_samples_are_taken_in_small_batches(samples, batch_size):
 def test_no_training_ends_early_in_the_first_half_of_its_budget():
     plan = make_plan(Training(epochs=60), EVEN, pretrained=False)
     assert plan.patience == 30
+
+
+def test_the_rate_of_a_wide_network_falls_with_the_inputs_of_its_widest_unit():
+    rates = [make_plan(Training(), EVEN, pretrained=True, fan_in=n).learning_rate for n in (0, 100, 864, 1728, 8640)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4, 1e-4])
+    # A plain gradient shrinks with the width by itself, and what a recipe says holds.
+    sgd = make_plan(Training(optimizer="sgd"), EVEN, pretrained=True, fan_in=8640)
+    assert sgd.learning_rate == make_plan(Training(optimizer="sgd"), EVEN, pretrained=True).learning_rate
+    assert make_plan(Training(learning_rate=0.1), EVEN, pretrained=True, fan_in=8640).learning_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "from_probe", "clip"), [("sgd", True, 1.0), ("sgd", False, None), ("adamw", True, None)]
+)
+def test_plain_gradients_are_bounded_where_a_fitted_head_makes_them_large(optimizer, from_probe, clip):
+    assert make_plan(Training(optimizer=optimizer), EVEN, pretrained=True, from_probe=from_probe).clip == clip

@@ -10,9 +10,10 @@ from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import load_source
-from headstart.training.loop import training_device
+from headstart.storage.state import State
 from headstart.training.progress import Progress
-from headstart.transfer.probe import cross_validated_probe
+from headstart.transfer.features import vectors
+from headstart.transfer.heads import cross_validated_probe
 
 
 @dataclass(frozen=True)
@@ -44,27 +45,29 @@ def select_source(
     dataset: Dataset,
     *,
     seed: int = 0,
+    state: State | None = None,
     fetch_registered: Callable[[str], Path] | None = None,
     progress: Progress | None = None,
 ) -> Selection:
     """Probes each pinned candidate's frozen features on the target's training labels and takes the best.
 
     The probe is cross-validated on the training split; neither validation nor test samples are read. Ties go to the
-    smaller network, then to the earlier candidate.
+    smaller network, then to the earlier candidate. The features are kept in `state`, by default where the environment
+    says, and serve the strategies that start from the chosen source.
 
     Raises:
         InputError: there is no candidate, or one cannot be loaded; it is named.
     """
     if not candidates:
         raise InputError("There is no source to choose from; give source.data or source.candidates.")
+    state = state or State.from_environment()
     train = dataset.split("train")
     best: tuple[tuple[float, int], ModelBundle] | None = None
     ranking: list[Ranked] = []
     for index, uri in enumerate(candidates):
         start = time.perf_counter()
         bundle = load_source(uri, modality=dataset.modality, fetch_registered=fetch_registered)
-        bundle.network.to(training_device())
-        mean, error = cross_validated_probe(bundle.predict_features(train.samples), train.labels, seed=seed)
+        mean, error = cross_validated_probe(vectors(bundle, train, state), train.labels, seed=seed)
         parameters = sum(p.numel() for p in bundle.network.parameters())
         seconds = time.perf_counter() - start
         ranking.append(Ranked(uri, bundle.architecture, mean, error, parameters, seconds))

@@ -1,0 +1,491 @@
+"""Frozen features, computed once: what the first stages of a network make of a split, kept as a memory map.
+
+Strategies, prototypes, probes and the choice of a source read the same files, in one run, in later ones and at the same
+time. A file is named after everything that decides its content: the weights of the stages, the preprocessing, the
+samples in their order, how they are augmented, the precision, the versions of torch and headstart. It lies below
+`State.folder`/features. It is written under another name, flushed and renamed, so that whoever finds it finds it whole;
+while a process writes it, others wait; one that was killed is gone on with; and what is damaged or gone is made again.
+
+The files take 20 GiB at most, and no more than half of the space that they and nobody else use; those that were not
+read for the longest time make room for new ones.
+"""
+
+import contextlib
+import copy
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from headstart.data.dataset import Dataset, Split
+from headstart.modalities import modality
+from headstart.models.bundle import ModelBundle, versions
+from headstart.storage.local import write_json
+from headstart.storage.state import State
+from headstart.training.distributed import current_group
+from headstart.training.draws import seed_of, uniforms
+from headstart.training.engine import training_device
+from headstart.training.loop import weights_digest
+from headstart.training.memory import kept_memory
+from headstart.training.plan import Plan
+from headstart.training.speed import MARGIN, Speed, precisions, processor
+from headstart.version import CODE_VARIABLE
+
+log = logging.getLogger(__name__)
+
+_LIMIT = 20 * 2**30
+# Pixels of the network's input in a batch: on one core, ResNet-18 at 224 px is fastest with 8 to 16 images and convnet
+# at 32 px with 128 and more.
+_PIXELS = {"cpu": 2**19, "cuda": 2**23}
+# Bytes of feature maps that are read for validation at a time.
+_VALIDATION_BYTES = 2**26
+# Work of fewer operations is done in fp32 before it is known what bf16 would be worth: 8 s on one core.
+_MEASURED_OPERATIONS = 4e11
+_MEASURED_SAMPLES = 4
+# How often a computation says how far it is, so that another process can go on with it.
+_TOLD_SECONDS = 10
+# Operations that must have gone into a byte for reading it to be cheaper: a core makes some 5e10 of them and reads some
+# 5e9 bytes a second, a GPU makes 3e13 and is sent 1e10.
+_OPERATIONS_PER_BYTE = {"cpu": 10, "cuda": 3000}
+# Maps above this size do not stay in the process's own memory after they are read.
+_RESIDENT_BYTES = 2**26
+
+
+def vectors(bundle: ModelBundle, split: Split, state: State | None = None, *, precision: str = "auto") -> np.ndarray:
+    """The feature vectors of a split's samples as they are, float32 (N, feature_dim), read-only.
+
+    They are computed on the training device, in eval mode, and only if they are not kept below `state` already; without
+    a state they are computed. `precision` is fp32, bf16 or auto: bf16 where that measures faster, which is tried when
+    the work is worth it.
+    """
+    work = _Work(bundle, split, len(bundle.network.stages), None, precision)
+    kept = None if state is None else _Cache(state.folder).read(work)
+    if kept is None:
+        kept = np.concatenate(list(work.batches(work.choose_precision())))
+        kept.setflags(write=False)
+    return kept
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the feature maps of a training take: `fits` says whether to keep them, and `reason` why not."""
+
+    bytes: int
+    limit: int
+    fits: bool
+    reason: str
+
+
+class StageFeed:
+    """What frozen stages make of the samples, read from memory maps: a `Feed` for the training of the later stages.
+
+    With augmentation, there are `plan.views` variants of each training sample; the one of an epoch is a function of
+    (seed, epoch, sample), and each comes once in that many epochs. Validation samples are as they are.
+    """
+
+    def __init__(self, stage: int, train: np.ndarray, val: np.ndarray, samples: int, seed: int) -> None:
+        self.stage = stage
+        self._train, self._val, self._samples, self._seed = train, val, samples, seed
+        self._device = training_device()
+
+    @staticmethod
+    def estimate(bundle: ModelBundle, dataset: Dataset, plan: Plan, stage: int, state: State | None) -> Estimate:
+        """Whether to keep what the first `stage` stages make of the samples; if not, train from the samples.
+
+        Not where it takes more space than there may be, where reading it costs as much as computing it, and where there
+        are as many views as epochs. Processes that train together all get what the first one finds.
+        """
+        work = _training_work(bundle, dataset, plan, stage, seed=0)
+        operations, row_bytes = work.cost()
+        size = (work.rows + dataset.counts["val"]) * row_bytes
+        folder = Path(tempfile.gettempdir()) if state is None else state.folder
+        limit = _half_of_free(folder) if state is None else _Cache(folder).limit
+        reason = ""
+        if size > limit:
+            reason = f"it takes {size / 2**30:.1f} GiB in {folder}, where there may be {limit / 2**30:.1f}"
+        elif operations < _OPERATIONS_PER_BYTE[training_device().type] * row_bytes:
+            reason = "reading it costs as much as computing it"
+        elif work.views is not None and work.views.count >= plan.epochs:
+            reason = "there are as many views as epochs"
+        return Estimate(**current_group().share(asdict(Estimate(size, limit, not reason, reason))))
+
+    @classmethod
+    def of(
+        cls, bundle: ModelBundle, dataset: Dataset, plan: Plan, stage: int, seed: int, state: State | None
+    ) -> "StageFeed":
+        """The feed for a training from stage `stage` on, 1 to len(stages); computes what is not kept below `state`.
+
+        Without a state the maps are temporary files.
+        """
+        training = _training_work(bundle, dataset, plan, stage, seed)
+        validation = _Work(bundle, dataset.split("val"), stage, None, plan.precision)
+        cache = None if state is None else _Cache(state.folder)
+        train, val = (
+            _temporary(work) if cache is None or (kept := cache.read(work)) is None else kept
+            for work in (training, validation)
+        )
+        return cls(stage, train, val, dataset.counts["train"], seed)
+
+    def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
+        """What stage `stage` reads for the training samples at the positions `chosen`: float32, on the device."""
+        views = len(self._train) // self._samples
+        # Samples begin with different views, so that no epoch is of one view of them all.
+        first = (uniforms(seed_of(self._seed, 0), 0, chosen, 1)[:, 0] * views).astype(np.int64)
+        return self._read(self._train, (first + epoch) % views * self._samples + chosen)
+
+    def validation(self, part: slice) -> Iterator[Tensor]:
+        """The same of the validation samples in `part`, in their order, in batches."""
+        rows = int(np.clip(_VALIDATION_BYTES // _row_bytes(self._val), 16, 4096))
+        for start in range(part.start, part.stop, rows):
+            yield self._read(self._val, np.arange(start, min(start + rows, part.stop)))
+
+    def _read(self, kept: np.ndarray, rows: np.ndarray) -> Tensor:
+        values = torch.from_numpy(np.take(kept, rows, axis=0))
+        if kept.nbytes > _RESIDENT_BYTES and isinstance(kept, np.memmap):
+            # What was read stays in the system's cache, but is no longer counted as this process's memory.
+            kept._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        if values.dtype == torch.uint16:
+            values = values.view(torch.bfloat16)
+        values = values.to(self._device, non_blocking=True).float()
+        return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+
+
+@dataclass(frozen=True)
+class _Views:
+    """`count` variants of each sample by a modality's augmentation."""
+
+    count: int
+    seed: int
+    method: str
+    strength: float
+    flip: bool
+
+
+# Operations and values of a row, by architecture, stage, and the size and channels of the input.
+_costs: dict[tuple[str, int, int, int], tuple[int, int]] = {}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The outputs of the first `stage` stages for a split: what they depend on, and how they are computed.
+
+    Row v · N + i is view v of sample i. Feature vectors are float32. Maps have the type that their last stage computes
+    in, bfloat16 as the bits of uint16, and lie pixel by pixel (N, H, W, C), as training reads them.
+    """
+
+    bundle: ModelBundle
+    split: Split
+    stage: int
+    views: _Views | None
+    precision: str
+
+    @property
+    def rows(self) -> int:
+        return len(self.split.labels) * (1 if self.views is None else self.views.count)
+
+    @property
+    def is_vector(self) -> bool:
+        return self.stage == len(self.bundle.network.stages)
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of everything that decides the outputs."""
+        ids = hashlib.sha256("\n".join(self.split.ids.tolist()).encode()).hexdigest()
+        content = {
+            "weights": weights_digest(self.bundle.network.stages[: self.stage]),
+            "architecture": self.bundle.architecture,
+            "vectors": self.is_vector,
+            "preprocessing": self.bundle.preprocessing.to_dict(),
+            "samples": [ids, *self.split.samples.shape],
+            "views": None if self.views is None else [self.bundle.modality, *asdict(self.views).values()],
+            "precision": self.precision,
+            "device": training_device().type,
+            "versions": versions(),
+            "code": os.environ.get(CODE_VARIABLE),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    @cached_property
+    def machine_key(self) -> str:
+        """A digest of what decides which precision is the fastest, whatever the samples."""
+        content = [weights_digest(self.bundle.network.stages[: self.stage]), self.bundle.preprocessing.to_dict()]
+        machine = [processor(), torch.get_num_threads(), torch.__version__]
+        return hashlib.sha256(json.dumps([content, machine], sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def is_worth_measuring(self) -> bool:
+        return self.cost()[0] * self.rows >= _MEASURED_OPERATIONS
+
+    def fits(self, kept: np.ndarray) -> bool:
+        """Whether an array can be these outputs."""
+        if self.is_vector:
+            return kept.shape == (self.rows, self.bundle.network.feature_dim) and kept.dtype == np.float32
+        return len(kept) == self.rows and kept.ndim > 1 and kept.dtype in (np.float32, np.uint16)
+
+    def cost(self) -> tuple[int, int]:
+        """The operations that one row takes and the bytes that it has, without computing it."""
+        preprocessing = self.bundle.preprocessing
+        case = (self.bundle.architecture, self.stage, preprocessing.size, preprocessing.channels)
+        if case not in _costs:
+            _costs[case] = self._cost()
+        operations, values = _costs[case]
+        return operations, values * (2 if self.precision == "bf16" and not self.is_vector else 4)
+
+    def _cost(self) -> tuple[int, int]:
+        stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).to("meta").eval()
+        size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
+        # With gradients, without which attention runs as one operation that is not counted.
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            outputs = _through(stages, torch.empty(1, channels, size, size, device="meta"))
+        return int(counter.get_total_flops()), outputs.numel()
+
+    def batches(self, precision: str, first: int = 0) -> Iterator[np.ndarray]:
+        """The rows in their order, from row `first` on, at which a batch must begin."""
+        device = training_device()
+        stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).eval().to(device)
+        count = int(np.clip(_PIXELS[device.type] // self.bundle.preprocessing.size**2, 8, 512))
+        speed = Speed(precision, channels_last=True)
+        speed.prepare(stages)
+        with kept_memory():
+            yield from self._batches(stages, speed, count, first)
+
+    def _batches(self, stages: nn.ModuleList, speed: Speed, count: int, first: int) -> Iterator[np.ndarray]:
+        samples, device = len(self.split.labels), training_device()
+        for view in range(1 if self.views is None else self.views.count):
+            for start in range(0, samples, count):
+                if view * samples + start >= first:
+                    rows = np.arange(start, min(start + count, samples))
+                    yield self._stored(self._outputs(stages, self._inputs(rows, view, device), speed))
+
+    def choose_precision(self) -> str:
+        """What the plan pins, or what is fastest: bf16 on GPUs that compute in it, and on processors where it measures
+        faster; work that is done in seconds is done in fp32."""
+        device = training_device()
+        offered = precisions(device) if self.precision == "auto" else [self.precision]
+        if device.type == "cuda" or len(offered) == 1:
+            return offered[-1]
+        if not self.is_worth_measuring:
+            return offered[0]
+        stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).eval().to(device)
+        inputs = self._inputs(np.arange(min(_MEASURED_SAMPLES, len(self.split.labels))), 0, device)
+        seconds = dict.fromkeys(offered, float("inf"))
+        # The first of the rounds makes the kernels.
+        for _ in range(3):
+            for precision in offered:
+                speed = Speed(precision, channels_last=True)
+                speed.prepare(stages)
+                begin = time.perf_counter()
+                self._outputs(stages, inputs, speed)
+                seconds[precision] = min(seconds[precision], time.perf_counter() - begin)
+        plain, mixed = offered
+        chosen = mixed if seconds[mixed] < (1 - MARGIN) * seconds[plain] else plain
+        log.info("Frozen features are computed in %s: %s seconds a trial.", chosen, seconds)
+        return chosen
+
+    def _inputs(self, rows: np.ndarray, view: int, device: torch.device) -> Tensor:
+        # A copy: memory-mapped rows are read-only, which torch does not take.
+        samples = torch.from_numpy(np.array(self.split.samples[rows[0] : rows[-1] + 1])).to(device, non_blocking=True)
+        if self.views is not None:
+            kind = modality(self.bundle.modality)
+            draws = torch.from_numpy(uniforms(self.views.seed, view, rows, kind.draws_per_sample))
+            method, strength, flip = self.views.method, self.views.strength, self.views.flip
+            samples = kind.augment(samples, draws, method=method, strength=strength, flip=flip)
+        return self.bundle.preprocessing(samples)
+
+    def _outputs(self, stages: nn.ModuleList, inputs: Tensor, speed: Speed) -> Tensor:
+        with torch.inference_mode(), speed.autocast(inputs.device):
+            return _through(stages, speed.laid_out(inputs))
+
+    def _stored(self, outputs: Tensor) -> np.ndarray:
+        if self.is_vector or outputs.dtype != torch.bfloat16:
+            outputs = outputs.float()
+        if outputs.ndim == 4:
+            outputs = outputs.permute(0, 2, 3, 1)
+        outputs = outputs.contiguous().cpu()
+        return (outputs.view(torch.uint16) if outputs.dtype == torch.bfloat16 else outputs).numpy()
+
+
+def _training_work(bundle: ModelBundle, dataset: Dataset, plan: Plan, stage: int, seed: int) -> _Work:
+    views = _Views(plan.views, seed, plan.augmentation, plan.strength, plan.flip)
+    return _Work(bundle, dataset.split("train"), stage, None if plan.augmentation == "none" else views, plan.precision)
+
+
+def _through(stages: nn.ModuleList, inputs: Tensor) -> Tensor:
+    for stage in stages:
+        inputs = stage(inputs)
+    return inputs
+
+
+def _temporary(work: _Work) -> np.ndarray:
+    """The outputs of `work` in a file that is gone when nothing reads it any more."""
+    with tempfile.TemporaryFile() as file:
+        for batch in work.batches(work.choose_precision()):
+            file.write(batch.data)
+        file.flush()
+        return np.memmap(file, mode="r", dtype=batch.dtype, shape=(work.rows, *batch.shape[1:]))
+
+
+def _row_bytes(kept: np.ndarray) -> int:
+    return max(1, kept.nbytes // max(1, len(kept)))
+
+
+def _half_of_free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free // 2
+
+
+class _Cache:
+    """The files below a state's folder: <key>.npy; while it is made, <key>.part and <key>.json, which says how far it
+    is; <key>.lock, which whoever makes it holds; and <key>.precision, what was measured for one network and machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "features"
+
+    @property
+    def limit(self) -> int:
+        """The bytes that all files together may take."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return min(_LIMIT, _half_of_free(self._folder) + sum(size for _, size, _ in self._files()) // 2)
+
+    def read(self, work: _Work) -> np.ndarray | None:
+        """The outputs of `work`, computed if they are not there yet; None, with a warning, if they cannot be kept."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            kept = self._find(work)
+            if kept is None:
+                with _locked(self._folder / f"{work.key}.lock"):
+                    # Whoever held the lock before may have made it.
+                    kept = self._find(work)
+                    if kept is None:
+                        self._make(work)
+                        kept = self._find(work)
+            return kept
+        except OSError as error:
+            log.warning("Frozen features cannot be kept in %s (%s); they are computed.", self._folder, error.strerror)
+            return None
+
+    def _find(self, work: _Work) -> np.ndarray | None:
+        path = self._folder / f"{work.key}.npy"
+        try:
+            kept = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not work.fits(kept):
+                raise ValueError(f"it holds {kept.shape} {kept.dtype}")
+            # The time of the last reading, by which room is made.
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except (ValueError, EOFError) as error:
+            log.warning("%s is damaged (%s); it is made again.", path, error)
+            path.unlink(missing_ok=True)
+            return None
+        return kept
+
+    def _make(self, work: _Work) -> None:
+        part, progress = self._folder / f"{work.key}.part", self._folder / f"{work.key}.json"
+        precision, first, end = self._left_off(part, progress)
+        if not precision:
+            precision = self._precision(work)
+            self._make_room(work)
+        with part.open("r+b" if first else "wb") as file:
+            file.truncate(end)
+            file.seek(end)
+            told = time.monotonic()
+            for batch in work.batches(precision, first):
+                if not first:
+                    header = {"descr": batch.dtype.str, "fortran_order": False, "shape": (work.rows, *batch.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(batch.data)
+                first += len(batch)
+                if time.monotonic() - told > _TOLD_SECONDS:
+                    _flush(file)
+                    write_json(progress, {"precision": precision, "rows": first, "bytes": file.tell()})
+                    told = time.monotonic()
+            _flush(file)
+        part.replace(self._folder / f"{work.key}.npy")
+        progress.unlink(missing_ok=True)
+
+    def _left_off(self, part: Path, progress: Path) -> tuple[str, int, int]:
+        """The precision, rows and bytes of what a process that was killed has left; "", 0 and 0 where there is none."""
+        try:
+            told = json.loads(progress.read_text(encoding="utf-8"))
+            if part.stat().st_size < told["bytes"]:
+                return "", 0, 0
+            return str(told["precision"]), int(told["rows"]), int(told["bytes"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return "", 0, 0
+
+    def _precision(self, work: _Work) -> str:
+        """Once measured it stays, for all splits: a training that is resumed reads what it read before."""
+        if work.precision != "auto":
+            return work.precision
+        path = self._folder / f"{work.machine_key}.precision"
+        with contextlib.suppress(FileNotFoundError):
+            kept = path.read_text(encoding="utf-8")
+            if kept in ("fp32", "bf16"):
+                return kept
+        chosen = work.choose_precision()
+        if work.is_worth_measuring:
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.write_text(chosen, encoding="utf-8")
+            draft.replace(path)
+        return chosen
+
+    def _make_room(self, work: _Work) -> None:
+        """Removes what was not read for the longest time until `work` fits beside the rest. OSError if it never can."""
+        needed, limit = work.rows * work.cost()[1], self.limit
+        if needed > limit:
+            raise OSError(errno.ENOSPC, f"they take {needed / 2**30:.1f} GiB and may take {limit / 2**30:.1f}")
+        files = sorted(self._files())
+        taken = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if taken + needed <= limit:
+                break
+            # Whoever reads it keeps what it has mapped.
+            path.unlink(missing_ok=True)
+            taken -= size
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """When each file was last read, its bytes and its path."""
+        found = []
+        for pattern in ("*.npy", "*.part"):
+            for path in self._folder.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    found.append((status.st_mtime, status.st_size, path))
+        return found
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds `path`, which no two processes do at a time; a process that ends holds nothing."""
+    while True:
+        with path.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held it before has removed it, and another may hold the one that came after.
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                    try:
+                        yield
+                    finally:
+                        path.unlink(missing_ok=True)
+                    return
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

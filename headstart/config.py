@@ -72,31 +72,44 @@ class Split(Section):
 
 
 class Data(Section):
-    """A reference to labelled samples and how they are packed.
+    """A reference to samples and how they are packed.
 
-    `size` is the side of the stored samples in pixels and `channels` their number (1 grey, 3 RGB); unset, they
-    follow from the architecture and from the samples. `fingerprint` is written by `headstart run`, not by people: it
-    makes a changed folder a changed parameter, so that a step is never reused for other data.
+    `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
+    holds them and no folders. `size` is the side of the stored samples in pixels and `channels` their number (1 grey,
+    3 RGB); unset, they follow from the architecture and from the samples. `fingerprint` is written by `headstart run`,
+    not by people: it makes a changed folder a changed parameter, so that a step is never reused for other data.
     """
 
     uri: Annotated[str, Field(min_length=1)]
     split: Split = Split()
+    labels: Literal["none"] | None = None
     labels_per_class: Annotated[int, Field(ge=1)] | None = None
     size: Annotated[int, Field(ge=8, le=1024)] | None = None
     channels: Literal[1, 3] | None = None
     fingerprint: str | None = None
 
+    @model_validator(mode="after")
+    def _limits_labels_that_there_are(self) -> Self:
+        if self.labels == "none" and self.labels_per_class is not None:
+            raise ValueError("labels_per_class has no meaning where labels is none; remove one of them")
+        return self
+
 
 class Training(Section):
     """The budget and settings of one training; `None` is derived from the size of the training split.
 
-    `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times the samples of
-    the smallest. `warmup` is the share of all steps over which the learning rate rises. `flip` also shows each sample
-    mirrored, which suits photographs and not digits.
+    `batch_size` is the effective one: what one step of the optimiser sees, over all processes and `accumulate`
+    micro-batches. `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times
+    the samples of the smallest. `warmup` is the share of all steps over which the learning rate rises. `flip` also
+    shows each sample mirrored, which suits photographs and not digits; `augmentation_strength` scales how far
+    `augmentation` goes. `views` is how many variants of each sample frozen stages are run on. `ema` is the decay of an
+    average of the weights that is kept instead of the last ones. `precision`, `layout` and `compile` pin what is
+    measured otherwise.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -105,15 +118,36 @@ class Training(Section):
     class_weights: Literal["auto", "none", "balanced"] = "auto"
     patience: Annotated[int, Field(ge=1)] | None = None
     augmentation: Literal["none", "crop", "affine"] = "affine"
+    augmentation_strength: Annotated[float, Field(ge=0, le=2)] | None = None
     flip: bool = False
+    views: Annotated[int, Field(ge=1, le=64)] | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
 
 
 class Pretraining(Training):
-    """How a source model is trained on the source data."""
+    """How a source model is trained on the source data.
+
+    `supervised` learns the labels; `vicreg` needs none: it learns what two views of a sample share, to the last epoch.
+    """
 
     architecture: Annotated[str, Field(min_length=1)] = "convnet"
-    objective: Literal["supervised"] = "supervised"
+    objective: Literal["supervised", "vicreg"] = "supervised"
     batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = 64
+
+    @model_validator(mode="after")
+    def _settings_fit_the_objective(self) -> Self:
+        if self.objective == "supervised":
+            return self
+        for key in ("label_smoothing", "class_weights", "augmentation", "accumulate", "patience"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"{key} has no meaning with objective {self.objective}, which reads no labels, augments in its own "
+                    "way, compares all samples of a batch and trains to the end; remove it"
+                )
+        return self
 
 
 class Source(Section):
@@ -132,7 +166,21 @@ class Source(Section):
     def _offers_something(self) -> Self:
         if self.data is None and not self.candidates:
             raise ValueError("give data to pretrain on or at least one entry in candidates")
+        if self.data and self.data.labels == "none" and self.pretraining.objective == "supervised":
+            raise ValueError(
+                "data.labels is none, but pretraining.objective supervised learns labels; set it to vicreg, or remove "
+                "data.labels"
+            )
         return self
+
+    @property
+    def architectures(self) -> tuple[str | None, ...]:
+        """The architecture of each source; None where only the model itself says."""
+        published = "torchvision://"
+        pretrained = (self.pretraining.architecture,) if self.data else ()
+        named = (uri.removeprefix(published).partition("/")[0] for uri in self.candidates if uri.startswith(published))
+        unknown = (None for uri in self.candidates if not uri.startswith(published))
+        return (*pretrained, *named, *unknown)
 
 
 class Target(Section):
@@ -140,20 +188,56 @@ class Target(Section):
 
     data: Data
 
+    @model_validator(mode="after")
+    def _has_labels(self) -> Self:
+        if self.data.labels == "none":
+            raise ValueError("data.labels is none, but a target's labels are what is learned; remove it")
+        return self
+
+
+# Ways to transfer that have a name of their own: `- linear_probe` in a recipe is short for these settings.
+PRESETS: dict[str, dict[str, Any]] = {
+    "zero": {"transfer": "zero"},
+    "linear_probe": {"transfer": "partial", "freeze": "all"},
+    "partial": {"transfer": "partial"},
+    "full": {"transfer": "full"},
+    "lp_ft": {"transfer": "full", "schedule": "lp_ft"},
+    "gradual": {"transfer": "full", "schedule": "gradual", "layer_decay": 0.7},
+    "surgical": {"transfer": "partial", "surgical": "auto"},
+    "wise_ft": {"transfer": "full", "interpolate": "auto"},
+    "lora": {"transfer": "partial", "lora": 8},
+}
+
+
+# Beginnings of the names of networks that have most of their weights in convolutions, where `lora` adds nothing.
+_CONVOLUTIONAL = (
+    "alexnet", "convnet", "densenet", "efficientnet", "googlenet", "inception", "mnasnet", "mobilenet", "regnet",
+    "resnet", "resnext", "shufflenet", "squeezenet", "vgg", "wide_resnet",
+)  # fmt: skip
+
 
 class Strategy(Section):
     """One way to transfer: kind + schedule + regulariser.
 
-    `freeze` is the number of stages, counted from the input, that a partial transfer keeps as they are; unset, half of
-    them. `strength` is λ in Σ L + λ R(w), 0.01 unless set. `epochs` and `learning_rate` override those of `training`
-    for this strategy.
+    `schedule` says how training begins: with everything at once (`constant`), after a probe has found the head
+    (`lp_ft`), or after a probe and one stage more at a time (`gradual`). A partial transfer trains what its one of
+    these three leaves: `freeze`, the number of stages, counted from the input, that stay as they are (unset, half of
+    them; `all`, a linear probe); `surgical`, the one part of the stages that trains; `lora`, the rank of what is added
+    to the frozen weights of a vision transformer. `layer_decay` multiplies the learning rate from stage to stage
+    towards the input. `interpolate` is the share of the fine-tuned weights that is mixed with those before fine-tuning;
+    `auto` is chosen on the validation split. `strength` is λ in Σ L + λ R(w), 0.01 unless set. `epochs` and
+    `learning_rate` override those of `training` for this strategy.
     """
 
     name: Annotated[str, Field(pattern=_NAME)]
     transfer: Transfer
-    schedule: Literal["constant", "lp_ft"] | None = None
-    freeze: Annotated[int, Field(ge=1)] | None = None
-    regularizer: Literal["l2", "l2_sp"] | None = None
+    schedule: Literal["constant", "lp_ft", "gradual"] | None = None
+    freeze: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
+    surgical: Literal["first", "middle", "last", "auto"] | None = None
+    lora: Annotated[int, Field(ge=1, le=256)] | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    interpolate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
+    regularizer: Literal["l2", "l2_sp", "delta"] | None = None
     strength: Annotated[float, Field(ge=0)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
@@ -163,12 +247,12 @@ class Strategy(Section):
     def _short_form(cls, values: Any) -> Any:
         # `- zero` is short for `- {name: zero, transfer: zero}`, and a name may be left out where the kind says it.
         if isinstance(values, str):
-            values = {"name": values, "transfer": values}
+            values = {"name": values, **PRESETS.get(values, {"transfer": values})}
         if not isinstance(values, Mapping):
             return values
         kind = values.get("transfer")
         implied: dict[str, Any] = {"name": kind} if isinstance(kind, str) else {}
-        if kind == "full":
+        if kind in ("partial", "full"):
             # Probe first, then fine-tune: better in and out of the domain than plain fine-tuning (Kumar et al. 2022).
             implied["schedule"] = "lp_ft"
         if values.get("regularizer") is not None:
@@ -178,15 +262,22 @@ class Strategy(Section):
     @model_validator(mode="after")
     def _settings_fit_the_kind(self) -> Self:
         if self.transfer == "zero":
-            for key in ("schedule", "regularizer", "epochs", "learning_rate", "freeze"):
+            for key in sorted(type(self).model_fields.keys() - {"name", "transfer"}):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} has no meaning in a zero transfer, which trains nothing; remove it")
-        if self.transfer == "full" and self.freeze is not None:
-            raise ValueError("freeze has no meaning in a full transfer, which trains every stage; use partial")
-        if self.transfer == "partial" and self.schedule is not None:
-            raise ValueError("schedule has no meaning in a partial transfer; use full or remove it")
+        parts = [key for key in ("freeze", "surgical", "lora") if getattr(self, key) is not None]
+        if self.transfer == "full" and parts:
+            raise ValueError(f"{parts[0]} has no meaning in a full transfer, which trains every stage; use partial")
+        if len(parts) > 1:
+            raise ValueError(f"{parts[0]} and {parts[1]} each say which part trains; keep one of them")
+        if self.transfer == "partial" and self.schedule == "gradual":
+            raise ValueError("schedule: gradual unfreezes every stage in the end; use it with transfer: full")
+        if self.freeze == "all":
+            for key in ("layer_decay", "interpolate", "regularizer", "epochs", "learning_rate"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} has no meaning where freeze is all: the head is fitted, not trained")
         if self.regularizer is None and self.strength is not None:
-            raise ValueError("strength needs a regularizer: l2 or l2_sp")
+            raise ValueError("strength needs a regularizer: l2, l2_sp or delta")
         return self
 
 
@@ -244,6 +335,14 @@ class Recipe(Section):
             raise ValueError("strategies: list at least one, for example full")
         if self.target is None and self.source.data is None:
             raise ValueError("target: missing; without source.data there is nothing to pretrain either")
+        adapting = next((strategy.name for strategy in self.strategies if strategy.lora is not None), None)
+        architectures = self.source.architectures
+        if adapting and all(name and name.startswith(_CONVOLUTIONAL) for name in architectures):
+            known = ", ".join(dict.fromkeys(map(str, architectures)))
+            raise ValueError(
+                f"strategies.{adapting}: lora adds to the linear layers of a vision transformer, and the sources here "
+                f"are convolutional ({known}); use surgical, or a source such as torchvision://vit_b_16/IMAGENET1K_V1"
+            )
         return self
 
     @property
@@ -334,7 +433,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
             if not found:
                 raise InputError(f"--set {override!r}: there is no entry {part!r} in that list.")
             if isinstance(place[found[0]], str) and not is_last:
-                place[found[0]] = {"name": place[found[0]], "transfer": place[found[0]]}
+                short = place[found[0]]
+                place[found[0]] = {"name": short, **PRESETS.get(short, {"transfer": short})}
             slot: Any = found[0]
         elif isinstance(place, dict):
             slot = part

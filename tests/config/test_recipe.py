@@ -1,10 +1,22 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from headstart.config import Data, Evaluation, Pretraining, Recipe, Split, Strategy, Training, load_recipe
+from headstart.config import (
+    PRESETS,
+    Baseline,
+    Data,
+    Evaluation,
+    Pretraining,
+    Recipe,
+    Split,
+    Strategy,
+    Training,
+    load_recipe,
+)
 from headstart.errors import InputError
 
 SHORT = {"name": "digits", "source": {"data": {"uri": "data/mnist"}}, "target": {"data": {"uri": "data/digits"}}}
@@ -82,9 +94,45 @@ def test_a_strategy_may_be_a_word_or_leave_out_its_name():
     assert Strategy.of({"transfer": "partial", "freeze": 2}).name == "partial"
 
 
-def test_a_full_transfer_probes_first_unless_told_otherwise():
-    assert Strategy.model_validate("full").schedule == "lp_ft"
-    assert Strategy.of({"transfer": "full", "schedule": "constant"}).schedule == "constant"
+@pytest.mark.parametrize("word", sorted(PRESETS))
+def test_every_word_is_short_for_settings_that_may_be_written_out(word):
+    strategy = Strategy.model_validate(word)
+    assert strategy.name == word
+    assert strategy == Strategy.of({"name": word, **PRESETS[word]})
+    # The resolved recipe has them all, and so reads the same when a word has come to mean something else.
+    assert Strategy.of(strategy.model_dump(mode="json")) == strategy
+
+
+def test_no_word_is_the_name_of_a_baseline():
+    assert not PRESETS.keys() & set(get_args(Baseline))
+
+
+@pytest.mark.parametrize("kind", ["partial", "full"])
+def test_whatever_trains_probes_first_unless_told_otherwise(kind):
+    assert Strategy.of({"transfer": kind}).schedule == "lp_ft"
+    assert Strategy.of({"transfer": kind, "schedule": "constant"}).schedule == "constant"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"freeze": "all"},
+        {"freeze": 3, "layer_decay": 0.5, "interpolate": "auto"},
+        {"surgical": "middle", "interpolate": 0.5, "regularizer": "delta", "strength": 0.3},
+        {"lora": 4, "epochs": 3, "learning_rate": 0.01},
+        {"transfer": "full", "schedule": "gradual", "layer_decay": 1},
+    ],
+)
+def test_what_a_strategy_says_is_kept(settings):
+    strategy = Strategy.of({"transfer": "partial", **settings})
+    assert {key: getattr(strategy, key) for key in settings} == settings
+    assert Strategy.of(json.loads(strategy.model_dump_json())) == strategy
+
+
+def test_pretraining_has_a_batch_of_its_own_unless_it_is_set():
+    assert Training().batch_size is None
+    assert Pretraining().batch_size == Pretraining.of({"objective": "vicreg"}).batch_size == 64
+    assert Pretraining.of({"objective": "vicreg", "batch_size": 128}).batch_size == 128
 
 
 def test_a_regularizer_has_a_strength_unless_told_otherwise():
@@ -130,7 +178,7 @@ def test_a_fraction_is_not_a_whole_number():
             {"source": {"data": {"uri": "x"}, "pretraining": {"epoch": 3}}},
             "source.pretraining.epoch: unknown key; did you mean epochs?",
         ),
-        ({"training": {"zzz": 1}}, "training.zzz: unknown key; known here: augmentation, batch_size"),
+        ({"training": {"zzz": 1}}, "training.zzz: unknown key; known here: accumulate, augmentation, "),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_key_that_was_meant(read, changes, expected):
@@ -150,7 +198,8 @@ def test_an_unknown_key_is_refused_with_the_key_that_was_meant(read, changes, ex
         ({"source": {"candidates": "models:/a@b"}}, "source.candidates"),
         ({"source": {"candidates": [1]}}, "source.candidates[0]"),
         ({"source": {"data": {"uri": "x"}, "pretraining": []}}, "source.pretraining"),
-        ({"source": {"data": {"uri": "x"}, "pretraining": {"objective": "simclr"}}}, "source.pretraining.objective"),
+        ({"source": {"data": {"uri": "x"}, "pretraining": {"objective": "byol"}}}, "source.pretraining.objective"),
+        ({"source": {"data": {"uri": "x", "labels": "few"}}}, "source.data.labels"),
         ({"target": []}, "target"),
         ({"target": {"data": {"uri": "x", "labels_per_class": 0}}}, "target.data.labels_per_class"),
         ({"target": {"data": {"uri": "x", "channels": 2}}}, "target.data.channels"),
@@ -162,11 +211,24 @@ def test_an_unknown_key_is_refused_with_the_key_that_was_meant(read, changes, ex
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate"),
         ({"training": {"optimizer": "adam"}}, "training.optimizer"),
         ({"training": {"flip": 1}}, "training.flip"),
+        ({"training": {"accumulate": 0}}, "training.accumulate"),
+        ({"training": {"augmentation_strength": -0.1}}, "training.augmentation_strength"),
+        ({"training": {"views": 0}}, "training.views"),
+        ({"training": {"ema": 1}}, "training.ema"),
+        ({"training": {"precision": "fp16"}}, "training.precision"),
+        ({"training": {"layout": "nhwc"}}, "training.layout"),
+        ({"training": {"compile": True}}, "training.compile"),
         ({"strategies": "zero"}, "strategies"),
         ({"strategies": ["wero"]}, "strategies[0].transfer"),
         ({"strategies": [5]}, "strategies[0]"),
         ({"strategies": [{"transfer": "full", "strength": "big", "regularizer": "l2"}]}, "strategies[0].strength"),
         ({"strategies": [{"transfer": "full", "name": "Full Transfer"}]}, "strategies[0].name"),
+        ({"strategies": [{"transfer": "full", "schedule": "cosine"}]}, "strategies[0].schedule"),
+        ({"strategies": [{"transfer": "partial", "surgical": "second"}]}, "strategies[0].surgical"),
+        ({"strategies": [{"transfer": "partial", "lora": 0}]}, "strategies[0].lora"),
+        ({"strategies": [{"transfer": "full", "layer_decay": 0}]}, "strategies[0].layer_decay"),
+        ({"strategies": [{"transfer": "full", "layer_decay": 1.1}]}, "strategies[0].layer_decay"),
+        ({"strategies": [{"transfer": "full", "regularizer": "l1"}]}, "strategies[0].regularizer"),
         ({"baselines": ["svm"]}, "baselines[0]"),
         ({"baselines": "scratch"}, "baselines"),
         ({"evaluation": {"metric": "auc"}}, "evaluation.metric"),
@@ -195,13 +257,67 @@ def test_a_wrong_type_or_value_is_one_sentence_that_starts_with_its_key(read, ch
         ({"strategies": [{"transfer": "zero", "epochs": 3}]}, "epochs has no meaning in a zero transfer"),
         ({"strategies": [{"transfer": "zero", "regularizer": "l2"}]}, "regularizer has no meaning in a zero transfer"),
         ({"strategies": [{"transfer": "full", "freeze": 2}]}, "freeze has no meaning in a full transfer"),
-        ({"strategies": [{"transfer": "partial", "schedule": "lp_ft"}]}, "schedule has no meaning in a partial"),
+        ({"strategies": [{"transfer": "full", "surgical": "auto"}]}, "surgical has no meaning in a full transfer"),
+        ({"strategies": [{"transfer": "full", "lora": 2}]}, "lora has no meaning in a full transfer"),
+        ({"strategies": [{"transfer": "partial", "freeze": 2, "lora": 2}]}, "freeze and lora each say which part"),
+        ({"strategies": [{"transfer": "partial", "schedule": "gradual"}]}, "use it with transfer: full"),
+        ({"strategies": [{"transfer": "partial", "freeze": "all", "epochs": 3}]}, "epochs has no meaning where freeze"),
+        ({"strategies": [{"transfer": "zero", "surgical": "auto"}]}, "surgical has no meaning in a zero transfer"),
+        ({"strategies": [{"transfer": "zero", "interpolate": 0.5}]}, "interpolate has no meaning in a zero transfer"),
+        ({"source": {"data": {"uri": "x", "labels": "none"}}}, "set it to vicreg, or remove data.labels"),
+        (
+            {
+                "source": {
+                    "data": {"uri": "x", "labels": "none", "labels_per_class": 3},
+                    "pretraining": {"objective": "vicreg"},
+                }
+            },
+            "labels_per_class has no meaning where labels is none",
+        ),
+        ({"target": {"data": {"uri": "x", "labels": "none"}}}, "a target's labels are what is learned"),
+        (
+            {"source": {"data": {"uri": "x"}, "pretraining": {"objective": "vicreg", "label_smoothing": 0.1}}},
+            "label_smoothing has no meaning with objective vicreg",
+        ),
         ({"strategies": [{"transfer": "full", "strength": 0.1}]}, "strength needs a regularizer"),
         ({"baselines": ["scratch", "scratch"]}, "baselines: each may be listed once"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(read, changes, expected):
     assert expected in sentence(read, **changes)
+
+
+CONVOLUTIONAL = {"data": {"uri": "data/mnist"}, "pretraining": {"architecture": "resnet18"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ({"data": {"uri": "x"}}, "(convnet)"),
+        (CONVOLUTIONAL, "(resnet18)"),
+        ({"candidates": ["torchvision://vgg16/IMAGENET1K_V1"]}, "(vgg16)"),
+        ({**CONVOLUTIONAL, "candidates": ["torchvision://alexnet/DEFAULT"]}, "(resnet18, alexnet)"),
+    ],
+)
+def test_lora_is_refused_where_every_source_is_known_to_be_convolutional(read, source, named):
+    message = sentence(read, source=source, strategies=["full", "lora"])
+    assert "strategies.lora: lora adds to the linear layers of a vision transformer" in message
+    assert f"the sources here are convolutional {named}; use surgical, or a source such as" in message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"candidates": ["torchvision://vit_b_16/IMAGENET1K_V1"]},
+        {"candidates": ["torchvision://vgg16/IMAGENET1K_V1", "torchvision://swin_t/IMAGENET1K_V1"]},
+        # What only the model itself can tell is told when it is loaded.
+        {"candidates": ["models:/digits-source@champion"]},
+        {**CONVOLUTIONAL, "candidates": ["file:///bundle"]},
+        {"data": {"uri": "x"}, "pretraining": {"architecture": "timm/vit_tiny_patch16_224"}},
+    ],
+)
+def test_lora_is_for_any_source_that_may_be_a_transformer(read, source):
+    assert read(source=source, strategies=["lora"]).strategies[0].lora == 8
 
 
 def test_a_missing_key_is_named(tmp_path):
@@ -293,6 +409,9 @@ def test_an_override_that_fits_nothing_is_refused(read, override, expected):
         {"target": None},
         {"source": {"candidates": ["file:///a"]}, "baselines": []},
         {"strategies": [{"name": "a", "transfer": "full", "regularizer": "l2", "strength": 1e-5}], "seed": 3},
+        {"strategies": sorted(PRESETS.keys() - {"lora"})},
+        {"training": {"ema": 0.99, "views": 2, "augmentation_strength": 0.0, "precision": "bf16"}},
+        {"source": {"data": {"uri": "a", "labels": "none"}, "pretraining": {"objective": "vicreg"}}},
     ],
 )
 def test_a_recipe_comes_back_from_the_sections_that_the_pipelines_take(read, changes):

@@ -12,7 +12,7 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
-from pipelines.resolve import at
+from pipelines.resolve import at, refuse_unlabelled
 from pipelines.store import store_file, tracking_uri
 
 
@@ -42,9 +42,12 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
 
 def _data(role: str, data: Data, recipe: Recipe) -> str:
     with at(f"{role}.data"):
-        summary = check_data(data.uri, modality_name=recipe.modality)
+        refuse_unlabelled(role, data, recipe)
+        labels = data.labels or ("optional" if role == "source" else "required")
+        summary = check_data(data.uri, modality_name=recipe.modality, labels=labels)
     images = sum(summary.images.values())
-    line = f"{role:<11} {data.uri}: {images} images in {len(summary.images)} classes"
+    classes = "without labels" if list(summary.images) == [""] else f"in {len(summary.images)} classes"
+    line = f"{role:<11} {data.uri}: {images} images {classes}"
     if data.labels_per_class:
         fewest = min(summary.images, key=lambda label: summary.images[label])
         if summary.images[fewest] < data.labels_per_class + 2:
@@ -88,7 +91,7 @@ def _candidate(uri: str, recipe: Recipe, store: str) -> str:
 
 def _check_freezing(recipe: Recipe, model: str, stages: int) -> None:
     for strategy in recipe.strategies:
-        if strategy.freeze is not None and strategy.freeze > stages:
+        if isinstance(strategy.freeze, int) and strategy.freeze > stages:
             raise InputError(
                 f"strategies.{strategy.name}.freeze is {strategy.freeze}, but {model} has {stages} stages; "
                 f"freeze at most {stages}."

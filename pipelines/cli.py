@@ -264,6 +264,7 @@ def _prepare(options: argparse.Namespace) -> None:
         options.output,
         size=options.size,
         split=section.split.model_dump(),
+        labels="optional",
         labels_per_class=section.labels_per_class,
         seed=options.seed,
     )
@@ -271,7 +272,7 @@ def _prepare(options: argparse.Namespace) -> None:
         print(json.dumps(packed.manifest, indent=2))
         return
     counts = ", ".join(f"{count} {name}" for name, count in packed.counts.items())
-    print(f"{len(packed.classes)} classes; {counts}; {packed.digest}")
+    print(f"{len(packed.classes) or 'no'} classes; {counts}; {packed.digest}")
     print(f"report: {packed.path / 'report.html'}")
 
 

@@ -16,6 +16,7 @@ from headstart.errors import HeadstartError
 from headstart.evaluation.leaderboard import Leaderboard
 from headstart.models.reference import unpinned
 from headstart.storage.local import write_text
+from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
 from headstart.tracking.runs import (
@@ -28,16 +29,13 @@ from headstart.tracking.runs import (
     new_parent,
 )
 from headstart.training.progress import PROGRESS_VARIABLE
+from headstart.version import CODE_VARIABLE
 from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
 from pipelines.placement import Placement
 from pipelines.processes import processes
 from pipelines.reader import Display, StepReader
 from pipelines.store import store_file, tracking_uri
-
-# A digest of the library, or of the image that holds it, in each task's environment makes the code a part of the cache
-# key.
-CODE_VARIABLE = "HEADSTART_CODE"
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     # One strategy at a time: each uses every core already.
     placement = Placement(
         image=found.name if found else None,
+        # In each task's environment, so that the code is a part of the cache key.
         environment={CODE_VARIABLE: found.id if found else code_digest()},
         parallelism=1,
     )
@@ -81,6 +80,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
             PARENT_VARIABLE: parent.id,
             PROGRESS_VARIABLE: "records",
             INJECTED_VARIABLE: None,
+            STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
             # The children's own log lines, complete and in order, in the log file.
             "PYTHONUNBUFFERED": "1",
         }

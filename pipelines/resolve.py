@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headstart.config import Data, Recipe
-from headstart.data.reference import fingerprint, local_folder
+from headstart.data.reference import fingerprint, has_no_labels, local_folder
 from headstart.errors import InputError
 from headstart.modalities import modality
 from headstart.models.reference import pin_of
@@ -26,12 +26,12 @@ def resolve(recipe: Recipe) -> Recipe:
     size = input_size(recipe)
     source = recipe.source.model_copy(
         update={
-            "data": _resolve_data("source.data", recipe.source.data, size) if recipe.source.data else None,
+            "data": _resolve_data("source", recipe.source.data, recipe, size) if recipe.source.data else None,
             "candidates": tuple(_pin(uri) for uri in recipe.source.candidates),
         }
     )
     target = recipe.target and recipe.target.model_copy(
-        update={"data": _resolve_data("target.data", recipe.target.data, size)}
+        update={"data": _resolve_data("target", recipe.target.data, recipe, size)}
     )
     return recipe.model_copy(update={"source": source, "target": target})
 
@@ -58,9 +58,25 @@ def at(key: str) -> Iterator[None]:
         raise InputError(f"{key}: {error}") from error
 
 
-def _resolve_data(key: str, data: Data, size: int) -> Data:
-    with at(key):
+def refuse_unlabelled(role: str, data: Data, recipe: Recipe) -> None:
+    """InputError if the data lies in a folder without class folders and its labels are learned."""
+    if data.labels == "none" or not has_no_labels(data.uri, modality_name=recipe.modality):
+        return
+    if role == "target":
+        raise InputError(f"{data.uri} has no class folders; lay a target's images out as <class>/<file>.")
+    if recipe.source.pretraining.objective == "supervised":
+        raise InputError(
+            f"{data.uri} has no class folders, and pretraining.objective supervised learns labels; lay its images out "
+            "as <class>/<file>, or set source.pretraining.objective to vicreg."
+        )
+    if data.labels_per_class:
+        raise InputError(f"{data.uri} has no class folders, so labels_per_class has no meaning; remove it.")
+
+
+def _resolve_data(role: str, data: Data, recipe: Recipe, size: int) -> Data:
+    with at(f"{role}.data"):
         folder: Path = local_folder(data.uri)
+        refuse_unlabelled(role, data, recipe)
     return data.model_copy(
         update={"uri": str(folder), "fingerprint": fingerprint(str(folder)), "size": data.size or size}
     )

@@ -47,6 +47,8 @@ def prepare_data(
             size=section.size,
             channels=section.channels,
             split=section.split.model_dump(),
+            # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
+            labels=section.labels or ("optional" if role == "source" else "required"),
             labels_per_class=section.labels_per_class,
             seed=seed,
         )

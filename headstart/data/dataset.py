@@ -21,8 +21,9 @@ SPLITS = ("train", "val", "test")
 class Split:
     """One split of a packed data set; entry i of every array is sample i.
 
-    `samples` is uint8 (N, H, W, C), memory-mapped read-only; `labels` int64 (N,), indices into the classes;
-    `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source folder.
+    `samples` is uint8 (N, H, W, C), memory-mapped read-only; `labels` int64 (N,), indices into the classes, or -1 where
+    samples have no label; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source
+    folder.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their indices; empty where the samples have no labels."""
         return tuple(self.manifest["classes"])
 
     @property
@@ -96,7 +98,7 @@ class Dataset:
                 f"{self.path}/{name}.npy holds {samples.dtype} {samples.shape} instead of uint8 {expected}; "
                 "prepare the data set again."
             )
-        number_of = {label: number for number, label in enumerate(self.classes)}
+        number_of = {"": -1} | {label: number for number, label in enumerate(self.classes)}
         return Split(
             name=name,
             samples=samples,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from headstart.data.dataset import FORMAT_VERSION, SPLITS, Dataset
 from headstart.data.duplicates import contradictions, copies, leaks
-from headstart.data.folder import Listing, Refusal, list_folder
+from headstart.data.folder import Labels, Listing, Refusal, list_folder, place
 from headstart.data.hashing import merkle_digest, position
 from headstart.data.reference import local_folder
 from headstart.data.report import render_report
@@ -36,15 +36,17 @@ def prepare(
     size: int | None = None,
     channels: int | None = None,
     split: Mapping[str, float],
+    labels: Labels = "required",
     labels_per_class: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Packs the labelled samples that `uri` refers to into the directory `destination`, atomically.
+    """Packs the samples that `uri` refers to into the directory `destination`, atomically.
 
     `size` is the side of a stored sample in pixels, by default that of the modality's own architecture; `channels`
     1 or 3, or None for 1 if all samples are grey and 3 otherwise. `split` gives the shares of train, val and test;
-    splits that the folder gives are kept, and those that it lacks are carved out of its train. `labels_per_class`
-    leaves that many distinct training samples a class. An older packed data set at `destination` is replaced.
+    splits that the folder gives are kept, and those that it lacks are carved out of its train. `labels` says which
+    samples have one; a data set without labels has no classes. `labels_per_class` leaves that many distinct training
+    samples a class. An older packed data set at `destination` is replaced.
     InputError, with nothing written, where the reference, an argument or a class is unusable; single unreadable files
     go to quarantine.jsonl.
     """
@@ -54,7 +56,9 @@ def prepare(
     _check_arguments(size, channels, labels_per_class)
     root = local_folder(uri)
     _check_destination(root, destination)
-    listing = list_folder(root, kind.extensions)
+    listing = list_folder(root, kind.extensions, labels)
+    if labels_per_class is not None and not listing.classes:
+        raise InputError(f"labels_per_class: {uri} has no labels; leave it out.")
     with new_directory(destination) as draft, tempfile.TemporaryFile(dir=draft) as spool:
         readable, unreadable = read_samples(listing, kind, size=size, channels=channels, spool=spool)
         selection = _select(listing, readable, unreadable, shares, labels_per_class, seed)
@@ -161,7 +165,7 @@ def _check_classes_survive(listing: Listing, samples: Sequence[Sample], refused:
     for file in listing.files:
         if file.label not in surviving:
             raise InputError(
-                f"Class '{file.label}' in {listing.root} has no usable sample ({file.path}: {reasons[file.path]}); "
+                f"{place(listing.root, file.label)} has no usable sample ({file.path}: {reasons[file.path]}); "
                 "replace its files or remove its folder."
             )
 
@@ -192,10 +196,10 @@ def _split(
     for sample in samples:
         if split_of[sample.file.path] == "train":
             split_of[sample.file.path] = assigned[sample.sha256]
-    small = [label for label in listing.classes if is_small(len(contents[label]), pool_shares)]
+    small = [label for label in _labels(listing) if is_small(len(contents[label]), pool_shares)]
     if small:
         notes.append(
-            f"Too few samples for thresholds on the content hash to give every split its share: {_names(small)}. "
+            f"Too few samples for thresholds on the content hash to give every split its share{_names(small)}. "
             "Split by rank of the same hash instead, so files added later may move samples between splits."
         )
     return split_of, notes
@@ -216,9 +220,7 @@ def _limit_labels(samples: Sequence[Sample], split_of: dict[str, str], labels_pe
             split_of[path] = UNUSED
     short = [label for label, ranks in training.items() if len(ranks) < labels_per_class]
     if short:
-        return [
-            f"Fewer than labels_per_class = {labels_per_class} training samples, all of them used: {_names(short)}."
-        ]
+        return [f"Fewer than labels_per_class = {labels_per_class} training samples, all of them used{_names(short)}."]
     return []
 
 
@@ -226,16 +228,16 @@ def _check_splits(
     samples: Sequence[Sample], split_of: Mapping[str, str], listing: Listing, shares: Mapping[str, float]
 ) -> list[str]:
     present = {(sample.file.label, split_of[sample.file.path]) for sample in samples}
-    for label in listing.classes:
+    for label in _labels(listing):
         for name in ("train", "test"):
             if (label, name) not in present:
                 raise InputError(
-                    f"Class '{label}' in {listing.root} has no sample for the {name} split; "
+                    f"{place(listing.root, label)} has no sample for the {name} split; "
                     "add files of different content to it, at least one for each of train and test."
                 )
-    without_val = [label for label in listing.classes if (label, "val") not in present]
+    without_val = [label for label in _labels(listing) if (label, "val") not in present]
     if without_val and (shares["val"] > 0 or "val" in listing.splits):
-        return [f"No validation sample: {_names(without_val)}."]
+        return [f"No validation sample{_names(without_val)}."]
     return []
 
 
@@ -279,6 +281,14 @@ def _quarantine_line(refusal: Refusal) -> str:
     return json.dumps({"path": refusal.path, "sha256": refusal.sha256, "reason": refusal.reason}) + "\n"
 
 
+def _labels(listing: Listing) -> tuple[str, ...]:
+    """The labels that occur: the classes, or none, which is one too."""
+    return listing.classes or ("",)
+
+
 def _names(labels: Sequence[str]) -> str:
-    shown = ", ".join(f"'{label}'" for label in labels[:10])
+    """The end of a sentence about these labels; nothing where there are none to name."""
+    if list(labels) == [""]:
+        return ""
+    shown = ": " + ", ".join(f"'{label}'" for label in labels[:10])
     return shown + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from headstart.data.folder import File, Listing, Refusal, list_folder
+from headstart.data.folder import File, Labels, Listing, Refusal, is_flat, list_folder, place
 from headstart.errors import InputError
 from headstart.modalities import Modality, UnreadableSample, modality
 
@@ -16,7 +16,8 @@ _PROBES_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """What `check` saw: image counts by class, the given splits, and what preparation would refuse so far."""
+    """What `check` saw: image counts by class, or in all under "" where there are no labels, the given splits, and what
+    preparation would refuse so far."""
 
     images: dict[str, int]
     splits: tuple[str, ...]
@@ -59,24 +60,29 @@ def fingerprint(uri: str) -> str | None:
     return "stat:" + digest.hexdigest()
 
 
-def check(uri: str, *, modality_name: str = "image") -> Summary:
+def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
+    """Whether `uri` names a folder that holds samples and no folders; InputError if it cannot be reached."""
+    return is_flat(local_folder(uri), modality(modality_name).extensions)
+
+
+def check(uri: str, *, modality_name: str = "image", labels: Labels = "required") -> Summary:
     """Looks whether `uri` can become a data set, decoding a few samples of each class only.
 
     InputError where it cannot: an unknown scheme, no folder, no or one class, a class that is empty, has a single
     sample, or has none among its first samples that is readable. Bad files in a good class are in the summary.
     """
     kind = modality(modality_name)
-    listing = list_folder(local_folder(uri), kind.extensions)
+    listing = list_folder(local_folder(uri), kind.extensions, labels)
     by_class: dict[str, list[File]] = defaultdict(list)
     for file in listing.files:
         by_class[file.label].append(file)
     refused = list(listing.refused)
     for label, files in by_class.items():
         if len(files) < 2:
-            raise InputError(f"Class '{label}' in {listing.root} has 1 image; train and test need at least one each.")
+            raise InputError(f"{place(listing.root, label)} has 1 image; train and test need at least one each.")
         refused += _probe_class(listing, label, files, kind)
     return Summary(
-        images={label: len(by_class[label]) for label in listing.classes},
+        images={label: len(by_class[label]) for label in listing.classes or ("",)},
         splits=listing.splits,
         refused=tuple(refused),
     )
@@ -94,7 +100,7 @@ def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality
             break
     if len(refused) == len(files):
         raise InputError(
-            f"Class '{label}' in {listing.root} has no readable image ({refused[0].path}: {refused[0].reason}); "
+            f"{place(listing.root, label)} has no readable image ({refused[0].path}: {refused[0].reason}); "
             "replace its files."
         )
     return refused

@@ -34,15 +34,16 @@ def render_report(
     for number, label in enumerate(classes):
         counts = {name: manifest["splits"][name]["class_counts"][number] for name in splits}
         rows.append({"label": label, "counts": counts, "total": sum(counts.values())})
+    totals = [manifest["splits"][name]["samples"] for name in splits]
     return render(
         "data.html",
         manifest=manifest,
         splits=splits,
         rows=rows,
-        largest=max(row["total"] for row in rows),
-        totals=[manifest["splits"][name]["samples"] for name in splits],
-        total=sum(row["total"] for row in rows),
-        pictures=_pictures(classes, train_samples, train_labels),
+        largest=max((row["total"] for row in rows), default=0),
+        totals=totals,
+        total=sum(totals),
+        pictures=_pictures(classes or [""], train_samples, train_labels),
         refused=refused[:_MAX_ROWS],
         refused_count=len(refused),
         duplicates=duplicates[:_MAX_ROWS],
@@ -59,7 +60,9 @@ def _pictures(classes: Sequence[str], samples: np.ndarray, labels: Sequence[str]
     for row, label in enumerate(labels):
         rows_of.setdefault(label, []).append(row)
     shown = [label for label in classes if label in rows_of][:_MAX_PICTURES]
-    return [(label, [_thumbnail(samples[row]) for row in rows_of[label][:each]]) for label in shown]
+    # Samples lie in the order of their paths, so the first ones are alike where they come from one place.
+    chosen = {label: rows_of[label][:: max(1, len(rows_of[label]) // each)][:each] for label in shown}
+    return [(label, [_thumbnail(samples[row]) for row in chosen[label]]) for label in shown]
 
 
 def _thumbnail(pixels: np.ndarray) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config import Evaluation
+from headstart.config import Evaluation, Metric
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import HeadstartError
+from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.evidence import Evidence, figures
 from headstart.evaluation.leaderboard import Candidate, Kind, Leaderboard, build_leaderboard
 from headstart.evaluation.metrics import classification_metrics, metric_title
@@ -193,11 +194,14 @@ def evidence(assessment: Assessment, dataset: Dataset, predictions: Path, *, rep
 def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, seed: int = 0) -> Evidence:
     """What speaks for a source: how well it does on the test split of its own data; `address` as for `evidence`.
 
-    Judged as a recipe is by default: a source serves many targets, each with an evaluation of its own.
+    Judged as a recipe is by default: a source serves many targets, each with an evaluation of its own. One without a
+    head is judged by a linear head on its features, which is not kept; on data without labels nothing can be said.
     """
     evaluation = Evaluation()
     test = dataset.split("test")
-    probabilities = bundle.predict_probabilities(test.samples)
+    if not dataset.classes:
+        return _unlabelled_evidence(bundle, dataset, experiment=experiment, address=address, metric=evaluation.metric)
+    probabilities = bundle.predict_probabilities(test.samples) if bundle.classes else _probed(bundle, dataset)
     metrics = classification_metrics(test.labels, probabilities, dataset.classes)
     score = bootstrap_interval(
         evaluation.metric,
@@ -209,8 +213,9 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         seed=seed,
     )
     reached = f"{score.value:.3f} {metric_title(evaluation.metric)} [{score.low:.3f}, {score.high:.3f}]"
+    subject = "The source" if bundle.classes else "A linear head on the source's features"
     sentence = (
-        f"The source reaches {reached} at {100 * evaluation.confidence:g}% confidence on {len(test.labels):,} test "
+        f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on {len(test.labels):,} test "
         "items of its own data."
     )
     return Evidence(
@@ -222,16 +227,61 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         predictions=Predictions(test.ids, test.labels, probabilities, dataset.classes),
         trained_on=_seen(dataset),
         report=render_source_report(
-            experiment, sentence, metrics, data=_facts(dataset), architecture=bundle.architecture
+            experiment, sentence, metrics, data=_source_facts(bundle, dataset), architecture=bundle.architecture
         ),
     )
+
+
+def _unlabelled_evidence(
+    bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, metric: Metric
+) -> Evidence:
+    ids = dataset.split("test").ids
+    sentence = "The source's own data has no labels: what it is worth shows on a target."
+    return Evidence(
+        metric=metric,
+        figures={},
+        sentence=sentence,
+        digests=_digests(dataset),
+        dataset=address,
+        predictions=Predictions(ids, np.full(len(ids), -1), np.empty((len(ids), 0), dtype=np.float32), ()),
+        trained_on=_seen(dataset),
+        report=render_source_report(
+            experiment, sentence, None, data=_source_facts(bundle, dataset), architecture=bundle.architecture
+        ),
+    )
+
+
+def _probed(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
+    """Probabilities (N, K) for the test split by the best linear head on the bundle's features, calibrated."""
+    from scipy.special import softmax
+
+    from headstart.transfer.heads import best_head
+
+    train, val, test = (dataset.split(name) for name in SPLITS)
+    features = bundle.predict_features(val.samples)
+    head, _, _ = best_head(
+        bundle.predict_features(train.samples),
+        train.labels,
+        features,
+        val.labels,
+        classes=len(dataset.classes),
+        metric=Evaluation().metric,
+    )
+    temperature = fit_temperature(head.logits(features), val.labels)
+    probabilities: np.ndarray = softmax(head.logits(bundle.predict_features(test.samples)) / temperature, axis=1)
+    return probabilities
+
+
+def _source_facts(bundle: ModelBundle, dataset: Dataset) -> dict[str, object]:
+    objective = bundle.provenance.get("objective")
+    return {**({"Objective": f"{objective}, without labels"} if objective else {}), **_facts(dataset)}
 
 
 def _facts(dataset: Dataset) -> dict[str, object]:
     return {
         "Data": dataset.manifest["source"]["uri"],
         "Digest": dataset.digest,
-        "Classes": len(dataset.classes),
+        "Classes": len(dataset.classes) or "none, its samples have no labels",
         "Training / validation / test samples": " / ".join(str(dataset.counts[name]) for name in SPLITS),
     }
 

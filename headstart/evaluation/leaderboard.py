@@ -240,7 +240,7 @@ def build_leaderboard(
             run_id=candidate.run_id,
         )
 
-    entries = sorted((score(each) for each in candidates), key=lambda entry: -entry.value)
+    entries = sorted((score(each) for each in candidates), key=lambda entry: (-entry.value, entry.strategy))
     comparisons = tuple(compare(chosen, each) for each in baselines)
     return Leaderboard(metric, confidence, min_gain, resamples, seed, len(labels), tuple(entries), comparisons)
 

@@ -57,16 +57,17 @@ def render_report(
 
 
 def render_source_report(
-    name: str, sentence: str, metrics: Mapping[str, Any], *, architecture: str, data: Mapping[str, object]
+    name: str, sentence: str, metrics: Mapping[str, Any] | None, *, architecture: str, data: Mapping[str, object]
 ) -> str:
-    """One self-contained HTML page about a source on its own test split; arguments as for `render_report`."""
+    """One self-contained HTML page about a source on its own test split; arguments as for `render_report`. Without
+    `metrics`, as where its data has no labels, the page has no figures."""
     return render(
         "source.html",
         name=name,
         sentence=sentence,
         metrics=metrics,
         facts=_facts({"Architecture": architecture, **data}),
-        confusion=_confusion(metrics),
+        confusion=_confusion(metrics) if metrics else None,
     )
 
 

@@ -28,14 +28,15 @@ def card(uri: str, digest: str, bundle: "ModelBundle", evidence: Evidence | None
     paragraphs = [_what_it_is(digest, bundle), "### What it came from", _where_from(bundle.provenance, evidence)]
     if evidence:
         paragraphs += ["### How good it is", _text(evidence.sentence), _figures(evidence)]
-    paragraphs += ["### How to use it", _code_block(*_commands(uri))]
+    paragraphs += ["### How to use it", _code_block(*_commands(uri, bundle))]
     if evidence:
         parts = shlex.quote(f"{uri}/{EVIDENCE}")
         paragraphs += [
-            "The recipe that gives it again (`recipe.json`), the report (`report.html`) and the test predictions:",
+            "The recipe that gives it again (`recipe.json`), the report (`report.html`) and "
+            f"{'the test predictions' if evidence.predictions.classes else 'what it was trained on'}:",
             _code_block(f"mlflow artifacts download -u {parts} -d ."),
         ]
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def model_card(name: str, role: str) -> str:
@@ -59,12 +60,18 @@ def _what_it_is(digest: str, bundle: "ModelBundle") -> str:
     made = {"pretraining": "pretrained", "scratch": "trained from scratch"}.get(
         str(known.get("strategy")), f"transferred by the strategy {_code(known.get('strategy'))}"
     )
+    if objective := known.get("objective"):
+        made += f" without labels by the objective {_code(objective)}"
     shown = ", ".join(_code(name) for name in bundle.classes[:_CLASSES_SHOWN])
     more = len(bundle.classes) - _CLASSES_SHOWN
+    does = (
+        f"tells {len(bundle.classes)} classes apart: {shown}{f' and {more} more' if more > 0 else ''}"
+        if bundle.classes
+        else f"gives {bundle.network.feature_dim} features for a target to learn from; it knows no classes"
+    )
     return (
         f"{_code(bundle.architecture)}, {made}. It reads {_code(bundle.modality)} data ({size} × {size}, {colour}) and "
-        f"tells {len(bundle.classes)} classes apart: {shown}{f' and {more} more' if more > 0 else ''}. "
-        f"Content {_digest(digest)}."
+        f"{does}. Content {_digest(digest)}."
     )
 
 
@@ -83,7 +90,7 @@ def _where_from(known: Mapping[str, Any], evidence: Evidence | None) -> str:
 
 
 def _figures(evidence: Evidence) -> str:
-    """A table of the figures with their intervals."""
+    """A table of the figures with their intervals; nothing where there are none."""
     figures, metric = evidence.figures, evidence.metric
     names = {f"test/{metric}": metric_title(metric)}
     names |= {"test/accuracy": "accuracy", "test/macro_f1": "macro F1", "test/ece": "calibration error"}
@@ -95,6 +102,8 @@ def _figures(evidence: Evidence) -> str:
     gain = f"gain/{metric}"
     if gain in figures:
         rows.append(f"| gain over scratch | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
+    if not rows:
+        return ""
     items = len(evidence.predictions.labels)
     return "\n".join([f"| on {items:,} test items | | interval |", "|:--|--:|:--|", *rows])
 
@@ -104,7 +113,11 @@ def _interval(figures: Mapping[str, float], name: str, digits: str) -> str:
     return "" if low is None or high is None else f"{low:{digits}} to {high:{digits}}"
 
 
-def _commands(uri: str) -> Iterator[str]:
+def _commands(uri: str, bundle: "ModelBundle") -> Iterator[str]:
+    if not bundle.classes:
+        yield "# in a recipe, as a source:"
+        yield f"source: {{candidates: [{uri}]}}"
+        return
     yield f"headstart predict {shlex.quote(uri)} pictures/"
     yield f"mlflow models serve -m {shlex.quote(uri)} --env-manager local"
 

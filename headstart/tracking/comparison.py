@@ -145,10 +145,12 @@ def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
     """By the figure `key`, what is smaller first where that is better or where it is text, and what is unknown last."""
     ascending = key in ("strategy", "source", "run_id", "seconds")
 
-    def order(entry: Entry) -> tuple[bool, Any]:
+    def order(entry: Entry) -> tuple[bool, Any, Any]:
         value = entry.figures[key]
+        # Equals stand in the order of their names, as in the leaderboard.
+        name = entry.figures["strategy"]
         if value is None:
-            return (True, 0)
-        return (False, value if ascending else -value)
+            return (True, 0, name)
+        return (False, value if ascending else -value, name)
 
     return sorted(entries, key=order)

@@ -23,6 +23,7 @@ from headstart.tracking.dossier import Dossier
 from headstart.tracking.policy import Policy
 
 _WARM_UP, _REPEATS = 5, 50
+_UNLABELLED = "its data has no labels to measure it by"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,9 @@ def _min_metrics(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
             yield _unknown(name, ">=", limit)
             continue
         test = challenger.evidence.predictions
+        if not test.classes:
+            yield _unknown(name, ">=", limit, _UNLABELLED)
+            continue
         value = score(metric, test.labels, test.probabilities.argmax(axis=1), len(test.classes))
         yield Gate(name, value >= limit, value, ">=", limit, f"{metric_title(metric)} on the test split")
 
@@ -149,6 +153,9 @@ def _ece(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
         yield _unknown(name, "<=", limit)
         return
     test = challenger.evidence.predictions
+    if not test.classes:
+        yield _unknown(name, "<=", limit, _UNLABELLED)
+        return
     value = expected_calibration_error(test.labels, test.probabilities)
     yield Gate(name, value <= limit, value, "<=", limit, "expected calibration error on the test split")
 
@@ -193,8 +200,8 @@ def _lineage(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
     yield Gate("lineage", not gaps, float(len(gaps)), "<=", 0.0, text)
 
 
-def _unknown(name: str, relation: Literal[">=", "<="], limit: float) -> Gate:
-    return Gate(name, False, None, relation, limit, "the version has no evidence")
+def _unknown(name: str, relation: Literal[">=", "<="], limit: float, text: str = "the version has no evidence") -> Gate:
+    return Gate(name, False, None, relation, limit, text)
 
 
 def _milliseconds(dossier: Dossier) -> float:

@@ -27,6 +27,9 @@ def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) 
     ours, theirs = challenger.evidence, champion.evidence
     if ours is None or theirs is None:
         return f"version {(challenger if ours is None else champion).version} has no evidence"
+    if not (ours.predictions.classes and theirs.predictions.classes):
+        unlabelled = theirs if ours.predictions.classes else ours
+        return f"the data of version {(challenger if unlabelled is ours else champion).version} has no labels"
     try:
         pair = None
         if ours.digests.get("test_digest") == theirs.digests.get("test_digest"):

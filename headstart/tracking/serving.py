@@ -57,8 +57,13 @@ class ServedBundle(PythonModel):
     # not know, or none, makes it warn of every load.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row a picture, as `answers` gives them."""
+        from headstart.errors import InputError
         from headstart.models.prediction import answers
 
+        try:
+            self.bundle.require_head()
+        except InputError as reason:
+            raise _Refusal(str(reason)) from None
         images = np.atleast_1d(model_input[_INPUT])
         if len(images) == 0:
             raise _Refusal("The request holds no image; give one or more.")

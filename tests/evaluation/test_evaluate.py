@@ -9,13 +9,14 @@ from headstart.config import Evaluation
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import HeadstartError
-from headstart.evaluation.evaluate import Contender, evaluate, read_baselines, report
+from headstart.evaluation.evaluate import Contender, evaluate, evaluate_source, read_baselines, report
+from headstart.evaluation.evidence import Evidence
 from headstart.evaluation.predictions import read_predictions, write_predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
-from headstart.transfer.probe import nearest_prototype
+from headstart.transfer.heads import nearest_class_mean
 from pipelines.demo import digits, write_folder
 
 QUICK = Evaluation(resamples=200)
@@ -47,7 +48,7 @@ def contenders(dataset, tmp_path_factory) -> dict[str, Contender]:
         provenance={"role": "target", **dataset.digests, "history": [{"epoch": 1, "val/accuracy": 0.3}]},
     )
     bundle.save(root / "scratch")
-    nearest_prototype(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
+    nearest_class_mean(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
     bundle.provenance.pop("history")
     bundle.save(root / "zero")
     write_predictions(root / "classical.parquet", test.ids, test.labels, np.eye(3)[test.labels], dataset.classes)
@@ -174,3 +175,54 @@ def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, dat
     assert ">models:/digits-source/1<" in page
     counts = dataset.counts
     assert f"{counts['train']} / {counts['val']} / {counts['test']}" in page
+
+
+# What speaks for a source
+
+
+@pytest.fixture(scope="module")
+def headless(dataset) -> ModelBundle:
+    torch.manual_seed(0)
+    return ModelBundle(
+        network=convnet(classes=0, channels=1).eval(),
+        architecture="convnet",
+        modality="image",
+        preprocessing=Preprocessing.fit(dataset.split("train").samples, size=16, channels=1),
+        classes=(),
+        provenance={"role": "source", "objective": "vicreg", "head": "none"},
+    )
+
+
+def test_a_source_without_a_head_is_judged_by_one_that_is_fitted_to_its_features_for_that(dataset, headless):
+    found = evaluate_source(headless, dataset, experiment="digits", address="there")
+    test = dataset.split("test")
+    assert found.sentence.startswith("A linear head on the source's features reaches ")
+    predicted = found.predictions.probabilities.argmax(1)
+    assert found.figures["test/accuracy"] == accuracy_score(test.labels, predicted) > 0.5
+    assert found.predictions.probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert found.predictions.classes == dataset.classes
+    assert headless.network.head.weight.shape[0] == 0
+    assert "vicreg, without labels" in found.report
+    assert "Figures on the test split" in found.report
+
+
+def test_of_a_source_whose_data_has_no_labels_nothing_is_claimed(dataset, headless, tmp_path):
+    unlabelled = prepare(
+        str(dataset.path.parent / "pictures"),
+        tmp_path / "packed",
+        size=16,
+        split={"train": 0.4, "val": 0.2, "test": 0.4},
+        labels="none",
+    )
+    found = evaluate_source(headless, unlabelled, experiment="digits", address="there")
+    assert found.figures == {}
+    assert found.sentence == "The source's own data has no labels: what it is worth shows on a target."
+    assert found.sentence.replace("'", "&#39;") in found.report
+    assert "Figures on the test split" not in found.report
+    assert "none, its samples have no labels" in found.report
+    assert found.digests["test_digest"] == unlabelled.split_digest("test")
+    found.save(tmp_path / "evidence")
+    kept = Evidence.load(tmp_path / "evidence")
+    assert kept.predictions.ids.tolist() == unlabelled.split("test").ids.tolist()
+    seen = {*unlabelled.split("train").ids, *unlabelled.split("val").ids}
+    assert set(kept.trained_on.tolist()) == seen

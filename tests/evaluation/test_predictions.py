@@ -54,3 +54,12 @@ def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path):
     for name in ("text.parquet", "other.parquet"):
         with pytest.raises(InputError, match=name):
             read_predictions(tmp_path / name)
+
+
+def test_without_classes_the_items_alone_are_kept(tmp_path):
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, IDS, np.full(3, -1), np.empty((3, 0), dtype=np.float32), ())
+    back = read_predictions(path)
+    assert back.ids.tolist() == IDS.tolist()
+    assert (back.classes, back.labels.tolist(), back.probabilities.shape) == ((), [-1, -1, -1], (3, 0))
+    assert list(pd.read_parquet(path)) == ["id"]

@@ -75,6 +75,18 @@ def text_named_png(place: Path) -> None:
         file.write_text("not a picture")
 
 
+def unlabelled(role: str) -> Callable[[Path], None]:
+    """The pictures of `role` in its folder itself."""
+
+    def flatten(place: Path) -> None:
+        for file in (place / role).glob("*/*.png"):
+            file.rename(place / role / f"{file.parent.name}-{file.name}")
+        for label in "01":
+            (place / role / label).rmdir()
+
+    return flatten
+
+
 def class_only_in_training(place: Path) -> None:
     shutil.copytree(place / "target", place / "given" / "train")
     shutil.copytree(place / "target" / "0", place / "given" / "test" / "0")
@@ -196,6 +208,21 @@ CASES: dict[str, tuple[str | None, Callable[[Path], None] | None, tuple[str, ...
         recipe(target__data__labels_per_class=11),
         None,
         ("target.data.labels_per_class", "11", "12"),
+    ),
+    "labels to learn that are not there": (
+        recipe(),
+        unlabelled("source"),
+        ("source.data", "no class folders", "<class>/<file>", "source.pretraining.objective to vicreg"),
+    ),
+    "a target without labels": (
+        recipe(source__pretraining={"objective": "vicreg"}),
+        unlabelled("target"),
+        ("target.data", "no class folders", "<class>/<file>"),
+    ),
+    "a number of labels where there are none": (
+        recipe(source__pretraining={"objective": "vicreg"}, source__data__labels_per_class=3),
+        unlabelled("source"),
+        ("source.data", "no class folders", "labels_per_class", "remove it"),
     ),
     # Models
     "unknown architecture": (
@@ -324,6 +351,33 @@ def test_a_good_recipe_is_reported_thing_by_thing(place, cli):
     assert (answer.code, answer.err) == (0, "")
     for words in ("pipeline transfer", "source: 24 images in 2 classes", "target: 24 images in 2 classes", "convnet"):
         assert words in answer.out
+
+
+@pytest.mark.parametrize(("labels", "flat"), [(None, True), ("none", True), ("none", False)])
+def test_a_source_without_labels_is_reported_as_one(labels, flat, place, cli):
+    if flat:
+        unlabelled("source")(place)
+    data = {"uri": "source", **({"labels": labels} if labels else {})}
+    (place / "recipe.yaml").write_text(recipe(source={"data": data, "pretraining": {"objective": "vicreg"}}))
+
+    answer = cli("check", "recipe.yaml", "--workspace", place / "workspace")
+
+    assert (answer.code, answer.err) == (0, "")
+    assert "source: 24 images without labels" in answer.out
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_run_refuses_data_without_labels_before_it_starts_where_they_are_learned(role, place, cli):
+    unlabelled(role)(place)
+    (place / "recipe.yaml").write_text(recipe())
+
+    answer = cli("run", "recipe.yaml", "--workspace", place / "workspace")
+
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    assert line.startswith(f"headstart: {role}.data: ")
+    assert "no class folders" in line
+    assert not (place / "workspace" / "pipeline").exists()
 
 
 def test_checking_makes_nothing(place, cli):

@@ -426,6 +426,14 @@ def test_prepare_gives_the_manifest_as_json(cli, images):
     assert json.loads(answer.out) == json.loads(Path("packed/manifest.json").read_text())
 
 
+def test_prepare_packs_pictures_without_labels(cli, images):
+    answer = cli("prepare", images / "digits" / "0", "-o", "packed", "--size", "8")
+
+    assert answer.code == 0
+    assert answer.out.startswith("no classes; ")
+    assert Dataset.open(Path("packed")).classes == ()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["nowhere"], "nowhere"), ([".", "--size", "2"], "size"), ([".", "--labels-per-class", "0"], "labels_per_class")],

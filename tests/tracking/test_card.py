@@ -143,3 +143,17 @@ def test_a_registered_model_says_what_its_versions_are_and_how_its_champion_chan
 
 def test_a_commands_name_is_one_word_of_the_shell():
     assert "headstart promote 'a; rm -rf b'" in model_card("a; rm -rf b", "target")
+
+
+def test_a_model_that_was_pretrained_without_labels_has_features_and_is_offered_as_a_source(model, evidence):
+    items = np.array(["a", "b"])
+    nothing = Predictions(items, np.full(2, -1), np.empty((2, 0), dtype=np.float32), ())
+    proof = evidence(sentence="The source's own data has no labels.", figures={}, predictions=nothing)
+    text = card("models:/pets-source/1", "sha256:1", model((), objective="vicreg"), proof)
+    assert "`convnet`, pretrained without labels by the objective `vicreg`." in text
+    assert "gives 96 features for a target to learn from; it knows no classes." in text
+    assert "The source&#39;s own data has no labels." in text or "The source's own data has no labels." in text
+    assert "source: {candidates: [models:/pets-source/1]}" in text
+    for part in ("headstart predict", "models serve", "| on", "test predictions", "classes apart"):
+        assert part not in text
+    assert "table" not in elements(page(text))

@@ -14,6 +14,7 @@ from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.dossier import Dossier
 from headstart.tracking.gates import Gate, judge
+from headstart.tracking.match import match
 from headstart.tracking.policy import Policy
 
 CLASSES = ("cat", "dog", "owl")
@@ -221,3 +222,25 @@ def test_a_gate_that_is_switched_off_is_not_there(monkeypatch):
     monkeypatch.delattr("headstart.tracking.registry.fetch")
     off = {"against_champion": "none", "min_gain": None, "max_class_regression": None, "max_leaked": None}
     assert gates(off | {"lineage": False}, with_mistakes(), with_mistakes()) == {}
+
+
+def unlabelled(number: int) -> Dossier:
+    """A source whose own data has no labels."""
+    nothing = Predictions(IDS, np.full(120, -1), np.empty((120, 0), dtype=np.float32), ())
+    return dossier(number, None, role="source", evidence=evidence(FAULTLESS, figures={}, predictions=nothing))
+
+
+def test_what_was_not_measured_for_want_of_labels_passes_no_gate_that_asks_for_it():
+    policy = Policy.of({"min_metrics": {"accuracy": 0.5}, "max_ece": 0.1})
+    found = {gate.name: gate for gate in judge(policy, unlabelled(1), None, None)}
+    for name in ("min_metrics.accuracy", "max_ece"):
+        assert (found[name].passed, found[name].value) == (False, None)
+        assert found[name].text == "its data has no labels to measure it by"
+    assert found["max_leaked"].passed
+
+
+@pytest.mark.parametrize(("ours", "theirs", "version"), [(2, None, 2), (None, 1, 1), (2, 1, 2)])
+def test_a_model_whose_data_has_no_labels_is_comparable_with_none(ours, theirs, version):
+    challenger = unlabelled(2) if ours else dossier(2, FAULTLESS)
+    champion = unlabelled(1) if theirs else dossier(1, FAULTLESS)
+    assert match(challenger, champion) == f"the data of version {version} has no labels"

@@ -9,6 +9,7 @@ import pytest
 from headstart.config import load_recipe
 from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.evidence import Evidence
+from headstart.evaluation.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking.names import MODEL_DIGEST
@@ -351,3 +352,19 @@ def test_a_bundle_that_is_gone_from_the_artifacts_is_one_clear_error(registry, t
     registry.create_model_version("gone", (tmp_path / "gone").as_uri())
     with pytest.raises(HeadstartError, match="gone"):
         fetch("models:/gone/1")
+
+
+def test_a_source_that_was_pretrained_without_labels_is_registered_with_what_there_is(
+    registry, bundle, write_evidence, new_run, tmp_path
+):
+    loaded = ModelBundle.load(bundle(tmp_path / "labelled", objective="vicreg", head="none"))
+    loaded.network.replace_head(0)
+    loaded.classes = ()
+    loaded.save(tmp_path / "bundle")
+    nothing = Predictions(np.array(["a", "b"]), np.full(2, -1), np.empty((2, 0), dtype=np.float32), ())
+    proof = write_evidence(tmp_path / "evidence", figures={}, predictions=nothing, sentence="It has no labels.")
+    made = register(new_run(), tmp_path / "bundle", model="nameless-source", evidence=proof)
+    version = registry.get_model_version("nameless-source", made.version)
+    assert "pretrained without labels" in version.description
+    assert evidence(registry, version).predictions.classes == ()
+    assert ModelBundle.load(fetch(made.uri)).classes == ()

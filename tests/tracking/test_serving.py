@@ -1,6 +1,7 @@
 """What a served bundle answers, by the functions that MLflow's scoring server calls for each request."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -258,3 +259,23 @@ def test_a_bundle_that_is_not_what_it_was_is_not_served(logged, tmp_path, damage
         (bundle / "SHA256SUMS").write_text(sums.replace(old, new))
     with pytest.raises(InputError, match=rf"model\.safetensors {reason}"):
         mlflow.pyfunc.load_model(str(tmp_path / "model"))
+
+
+def test_a_model_that_knows_no_classes_refuses_every_request(bundle, tmp_path):
+    headless = copy.deepcopy(bundle)
+    headless.network.replace_head(0)
+    headless.classes = ()
+    headless.save(tmp_path / "bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        mlflow.pyfunc.save_model(
+            tmp_path / "model",
+            python_model=serving.__file__,
+            artifacts={"bundle": str(tmp_path / "bundle")},
+            signature=serving.signature(headless),
+            pip_requirements=["headstart"],
+        )
+        served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    status, answer = refusal(served, {"inputs": TEXTS})
+    assert status == 400
+    assert answer["message"].endswith("knows no classes; transfer it to a target first.")

@@ -20,13 +20,14 @@ ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 
 # The dependencies are a layer of their own that a change of the source leaves alone. A CA that only this build needs
 # comes as the secret pip-ca, so that it does not stay in the image. pip byte-compiles what it installs: nobody can
-# write next to it later.
+# write next to it later. The extra trainjob is what a step starts a training on several nodes with.
 RUN --mount=type=secret,id=pip-ca \
     --mount=type=bind,from=wheels,target=/run/wheels \
     --mount=type=bind,source=pyproject.toml,target=/run/build/pyproject.toml \
     --mount=type=bind,source=infra/constraints.txt,target=/run/build/constraints.txt \
     if [ -s /run/secrets/pip-ca ]; then export PIP_CERT=/run/secrets/pip-ca; fi; \
-    python3 -c 'import tomllib; print(*tomllib.load(open("/run/build/pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+    python3 -c 'import tomllib; project = tomllib.load(open("/run/build/pyproject.toml", "rb"))["project"]; \
+      print(*project["dependencies"], *project["optional-dependencies"]["trainjob"], sep="\n")' \
       > /tmp/requirements.txt \
     && python3 -m pip install --find-links /run/wheels -c /run/build/constraints.txt -r /tmp/requirements.txt \
     && rm /tmp/requirements.txt

@@ -37,41 +37,38 @@ def finetune(
     from headstart import config
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation.evaluate import Contender
-    from headstart.models.bundle import ModelBundle
     from headstart.models.reference import unpinned
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, SOURCE_MODEL, STRATEGY
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
-    from headstart.transfer.strategies import transfer
+    from headstart.transfer.job import train, transfer_job
 
     section = config.Strategy.of(strategy, at="strategies")
     metric = config.Evaluation.of(evaluation, at="evaluation").metric
     packed = PackedDataset.open(Path(dataset.path))
     reference = source.metadata["source"]
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
+    job = transfer_job(
+        Path(source.path),
+        packed.path,
+        section,
+        training=config.Training.of(training, at="training"),
+        metric=metric,
+        seed=seed,
+        reference=reference,
+        digest=source.metadata["digest"],
+    )
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
-        result = transfer(
-            ModelBundle.load(Path(source.path)),
-            packed,
-            section,
-            training=config.Training.of(training, at="training"),
-            metric=metric,
-            seed=seed,
-            reference=reference,
-            digest=source.metadata["digest"],
-            on_epoch=run.log_epoch,
-            progress=progress(),
-        )
+        result = train(job, on_epoch=run.log_epoch, progress=progress())
         digest = result.bundle.save(Path(model.path))
         contender = Contender(
             section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id, reference
         )
-        params = {**section.model_dump(mode="json"), "temperature": result.bundle.temperature}
-        run.log_params({**params, "seed": seed, **(result.plan.to_params() if result.plan else {})})
+        run.log_params({**section.model_dump(mode="json"), "seed": seed, **result.params})
         run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})
-        if result.fit:
-            run.log_metrics({"speed/samples_per_second": result.fit.samples_per_second})
+        if result.samples_per_second:
+            run.log_metrics({"speed/samples_per_second": result.samples_per_second})
         run.set_tags({MODEL_DIGEST: digest})
         model.metadata.update(digest=digest, **contender.to_metadata())
         metrics.log_metric(f"validation {metric}", result.validation)

@@ -37,31 +37,24 @@ def pretrain(
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
-    from headstart.transfer.pretraining import train_from_scratch
+    from headstart.transfer.job import pretraining_job, train
 
     section = config.Pretraining.of(pretraining, at="source.pretraining")
     packed = PackedDataset.open(Path(dataset.path))
     with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
-        bundle, fit, plan = train_from_scratch(
-            section.architecture,
-            packed,
-            training=section,
-            role="source",
-            seed=seed,
-            on_epoch=run.log_epoch,
-            progress=progress(),
-            label="pretraining",
-        )
-        found = evaluate_source(bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)
+        result = train(pretraining_job(packed.path, section, seed=seed), on_epoch=run.log_epoch, progress=progress())
+        found = evaluate_source(result.bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)
         found.save(Path(evidence.path))
-        accuracy = {name: found.figures[name] for name in ("test/accuracy", "test/macro_f1")}
-        digest = bundle.save(Path(model.path))
-        params = {"architecture": section.architecture, "temperature": bundle.temperature}
-        run.log_params({**params, "seed": seed, **plan.to_params()})
-        cost = {"time/seconds": fit.seconds, "speed/samples_per_second": fit.samples_per_second}
-        run.log_metrics({**found.figures, "val/best_accuracy": fit.validation, **cost})
+        accuracy = {name: found.figures[name] for name in ("test/accuracy", "test/macro_f1") if name in found.figures}
+        digest = result.bundle.save(Path(model.path))
+        run.log_params({"objective": section.objective, "seed": seed, **result.params})
+        run.log_metrics({**found.figures, "time/seconds": result.seconds})
+        if result.samples_per_second is not None:
+            run.log_metrics({"speed/samples_per_second": result.samples_per_second})
+        if result.bundle.classes:
+            run.log_metrics({"val/best_accuracy": result.validation})
         run.set_tags({MODEL_DIGEST: digest})
-        model.metadata.update(digest=digest, run_id=run.id, seconds=fit.seconds, **accuracy)
+        model.metadata.update(digest=digest, run_id=run.id, seconds=result.seconds, **accuracy)
         evidence.metadata.update(run_id=run.id, **found.digests)
         for name, value in accuracy.items():
             metrics.log_metric(name, value)

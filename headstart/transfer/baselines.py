@@ -18,9 +18,9 @@ from headstart.evaluation.evaluate import Contender
 from headstart.evaluation.metrics import score
 from headstart.evaluation.predictions import write_predictions
 from headstart.models.bundle import ModelBundle
-from headstart.training.loop import OnEpoch
+from headstart.training.engine import OnEpoch
 from headstart.training.progress import Progress
-from headstart.transfer.pretraining import train_from_scratch
+from headstart.transfer.job import scratch_job, train
 
 # Larger pictures are averaged down to this side: a classical model on 150 000 raw pixels only fits their noise.
 _SIDE = 32
@@ -45,27 +45,11 @@ def fit_baseline(
     `like` is the source: scratch takes over its architecture and input, and nothing that it learned.
     """
     if name == "scratch":
-        bundle, fitted, plan = train_from_scratch(
-            like.architecture,
-            dataset,
-            training=training,
-            role="baseline",
-            metric=metric,
-            seed=seed,
-            size=like.preprocessing.size,
-            channels=like.preprocessing.channels,
-            on_epoch=on_epoch,
-            progress=progress,
-            label=name,
-        )
-        bundle.save(directory / name)
+        job = scratch_job(dataset.path, like, training=training, metric=metric, seed=seed)
+        trained = train(job, on_epoch=on_epoch, progress=progress)
         path = directory / name
-        contender = Contender(name, "baseline", path, fitted.validation, fitted.seconds, run_id)
-        return contender, {
-            "architecture": like.architecture,
-            "temperature": fitted.temperature,
-            **plan.to_params(),
-        }
+        trained.bundle.save(path)
+        return Contender(name, "baseline", path, trained.validation, trained.seconds, run_id), trained.params
     model = fit_classical(dataset, metric=metric, seed=seed)
     test = dataset.split("test")
     path = directory / f"{name}.parquet"

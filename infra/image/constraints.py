@@ -1,7 +1,8 @@
 """Print the exact versions that the image is built with: `make constraints` writes them to infra/constraints.txt.
 
-pip resolves the project's dependencies anew for the running Python, without looking at what is installed. A local
-version such as +cpu is left out, so that the same file serves the CPU and the CUDA build of torch.
+pip resolves the dependencies of the project and of its extra `trainjob` anew for the running Python, without looking at
+what is installed. A local version such as +cpu is left out, so that the same file serves the CPU and the CUDA build of
+torch.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COMMAND = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-", str(ROOT)]
+COMMAND = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-", f"{ROOT}[trainjob]"]
 
 
 def main() -> None:

@@ -1,13 +1,16 @@
 """Each component turns artifacts and parameters into artifacts, and is testable without a pipeline."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from components.finetune.component import finetune
 from components.prepare_data.component import prepare_data
+from components.pretrain.component import pretrain
 from components.register.component import register
+from components.select_source.component import select_source
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.evaluation.evaluate import read_baselines
@@ -162,3 +165,38 @@ def test_a_step_that_fails_ends_its_run_as_failed(floor):
 
     (run,) = (run for run in connect().search_runs(["1"]) if run.info.run_id not in before)
     assert (run.info.run_name, run.info.status) == ("prepare-source", "FAILED")
+
+
+def test_a_source_without_labels_goes_through_every_step_up_to_the_choice(floor, tmp_path):
+    """Its figures are left out and not made up; the target then finds it among its candidates."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    data = Dataset.open(Path(floor.outputs["prepare source"]["dataset"].path)).manifest["source"]["uri"]
+    for file in Path(data).glob("*/*.png"):
+        shutil.copyfile(file, pictures / f"{file.parent.name}-{file.name}")
+    data = {"uri": str(pictures), "size": 8}
+    section = {"objective": "vicreg", "epochs": 1}
+    packed = floor.call(prepare_data, "prepare nameless", modality="image", role="source", data=data, seed=0)["dataset"]
+    made = floor.call(pretrain, "pretrain nameless", pretraining=section, seed=0, dataset=packed)
+    floor.call(
+        register,
+        "register nameless",
+        role="source",
+        modality="image",
+        seed=0,
+        source_data=data,
+        source_pretraining=section,
+        **{name: made[name] for name in ("model", "evidence")},
+    )
+    version = floor.returned["register nameless"]
+    target = floor.outputs["prepare target"]["dataset"]
+    chosen = floor.call(select_source, "select nameless", candidates=[version], pretrained="", seed=0, dataset=target)
+
+    assert packed.metadata["classes"] == 0
+    assert not {"test/accuracy", "test/macro_f1"} & made["model"].metadata.keys()
+    assert json.loads(Path(made["metrics"].path).read_text()) == {}
+    run = connect().get_run(made["model"].metadata["run_id"])
+    assert run.data.params["objective"] == "vicreg"
+    assert {"train/loss", "val/loss"} <= run.data.metrics.keys()
+    assert not [name for name in run.data.metrics if "accuracy" in name]
+    assert chosen["source"].metadata["digest"] == bundle_digest(Path(made["model"].path))

@@ -7,9 +7,10 @@ BASE_IMAGE ?= python:3.11-slim
 BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
+BENCH := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-services bench-tracking bench-compare lint types format constraints image clean
+.PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-engine lint types format constraints image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,12 @@ bench-tracking: $(DEV) ## measure what logging costs a training
 
 bench-compare: $(DEV) ## measure the leaderboard of 200 runs, read from a server on PostgreSQL
 	$(BIN)/python -m benchmarks.compare
+
+bench-engine: $(DEV) ## measure what the training engine costs beside a bare loop, in time and in memory
+	$(BIN)/python -m benchmarks.engine
+
+bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and a plain loop: 25 minutes
+	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.training
 
 lint: $(DEV) ## check format and style
 	$(BIN)/ruff format --check
@@ -70,3 +77,7 @@ $(DEMO): pyproject.toml | $(BIN)/python
 $(DEV): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(DEMO) $@
+
+$(BENCH): $(DEV)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@

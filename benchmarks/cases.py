@@ -1,0 +1,172 @@
+"""The cases of the training benchmark: a network, a size, and real digits to carry it to.
+
+The source is trained by headstart on MNIST-5k, the target are scikit-learn's digits: another hand and another scanner.
+A case's files lie below the benchmark's directory and are made once; a seed draws its own training, validation and test
+samples.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from headstart.config import Pretraining
+from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.prepare import prepare
+from headstart.models.bundle import ModelBundle
+from headstart.storage.local import new_directory, write_json
+from headstart.transfer.pretraining import train_from_scratch
+from pipelines.demo import digits, mnist_5k, write_folder
+
+TASKS = ("linear_probe", "partial", "full", "scratch")
+BATCH_SIZE = 32
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """`size` is the side of the target's images in pixels; `train`, `val` and `test` count its samples.
+
+    Every library trains for a task's `epochs`, with each of `seeds` seeds unless told otherwise. The source is trained
+    on `source_labels` images a class at `source_size` pixels for `source_epochs`.
+
+    `train` is a multiple of the batch, so that libraries that drop the last, smaller batch do as much as those that
+    do not.
+    """
+
+    architecture: str
+    size: int
+    train: int
+    val: int
+    test: int
+    epochs: dict[str, int]
+    seeds: int
+    source_size: int
+    source_labels: int
+    source_epochs: int
+
+
+CASES = {
+    "convnet-32": Case(
+        architecture="convnet",
+        size=32,
+        train=512,
+        val=64,
+        test=1000,
+        epochs=dict.fromkeys(TASKS, 10),
+        seeds=3,
+        source_size=32,
+        source_labels=400,
+        source_epochs=6,
+    ),
+    # Ten epochs of all weights at 224 pixels take a 2-core machine minutes with each library; a rate is known sooner.
+    "resnet18-224": Case(
+        architecture="resnet18",
+        size=224,
+        train=96,
+        val=20,
+        test=200,
+        epochs={"linear_probe": 10, "partial": 10, "full": 2, "scratch": 2},
+        # Each takes the nine libraries some ten minutes.
+        seeds=1,
+        source_size=112,
+        source_labels=200,
+        source_epochs=4,
+    ),
+}
+
+
+def source_of(name: str, root: Path) -> Path:
+    """The bundle of the case's source; trains it if it is not there yet."""
+    case = CASES[name]
+    path = root / "sources" / name
+    if path.exists():
+        return path
+    raw = root / "mnist"
+    if not raw.exists():
+        write_folder(*mnist_5k(), raw)
+    packed = prepare(
+        str(raw),
+        root / f"mnist-{case.source_size}",
+        size=case.source_size,
+        channels=CHANNELS,
+        split={"train": 0.8, "val": 0.1, "test": 0.1},
+        labels_per_class=case.source_labels,
+    )
+    training = Pretraining.of({"architecture": case.architecture, "epochs": case.source_epochs})
+    bundle, fitted, _ = train_from_scratch(case.architecture, packed, training=training, role="source")
+    print(f"source {name}: validation accuracy {fitted.validation:.3f} after {fitted.seconds:.0f} s", flush=True)
+    # It reads the target at the case's size, as the peers do.
+    replace(bundle, preprocessing=replace(bundle.preprocessing, size=case.size)).save(path)
+    return path
+
+
+def target_of(name: str, seed: int, root: Path) -> Path:
+    """A directory with the case's target as image folders (images/train/3/0007.png, …), the same files as a packed data
+    set (packed/), and what packing took (packing.json: seconds, samples)."""
+    path = root / "targets" / f"{name}-{seed}"
+    if path.exists():
+        return path
+    case = CASES[name]
+    with new_directory(path) as draft:
+        for split, (images, labels) in _draw(case, seed).items():
+            write_folder(_enlarged(images, case.size), labels, draft / "images" / split)
+        start = time.perf_counter()
+        packed = prepare(
+            str(draft / "images"),
+            draft / "packed",
+            size=case.size,
+            channels=CHANNELS,
+            split={"train": 0.8, "val": 0.1, "test": 0.1},
+        )
+        write_json(
+            draft / "packing.json",
+            {"seconds": time.perf_counter() - start, "samples": sum(packed.counts.values())},
+        )
+        _check(case, packed)
+    return path
+
+
+def open_target(path: Path) -> Dataset:
+    """The packed data set of `target_of`."""
+    return Dataset.open(path / "packed")
+
+
+def open_source(path: Path) -> ModelBundle:
+    """The bundle of `source_of`."""
+    return ModelBundle.load(path)
+
+
+def _draw(case: Case, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Samples of each split; all classes have as many in training and validation, give or take one."""
+    images, labels = digits()
+    # Twice the same picture would be a copy in the data report, and a leak between two splits.
+    images, first = np.unique(images, axis=0, return_index=True)
+    labels = labels[first]
+    random = np.random.default_rng(seed)
+    # In the order of their rank within their class, one of each class after the other.
+    shuffled = random.permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = np.arange(len(members))
+    order = np.lexsort((labels, rank))
+    ends = np.cumsum([case.train, case.val, case.test])
+    parts = np.split(order[: ends[-1]], ends[:-1])
+    return {split: (images[part], labels[part]) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (N, H, W) → (N, size, size), as `prepare` would enlarge them, so that every library reads the same pixels
+    and none has to resize them."""
+    from PIL import Image
+
+    kernel = Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), kernel)) for image in images])
+
+
+def _check(case: Case, packed: Dataset) -> None:
+    wanted = {"train": case.train, "val": case.val, "test": case.test}
+    if packed.counts != wanted or packed.shape != (case.size, case.size, CHANNELS):
+        raise SystemExit(f"the packed target has {packed.counts} samples of {packed.shape} instead of {wanted}")

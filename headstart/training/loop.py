@@ -144,7 +144,7 @@ class _Supervised:
         self.metric, self.penalty, self.feed, self.device = metric, penalty, feed, device
         self.plan, self.seed = plan, seed
         self.train, self.val = dataset.split("train"), dataset.split("val")
-        self.samples, self.classes = len(self.train.labels), len(dataset.classes)
+        self.samples, self.judged, self.classes = len(self.train.labels), len(self.val.labels), len(dataset.classes)
         self._labels = torch.from_numpy(self.train.labels).to(device)
         self._weights = _class_weights(self.train, self.classes, device) if plan.balance else None
 

@@ -150,7 +150,7 @@ class _Views:
         self.plan, self.seed, self.device = plan, seed, device
         self._kind = modality(dataset.modality)
         self._train, self._val = dataset.split("train"), dataset.split("val")
-        self.samples = len(self._train.ids)
+        self.samples, self.judged = len(self._train.ids), len(self._val.ids)
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
         batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 # this is over a minute of it, and eight times what the demo's source takes; measuring takes 8 to 24 steps.
 MEASURED_OPERATIONS = 4e12
 MEASURED_STEPS = 100
+# From here on, 20 s of that core, the default is in the precision in which a convolution is faster on this machine.
+CONSIDERED_OPERATIONS = 1e12
 # What is chosen instead of the default is faster than it by this share at least; less is noise.
 MARGIN = 0.1
 _ROUNDS = 5
@@ -106,9 +108,10 @@ def choose_speed(
 ) -> Speed:
     """What `plan` pins, and for the rest what is fastest here for steps like this one.
 
-    The default is channels_last, in bf16 on GPUs that compute in it and in fp32 elsewhere. A training of at least
-    `MEASURED_STEPS` steps and `MEASURED_OPERATIONS` operations, which are counted, so that no clock decides whether it
-    is measured, times a few steps with each candidate on a copy: `network`, its gradients and the random state stay as
+    The default is channels_last, in bf16 on GPUs that compute in it and in fp32 elsewhere; from `CONSIDERED_OPERATIONS`
+    operations on, in what `host_precision` finds on a CPU. A training of at least `MEASURED_STEPS` steps and
+    `MEASURED_OPERATIONS` operations, which are counted, so that no clock decides whether it is measured, times a few
+    steps with each candidate on a copy: `network`, its gradients and the random state stay as
     they are. A candidate takes the place of the default if it is faster by `MARGIN`. What was found is kept for this
     processor, number of threads, network and batch, in the user's cache and in `state`, and not measured again.
 
@@ -149,16 +152,13 @@ def _choose(network: Network, example: Tensor, start: int, plan: "Plan", steps: 
             ["contiguous", "channels_last"] if plan.layout == "auto" else [plan.layout],
         )
     ]
-    default = _default(example.device)
-    # Where the plan pins a part, the default is what keeps the rest of it.
-    chosen = max(candidates, key=lambda speed: (speed.precision == default.precision, speed.channels_last))
     # After each unfreezing the network would be compiled anew.
     may_compile = plan.compile == "auto" and not plan.unfreeze_every and _has_compiler(example.device)
-    if (
-        (len(candidates) > 1 or may_compile)
-        and steps >= MEASURED_STEPS
-        and steps * operations(network, example, start) >= MEASURED_OPERATIONS
-    ):
+    work = steps * operations(network, example, start) if len(candidates) > 1 or may_compile else 0
+    default = _default(example.device, work, state)
+    # Where the plan pins a part, the default is what keeps the rest of it.
+    chosen = max(candidates, key=lambda speed: (speed.precision == default.precision, speed.channels_last))
+    if work >= MEASURED_OPERATIONS and steps >= MEASURED_STEPS:
         found = _timed_once(network, example, start, candidates, state)
         chosen = _fastest(found.seconds, chosen)
         log.info("The training computes in %s; %s", chosen, found)
@@ -179,9 +179,50 @@ def precisions(device: torch.device) -> list[str]:
     return ["fp32", "bf16"] if supported else ["fp32"]
 
 
-def _default(device: torch.device) -> Speed:
+def _default(device: torch.device, work: float, state: State | None) -> Speed:
     # On one core convnet at 32 px, in batches of 32 and 64, is 17% and 28% faster in channels_last than in contiguous.
-    return Speed(precisions(device)[-1] if device.type == "cuda" else "fp32", channels_last=True)
+    if device.type == "cuda":
+        return Speed(precisions(device)[-1], channels_last=True)
+    precision = host_precision(device, state) if work >= CONSIDERED_OPERATIONS else "fp32"
+    return Speed(precision, channels_last=True)
+
+
+def host_precision(device: torch.device, state: State | None) -> str:
+    """The precision in which this machine is faster at a convolution of a medium size, forward, by `MARGIN` at least.
+
+    It is timed once, in a tenth of a second, and kept as `choose_speed` keeps what it measures.
+    """
+    candidates = [Speed(precision, channels_last=True) for precision in precisions(device)]
+    if len(candidates) == 1:
+        return candidates[0].precision
+    content = [*_machine(device), "convolution"]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    found = _kept(key, candidates, state)
+    if found is None:
+        found = _timed_convolution(device, candidates)
+        _keep(key, found, state)
+    _remembered[key] = found
+    return _fastest(found.seconds, candidates[0]).precision
+
+
+def _timed_convolution(device: torch.device, candidates: Sequence[Speed]) -> "_Timings":
+    begin = time.perf_counter()
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        convolution = torch.nn.Conv2d(128, 128, 3, padding=1, device=device)
+        inputs = torch.randn(8, 128, 28, 28, device=device).contiguous(memory_format=torch.channels_last)
+        candidates[0].prepare(convolution)
+        seconds = dict.fromkeys(candidates, math.inf)
+        # The first round makes the kernels; the least of the rest is what other work on the machine disturbs least.
+        for number in range(4):
+            for speed in candidates:
+                start = time.perf_counter()
+                with speed.autocast(device):
+                    convolution(inputs)
+                if number:
+                    seconds[speed] = min(seconds[speed], time.perf_counter() - start)
+    timings = _Timings(seconds, time.perf_counter() - begin)
+    log.info("A convolution takes here: %s", timings)
+    return timings
 
 
 def _has_compiler(device: torch.device) -> bool:
@@ -327,9 +368,7 @@ def _key(network: Network, example: Tensor, start: int, candidates: Sequence[Spe
     """A digest of everything that decides which candidate is the fastest."""
     device = example.device
     content = {
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "machine": _machine(device),
         "network": [
             [name, list(parameter.shape), parameter.requires_grad] for name, parameter in network.named_parameters()
         ],
@@ -338,6 +377,11 @@ def _key(network: Network, example: Tensor, start: int, candidates: Sequence[Spe
         "candidates": [str(speed) for speed in candidates],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _machine(device: torch.device) -> list[str | int]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return [name, torch.get_num_threads(), torch.__version__]
 
 
 def processor() -> str:

@@ -44,7 +44,7 @@ from headstart.training.engine import training_device
 from headstart.training.loop import weights_digest
 from headstart.training.memory import kept_memory
 from headstart.training.plan import Plan
-from headstart.training.speed import MARGIN, Speed, precisions, processor
+from headstart.training.speed import MARGIN, Speed, host_precision, precisions, processor
 from headstart.version import CODE_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,10 @@ _LIMIT = 20 * 2**30
 _PIXELS = {"cpu": 2**19, "cuda": 2**23}
 # Bytes of feature maps that are read for validation at a time.
 _VALIDATION_BYTES = 2**26
-# Work of fewer operations is done in fp32 before it is known what bf16 would be worth: 8 s on one core.
-_MEASURED_OPERATIONS = 4e11
+# Work of fewer operations, 4 s of one core, is done in fp32; that of more in the precision in which this machine is
+# faster at convolutions, and that of yet more in the one in which these stages are.
+_CONSIDERED_OPERATIONS = 2e11
+_MEASURED_OPERATIONS = 4e12
 _MEASURED_SAMPLES = 4
 # How often a computation says how far it is, so that another process can go on with it.
 _TOLD_SECONDS = 10
@@ -75,9 +77,9 @@ def vectors(bundle: ModelBundle, split: Split, state: State | None = None, *, pr
     the work is worth it.
     """
     work = _Work(bundle, split, len(bundle.network.stages), None, precision)
-    kept = None if state is None else _Cache(state.folder).read(work)
+    kept = None if state is None else _Cache(state).read(work)
     if kept is None:
-        kept = np.concatenate(list(work.batches(work.choose_precision())))
+        kept = np.concatenate(list(work.batches(work.choose_precision(state))))
         kept.setflags(write=False)
     return kept
 
@@ -115,7 +117,7 @@ class StageFeed:
         operations, row_bytes = work.cost()
         size = (work.rows + dataset.counts["val"]) * row_bytes
         folder = Path(tempfile.gettempdir()) if state is None else state.folder
-        limit = _half_of_free(folder) if state is None else _Cache(folder).limit
+        limit = _half_of_free(folder) if state is None else _Cache(state).limit
         reason = ""
         if size > limit:
             reason = f"it takes {size / 2**30:.1f} GiB in {folder}, where there may be {limit / 2**30:.1f}"
@@ -135,7 +137,7 @@ class StageFeed:
         """
         training = _training_work(bundle, dataset, plan, stage, seed)
         validation = _Work(bundle, dataset.split("val"), stage, None, plan.precision)
-        cache = None if state is None else _Cache(state.folder)
+        cache = None if state is None else _Cache(state)
         train, val = (
             _temporary(work) if cache is None or (kept := cache.read(work)) is None else kept
             for work in (training, validation)
@@ -273,7 +275,7 @@ class _Work:
                     rows = np.arange(start, min(start + count, samples))
                     yield self._stored(self._outputs(stages, self._inputs(rows, view, device), speed))
 
-    def choose_precision(self) -> str:
+    def choose_precision(self, state: State | None) -> str:
         """What the plan pins, or what is fastest: bf16 on GPUs that compute in it, and on processors where it measures
         faster; work that is done in seconds is done in fp32."""
         device = training_device()
@@ -281,7 +283,8 @@ class _Work:
         if device.type == "cuda" or len(offered) == 1:
             return offered[-1]
         if not self.is_worth_measuring:
-            return offered[0]
+            considered = self.cost()[0] * self.rows >= _CONSIDERED_OPERATIONS
+            return host_precision(device, state) if considered else offered[0]
         stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).eval().to(device)
         inputs = self._inputs(np.arange(min(_MEASURED_SAMPLES, len(self.split.labels))), 0, device)
         seconds = dict.fromkeys(offered, float("inf"))
@@ -335,7 +338,7 @@ def _through(stages: nn.ModuleList, inputs: Tensor) -> Tensor:
 def _temporary(work: _Work) -> np.ndarray:
     """The outputs of `work` in a file that is gone when nothing reads it any more."""
     with tempfile.TemporaryFile() as file:
-        for batch in work.batches(work.choose_precision()):
+        for batch in work.batches(work.choose_precision(None)):
             file.write(batch.data)
         file.flush()
         return np.memmap(file, mode="r", dtype=batch.dtype, shape=(work.rows, *batch.shape[1:]))
@@ -353,8 +356,8 @@ class _Cache:
     """The files below a state's folder: <key>.npy; while it is made, <key>.part and <key>.json, which says how far it
     is; <key>.lock, which whoever makes it holds; and <key>.precision, what was measured for one network and machine."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "features"
+    def __init__(self, state: State) -> None:
+        self._state, self._folder = state, state.folder / "features"
 
     @property
     def limit(self) -> int:
@@ -438,7 +441,7 @@ class _Cache:
             kept = path.read_text(encoding="utf-8")
             if kept in ("fp32", "bf16"):
                 return kept
-        chosen = work.choose_precision()
+        chosen = work.choose_precision(self._state)
         if work.is_worth_measuring:
             draft = path.with_suffix(f".{os.getpid()}")
             draft.write_text(chosen, encoding="utf-8")

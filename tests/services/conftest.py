@@ -13,6 +13,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from headstart.evaluation.leaderboard import Leaderboard
 from headstart.tracking.client import connect
 from pipelines.demo import digits, mnist_5k, write_folder
 from tests.services.stack import Stack, running_stack
@@ -67,6 +68,11 @@ class FinishedRun:
     @property
     def recipe(self) -> Path:
         return self.place / "recipe.yaml"
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        (file,) = self.workspace.glob("pipeline/*/evaluate/leaderboard")
+        return Leaderboard.from_json(file.read_text())
 
     def parent(self, record: MlflowClient) -> Run:
         """The pipeline run's own run, which is named like the complete log."""

@@ -136,4 +136,4 @@ def test_a_version_shows_its_alias_its_description_and_its_lineage(show: Show, f
     expect(page.get_by_role("heading", name="How good it is")).to_be_visible()
     expect(page.get_by_role("link", name=f"models:/{finished_run.experiment}-source/1")).to_be_visible()
     expect(page.get_by_text(names.SOURCE_DIGEST, exact=True)).to_be_attached()
-    expect(page.get_by_role("link", name="full", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=finished_run.leaderboard.chosen.strategy, exact=True)).to_be_visible()

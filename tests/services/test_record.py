@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from headstart.evaluation.leaderboard import Leaderboard
 from headstart.tracking import names
 from tests.services.conftest import FinishedRun
 from tests.services.contents import files, is_pickle, opened
@@ -54,8 +53,7 @@ def test_every_trained_contender_has_its_curve_with_the_epochs_as_steps(
 
 
 def test_the_record_says_what_the_leaderboard_says(finished_run: FinishedRun, record: MlflowClient) -> None:
-    (file,) = finished_run.workspace.glob("pipeline/*/evaluate/leaderboard")
-    board, children = Leaderboard.from_json(file.read_text()), finished_run.children(record)
+    board, children = finished_run.leaderboard, finished_run.children(record)
     assert {entry.strategy for entry in board.entries} == CONTENDERS
     for entry in board.entries:
         recorded = children[entry.strategy].data.metrics
@@ -82,7 +80,7 @@ def test_source_and_target_are_registered_with_their_lineage_both_ways(
     assert target.tags[names.SOURCE_MODEL] == f"models:/{source.name}/{source.version}"
     assert target.tags[names.SOURCE_DIGEST] == source.tags[names.MODEL_DIGEST]
     assert f"{names.DESCENDANT_PREFIX}{target.name}/{target.version}" in source.tags
-    assert target.run_id == finished_run.children(record)["full"].info.run_id
+    assert target.run_id == finished_run.children(record)[finished_run.leaderboard.chosen.strategy].info.run_id
 
 
 def test_the_registered_model_predicts_where_unpickling_is_forbidden(

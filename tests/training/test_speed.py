@@ -108,6 +108,48 @@ def test_a_training_too_small_to_win_anything_takes_the_default_unmeasured(choos
     assert choose(steps=1000) == FASTER
 
 
+@pytest.fixture
+def convolutions(monkeypatch):
+    """`convolutions(seconds)`: a convolution takes so long in bf16 and a second in fp32; returns what was timed."""
+
+    def use(seconds):
+        calls = []
+
+        def timed(device, candidates):
+            calls.append(candidates)
+            return speed_module._Timings({DEFAULT: 1.0, FASTER: seconds}, cost=0.1)
+
+        monkeypatch.setattr(speed_module, "_timed_convolution", timed)
+        return calls
+
+    return use
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.95, DEFAULT), (0.5, FASTER)])
+def test_a_training_of_medium_size_takes_the_precision_that_is_faster_on_the_machine(
+    choose, timed, convolutions, monkeypatch, seconds, expected
+):
+    calls, timings = timed(bf16_pays), convolutions(seconds)
+    work = operations(convnet(classes=2, channels=1), torch.randn(8, 1, 16, 16), 0)
+    monkeypatch.setattr(speed_module, "CONSIDERED_OPERATIONS", 100 * work)
+    monkeypatch.setattr(speed_module, "MEASURED_OPERATIONS", 1000 * work)
+    assert choose(steps=99) == DEFAULT
+    assert timings == []
+    assert choose(steps=100) == expected
+    new_process()
+    assert choose(steps=999) == expected
+    # It is timed once a machine, and what the recipe pins is not asked for.
+    assert len(timings) == 1
+    assert choose(steps=999, precision="fp32") == DEFAULT
+    assert calls == []
+
+
+def test_timing_a_convolution_leaves_the_random_state_as_it_was():
+    random = torch.get_rng_state()
+    assert speed_module.host_precision(CPU, None) in ("fp32", "bf16")
+    assert torch.equal(torch.get_rng_state(), random)
+
+
 def test_the_demo_is_too_small_to_be_measured(monkeypatch):
     monkeypatch.undo()
     recipe = load_recipe(Path(speed_module.__file__).parents[2] / "pipelines" / "recipes" / "digits.yaml")

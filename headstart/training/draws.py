@@ -3,6 +3,7 @@
 import numpy as np
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN_INT, _MASK = int(_GOLDEN), 2**64 - 1
 
 
 def uniforms(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.ndarray:
@@ -23,10 +24,18 @@ def uniforms(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.ndarr
 
 def seed_of(seed: int, *place: int) -> int:
     """A seed for a generator that serves one place of a training: an epoch, a step, a rank. Below 2⁶³."""
-    key = _mixed(np.uint64(seed))
+    key = _mixed_number(seed)
     for number in place:
-        key = _mixed(key ^ np.uint64(number))
-    return int(key >> np.uint64(1))
+        key = _mixed_number(key ^ number)
+    return key >> 1
+
+
+def _mixed_number(value: int) -> int:
+    """`_mixed` of one number, in a hundredth of the time that numpy takes to be asked: every step has a seed."""
+    mixed = (value + _GOLDEN_INT) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+    return mixed ^ (mixed >> 31)
 
 
 def _mixed(values: np.ndarray | np.uint64) -> np.ndarray:

@@ -170,7 +170,7 @@ class _Supervised:
         # A piece's share of the batch's mean, whose weights are those of all of its samples.
         weight = len(batch) if self._weights is None else self._weights[self._labels[torch.from_numpy(batch)]].sum()
         objective = total / weight
-        added = objective * len(batch)
+        added = objective.detach() * len(batch)
         if self.penalty is not None:
             share = len(piece) / len(batch)
             objective = objective + share * self.penalty(self.network, inputs, outputs, self.feed.stage)

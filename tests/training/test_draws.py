@@ -1,6 +1,7 @@
 import numpy as np
 from scipy import stats
 
+from headstart.training import draws
 from headstart.training.draws import seed_of, uniforms
 
 
@@ -27,6 +28,11 @@ def test_draws_are_uniform_and_neither_neighbours_nor_epochs_are_alike():
     next_epoch = uniforms(0, 2, np.arange(20_000), 3)
     pairs = [(draws[:-1, 0], draws[1:, 0]), (draws[:, 0], draws[:, 1]), (draws[:, 0], next_epoch[:, 0])]
     assert max(abs(np.corrcoef(one, other)[0, 1]) for one, other in pairs) < 0.03
+
+
+def test_a_number_is_mixed_as_an_array_is():
+    numbers = np.random.default_rng(0).integers(0, 2**64, 1000, dtype=np.uint64)
+    assert [draws._mixed_number(int(number)) for number in numbers] == draws._mixed(numbers).tolist()
 
 
 def test_seeds_of_places_differ_and_fit_a_generator():

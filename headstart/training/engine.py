@@ -120,9 +120,9 @@ def train(
     Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric is trained to
     the end, and its last weights are the best.
 
-    With a `state`, a checkpoint is kept there every minute (HEADSTART_CHECKPOINT_SECONDS) and when SIGTERM or SIGINT
-    asks for the end; a training of the same content (`job`, plan, seed and versions) goes on from it, and tells
-    `on_epoch` again what was done before.
+    With a `state`, by default the one that the environment names, a checkpoint is kept there every minute
+    (HEADSTART_CHECKPOINT_SECONDS) and when SIGTERM or SIGINT asks for the end; a training of the same content (`job`,
+    plan, seed and versions) goes on from it, and tells `on_epoch` again what was done before.
 
     Raises:
         InputError: a batch has fewer samples than there are processes and micro-batches to share it.
@@ -139,6 +139,7 @@ def train(
         )
     torch.manual_seed(seed)
     optimizer = make_optimizer(objective, plan)
+    state = state or State.from_environment()
     checkpoints = None
     if state:
         every = float(os.environ.get(CHECKPOINT_VARIABLE, _CHECKPOINT_SECONDS))

@@ -21,7 +21,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.batches import epoch_batches
 from headstart.training.distributed import current_group, synchronize_batch_norm
-from headstart.training.engine import OnEpoch, train, training_device
+from headstart.training.engine import Course, OnEpoch, train, training_device
 from headstart.training.feed import Feed, SampleFeed
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
@@ -47,6 +47,19 @@ class Fit:
     seconds: float
     samples_per_second: float
     settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, course: Course, speed: Speed, *, samples: int, validation: float, temperature: float = 1.0) -> "Fit":
+        """What `engine.train` came to over `samples` training samples."""
+        return cls(
+            history=course.history,
+            best_epoch=course.kept_epoch,
+            validation=validation,
+            temperature=temperature,
+            seconds=course.seconds,
+            samples_per_second=len(course.history) * samples / course.training_seconds,
+            settings={**speed.to_params(), "processes": current_group().size},
+        )
 
 
 def fit(
@@ -98,7 +111,7 @@ def fit(
         seed=seed,
         name=name,
         job=job,
-        state=state or State.from_environment(),
+        state=state,
         on_epoch=on_epoch,
         progress=progress,
     )
@@ -106,15 +119,8 @@ def fit(
     logits = objective.validation_logits(replace(speed, precision="fp32"), lambda: None)
     labels = objective.val.labels
     bundle.temperature = fit_temperature(logits, labels)
-    return Fit(
-        history=course.history,
-        best_epoch=course.kept_epoch,
-        validation=score(metric, labels, logits.argmax(1), len(dataset.classes)),
-        temperature=bundle.temperature,
-        seconds=course.seconds,
-        samples_per_second=len(course.history) * len(objective.train.labels) / course.training_seconds,
-        settings={**speed.to_params(), "processes": group.size},
-    )
+    validation = score(metric, labels, logits.argmax(1), len(dataset.classes))
+    return Fit.of(course, speed, samples=objective.samples, validation=validation, temperature=bundle.temperature)
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -104,20 +104,12 @@ def fit_without_labels(
         seed=seed,
         name=name,
         job=job,
-        state=state or State.from_environment(),
+        state=state,
         on_epoch=on_epoch,
         progress=progress,
     )
     network.eval()
-    return Fit(
-        history=course.history,
-        best_epoch=course.kept_epoch,
-        validation=-course.history[-1]["val/loss"],
-        temperature=1.0,
-        seconds=course.seconds,
-        samples_per_second=len(course.history) * views.samples / course.training_seconds,
-        settings={**speed.to_params(), "processes": group.size},
-    )
+    return Fit.of(course, speed, samples=views.samples, validation=-course.history[-1]["val/loss"])
 
 
 class _Learner(nn.Module):

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -111,9 +111,9 @@ def choose_speed(
     The default is channels_last, in bf16 on GPUs that compute in it and in fp32 elsewhere; from `CONSIDERED_OPERATIONS`
     operations on, in what `host_precision` finds on a CPU. A training of at least `MEASURED_STEPS` steps and
     `MEASURED_OPERATIONS` operations, which are counted, so that no clock decides whether it is measured, times a few
-    steps with each candidate on a copy: `network`, its gradients and the random state stay as
-    they are. A candidate takes the place of the default if it is faster by `MARGIN`. What was found is kept for this
-    processor, number of threads, network and batch, in the user's cache and in `state`, and not measured again.
+    steps with each candidate on a copy: `network`, its gradients and the random state stay as they are. A candidate
+    takes the place of the default if it is faster by `MARGIN`. What was found is kept for this processor, number of
+    threads, network and batch, in the user's cache and in `state`, and not measured again.
 
     torch.compile is tried where a training takes over 20 minutes and has no unfreezing, after each of which it would
     compile anew, and used if it saves more than it costs. Where it fails, the training runs uncompiled, with a warning.
@@ -159,7 +159,7 @@ def _choose(network: Network, example: Tensor, start: int, plan: "Plan", steps: 
     # Where the plan pins a part, the default is what keeps the rest of it.
     chosen = max(candidates, key=lambda speed: (speed.precision == default.precision, speed.channels_last))
     if work >= MEASURED_OPERATIONS and steps >= MEASURED_STEPS:
-        found = _timed_once(network, example, start, candidates, state)
+        found = _timed_steps(network, example, start, candidates, state)
         chosen = _fastest(found.seconds, chosen)
         log.info("The training computes in %s; %s", chosen, found)
         if may_compile and found.seconds.get(chosen, 0.0) * steps >= _COMPILED_SECONDS:
@@ -192,37 +192,36 @@ def host_precision(device: torch.device, state: State | None) -> str:
 
     It is timed once, in a tenth of a second, and kept as `choose_speed` keeps what it measures.
     """
-    candidates = [Speed(precision, channels_last=True) for precision in precisions(device)]
-    if len(candidates) == 1:
-        return candidates[0].precision
-    content = [*_machine(device), "convolution"]
-    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-    found = _kept(key, candidates, state)
-    if found is None:
-        found = _timed_convolution(device, candidates)
-        _keep(key, found, state)
-    _remembered[key] = found
+    candidates = _forward_candidates(device)
+    content = [_machine(device), "convolution"]
+    found = _timed_once(content, candidates, lambda: _timed_convolution(device, candidates), state)
     return _fastest(found.seconds, candidates[0]).precision
 
 
-def _timed_convolution(device: torch.device, candidates: Sequence[Speed]) -> "_Timings":
-    begin = time.perf_counter()
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        convolution = torch.nn.Conv2d(128, 128, 3, padding=1, device=device)
-        inputs = torch.randn(8, 128, 28, 28, device=device).contiguous(memory_format=torch.channels_last)
-        candidates[0].prepare(convolution)
-        seconds = dict.fromkeys(candidates, math.inf)
-        # The first round makes the kernels; the least of the rest is what other work on the machine disturbs least.
-        for number in range(4):
-            for speed in candidates:
-                start = time.perf_counter()
-                with speed.autocast(device):
-                    convolution(inputs)
-                if number:
-                    seconds[speed] = min(seconds[speed], time.perf_counter() - start)
-    timings = _Timings(seconds, time.perf_counter() - begin)
-    log.info("A convolution takes here: %s", timings)
-    return timings
+def forward_precision(
+    network: torch.nn.Module, shape: Sequence[int], state: State | None, *, measure: bool
+) -> str | None:
+    """The precision in which `network` is faster, forward and by `MARGIN` at least, on inputs of `shape`.
+
+    It is timed once on a copy, and kept as `choose_speed` keeps what it measures; where it was not and `measure` is
+    false, None.
+    """
+    device = next(network.parameters()).device
+    candidates = _forward_candidates(device)
+    content = [_machine(device), _described(network), list(shape), "forward"]
+    found = _kept(_digest(content, candidates), candidates, None)
+    if found is None and not measure:
+        return None
+
+    def timed() -> _Timings:
+        return _timed_forward(copy.deepcopy(network).eval(), torch.zeros(*shape, device=device), candidates)
+
+    found = _timed_once(content, candidates, timed, state)
+    return _fastest(found.seconds, candidates[0]).precision
+
+
+def _forward_candidates(device: torch.device) -> list[Speed]:
+    return [Speed(precision, channels_last=True) for precision in precisions(device)]
 
 
 def _has_compiler(device: torch.device) -> bool:
@@ -244,7 +243,7 @@ def _compiled_if_it_pays(
 ) -> Speed:
     compiled = replace(chosen, compiled=True)
     try:
-        found = _timed_once(network, example, start, [chosen, compiled], state)
+        found = _timed_steps(network, example, start, [chosen, compiled], state)
     # What a compiler of another project stumbles on is of no one type.
     except Exception as error:
         _warn_of_compiler(error)
@@ -306,6 +305,33 @@ def _measured(
     return _Timings(seconds, time.perf_counter() - begin)
 
 
+def _timed_convolution(device: torch.device, candidates: Sequence[Speed]) -> _Timings:
+    with torch.random.fork_rng(devices=[]):
+        convolution = torch.nn.Conv2d(128, 128, 3, padding=1, device=device)
+        return _timed_forward(convolution, torch.randn(8, 128, 28, 28, device=device), candidates)
+
+
+def _timed_forward(network: torch.nn.Module, inputs: Tensor, candidates: Sequence[Speed]) -> _Timings:
+    """Times `network`, which is laid out for the candidates, on `inputs`; they all have the same layout."""
+    begin = time.perf_counter()
+    seconds = dict.fromkeys(candidates, math.inf)
+    candidates[0].prepare(network)
+    inputs = candidates[0].laid_out(inputs)
+    with torch.inference_mode():
+        # The first round makes the kernels; the least of the rest is what other work on the machine disturbs least.
+        for number in range(4):
+            for speed in candidates:
+                start = time.perf_counter()
+                with speed.autocast(inputs.device):
+                    network(inputs)
+                _wait_for(inputs.device)
+                if number:
+                    seconds[speed] = min(seconds[speed], time.perf_counter() - start)
+    timings = _Timings(seconds, time.perf_counter() - begin)
+    log.info("Forward alone takes here: %s", timings)
+    return timings
+
+
 class _Trial:
     """A copy of a network in training, in one layout after the other."""
 
@@ -349,14 +375,22 @@ def _wait_for(device: torch.device) -> None:
 _remembered: dict[str, _Timings] = {}
 
 
-def _timed_once(
+def _timed_steps(
     network: Network, example: Tensor, start: int, candidates: Sequence[Speed], state: State | None
 ) -> _Timings:
-    """What was measured for these candidates here before, by whichever process; measured now if none has."""
-    key = _key(network, example, start, candidates)
+    content = [_machine(example.device), _described(network), start, list(example.shape)]
+    return _timed_once(content, candidates, lambda: _measured(network, example, start, candidates), state)
+
+
+def _timed_once(
+    content: list[Any], candidates: Sequence[Speed], measure: Callable[[], _Timings], state: State | None
+) -> _Timings:
+    """What was measured here before for the candidates and `content`, which is all else that decides which of them is
+    the fastest, by whichever process; measured now if none has."""
+    key = _digest(content, candidates)
     found = _kept(key, candidates, state)
     if found is None:
-        measured = _measured(network, example, start, candidates)
+        measured = measure()
         # Another process may have been at it: what is there first stays.
         found = _kept(key, candidates, state) or measured
         _keep(key, found, state)
@@ -364,19 +398,13 @@ def _timed_once(
     return found
 
 
-def _key(network: Network, example: Tensor, start: int, candidates: Sequence[Speed]) -> str:
-    """A digest of everything that decides which candidate is the fastest."""
-    device = example.device
-    content = {
-        "machine": _machine(device),
-        "network": [
-            [name, list(parameter.shape), parameter.requires_grad] for name, parameter in network.named_parameters()
-        ],
-        "start": start,
-        "batch": list(example.shape),
-        "candidates": [str(speed) for speed in candidates],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+def _digest(content: list[Any], candidates: Sequence[Speed]) -> str:
+    whole = [*content, [str(speed) for speed in candidates]]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]
+
+
+def _described(network: torch.nn.Module) -> list[Any]:
+    return [[name, list(parameter.shape), parameter.requires_grad] for name, parameter in network.named_parameters()]
 
 
 def _machine(device: torch.device) -> list[str | int]:

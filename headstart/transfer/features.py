@@ -44,7 +44,7 @@ from headstart.training.engine import training_device
 from headstart.training.loop import weights_digest
 from headstart.training.memory import kept_memory
 from headstart.training.plan import Plan
-from headstart.training.speed import MARGIN, Speed, host_precision, precisions, processor
+from headstart.training.speed import Speed, forward_precision, host_precision, precisions
 from headstart.version import CODE_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -223,17 +223,6 @@ class _Work:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
-    @cached_property
-    def machine_key(self) -> str:
-        """A digest of what decides which precision is the fastest, whatever the samples."""
-        content = [weights_digest(self.bundle.network.stages[: self.stage]), self.bundle.preprocessing.to_dict()]
-        machine = [processor(), torch.get_num_threads(), torch.__version__]
-        return hashlib.sha256(json.dumps([content, machine], sort_keys=True).encode()).hexdigest()[:32]
-
-    @property
-    def is_worth_measuring(self) -> bool:
-        return self.cost()[0] * self.rows >= _MEASURED_OPERATIONS
-
     def fits(self, kept: np.ndarray) -> bool:
         """Whether an array can be these outputs."""
         if self.is_vector:
@@ -277,29 +266,18 @@ class _Work:
 
     def choose_precision(self, state: State | None) -> str:
         """What the plan pins, or what is fastest: bf16 on GPUs that compute in it, and on processors where it measures
-        faster; work that is done in seconds is done in fp32."""
+        faster; work that is done in seconds is done in fp32, unless these stages were measured before."""
         device = training_device()
         offered = precisions(device) if self.precision == "auto" else [self.precision]
         if device.type == "cuda" or len(offered) == 1:
             return offered[-1]
-        if not self.is_worth_measuring:
-            considered = self.cost()[0] * self.rows >= _CONSIDERED_OPERATIONS
-            return host_precision(device, state) if considered else offered[0]
-        stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).eval().to(device)
-        inputs = self._inputs(np.arange(min(_MEASURED_SAMPLES, len(self.split.labels))), 0, device)
-        seconds = dict.fromkeys(offered, float("inf"))
-        # The first of the rounds makes the kernels.
-        for _ in range(3):
-            for precision in offered:
-                speed = Speed(precision, channels_last=True)
-                speed.prepare(stages)
-                begin = time.perf_counter()
-                self._outputs(stages, inputs, speed)
-                seconds[precision] = min(seconds[precision], time.perf_counter() - begin)
-        plain, mixed = offered
-        chosen = mixed if seconds[mixed] < (1 - MARGIN) * seconds[plain] else plain
-        log.info("Frozen features are computed in %s: %s seconds a trial.", chosen, seconds)
-        return chosen
+        work = self.cost()[0] * self.rows
+        stages, preprocessing = self.bundle.network.stages[: self.stage], self.bundle.preprocessing
+        shape = (_MEASURED_SAMPLES, preprocessing.channels, preprocessing.size, preprocessing.size)
+        measured = forward_precision(nn.Sequential(*stages), shape, state, measure=work >= _MEASURED_OPERATIONS)
+        if measured:
+            return measured
+        return host_precision(device, state) if work >= _CONSIDERED_OPERATIONS else offered[0]
 
     def _inputs(self, rows: np.ndarray, view: int, device: torch.device) -> Tensor:
         # A copy: memory-mapped rows are read-only, which torch does not take.
@@ -354,7 +332,7 @@ def _half_of_free(folder: Path) -> int:
 
 class _Cache:
     """The files below a state's folder: <key>.npy; while it is made, <key>.part and <key>.json, which says how far it
-    is; <key>.lock, which whoever makes it holds; and <key>.precision, what was measured for one network and machine."""
+    is; and <key>.lock, which whoever makes it holds."""
 
     def __init__(self, state: State) -> None:
         self._state, self._folder = state, state.folder / "features"
@@ -402,7 +380,7 @@ class _Cache:
         part, progress = self._folder / f"{work.key}.part", self._folder / f"{work.key}.json"
         precision, first, end = self._left_off(part, progress)
         if not precision:
-            precision = self._precision(work)
+            precision = work.choose_precision(self._state)
             self._make_room(work)
         with part.open("r+b" if first else "wb") as file:
             file.truncate(end)
@@ -431,22 +409,6 @@ class _Cache:
             return str(told["precision"]), int(told["rows"]), int(told["bytes"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return "", 0, 0
-
-    def _precision(self, work: _Work) -> str:
-        """Once measured it stays, for all splits: a training that is resumed reads what it read before."""
-        if work.precision != "auto":
-            return work.precision
-        path = self._folder / f"{work.machine_key}.precision"
-        with contextlib.suppress(FileNotFoundError):
-            kept = path.read_text(encoding="utf-8")
-            if kept in ("fp32", "bf16"):
-                return kept
-        chosen = work.choose_precision(self._state)
-        if work.is_worth_measuring:
-            draft = path.with_suffix(f".{os.getpid()}")
-            draft.write_text(chosen, encoding="utf-8")
-            draft.replace(path)
-        return chosen
 
     def _make_room(self, work: _Work) -> None:
         """Removes what was not read for the longest time until `work` fits beside the rest. OSError if it never can."""

@@ -129,27 +129,17 @@ def best_head(
         features, labels: (N, D) and int (N,), with every class present.
         val_features, val_labels: (M, D) and int (M,).
     """
+    judged = val_labels
     with _few_threads(features):
-        return _best_head(features, labels, val_features, val_labels, classes, metric)
-
-
-def _best_head(
-    features: np.ndarray,
-    labels: np.ndarray,
-    val_features: np.ndarray,
-    val_labels: np.ndarray,
-    classes: int,
-    metric: str,
-) -> tuple[LinearHead, str, float]:
-    heads = _heads(features, labels, classes)
-    val_logits = [head.logits(val_features) for _, head in heads]
-    judged, predictions = val_labels, [logits.argmax(1) for logits in val_logits]
-    if len(val_labels) < _FEW_FOR_VALIDATION and len(labels) <= _MOST_FOR_FOLDS:
-        for train, held_out in _folds(labels, seed=0):
-            judged = np.append(judged, labels[held_out])
-            for number, (_, head) in enumerate(_heads(features[train], labels[train], classes, _FOLD_TOLERANCE)):
-                predicted = head.logits(features[held_out]).argmax(1)
-                predictions[number] = np.append(predictions[number], predicted)
+        heads = _heads(features, labels, classes)
+        val_logits = [head.logits(val_features) for _, head in heads]
+        predictions = [logits.argmax(1) for logits in val_logits]
+        if len(val_labels) < _FEW_FOR_VALIDATION and len(labels) <= _MOST_FOR_FOLDS:
+            for train, held_out in _folds(labels, seed=0):
+                judged = np.append(judged, labels[held_out])
+                for number, (_, head) in enumerate(_heads(features[train], labels[train], classes, _FOLD_TOLERANCE)):
+                    predicted = head.logits(features[held_out]).argmax(1)
+                    predictions[number] = np.append(predictions[number], predicted)
 
     def merit(number: int) -> tuple[float, float]:
         return (
@@ -174,9 +164,10 @@ def cross_validated_probe(features: np.ndarray, labels: np.ndarray, *, seed: int
     if len(labels) == 0 or labels.max() < 1:
         return 0.0, 0.0
     scores = []
-    for train, held_out in _folds(labels, seed=seed):
-        head = ridge(features[train], labels[train], int(labels.max()) + 1)
-        scores.append(float(np.mean(head.logits(features[held_out]).argmax(1) == labels[held_out])))
+    with _few_threads(features):
+        for train, held_out in _folds(labels, seed=seed):
+            head = ridge(features[train], labels[train], int(labels.max()) + 1)
+            scores.append(float(np.mean(head.logits(features[held_out]).argmax(1) == labels[held_out])))
     return float(np.mean(scores)), float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
 
 

@@ -11,6 +11,7 @@ import torch
 
 from headstart.config import Training
 from headstart.storage.state import State
+from headstart.training import speed
 from headstart.training.draws import uniforms
 from headstart.training.feed import SampleFeed
 from headstart.training.plan import make_plan
@@ -99,6 +100,39 @@ def test_the_head_and_the_names_of_the_classes_do_not(source, known, state, comp
     source.network.replace_head(3)
     vectors(replace(source, classes=("a", "b", "c")), known.split("train"), state)
     assert computed() == before
+
+
+@pytest.mark.parametrize(("seconds", "faster"), [(0.5, "bf16"), (0.95, "fp32")])
+def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster(
+    source, known, state, tmp_path, monkeypatch, seconds, faster
+):
+    def timed(network, inputs, candidates):
+        timings.append(tuple(inputs.shape))
+        return speed._Timings({one: seconds if one.precision == "bf16" else 1.0 for one in candidates}, cost=0.1)
+
+    def outputs(self, stages, inputs, chosen):
+        used.append(chosen.precision)
+        return computed(self, stages, inputs, chosen)
+
+    timings, used, computed = [], [], features._Work._outputs
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(speed, "_remembered", {})
+    monkeypatch.setattr(speed, "_timed_forward", timed)
+    monkeypatch.setattr(features._Work, "_outputs", outputs)
+    for module in (speed, features):
+        monkeypatch.setattr(module, "precisions", lambda device: ["fp32", "bf16"])
+    train, val = known.split("train"), known.split("val")
+    operations = features._Work(source, train, len(source.network.stages), None, "auto").cost()[0]
+    monkeypatch.setattr(features, "_MEASURED_OPERATIONS", operations * len(train.labels))
+    vectors(source, val)
+    assert (timings, set(used)) == ([], {"fp32"})
+    used.clear()
+    vectors(source, train, state)
+    # What was measured once holds in another process too, and for the few samples of validation.
+    speed._remembered.clear()
+    vectors(source, val, state)
+    assert timings == [(4, 1, 16, 16)]
+    assert set(used) == {faster}
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "foreign"])

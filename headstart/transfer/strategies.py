@@ -327,6 +327,7 @@ def _train(
         task.dataset.split("train").labels,
         pretrained=True,
         fan_in=max(p[0].numel() for p in network.parameters() if p.ndim > 1),
+        layers=sum(p.ndim > 1 for p in network.parameters() if p.requires_grad),
         from_probe=network.keeps_statistics,
         layer_decay=strategy.layer_decay,
         gradual_stages=len(network.stages) if strategy.schedule == "gradual" else 0,

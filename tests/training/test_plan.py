@@ -100,11 +100,19 @@ def test_no_training_ends_early_in_the_first_half_of_its_budget():
     assert plan.patience == 30
 
 
-def test_the_rate_of_a_wide_network_falls_with_the_inputs_of_its_widest_unit():
+def test_the_rate_of_a_source_falls_with_the_inputs_of_its_widest_unit():
     rates = [make_plan(Training(), EVEN, pretrained=True, fan_in=n).learning_rate for n in (0, 100, 864, 1728, 8640)]
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4, 1e-4])
-    # A plain gradient shrinks with the width by itself, and what a recipe says holds.
-    sgd = make_plan(Training(optimizer="sgd"), EVEN, pretrained=True, fan_in=8640)
+    assert rates == pytest.approx([2e-3, 2e-3, 2e-3, 1e-3, 2e-4])
+
+
+def test_the_rate_of_a_source_falls_with_the_layers_that_are_trained_and_is_never_above_a_random_start():
+    rates = [make_plan(Training(), EVEN, pretrained=True, fan_in=864, layers=n).learning_rate for n in (0, 1, 13, 26)]
+    assert rates == pytest.approx([2e-3, 3e-3, 2e-3, 1e-3])
+    assert rates[1] == make_plan(Training(), EVEN, pretrained=False, fan_in=864, layers=1).learning_rate
+
+
+def test_a_given_rate_holds_and_a_plain_gradient_shrinks_with_the_width_by_itself():
+    sgd = make_plan(Training(optimizer="sgd"), EVEN, pretrained=True, fan_in=8640, layers=26)
     assert sgd.learning_rate == make_plan(Training(optimizer="sgd"), EVEN, pretrained=True).learning_rate
     assert make_plan(Training(learning_rate=0.1), EVEN, pretrained=True, fan_in=8640).learning_rate == 0.1
 

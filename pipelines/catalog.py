@@ -1,14 +1,18 @@
 """The pipelines by name, and what a recipe gives them."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from headstart.config import Recipe
+from headstart.storage.local import write_text
 from pipelines.finetune import build_finetune
+from pipelines.guards import refuse_unsafe
 from pipelines.placement import Placement
 from pipelines.pretrain import build_pretrain
 from pipelines.transfer import build_transfer
@@ -30,6 +34,17 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
     return recipe.to_sections()
 
 
-def compile_pipeline(name: str, output: Path, placement: Placement) -> None:
-    """Writes the compiled pipeline `name` to a YAML file."""
-    compiler.Compiler().compile(PIPELINES[name](placement), str(output))
+def compile_pipeline(name: str, output: Path, placement: Placement, *, allow_tag: bool = False) -> None:
+    """Writes the compiled pipeline `name` to a YAML file, with the platform's settings as its second document.
+
+    Raises:
+        InputError: placed by a profile, it would be unsafe on a cluster; every problem is named.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(PIPELINES[name](placement), str(draft))
+        text = draft.read_text(encoding="utf-8")
+    if placement.profile:
+        package, *platforms = yaml.safe_load_all(text)
+        refuse_unsafe(package, platforms[0] if platforms else {}, allow_tag=allow_tag)
+    write_text(output, text)

@@ -54,14 +54,14 @@ def build_finetune(placement: Placement) -> GraphComponent:
             pretrained: a further candidate, the reference that the pipeline pretrain returned.
         """
         prepared = prepare_data(experiment=name, modality=modality, role="target", data=target_data, seed=seed)
-        placement.place(prepared, "prepare target")
+        placement.prepare(prepared, "target")
         dataset = prepared.outputs["dataset"]
         selected = select_source(
             experiment=name, candidates=source_candidates, pretrained=pretrained, seed=seed, dataset=dataset
         )
         placement.place(selected, "select source")
         source = selected.outputs["source"]
-        with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.parallelism) as strategy:
+        with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.strategies_at_once) as strategy:
             tuned = finetune_step(
                 experiment=name,
                 strategy=strategy,

@@ -1,28 +1,184 @@
-"""Where a pipeline's steps run: image and environment, applied to every task in one place."""
+"""Where a pipeline's steps run: image, environment and what a profile gives them, applied to every task in one place.
+
+What a task gets depends on its component alone. KFP's compiler demands that: where a pipeline holds two others with a
+step of the same component each, it gives both steps the platform settings of the last.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kfp.dsl import PipelineTask
+
+from headstart.errors import InputError
+from headstart.tracking.runs import KFP_RUN_VARIABLE
+from headstart.version import CODE_VARIABLE
+from pipelines.profile import AcceleratedSteps, Distribution, Profile, Reference, Steps, TrainingSteps, seconds
+
+# They train networks.
+TRAINING_STEPS = frozenset({"pretrain", "finetune", "fit-baselines"})
+# It runs each candidate's network over the whole training split, in one process, before anything else can start.
+SELECTION_STEPS = frozenset({"select-source"})
+# They decode, count, write pages and talk to MLflow: an accelerator would idle while nobody else may have it.
+LIGHT_STEPS = frozenset({"prepare-data", "evaluate", "register"})
+
+# KFP gives it to each pod of a run.
+_RUN_LABEL = "pipeline/runid"
+_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Applied to each task of a pipeline. `environment` is part of KFP's cache key; `image` None is the default.
+    """Applied to each task of a pipeline.
 
-    `parallelism` is how many strategies run at once, None for all.
+    Args:
+        image: of every step; None for the profile's, and without one the default.
+        parallelism: how many strategies run at once; None for as many as the profile says, and else all.
+        environment: variables of every step, part of kfp.local's cache key.
+        profile: what a cluster gives the steps; None for a run on this machine.
+        unfingerprinted: roles ("source", "target") whose data's content is unknown: their preparation is never reused.
     """
 
     image: str | None = None
     parallelism: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile | None = None
+    unfingerprinted: frozenset[str] = frozenset()
+
+    @property
+    def strategies_at_once(self) -> int | None:
+        """How many strategies run at once, None for all."""
+        return self.parallelism or (self.profile.parallelism if self.profile else None)
 
     def place(self, task: PipelineTask, name: str, *, cached: bool = True) -> PipelineTask:
-        """Sets the task's display name, image, environment and whether it may be reused."""
+        """Sets the task's display name, image, environment, whether it may be reused, and what the profile gives it.
+
+        With a profile, nothing is reused whose image has no digest.
+
+        Raises:
+            InputError: a variable is set both here and in the profile.
+        """
+        image = self.image or (self.profile.image if self.profile else None)
+        digest = image.rpartition("@")[2] if image and "@" in image else None
         task.set_display_name(name)
-        task.set_caching_options(cached)
-        if self.image:
-            task.set_container_image(self.image)
-        for variable, value in sorted(self.environment.items()):
+        # A cluster's cache key holds the image's name, and neither what that means today nor the environment.
+        task.set_caching_options(cached and not (self.profile and digest is None))
+        if image:
+            task.set_container_image(image)
+        steps = self._steps_of(task)
+        for variable, value in sorted(self._environment(image, digest, steps).items()):
             task.set_env_variable(variable, value)
+        if self.profile and steps:
+            _place_on_kubernetes(task, self.profile, steps)
         return task
+
+    def prepare(self, task: PipelineTask, role: str) -> PipelineTask:
+        """Places the preparation of the data of `role`."""
+        return self.place(task, f"prepare {role}", cached=role not in self.unfingerprinted)
+
+    def _steps_of(self, task: PipelineTask) -> Steps | None:
+        if self.profile is None:
+            return None
+        component = task.component_spec.name
+        if component in LIGHT_STEPS:
+            return self.profile.light
+        if component in SELECTION_STEPS:
+            return self.profile.selection or self.profile.training
+        if component in TRAINING_STEPS:
+            return self.profile.training
+        raise ValueError(f"{component} is in none of the sets of {__name__}; say there what kind of step it is")
+
+    def _environment(self, image: str | None, digest: str | None, steps: Steps | None) -> dict[str, str]:
+        own = {CODE_VARIABLE: digest} if digest else {}
+        if isinstance(steps, TrainingSteps) and steps.distribution:
+            own |= _distributed(steps.distribution, image)
+        own |= self.environment
+        if self.profile is None:
+            return own
+        given = self.profile.environment
+        twice = own.keys() & {*given.values, *given.referenced}
+        if twice:
+            raise InputError(f"environment: {min(twice)} is set by headstart itself; remove it from the profile.")
+        return {**given.values, **own}
+
+
+def _distributed(distribution: Distribution, image: str | None) -> dict[str, str]:
+    """The variables that have a training run as a TrainJob."""
+    from headstart.training.launch import NODES_VARIABLE, PROCESSES_VARIABLE
+    from headstart.training.trainjob import IMAGE_VARIABLE, QUEUE_VARIABLE, RUNTIME_VARIABLE
+
+    return {
+        NODES_VARIABLE: str(distribution.nodes),
+        PROCESSES_VARIABLE: str(distribution.processes),
+        RUNTIME_VARIABLE: distribution.runtime,
+        # The code of the nodes is the step's.
+        **({IMAGE_VARIABLE: image} if image else {}),
+        **({QUEUE_VARIABLE: distribution.queue} if distribution.queue else {}),
+    }
+
+
+def _place_on_kubernetes(task: PipelineTask, profile: Profile, steps: Steps) -> None:
+    """Gives a task what its kind of step gets.
+
+    Privilege escalation, capabilities and the seccomp profile have no setting: KFP denies every step the first two and
+    gives it RuntimeDefault (from 2.16 on). A read-only root file system cannot be asked for through KFP.
+    """
+    from kfp import kubernetes
+
+    _place_on_node(task, steps)
+    kubernetes.set_security_context(
+        task, run_as_user=profile.run_as.user, run_as_group=profile.run_as.group, run_as_non_root=True
+    )
+    kubernetes.use_field_path_as_env(task, KFP_RUN_VARIABLE, f"metadata.labels['{_RUN_LABEL}']")
+    for reference in profile.environment.config_maps:
+        kubernetes.use_config_map_as_env(task, **_reference(reference, "config_map"))
+    for reference in profile.environment.secrets:
+        kubernetes.use_secret_as_env(task, **_reference(reference, "secret"))
+    if profile.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [profile.image_pull_secret])
+    for volume, path, medium, size in steps.mounts:
+        kubernetes.empty_dir_mount(task, volume, path, medium, size)
+    for claimed in steps.volumes:
+        kubernetes.mount_pvc(task, claimed.claim, claimed.path, claimed.subpath)
+
+
+def _place_on_node(task: PipelineTask, steps: Steps) -> None:
+    from kfp import kubernetes
+
+    task.set_cpu_request(steps.cpu.request).set_cpu_limit(steps.cpu.limit)
+    task.set_memory_request(steps.memory.request).set_memory_limit(steps.memory.limit)
+    if isinstance(steps, AcceleratedSteps) and steps.accelerator:
+        task.set_accelerator_type(steps.accelerator.type).set_accelerator_limit(steps.accelerator.count)
+    for key, value in sorted(steps.node_selector.items()):
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in steps.tolerations:
+        kubernetes.add_toleration(
+            task,
+            key=toleration.key,
+            operator=toleration.operator,
+            value=toleration.value,
+            effect=toleration.effect,
+            toleration_seconds=toleration.seconds,
+        )
+    labels = {**steps.labels, **({_QUEUE_LABEL: steps.queue} if steps.queue else {})}
+    for key, value in sorted(labels.items()):
+        kubernetes.add_pod_label(task, key, value)
+    for key, value in sorted(steps.annotations.items()):
+        kubernetes.add_pod_annotation(task, key, value)
+    kubernetes.set_timeout(task, seconds(steps.timeout))
+    retries = steps.retries
+    if retries.count:
+        task.set_retry(
+            retries.count,
+            backoff_duration=f"{seconds(retries.wait)}s",
+            backoff_factor=float(retries.factor),
+            backoff_max_duration=f"{retries.lasting(steps.timeout)}s",
+        )
+
+
+def _reference(reference: Reference, kind: str) -> dict[str, Any]:
+    return {
+        f"{kind}_name": reference.name,
+        f"{kind}_key_to_env": reference.keys,
+        "optional": reference.optional,
+    }

@@ -27,7 +27,7 @@ def build_pretrain(placement: Placement) -> GraphComponent:
             The registered version, pinned to its content.
         """
         prepared = prepare_data(experiment=name, modality=modality, role="source", data=source_data, seed=seed)
-        placement.place(prepared, "prepare source")
+        placement.prepare(prepared, "source")
         trained = pretrain_step(
             experiment=name, pretraining=source_pretraining, seed=seed, dataset=prepared.outputs["dataset"]
         )

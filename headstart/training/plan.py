@@ -15,8 +15,8 @@ _MAX_EPOCHS = 60
 _MIN_EPOCHS = 4
 _VIEWS = 4
 # Peak learning rates of a random start, and of a source's weights. Test accuracy of `full`, convnet at 32 px, AdamW,
-# mean of two seeds, from MNIST-5k to digits with 5, 20 and 100 labels a class, and from the digits 0-4 of MNIST-5k to its
-# 5-9 with as many:
+# mean of two seeds, from MNIST-5k to digits with 5, 20 and 100 labels a class, and from the digits 0-4 of MNIST-5k to
+# its 5-9 with as many:
 #     the probe    .956 .968 .984   .814 .901 .937
 #     3e-4         .971 .974 .987   .860
 #     1e-3         .975 .974 .979   .881 .942 .966
@@ -26,13 +26,13 @@ _VIEWS = 4
 # stage gained from MNIST to digits (.980 .982 .983) and lost from 0-4 to 5-9 (.866 .937): they are left to `gradual`.
 _RATES = {"adamw": 3e-3, "sgd": 0.1}
 _PRETRAINED_RATES = {"adamw": 2e-3, "sgd": 0.033}
-# AdamW moves every weight by about the rate, and so a sum over n of them by n times as much, and a network by the sum of
-# what its trained layers do: the rate that suits is in inverse proportion to both (µP, Yang et al., "Tensor programs V",
-# 2022, for the width; the layers' part is measured). The rate above was found with convnet's 13 layers, whose widest
-# unit has 864 inputs. Unscaled, the first epoch of ResNet-18 (4608 inputs, 21 layers), from a probe with a loss of about
-# 0.3, had a mean loss of 141. On 96 digits at 224 px it has .905 at 1e-4, .870 at 1.9e-4, .848 at 2.3e-4 and .790 at
-# 3.8e-4 (8 epochs, 2 seeds); this rule gives 2.3e-4. In partial transfer, with half of the layers, .875 at 1e-4, .863 at
-# 1.9e-4 and .873 at 4.5e-4, and convnet .982 at 1e-3, .983 at 2e-3 and .984 at 3e-3.
+# AdamW moves every weight by about the rate, so a sum over n of them by n times as much, and a network by the sum of
+# what its trained layers do: the rate that suits is in inverse proportion to both (for the width µP, Yang et al.,
+# "Tensor programs V", 2022; the layers' part is measured). The rate above was found with convnet's 13 layers, whose
+# widest unit has 864 inputs. Unscaled, the first epoch of ResNet-18 (4608 inputs, 21 layers), from a probe with a loss
+# of about 0.3, had a mean loss of 141. On 96 digits at 224 px it has .905 at 1e-4, .870 at 1.9e-4, .848 at 2.3e-4 and
+# .790 at 3.8e-4 (8 epochs, 2 seeds); this rule gives 2.3e-4. In partial transfer, with half of the layers, it has .875
+# at 1e-4, .863 at 1.9e-4 and .873 at 4.5e-4, and convnet .982 at 1e-3, .983 at 2e-3 and .984 at 3e-3.
 _FAN_IN = 864
 _LAYERS = 13
 # Plain gradients are as large as the fitted head makes them: without a bound, SGD diverged in its first epoch at a rate

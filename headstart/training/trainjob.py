@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 BACKEND_VARIABLE = "HEADSTART_TRAINJOB_BACKEND"
 # The training runtime: its name on the cluster, or its file for Docker.
 RUNTIME_VARIABLE = "HEADSTART_TRAINJOB_RUNTIME"
+# Kueue's LocalQueue that a TrainJob waits in for its nodes, on a cluster that has one.
+QUEUE_VARIABLE = "HEADSTART_TRAINJOB_QUEUE"
+_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # The nodes' image, where it is another than the runtime's.
 IMAGE_VARIABLE = "HEADSTART_TRAINJOB_IMAGE"
 
@@ -134,7 +137,7 @@ class _Jobs:
 
     def create(self, name: str, nodes: int, exchange: Exchange) -> None:
         from kubeflow.trainer import CustomTrainer
-        from kubeflow.trainer.options import Name
+        from kubeflow.trainer.options import Labels, Name
 
         processes = os.environ.get(PROCESSES_VARIABLE)
         passed = _PASSED + (_CREDENTIALS if self._backend == "docker" else ())
@@ -148,8 +151,11 @@ class _Jobs:
             # A process for each GPU; Docker's nodes take it as the number of processes alone.
             resources_per_node={"gpu": int(processes)} if processes else None,
         )
+        options: list[Name | Labels] = [Name(name=name)]
+        if self._backend == "kubernetes" and (waiting := os.environ.get(QUEUE_VARIABLE)):
+            options.append(Labels({_QUEUE_LABEL: waiting}))
         with _explained(f"create the TrainJob {name}"):
-            self._client.train(runtime=self._runtime, trainer=trainer, options=[Name(name=name)])
+            self._client.train(runtime=self._runtime, trainer=trainer, options=options)
 
     def watch(self, name: str, listener: Listener) -> str | None:
         """Waits until a TrainJob has ended, hands on what its nodes print, and returns its last status; None if

@@ -1,0 +1,342 @@
+"""A profile: what a cluster gives the steps of a pipeline. One YAML file, refused with the path of the wrong key.
+
+What a step may not have has no key here: no profile makes a step root or privileged, and none gives a light step an
+accelerator. What only a compiled pipeline shows, pipelines/guards.py refuses.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from headstart.config import Section, read_mapping
+from headstart.tracking.runs import KFP_RUN_VARIABLE
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where a container's shared memory is, not a temporary file)
+_TEMPORARY = "/tmp"  # noqa: S108 (a volume of the step's own)
+
+_DURATION = re.compile(r"([1-9]\d*)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+# What KFP's own check lets through, without the sizes that no machine has.
+_MEMORY = re.compile(r"([1-9]\d*)(|k|M|G|T|Ki|Mi|Gi|Ti)")
+_BYTES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_CORES = re.compile(r"(\d+(?:\.\d{1,3})?|[1-9]\d*m)")
+
+# A retried step waits in the cluster's queue again.
+_QUEUEING_SECONDS = 7 * 86_400
+
+
+def _text(value: Any) -> Any:
+    """Numbers as text, as Kubernetes wants them; not booleans, whose spelling YAML has lost."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} must be text; write it in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _matching(pattern: str | re.Pattern[str], expected: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value!r} is not {expected}")
+        return value
+
+    return AfterValidator(check)
+
+
+_Text = Annotated[str, BeforeValidator(_text)]
+_Duration = Annotated[_Text, _matching(_DURATION, "a time; write a whole number and s, m, h or d, for example 24h")]
+_Memory = Annotated[
+    _Text, _matching(_MEMORY, "an amount of memory; write a whole number and Mi, Gi or Ti, for example 16Gi")
+]
+_Cores = Annotated[_Text, _matching(_CORES, "a number of cores; write 4, 0.5 or 500m")]
+# A name of an object in Kubernetes.
+_Name = Annotated[
+    str,
+    _matching(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", "a name; use lower-case letters, digits, - and ., 253 at most"),
+]
+_Path = Annotated[str, _matching(r"(/[^/\0:]+)+", "an absolute path below /, for example /data")]
+_Resource = Annotated[
+    str, _matching(r"[a-z0-9.-]+\.[a-z]+/[\w.-]+", "the name of a resource, for example nvidia.com/gpu")
+]
+_Texts = dict[str, _Text]
+
+
+def _variables(values: dict[str, str]) -> dict[str, str]:
+    for variable in values:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+            raise ValueError(f"{variable!r} is not a variable; use letters, digits and _, the first no digit")
+    return values
+
+
+def _labels(values: dict[str, str]) -> dict[str, str]:
+    for key, value in _annotations(values).items():
+        if not re.fullmatch(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", value, re.ASCII):
+            raise ValueError(
+                f"{key}: {value!r} is not the value of a label; use letters, digits, -, _ and ., 63 at most, of which "
+                "the first and the last are letters or digits"
+            )
+    return values
+
+
+def _annotations(values: dict[str, str]) -> dict[str, str]:
+    for key in values:
+        if not re.fullmatch(r"([a-z0-9][a-z0-9.-]{0,252}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", key, re.ASCII):
+            raise ValueError(f"{key!r} is not a key of Kubernetes; write prefix.example/name, or a name alone")
+    return values
+
+
+_Labels = Annotated[_Texts, AfterValidator(_labels)]
+_Annotations = Annotated[_Texts, AfterValidator(_annotations)]
+_Variables = Annotated[_Texts, AfterValidator(_variables)]
+
+
+def seconds(duration: str) -> int:
+    """The seconds of a time such as 24h."""
+    number, unit = re.fullmatch(_DURATION, duration).groups()  # type: ignore[union-attr]
+    return int(number) * _SECONDS[unit]
+
+
+def _bytes(amount: str) -> float:
+    number, unit = re.fullmatch(_MEMORY, amount).groups()  # type: ignore[union-attr]
+    return int(number) * _BYTES[unit]
+
+
+def _cores(amount: str) -> float:
+    return float(amount.removesuffix("m")) / (1000 if amount.endswith("m") else 1)
+
+
+class Cores(Section):
+    """What the scheduler keeps free for a step, and what it is held to."""
+
+    request: _Cores
+    limit: _Cores
+
+    @model_validator(mode="after")
+    def _request_is_within_limit(self) -> Self:
+        if not 0 < _cores(self.request) <= _cores(self.limit):
+            raise ValueError(f"request must be above 0 and at most limit, but is {self.request} of {self.limit}")
+        return self
+
+
+class Memory(Section):
+    """What the scheduler keeps free for a step, and what it is killed for exceeding."""
+
+    request: _Memory
+    limit: _Memory
+
+    @model_validator(mode="after")
+    def _request_is_within_limit(self) -> Self:
+        if _bytes(self.request) > _bytes(self.limit):
+            raise ValueError(f"request must be at most limit, but is {self.request} of {self.limit}")
+        return self
+
+
+class Accelerator(Section):
+    """The resource that a device plugin offers, for example nvidia.com/gpu, and how many of it one step holds."""
+
+    type: _Resource
+    count: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class Toleration(Section):
+    """A taint of nodes that a step may run on all the same."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: _Text | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    seconds: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("value has no meaning with operator Exists; remove it, or use Equal")
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError("key: missing; add it, or use operator Exists to tolerate every taint")
+        if self.seconds is not None and self.effect != "NoExecute":
+            raise ValueError("seconds has a meaning with effect NoExecute only; remove it")
+        return self
+
+
+class Volume(Section):
+    """A persistent volume claim and where a step sees it.
+
+    KFP cannot mount a claim read-only. Where nothing may be written, let the claim's access mode be ReadOnlyMany.
+    """
+
+    claim: _Name
+    path: _Path
+    subpath: str = ""
+
+
+class Retries(Section):
+    """How often a failed step is started again, after `wait`, which each further time is `factor` times as long."""
+
+    count: Annotated[int, Field(ge=0, le=10)] = 0
+    wait: _Duration = "30s"
+    # Argo reads whole numbers only.
+    factor: Annotated[int, Field(ge=1, le=10)] = 2
+
+    def lasting(self, timeout: str) -> int:
+        """Seconds from a step's first start within which each of its retries may begin and end.
+
+        Argo ends a step that long after its first start, whatever its retries are. KFP's default, one hour, would
+        leave a longer training without any.
+        """
+        waits = sum(seconds(self.wait) * self.factor**retry for retry in range(self.count))
+        return (self.count + 1) * (seconds(timeout) + _QUEUEING_SECONDS) + waits
+
+
+class Distribution(Section):
+    """A training on several machines, as a TrainJob of the training runtime called `runtime`; `processes` is how many
+    each runs, one for a GPU. `queue` is Kueue's LocalQueue that the TrainJob waits in until all of its nodes are free.
+    """
+
+    nodes: Annotated[int, Field(ge=2, le=4096)]
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    runtime: _Name = "headstart"
+    queue: _Name | None = None
+
+
+class Steps(Section):
+    """What one kind of step gets.
+
+    Args:
+        shared_memory: the size of /dev/shm, a part of `memory`; without it a container has 64 MiB.
+        temporary: the size of /tmp, which is on the node's disk and which the step alone sees.
+        queue: Kueue's LocalQueue that the step waits in for its quota.
+        timeout: how long one attempt may run, from the moment that a node has taken it on.
+    """
+
+    cpu: Cores
+    memory: Memory
+    shared_memory: _Memory | None = None
+    temporary: _Memory
+    node_selector: _Labels = Field(default_factory=dict)
+    tolerations: Annotated[tuple[Toleration, ...], Field(strict=False)] = ()
+    volumes: Annotated[tuple[Volume, ...], Field(strict=False)] = ()
+    queue: _Name | None = None
+    labels: _Labels = Field(default_factory=dict)
+    annotations: _Annotations = Field(default_factory=dict)
+    timeout: _Duration
+    retries: Retries = Retries()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.shared_memory and _bytes(self.shared_memory) >= _bytes(self.memory.limit):
+            raise ValueError(
+                f"shared_memory is a part of memory and must be below memory.limit, but is {self.shared_memory} of "
+                f"{self.memory.limit}"
+            )
+        for what, used in (
+            ("path", [_SHARED_MEMORY, _TEMPORARY, *(volume.path for volume in self.volumes)]),
+            ("claim", [volume.claim for volume in self.volumes]),
+        ):
+            for value in used:
+                if used.count(value) > 1:
+                    raise ValueError(f"volumes: the {what} {value} is used twice; give each volume one of its own")
+        return self
+
+    @property
+    def mounts(self) -> Iterator[tuple[str, str, str | None, str]]:
+        """The directories of the step's own, which are writable: volume, path, medium and size."""
+        yield "headstart-temporary", _TEMPORARY, None, self.temporary
+        if self.shared_memory:
+            yield "headstart-shared-memory", _SHARED_MEMORY, "Memory", self.shared_memory
+
+
+class AcceleratedSteps(Steps):
+    """What a step gets that runs networks over whole data sets."""
+
+    accelerator: Accelerator | None = None
+
+
+class TrainingSteps(AcceleratedSteps):
+    """What the steps get that train networks."""
+
+    distribution: Distribution | None = None
+
+
+class Reference(Section):
+    """Variables that Kubernetes fills from a secret or a config map.
+
+    `keys` maps keys to variables, or lists keys that are called as their variables are. Where the reference is
+    `optional`, a step starts without what is missing.
+    """
+
+    name: _Name
+    keys: dict[str, str]
+    optional: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("keys"), list):
+            return {**values, "keys": {str(key): key for key in values["keys"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _fills_variables(self) -> Self:
+        _variables(dict.fromkeys(self.keys.values(), ""))
+        return self
+
+
+class Environment(Section):
+    """The variables of every step: plain `values`, and what comes from config maps and secrets of the namespace."""
+
+    values: _Variables = Field(default_factory=dict)
+    config_maps: Annotated[tuple[Reference, ...], Field(strict=False)] = ()
+    secrets: Annotated[tuple[Reference, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _sets_each_variable_once(self) -> Self:
+        # Kubernetes refuses a pod that has a variable both as a value and from elsewhere.
+        known = [*self.values, *self.referenced]
+        for variable in known:
+            if known.count(variable) > 1:
+                raise ValueError(f"{variable} is set twice; keep one of them")
+        if KFP_RUN_VARIABLE in known:
+            raise ValueError(f"{KFP_RUN_VARIABLE} is set to the id of the run in every step; remove it")
+        return self
+
+    @property
+    def referenced(self) -> list[str]:
+        """The variables whose values this file does not hold."""
+        return [variable for reference in (*self.config_maps, *self.secrets) for variable in reference.keys.values()]
+
+
+class Identity(Section):
+    """The user and the group that steps run as: numbers, so that Kubernetes can verify that they are not root."""
+
+    user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 10001
+    group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10001
+
+
+class Profile(Section):
+    """Where the steps of a pipeline run, and with what.
+
+    Args:
+        parallelism: how many strategies run at once; None for all.
+        training: of the steps that train networks.
+        selection: of the step that chooses a source, which is one process; None for what training steps get.
+        light: of the steps that prepare data, judge and register.
+    """
+
+    image: Annotated[str, Field(min_length=1)] | None = None
+    image_pull_secret: _Name | None = None
+    run_as: Identity = Identity()
+    parallelism: Annotated[int, Field(ge=1, le=1024)] | None = None
+    environment: Environment = Environment()
+    training: TrainingSteps
+    selection: AcceleratedSteps | None = None
+    light: Steps
+
+
+def load_profile(path: Path) -> Profile:
+    """Reads a profile file.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or does not describe a profile; the key is named.
+    """
+    return Profile.of(read_mapping(path, "profile"), at=str(path))

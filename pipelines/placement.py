@@ -99,7 +99,16 @@ class Placement:
         twice = own.keys() & {*given.values, *given.referenced}
         if twice:
             raise InputError(f"environment: {min(twice)} is set by headstart itself; remove it from the profile.")
-        return {**given.values, **own}
+        return {**(_threads(steps) if steps else {}), **given.values, **own}
+
+
+def _threads(steps: Steps) -> dict[str, str]:
+    """The variables that keep OpenMP, which counts the node's cores, within the step's own.
+
+    Threads that wait by spinning hold up those that have work, where a limit or a neighbour takes their core: of two
+    threads on two shared cores, 400 steps of a small network took 127 s, and 13 s where they sleep.
+    """
+    return {"OMP_NUM_THREADS": str(steps.cpu.threads), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _distributed(distribution: Distribution, image: str | None) -> dict[str, str]:

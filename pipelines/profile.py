@@ -118,6 +118,11 @@ class Cores(Section):
             raise ValueError(f"request must be above 0 and at most limit, but is {self.request} of {self.limit}")
         return self
 
+    @property
+    def threads(self) -> int:
+        """How many threads can run at once within the limit, at least 1."""
+        return max(1, int(_cores(self.limit)))
+
 
 class Memory(Section):
     """What the scheduler keeps free for a step, and what it is killed for exceeding."""

@@ -40,9 +40,11 @@ IMAGE_VARIABLE = "HEADSTART_TRAINJOB_IMAGE"
 # people may read than a secret.
 _PASSED = (
     STATE_VARIABLE, CODE_VARIABLE, CHECKPOINT_VARIABLE,
-    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "OMP_NUM_THREADS",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "OMP_WAIT_POLICY",
 )  # fmt: skip
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Only nodes that are containers of this machine have the step's cores.
+_CORES = ("OMP_NUM_THREADS",)
 
 _RUNTIME = "headstart"
 
@@ -140,7 +142,7 @@ class _Jobs:
         from kubeflow.trainer.options import Labels, Name
 
         processes = os.environ.get(PROCESSES_VARIABLE)
-        passed = _PASSED + (_CREDENTIALS if self._backend == "docker" else ())
+        passed = _PASSED + (_CREDENTIALS + _CORES if self._backend == "docker" else ())
         environment = {variable: os.environ[variable] for variable in passed if variable in os.environ}
         trainer = CustomTrainer(
             func=train_on_node,

@@ -390,3 +390,16 @@ def test_without_a_profile_a_pipeline_has_no_settings_of_a_platform(name, tmp_pa
     compile_pipeline(name, tmp_path / "compiled.yaml", Placement())
 
     assert len(list(yaml.safe_load_all((tmp_path / "compiled.yaml").read_text()))) == 1
+
+
+def test_openmp_keeps_within_the_cores_of_a_step_unless_the_profile_says_otherwise(tmp_path):
+    profile = {**MINIMAL, "light": {**MINIMAL["light"], "cpu": {"request": "250m", "limit": "500m"}}}
+    own = {**profile, "environment": {"values": {"OMP_NUM_THREADS": "3"}}}
+    for given, training, light in ((profile, "2", "1"), (own, "3", "3")):
+        compile_pipeline("pretrain", tmp_path / "p.yaml", Placement(image=NAMED, profile=Profile.of(given)))
+        executors = read(tmp_path / "p.yaml")[0]["deploymentSpec"]["executors"]
+        threads = {
+            name: {each["name"]: each["value"] for each in executor["container"]["env"]}["OMP_NUM_THREADS"]
+            for name, executor in executors.items()
+        }
+        assert threads == {"exec-pretrain": training, "exec-prepare-data": light, "exec-register": light}

@@ -84,8 +84,16 @@ class Speed:
         return inputs.contiguous(memory_format=self._memory_format) if inputs.ndim == 4 else inputs
 
     def activations(self, network: Network) -> Callable[[Tensor, int], list[Tensor]]:
-        """`network.activations`, compiled or not; the network and the names of its state stay as they are."""
-        return torch.compile(network.activations) if self.compiled else network.activations
+        """`network.activations`, compiled or not; the network and the names of its state stay as they are.
+
+        A training that was compiled may go on, from its checkpoint, on a machine without a compiler.
+        """
+        if not self.compiled:
+            return network.activations
+        if not _has_compiler(next(network.parameters()).device):
+            log.warning("This training was compiled, and this machine has no compiler; it goes on uncompiled.")
+            return network.activations
+        return torch.compile(network.activations)
 
     def to_params(self) -> dict[str, str | bool]:
         """The choice as flat parameters for the record, in the words of a recipe."""

@@ -278,6 +278,15 @@ def test_where_compiling_fails_the_training_runs_uncompiled_with_a_warning(choos
     assert "RuntimeError: No C++ compiler was found.)" in caplog.text
 
 
+def test_a_compiled_training_goes_on_where_no_compiler_is(monkeypatch, caplog):
+    monkeypatch.setattr(speed_module, "_has_compiler", lambda device: False)
+    network = convnet(classes=2, channels=1)
+    images = torch.rand(2, 1, 32, 32)
+    found = Speed("fp32", channels_last=True, compiled=True).activations(network.eval())(images, 0)
+    assert torch.equal(found[-1], network.activations(images, 0)[-1])
+    assert "goes on uncompiled" in caplog.text
+
+
 def test_a_compiled_training_has_the_names_and_the_values_of_the_network(monkeypatch):
     # Without code generation, which takes a minute: what is compiled is the same.
     compile_ = torch.compile

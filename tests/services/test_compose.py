@@ -6,9 +6,7 @@ The image of the MLflow server is the real one. PostgreSQL and SeaweedFS run in 
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -20,13 +18,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests.services.builds import MLFLOW, ROOT, STORES, build_images
 from tests.services.servers import fail, free_ports, tail
 
 pytestmark = pytest.mark.services
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "infra" / "compose.yaml"
-BASE, MLFLOW, STORES = "headstart-test-base", "headstart-mlflow:test", "headstart-test-stores"
 REQUIRED = ["MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY", "POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"]
 
 
@@ -144,35 +141,9 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def images() -> None:
-    """The server's image and the stand-in, built side by side."""
-    own_python = {"PYTHON": f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"}
-    sh(f"infra/image/test-base.sh {BASE}", ROOT, **own_python)
-    weed = Path(
-        shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or fail("no weed")
-    ).parent
-    builds = {
-        MLFLOW: f"infra/image/build.sh {MLFLOW} --file infra/mlflow/Dockerfile --build-arg BASE_IMAGE={BASE}",
-        STORES: f"docker buildx build --load --tag {STORES} --build-arg BASE_IMAGE={BASE} --build-context weed={weed} "
-        "tests/services/images",
-    }
-    running = {
-        name: subprocess.Popen(
-            ["bash", "-c", command],  # noqa: S607
-            cwd=ROOT, env=os.environ | {"PYTHON": sys.executable}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for name, command in builds.items()
-    }  # fmt: skip
-    for name, process in running.items():
-        output, _ = process.communicate()
-        if process.returncode:
-            fail(f"{name} cannot be built:\n{tail(output)}")
-
-
-@pytest.fixture(scope="module")
-def team(images: None, place: Path) -> Iterator[Team]:
+def team(place: Path) -> Iterator[Team]:
     """The services, up and healthy; gone with their volumes afterwards."""
+    build_images()
     (port,) = free_ports(1)
     variables = {
         "COMPOSE_PROJECT_NAME": f"headstart-test-{os.getpid()}",

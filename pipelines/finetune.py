@@ -84,6 +84,8 @@ def build_finetune(placement: Placement) -> GraphComponent:
         placement.place(fitted, "fit baselines")
         judged = evaluate(
             experiment=name,
+            training=training,
+            strategies=strategies,
             evaluation=evaluation,
             seed=seed,
             dataset=dataset,

@@ -22,6 +22,8 @@ def evaluate(
     metrics: Output[Metrics],
     report: Output[HTML],
     evidence: Output[Artifact],
+    training: dict = {},
+    strategies: list = [],
 ):
     """Judges all contenders on the same test samples.
 
@@ -40,6 +42,8 @@ def evaluate(
         metrics: the winner's figures.
         report: the page with the verdict.
         evidence: what speaks for the winner: figures, verdict, test predictions, the samples it was trained on.
+        training: the recipe's training section; evaluation.curve_training needs it.
+        strategies: the recipe's strategies; likewise.
     """
     import shutil
     from pathlib import Path
@@ -56,16 +60,23 @@ def evaluate(
     packed = PackedDataset.open(Path(dataset.path))
     contenders = [evaluation_step.Contender.from_metadata(Path(m.path), m.metadata) for m in models]
     contenders += evaluation_step.read_baselines(Path(baselines.path))
+    section = config.Evaluation.of(evaluation, at="evaluation")
     with step_run(experiment, "evaluate") as run:
-        assessment = evaluation_step.evaluate(
+        assessment = evaluation_step.evaluate(contenders, packed, Path(predictions.path), evaluation=section, seed=seed)
+        examination = evaluation_step.look_closer(
+            assessment,
             contenders,
             packed,
             Path(predictions.path),
-            evaluation=config.Evaluation.of(evaluation, at="evaluation"),
+            Path(source.path),
+            evaluation=section,
+            training=config.Training.of(training, at="training"),
+            strategies=strategies,
             seed=seed,
         )
         page = evaluation_step.report(
             assessment,
+            examination,
             packed,
             experiment=experiment,
             source=source.metadata,
@@ -73,25 +84,21 @@ def evaluate(
             tracking_uri=without_password(run.client.tracking_uri),
         )
         write_text(Path(report.path), page)
+        run.log_page("examination.json", examination.to_json())
         assessment = record_assessment(run, assessment, page, Path(predictions.path))
         found = evaluation_step.evidence(assessment, packed, Path(predictions.path), report=page, address=dataset.uri)
         found.save(Path(evidence.path))
-        board, best = assessment.leaderboard, assessment.leaderboard.chosen
-        write_text(Path(leaderboard.path), board.to_json())
+        write_text(Path(leaderboard.path), assessment.leaderboard.to_json())
         shutil.copytree(assessment.chosen.path, winner.path, dirs_exist_ok=True)
-        figures = assessment.metrics[best.strategy]
-        origin = {"run_id": run.id, "data_digest": packed.digest}
+        best = assessment.leaderboard.chosen
         for artifact in (leaderboard, predictions, report, evidence):
-            artifact.metadata.update(origin)
+            artifact.metadata.update(run_id=run.id, data_digest=packed.digest)
         winner.metadata.update(
-            digest=bundle_digest(assessment.chosen.path),
-            strategy=best.strategy,
-            run_id=best.run_id or run.id,
+            digest=bundle_digest(assessment.chosen.path), strategy=best.strategy, run_id=best.run_id or run.id
         )
-        confusion.log_confusion_matrix(list(packed.classes), figures["confusion"])
-        write_json(Path(confusion.path), figures["confusion"])
-        gain = {} if best.gain is None else {"gain": best.gain}
-        summary = {best.metric: best.value, "macro_f1": best.macro_f1, **gain}
-        for name, value in summary.items():
+        table = assessment.metrics[best.strategy]["confusion"]
+        confusion.log_confusion_matrix(list(packed.classes), table)
+        write_json(Path(confusion.path), table)
+        for name, value in assessment.summary.items():
             metrics.log_metric(name, value)
-        write_json(Path(metrics.path), summary)
+        write_json(Path(metrics.path), assessment.summary)

@@ -43,7 +43,7 @@ def fit_baselines(
 
     packed = PackedDataset.open(Path(dataset.path))
     like = ModelBundle.load(Path(source.path))
-    metric = config.Evaluation.of(evaluation, at="evaluation").metric
+    section = config.Evaluation.of(evaluation, at="evaluation")
     listed = []
     for name in baselines:
         with step_run(experiment, name, role="baseline", tags={STRATEGY: name}) as run, system_metrics(run):
@@ -53,14 +53,15 @@ def fit_baselines(
                 Path(fitted.path),
                 like=like,
                 training=config.Training.of(training, at="training"),
-                metric=metric,
+                metric=section.metric,
+                seeds=section.seeds,
                 seed=seed,
                 run_id=run.id,
                 on_epoch=run.log_epoch,
                 progress=progress(),
             )
             run.log_params({**params, "seed": seed})
-            run.log_metrics({f"val/best_{metric}": contender.validation, "time/seconds": contender.seconds})
+            run.log_metrics({f"val/best_{section.metric}": contender.validation, "time/seconds": contender.seconds})
             listed.append({"path": contender.path.name, **contender.to_metadata()})
     fitted.metadata.update(data_digest=packed.digest, run_id={entry["strategy"]: entry["run_id"] for entry in listed})
     write_json(Path(fitted.path) / "baselines.json", listed)

@@ -48,7 +48,23 @@ class Axis:
         return f"{value:{'+' if signed and value else ''}.{decimals}f}"
 
 
-def polyline(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+@dataclass(frozen=True)
+class LogAxis:
+    """A logarithmic scale over the rising `ticks`, all above 0."""
+
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> float:
+        """Where `value` lies between the first tick (0) and the last (100); 50 where there is one only."""
+        low, high = math.log(self.ticks[0]), math.log(self.ticks[-1])
+        return round(100 * (math.log(value) - low) / (high - low), 2) if high > low else 50.0
+
+    def label(self, value: float, signed: bool = False) -> str:
+        """`value` without trailing zeros."""
+        return f"{value:{'+' if signed else ''},g}"
+
+
+def polyline(points: Sequence[tuple[float, float]], x: Axis | LogAxis, y: Axis) -> str:
     """The `points` attribute of an SVG polyline in a 100 by 100 box, y upwards."""
     if len(points) == 1:
         # A line of no length is drawn as the dot of its round caps, a lone point not at all.

@@ -4,22 +4,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.config import Evaluation, Metric
+from headstart.config import Evaluation, Metric, Strategy, Training
 from headstart.data.dataset import SPLITS, Dataset
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.evidence import Evidence, figures
-from headstart.evaluation.leaderboard import Candidate, Kind, Leaderboard, build_leaderboard
+from headstart.evaluation.leaderboard import SCRATCH, Candidate, Kind, Leaderboard, build_leaderboard
 from headstart.evaluation.metrics import classification_metrics, metric_title
 from headstart.evaluation.predictions import Predictions, read_predictions, write_predictions
 from headstart.evaluation.report import render_report, render_source_report
 from headstart.evaluation.statistics import Interval, bootstrap_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
+
+if TYPE_CHECKING:
+    from headstart.evaluation.examination import Examination
+
+
+# Beside the baseline scratch lie the test predictions of its trainings with other seeds.
+RETRAINED = "retrained"
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,13 @@ class Assessment:
     history: dict[str, list[dict[str, float]]]
     chosen: Contender
 
+    @property
+    def summary(self) -> dict[str, float]:
+        """The chosen contender's figures in three numbers: the metric, macro F1 and, over scratch, the gain."""
+        best = self.leaderboard.chosen
+        gain = {} if best.gain is None else {"gain": best.gain}
+        return {best.metric: best.value, "macro_f1": best.macro_f1, **gain}
+
     def figures(self, strategy: str) -> dict[str, float]:
         """The figures of one contender under their names in the record."""
         entry = next(each for each in self.leaderboard.entries if each.strategy == strategy)
@@ -80,6 +94,7 @@ def evaluate(
     test = dataset.split("test")
     predictions.mkdir(parents=True, exist_ok=True)
     candidates: list[Candidate] = []
+    retrained: list[np.ndarray] = []
     metrics: dict[str, dict[str, Any]] = {}
     history: dict[str, list[dict[str, float]]] = {}
     for contender in contenders:
@@ -119,8 +134,12 @@ def evaluate(
                 run_id=contender.run_id,
             )
         )
+        if contender.strategy == SCRATCH:
+            again = sorted(contender.path.parent.glob(f"{RETRAINED}/*.parquet"))
+            retrained = [read_predictions(each).probabilities.argmax(axis=1) for each in again]
     leaderboard = build_leaderboard(
         candidates,
+        retrained=retrained,
         metric=evaluation.metric,
         confidence=evaluation.confidence,
         min_gain=evaluation.min_gain,
@@ -137,8 +156,48 @@ def read_baselines(directory: Path) -> list[Contender]:
     return [Contender.from_metadata(directory / entry["path"], entry) for entry in listed]
 
 
+def look_closer(
+    assessment: Assessment,
+    contenders: Sequence[Contender],
+    dataset: Dataset,
+    predictions: Path,
+    source: Path,
+    *,
+    evaluation: Evaluation,
+    training: Training | None = None,
+    strategies: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
+) -> "Examination":
+    """The examination of the chosen contender; `predictions` is the folder that `evaluate` filled, `source` the bundle
+    that the strategies started from, `training` and `strategies` the recipe's, which only `curve_training` needs.
+
+    Raises:
+        InputError: `curve_training` is asked for and the training is not told.
+    """
+    from headstart.evaluation.examination import examine, trainings
+
+    board, bundle = assessment.leaderboard, ModelBundle.load(source)
+    trained = None
+    if evaluation.curve_training:
+        if training is None or not strategies:
+            raise InputError("evaluation.curve_training needs the recipe's training and strategies; give them.")
+        sections = [Strategy.of(dict(each), at="strategies") for each in strategies]
+        trained = trainings(board, bundle, sections, training)
+    return examine(
+        board,
+        {each.strategy: each.path for each in contenders if each.path.is_dir()},
+        dataset,
+        read_predictions(predictions / f"{board.chosen.strategy}.parquet"),
+        bundle,
+        evaluation=evaluation,
+        trainings=trained,
+        seed=seed,
+    )
+
+
 def report(
     assessment: Assessment,
+    examination: "Examination",
     dataset: Dataset,
     *,
     experiment: str,
@@ -156,15 +215,16 @@ def report(
         experiment,
         board,
         assessment.metrics[board.chosen.strategy],
+        examination=examination,
         history=assessment.history,
+        ranking=source.get("ranking", []),
+        ranking_reason=" ".join([source.get("reason", ""), *source.get("warnings", [])]).strip(),
         data=_facts(dataset),
         lineage={
             "Source model": unpinned(source["source"]),
             "Source digest": source["digest"],
-            "Probe accuracy of each candidate": ", ".join(
-                f"{unpinned(each['source'])} {each['probe']:.3f} ± {each['probe_error']:.3f}"
-                for each in source.get("ranking", [])
-            ),
+            "Chosen model": f"{board.chosen.strategy}, run {board.chosen.run_id}" if board.chosen.run_id else None,
+            "Pipeline run": run_id,
         },
         reproduction=f"export MLFLOW_TRACKING_URI={tracking_uri}\n"
         f"mlflow artifacts download -r {run_id} -a recipe.json -d .\n"

@@ -1,7 +1,9 @@
 """Which strategy won, by how much, and whether transfer helped.
 
 The winner is chosen on the validation metric alone. The test split is only reported, so the winner's interval is not
-flattered by the choice (Cawley and Talbot 2010, "On Over-fitting in Model Selection").
+flattered by the choice (Cawley and Talbot 2010, "On Over-fitting in Model Selection"). All gains that a leaderboard
+shows, those of the strategies over scratch and those of the winner over the other baselines, have intervals that hold
+at once: none is a verdict only because there are many of them.
 """
 
 import json
@@ -14,11 +16,14 @@ import numpy as np
 
 from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.metrics import accuracy, check_predictions, count, macro_f1, metric_title
+from headstart.evaluation.metrics import score as metric_score
 from headstart.evaluation.statistics import (
     Interval,
     Verdict,
     bootstrap_interval,
-    paired_bootstrap_gain,
+    holm,
+    mcnemar_p,
+    simultaneous_gains,
     verdict,
 )
 
@@ -84,6 +89,8 @@ class Comparison:
     baseline: str
     gain: Interval
     verdict: Verdict
+    p: float
+    """of McNemar's test that both are equally accurate, Holm-corrected over the baselines"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,9 @@ class Leaderboard:
     """size of the test split"""
     entries: tuple[Entry, ...]
     comparisons: tuple[Comparison, ...]
+    seed_deviation: float | None = None
+    """the standard deviation of scratch's metric over trainings with other seeds, which the gains' intervals include;
+    None where it was trained once"""
 
     @property
     def chosen(self) -> Entry:
@@ -109,6 +119,18 @@ class Leaderboard:
     def verdict(self) -> Verdict | None:
         """Whether the chosen strategy helped over scratch; None without a scratch baseline."""
         return self.chosen.verdict
+
+    @property
+    def gains_count(self) -> int:
+        """How many gains have intervals that hold at once."""
+        return sum(entry.gain is not None for entry in self.entries) + sum(
+            each.baseline != SCRATCH for each in self.comparisons
+        )
+
+    @property
+    def unbeaten(self) -> list[str]:
+        """The baselines besides scratch that the chosen strategy is not shown to be better than."""
+        return [each.baseline for each in self.comparisons if each.baseline != SCRATCH and each.verdict != "helped"]
 
     @property
     def sentence(self) -> str:
@@ -165,7 +187,7 @@ class Leaderboard:
             content = json.loads(text)
             content["entries"] = tuple(Entry(**entry) for entry in content["entries"])
             content["comparisons"] = tuple(
-                Comparison(each["baseline"], Interval(**each["gain"]), each["verdict"])
+                Comparison(each["baseline"], Interval(**each["gain"]), each["verdict"], each["p"])
                 for each in content["comparisons"]
             )
             return cls(**content)
@@ -181,8 +203,13 @@ def build_leaderboard(
     min_gain: float = 0.0,
     resamples: int = 2000,
     seed: int = 0,
+    retrained: Sequence[np.ndarray] = (),
 ) -> Leaderboard:
     """Scores every candidate on the test split and chooses the transfer strategy with the best validation metric.
+
+    `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
+    trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
+    test items, and one over another baseline once; estimated from few trainings, it is rough.
 
     Ties go to the earlier candidate. Gains are over the baseline named "scratch" where there is one. HeadstartError
     if the candidates were not all tested on the same items in the same order, if two share a name, if a validation
@@ -195,18 +222,27 @@ def build_leaderboard(
     scratch = next((each for each in baselines if each.strategy == SCRATCH), None)
     chosen = max((each for each in candidates if each.kind == "transfer"), key=lambda each: each.validation)
 
-    def compare(candidate: Candidate, baseline: Candidate) -> Comparison:
-        gain = paired_bootstrap_gain(
-            metric,
-            labels,
-            candidate.predictions,
-            baseline.predictions,
-            classes_count,
-            confidence=confidence,
-            resamples=resamples,
-            seed=seed,
-        )
-        return Comparison(baseline.strategy, gain, verdict(gain, min_gain))
+    position = {id(each): index for index, each in enumerate(candidates)}
+    over_scratch = [(each, scratch) for each in candidates if scratch and each.kind == "transfer"]
+    over_others = [(chosen, each) for each in baselines if each is not scratch]
+    pairs = [(position[id(ours)], position[id(theirs)]) for ours, theirs in (*over_scratch, *over_others) if theirs]
+    deviation = None
+    if scratch and len(retrained):
+        trainings = [scratch.predictions, *retrained]
+        deviation = float(np.std([metric_score(metric, labels, each, classes_count) for each in trainings], ddof=1))
+    times = [2] * sum(theirs is not None for _, theirs in over_scratch) + [1] * len(over_others)
+    intervals = simultaneous_gains(
+        metric,
+        labels,
+        [each.predictions for each in candidates],
+        pairs,
+        classes_count,
+        variances=[each * (deviation or 0.0) ** 2 for each in times],
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    gains = dict(zip(pairs, intervals, strict=True))
 
     def score(candidate: Candidate) -> Entry:
         value = bootstrap_interval(
@@ -219,7 +255,7 @@ def build_leaderboard(
             seed=seed,
         )
         counts = count(labels, candidate.predictions, classes_count)
-        over_scratch = compare(candidate, scratch) if scratch and candidate.kind == "transfer" else None
+        gain = gains.get((position[id(candidate)], position[id(scratch)])) if scratch else None
         return Entry(
             strategy=candidate.strategy,
             kind=candidate.kind,
@@ -230,10 +266,10 @@ def build_leaderboard(
             high=value.high,
             accuracy=float(accuracy(counts)),
             macro_f1=float(macro_f1(counts)),
-            gain=over_scratch.gain.value if over_scratch else None,
-            gain_low=over_scratch.gain.low if over_scratch else None,
-            gain_high=over_scratch.gain.high if over_scratch else None,
-            verdict=over_scratch.verdict if over_scratch else None,
+            gain=gain.value if gain else None,
+            gain_low=gain.low if gain else None,
+            gain_high=gain.high if gain else None,
+            verdict=verdict(gain, min_gain) if gain else None,
             validation=float(candidate.validation),
             seconds=float(candidate.seconds),
             chosen=candidate is chosen,
@@ -241,8 +277,15 @@ def build_leaderboard(
         )
 
     entries = sorted((score(each) for each in candidates), key=lambda entry: (-entry.value, entry.strategy))
-    comparisons = tuple(compare(chosen, each) for each in baselines)
-    return Leaderboard(metric, confidence, min_gain, resamples, seed, len(labels), tuple(entries), comparisons)
+    chances = holm([mcnemar_p(labels, chosen.predictions, each.predictions) for each in baselines])
+    won = [gains[position[id(chosen)], position[id(each)]] for each in baselines]
+    comparisons = tuple(
+        Comparison(each.strategy, gain, verdict(gain, min_gain), p)
+        for each, gain, p in zip(baselines, won, chances, strict=True)
+    )
+    return Leaderboard(
+        metric, confidence, min_gain, resamples, seed, len(labels), tuple(entries), comparisons, deviation
+    )
 
 
 def _check(candidates: Sequence[Candidate]) -> None:

@@ -111,11 +111,18 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
     The confidence is the probability of the predicted class (Guo et al. 2017, "On Calibration of Modern Neural
     Networks", equation 3). In [0, 1], 0 is perfect.
     """
+    gaps, bin_of = calibration_gaps(labels, probabilities, bins)
+    return float(np.abs(np.bincount(bin_of, weights=gaps, minlength=bins)).sum() / len(labels))
+
+
+def calibration_gaps(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each item 1 or 0, as it is right or wrong, less its confidence, float (N,); and the bin of its confidence,
+    int (N,) from 0 on."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return correct - confidence, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

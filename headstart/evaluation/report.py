@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from headstart.evaluation.charts import Axis, heat, heat_paths, polyline
+from headstart.evaluation.charts import Axis, LogAxis, heat, heat_paths, polyline
+from headstart.evaluation.curve import SEEDS, Curve
+from headstart.evaluation.examination import Examination
 from headstart.evaluation.leaderboard import Leaderboard
 from headstart.evaluation.metrics import metric_title
+from headstart.evaluation.robustness import SEVERITIES, Robustness
 from headstart.html import render
+from headstart.models.reference import unpinned
 
 # Above this a matrix of numbers is a wall: the page draws it and lists what stands out.
 _MANY_CLASSES = 20
@@ -25,17 +29,21 @@ def render_report(
     leaderboard: Leaderboard,
     metrics: Mapping[str, Any],
     *,
+    examination: Examination,
     history: History,
     data: Mapping[str, object],
     lineage: Mapping[str, object],
     reproduction: str,
+    ranking: Sequence[Mapping[str, Any]] = (),
+    ranking_reason: str = "",
 ) -> str:
     """One self-contained HTML page.
 
-    name: the experiment's; metrics: `classification_metrics` of the chosen strategy on the test split; history: for
-    each trained strategy its epochs as {"epoch", "train/loss", "val/loss", "val/<metric>"}, keys that are missing are
-    not drawn; data, lineage: facts in the order they are to be shown, a label and its value each, None is left out;
-    reproduction: the command that gives this result again.
+    name: the experiment's; metrics: `classification_metrics` of the chosen strategy on the test split; examination: of
+    the chosen strategy; history: for each trained strategy its epochs as {"epoch", "train/loss", "val/loss",
+    "val/<metric>"}, keys that are missing are not drawn; data, lineage: facts in the order they are to be shown, a
+    label and its value each, None is left out; reproduction: the command that gives this result again; ranking: the
+    candidates for the source as their selection describes them, and why one was taken.
     """
     return render(
         "report.html",
@@ -44,11 +52,21 @@ def render_report(
         metric=metric_title(leaderboard.metric),
         level=f"{100 * leaderboard.confidence:g}%",
         metrics=metrics,
+        examination=examination,
         notes=list(_notes(leaderboard, metrics)),
+        qualified=_qualified(leaderboard),
+        intervals=[(_TITLES[key], examination.intervals[key]) for key in _TITLES],
+        learning=_learning(examination.curve, leaderboard) if examination.curve else None,
+        reliability=_reliability(examination),
+        selective=_selective(examination),
+        robust=_robust(examination.robustness, examination.scratch_robustness) if examination.robustness else None,
+        ranking=_ranking(ranking),
+        ranking_reason=ranking_reason,
         score_axis=Axis.spanning([bound for entry in leaderboard.entries for bound in (entry.low, entry.high)]),
         gain_axis=_gain_axis(leaderboard),
         scratch=next((entry for entry in leaderboard.entries if entry.strategy == "scratch"), None),
         confusion=_confusion(metrics),
+        weakest=sorted(examination.classes, key=lambda row: (row.support == 0, row.f1.value))[:10],
         curves=_curves(leaderboard, history),
         data=_facts(data),
         lineage=_facts(lineage),
@@ -81,12 +99,7 @@ def _notes(board: Leaderboard, metrics: Mapping[str, Any]) -> Iterator[str]:
             "validation split: choosing by the test split would flatter the result."
         )
     if board.items < _FEW_ITEMS:
-        yield f"Only {board.items} test items: the bootstrap is too optimistic on so few; collect more to be sure."
-    if chosen.low == chosen.high:
-        yield (
-            "The chosen strategy's interval has no width because it treats every test item alike; this is not "
-            "certainty, the bootstrap sees only the errors that happened."
-        )
+        yield f"Only {board.items} test items: where classes have few, intervals are too narrow; collect more."
     absent = [row["name"] for row in metrics["per_class"] if row["support"] == 0]
     if absent:
         names = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
@@ -130,12 +143,11 @@ def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "many": many,
         "hits": heat_paths(shares * right) if many else [],
         "misses": heat_paths(shares * ~right) if many else [],
-        "weakest": sorted(metrics["per_class"], key=lambda row: (row["support"] == 0, row["f1"]))[:10],
     }
 
 
 @dataclass(frozen=True)
-class Curve:
+class TrainingCurve:
     """One strategy's training: polylines in a 100 by 100 box, "" where nothing was recorded."""
 
     strategy: str
@@ -172,7 +184,7 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
     for entry in trained:
         best_epoch, best = max(scores[entry.strategy], key=lambda point: point[1])
         curves.append(
-            Curve(
+            TrainingCurve(
                 strategy=entry.strategy,
                 chosen=entry.chosen,
                 score=polyline(scores[entry.strategy], epochs, score_axis),
@@ -191,6 +203,173 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
         "scores": score_axis,
         "losses": loss_axis if losses else None,
     }
+
+
+# What the page calls the metrics, in the order it shows them.
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_precision": "macro precision",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+}
+_BASELINE_STYLES = ("base-0", "base-1", "base-2")
+_TRANSFER_STYLES = ("gain-0", "gain-1", "gain-2")
+
+
+def _qualified(board: Leaderboard) -> str:
+    """What takes something away from help over scratch: baselines that do as well or better; "" for none."""
+    better = [each.baseline for each in board.comparisons if each.verdict == "hurt"]
+    if better:
+        return f"yet {_listed(better)} {'do' if len(better) > 1 else 'does'} better"
+    return f"yet no more than {_listed(board.unbeaten)} would" if board.unbeaten else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def _learning(curve: Curve, board: Leaderboard) -> dict[str, Any]:
+    """The data-efficiency curve as a drawing, a table and sentences."""
+    x = LogAxis(tuple(float(size) for size in curve.sizes))
+    scores = [score for series in curve.series for point in series.points for score in point.scores]
+    y = Axis.spanning([*scores, *(entry.value for entry in board.entries)])
+    styles = {"transfer": iter(_TRANSFER_STYLES), "baseline": iter(_BASELINE_STYLES)}
+    lines = []
+    for series in curve.series:
+        points = [(point.labels_per_class, point.mean) for point in series.points]
+        lines.append(
+            {
+                "name": series.name,
+                "style": next(styles[series.kind]),
+                "line": polyline(points, x, y),
+                "points": [(x.at(size), round(100 - y.at(mean), 2)) for size, mean in points],
+                "ranges": [
+                    (x.at(each.labels_per_class), *(round(100 - y.at(f(each.scores)), 2) for f in (min, max)))
+                    for each in series.points
+                ],
+                "cells": [(each.mean, min(each.scores), max(each.scores)) for each in series.points],
+            }
+        )
+    sentences = []
+    for each in curve.catch_ups:
+        if each.labels_per_class is None:
+            sentences.append(f"{each.baseline} does not catch up with {curve.sizes[-1]} labels a class or fewer.")
+        elif each.labels_per_class <= curve.sizes[0]:
+            sentences.append(f"{each.baseline} is as good from {curve.sizes[0]} labels a class on.")
+        else:
+            sentences.append(f"{each.baseline} catches up at about {each.labels_per_class:.0f} labels a class.")
+    return {
+        "x": x,
+        "y": y,
+        "sizes": curve.sizes,
+        "complete": curve.complete,
+        "lines": lines,
+        "ends": [
+            (entry.strategy, entry.kind, round(100 - y.at(entry.value), 2), entry.chosen) for entry in board.entries
+        ],
+        "sentences": sentences,
+        "draws": SEEDS,
+        "seconds": curve.seconds,
+    }
+
+
+def _reliability(examination: Examination) -> dict[str, Any]:
+    unit = Axis(0.0, 1.0, 0.2)
+    return {
+        "axis": unit,
+        "bins": [
+            {
+                "x": unit.at(each.low),
+                "width": round(unit.at(each.high) - unit.at(each.low), 2),
+                "centre": unit.at(each.confidence),
+                "y": round(100 - unit.at(each.accuracy.value), 2),
+                "low": round(100 - unit.at(each.accuracy.low), 2),
+                "high": round(100 - unit.at(each.accuracy.high), 2),
+                "items": each.items,
+                "confidence": each.confidence,
+                "accuracy": each.accuracy,
+            }
+            for each in examination.bins
+        ],
+    }
+
+
+def _selective(examination: Examination) -> dict[str, Any]:
+    found = examination.selective
+    # A long test split has more points than a screen has pixels.
+    shown = np.unique(np.linspace(0, len(found.coverage) - 1, 300).round().astype(int))
+    x = Axis(0.0, 1.0, 0.2)
+    y = Axis.spanning([0.0, float(found.risk.max())])
+    return {
+        "x": x,
+        "y": y,
+        "line": polyline([(float(found.coverage[i]), float(found.risk[i])) for i in shown], x, y),
+        "aurc": found.aurc,
+        "oracle": found.oracle,
+        "full": float(found.risk[-1]),
+        "at": [(coverage, found.risk_at(coverage)) for coverage in (0.5, 0.8, 0.9, 1.0)],
+        "at_risk": [(risk, found.coverage_at(risk)) for risk in (0.01, 0.02, 0.05)],
+    }
+
+
+def _robust(found: Robustness, scratch: Robustness | None) -> dict[str, Any]:
+    others = {row.corruption: row.accuracies for row in scratch.corrupted} if scratch else {}
+    return {
+        "items": found.items,
+        "clean": found.clean,
+        "scratch_clean": scratch.clean if scratch else None,
+        "mean": found.mean,
+        "scratch_mean": scratch.mean if scratch else None,
+        "severities": SEVERITIES,
+        "rows": [
+            {
+                "corruption": row.corruption,
+                "cells": [
+                    {"own": own, "scratch": others[row.corruption][number] if scratch else None}
+                    for number, own in enumerate(row.accuracies)
+                ],
+            }
+            for row in sorted(found.corrupted, key=lambda row: row.accuracies[-1].value)
+        ],
+    }
+
+
+# The scores of a source beside its probe, in the order they are shown, by the name they go by.
+_SCORES = {
+    "knn": "kNN",
+    "logme": "LogME",
+    "h_score": "H-score",
+    "leep": "LEEP",
+    "nleep": "NLEEP",
+    "source_accuracy": "own accuracy",
+    "confirmed": "short fine-tune",
+}
+
+
+def _ranking(ranking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The candidates for the source, with the scores that at least one of them has."""
+    shown = [key for key in _SCORES if any(each.get(key) is not None for each in ranking)]
+    rows = []
+    for number, each in enumerate(ranking):
+        error = each.get("probe_error", 0.0)
+        overlap = each.get("overlap") or {}
+        rows.append(
+            {
+                "source": unpinned(each["source"]),
+                "architecture": each.get("architecture", ""),
+                # KFP carries whole numbers as floats.
+                "parameters": int(each.get("parameters") or 0),
+                "probe": each["probe"],
+                "low": each.get("probe_low", each["probe"] - 2 * error),
+                "high": each.get("probe_high", each["probe"] + 2 * error),
+                "scores": [each.get(key) for key in shown],
+                "seconds": each.get("seconds"),
+                "chosen": each.get("chosen", number == 0),
+                "overlap": int(sum(overlap.values())),
+            }
+        )
+    return {"rows": rows, "titles": [_SCORES[key] for key in shown]}
 
 
 def _facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -5,11 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score
 
-from headstart.config import Evaluation
+from headstart.config import Evaluation, Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
-from headstart.errors import HeadstartError
-from headstart.evaluation.evaluate import Contender, evaluate, evaluate_source, read_baselines, report
+from headstart.errors import HeadstartError, InputError
+from headstart.evaluation.evaluate import Contender, evaluate, evaluate_source, look_closer, read_baselines, report
 from headstart.evaluation.evidence import Evidence
 from headstart.evaluation.predictions import read_predictions, write_predictions
 from headstart.models.bundle import ModelBundle
@@ -115,6 +117,23 @@ def test_the_evaluation_section_is_obeyed(contenders, dataset, tmp_path):
     assert board.verdict == "no evidence"
 
 
+def test_scratchs_trainings_with_other_seeds_widen_the_gain(contenders, dataset, tmp_path):
+    test = dataset.split("test")
+    shutil.copytree(contenders["scratch"].path, tmp_path / "fitted" / "scratch")
+    scratch = replace(contenders["scratch"], path=tmp_path / "fitted" / "scratch")
+    (tmp_path / "fitted" / "retrained").mkdir()
+    right = np.eye(3)[test.labels]
+    write_predictions(tmp_path / "fitted" / "retrained" / "1.parquet", test.ids, test.labels, right, dataset.classes)
+    both = [
+        evaluate([contenders["zero"], each], dataset, tmp_path / "predictions", evaluation=QUICK).leaderboard
+        for each in (contenders["scratch"], scratch)
+    ]
+    value = next(entry.value for entry in both[1].entries if entry.strategy == "scratch")
+    assert both[0].seed_deviation is None
+    assert both[1].seed_deviation == pytest.approx(np.std([value, 1.0], ddof=1))
+    assert both[1].chosen.gain_low < both[0].chosen.gain_low
+
+
 def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dataset, tmp_path):
     bundle = ModelBundle.load(contenders["zero"].path)
     bundle.provenance["data_digest"] = "sha256:other"
@@ -157,17 +176,17 @@ def test_listed_baselines_are_read_back(contenders, tmp_path):
     assert read_baselines(tmp_path) == [replace(each, path=tmp_path / each.path.name) for each in baselines]
 
 
-def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, dataset):
+def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, looked, dataset):
     ranking = [{"source": "models:/digits-source/1#sha256=12", "probe": 0.913, "probe_error": 0.021}]
     source = {"source": ranking[0]["source"], "digest": "sha256:12", "ranking": ranking}
     page = report(
-        assessment[0], dataset, experiment="digits", source=source, run_id="1a2b3c", tracking_uri="http://m:5"
+        assessment[0], looked, dataset, experiment="digits", source=source, run_id="1a2b3c", tracking_uri="http://m:5"
     )
     for expected in (
         "helped: zero gains",
         dataset.digest,
         "models:/digits-source/1",
-        "0.913 ± 0.021",
+        '<td class="number">0.913 <span class="interval">0.871 to 0.955',
         "1a2b3c",
         "http://m:5",
     ):
@@ -175,6 +194,76 @@ def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, dat
     assert ">models:/digits-source/1<" in page
     counts = dataset.counts
     assert f"{counts['train']} / {counts['val']} / {counts['test']}" in page
+
+
+# The closer look
+
+
+@pytest.fixture(scope="module")
+def looked(assessment, contenders, dataset):
+    section = Evaluation(resamples=100, curve=(2,), robustness=12, explanations=4)
+    return look_closer(
+        assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path, evaluation=section
+    )
+
+
+def test_a_closer_look_finds_all_that_the_recipe_asks_for(looked, assessment, dataset):
+    chosen = assessment[0].metrics["zero"]
+    assert looked.intervals["macro_f1"].value == pytest.approx(chosen["macro_f1"])
+    assert looked.intervals["ece"].value == pytest.approx(chosen["ece"])
+    assert [each.name for each in looked.classes] == list(dataset.classes)
+    assert looked.curve.sizes[0] == 2
+    assert looked.robustness.items == looked.scratch_robustness.items == 12
+    assert len(looked.explained.hardest) == len(looked.explained.right) == 2
+    assert all(each.label == each.predicted for each in looked.explained.right)
+    assert len(looked.explained.right[0].neighbours) == 3
+    assert looked.explained.method == "Grad-CAM"
+    questions = " ".join(each.question for each in looked.reasons)
+    assert "features tell the target's classes apart" in questions
+    assert "Does zero overfit" in questions
+    assert "Does scratch overfit" in questions
+
+
+def test_the_hardest_items_are_those_of_the_kept_predictions(looked, assessment):
+    kept = read_predictions(assessment[1] / "zero.parquet")
+    chances = kept.probabilities[np.arange(len(kept.labels)), kept.labels]
+    assert [each.probability for each in looked.explained.hardest] == pytest.approx(np.sort(chances)[:2])
+
+
+def test_its_numbers_are_kept_as_json_without_the_pictures(looked):
+    text = looked.to_json()
+    found = json.loads(text)
+    assert found["intervals"]["accuracy"]["low"] <= found["intervals"]["accuracy"]["value"]
+    assert [each["baseline"] for each in found["curve"]["catch_ups"]] == ["probe on random weights", "classical"]
+    assert len(found["robustness"]["corrupted"]) == 7
+    assert "data:image" not in text
+
+
+def test_what_the_recipe_switches_off_is_not_computed(assessment, contenders, dataset, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError
+
+    for name in ("data_efficiency", "robustness", "explain"):
+        monkeypatch.setattr(f"headstart.evaluation.examination.{name}", refuse)
+    section = Evaluation(resamples=100, curve=(), robustness=0, explanations=0)
+    found = look_closer(
+        assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path, evaluation=section
+    )
+    assert (found.curve, found.robustness, found.scratch_robustness, found.explained) == (None, None, None, None)
+
+
+def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_for_it(assessment, contenders, dataset):
+    section = Evaluation(resamples=100, curve=(2,), curve_training=True, robustness=0, explanations=0)
+    inputs = (assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path)
+    with pytest.raises(InputError, match="curve_training needs the recipe's training and strategies"):
+        look_closer(*inputs, evaluation=section)
+    training = Training(epochs=1, batch_size=8, augmentation="none")
+    found = look_closer(
+        *inputs, evaluation=section, training=training, strategies=[{"name": "zero", "transfer": "zero"}]
+    )
+    trained = {each.name: each.kind for each in found.curve.series if each.name.endswith("trained")}
+    assert trained == {"zero, trained": "transfer", "scratch, trained": "baseline"}
+    assert all(0 <= score <= 1 for each in found.curve.series for point in each.points for score in point.scores)
 
 
 # What speaks for a source

@@ -61,9 +61,56 @@ def test_the_sentence_gives_verdict_gain_interval_and_the_other_baseline():
     board = build_leaderboard(
         [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 390, 0.9)]
     )
-    assert board.sentence.startswith("helped: full gains +0.450 accuracy over scratch [+0.4")
+    assert board.sentence.startswith("helped: full gains +0.450 accuracy over scratch [+0.3")
     assert "at 95% confidence on 400 test items" in board.sentence
     assert "it is worse than the baseline classical (-0.025" in board.sentence
+
+
+def test_all_gains_that_are_shown_hold_at_once_so_a_further_strategy_widens_them():
+    generator = np.random.default_rng(1)
+    pair = [candidate("full", 330, 0.9), candidate("scratch", 300, 0.5)]
+    others = [
+        candidate(f"s{number}", 0, 0.1, probabilities=np.eye(K)[np.where(generator.random(400) < 0.8, LABELS, 0)])
+        for number in range(4)
+    ]
+    alone, among = build_leaderboard(pair), build_leaderboard([*pair, *others, candidate("classical", 310, 0.9)])
+    assert (alone.gains_count, among.gains_count) == (1, 6)
+    assert among.chosen.gain_low < alone.chosen.gain_low < alone.chosen.gain_high < among.chosen.gain_high
+    over_scratch = next(each for each in among.comparisons if each.baseline == "scratch")
+    assert over_scratch.gain.low == among.chosen.gain_low
+
+
+def test_a_baseline_that_does_as_well_is_named_and_mcnemar_is_corrected_for_their_number():
+    board = build_leaderboard(
+        [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 376, 0.9)]
+    )
+    assert board.verdict == "helped"
+    assert board.unbeaten == ["classical"]
+    # Four items that only full gets right: 2 / 2⁴, which is the larger of the two p-values.
+    assert next(each.p for each in board.comparisons if each.baseline == "classical") == pytest.approx(2 / 16)
+    assert next(each.p for each in board.comparisons if each.baseline == "scratch") == pytest.approx(2 * 2 / 2**180)
+
+
+def test_a_gain_that_another_training_seed_would_take_away_is_no_evidence():
+    candidates = [candidate("full", 340, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
+    others = [np.where(np.arange(400) < right, LABELS, (LABELS + 1) % K) for right in (260, 340)]
+    once, thrice = build_leaderboard(candidates), build_leaderboard(candidates, retrained=others)
+    assert (once.verdict, once.seed_deviation) == ("helped", None)
+    # Scratch is right on .75, .65 and .85.
+    assert thrice.seed_deviation == pytest.approx(0.1)
+    assert thrice.verdict == "no evidence"
+    assert thrice.chosen.gain == once.chosen.gain
+    assert Leaderboard.from_json(thrice.to_json()) == thrice
+
+    def half(board, baseline):
+        gain = next(each.gain for each in board.comparisons if each.baseline == baseline)
+        return (gain.high - gain.low) / 2
+
+    # Both trainings of a gain over scratch vary, and one of a gain over classical, which is not trained by seeds.
+    critical = 1.96
+    for baseline, times in (("scratch", 2), ("classical", 1)):
+        added = half(thrice, baseline) ** 2 - half(once, baseline) ** 2
+        assert added == pytest.approx(times * 0.1**2 * critical**2, rel=0.3)
 
 
 def test_the_sentence_of_a_loss_says_so():

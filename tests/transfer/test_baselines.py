@@ -8,7 +8,8 @@ from headstart.config import Training
 from headstart.data.dataset import Dataset
 from headstart.evaluation.predictions import read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.transfer.baselines import fit_baseline, fit_classical
+from headstart.transfer.baselines import fit_baseline
+from headstart.transfer.classical import fit_classical
 
 TRAINING = Training(epochs=2, batch_size=8, augmentation="none")
 
@@ -43,6 +44,21 @@ def test_scratch_takes_nothing_that_the_source_learned(renamed, source, tmp_path
     forgotten, _ = fitted("scratch", renamed, tmp_path / "forgotten", source)
     assert bundle_digest(learned.path) == bundle_digest(forgotten.path)
     assert learned.validation == forgotten.validation
+
+
+def test_scratch_is_trained_again_with_other_seeds_and_what_these_predict_is_kept(renamed, source, tmp_path):
+    contender, _ = fitted("scratch", renamed, tmp_path / "often", source, seeds=3)
+    once, _ = fitted("scratch", renamed, tmp_path / "once", source)
+    assert bundle_digest(contender.path) == bundle_digest(once.path)
+    kept = [read_predictions(tmp_path / "often" / "retrained" / f"{number}.parquet") for number in (1, 2)]
+    assert not (tmp_path / "once" / "retrained").exists()
+    test = renamed.split("test")
+    assert all(each.ids.tolist() == test.ids.tolist() for each in kept)
+    other, _ = fitted("scratch", renamed, tmp_path / "other", source, seed=2)
+    assert kept[1].probabilities == pytest.approx(
+        ModelBundle.load(other.path).predict_probabilities(test.samples), abs=1e-5
+    )
+    assert not np.allclose(kept[0].probabilities, kept[1].probabilities)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,280 @@
+"""A close look at the chosen model, once the verdict has fallen: how sure its figures are, why transfer helped or not,
+how far it can be relied on, and what its predictions rest on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from headstart.config import Evaluation, Strategy, Training
+from headstart.data.dataset import Dataset, Split
+from headstart.evaluation.curve import Curve, Kind, Train, data_efficiency
+from headstart.evaluation.explanation import explain, has_attention, nearest_training_samples, overlay
+from headstart.evaluation.leaderboard import SCRATCH, Leaderboard
+from headstart.evaluation.predictions import Predictions
+from headstart.evaluation.reasons import Fitted, Probe, Reason, reasons, source_distance
+from headstart.evaluation.reliability import Bin, Selective, hardest, reliability_bins, selective_prediction
+from headstart.evaluation.robustness import Robustness, robustness
+from headstart.evaluation.statistics import ClassIntervals, Interval, class_intervals, metric_intervals, wilson_interval
+from headstart.html import image_uri
+from headstart.models.architectures import build_network
+from headstart.models.bundle import ModelBundle
+from headstart.storage.state import State
+from headstart.training.engine import training_device
+from headstart.transfer.classical import spread_out
+from headstart.transfer.features import vectors
+from headstart.transfer.heads import cross_validated_probe
+
+# Training samples that are looked at again: more would tell the figures apart no better.
+_SEEN = 1000
+_PROTOTYPES = 3
+# Transformers are explained by many passes a picture, other networks by one.
+_MOST_BY_GRADIENTS = 4
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training sample that the model finds similar."""
+
+    picture: str
+    label: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test item, what was said of it and why; pictures are `data:` URIs."""
+
+    picture: str
+    heat: str
+    """the picture under its map"""
+    label: str
+    predicted: str
+    probability: float
+    """of the label"""
+    confidence: float
+    """the probability of the predicted class"""
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How the samples were explained, and whether the maps depend on what was learned."""
+
+    method: str
+    similarity: float
+    sane: bool
+    hardest: tuple[Sample, ...]
+    right: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """All that was found; what the recipe did not ask for is None."""
+
+    intervals: Mapping[str, Interval]
+    """every metric of the chosen strategy"""
+    classes: tuple[ClassIntervals, ...]
+    reasons: tuple[Reason, ...]
+    bins: tuple[Bin, ...]
+    temperature: float
+    selective: Selective
+    robustness: Robustness | None
+    scratch_robustness: Robustness | None
+    curve: Curve | None
+    explained: Explained | None
+
+    def to_json(self) -> str:
+        """The numbers as JSON; pictures are left out."""
+        curve = self.curve and {**asdict(self.curve), "catch_ups": [asdict(each) for each in self.curve.catch_ups]}
+        found = {
+            "intervals": {name: asdict(each) for name, each in self.intervals.items()},
+            "classes": [asdict(each) for each in self.classes],
+            "reasons": [asdict(each) for each in self.reasons],
+            "reliability": [asdict(each) for each in self.bins],
+            "temperature": self.temperature,
+            "selective": {
+                "aurc": self.selective.aurc,
+                "least_aurc": self.selective.oracle,
+                "coverage": self.selective.coverage.tolist(),
+                "risk": self.selective.risk.tolist(),
+            },
+            "robustness": self.robustness and asdict(self.robustness),
+            "scratch_robustness": self.scratch_robustness and asdict(self.scratch_robustness),
+            "curve": curve,
+            "explanation": self.explained
+            and {"method": self.explained.method, "similarity_to_random_weights": self.explained.similarity},
+        }
+        return json.dumps(found, indent=2, allow_nan=False) + "\n"
+
+
+def examine(
+    board: Leaderboard,
+    models: Mapping[str, Path],
+    dataset: Dataset,
+    predictions: Predictions,
+    source: ModelBundle,
+    *,
+    evaluation: Evaluation,
+    trainings: Mapping[str, tuple[Kind, Train]] | None = None,
+    state: State | None = None,
+    seed: int = 0,
+) -> Examination:
+    """Looks at the strategy that `board` chose.
+
+    `models` are the bundles' directories by strategy, `predictions` those of the chosen one on the test split, `source`
+    what the strategies started from, and `trainings` what the curve trains beside what it fits.
+    """
+    state = state or State.from_environment()
+    chosen = ModelBundle.load(models[board.chosen.strategy])
+    scratch = ModelBundle.load(models[SCRATCH]) if SCRATCH in models else None
+    for bundle in filter(None, (chosen, scratch, source)):
+        bundle.network.to(training_device())
+    train, test = dataset.split("train"), dataset.split("test")
+    labels, probabilities = predictions.labels, predictions.probabilities
+    confidence = evaluation.confidence
+    seen = spread_out(train.labels, _SEEN)
+    random = _random_like(source)
+    # Only the source's features of the training split are kept already; the others are read once.
+    features = {
+        "source": (vectors(source, train, state), vectors(source, test, precision="fp32")),
+        "random": (vectors(random, train, precision="fp32"), vectors(random, test, precision="fp32")),
+    }
+    curve = None
+    if evaluation.curve:
+        curve = data_efficiency(dataset, evaluation.curve, features, metric=evaluation.metric, trained=trainings)
+    fitted = [
+        Fitted(entry.strategy, _accuracy(bundle, train, seen), entry.accuracy)
+        for bundle, name in ((chosen, board.chosen.strategy), (scratch, SCRATCH))
+        for entry in board.entries
+        if bundle is not None and entry.strategy == name
+    ]
+    found = reasons(
+        board,
+        probe=Probe(*(each for ours, _ in features.values() for each in _probed(ours[seen], train.labels[seen], seed))),
+        distance=source_distance(source, train.samples[seen]),
+        fitted=fitted,
+        curve=curve,
+    )
+    corrupted = spread_out(labels, evaluation.robustness)
+    judged = [
+        robustness(bundle, np.array(test.samples[corrupted]), labels[corrupted], confidence=confidence)
+        if bundle is not None and len(corrupted)
+        else None
+        for bundle in (chosen, scratch)
+    ]
+    return Examination(
+        intervals=metric_intervals(
+            labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed
+        ),
+        classes=tuple(class_intervals(labels, probabilities.argmax(axis=1), dataset.classes, confidence=confidence)),
+        reasons=tuple(found),
+        bins=tuple(reliability_bins(labels, probabilities, confidence=confidence)),
+        temperature=chosen.temperature,
+        selective=selective_prediction(labels, probabilities),
+        robustness=judged[0],
+        scratch_robustness=judged[1],
+        curve=curve,
+        explained=_explained(chosen, dataset, predictions, evaluation.explanations, seed=seed),
+    )
+
+
+def trainings(
+    board: Leaderboard, source: ModelBundle, strategies: list[Strategy], training: Training
+) -> dict[str, tuple[Kind, Train]]:
+    """The chosen strategy and scratch as the curve trains them: with the recipe's budget on a part of the labels."""
+    from headstart.transfer.pretraining import train_from_scratch
+    from headstart.transfer.strategies import transfer
+
+    strategy = next(each for each in strategies if each.name == board.chosen.strategy)
+
+    def transferred(dataset: Dataset, seed: int) -> ModelBundle:
+        return transfer(source, dataset, strategy, training=training, metric=board.metric, seed=seed).bundle
+
+    def scratch(dataset: Dataset, seed: int) -> ModelBundle:
+        bundle, _, _ = train_from_scratch(
+            source.architecture,
+            dataset,
+            training=training,
+            role="baseline",
+            metric=board.metric,
+            seed=seed,
+            size=source.preprocessing.size,
+            channels=source.preprocessing.channels,
+            label=SCRATCH,
+        )
+        return bundle
+
+    return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
+
+
+def _random_like(source: ModelBundle) -> ModelBundle:
+    """The same architecture and input with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(
+            source.architecture, classes=len(source.classes), channels=source.preprocessing.channels
+        )
+    return replace(source, network=network.eval())
+
+
+def _accuracy(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
+    predicted = bundle.predict_logits(split.samples[positions]).argmax(axis=1)
+    return float(np.mean(predicted == split.labels[positions]))
+
+
+def _probed(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[float, float]:
+    """The accuracy of a cross-validated probe and its standard error, which is not 0 where all folds are right: it is
+    at least that of as many hits among as many items (Wilson)."""
+    accuracy, error = cross_validated_probe(features, labels, seed=seed)
+    proportion = wilson_interval(round(accuracy * len(labels)), len(labels))
+    return accuracy, max(error, (proportion.high - proportion.low) / (2 * 1.96))
+
+
+def _explained(
+    bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
+) -> Explained | None:
+    """The hardest test items and as many that are right, half of `count` each."""
+    if has_attention(bundle.network):
+        count = min(count, _MOST_BY_GRADIENTS)
+    if not count:
+        return None
+    train, test = dataset.split("train"), dataset.split("test")
+    predicted = predictions.probabilities.argmax(axis=1)
+    hard = hardest(predictions.labels, predictions.probabilities, (count + 1) // 2)
+    right = np.setdiff1d(np.flatnonzero(predicted == predictions.labels), hard)
+    typical = right[spread_out(predictions.labels[right], count // 2)]
+    shown = np.concatenate([hard, typical])
+    samples, prototypes = np.array(test.samples[shown]), spread_out(train.labels, _SEEN)
+    explanation = explain(bundle, samples, predicted[shown], seed=seed)
+    nearest, cosines = nearest_training_samples(
+        bundle, samples, train.samples[prototypes], min(_PROTOTYPES, len(prototypes))
+    )
+
+    def sample(row: int) -> Sample:
+        item = int(shown[row])
+        neighbours = tuple(
+            Neighbour(image_uri(train.samples[position]), dataset.classes[train.labels[position]], float(cosine))
+            for position, cosine in zip(prototypes[nearest[row]], cosines[row], strict=True)
+        )
+        return Sample(
+            picture=image_uri(samples[row]),
+            heat=image_uri(overlay(samples[row], explanation.maps[row])),
+            label=dataset.classes[predictions.labels[item]],
+            predicted=dataset.classes[predicted[item]],
+            probability=float(predictions.probabilities[item, predictions.labels[item]]),
+            confidence=float(predictions.probabilities[item].max()),
+            neighbours=neighbours,
+        )
+
+    rows = [sample(row) for row in range(len(shown))]
+    return Explained(
+        explanation.method,
+        explanation.similarity,
+        explanation.sane,
+        tuple(rows[: len(hard)]),
+        tuple(rows[len(hard) :]),
+    )

@@ -1,0 +1,161 @@
+"""What in a picture a prediction rests on, and which training samples it resembles.
+
+A map is worth looking at only if it depends on what the network has learned. So the same maps are made with a network
+of random weights: where they look alike, the method shows the picture's edges and not the model (Adebayo et al. 2018,
+"Sanity checks for saliency maps").
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headstart.models.architectures import build_network
+from headstart.models.bundle import ModelBundle
+from headstart.models.network import Network
+
+# Grad-CAM needs a map to weigh: a convolution's output of at least this many positions a side.
+_LEAST_SIDE = 4
+_STEPS = 16
+# A rank correlation above it says that a map hardly depends on the weights.
+ALIKE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Maps (N, H, W) in [0, 1] over pictures (N, H, W, C): how much each pixel speaks for the predicted class."""
+
+    maps: np.ndarray
+    method: str
+    similarity: float
+    """the mean rank correlation with the maps of a network of random weights: 1 alike, 0 not at all"""
+
+    @property
+    def sane(self) -> bool:
+        """Whether random weights change the maps."""
+        return self.similarity < ALIKE
+
+
+def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, seed: int = 0) -> Explanation:
+    """Why the model says `classes`, int (N,), of samples uint8 (N, H, W, C).
+
+    Grad-CAM at the last map of at least 4 x 4 positions in a convolutional network (Selvaraju et al. 2017);
+    integrated gradients from the mean picture in 16 steps (Sundararajan, Taly and Yan 2017), absolute values summed
+    over the channels and smoothed over a 16th of the side, in one with attention or without such a map.
+    """
+    bundle.network.eval()
+    device = next(bundle.network.parameters()).device
+    inputs = bundle.preprocessing(torch.from_numpy(np.array(samples)).to(device))
+    targets = torch.from_numpy(np.asarray(classes)).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = build_network(
+            bundle.architecture, classes=len(bundle.classes), channels=bundle.preprocessing.channels
+        ).to(device)
+    by_gradients = has_attention(bundle.network) or _last_map(bundle.network, inputs[:1]) is None
+    method = integrated_gradients if by_gradients else grad_cam
+    found, control = (
+        _at_size(method(network, inputs, targets), samples.shape[1:3]) for network in (bundle.network, fresh)
+    )
+    return Explanation(
+        maps=_scaled(np.maximum(found, 0)),
+        method="integrated gradients" if by_gradients else "Grad-CAM",
+        similarity=_similarity(found, control),
+    )
+
+
+def has_attention(network: Network) -> bool:
+    """Whether the network mixes positions by attention, as transformers do."""
+    return any("Attention" in type(module).__name__ for module in network.stages.modules())
+
+
+def grad_cam(network: Network, inputs: Tensor, targets: Tensor) -> Tensor:
+    """(N, h, w): Σ_c a_c A_c over the channels A_c of the last map, a_c the mean gradient of the class's logit along
+    it; what is above 0 speaks for the class."""
+    from captum.attr import LayerGradCam  # type: ignore[import-untyped]
+
+    network.eval()
+    layer = _last_map(network, inputs[:1])
+    assert layer is not None  # noqa: S101 (explain asks before)
+    found: Tensor = LayerGradCam(network, layer).attribute(inputs, target=targets)
+    return found[:, 0].detach()
+
+
+def integrated_gradients(network: Network, inputs: Tensor, targets: Tensor) -> Tensor:
+    """(N, H, W): Σ_c |(x - x') ∫ ∂logit(x' + t (x - x')) / ∂x dt|, smoothed; x' is the mean picture, which is 0 after
+    normalisation."""
+    from captum.attr import IntegratedGradients
+
+    network.eval()
+    found = IntegratedGradients(network).attribute(
+        inputs, target=targets, n_steps=_STEPS, internal_batch_size=max(8, len(inputs))
+    )
+    maps = found.detach().float().abs().sum(dim=1, keepdim=True)
+    side = 2 * (maps.shape[-1] // 32) + 1
+    smoothed: Tensor = nn.functional.avg_pool2d(maps, side, stride=1, padding=side // 2, count_include_pad=False)
+    return smoothed[:, 0]
+
+
+def nearest_training_samples(
+    bundle: ModelBundle, samples: np.ndarray, training: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each of samples uint8 (N, H, W, C) the positions (N, count) among `training` (M, H, W, C) of those with the
+    most similar features, most similar first, and the cosines (N, count)."""
+    ours, theirs = (bundle.predict_features(each).astype(np.float64) for each in (samples, training))
+    for features in (ours, theirs):
+        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    cosines = ours @ theirs.T
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+    return nearest, np.take_along_axis(cosines, nearest, axis=1)
+
+
+def overlay(sample: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A picture uint8 (H, W, C) in grey under its map (H, W), as uint8 (H, W, 3): the redder, the more it counts."""
+    grey = np.repeat(sample.mean(axis=2, keepdims=True), 3, axis=2)
+    strength = 0.75 * heat[:, :, None]
+    red = np.array([255.0, 60.0, 0.0])
+    return np.clip(grey * (1 - strength) + red * strength, 0, 255).astype(np.uint8)
+
+
+def _last_map(network: Network, example: Tensor) -> nn.Module | None:
+    """The module whose output is the last map (1, C, h, w) of at least 4 positions a side, or of as many as there are;
+    None where nothing is a map."""
+    seen: list[tuple[int, nn.Module]] = []
+
+    def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            seen.append((min(output.shape[-2:]), module))
+
+    hooks = [module.register_forward_hook(note) for module in network.stages.modules()]
+    try:
+        with torch.no_grad():
+            network.features(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    least = min(_LEAST_SIDE, max((side for side, _ in seen), default=0))
+    return next((module for side, module in reversed(seen) if side >= least), None)
+
+
+def _at_size(maps: Tensor, size: tuple[int, int]) -> np.ndarray:
+    resized = nn.functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)
+    found: np.ndarray = resized[:, 0].cpu().numpy()
+    return found
+
+
+def _scaled(maps: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+    return scaled
+
+
+def _similarity(found: np.ndarray, control: np.ndarray) -> float:
+    """The mean Spearman correlation of maps (N, H, W). One without any contrast tells nothing and is left out; where
+    none is left, the check has failed, and the maps count as alike."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (found, control)]
+    ours, theirs = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    tells = lengths > 0
+    return float(np.mean((ours * theirs).sum(axis=1)[tells] / lengths[tells])) if tells.any() else 1.0

@@ -76,8 +76,11 @@ class Data(Section):
 
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
     holds them and no folders. `size` is the side of the stored samples in pixels and `channels` their number (1 grey,
-    3 RGB); unset, they follow from the architecture and from the samples. `fingerprint` is written by `headstart run`,
-    not by people: it makes a changed folder a changed parameter, so that a step is never reused for other data.
+    3 RGB); unset, they follow from the architecture and from the samples. `duplicates` says what becomes of samples of
+    one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
+    samples of different splits never are. `max_refused` and `max_refused_per_class` are the shares of unreadable files
+    above which the step ends (never for up to 10 files in all and 5 of a class). `fingerprint` is written by `headstart
+    run`, not by people: it makes a changed folder a changed parameter, so that a step is never reused for other data.
     """
 
     uri: Annotated[str, Field(min_length=1)]
@@ -86,6 +89,9 @@ class Data(Section):
     labels_per_class: Annotated[int, Field(ge=1)] | None = None
     size: Annotated[int, Field(ge=8, le=1024)] | None = None
     channels: Literal[1, 3] | None = None
+    duplicates: Literal["report", "drop", "fail"] = "report"
+    max_refused: Share = 0.01
+    max_refused_per_class: Share = 0.05
     fingerprint: str | None = None
 
     @model_validator(mode="after")
@@ -282,12 +288,40 @@ class Strategy(Section):
 
 
 class Evaluation(Section):
-    """How the result is judged: `min_gain` is the gain over scratch that counts as help."""
+    """How the result is judged: `min_gain` is the gain over scratch that counts as help.
+
+    `seeds` is how many times scratch is trained, each time with another seed: how far these differ widens the gains'
+    intervals, which otherwise tell nothing of what another training would have given.
+    `curve` lists the labels a class at which the data-efficiency curve has points beside that of all labels; none, no
+    curve. It is fitted to frozen features, in seconds; `curve_training` adds the chosen strategy and scratch, which are
+    trained three times for each point. `robustness` is how many test items are corrupted in 21 ways, and `explanations`
+    how many are explained; 0, none.
+    """
 
     metric: Metric = "accuracy"
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    curve: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 25, 50, 100)
+    curve_training: bool = False
+    robustness: Annotated[int, Field(ge=0, le=100_000)] = 100
+    explanations: Annotated[int, Field(ge=0, le=100)] = 8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        # Strict models take tuples only, YAML and JSON know lists only; and KFP no integers, as above.
+        if isinstance(values, Mapping) and isinstance(values.get("curve"), list):
+            whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values["curve"])
+            return {**values, "curve": tuple(whole)}
+        return values
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.curve_training and not self.curve:
+            raise ValueError("curve_training needs points: list labels a class in curve, for example [5, 10]")
+        return self
 
 
 _DEFAULT_STRATEGIES = tuple(

@@ -50,6 +50,9 @@ def prepare_data(
             # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
             labels=section.labels or ("optional" if role == "source" else "required"),
             labels_per_class=section.labels_per_class,
+            duplicates=section.duplicates,
+            max_refused=section.max_refused,
+            max_refused_per_class=section.max_refused_per_class,
             seed=seed,
         )
         run.log_params(

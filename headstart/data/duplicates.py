@@ -1,13 +1,38 @@
-"""Files with the same content: harmless copies, contradicting labels, and leaks between given splits."""
+"""The same picture more than once: harmless copies, contradicting labels, and leaks between given splits.
+
+Exact copies have the same bytes; near duplicates look the same (headstart.data.looks).
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from headstart.data.folder import Refusal
+import numpy as np
+
+from headstart.data.listing import Refusal
+from headstart.data.looks import near_duplicates
 from headstart.data.samples import Sample
+from headstart.errors import InputError
+
+Policy = Literal["report", "drop", "fail"]
+"""What becomes of duplicates of one label in one split: all are kept and named in the report, all but one are
+quarantined, or there is no data set."""
 
 # Of copies in several given splits one place wins: a test sample must stay what it was, and must never be trained on.
 _WINS = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two samples of different content that look the same."""
+
+    one: Sample
+    other: Sample
+
+    @property
+    def contradicts(self) -> bool:
+        return self.one.file.label != self.other.file.label
 
 
 def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
@@ -16,6 +41,18 @@ def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
     for sample in samples:
         groups[sample.sha256].append(sample)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def near_pairs(samples: Iterable[Sample], pixels_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
+    """Pairs of near duplicates, as many as connect all that are; of exact copies, the first stands for all."""
+    seen: dict[str, Sample] = {}
+    for sample in samples:
+        seen.setdefault(sample.sha256, sample)
+    shown = [sample for sample in seen.values() if sample.look is not None]
+    if len(shown) < 2:
+        return []
+    found = near_duplicates([s.look for s in shown if s.look is not None], lambda number: pixels_of(shown[number]))
+    return [Pair(shown[i], shown[j]) for i, j in found]
 
 
 def contradictions(samples: Iterable[Sample]) -> list[Refusal]:
@@ -42,3 +79,80 @@ def leaks(samples: Iterable[Sample]) -> list[Refusal]:
                 reason = f"the same content is in the {kept} split, as {original.file.path}; it is kept there only"
                 refused.append(Refusal(sample.file.path, reason, sample.sha256))
     return refused
+
+
+def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Refusal]:
+    """Refuses what looks like a sample of a given split that wins over its own, directly or through others."""
+    alike = Clusters()
+    for pair in pairs:
+        alike.join(pair.one.sha256, pair.other.sha256)
+    winners: dict[object, Sample] = {}
+    for split in _WINS:
+        for sample in samples:
+            if sample.file.split == split:
+                winners.setdefault(alike.of(sample.sha256), sample)
+    refused = []
+    for sample in samples:
+        winner = winners.get(alike.of(sample.sha256), sample)
+        if winner.file.split != sample.file.split:
+            reason = f"it looks the same as {winner.file.path} in the {winner.file.split} split; it is kept there only"
+            refused.append(Refusal(sample.file.path, reason, sample.sha256))
+    return refused
+
+
+def spare(samples: Sequence[Sample], pairs: Iterable[Pair]) -> list[Refusal]:
+    """Refuses all but one of the samples of one label and split that are copies or look the same."""
+    alike = Clusters()
+    for pair in pairs:
+        if _same_place(pair.one, pair.other):
+            alike.join(_kind(pair.one), _kind(pair.other))
+    members: dict[object, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        members[alike.of(_kind(sample))].append(sample)
+    refused = []
+    for group in members.values():
+        kept = min(group, key=lambda sample: (sample.sha256, sample.file.path))
+        for sample in group:
+            if sample is not kept:
+                how = "has the same content" if sample.sha256 == kept.sha256 else "looks the same"
+                refused.append(Refusal(sample.file.path, f"{kept.file.path} {how}; that alone is kept", sample.sha256))
+    return refused
+
+
+def refuse_any(name: str, contradicting: Sequence[Refusal], samples: Sequence[Sample], pairs: Sequence[Pair]) -> None:
+    """InputError if there is any duplicate at all."""
+    found = [f"{refusal.path} ({refusal.reason})" for refusal in contradicting]
+    found += [f"{group[1].file.path} (the same content as {group[0].file.path})" for group in copies(samples)]
+    found += [f"{pair.other.file.path} (looks the same as {pair.one.file.path})" for pair in pairs]
+    if found:
+        raise InputError(
+            f"{name} has duplicates, which the policy duplicates: fail does not allow: {len(found)} in all, first "
+            f"{'; '.join(found[:3])}. Remove them, or choose report or drop."
+        )
+
+
+class Clusters:
+    """Sets of things that were joined, directly or through others."""
+
+    def __init__(self) -> None:
+        self._above: dict[object, object] = {}
+
+    def of(self, thing: object) -> object:
+        """What stands for a thing's set."""
+        root = thing
+        while self._above.get(root, root) != root:
+            root = self._above[root]
+        while self._above.get(thing, thing) != root:
+            self._above[thing], thing = root, self._above[thing]
+        return root
+
+    def join(self, one: object, other: object) -> None:
+        self._above[self.of(one)] = self.of(other)
+
+
+def _kind(sample: Sample) -> tuple[str, str, str | None]:
+    return sample.sha256, sample.file.label, sample.file.split
+
+
+def _same_place(one: Sample, other: Sample) -> bool:
+    return (one.file.label, one.file.split) == (other.file.label, other.file.split)

@@ -13,19 +13,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.data.dataset import FORMAT_VERSION, SPLITS, Dataset
-from headstart.data.duplicates import contradictions, copies, leaks
-from headstart.data.folder import Labels, Listing, Refusal, list_folder, place
+from headstart.data.duplicates import (
+    Clusters,
+    Pair,
+    Policy,
+    contradictions,
+    copies,
+    leaks,
+    near_leaks,
+    near_pairs,
+    refuse_any,
+    spare,
+)
 from headstart.data.hashing import merkle_digest, position
-from headstart.data.reference import local_folder
+from headstart.data.listing import Labels, Listing, Refusal, place
+from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.report import render_report
-from headstart.data.samples import Sample, hashed, read_samples
+from headstart.data.samples import Sample, hashed, pixels_of, read_samples
 from headstart.data.splits import assign, check_shares, is_small
 from headstart.errors import InputError
+from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
 from headstart.storage.local import new_directory, write_json, write_text
 
 UNUSED = "unused"
 """The index's split of training samples that `labels_per_class` leaves out."""
+
+_FEW, _FEW_OF_CLASS = 10, 5
+"""So many refused files, and so many of one class, never fail a preparation: of a small folder they are no share that
+says anything."""
 
 
 def prepare(
@@ -38,6 +54,9 @@ def prepare(
     split: Mapping[str, float],
     labels: Labels = "required",
     labels_per_class: int | None = None,
+    duplicates: Policy = "report",
+    max_refused: float = 0.01,
+    max_refused_per_class: float = 0.05,
     seed: int = 0,
 ) -> Dataset:
     """Packs the samples that `uri` refers to into the directory `destination`, atomically.
@@ -46,7 +65,9 @@ def prepare(
     1 or 3, or None for 1 if all samples are grey and 3 otherwise. `split` gives the shares of train, val and test;
     splits that the folder gives are kept, and those that it lacks are carved out of its train. `labels` says which
     samples have one; a data set without labels has no classes. `labels_per_class` leaves that many distinct training
-    samples a class. An older packed data set at `destination` is replaced.
+    samples a class. `duplicates` says what becomes of copies and near duplicates within a split; across splits there
+    never are any. `max_refused` and `max_refused_per_class` are the shares of unreadable files that are put up with. An
+    older packed data set at `destination` is replaced.
     InputError, with nothing written, where the reference, an argument or a class is unusable; single unreadable files
     go to quarantine.jsonl.
     """
@@ -54,14 +75,19 @@ def prepare(
     kind = find_modality(modality)
     size = kind.default_size(kind.default_architecture) if size is None else size
     _check_arguments(size, channels, labels_per_class)
-    root = local_folder(uri)
-    _check_destination(root, destination)
-    listing = list_folder(root, kind.extensions, labels)
-    if labels_per_class is not None and not listing.classes:
-        raise InputError(f"labels_per_class: {uri} has no labels; leave it out.")
-    with new_directory(destination) as draft, tempfile.TemporaryFile(dir=draft) as spool:
+    located(uri)
+    _check_destination(uri, destination)
+    with (
+        new_directory(destination) as draft,
+        tempfile.TemporaryFile(dir=draft) as spool,
+        listed(uri, kind, labels, scratch=draft) as listing,
+    ):
+        if labels_per_class is not None and not listing.classes:
+            raise InputError(f"labels_per_class: {uri} has no labels; leave it out.")
         readable, unreadable = read_samples(listing, kind, size=size, channels=channels, spool=spool)
-        selection = _select(listing, readable, unreadable, shares, labels_per_class, seed)
+        _check_refused(listing, unreadable, kind, max_refused, max_refused_per_class)
+        checked = _check_duplicates(listing, readable, size, spool, duplicates)
+        selection = _select(listing, checked, unreadable, shares, labels_per_class, seed)
         shape = (size, size, channels or max(sample.channels for sample in selection.samples))
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -71,7 +97,12 @@ def prepare(
             "shape": list(shape),
             "splits": {name: _describe(selection.of(name), listing.classes) for name in (*SPLITS, UNUSED)},
             "source": {"uri": uri, "given_splits": list(listing.splits)},
-            "settings": {"split": shares, "labels_per_class": labels_per_class, "seed": seed},
+            "settings": {
+                "split": shares,
+                "labels_per_class": labels_per_class,
+                "duplicates": duplicates,
+                "seed": seed,
+            },
             "quarantined": len(selection.refused),
             "notes": selection.notes,
         }
@@ -87,32 +118,55 @@ class _Selection:
     split_of: dict[str, str]
     refused: list[Refusal]
     leaks: list[Refusal]
+    near: list[Pair]
     notes: list[str]
 
     def of(self, split: str) -> list[Sample]:
         return [sample for sample in self.samples if self.split_of[sample.file.path] == split]
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """The samples without what is refused for what other samples are; `leaks` are among `refused`."""
+
+    samples: list[Sample]
+    refused: list[Refusal]
+    leaks: list[Refusal]
+    near: list[Pair]
+
+
+def _check_duplicates(listing: Listing, readable: list[Sample], size: int, spool: BinaryIO, policy: Policy) -> _Checked:
+    pairs = near_pairs(readable, lambda sample: pixels_of(sample, size, spool))
+    contradicting = contradictions(readable)
+    if policy == "fail":
+        refuse_any(listing.name, contradicting, readable, pairs)
+    samples = _without(readable, contradicting)
+    leaking = leaks(samples)
+    samples = _without(samples, leaking)
+    leaking += near_leaks(samples, pairs)
+    samples = _without(samples, leaking)
+    spared = spare(samples, pairs) if policy == "drop" else []
+    return _Checked(_without(samples, spared), [*contradicting, *leaking, *spared], leaking, pairs)
+
+
 def _select(
     listing: Listing,
-    readable: list[Sample],
+    checked: _Checked,
     unreadable: list[Refusal],
     shares: Mapping[str, float],
     labels_per_class: int | None,
     seed: int,
 ) -> _Selection:
-    contradicting = contradictions(readable)
-    samples = _without(readable, contradicting)
-    leaking = leaks(samples)
-    samples = _without(samples, leaking)
-    refused = [hashed(listing.root, refusal) for refusal in listing.refused]
-    refused = sorted([*refused, *unreadable, *contradicting, *leaking], key=lambda refusal: refusal.path)
+    samples = checked.samples
+    refused = [hashed(listing, refusal) for refusal in listing.refused]
+    refused = sorted([*refused, *unreadable, *checked.refused], key=lambda refusal: refusal.path)
     _check_classes_survive(listing, samples, refused)
-    split_of, notes = _split(samples, listing, shares, seed)
+    split_of, notes = _split(samples, listing, checked.near, shares, seed)
     if labels_per_class is not None:
         notes += _limit_labels(samples, split_of, labels_per_class, seed)
     notes += _check_splits(samples, split_of, listing, shares)
-    return _Selection(samples, split_of, refused, leaking, notes)
+    notes += _describe_near(checked.near)
+    return _Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
 
 
 def _write(
@@ -128,6 +182,7 @@ def _write(
         train_labels=[sample.file.label for sample in selection.of("train")],
         refused=selection.refused,
         duplicates=[[sample.file.path for sample in group] for group in copies(selection.samples)],
+        near=[(pair.one.file.path, pair.other.file.path) for pair in selection.near],
         leaks=selection.leaks,
     )
     write_text(draft / "report.html", page)
@@ -143,10 +198,48 @@ def _check_arguments(size: int, channels: int | None, labels_per_class: int | No
         raise InputError(f"labels_per_class: {labels_per_class} leaves nothing to train on; give 1 or more.")
 
 
-def _check_destination(root: Path, destination: Path) -> None:
+def _check_refused(
+    listing: Listing, unreadable: Sequence[Refusal], kind: Modality, limit: float, limit_of_class: float
+) -> None:
+    """InputError, with a summary, if more of the files that should hold a sample are refused than is put up with."""
+    unlisted = [refusal for refusal in listing.refused if _claims_a_sample(refusal, kind)]
+    counts = Counter(file.label for file in listing.files)
+    label_of = {file.path: file.label for file in listing.files}
+    by_class = Counter(label_of[refusal.path] for refusal in unreadable)
+    for label, count in by_class.items():
+        if label and counts[label] > count > max(_FEW_OF_CLASS, limit_of_class * counts[label]):
+            summary = _summary([refusal for refusal in unreadable if label_of[refusal.path] == label])
+            raise InputError(
+                f"{place(listing.name, label)}: {count} of {counts[label]} files are refused, more than the "
+                f"{limit_of_class:.1%} that max_refused_per_class allows: {summary}. Mend or remove them, or allow "
+                "more."
+            )
+    refused, total = [*unreadable, *unlisted], len(listing.files) + len(unlisted)
+    # Where nothing is left of a class, that is what is wrong.
+    if all(count < counts[label] for label, count in by_class.items()) and len(refused) > max(_FEW, limit * total):
+        raise InputError(
+            f"{listing.name}: {len(refused)} of {total} files are refused, more than the {limit:.1%} that max_refused "
+            f"allows: {_summary(refused)}. Mend or remove them, or allow more."
+        )
+
+
+def _claims_a_sample(refusal: Refusal, kind: Modality) -> bool:
+    return refusal.reason != "hidden" and Path(refusal.path).suffix.lower() in kind.extensions
+
+
+def _summary(refused: Sequence[Refusal]) -> str:
+    """How often each reason is given, the most frequent first, each with a file."""
+    reasons = Counter(refusal.reason for refusal in refused)
+    first = {refusal.reason: refusal.path for refusal in reversed(refused)}
+    shown = [f"{first[reason]}: {reason} ({count} such)" for reason, count in reasons.most_common(3)]
+    return "; ".join(shown) + (f"; and {len(reasons) - 3} further reasons" if len(reasons) > 3 else "")
+
+
+def _check_destination(uri: str, destination: Path) -> None:
     """A wrong destination must not cost anybody a folder: only a packed data set is ever replaced."""
     target = destination.resolve()
-    if target == root or target.is_relative_to(root) or root.is_relative_to(target):
+    root = local_folder(uri) if is_local(uri) else None
+    if root and (target == root or target.is_relative_to(root) or root.is_relative_to(target)):
         raise InputError(f"Destination {destination} and the data folder {root} overlap; choose a folder beside it.")
     if not target.exists():
         return
@@ -165,37 +258,40 @@ def _check_classes_survive(listing: Listing, samples: Sequence[Sample], refused:
     for file in listing.files:
         if file.label not in surviving:
             raise InputError(
-                f"{place(listing.root, file.label)} has no usable sample ({file.path}: {reasons[file.path]}); "
+                f"{place(listing.name, file.label)} has no usable sample ({file.path}: {reasons[file.path]}); "
                 "replace its files or remove its folder."
             )
 
 
 def _split(
-    samples: Sequence[Sample], listing: Listing, shares: Mapping[str, float], seed: int
+    samples: Sequence[Sample], listing: Listing, near: Sequence[Pair], shares: Mapping[str, float], seed: int
 ) -> tuple[dict[str, str], list[str]]:
     """The split of each sample by path, and what a reader of the report should know about it.
 
     Without given splits all samples are shared out; with them, those in train are, among train and what is missing.
+    What belongs together (copies, what looks the same, a group) is shared out as one, with the class of most of it.
     """
     split_of = {sample.file.path: sample.file.split or "train" for sample in samples}
     missing = [name for name in ("val", "test") if name not in listing.splits and shares[name] > 0]
-    notes = []
+    notes = _parted_groups(samples)
     if listing.splits and missing:
         notes.append(f"The folder has no {' and no '.join(missing)} split: carved out of its train split.")
     if not missing:
         return split_of, notes
     pool_total = shares["train"] + sum(shares[name] for name in missing)
     pool_shares = {name: shares[name] / pool_total for name in ("train", *missing)}
+    pool = [sample for sample in samples if split_of[sample.file.path] == "train"]
+    units = _units(pool, near)
     contents: dict[str, dict[str, float]] = defaultdict(dict)
-    for sample in samples:
-        if split_of[sample.file.path] == "train":
-            contents[sample.file.label][sample.sha256] = position(sample.sha256, seed)
+    for unit in units:
+        label, _ = min(Counter(sample.file.label for sample in unit).items(), key=lambda item: (-item[1], item[0]))
+        contents[label][unit[0].file.path] = position(_key(unit), seed)
     assigned: dict[str, str] = {}
     for positions in contents.values():
         assigned |= zip(positions, assign(list(positions.values()), pool_shares), strict=True)
-    for sample in samples:
-        if split_of[sample.file.path] == "train":
-            split_of[sample.file.path] = assigned[sample.sha256]
+    for unit in units:
+        for sample in unit:
+            split_of[sample.file.path] = assigned[unit[0].file.path]
     small = [label for label in _labels(listing) if is_small(len(contents[label]), pool_shares)]
     if small:
         notes.append(
@@ -203,6 +299,50 @@ def _split(
             "Split by rank of the same hash instead, so files added later may move samples between splits."
         )
     return split_of, notes
+
+
+def _units(samples: Sequence[Sample], near: Sequence[Pair]) -> list[list[Sample]]:
+    """The samples in sets that belong together."""
+    together = Clusters()
+    for sample in samples:
+        if sample.file.group is not None:
+            together.join(sample.sha256, ("group", sample.file.group))
+    for pair in near:
+        together.join(pair.one.sha256, pair.other.sha256)
+    units: dict[object, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        units[together.of(sample.sha256)].append(sample)
+    return list(units.values())
+
+
+def _key(unit: Sequence[Sample]) -> str:
+    """What decides where a set goes: the name of a group stays when samples are added; of contents, the lowest does
+    unless a lower one is added."""
+    groups = [sample.file.group for sample in unit if sample.file.group is not None]
+    return f"group:{min(groups)}" if groups else min(sample.sha256 for sample in unit)
+
+
+def _parted_groups(samples: Sequence[Sample]) -> list[str]:
+    splits: dict[str, set[str | None]] = defaultdict(set)
+    for sample in samples:
+        if sample.file.group is not None:
+            splits[sample.file.group].add(sample.file.split)
+    parted = [group for group, of_group in splits.items() if len(of_group) > 1]
+    return [f"The given splits part {len(parted)} groups{_names(parted)}: what measures is not new."] if parted else []
+
+
+def _describe_near(pairs: Sequence[Pair]) -> list[str]:
+    if not pairs:
+        return []
+    notes = [f"Near duplicates: {len(pairs)} pairs of different files look the same. They never part between splits."]
+    contradicting = [pair for pair in pairs if pair.contradicts]
+    if contradicting:
+        first = contradicting[0]
+        notes.append(
+            f"{len(contradicting)} of these pairs have two labels, first {first.one.file.path} and "
+            f"{first.other.file.path}: look which is right."
+        )
+    return notes
 
 
 def _limit_labels(samples: Sequence[Sample], split_of: dict[str, str], labels_per_class: int, seed: int) -> list[str]:
@@ -232,7 +372,7 @@ def _check_splits(
         for name in ("train", "test"):
             if (label, name) not in present:
                 raise InputError(
-                    f"{place(listing.root, label)} has no sample for the {name} split; "
+                    f"{place(listing.name, label)} has no sample for the {name} split; "
                     "add files of different content to it, at least one for each of train and test."
                 )
     without_val = [label for label in _labels(listing) if (label, "val") not in present]
@@ -244,10 +384,8 @@ def _check_splits(
 def _pack(samples: Sequence[Sample], spool: BinaryIO, shape: tuple[int, int, int], path: Path) -> None:
     packed = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(samples), *shape))
     for row, sample in enumerate(samples):
-        stored = (*shape[:2], sample.channels)
-        spool.seek(sample.offset)
-        pixels = np.frombuffer(spool.read(int(np.prod(stored))), dtype=np.uint8)
-        packed[row] = pixels.reshape(stored)  # a grey sample among coloured ones broadcasts over the channels
+        # A grey sample among coloured ones broadcasts over the channels.
+        packed[row] = pixels_of(sample, shape[0], spool)
     packed.flush()
 
 
@@ -271,8 +409,7 @@ def _write_index(selection: _Selection, path: Path) -> None:
         "path": pa.array([sample.file.path for sample in selection.samples], text),
         "label": pa.array([sample.file.label for sample in selection.samples], text),
         "split": pa.array([selection.split_of[sample.file.path] for sample in selection.samples], text),
-        # Images in folders name no group; the column is part of the format, for sources that do.
-        "group": pa.nulls(len(selection.samples), text),
+        "group": pa.array([sample.file.group for sample in selection.samples], text),
     }
     pq.write_table(pa.table(columns), path)
 

@@ -1,15 +1,39 @@
-"""References to data: what a URI points at, whether it changed, and whether it can become a data set."""
+"""References to data: what a URI points at, whether it changed, and whether it can become a data set.
+
+    a folder of images                pictures/cat/1.png, or pictures/train/cat/1.png
+    an archive of such a folder       pictures.zip, .tar, .tar.gz
+    a table of samples                manifest.csv, .parquet: path, label, and where wanted split and group
+    a folder of IDX files             train-images-idx3-ubyte.gz, …
+    a folder of CIFAR's batches       data_batch_1, … or train, test, meta
+    arrays of numpy                   pictures.npz: x_train, y_train, x_test, y_test, or images and labels
+    a data set of torchvision         torchvision://FashionMNIST
+
+All but the last are given by a path or as `s3://bucket/prefix`. What lies in a folder of S3, or in an archive, is told
+apart as in a folder of this machine.
+"""
 
 import hashlib
 import os
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from headstart.data.folder import File, Labels, Listing, Refusal, is_flat, list_folder, place
-from headstart.errors import InputError
+from headstart.data import manifest, table
+from headstart.data.archive import is_archive, opened
+from headstart.data.cifar import is_cifar, list_cifar
+from headstart.data.folder import is_flat, list_folder
+from headstart.data.idx import is_idx, list_idx
+from headstart.data.listing import File, Labels, Listing, Refusal, place
+from headstart.data.npz import list_npz
+from headstart.data.published import check_name, datasets_folder, is_published, list_published
+from headstart.data.remote import RemoteTree
+from headstart.data.tree import LocalTree, Tree
+from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality, UnreadableSample, modality
+from headstart.storage import cache, s3
 
 _PROBES_PER_CLASS = 10
 
@@ -24,45 +48,123 @@ class Summary:
     refused: tuple[Refusal, ...]
 
 
+def located(uri: str) -> str:
+    """The reference as it can be used from any folder: a path with links resolved, or a URI. InputError if it is not
+    understood, or names a path that is not there or holds no data."""
+    if is_published(uri):
+        check_name(uri)
+    return str(local_folder(uri)) if is_local(uri) else uri
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` names a place on this machine."""
+    return not s3.is_s3(uri) and not is_published(uri)
+
+
 def local_folder(uri: str) -> Path:
-    """The existing folder that a path or `file://` URI names, with links resolved; InputError for anything else."""
+    """The existing folder, archive, table or .npz file that a path or `file://` URI names, with links resolved;
+    InputError for anything else."""
     path = _local_path(uri)
     if path is None:
-        raise InputError(f"Data reference '{uri}' is not understood; give a folder's path or file:///path/to/folder.")
+        raise InputError(
+            f"Data reference '{uri}' is not understood; give a path, file:///path, s3://bucket/prefix or "
+            "torchvision://NAME."
+        )
     if not path.exists():
         raise InputError(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); correct the path.")
-    if not path.is_dir():
-        raise InputError(f"Data reference '{uri}' is a file; give the folder that holds the class folders.")
+    if not path.is_dir() and not _is_data_file(path.name):
+        raise InputError(
+            f"Data reference '{uri}' is a file; give the folder that holds the class folders, or a .zip, .tar, "
+            ".tar.gz, .csv, .parquet or .npz file."
+        )
     try:
-        os.listdir(path)
+        os.listdir(path) if path.is_dir() else path.open("rb").close()
     except PermissionError:
         raise InputError(f"Data folder '{uri}' cannot be read; ask for read permission on {path.absolute()}.") from None
     return path.resolve()
 
 
-def fingerprint(uri: str) -> str | None:
-    """ "stat:<hex>" over the names, sizes and modification times of all files below `uri`; None if unreachable.
+def folder_to_read(uri: str) -> Path | None:
+    """The local folder that must be there for whoever reads the data, in a container say; None for data in S3."""
+    if is_published(uri):
+        return datasets_folder()
+    path = _local_path(uri) if is_local(uri) else None
+    return path if path is None or path.is_dir() else path.absolute().parent
 
-    It changes whenever a file is added, removed, renamed or written, without any of them being read.
+
+@contextmanager
+def listed(uri: str, kind: Modality, labels: Labels = "required", scratch: Path | None = None) -> Iterator[Listing]:
+    """The files that `uri` names; they can be read as long as the context lasts.
+
+    `scratch` is a folder for what has to be unpacked, by default the system's for temporary files.
+
+    Raises:
+        InputError: it is out of reach, damaged, hostile as a whole, or cannot be a data set.
+        HeadstartError: S3 fails time and again.
+    """
+    if is_published(uri):
+        yield list_published(uri, labels, scratch)
+        return
+    objects = list(s3.list_contents(uri)) if s3.is_s3(uri) else None
+    if objects is not None and [found.uri for found in objects] != [uri]:
+        yield _list_tree(RemoteTree(uri, objects), kind, labels, scratch)
+        return
+    if objects is not None and not _is_data_file(uri):
+        raise InputError(
+            f"{uri} is one object; give a prefix, or a .zip, .tar, .tar.gz, .csv, .parquet or .npz object."
+        )
+    path = cache.fetch(objects[0]) if objects is not None else local_folder(uri)
+    name = uri if objects is not None else str(path)
+    if path.is_dir():
+        yield _list_tree(LocalTree(path), kind, labels, scratch)
+    elif is_archive(name):
+        with opened(path, name, kind.extensions, scratch) as tree:
+            yield _list_tree(tree, kind, labels, scratch)
+    elif table.is_table(name):
+        with path.open("rb") as rows:
+            yield manifest.list_manifest(name, rows, name.rpartition("/")[0], labels)
+    else:
+        yield list_npz(path, name, labels, scratch)
+
+
+def fingerprint(uri: str) -> str | None:
+    """What changes whenever the data does, without any sample being read; None if it is out of reach.
+
+    "stat:<hex>" is over the names, sizes and modification times of all files below `uri`, "etag:<hex>" over the names,
+    sizes and ETags of all objects. A table's has those of what its rows name in it.
     """
     try:
-        root = local_folder(uri)
-    except InputError:
+        if is_published(uri):
+            root = datasets_folder()
+            return f"{_digest(_states(root))}" if root.is_dir() else None
+        if s3.is_s3(uri):
+            return _remote_fingerprint(uri)
+        path = local_folder(uri)
+        if path.is_dir():
+            return _digest(_states(path))
+        with path.open("rb") as rows:
+            named = manifest.state_of(str(path), rows, str(path.parent)) if table.is_table(path.name) else ()
+            return _digest([_state(path, path.parent), *named])
+    except (HeadstartError, OSError):
         return None
-    digest = hashlib.sha256()
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            state = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
-            line = f"{path.relative_to(root).as_posix()}\0{state.st_size}\0{state.st_mtime_ns}\0"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-    return "stat:" + digest.hexdigest()
 
 
 def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
-    """Whether `uri` names a folder that holds samples and no folders; InputError if it cannot be reached."""
-    return is_flat(local_folder(uri), modality(modality_name).extensions)
+    """Whether `uri` names a folder that holds samples and no folders, or a table without labels; InputError if it
+    cannot be reached. What would have to be fetched or unpacked for that counts as labelled until it is prepared."""
+    extensions = modality(modality_name).extensions
+    if is_published(uri):
+        return False
+    if s3.is_s3(uri):
+        objects = list(s3.list_contents(uri))
+        return [found.uri for found in objects] != [uri] and _has_no_labels(RemoteTree(uri, objects), extensions)
+    path = local_folder(uri)
+    if path.is_dir():
+        return _has_no_labels(LocalTree(path), extensions)
+    if table.is_table(path.name):
+        with path.open("rb") as rows:
+            return not manifest.has_labels(str(path), rows)
+    return False
 
 
 def check(uri: str, *, modality_name: str = "image", labels: Labels = "required") -> Summary:
@@ -72,15 +174,15 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
     sample, or has none among its first samples that is readable. Bad files in a good class are in the summary.
     """
     kind = modality(modality_name)
-    listing = list_folder(local_folder(uri), kind.extensions, labels)
-    by_class: dict[str, list[File]] = defaultdict(list)
-    for file in listing.files:
-        by_class[file.label].append(file)
-    refused = list(listing.refused)
-    for label, files in by_class.items():
-        if len(files) < 2:
-            raise InputError(f"{place(listing.root, label)} has 1 image; train and test need at least one each.")
-        refused += _probe_class(listing, label, files, kind)
+    with listed(uri, kind, labels) as listing:
+        by_class: dict[str, list[File]] = defaultdict(list)
+        for file in listing.files:
+            by_class[file.label].append(file)
+        refused = list(listing.refused)
+        for label, files in by_class.items():
+            if len(files) < 2:
+                raise InputError(f"{place(listing.name, label)} has 1 image; train and test need at least one each.")
+            refused += _probe_class(listing, label, files, kind)
     return Summary(
         images={label: len(by_class[label]) for label in listing.classes or ("",)},
         splits=listing.splits,
@@ -88,22 +190,66 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
     )
 
 
+def _list_tree(tree: Tree, kind: Modality, labels: Labels, scratch: Path | None) -> Listing:
+    if is_idx(tree):
+        return list_idx(tree, labels, scratch)
+    if is_cifar(tree):
+        return list_cifar(tree, labels)
+    return list_folder(tree, kind.extensions, labels)
+
+
+def _has_no_labels(tree: Tree, extensions: frozenset[str]) -> bool:
+    return not is_idx(tree) and not is_cifar(tree) and is_flat(tree, extensions)
+
+
 def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality) -> list[Refusal]:
     """The unreadable ones among a class's first files; InputError if a whole class is unreadable."""
     refused: list[Refusal] = []
     for count, file in enumerate(files, start=1):
         try:
-            kind.decode((listing.root / file.path).read_bytes(), size=8)
-        except (OSError, UnreadableSample) as error:
+            kind.decode(listing.read(file.path), size=8)
+        except UnreadableSample as error:
             refused.append(Refusal(file.path, str(error)))
         if count >= _PROBES_PER_CLASS and len(refused) < count:
             break
     if len(refused) == len(files):
         raise InputError(
-            f"{place(listing.root, label)} has no readable image ({refused[0].path}: {refused[0].reason}); "
+            f"{place(listing.name, label)} has no readable image ({refused[0].path}: {refused[0].reason}); "
             "replace its files."
         )
     return refused
+
+
+def _remote_fingerprint(uri: str) -> str:
+    objects = list(s3.list_contents(uri))
+    lines = [f"{found.uri.removeprefix(uri)}\0{found.size}\0{found.etag}" for found in objects]
+    if len(objects) == 1 and objects[0].uri == uri and table.is_table(uri):
+        with cache.fetch(objects[0]).open("rb") as rows:
+            lines += manifest.state_of(uri, rows, uri.rpartition("/")[0])
+    return _digest(lines, kind="etag")
+
+
+def _states(root: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            yield _state(Path(folder, name), root)
+
+
+def _state(path: Path, root: Path) -> str:
+    state = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+    return f"{path.relative_to(root).as_posix()}\0{state.st_size}\0{state.st_mtime_ns}"
+
+
+def _digest(lines: "Iterator[str] | list[str]", kind: str = "stat") -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\0".encode("utf-8", "surrogateescape"))
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def _is_data_file(name: str) -> bool:
+    return is_archive(name) or table.is_table(name) or name.lower().endswith(".npz")
 
 
 def _local_path(uri: str) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from headstart.data.folder import Refusal
+from headstart.data.listing import Refusal
 from headstart.html import image_uri, render
 
 _MAX_ROWS = 50
@@ -22,11 +22,13 @@ def render_report(
     train_labels: Sequence[str],
     refused: Sequence[Refusal],
     duplicates: Sequence[Sequence[str]],
+    near: Sequence[tuple[str, str]],
     leaks: Sequence[Refusal],
 ) -> str:
     """The HTML page; `train_samples` is uint8 (N, H, W, C) with the class name of each in `train_labels`.
 
-    `duplicates` lists groups of paths with equal content; `leaks` those of `refused` that lay in two given splits.
+    `duplicates` lists groups of paths with equal content; `near` pairs of paths that look the same; `leaks` those of
+    `refused` that lay in two given splits.
     """
     splits = [name for name in manifest["splits"] if name != "unused" or manifest["splits"][name]["samples"]]
     classes = manifest["classes"]
@@ -48,6 +50,8 @@ def render_report(
         refused_count=len(refused),
         duplicates=duplicates[:_MAX_ROWS],
         duplicates_count=len(duplicates),
+        near=near[:_MAX_ROWS],
+        near_count=len(near),
         leaks=leaks[:_MAX_ROWS],
         leaks_count=len(leaks),
     )

@@ -27,6 +27,9 @@ class Modality(Protocol):
     def default_size(self, architecture: str) -> int:
         """The side length of a stored sample that suits `architecture` when nobody asked for another."""
 
+    def contradiction(self, raw: bytes, extension: str) -> str | None:
+        """What is wrong where a file's content is of another known format than its extension says; None elsewhere."""
+
     def decode(self, raw: bytes, size: int, channels: int | None = None) -> "np.ndarray":
         """The stored array, uint8 (size, size, channels), of a file's content; raises UnreadableSample.
 

@@ -21,7 +21,21 @@ _MAX_PIXELS = 64_000_000
 _OVERSIZED = f"the image has more than {_MAX_PIXELS // 1_000_000} megapixels; shrink it"
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 
-extensions = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# How the content of each format begins; of WebP, whose length comes first, see `contradiction`.
+_SIGNATURES = {
+    "BMP": (b"BM",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+_FORMAT_OF = {
+    ".bmp": "BMP", ".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".pbm": "PPM", ".pgm": "PPM", ".png": "PNG",
+    ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+}  # fmt: skip
+
+extensions = frozenset(_FORMAT_OF)
 default_architecture = "convnet"
 draws_per_sample = 10
 
@@ -31,13 +45,36 @@ def default_size(architecture: str) -> int:
     return 32 if architecture == "convnet" else 224
 
 
+def contradiction(raw: bytes, extension: str) -> str | None:
+    """What is wrong where a file's content is of another known format than its name says; None elsewhere."""
+    named = _FORMAT_OF.get(extension)
+    found = next((name for name, begins in _SIGNATURES.items() if raw.startswith(begins)), None)
+    if raw.startswith(b"RIFF") and raw[8:12] == b"WEBP":
+        found = "WEBP"
+    if named is None or found in (None, named):
+        return None
+    return f"its name says {named}, but its content is {found}; rename it"
+
+
 def decode(raw: bytes, size: int, channels: int | None = None) -> np.ndarray:
     """The picture in a file's content as uint8 (size, size, channels); raises UnreadableSample.
 
     `channels` is 1 (grey), 3 (RGB) or None: 1 for a picture stored as grey, 3 for any other. The largest
     centred square is resized to `size`, with an antialiased bilinear filter when it shrinks and bicubic when
-    it grows. EXIF orientation is applied; transparency is laid over white; 16-bit values are scaled to 8;
-    of an animation the first frame counts. Truncated files and pictures above 64 megapixels are refused.
+    it grows. Every kind of picture has one meaning:
+
+    ===================  ====================================================================
+    grey, two-level      one channel; black 0, white 255
+    palette              the colours that it stands for, three channels
+    alpha, in any mode   laid over white
+    CMYK, YCbCr, Lab     RGB as Pillow converts them; embedded colour profiles are not applied
+    16 bits a channel    scaled to 8, not clipped; of colour TIFF and PNG as Pillow reads them
+    32 bits, float       refused: nobody knows their range
+    animation, pages     the first
+    EXIF orientation     applied
+    truncated, damaged   refused, whatever part could be decoded
+    > 64 megapixels      refused by the header, before anything is decoded
+    ===================  ====================================================================
     """
     if not raw:
         raise UnreadableSample("the file is empty")

@@ -1,23 +1,19 @@
 """What a model is asked about: files, folders, tables and objects in S3, as a stream of raw samples."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, BinaryIO
 
-from headstart.data.samples import MAX_BYTES
+from headstart.data.limits import MAX_BYTES
+from headstart.data.table import columns_of, is_table, rows_of
+from headstart.data.tree import read_file
 from headstart.errors import InputError
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.storage import s3
-
-_TABLES = (".csv", ".parquet")
-_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -59,13 +55,13 @@ def _samples(reference: str, kind: Modality) -> Iterable[RawSample]:
         return (_sample(str(file)) for file in files)
     if not path.exists():
         raise InputError(f"{path} does not exist; give image files, folders of them, or tables that list them.")
-    return _table(reference) if path.suffix.lower() in _TABLES else [_sample(reference)]
+    return _table(reference) if is_table(path.name) else [_sample(reference)]
 
 
 def _objects(uri: str, kind: Modality) -> Iterator[RawSample]:
     for name in s3.list_objects(uri):
         if name == uri:
-            yield from _table(uri) if _suffix(uri) in _TABLES else [_sample(uri)]
+            yield from _table(uri) if is_table(uri) else [_sample(uri)]
         elif _suffix(name) in kind.extensions:
             yield _sample(name)
 
@@ -75,22 +71,12 @@ def _sample(name: str) -> RawSample:
 
 
 def _read(name: str) -> bytes:
+    if not s3.is_s3(name):
+        return read_file(Path(name))
     try:
-        if s3.is_s3(name):
-            return s3.read_object(name, limit=MAX_BYTES)
-        status = Path(name).stat()
-        # A device or a pipe may have no end.
-        if not S_ISREG(status.st_mode):
-            raise UnreadableSample("it is not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise UnreadableSample(f"the file has more than {MAX_BYTES // 2**20} MiB")
-        return Path(name).read_bytes()
+        return s3.read_object(name, limit=MAX_BYTES)
     except s3.UnreadableObject as error:
         raise UnreadableSample(str(error)) from error
-    except OSError as error:
-        raise UnreadableSample(f"the file cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UnreadableSample(f"there is no such path: {error}") from error
 
 
 def _table(name: str) -> Iterator[RawSample]:
@@ -105,29 +91,12 @@ def _table(name: str) -> Iterator[RawSample]:
 
 
 def _rows(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """The rows of a table, of which only some are in memory at a time."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if _suffix(name) == ".csv":
-        # utf-8-sig: what spreadsheets save begins with a byte order mark.
-        reader = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-        try:
-            if "path" not in (reader.fieldnames or ()):
-                raise InputError(f"{name} has no column path; name the column with the images' paths so.")
-            yield from ({"path": row["path"]} for row in reader)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{name} cannot be read as CSV in UTF-8 ({error}); save it anew.") from error
-        return
-    try:
-        table = pq.ParquetFile(file)
-        columns = [column for column in ("path", "image") if column in table.schema_arrow.names]
-        if not columns:
-            raise InputError(f"{name} has no column path or image; name the column with paths or contents so.")
-        for batch in table.iter_batches(_ROWS, columns=columns):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name} cannot be read as Parquet ({error}); write it anew.") from error
+    """The rows of a table; in CSV, where no cell holds bytes, their paths alone."""
+    wanted = ("path",) if _suffix(name) == ".csv" else ("path", "image")
+    if not set(wanted) & set(columns_of(name, file)):
+        kind = "paths" if len(wanted) == 1 else "paths or contents"
+        raise InputError(f"{name} has no column {' or '.join(wanted)}; name the column with the images' {kind} so.")
+    return rows_of(name, file, wanted)
 
 
 @contextmanager

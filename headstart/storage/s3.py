@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -12,6 +13,7 @@ from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, HeadObjectOutputTypeDef, ObjectTypeDef
 
 CONNECTIONS = 16
 """How many requests the threads of this process can make at once."""
@@ -33,6 +35,10 @@ _DENIED = frozenset(
 
 class UnreadableObject(InputError):  # noqa: N818 - an object's state, which callers catch and record
     """One object is not there or too large; others of its bucket can be read."""
+
+
+class ChangedObject(HeadstartError):  # noqa: N818 - as above
+    """An object is no longer what it was when it was listed."""
 
 
 def is_s3(uri: str) -> bool:
@@ -71,19 +77,39 @@ def list_objects(uri: str) -> Iterator[str]:
         UnreadableObject: there is neither.
         InputError, HeadstartError: the bucket cannot be listed.
     """
-    for found, _ in list_times(uri):
+    for found, _ in _listed(uri):
         yield found
 
 
 def list_times(uri: str) -> Iterator[tuple[str, float]]:
     """What `list_objects` yields, each with the moment at which it was written, in seconds since 1970."""
+    for found, entry in _listed(uri):
+        yield found, entry["LastModified"].timestamp()
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object as it was when it was listed; `etag` is the store's name for this very content."""
+
+    uri: str
+    size: int
+    etag: str
+
+
+def list_contents(uri: str) -> Iterator[Object]:
+    """What `list_objects` yields, each with what its content is."""
+    for found, entry in _listed(uri):
+        yield Object(found, entry["Size"], entry["ETag"].strip('"'))
+
+
+def _listed(uri: str) -> Iterator[tuple[str, "ObjectTypeDef"]]:
     bucket, key = _bucket_and_key(uri)
     if key and not key.endswith("/"):
         # Keys come sorted, so that an object is the first below its own key.
         with _explained(uri):
             first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
         if first and first[0]["Key"] == key:
-            yield uri, first[0]["LastModified"].timestamp()
+            yield uri, first[0]
             return
         key += "/"
     found = False
@@ -93,7 +119,7 @@ def list_times(uri: str) -> Iterator[tuple[str, float]]:
                 # Consoles mark a folder by an empty object whose key ends with the slash.
                 if not entry["Key"].endswith("/"):
                     found = True
-                    yield f"{_SCHEME}{bucket}/{entry['Key']}", entry["LastModified"].timestamp()
+                    yield f"{_SCHEME}{bucket}/{entry['Key']}", entry
     if not found:
         raise UnreadableObject(f"There is no object {uri} and none below it; correct the bucket or the key.")
 
@@ -108,6 +134,40 @@ def read_object(uri: str, *, limit: int) -> bytes:
             if answer["ContentLength"] > limit:
                 raise UnreadableObject(f"the object has more than {limit // 2**20} MiB")
             return body.read()
+
+
+def read_range(found: Object, start: int, length: int) -> bytes:
+    """Bytes of an object that has not changed since it was listed.
+
+    Raises:
+        ChangedObject: it has; other errors as for `list_objects`.
+    """
+    bucket, key = _bucket_and_key(found.uri)
+    asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "IfMatch": f'"{found.etag}"'}
+    if (start, length) != (0, found.size):
+        asked["Range"] = f"bytes={start}-{start + length - 1}"
+    with _explained(found.uri):
+        answer = client().get_object(**asked)
+        with answer["Body"] as body:
+            # More than was asked for must not fill the memory either.
+            content = body.read(length + 1)
+    if len(content) != length:
+        raise HeadstartError(f"S3 sent {len(content)} bytes of {found.uri} instead of {length}")
+    return content
+
+
+def describe(found: Object, part: int | None = None) -> "HeadObjectOutputTypeDef":
+    """What the store says of an object, or of one of the parts in which it was written."""
+    bucket, key = _bucket_and_key(found.uri)
+    with _explained(found.uri):
+        if part is None:
+            return client().head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        return client().head_object(Bucket=bucket, Key=key, PartNumber=part)
+
+
+def endpoint() -> str:
+    """The address of the store."""
+    return str(client().meta.endpoint_url)
 
 
 def open_object(uri: str) -> BinaryIO:
@@ -179,6 +239,8 @@ def _explained(uri: str) -> Iterator[None]:
         code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         if code in ("404", "NoSuchKey"):
             raise UnreadableObject(f"there is no object {uri}") from error
+        if code in ("412", "PreconditionFailed"):
+            raise ChangedObject(f"{uri} changed while it was read; run again.") from error
         if code == "NoSuchBucket":
             raise InputError(f"There is no bucket {_bucket_and_key(uri)[0]} for {uri}; correct it.") from error
         if code in _DENIED:

@@ -188,9 +188,11 @@ def test_a_folder_that_cannot_be_a_data_set_is_refused_in_one_sentence_and_leave
     assert not [path for path in tmp_path.iterdir() if "packed" in path.name]
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/pictures", "https://example.org/pictures", "file://elsewhere/pictures"])
+@pytest.mark.parametrize("uri", ["ftp://bucket/pictures", "https://example.org/pictures", "file://elsewhere/pictures"])
 def test_an_unknown_kind_of_reference_is_refused_with_the_known_ones(uri: str, pack: Pack) -> None:
-    with pytest.raises(InputError, match=r"not understood; give a folder's path or file:///"):
+    with pytest.raises(
+        InputError, match=r"not understood; give a path, file:///path, s3://bucket/prefix or torchvision://NAME"
+    ):
         check(uri)
 
 

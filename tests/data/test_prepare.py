@@ -1,6 +1,7 @@
 """What a packed data set holds."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.config import Data
 from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.prepare import prepare
 from headstart.errors import InputError
 
 Pack = Callable[..., Dataset]
@@ -196,6 +199,10 @@ def test_an_incomplete_or_damaged_data_set_is_refused_by_name(folder: Path, pack
     (path / name).unlink()
     with pytest.raises(InputError, match=name):
         Dataset.open(path)
+
+
+def test_every_key_of_the_section_is_a_setting_of_prepare() -> None:
+    assert set(inspect.signature(prepare).parameters) >= set(Data.model_fields) - {"fingerprint"}
 
 
 def test_another_format_version_is_refused(folder: Path, pack: Pack) -> None:

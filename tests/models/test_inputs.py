@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headstart.data import tree
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample
-from headstart.models import inputs
 from headstart.models.inputs import raw_samples
 from headstart.storage import s3
 
@@ -175,11 +175,11 @@ def test_parquet_without_a_known_column_is_refused(tmp_path):
         ("a\0b.png", "there is no such path"),
         ("s3://scans/none.png", "no object s3://scans/none.png"),
         ('""', "no path and no bytes"),
-        ("large.png", "more than 0 MiB"),
+        ("large.png", "more than 256 MiB"),
     ],
 )
 def test_a_row_that_cannot_be_read_gives_a_reason_and_disturbs_no_other(folder, bucket, row, reason, monkeypatch):
-    monkeypatch.setattr(inputs, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(tree, "MAX_BYTES", 10_000)
     (folder / "large.png").write_bytes(bytes(10_001))
     (folder / "list.csv").write_text(f"path\n{row}\nb.png\n")
     broken, whole = raw_samples([str(folder / "list.csv")], "image")

@@ -1,0 +1,240 @@
+"""Archives as trees: .zip, .tar, .tar.gz. No name in one reaches the file system, so none can lead out of a folder.
+
+Members are read where they lie in the archive; only a compressed tar is unpacked, to one file without a name. Absolute
+paths, paths with `..`, links, devices, encrypted and repeated members are refused one by one. An archive that expands
+like a bomb, has too many members or is damaged is refused whole.
+"""
+
+import gzip
+import os
+import re
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Set
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from stat import S_IFMT, S_ISLNK, S_ISREG
+from typing import IO, BinaryIO
+
+from headstart.data.limits import MAX_BYTES, MAX_ENTRIES, MAX_RATIO, MIB, allowed
+from headstart.data.listing import SPLIT_NAMES, Refusal
+from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line
+from headstart.errors import HeadstartError, InputError
+from headstart.modalities import UnreadableSample
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_CHUNK = MIB
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file's name says that it is an archive."""
+    return name.lower().endswith(SUFFIXES)
+
+
+@contextmanager
+def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = None) -> Iterator[Tree]:
+    """The archive at `path`, which messages call `name`, from the folder on that holds its data.
+
+    Many archives hold one folder that holds the rest; it is passed over, so that the paths inside are those of the
+    folder from which the archive was made. `scratch` is the folder where a compressed tar is unpacked.
+
+    Raises:
+        InputError: it is damaged, encrypted as a whole, or a bomb.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            if name.lower().endswith(".zip"):
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                tree: Tree = _ZipTree(archive, path.stat().st_size, name)
+            elif name.lower().endswith(".tar"):
+                tree = _TarTree(file, name)
+            else:
+                tree = _TarTree(stack.enter_context(gunzipped(file, path.stat().st_size, name, scratch)), name)
+        # Hostile bytes lead the modules to these as well.
+        except (*_DAMAGED, tarfile.TarError, OSError, ValueError, struct.error) as error:
+            raise InputError(f"The archive {name} is damaged ({one_line(error)}); fetch or pack it again.") from error
+        yield _without_wrapping(tree, extensions)
+
+
+@contextmanager
+def gunzipped(file: IO[bytes], packed: int, name: str, scratch: Path | None) -> Iterator[BinaryIO]:
+    """What a gzip file holds, on disk in a file without a name; `packed` is its size. InputError if it is damaged or
+    expands like a bomb."""
+    with tempfile.TemporaryFile(dir=scratch) as unpacked:
+        limit = allowed(packed)
+        try:
+            with gzip.GzipFile(fileobj=file) as content:
+                while chunk := content.read(_CHUNK):
+                    if unpacked.tell() + len(chunk) > limit:
+                        raise InputError(
+                            f"{name} expands to more than {MAX_RATIO} times its size, as a bomb does; it is not read."
+                        )
+                    _write(unpacked, chunk, name)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"{name} is damaged ({error}); fetch or pack it again.") from error
+        unpacked.seek(0)
+        yield unpacked
+
+
+def safe_path(name: str) -> tuple[str, str | None]:
+    """A member's path with slashes and without ".", and why it is refused, or None."""
+    path = name.replace("\\", "/")
+    if path.startswith("/") or _DRIVE.match(path):
+        return name, "its path is absolute"
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        return name, "its path leads out of the archive"
+    if not parts or _CONTROL.search(path):
+        return name, "its name is empty or has control characters"
+    return "/".join(parts), None
+
+
+class _Names:
+    """The paths of an archive's members as they come in."""
+
+    def __init__(self, name: str) -> None:
+        self._archive = name
+        self._seen: Counter[str] = Counter()
+        self.files: dict[str, str | None] = {}
+        self.refused: list[Refusal] = []
+
+    def add(self, name: str, refusal: str | None) -> str:
+        """The path under which a member is known."""
+        path, reason = safe_path(name)
+        if reason is not None:
+            self.refused.append(Refusal(_printable(path), reason))
+        else:
+            self._seen[path] += 1
+            # Programs differ in which of two they take; who looked at one must not train on the other.
+            twice = "the archive has more than one file of this name" if self._seen[path] > 1 else None
+            self.files[path] = twice or refusal
+        if len(self.files) + len(self.refused) > MAX_ENTRIES:
+            raise InputError(f"The archive {self._archive} has more than {MAX_ENTRIES:,} files; split it.")
+        return path
+
+
+class _ZipTree(NamedTree):
+    def __init__(self, archive: zipfile.ZipFile, size: int, name: str) -> None:
+        self._archive = archive
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        if sum(member.file_size for member in archive.infolist()) > allowed(size):
+            raise InputError(
+                f"The archive {name} expands to more than {MAX_RATIO} times its size, as a bomb does; it is not read."
+            )
+        names = _Names(name)
+        for member in archive.infolist():
+            if not member.is_dir():
+                self._members[names.add(member.filename, _zip_refusal(member))] = member
+        super().__init__(name, names.files, names.refused)
+
+    def read(self, path: str) -> bytes:
+        member = self._members[path]
+        if member.file_size > MAX_BYTES:
+            raise UnreadableSample(TOO_LARGE)
+        try:
+            with self._archive.open(member) as content:
+                return content.read()
+        except (*_DAMAGED, OSError, ValueError, struct.error) as error:
+            raise UnreadableSample(f"it cannot be unpacked: {one_line(error)}") from error
+
+    def open(self, path: str) -> BinaryIO:
+        return self._archive.open(self._members[path])  # type: ignore[return-value]
+
+
+class _TarTree(NamedTree):
+    """`file` is not compressed; what lies at the offset of a member is its content."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._members: dict[str, tuple[int, int]] = {}
+        names = _Names(name)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                if not member.isdir():
+                    path = names.add(member.name, _tar_refusal(member))
+                    self._members[path] = member.offset_data, member.size
+                # It would keep every member, and a million of them take a gigabyte.
+                archive.members = []  # type: ignore[attr-defined]
+            _check_end(file, archive.offset)
+        super().__init__(name, names.files, names.refused)
+
+    def read(self, path: str) -> bytes:
+        offset, size = self._members[path]
+        if size > MAX_BYTES:
+            raise UnreadableSample(TOO_LARGE)
+        content = os.pread(self._file.fileno(), size, offset)
+        if len(content) < size:
+            raise UnreadableSample("the archive ends in the middle of it")
+        return content
+
+    def open(self, path: str) -> BinaryIO:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        offset, left = self._members[path]
+        while left and (chunk := os.pread(self._file.fileno(), min(_CHUNK, left), offset)):
+            _write(copy, chunk, self.name)
+            offset, left = offset + len(chunk), left - len(chunk)
+        copy.seek(0)
+        return copy
+
+
+def _zip_refusal(member: zipfile.ZipInfo) -> str | None:
+    mode = member.external_attr >> 16
+    if S_ISLNK(mode):
+        return "a symbolic link"
+    if S_IFMT(mode) and not S_ISREG(mode):
+        return "not a regular file"
+    if member.flag_bits & 1:
+        return "it is encrypted"
+    if member.file_size > max(MIB, MAX_RATIO * member.compress_size):
+        return f"it expands to more than {MAX_RATIO} times its size"
+    return None
+
+
+def _tar_refusal(member: tarfile.TarInfo) -> str | None:
+    if member.issym() or member.islnk():
+        return "a link"
+    return None if member.isreg() and not member.issparse() else "not a regular file"
+
+
+def _check_end(file: BinaryIO, offset: int) -> None:
+    # tarfile takes a header that it cannot read, or the end of a file that was cut between members, for the end, and
+    # would leave out all that follows.
+    file.seek(offset)
+    end = file.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it has no end mark: it was cut")
+    if end.strip(b"\0"):
+        raise tarfile.ReadError(f"the header at byte {offset} cannot be read")
+
+
+def _without_wrapping(tree: Tree, extensions: Set[str]) -> Tree:
+    folder = ""
+    while True:
+        shown = [e for e in tree.entries(folder) if not e.name.startswith(".") and e.name != "__MACOSX"]
+        if len(shown) != 1 or not shown[0].folder or shown[0].name.lower() in SPLIT_NAMES:
+            break
+        below = tree.entries(join(folder, shown[0].name))
+        if any(not entry.folder and Path(entry.name).suffix.lower() in extensions for entry in below):
+            break
+        folder = join(folder, shown[0].name)
+    return Below(tree, folder) if folder else tree
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _write(file: IO[bytes], chunk: bytes, name: str) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise HeadstartError(f"{name} cannot be unpacked ({error.strerror}); make room and run again.") from error

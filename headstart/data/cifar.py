@@ -1,0 +1,239 @@
+"""CIFAR-10 and CIFAR-100 as published for Python (https://www.cs.toronto.edu/~kriz/cifar.html), in a folder.
+
+Their files are pickles, which can run any program. Here none is ever run: its operations are read one by one, those
+that build plain values are carried out, the names with which numpy's arrays are pickled stand for records of ours, and
+anything else ends the reading.
+"""
+
+import pickletools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.data.arrays import Pictures, list_arrays
+from headstart.data.listing import Labels, Listing
+from headstart.data.tree import Tree
+from headstart.errors import InputError
+from headstart.modalities import UnreadableSample
+
+
+@dataclass(frozen=True)
+class _Edition:
+    meta: str
+    names: bytes
+    labels: bytes
+    train: tuple[str, ...]
+    test: str
+
+
+_EDITIONS = (
+    _Edition(
+        "batches.meta", b"label_names", b"labels", tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch"
+    ),
+    _Edition("meta", b"fine_label_names", b"fine_labels", ("train",), "test"),
+)
+
+
+def is_cifar(tree: Tree) -> bool:
+    """Whether a folder holds the files of CIFAR-10 or CIFAR-100."""
+    return _edition(tree) is not None
+
+
+def list_cifar(tree: Tree, labels: Labels) -> Listing:
+    """The pictures of CIFAR-10 or CIFAR-100, with the fine labels. InputError if a file is missing or damaged."""
+    edition = _edition(tree)
+    if edition is None:
+        raise InputError(f"{tree.name} does not hold all files of CIFAR-10 or CIFAR-100; fetch it again.")
+    names = _load(tree, edition.meta).get(edition.names)
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        raise InputError(f"{tree.name}/{edition.meta} has no names of classes; fetch it again.")
+    classes = [name.decode("utf-8", "replace") for name in names]
+    parts = [
+        _part(tree, split, files, edition.labels, classes)
+        for split, files in (("train", edition.train), ("test", (edition.test,)))
+    ]
+    return list_arrays(tree.name, parts, labels, classes)
+
+
+def _edition(tree: Tree) -> _Edition | None:
+    names = {entry.name for entry in tree.entries("") if not entry.folder and not entry.refusal}
+    return next((e for e in _EDITIONS if {e.meta, e.test, e.train[0]} <= names), None)
+
+
+def _part(tree: Tree, split: str, files: tuple[str, ...], key: bytes, classes: list[str]) -> Pictures:
+    pixels, labels = [], []
+    for file in files:
+        batch = _load(tree, file)
+        rows, numbers = batch.get(b"data"), batch.get(key)
+        if not isinstance(rows, _Array) or not isinstance(numbers, list):
+            raise InputError(f"{tree.name}/{file} has no pictures with labels; fetch it again.")
+        values = rows.values
+        if values.ndim != 2 or values.shape[1] != 3 * 32 * 32 or len(values) != len(numbers):
+            raise InputError(f"{tree.name}/{file} has no picture of 32 × 32 pixels for each label; fetch it again.")
+        if not all(isinstance(number, int) and 0 <= number < len(classes) for number in numbers):
+            raise InputError(f"{tree.name}/{file} has labels without a class; fetch it again.")
+        pixels.append(values)
+        labels += [classes[number] for number in numbers]
+    return Pictures(split, np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
+
+
+def _load(tree: Tree, file: str) -> dict[bytes, Any]:
+    name = f"{tree.name}/{file}"
+    try:
+        content = plain_values(tree.read(file))
+    except UnreadableSample as error:
+        raise InputError(f"{name} cannot be read: {error}.") from error
+    except ValueError as error:
+        raise InputError(f"{name} is not a file of CIFAR ({error}); fetch it again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{name} is not a file of CIFAR; fetch it again.")
+    return content
+
+
+def plain_values(content: bytes) -> Any:
+    """What a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes holds.
+
+    Text of Python 2 comes as bytes, an array as an object with `values`. ValueError for a pickle of anything else.
+    """
+    reader = _Reader()
+    try:
+        for operation, argument, position in pickletools.genops(content):
+            if operation.name == "STOP":
+                return reader.stack.pop()
+            reader.apply(operation.name, argument, position or 0)
+    # Hostile operations take from an empty stack, use a list as a key, …
+    except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its operations make no sense: {error}") from error
+    raise ValueError("it has no end")
+
+
+class _Mark:
+    """Where the items of a list, tuple or dictionary begin on the stack."""
+
+
+@dataclass(frozen=True)
+class _Name:
+    """What a pickle names: it is compared, and never looked up."""
+
+    name: str
+
+
+@dataclass
+class _Kind:
+    """A numpy type, by its code."""
+
+    code: Any
+
+
+@dataclass
+class _Array:
+    values: np.ndarray
+
+
+_NAMES = {
+    "numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct", "numpy ndarray", "numpy dtype",
+    "_codecs encode",
+}  # fmt: skip
+_VALUES = frozenset(
+    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "BINFLOAT", "STRING", "BINSTRING",
+     "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"}
+)  # fmt: skip
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Reader:
+    """The stack machine of pickles, as far as plain values need it."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+
+    def apply(self, name: str, argument: Any, position: int) -> None:
+        stack = self.stack
+        if name in _VALUES:
+            # Before Python 3, text had no encoding; pickletools gives it as latin-1.
+            stack.append(argument.encode("latin1") if name.endswith("STRING") else argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name in _TUPLES:
+            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
+        elif name == "MARK":
+            stack.append(_Mark)
+        elif name in ("TUPLE", "LIST", "DICT"):
+            items = self._items()
+            stack.append(_pairs(items) if name == "DICT" else tuple(items) if name == "TUPLE" else items)
+        elif name in ("APPEND", "APPENDS"):
+            items = [stack.pop()] if name == "APPEND" else self._items()
+            _of(list, stack[-1]).extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self._items()
+            _of(dict, stack[-1]).update(_pairs(items))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self._memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self._memo[argument])
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            stack.append(_name(argument if name == "GLOBAL" else " ".join([stack.pop(), stack.pop()][::-1])))
+        elif name == "REDUCE":
+            arguments = stack.pop()
+            stack.append(_made(stack.pop(), arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            _fill(stack[-1], state)
+        elif name not in ("PROTO", "FRAME"):
+            raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
+
+    def _items(self) -> list[Any]:
+        """What lies above the last mark, which goes too."""
+        items: list[Any] = []
+        while (item := self.stack.pop()) is not _Mark:
+            items.append(item)
+        return items[::-1]
+
+
+def _of(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return dict(zip(items[::2], items[1::2], strict=True))
+
+
+def _name(name: str) -> _Name:
+    if name not in _NAMES:
+        raise ValueError(f"it names {name.replace(' ', '.')}, which files of CIFAR do not")
+    return _Name(name)
+
+
+def _made(what: Any, arguments: Any) -> Any:
+    """What a pickle gets for a name and arguments."""
+    name = _of(_Name, what).name
+    if name.endswith("_reconstruct"):
+        return _Array(np.zeros(0, np.uint8))
+    if name == "numpy dtype":
+        return _Kind(arguments[0])
+    if name == "_codecs encode":
+        # Bytes, as Python 3 pickles them for Python 2.
+        return arguments[0].encode("latin1")
+    raise TypeError(f"{name} is not called in files of CIFAR")
+
+
+def _fill(what: Any, state: Any) -> None:
+    """Numpy's state of a type says its byte order, which bytes do not have; that of an array has its content."""
+    if isinstance(what, _Kind):
+        return
+    _, shape, kind, fortran, content = state
+    if _of(_Kind, kind).code not in (b"u1", "u1"):
+        raise ValueError(f"it has an array of type {kind.code!r}, not of bytes")
+    _of(_Array, what).values = np.frombuffer(_of(bytes, content), np.uint8).reshape(
+        shape, order="F" if fortran else "C"
+    )

@@ -1,0 +1,171 @@
+"""What a picture looks like, in a few bytes, and which of many look the same: copies that were saved again, in another
+size or format or with other compression.
+
+Two pictures are near duplicates where their thumbnails of 32 × 32 grey pixels differ by at most 5 of 255 (root mean
+square) and correlate by at least 0.99. Candidates are found by a mean hash of 64 bits (which pixels of a thumbnail of
+8 × 8 are brighter than its mean) that differs in at most 3 bits.
+
+Measured on 300 crops of photographs against themselves saved again, as JPEG of quality 90 or 50, at a third of the size
+or in grey, stored at 32, 64 or 224 pixels: 91 to 98% are near duplicates by the thumbnails, the rest plain (a sky) or
+blurred; of these a mean hash finds 98.9% or more, where a difference hash in 5 bits finds 98.6%. What was cropped by
+some per cent or made brighter is not found. Among MNIST-5k and scikit-learn's digits, stored at 28 or 32 pixels, the
+two nearest pictures differ by 9.3 and 8.3, and no pair counts as near, where a hash alone would join thousands; stored
+at 8 pixels, 85 pairs of MNIST-5k would, hence `MIN_SIDE`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+MIN_SIDE = 28
+"""Pixels: stored smaller, pictures of different things look the same."""
+
+_BITS = 3
+_BANDS = _BITS + 1  # of two hashes that differ in 3 bits, one of 4 bands is the same
+_MAX_DISTANCE = 5.0
+_REACH = _MAX_DISTANCE + 1  # by which coarse thumbnails of near duplicates may differ, rounded as they are
+_MIN_CORRELATION = 0.99
+_THUMBNAIL = 32
+_COARSE = 8
+# A picture of one colour looks like any other of that colour, a cloudless sky like another.
+_MIN_DEVIATION = 4.0
+# Neighbouring bits go to different bands: a border or a sky would leave a band of its own the same in all pictures.
+_ORDER = np.argsort(np.arange(_COARSE**2) % _BANDS, kind="stable")
+_PAIRS_AT_ONCE = 2**20
+_KEPT = 4096  # thumbnails
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue, by ITU-R BT.601
+_POPCOUNT = np.array([number.bit_count() for number in range(2**16)], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The mean hash, 64 bits, and the thumbnail of 8 × 8 grey pixels that it is of."""
+
+    hash: int
+    coarse: bytes
+
+
+def looks_of(pictures: Sequence[np.ndarray]) -> list[Look | None]:
+    """The look of each picture, uint8 (size, size, 1 or 3), all of one size; None where it is too small or has hardly
+    any contrast."""
+    if not pictures or pictures[0].shape[0] < MIN_SIDE:
+        return [None] * len(pictures)
+    exact = np.stack([_shrunk(picture, _COARSE, _COARSE) for picture in pictures]).reshape(len(pictures), -1)
+    coarse = np.rint(exact).astype(np.uint8)
+    bits = (exact > exact.mean(axis=1, keepdims=True))[:, _ORDER]
+    hashes = np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8").ravel().tolist()
+    plain = exact.std(axis=1) < _MIN_DEVIATION
+    return [
+        None if without else Look(of_picture, thumbnail.tobytes())
+        for of_picture, thumbnail, without in zip(hashes, coarse, plain.tolist(), strict=True)
+    ]
+
+
+def near_duplicates(looks: Sequence[Look], pixels_of: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+    """Pairs (i, j) of pictures that look the same, sorted; `pixels_of` gives the pixels of one.
+
+    Of pictures that are connected through others only so many pairs are found as connect them.
+    """
+    hashes = np.array([look.hash for look in looks], dtype=np.uint64)
+    coarse = np.frombuffer(b"".join(look.coarse for look in looks), np.uint8).reshape(len(looks), -1)
+    cluster = np.arange(len(looks))
+    found = []
+    thumbnail = lru_cache(_KEPT)(lambda number: _thumbnail(pixels_of(number)))
+    for rows, columns in _candidates(hashes, coarse):
+        for i, j in _close(coarse, cluster, rows, columns):
+            if cluster[i] != cluster[j] and _is_same(thumbnail(i), thumbnail(j)):
+                cluster[cluster == cluster[j]] = cluster[i]
+                found.append((min(i, j), max(i, j)))
+    return sorted(found)
+
+
+def _close(coarse: np.ndarray, cluster: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
+    """Those of the pairs whose coarse thumbnails are close and that are not connected yet. Averaging brings thumbnails
+    no further apart, so that none is lost by this but by rounding."""
+    apart = cluster[rows] != cluster[columns]
+    rows, columns = rows[apart], columns[apart]
+    difference = coarse[rows].astype(np.float32) - coarse[columns]
+    near = (difference**2).mean(axis=1) <= _REACH**2
+    return list(zip(rows[near].tolist(), columns[near].tolist(), strict=True))
+
+
+def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (i, j) of pictures whose hashes are close, in arrays of bounded length; a pair may come more than once.
+
+    Close hashes have the same bits in one of the bands. Where two pictures differ by d (root mean square), their means
+    differ by d at most, and by 2 d at most what the upper half is brighter than the lower, and the mean of the middle
+    quarter. So those of the same bits are sorted by their means, and each is compared with the next ones only.
+    """
+    square = coarse.reshape(-1, _COARSE, _COARSE).astype(np.float32)
+    means, half, quarter = square.mean(axis=(1, 2)), _COARSE // 2, _COARSE // 4
+    tilts = square[:, :half].mean(axis=(1, 2)) - square[:, half:].mean(axis=(1, 2))
+    middles = square[:, quarter:-quarter, quarter:-quarter].mean(axis=(1, 2))
+    width = 64 // _BANDS
+    for band in range(_BANDS):
+        bits = (hashes >> np.uint64(band * width)) & np.uint64(2**width - 1)
+        order = np.lexsort((means, bits))
+        key, mean, tilt, middle, word = (values[order] for values in (bits, means, tilts, middles, hashes))
+        rows: list[np.ndarray] = []
+        columns: list[np.ndarray] = []
+        held, first = 0, np.arange(len(order))
+        for distance in range(1, len(order)):
+            first = first[first + distance < len(order)]
+            second = first + distance
+            within = (key[first] == key[second]) & (mean[second] - mean[first] <= _REACH)
+            first, second = first[within], second[within]
+            if not len(first):
+                break
+            near = (
+                (np.abs(tilt[first] - tilt[second]) <= 2 * _REACH)
+                & (np.abs(middle[first] - middle[second]) <= 2 * _REACH)
+                & (_bit_count(word[first] ^ word[second]) <= _BITS)
+            )
+            rows.append(order[first[near]])
+            columns.append(order[second[near]])
+            held += len(rows[-1])
+            if held > _PAIRS_AT_ONCE:
+                yield np.concatenate(rows), np.concatenate(columns)
+                rows, columns, held = [], [], 0
+        if held:
+            yield np.concatenate(rows), np.concatenate(columns)
+
+
+def _bit_count(words: np.ndarray) -> np.ndarray:
+    """How many bits are set in each of some uint64."""
+    if hasattr(np, "bitwise_count"):
+        return np.bitwise_count(words)
+    return _POPCOUNT[words.view(np.uint16).reshape(-1, 4)].sum(axis=1)
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.sqrt(np.mean((one - other) ** 2)) <= _MAX_DISTANCE) and _correlation(one, other) >= _MIN_CORRELATION
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    side = min(_THUMBNAIL, pixels.shape[0])
+    return _shrunk(pixels, side, side)
+
+
+def _shrunk(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture in grey, each pixel the mean of the area that it covers, float32 (height, width)."""
+    rows, columns = _means(pixels.shape[0], height), _means(pixels.shape[1], width)
+    # Along rows first, which leaves little of a large picture.
+    channels = np.tensordot(rows, pixels.astype(np.float32), axes=(1, 0))
+    grey = channels[:, :, 0] if pixels.shape[2] == 1 else channels @ _LUMINANCE
+    return grey @ columns.T
+
+
+@lru_cache
+def _means(length: int, parts: int) -> np.ndarray:
+    """The matrix (parts, length) that takes the mean of each of so many equal parts of an axis."""
+    edges = np.linspace(0, length, parts + 1)
+    pixels = np.arange(length)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (covered.clip(min=0) * parts / length).astype(np.float32)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))

@@ -1,0 +1,211 @@
+"""A table of samples: CSV or Parquet with the columns `path` and `label`, and where wanted `split` and `group`.
+
+Paths are relative to the table's own folder, or `s3://bucket/key`. Rows of one `group` (a patient, a scene, a
+recording) share a split. What a row names is read whatever its name ends with; its content decides.
+"""
+
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from headstart.data.limits import MAX_ENTRIES
+from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes, natural
+from headstart.data.remote import read_object
+from headstart.data.table import columns_of, rows_of
+from headstart.data.tree import LocalTree
+from headstart.errors import InputError
+from headstart.modalities import UnreadableSample
+from headstart.storage import s3
+
+_COLUMNS = ("path", "label", "split", "group")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a manifest's rows name, by path: a file of `tree`, or an object."""
+
+    tree: LocalTree | None
+    objects: dict[str, s3.Object]
+
+    def read(self, path: str) -> bytes:
+        if path in self.objects:
+            return read_object(self.objects[path])
+        if self.tree is None:
+            raise UnreadableSample("there is no such object")
+        return self.tree.read(path)
+
+    def sha256(self, path: str) -> str | None:
+        return None if path in self.objects or self.tree is None else self.tree.sha256(path)
+
+
+def list_manifest(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
+    """The samples that a table's rows name; `base` is the folder, or the prefix in S3, of the table.
+
+    Raises:
+        InputError: the table cannot be read, lacks a column, has splits that are none, or `check_classes` raises.
+    """
+    columns = columns_of(name, table)
+    if "path" not in columns:
+        raise InputError(f"{name} has no column path; name the column with the samples' paths so.")
+    labelled = labels != "none" and "label" in columns
+    if labels == "required" and not labelled:
+        raise InputError(f"{name} has no column label; name the column with the samples' classes so.")
+    files, refused = _files(name, rows_of(name, table, _COLUMNS), base, labelled)
+    splits = _splits(name, files)
+    named = _find(files, base)
+    kept, absent = [], []
+    for file in files:
+        reason = _reason_to_refuse(file.path, named)
+        if reason is None:
+            kept.append(file)
+        else:
+            absent.append(Refusal(file.path, reason))
+    if not kept:
+        first = next(iter([*absent, *refused]), None)
+        reason = f" ({first.path}: {first.reason})" if first else ""
+        raise InputError(f"{name} names no sample that can be read{reason}; correct it.")
+    present = {file.label for file in files} if labelled else set()
+    listing = Listing(
+        name=name,
+        classes=natural(present),
+        splits=splits,
+        files=tuple(sorted(kept, key=lambda file: file.path)),
+        refused=tuple(sorted([*refused, *absent], key=lambda refusal: refusal.path)),
+        read=named.read,
+        sha256=named.sha256,
+        readers=s3.CONNECTIONS if named.objects else None,
+    )
+    if labelled:
+        check_classes(listing, labels)
+    return listing
+
+
+def has_labels(name: str, table: BinaryIO) -> bool:
+    return "label" in columns_of(name, table)
+
+
+def state_of(name: str, table: BinaryIO, base: str) -> Iterator[str]:
+    """A line for each sample that changes when its content does: of a file its size and time, of an object its ETag."""
+    files, _ = _files(name, rows_of(name, table, _COLUMNS), base, labelled=False)
+    named = _find(files, base)
+    for file in sorted(files, key=lambda file: file.path):
+        found = named.objects.get(file.path)
+        if found is not None:
+            yield f"{file.path}\0{found.size}\0{found.etag}"
+        elif named.tree is not None and (named.tree.root / file.path).is_file():
+            state = (named.tree.root / file.path).stat()
+            yield f"{file.path}\0{state.st_size}\0{state.st_mtime_ns}"
+        else:
+            yield f"{file.path}\0"
+
+
+def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool) -> tuple[list[File], list[Refusal]]:
+    """The rows as files, and those that cannot be one; of rows that name one path none may contradict the others."""
+    files: dict[str, File] = {}
+    refused: list[Refusal] = []
+    twice: Counter[str] = Counter()
+    for number, row in enumerate(rows, start=1):
+        if number > MAX_ENTRIES:
+            raise InputError(f"{name} has more than {MAX_ENTRIES:,} rows; split it.")
+        given = _text(row.get("path"))
+        path, reason = _path(given, base)
+        label = _text(row.get("label")) if labelled else ""
+        if labelled and not label:
+            reason = reason or "it has no label"
+        file = File(path, label, _split(name, number, row), _text(row.get("group")) or None)
+        if reason is not None:
+            refused.append(Refusal(given or f"row {number}", reason))
+        elif path in files or twice[path]:
+            twice[path] += 1
+            if files.get(path) != file:
+                files.pop(path, None)
+                refused.append(Refusal(path, f"row {number} contradicts another row about it"))
+        else:
+            files[path] = file
+    return list(files.values()), refused
+
+
+def _path(given: str, base: str) -> tuple[str, str | None]:
+    """The path relative to `base`, or a URI, and why the row is refused, or None."""
+    if not given:
+        return given, "the row has no path"
+    if any(ord(character) < 32 for character in given):
+        return given, "its path has control characters"
+    root = base.rstrip("/") + "/"
+    if s3.is_s3(given):
+        return given.removeprefix(root), None
+    if "://" in given:
+        return given, "it is neither a path nor an s3:// URI"
+    if given.startswith(root):
+        given = given.removeprefix(root)
+    if given.startswith("/"):
+        return given, "its path is absolute and leads out of the manifest's folder; put the file below that"
+    path = posixpath.normpath(given)
+    if path == ".." or path.startswith("../"):
+        return given, "its path leads out of the manifest's folder; put the file below that"
+    return path, None
+
+
+def _split(name: str, number: int, row: dict[str, Any]) -> str | None:
+    given = _text(row.get("split"))
+    if not given:
+        return None
+    if given.lower() not in SPLIT_NAMES:
+        raise InputError(f"{name}, row {number}: split '{given}' is not known; write train, val or test.")
+    return SPLIT_NAMES[given.lower()]
+
+
+def _splits(name: str, files: Iterable[File]) -> tuple[str, ...]:
+    given = {file.split for file in files}
+    if None in given and len(given) > 1:
+        raise InputError(f"{name} gives some rows a split and others none; give all of them one, or none.")
+    if given - {None} and "train" not in given:
+        raise InputError(f"{name} gives no row the split train; add some, or remove the column split.")
+    return tuple(split for split in ("train", "val", "test") if split in given)
+
+
+def _find(files: Iterable[File], base: str) -> Named:
+    """Looks up what lies in S3: the folders of all objects are listed, each once."""
+    remote = s3.is_s3(base)
+    uris = {
+        f.path if s3.is_s3(f.path) else f"{base.rstrip('/')}/{f.path}": f.path for f in files if _is_remote(f, remote)
+    }
+    by_folder: dict[str, set[str]] = defaultdict(set)
+    for uri in uris:
+        by_folder[uri.rpartition("/")[0] + "/"].add(uri)
+    objects: dict[str, s3.Object] = {}
+    done: str | None = None
+    for folder in sorted(by_folder):
+        # What lies below a folder was listed with it.
+        if done is not None and folder.startswith(done):
+            continue
+        done = folder
+        try:
+            objects |= {uris[found.uri]: found for found in s3.list_contents(folder) if found.uri in uris}
+        except s3.UnreadableObject:
+            continue
+    return Named(None if remote else LocalTree(Path(base)), objects)
+
+
+def _is_remote(file: File, base_is_remote: bool) -> bool:
+    return base_is_remote or s3.is_s3(file.path)
+
+
+def _reason_to_refuse(path: str, named: Named) -> str | None:
+    if path in named.objects:
+        return None
+    if named.tree is None or s3.is_s3(path):
+        return "there is no such object"
+    return named.tree.refusal(path)
+
+
+def _text(value: Any) -> str:
+    """A cell as text: nothing for what is missing, and no fraction where a table has numbers for labels."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()

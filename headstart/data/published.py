@@ -1,0 +1,171 @@
+"""`torchvision://NAME`: data sets that torchvision knows and, where that is allowed, downloads.
+
+They lie in the folder that HEADSTART_DATASETS names, else in `datasets` beside torch's hub (TORCH_HOME).
+HEADSTART_DOWNLOAD=never keeps torchvision from downloading one that is not there.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.data.arrays import encoded
+from headstart.data.cifar import list_cifar
+from headstart.data.idx import list_idx
+from headstart.data.listing import File, Labels, Listing, check_classes, natural
+from headstart.data.tree import LocalTree
+from headstart.errors import HeadstartError, InputError
+
+FOLDER_VARIABLE = "HEADSTART_DATASETS"
+DOWNLOAD_VARIABLE = "HEADSTART_DOWNLOAD"
+
+_SCHEME = "torchvision://"
+
+_PARTS = {"train": {"split": "train"}, "test": {"split": "test"}}
+_PARTS_WITH_VAL = {**_PARTS, "val": {"split": "val"}}
+
+# What torchvision's constructor is told for each split; "" stands for a set without given splits. Those in files of a
+# format that is read here are read here, without torchvision's pickles; the folder is where it puts them.
+_SETS: dict[str, dict[str, dict[str, Any]]] = {
+    **{name: {"train": {"train": True}, "test": {"train": False}}
+       for name in ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "USPS")},
+    **dict.fromkeys(("SVHN", "STL10", "Food101", "GTSRB", "StanfordCars"), _PARTS),
+    **dict.fromkeys(("DTD", "FGVCAircraft", "Flowers102", "PCAM", "RenderedSST2"), _PARTS_WITH_VAL),
+    "Country211": {**_PARTS, "val": {"split": "valid"}},
+    "Imagenette": {"train": {"split": "train"}, "test": {"split": "val"}},
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+    **{name: {"": {}} for name in ("Caltech101", "Caltech256", "EuroSAT", "SEMEION")},
+}  # fmt: skip
+_FOLDERS = {
+    "MNIST": "MNIST/raw",
+    "FashionMNIST": "FashionMNIST/raw",
+    "KMNIST": "KMNIST/raw",
+    "CIFAR10": "cifar-10-batches-py",
+    "CIFAR100": "cifar-100-python",
+}
+
+
+def is_published(uri: str) -> bool:
+    return uri.startswith(_SCHEME)
+
+
+def check_name(uri: str) -> str:
+    """The data set's name; InputError lists the known ones."""
+    name = uri.removeprefix(_SCHEME)
+    if name not in _SETS:
+        raise InputError(f"{uri} is not a data set of torchvision that is read; choose one of: {', '.join(_SETS)}.")
+    return name
+
+
+def datasets_folder() -> Path:
+    """Where torchvision's data sets lie on this machine."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        return Path(given).absolute()
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
+    return Path(home).expanduser().absolute() / "datasets"
+
+
+def list_published(uri: str, labels: Labels, scratch: Path | None = None) -> Listing:
+    """The pictures of a data set of torchvision, with its splits.
+
+    Raises:
+        InputError: the name is not known, or the data is not here and may not be or cannot be downloaded.
+    """
+    name = check_name(uri)
+    if name not in _FOLDERS:
+        sets = {split: _made(name, arguments) for split, arguments in _SETS[name].items()}
+        return _list_items(uri, sets, labels)
+    folder = datasets_folder() / _FOLDERS[name]
+    if not folder.is_dir():
+        _download(name, lambda root: _fetch_files(name, root))
+    tree = LocalTree(folder, uri)
+    if name.startswith("CIFAR"):
+        return list_cifar(tree, labels)
+    return list_idx(tree, labels, scratch)
+
+
+def _made(name: str, arguments: dict[str, Any]) -> Any:
+    """torchvision's own object, downloaded if it is missing."""
+    import torchvision
+
+    kind = getattr(torchvision.datasets, name)
+    try:
+        return kind(str(datasets_folder()), **arguments)
+    except (RuntimeError, FileNotFoundError, ValueError):
+        return _download(name, lambda root: kind(str(root), download=True, **arguments))
+    except ModuleNotFoundError as error:
+        raise InputError(f"torchvision://{name} needs the package {error.name}; install it.") from error
+
+
+def _fetch_files(name: str, root: Path) -> None:
+    """Has torchvision download the files, each compared with the digest that torchvision knows."""
+    import torchvision
+
+    kind = getattr(torchvision.datasets, name)
+    if name.startswith("CIFAR"):
+        # The constructor would unpickle them.
+        torchvision.datasets.utils.download_and_extract_archive(
+            kind.url, str(root), filename=kind.filename, md5=kind.tgz_md5
+        )
+    else:
+        kind(str(root), download=True)
+
+
+def _download(name: str, fetch: Callable[[Path], Any]) -> Any:
+    root = datasets_folder()
+    if os.environ.get(DOWNLOAD_VARIABLE) == "never":
+        raise InputError(
+            f"torchvision://{name} is not in {root}, and {DOWNLOAD_VARIABLE} forbids to download it; put it there, or "
+            f"set {FOLDER_VARIABLE}."
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return fetch(root)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"torchvision://{name} cannot be downloaded to {root} ({reason}); put it there, or set {FOLDER_VARIABLE}."
+        ) from error
+
+
+def _list_items(uri: str, sets: dict[str, Any], labels: Labels) -> Listing:
+    files: list[File] = []
+    for split, data in sets.items():
+        for number, label in enumerate(_labels_of(data) if labels != "none" else [""] * len(data)):
+            files.append(File(f"{split or 'all'}/{number:07}", label, split or None))
+    present = {file.label for file in files} - {""}
+    listing = Listing(
+        name=uri,
+        classes=natural(present),
+        splits=tuple(split for split in ("train", "val", "test") if split in sets),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        refused=(),
+        read=lambda path: _content(sets, path),
+    )
+    if labels != "none":
+        check_classes(listing, labels)
+    return listing
+
+
+def _labels_of(data: Any) -> Iterator[str]:
+    """The names of the classes of all pictures, without decoding any where torchvision has the numbers at hand."""
+    names = getattr(data, "classes", None) or getattr(data, "categories", None)
+    held = next((getattr(data, key) for key in ("_labels", "labels", "targets", "y") if hasattr(data, key)), None)
+    if held is None and hasattr(data, "_samples"):
+        held = [label for _, label in data._samples]
+    for number in held if held is not None else (data[index][1] for index in range(len(data))):
+        name = names[int(number)] if names else int(number)
+        # Imagenette has all synonyms of a class.
+        yield str(name[0] if isinstance(name, tuple) else name)
+
+
+def _content(sets: dict[str, Any], path: str) -> bytes:
+    split, _, number = path.partition("/")
+    try:
+        image, _ = sets["" if split == "all" else split][int(number)]
+    except (OSError, ValueError) as error:
+        raise HeadstartError(f"torchvision cannot read its picture {path} ({error}); download it again.") from error
+    return encoded(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")))

@@ -1,0 +1,197 @@
+"""Folders and files by name, and the content of a file: on disk, in an archive or in S3, all of the same shape."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO, Protocol
+
+from headstart.data.limits import MAX_BYTES, MIB
+from headstart.data.listing import Refusal
+from headstart.errors import InputError
+from headstart.modalities import UnreadableSample
+
+TOO_LARGE = f"the file has more than {MAX_BYTES // MIB} MiB"
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A name in a folder; `refusal` is why nothing of it is read, whatever its name says."""
+
+    name: str
+    folder: bool = False
+    refusal: str | None = field(default=None, compare=False)
+
+
+class Tree(Protocol):
+    """Paths are relative to the tree's root, with slashes; the root is ""."""
+
+    name: str
+    """What messages call it."""
+
+    refused: list[Refusal]
+    """What has no place in it."""
+
+    readers: int | None
+    """How many threads may read at once with gain; None for as many as there are processors."""
+
+    def entries(self, folder: str) -> list[Entry]:
+        """What a folder holds, sorted by name."""
+
+    def read(self, path: str) -> bytes:
+        """The content of a file, up to MAX_BYTES; raises UnreadableSample."""
+
+    def open(self, path: str) -> BinaryIO:
+        """The content of a file of any size."""
+
+    def sha256(self, path: str) -> str | None:
+        """The digest of a file's content, where it can be had without fetching it."""
+
+
+def join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, for the middle of a sentence."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a regular file, up to MAX_BYTES; raises UnreadableSample."""
+    try:
+        status = path.stat()
+        # A device or a pipe may have no end.
+        if not S_ISREG(status.st_mode):
+            raise UnreadableSample("it is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableSample(TOO_LARGE)
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableSample(f"the file cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UnreadableSample(f"there is no such path: {error}") from error
+
+
+class LocalTree:
+    """A folder of this machine. Links that lead to folders or out of it, and special files, are refused."""
+
+    readers: int | None = None
+
+    def __init__(self, root: Path, name: str | None = None) -> None:
+        self.root = root.resolve()
+        self.name = name or str(self.root)
+        self.refused: list[Refusal] = []
+        self._inside: dict[Path, bool] = {}
+
+    def entries(self, folder: str) -> list[Entry]:
+        try:
+            with os.scandir(self.root / folder) as found:
+                return sorted(self._entry(entry) for entry in found)
+        except OSError as error:
+            where = self.root / folder
+            raise InputError(f"{where} cannot be read ({error.strerror}); ask for read permission on it.") from error
+
+    def refusal(self, path: str) -> str | None:
+        """Why a path's file is not read; None where nothing speaks against it."""
+        place = self.root / path
+        if not os.path.lexists(place):
+            return "there is no such file"
+        if not self._is_inside(place.parent):
+            return "a symbolic link out of the data folder; put the file itself here"
+        entry = self._entry(place)
+        return "a folder" if entry.folder else entry.refusal
+
+    def _is_inside(self, folder: Path) -> bool:
+        if folder not in self._inside:
+            self._inside[folder] = folder.resolve().is_relative_to(self.root)
+        return self._inside[folder]
+
+    def read(self, path: str) -> bytes:
+        return read_file(self.root / path)
+
+    def open(self, path: str) -> BinaryIO:
+        return (self.root / path).open("rb")
+
+    def sha256(self, path: str) -> str | None:
+        place = self.root / path
+        if place.is_symlink() or not place.is_file():
+            return None
+        try:
+            with place.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return None
+
+    def _entry(self, found: "os.DirEntry[str] | Path") -> Entry:
+        if found.is_symlink():
+            path = Path(found)
+            if not path.exists():
+                return Entry(path.name, refusal="a symbolic link to nothing")
+            if path.is_dir():
+                return Entry(path.name, refusal="a symbolic link to a folder; put the folder itself here")
+            if not path.resolve().is_relative_to(self.root):
+                return Entry(path.name, refusal="a symbolic link out of the data folder; put the file itself here")
+        if found.is_dir():
+            return Entry(found.name, folder=True)
+        return Entry(found.name, refusal=None if found.is_file() else "not a regular file")
+
+
+class NamedTree:
+    """Folders that only the names of files make, as in an archive or in S3. `files` maps each path to why it is not
+    read, or None; whoever derives from it reads."""
+
+    readers: int | None = None
+
+    def __init__(self, name: str, files: Mapping[str, str | None], refused: Iterable[Refusal] = ()) -> None:
+        self.name = name
+        self.refused = list(refused)
+        self._folders: dict[str, set[Entry]] = defaultdict(set)
+        for path, refusal in files.items():
+            folder, _, file = path.rpartition("/")
+            self._folders[folder].add(Entry(file, refusal=refusal))
+            while folder:
+                above, _, own = folder.rpartition("/")
+                entry = Entry(own, folder=True)
+                if entry in self._folders[above]:
+                    break
+                self._folders[above].add(entry)
+                folder = above
+
+    def entries(self, folder: str) -> list[Entry]:
+        return sorted(self._folders.get(folder, ()))
+
+    def read(self, path: str) -> bytes:
+        raise NotImplementedError
+
+    def open(self, path: str) -> BinaryIO:
+        raise NotImplementedError
+
+    def sha256(self, path: str) -> str | None:
+        return None
+
+
+class Below:
+    """A folder of a tree, as a tree of its own."""
+
+    def __init__(self, tree: Tree, folder: str) -> None:
+        self._tree, self._folder = tree, folder
+        self.name, self.refused, self.readers = tree.name, tree.refused, tree.readers
+
+    def entries(self, folder: str) -> list[Entry]:
+        return self._tree.entries(self._at(folder))
+
+    def read(self, path: str) -> bytes:
+        return self._tree.read(self._at(path))
+
+    def open(self, path: str) -> BinaryIO:
+        return self._tree.open(self._at(path))
+
+    def sha256(self, path: str) -> str | None:
+        return self._tree.sha256(self._at(path))
+
+    def _at(self, path: str) -> str:
+        return f"{self._folder}/{path}" if path else self._folder

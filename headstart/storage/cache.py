@@ -1,0 +1,267 @@
+"""Objects of S3 on this machine: fetched once, in parts and in parallel, verified, and kept under their ETag.
+
+HEADSTART_CACHE names the folder; else it is `headstart/objects` in the user's cache folder. What lies there only saves
+time, and may be removed whenever no work is under way.
+"""
+
+import fcntl
+import hashlib
+import os
+import random
+import re
+import tempfile
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+from headstart.errors import HeadstartError, InputError
+from headstart.storage import s3
+from headstart.storage.s3 import Object
+
+CACHE_VARIABLE = "HEADSTART_CACHE"
+
+PART = 8 * 2**20
+"""Bytes that one request asks for, and that a cut connection can cost."""
+
+_PARTS_AT_ONCE = 8
+_ATTEMPTS = 6
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 20.0
+_CHUNK = 2**20
+# Sizes of the parts in which the usual programs write large objects.
+_USUAL_PARTS = tuple(size * 2**20 for size in (5, 8, 10, 15, 16, 32, 50, 64, 100, 128, 256, 512))
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+_T = TypeVar("_T")
+
+
+class _DamagedObject(HeadstartError):  # noqa: N818 - an object's state
+    """Its bytes are not those that the store has a digest of."""
+
+
+@cache
+def _default_folder() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME")
+    home = Path(given) if given and Path(given).is_absolute() else Path("~/.cache").expanduser()
+    folder = home / "headstart" / "objects"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    # A container may have no home that it may write to. Others could have been first at a name that they can guess.
+    return Path(tempfile.mkdtemp(prefix="headstart-objects-"))
+
+
+def cache_folder() -> Path:
+    """Where objects are kept."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).absolute() if given else _default_folder()
+
+
+def fetch(found: Object) -> Path:
+    """The file with an object's content.
+
+    What a killed call had fetched is not fetched again. A request that fails is made again up to five times, after a
+    wait of random length below 0.2, 0.4, … 20 s.
+
+    Raises:
+        ChangedObject: the object is no longer the one that was listed.
+        HeadstartError: it arrives damaged, cut or not at all, time and again.
+        InputError: the store refuses it, or the cache cannot be written.
+    """
+    name = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
+    path = cache_folder() / name[:2] / name
+    try:
+        if path.exists() and path.stat().st_size == found.size:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if found.size <= PART:
+            _write(path, _retried(lambda: _fetch_whole(found)))
+        else:
+            with _locked(path):
+                if not path.exists():
+                    _fetch_parts(found, path)
+    except OSError as error:
+        raise InputError(
+            f"{found.uri} cannot be kept in {path.parent} ({error.strerror}); make room, or set {CACHE_VARIABLE}."
+        ) from error
+    return path
+
+
+def _fetch_whole(found: Object) -> bytes:
+    content = s3.read_range(found, 0, found.size) if found.size else b""
+    # Nearly always it is, which saves the question what else the store says of the object.
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != found.etag:
+        _check(found, [content])
+    return content
+
+
+def _fetch_parts(found: Object, path: Path) -> None:
+    """Fills `path`.part; each part is noted in `path`.parts once it lies there."""
+    draft, journal = path.with_suffix(".part"), path.with_suffix(".parts")
+
+    def fetch_part(number: int) -> int:
+        start = number * PART
+        content = _retried(lambda: s3.read_range(found, start, min(PART, found.size - start)))
+        with draft.open("r+b") as file:
+            os.pwrite(file.fileno(), content, start)
+            os.fsync(file.fileno())
+        return number
+
+    def fetch_missing() -> None:
+        if not draft.exists() or draft.stat().st_size != found.size:
+            journal.unlink(missing_ok=True)
+            with draft.open("wb") as file:
+                file.truncate(found.size)
+        done = {int(line) for line in journal.read_text().split()} if journal.exists() else set()
+        missing = [number for number in range(-(-found.size // PART)) if number not in done]
+        with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool, journal.open("a") as notes:
+            waiting = [pool.submit(fetch_part, number) for number in missing]
+            try:
+                for part in as_completed(waiting):
+                    notes.write(f"{part.result()}\n")
+                    notes.flush()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    for last in (False, True):
+        fetch_missing()
+        try:
+            _check(found, _chunks(draft))
+            break
+        except _DamagedObject:
+            # Nobody knows in which part.
+            draft.unlink()
+            journal.unlink()
+            if last:
+                raise
+    os.replace(draft, path)
+    journal.unlink(missing_ok=True)
+
+
+def _retried(action: Callable[[], _T]) -> _T:
+    """The result of `action`, tried again where the store or the way to it failed."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return action()
+        except (InputError, s3.ChangedObject):
+            raise
+        except HeadstartError:
+            # Of full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))  # noqa: S311
+    return action()
+
+
+def _check(found: Object, chunks: Iterable[bytes]) -> None:
+    """HeadstartError unless the content is what the store says that it is, as far as it does."""
+    said = s3.describe(found)
+    if said.get("ETag", "").strip('"') not in ("", found.etag):
+        raise s3.ChangedObject(f"{found.uri} changed while it was read; run again.")
+    sha256, crc32 = hashlib.sha256(), 0
+    parts = {size: _Parts(size) for size in _part_sizes(found)}
+    for chunk in chunks:
+        sha256.update(chunk)
+        crc32 = zlib.crc32(chunk, crc32)
+        for of_size in parts.values():
+            of_size.update(chunk)
+    whole = said.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    compared = [
+        said["ChecksumSHA256"] == b64encode(sha256.digest()).decode() if whole and "ChecksumSHA256" in said else None,
+        said["ChecksumCRC32"] == b64encode(crc32.to_bytes(4, "big")).decode()
+        if whole and "ChecksumCRC32" in said
+        else None,
+        # With a key of a management service, or of the customer's, an ETag is no digest of the content.
+        found.etag in {of_size.etag() for of_size in parts.values()}
+        if parts and said.get("ServerSideEncryption") in (None, "AES256") and not said.get("SSECustomerAlgorithm")
+        else None,
+    ]
+    if False in compared:
+        raise _DamagedObject(f"{found.uri} arrives damaged: its content is not the one that the store has a digest of")
+
+
+class _Parts:
+    """The ETag of a content that was written in parts of `size` bytes: the MD5 of their MD5s, and their number."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._filled = size, 0
+        self._digests: list[bytes] = []
+        self._part = hashlib.md5(usedforsecurity=False)
+
+    def update(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while len(view):
+            taken = view[: self._size - self._filled]
+            self._part.update(taken)
+            self._filled += len(taken)
+            view = view[len(taken) :]
+            if self._filled == self._size:
+                self._close()
+
+    def etag(self) -> str:
+        if self._filled or not self._digests:
+            self._close()
+        if self._size == _WHOLE:
+            return self._digests[0].hex()
+        whole = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
+        return f"{whole.hexdigest()}-{len(self._digests)}"
+
+    def _close(self) -> None:
+        self._digests.append(self._part.digest())
+        self._part, self._filled = hashlib.md5(usedforsecurity=False), 0
+
+
+_WHOLE = 2**62
+
+
+def _part_sizes(found: Object) -> list[int]:
+    """The sizes of parts that the ETag may have been made with; none where it is no digest."""
+    if _is_md5(found):
+        return [_WHOLE]
+    digest, _, count = found.etag.partition("-")
+    if not _MD5.fullmatch(digest) or not count.isdecimal():
+        return []
+    first = s3.describe(found, part=1)["ContentLength"]
+    fits = partial(_fits, found.size, int(count))
+    # A store that does not know its parts answers with the whole object.
+    return [first] if fits(first) else [size for size in _USUAL_PARTS if fits(size)]
+
+
+def _fits(size: int, count: int, part: int) -> bool:
+    return part > 0 and -(-size // part) == count
+
+
+def _is_md5(found: Object) -> bool:
+    return _MD5.fullmatch(found.etag) is not None
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time fetches the parts of an object."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

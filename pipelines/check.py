@@ -9,7 +9,7 @@ from headstart.data.reference import check as check_data
 from headstart.errors import HeadstartError, InputError
 from headstart.models.architectures import build_network
 from headstart.models.reference import unpinned
-from headstart.models.sources import load_source, pin_source
+from headstart.models.sources import load_source, pin_sources
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
 from pipelines.resolve import at, refuse_unlabelled
@@ -37,7 +37,8 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
     _check_mlflow(uri)
     yield f"MLflow      {without_password(uri)}"
     for candidate in recipe.source.candidates:
-        yield f"candidate   {_candidate(candidate, recipe, uri)}"
+        for pinned in _candidates(candidate, recipe, uri):
+            yield f"candidate   {pinned}"
 
 
 def _data(role: str, data: Data, recipe: Recipe) -> str:
@@ -74,8 +75,8 @@ def _check_mlflow(uri: str) -> None:
         raise InputError(str(error)) from error
 
 
-def _candidate(uri: str, recipe: Recipe, store: str) -> str:
-    """The pinned form of a candidate that was loaded and that every strategy can use."""
+def _candidates(uri: str, recipe: Recipe, store: str) -> Iterator[str]:
+    """The pinned form of a candidate, or of each that a search finds; it was loaded, and every strategy can use it."""
     with at("source.candidates"):
         database = store_file(store)
         if uri.startswith("models:/") and database and not database.exists():
@@ -83,10 +84,12 @@ def _candidate(uri: str, recipe: Recipe, store: str) -> str:
                 f"{uri} names a registered model, and nothing was registered in this workspace yet; name the workspace "
                 "of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."
             )
-        pinned = pin_source(uri, resolve_registered=registry.resolve)
-        bundle = load_source(pinned, modality=recipe.modality, fetch_registered=registry.fetch)
-    _check_freezing(recipe, unpinned(uri), len(bundle.network.stages))
-    return pinned
+        found = pin_sources([uri], resolve_registered=registry.resolve, search_registered=registry.search)
+    for pinned in found:
+        with at("source.candidates"):
+            bundle = load_source(pinned, modality=recipe.modality, fetch_registered=registry.fetch)
+        _check_freezing(recipe, unpinned(pinned), len(bundle.network.stages))
+        yield pinned
 
 
 def _check_freezing(recipe: Recipe, model: str, stages: int) -> None:

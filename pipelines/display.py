@@ -73,16 +73,17 @@ class Steps:
         self._console.print(f"  [{color}]{mark}[/] {escape(step):<{_WIDTH}} {text}", highlight=False)
 
 
-def console() -> Console:
-    """Standard output, wide enough for the leaderboard also where it is not a terminal."""
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or standard error, wide enough for the leaderboard also where it is not a terminal."""
     # The stream is bound now: while a pipeline runs, sys.stdout is what reads kfp's log.
-    plain = Console(file=sys.stdout)
-    return plain if plain.is_terminal or "COLUMNS" in os.environ else Console(file=sys.stdout, width=120)
+    stream = sys.stderr if stderr else sys.stdout
+    made = Console(file=stream)
+    return made if made.is_terminal or "COLUMNS" in os.environ else Console(file=stream, width=120)
 
 
 def verdict(sentence: str) -> str:
     """The sentence that answers whether the transfer helped, set off from what is around it."""
-    return f"\n[bold]{_plain(sentence)}[/]\n"
+    return f"\n[bold]{plain(sentence)}[/]\n"
 
 
 def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
@@ -90,7 +91,7 @@ def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     facts = list(facts)
     width = max(12, *(len(label) for label, _ in facts))
     for label, text in facts:
-        console.print(f"{_printable(label):<{width}} {_printable(text)}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{printable(label):<{width}} {printable(text)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def leaderboard_table(
@@ -114,20 +115,20 @@ def leaderboard_table(
     if len(sources) > 1:
         table.add_column("source", overflow="fold", style="dim")
     elif sources:
-        table.caption, table.caption_justify = f"source: {_plain(sources[0])}", "left"
+        table.caption, table.caption_justify = f"source: {plain(sources[0])}", "left"
     for position, row in enumerate(rows):
         is_chosen = bool(chosen) and chosen[position]
         cells = [
-            _plain(row["strategy"]) + (" ←" if is_chosen else ""),
+            plain(row["strategy"]) + (" ←" if is_chosen else ""),
             _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], ".3f"),
             _number(row["macro_f1"], ".3f"),
             _gain(row),
             _number(row["seconds"], ".1f"),
         ]
         if pipeline_runs:
-            cells.append(_plain(pipeline_runs[position]))
+            cells.append(plain(pipeline_runs[position]))
         if len(sources) > 1:
-            cells.append(_plain((row["source"] or "").partition("#")[0]))
+            cells.append(plain((row["source"] or "").partition("#")[0]))
         table.add_row(*cells, style="bold" if is_chosen else None)
     return table
 
@@ -148,7 +149,7 @@ def gates_table(gates: "Sequence[Gate]") -> Table:
             gate.name,
             "–" if gate.value is None else _figure(gate.value),
             f"{relation} {_figure(gate.limit)}",
-            _plain(gate.text),
+            plain(gate.text),
             style="dim" if gate.passed is None else None,
         )
     return table
@@ -172,11 +173,11 @@ def history_table(changes: Sequence[dict[str, Any]]) -> Table:
             closed = ", ".join(str(gate.get("name")) for gate in change["gates"] if gate.get("passed") is False)
             why.append(f"forced past {closed}")
         table.add_row(
-            _plain(change["version"] or "none"),
-            _plain(change["previous"] or "none"),
-            _plain((change["at"] or "–")[:16].replace("T", " ")),
-            _plain(change["by"] or "–"),
-            _plain("; ".join(why)),
+            plain(change["version"] or "none"),
+            plain(change["previous"] or "none"),
+            plain((change["at"] or "–")[:16].replace("T", " ")),
+            plain(change["by"] or "–"),
+            plain("; ".join(why)),
             style="yellow" if change["kind"] == "outside" else None,
         )
     return table
@@ -216,19 +217,20 @@ _ABSENCES = {"missing": "(not in the registry)", "replaced": "(replaced: its num
 
 
 def _model(member: dict[str, Any], asked: bool) -> str:
-    name = _plain(f"{member['model']}/{member['version']}" if member["model"] else member["uri"])
+    name = plain(f"{member['model']}/{member['version']}" if member["model"] else member["uri"])
     facts = [member["strategy"], *(f"@{alias}" for alias in member["aliases"]), _ABSENCES.get(member["status"])]
     digest = (member["digest"] or "").removeprefix("sha256:")[:12]
-    shown = _plain(" ".join(filter(None, facts)))
-    return "  ".join(filter(None, [f"[bold]{name}[/]" if asked else name, shown, f"[dim]{_plain(digest)}[/]"]))
+    shown = plain(" ".join(filter(None, facts)))
+    return "  ".join(filter(None, [f"[bold]{name}[/]" if asked else name, shown, f"[dim]{plain(digest)}[/]"]))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from the record that is neither markup for rich nor a control sequence for the terminal."""
-    return escape(_printable(text))
+    return escape(printable(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text without what a terminal would take for a command."""
     return "".join(each if each.isprintable() else "�" for each in text)
 
 

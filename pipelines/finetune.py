@@ -59,7 +59,7 @@ def build_finetune(placement: Placement) -> GraphComponent:
         selected = select_source(
             experiment=name, candidates=source_candidates, pretrained=pretrained, seed=seed, dataset=dataset
         )
-        placement.place(selected, "select source")
+        placement.place(selected, "select source", cached="candidates" not in placement.unfingerprinted)
         source = selected.outputs["source"]
         with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.strategies_at_once) as strategy:
             tuned = finetune_step(

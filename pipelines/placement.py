@@ -36,7 +36,8 @@ class Placement:
         parallelism: how many strategies run at once; None for as many as the profile says, and else all.
         environment: variables of every step, part of kfp.local's cache key.
         profile: what a cluster gives the steps; None for a run on this machine.
-        unfingerprinted: roles ("source", "target") whose data's content is unknown: their preparation is never reused.
+        unfingerprinted: what has a content that is unknown, so that what depends on it is never reused: the data of a
+            role ("source", "target"), or the models that are "candidates".
     """
 
     image: str | None = None

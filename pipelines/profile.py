@@ -322,6 +322,8 @@ class Profile(Section):
     """Where the steps of a pipeline run, and with what.
 
     Args:
+        service_account: what `submit` has the run's pods be to Kubernetes; None for the server's default. A compiled
+            file cannot say it.
         parallelism: how many strategies run at once; None for all.
         training: of the steps that train networks.
         selection: of the step that chooses a source, which is one process; None for what training steps get.
@@ -330,6 +332,7 @@ class Profile(Section):
 
     image: Annotated[str, Field(min_length=1)] | None = None
     image_pull_secret: _Name | None = None
+    service_account: _Name | None = None
     run_as: Identity = Identity()
     parallelism: Annotated[int, Field(ge=1, le=1024)] | None = None
     environment: Environment = Environment()

@@ -4,17 +4,23 @@ Nothing that is left open here can change between two runs of the same resolved 
 unchanged steps true.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from headstart.config import Data, Recipe
-from headstart.data.reference import fingerprint, has_no_labels, local_folder
-from headstart.errors import InputError
+from headstart.data.published import is_published
+from headstart.data.reference import fingerprint, has_no_labels, located
+from headstart.errors import HeadstartError, InputError
 from headstart.modalities import modality
 from headstart.models.reference import pin_of
-from headstart.models.sources import pin_source
+from headstart.models.sources import pin_source, pin_sources
+from headstart.storage import s3
 from headstart.tracking import registry
+from headstart.tracking.client import reach
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -27,13 +33,65 @@ def resolve(recipe: Recipe) -> Recipe:
     source = recipe.source.model_copy(
         update={
             "data": _resolve_data("source", recipe.source.data, recipe, size) if recipe.source.data else None,
-            "candidates": tuple(_pin(uri) for uri in recipe.source.candidates),
+            "candidates": _pinned(recipe.source.candidates),
         }
     )
     target = recipe.target and recipe.target.model_copy(
         update={"data": _resolve_data("target", recipe.target.data, recipe, size)}
     )
     return recipe.model_copy(update={"source": source, "target": target})
+
+
+@dataclass(frozen=True)
+class ForCluster:
+    """A recipe resolved as far as it can be from outside of the cluster, and what is left open: "source" and "target"
+    for data whose content is unknown, "candidates" for models that a step has yet to pin."""
+
+    recipe: Recipe
+    unknown: frozenset[str]
+
+
+def resolve_for_cluster(
+    recipe: Recipe, mounts: Collection[str], *, model_mounts: Collection[str] = (), live: bool = False
+) -> ForCluster:
+    """The recipe as pods can carry it out.
+
+    Args:
+        mounts: paths at which the step that prepares data sees volumes.
+        model_mounts: paths at which the step that chooses a source does.
+        live: whether the resolved recipe is for runs to come, which take data and models as they are then.
+
+    Raises:
+        InputError: data or a candidate is where no pod sees it; it is named.
+    """
+    unknown: set[str] = set()
+    size = input_size(recipe)
+
+    def data(role: str, section: Data) -> Data:
+        with at(f"{role}.data"):
+            if is_published(section.uri):
+                # It never changes under its name.
+                return section.model_copy(update={"uri": located(section.uri), "size": section.size or size})
+            uri = _seen_by_pods(section.uri, mounts, "aws s3 cp --recursive {path} s3://BUCKET/{name}")
+            # What lies at a volume's path on this machine need not be what the volume holds.
+            mark = fingerprint(uri) if s3.is_s3(uri) and not live else None
+        if mark is None:
+            unknown.add(role)
+        return section.model_copy(update={"uri": uri, "fingerprint": mark, "size": section.size or size})
+
+    source = recipe.source.model_copy(
+        update={"data": data("source", recipe.source.data) if recipe.source.data else None}
+    )
+    target = recipe.target and recipe.target.model_copy(update={"data": data("target", recipe.target.data)})
+    candidates: list[str] = []
+    with at("source.candidates"):
+        for uri in recipe.source.candidates:
+            candidates += found if (found := _pinned_from_here(uri, model_mounts, live=live)) else [uri]
+            # Published weights never change under their name.
+            if not found and not uri.startswith("torchvision://"):
+                unknown.add("candidates")
+    source = source.model_copy(update={"candidates": tuple(dict.fromkeys(candidates))})
+    return ForCluster(recipe.model_copy(update={"source": source, "target": target}), frozenset(unknown))
 
 
 def input_size(recipe: Recipe) -> int:
@@ -75,13 +133,55 @@ def refuse_unlabelled(role: str, data: Data, recipe: Recipe) -> None:
 
 def _resolve_data(role: str, data: Data, recipe: Recipe, size: int) -> Data:
     with at(f"{role}.data"):
-        folder: Path = local_folder(data.uri)
+        uri = located(data.uri)
         refuse_unlabelled(role, data, recipe)
-    return data.model_copy(
-        update={"uri": str(folder), "fingerprint": fingerprint(str(folder)), "size": data.size or size}
-    )
+    return data.model_copy(update={"uri": uri, "fingerprint": fingerprint(uri), "size": data.size or size})
 
 
-def _pin(uri: str) -> str:
+def _pinned(candidates: Sequence[str]) -> tuple[str, ...]:
     with at("source.candidates"):
-        return uri if pin_of(uri) else pin_source(uri, resolve_registered=registry.resolve)
+        return pin_sources(candidates, resolve_registered=registry.resolve, search_registered=registry.search)
+
+
+def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple[str, ...]:
+    """What a candidate means now, pinned; empty where that is left to the step that chooses the source."""
+    if pin_of(uri):
+        return (uri,)
+    if uri.startswith("torchvision://"):
+        return ()
+    if uri.startswith("models:/"):
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        if live or not server:
+            return ()
+        try:
+            reach(server)
+        except InputError:
+            # Reached from inside of the cluster only.
+            return ()
+        return pin_sources([uri], resolve_registered=registry.resolve, search_registered=registry.search)
+    uri = _seen_by_pods(uri, mounts, "headstart run registers it; or upload it to s3://BUCKET/{name}")
+    if live or not s3.is_s3(uri):
+        return ()
+    try:
+        return (pin_source(uri),)
+    except HeadstartError:
+        # This machine has no credentials for the store, say; the step that loads it has, or says why not.
+        return ()
+
+
+def _seen_by_pods(uri: str, mounts: Collection[str], remedy: str) -> str:
+    """The URI of something in S3 as it is, or the path of something on a volume; InputError for anything else."""
+    if s3.is_s3(uri):
+        return uri
+    parts = urlsplit(uri)
+    if "://" in uri and parts.scheme != "file":
+        raise InputError(f"'{uri}' is not understood; give s3://bucket/prefix, or a path on a volume of the profile.")
+    path = PurePosixPath(unquote(parts.path) if parts.scheme == "file" else uri)
+    if ".." not in path.parts and any(path.is_relative_to(mount) for mount in mounts):
+        return str(path)
+    seen = f"The profile mounts {', '.join(sorted(mounts))}" if mounts else "The profile mounts no volume"
+    raise InputError(
+        f"'{uri}' is on this machine, where no pod sees it. Put it into S3 "
+        f"({remedy.format(path=uri, name=path.name)}) and name that, or put it on a volume that the profile mounts and "
+        f"give its path there. {seen}."
+    )

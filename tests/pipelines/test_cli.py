@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from headstart.data.dataset import Dataset
 from headstart.modalities import modality
@@ -19,8 +20,8 @@ from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
 
 COMMANDS = [
-    "check", "prepare", "run", "compile", "compare", "promote", "rollback", "history", "lineage", "predict", "export",
-    "ui",
+    "check", "prepare", "rank", "run", "compile", "submit", "runs", "logs", "retry", "terminate", "schedule", "compare",
+    "promote", "rollback", "history", "lineage", "ui", "predict", "export",
 ]  # fmt: skip
 
 
@@ -42,7 +43,9 @@ def test_every_command_explains_itself_with_an_example(cli, command):
     assert f"example:\n  headstart {command} " in answer.out
 
 
-@pytest.mark.parametrize("command", ["compare", "history", "lineage", "predict", "prepare", "promote", "rollback"])
+@pytest.mark.parametrize("command", [
+    "compare", "history", "lineage", "predict", "prepare", "promote", "rank", "rollback", "runs", "schedule", "submit",
+])  # fmt: skip
 def test_what_lists_something_has_it_as_json(cli, command):
     assert "--json" in cli(command, "--help").out
 
@@ -453,12 +456,55 @@ def test_compile_writes_the_file_and_names_it(cli):
     assert "name: pretrain" in Path("pretrain.yaml").read_text()
 
 
+def test_compile_places_the_steps_by_a_profile(cli):
+    profile = Path(__file__).parents[2] / "infra" / "profiles" / "single-gpu.yaml"
+    image = "registry.example.com/headstart@sha256:" + "a" * 64
+
+    answer = cli("compile", "pretrain", "-o", "pretrain.yaml", "--profile", profile, "--image", image)
+
+    assert answer.code == 0
+    package, platform = yaml.safe_load_all(Path("pretrain.yaml").read_text())
+    training = package["deploymentSpec"]["executors"]["exec-pretrain"]["container"]
+    assert training["image"] == image
+    assert training["resources"]["accelerator"]
+    assert platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-pretrain"]["securityContext"]
+
+
+def test_compile_with_a_profile_wants_a_digest_or_to_be_told_that_a_tag_will_do(cli):
+    options = ["-o", "a.yaml", "--profile", Path(__file__).parents[2] / "infra/profiles/cpu.yaml", "--image", "own:1"]
+
+    refused = cli("compile", "pretrain", *options)
+
+    assert refused.code == 2
+    assert "the image own:1 is named without a digest" in refused.err
+    assert not Path("a.yaml").exists()
+    assert cli("compile", "pretrain", *options, "--allow-tag").code == 0
+
+
 @pytest.mark.parametrize("output", ["pretrain.txt", "nowhere/pretrain.yaml"])
 def test_compile_refuses_a_file_that_it_cannot_write(cli, output):
     answer = cli("compile", "pretrain", "-o", output)
 
     assert answer.code == 2
     assert output in answer.err
+
+
+# check
+
+
+def test_check_without_a_recipe_looks_at_the_installation(cli, monkeypatch):
+    monkeypatch.setattr("pipelines.health.health", lambda: iter(["device      CPU"]))
+
+    answer = cli("check")
+
+    assert (answer.code, answer.out) == (0, "device      CPU\n")
+
+
+def test_check_without_a_recipe_has_nothing_to_set(cli):
+    answer = cli("check", "--set", "seed=1")
+
+    assert answer.code == 2
+    assert answer.err == "headstart: --set changes a recipe; name its file, or remove --set.\n"
 
 
 # Odd surroundings

@@ -403,3 +403,10 @@ def test_openmp_keeps_within_the_cores_of_a_step_unless_the_profile_says_otherwi
             for name, executor in executors.items()
         }
         assert threads == {"exec-pretrain": training, "exec-prepare-data": light, "exec-register": light}
+
+
+def test_a_choice_among_models_that_are_not_pinned_is_never_reused(tmp_path):
+    for unknown, reused in ((frozenset(), True), (frozenset({"candidates"}), False)):
+        package, _ = compile_with(tmp_path, "finetune", unfingerprinted=unknown)
+        options = package["root"]["dag"]["tasks"]["select-source"]["cachingOptions"]
+        assert options.get("enableCache", False) is reused

@@ -1,0 +1,232 @@
+"""The connection to a Kubeflow Pipelines server: where it is, and who asks."""
+
+import functools
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import kfp_server_api
+from kfp.client import Client
+from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+from headstart.errors import InputError
+from pipelines.cluster.transport import (
+    CA_VARIABLE,
+    COOKIE_VARIABLE,
+    TOKEN_VARIABLE,
+    Api,
+    NotFoundError,
+    UnansweredError,
+)
+
+HOST_VARIABLE = "HEADSTART_KFP_HOST"
+NAMESPACE_VARIABLE = "HEADSTART_KFP_NAMESPACE"
+
+# The address of KFP's API inside of its cluster, where Kubeflow's own manifests put it.
+_IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+# Where Kubeflow's PodDefaults mount a pod's token for KFP; the other variable is kfp's own.
+_POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
+_POD_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 (a name)
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_TIMEOUT_SECONDS = 30.0
+
+# A server of an earlier release refuses fields that it does not know.
+_RELEASE_WITH_PLUGINS = (2, 17)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What was said about the server and about who asks; None is looked up in the environment by `connect`."""
+
+    host: str | None = None
+    namespace: str | None = None
+    token_file: Path | None = None
+    ca: Path | None = None
+    timeout: float = _TIMEOUT_SECONDS
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answered. `namespace` is None where it knows no users; `release` where it does not say which."""
+
+    host: str
+    namespace: str | None
+    release: tuple[int, int] | None
+    api: kfp_server_api.ApiClient = field(repr=False)
+
+    @property
+    def takes_plugins_input(self) -> bool | None:
+        """Whether a run may carry `plugins_input`; None where that has to be tried."""
+        return None if self.release is None else self.release >= _RELEASE_WITH_PLUGINS
+
+    @functools.cached_property
+    def runs(self) -> kfp_server_api.RunServiceApi:
+        """The runs."""
+        return kfp_server_api.RunServiceApi(self.api)
+
+    @functools.cached_property
+    def experiments(self) -> kfp_server_api.ExperimentServiceApi:
+        """The experiments."""
+        return kfp_server_api.ExperimentServiceApi(self.api)
+
+    @functools.cached_property
+    def pipelines(self) -> kfp_server_api.PipelineServiceApi:
+        """The pipelines and their versions."""
+        return kfp_server_api.PipelineServiceApi(self.api)
+
+    @functools.cached_property
+    def uploads(self) -> kfp_server_api.PipelineUploadServiceApi:
+        """Where packages are uploaded to."""
+        return kfp_server_api.PipelineUploadServiceApi(self.api)
+
+    @functools.cached_property
+    def schedules(self) -> kfp_server_api.RecurringRunServiceApi:
+        """The recurring runs."""
+        return kfp_server_api.RecurringRunServiceApi(self.api)
+
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        """The body at a path that kfp_server_api has no method for."""
+        response = self.api.call_api(
+            path, "GET", query_params=list((query or {}).items()), auth_settings=["Bearer"], _preload_content=False,
+            _return_http_data_only=True,
+        )  # fmt: skip
+        with self.api.rest_client.reading(path):
+            return response.read()
+
+    def page(self, run_id: str) -> str:
+        """The address of a run's page; KFP's own variable names the page's server where it is another one."""
+        return f"{os.environ.get('KF_PIPELINES_UI_ENDPOINT', self.host).rstrip('/')}/#/runs/details/{run_id}"
+
+
+def connect(access: Access) -> Server:
+    """The server, which has answered once.
+
+    Raises:
+        InputError: no address is known, a file that was named cannot be read, or the server does not let us in.
+    """
+    host = _host(access.host)
+    client = _client(host, access)
+    # kfp keeps the client that it has set up to itself.
+    api = Api(client._run_api.api_client, access.timeout)
+    try:
+        health = api.call_api(
+            "/apis/v2beta1/healthz", "GET", response_type="object", auth_settings=["Bearer"],
+            _return_http_data_only=True,
+        )  # fmt: skip
+    except NotFoundError:
+        raise InputError(
+            f"There is no Kubeflow Pipelines API at {host}; correct the address. Behind Kubeflow's gateway it ends in "
+            "/pipeline."
+        ) from None
+    # The server of KFP's page, which passes everything else on, answers for itself here.
+    if health.get("apiServerReady") is False:
+        raise UnansweredError(
+            f"Kubeflow Pipelines' page is at {host}, but its API server does not answer there; see that it runs: "
+            "kubectl get -n kubeflow deploy/ml-pipeline."
+        )
+    namespace = (
+        access.namespace or os.environ.get(NAMESPACE_VARIABLE) or client.get_user_namespace() or _pod_namespace()
+    )
+    if health.get("multi_user") and not namespace:
+        raise InputError(
+            f"The server at {host} keeps its users apart, so it has to know whose namespace is meant; name it with "
+            f"--namespace or {NAMESPACE_VARIABLE}."
+        )
+    found = re.match(r"v?(\d+)\.(\d+)\.", str(health.get("tag_name") or health.get("apiServerTagName")))
+    return Server(
+        host=host,
+        namespace=namespace if health.get("multi_user") else None,
+        release=(int(found[1]), int(found[2])) if found else None,
+        api=api,
+    )
+
+
+def _host(given: str | None) -> str:
+    """The server's address without a slash at its end. InputError if there is none, or none to send a token to."""
+    # The second variable is kfp's own.
+    host = given or os.environ.get(HOST_VARIABLE) or os.environ.get("KF_PIPELINES_ENDPOINT")
+    if not host and "KUBERNETES_SERVICE_HOST" in os.environ:
+        host = _IN_CLUSTER
+    if not host:
+        raise InputError(f"Which server? Name Kubeflow Pipelines' address with --host or {HOST_VARIABLE}.")
+    address = host if "://" in host else f"https://{host}"
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError("The server's address is not understood; write it as https://kubeflow.example.com/pipeline.")
+    if parts.username or parts.password:
+        raise InputError(
+            "The server's address holds a user or password, which every message would show; remove it, and give a "
+            f"token with --token-file or {TOKEN_VARIABLE}."
+        )
+    return address.partition("#")[0].rstrip("/")
+
+
+def _client(host: str, access: Access) -> Client:
+    """KFP's own client, which knows the ways to authenticate and the context that it was given before."""
+    credentials, token = _credentials(access.token_file)
+    cookie = os.environ.get(COOKIE_VARIABLE)
+    if (credentials or token or cookie) and not _is_private(host):
+        raise InputError(
+            f"{host} is not encrypted, and everybody on the way could read the credentials that are sent there; use "
+            "https://."
+        )
+    named = str(access.ca) if access.ca else os.environ.get(CA_VARIABLE) or os.environ.get("SSL_CERT_FILE")
+    if named and not Path(named).is_file():
+        raise InputError(f"There is no certificate file {named}; correct --ca or {CA_VARIABLE}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            return _Client(
+                host=host, existing_token=token, credentials=credentials, cookies=cookie, ssl_ca_cert=named or None
+            )
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(
+                f"kfp's context {Client._LOCAL_KFP_CONTEXT} cannot be read; correct or remove it."
+            ) from None
+
+
+class _Client(Client):
+    """KFP's client, without the requests that it makes of a server before anyone has asked for something."""
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> kfp_server_api.V2beta1GetHealthzResponse:
+        return kfp_server_api.V2beta1GetHealthzResponse(multi_user=False)
+
+
+def _credentials(token_file: Path | None) -> tuple[ServiceAccountTokenVolumeCredentials | None, str | None]:
+    """What reads a token anew for each request, as one in a file may be renewed meanwhile; or the token itself."""
+    if token_file:
+        try:
+            empty = not token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise InputError(f"The token file {token_file} cannot be read ({reason}); correct --token-file.") from None
+        if empty:
+            raise InputError(f"The token file {token_file} is empty; write the token into it.")
+        return ServiceAccountTokenVolumeCredentials(str(token_file)), None
+    if token := os.environ.get(TOKEN_VARIABLE, "").strip():
+        return None, token
+    mounted = Path(os.environ.get(_POD_TOKEN_VARIABLE) or _POD_TOKEN)
+    if mounted.is_file():
+        return ServiceAccountTokenVolumeCredentials(str(mounted)), None
+    return None, None
+
+
+def _is_private(host: str) -> bool:
+    """Whether what is sent to `host` is encrypted, or stays on this machine or in this cluster."""
+    parts = urlsplit(host)
+    name = parts.hostname or ""
+    inside = name in ("localhost", "::1") or name.startswith("127.") or name.endswith((".svc", ".svc.cluster.local"))
+    return parts.scheme == "https" or inside
+
+
+def _pod_namespace() -> str | None:
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else None

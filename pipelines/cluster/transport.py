@@ -1,0 +1,205 @@
+"""How requests travel to a Kubeflow Pipelines server, and what an answer that is none means, as a sentence."""
+
+import functools
+import json
+import re
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import kfp_server_api
+import urllib3
+from kfp_server_api.rest import RESTClientObject
+
+from headstart.errors import HeadstartError, InputError
+
+TOKEN_VARIABLE = "HEADSTART_KFP_TOKEN"  # noqa: S105 (a name)
+COOKIE_VARIABLE = "HEADSTART_KFP_COOKIE"
+CA_VARIABLE = "HEADSTART_KFP_CA"
+
+_MESSAGE_LENGTH = 300
+
+
+class UnansweredError(InputError):
+    """No usable answer came: no connection, a time-out, a gateway without its server, or no JSON. It may come later."""
+
+
+class NotFoundError(InputError):
+    """The server has no such thing."""
+
+
+class ConflictError(HeadstartError):
+    """The server has such a thing already."""
+
+
+class Api(kfp_server_api.ApiClient):
+    """kfp_server_api's client with what kfp set up; its errors are ours, and no answer is taken for what it is not."""
+
+    def __init__(self, made: kfp_server_api.ApiClient, timeout: float) -> None:
+        super().__init__(made.configuration, cookie=made.cookie)
+        self.default_headers.update(made.default_headers)
+        self.user_agent = "headstart"
+        secrets = [made.cookie, *(value for name, value in made.default_headers.items() if name != "User-Agent")]
+        self.rest_client = _Rest(made.configuration, timeout, secrets=[each for each in secrets if each])
+
+    def deserialize(self, response: Any, response_type: Any) -> Any:
+        try:
+            return super().deserialize(response, response_type)
+        except (ValueError, TypeError, KeyError, AttributeError, kfp_server_api.ApiException):
+            host = self.configuration.host
+            raise UnansweredError(
+                f"The server at {host} answered with something that is no {response_type}; see that it is a Kubeflow "
+                "Pipelines server of release 2.x."
+            ) from None
+
+
+class _Rest(RESTClientObject):
+    """How requests are sent: with a time limit, once, and to nobody but the server that was named."""
+
+    def __init__(self, configuration: kfp_server_api.Configuration, timeout: float, *, secrets: list[str]) -> None:
+        # Whoever asks decides whether to ask again: creating a run twice makes two.
+        configuration.retries = False
+        super().__init__(configuration)
+        # A redirect would take the token along.
+        self.pool_manager.urlopen = functools.partial(self.pool_manager.urlopen, redirect=False)
+        self._configuration = configuration
+        self._timeout = timeout
+        self._secrets = secrets
+
+    @property
+    def host(self) -> str:
+        """The server's address."""
+        return str(self._configuration.host)
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        """Sends a request. HeadstartError for whatever is not an answer to it."""
+        options["_request_timeout"] = (self._timeout, self._timeout)
+        with self.reading(url):
+            try:
+                response = super().request(method, url, **options)
+            except kfp_server_api.ApiException as error:
+                self._refuse(error)
+        if options.get("_preload_content", True):
+            self._see_that_it_is_json(response.data)
+        return response
+
+    def reading(self, place: str) -> "_Reading":
+        """Turns what goes wrong on the way into sentences."""
+        return _Reading(self, place)
+
+    def _see_that_it_is_json(self, body: bytes) -> None:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if isinstance(answer, dict):
+            return
+        if body.lstrip()[:1] == b"<":
+            raise UnansweredError(
+                f"{self.host} answered with a web page where Kubeflow Pipelines' API was expected. If it is the page "
+                f"to log in, give a token with --token-file or {TOKEN_VARIABLE}, or the session's cookie with "
+                f"{COOKIE_VARIABLE}; else correct the address, which behind Kubeflow's gateway ends in /pipeline."
+            )
+        raise UnansweredError(f"The answer of the server at {self.host} is broken: it is not JSON. Run again.")
+
+    def _refuse(self, error: kfp_server_api.ApiException) -> NoReturn:
+        """Raises what an answer that is no success means."""
+        status, host = error.status, self.host
+        if status == 0:
+            raise InputError(_tls(host, str(error.reason))) from None
+        said = self._shown(error.body)
+        because = f": {said}" if said else ""
+        if 300 <= status < 400:
+            to = urlsplit(dict(error.headers or {}).get("Location", "")).hostname
+            elsewhere = f" to {to}" if to and to != urlsplit(host).hostname else ""
+            raise InputError(
+                f"The server at {host} sends us on{elsewhere} ({status}), where no credentials go. If that is the page "
+                f"to log in, give a token with --token-file or {TOKEN_VARIABLE}, or the session's cookie with "
+                f"{COOKIE_VARIABLE}; else correct the address."
+            ) from None
+        if status == 401:
+            raise InputError(
+                f"The server at {host} does not know who asks (401{because}); give a valid token with --token-file or "
+                f"{TOKEN_VARIABLE}. One that worked before may have expired."
+            ) from None
+        if status == 403:
+            raise InputError(
+                f"The server at {host} does not allow this (403{because}); ask for the right in that namespace, or "
+                "name another with --namespace."
+            ) from None
+        if status == 404:
+            raise NotFoundError(f"The server at {host} has no such thing (404{because}).") from None
+        if status == 409:
+            raise ConflictError(
+                f"The server at {host} has it already (409{because}); somebody else made it just now. Run again."
+            ) from None
+        if status in (429, 502, 503, 504):
+            raise UnansweredError(
+                f"The server at {host} is not ready ({status}{because}); run again in a while."
+            ) from None
+        if status >= 500:
+            raise HeadstartError(
+                f"The server at {host} failed ({status}{because}); its log says more: kubectl logs -n kubeflow "
+                "deploy/ml-pipeline."
+            ) from None
+        raise InputError(f"The server at {host} refused the request ({status}{because}).") from None
+
+    def _shown(self, body: bytes | str | None) -> str:
+        """What the server says, in one line and without our credentials, should it repeat them."""
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = {}
+        if isinstance(answer, dict) and answer:
+            text = str(answer.get("message") or answer.get("error_message") or answer.get("error") or "")
+        elif text.lstrip().startswith("<"):
+            text = ""
+        for secret in (*self._secrets, *self._configuration.api_key.values()):
+            text = text.replace(str(secret), "…")
+        line = "".join(each for each in " ".join(text.split()) if each.isprintable()).rstrip(". ")
+        return line if len(line) <= _MESSAGE_LENGTH else line[:_MESSAGE_LENGTH] + " …"
+
+
+class _Reading:
+    """Turns urllib3's errors into sentences."""
+
+    def __init__(self, rest: _Rest, place: str) -> None:
+        self._rest = rest
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        host = self._rest.host
+        match error:
+            case urllib3.exceptions.SSLError():
+                raise InputError(_tls(host, str(error))) from None
+            # Ahead of time-outs, as urllib3 counts it among them.
+            case urllib3.exceptions.NewConnectionError() | urllib3.exceptions.NameResolutionError():
+                raise UnansweredError(
+                    f"The server at {host} cannot be reached ({str(error).rpartition(': ')[2]}); see that it runs, and "
+                    "correct the address."
+                ) from None
+            case urllib3.exceptions.TimeoutError():
+                raise UnansweredError(
+                    f"The server at {host} did not answer within {self._rest._timeout:g} seconds; see that it runs and "
+                    "can be reached from here."
+                ) from None
+            case urllib3.exceptions.HTTPError():
+                raise UnansweredError(
+                    f"The server at {host} broke off its answer ({type(error).__name__}); run again."
+                ) from None
+            case OSError():
+                raise InputError(f"The token cannot be read any more ({error.strerror}).") from None
+
+
+def _tls(host: str, reason: str) -> str:
+    if "WRONG_VERSION_NUMBER" in reason:
+        return f"The server at {host} does not speak TLS; write http:// if that is meant."
+    found = re.search(r"certificate verify failed: ([^(]+)", reason)
+    cause = found[1].strip() if found else " ".join(reason.split())[:_MESSAGE_LENGTH]
+    return (
+        f"The server at {host} cannot be trusted ({cause}); if its certificate is from an authority of your own, name "
+        f"the authority's certificate with --ca or {CA_VARIABLE}."
+    )

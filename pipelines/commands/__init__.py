@@ -1,0 +1,1 @@
+"""The commands, in groups: what each takes, and what it prints."""

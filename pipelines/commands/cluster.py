@@ -1,0 +1,335 @@
+"""The commands for Kubeflow Pipelines on a cluster."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import HeadstartError, InputError
+from pipelines.commands.arguments import Commands, as_json, count, placement, recipe
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run as Run
+
+    from headstart.config import Recipe
+    from pipelines.cluster.connection import Server
+    from pipelines.cluster.submission import Package
+    from pipelines.profile import Profile
+
+_LISTED = 20
+
+
+def add(commands: Commands) -> None:
+    """Adds them."""
+    command = commands.add(
+        "submit",
+        _submit,
+        "run a recipe on Kubeflow Pipelines",
+        "headstart submit digits.yaml --host https://kubeflow.example.com/pipeline --namespace vision \\\n"
+        "    --profile infra/profiles/single-gpu.yaml --image registry.example.com/headstart@sha256:… --wait",
+    )
+    recipe(command)
+    placement(command, default="the profile's")
+    command.add_argument("--wait", action="store_true", help="follow the run to its end; Ctrl-C leaves it going")
+    as_json(command)
+    server(command)
+
+    command = commands.add(
+        "runs", _runs, "list the runs on a cluster, or show one", "headstart runs --experiment digits"
+    )
+    command.add_argument("run", nargs="?", metavar="RUN", help="a run's name or id: show its steps")
+    command.add_argument("--experiment", metavar="NAME", help="only those of this recipe")
+    command.add_argument("--limit", type=count, default=_LISTED, metavar="N",
+                         help=f"how many, latest first (default {_LISTED})")  # fmt: skip
+    command.add_argument("--wait", action="store_true", help="follow RUN to its end")
+    as_json(command)
+    server(command)
+
+    command = commands.add(
+        "logs", _logs, "print what the steps of a run on a cluster wrote", 'headstart logs RUN "finetune full"'
+    )
+    run(command)
+    command.add_argument("step", nargs="?", metavar="STEP", help="the step (default: those that failed, else all)")
+    server(command)
+
+    command = commands.add(
+        "retry", _retry, "start what failed in a run on a cluster again", "headstart retry RUN --wait"
+    )
+    run(command)
+    command.add_argument("--wait", action="store_true", help="follow the run to its end; Ctrl-C leaves it going")
+    server(command)
+
+    command = commands.add("terminate", _terminate, "stop a run on a cluster", "headstart terminate RUN")
+    run(command)
+    server(command)
+
+    command = commands.add(
+        "schedule",
+        _schedule,
+        "run a recipe on a cluster by the clock, or look after what does",
+        'headstart schedule digits.yaml --cron "0 3 * * 1" --profile infra/profiles/cpu.yaml --image NAME@sha256:…\n'
+        "  headstart schedule --list\n"
+        "  headstart schedule --delete digits",
+    )
+    recipe(command, nargs="?")
+    command.add_argument("--cron", metavar="WHEN", help="minute, hour, day, month and weekday, in UTC unless the "
+                         "server's administrator chose another time zone")  # fmt: skip
+    command.add_argument("--name", metavar="NAME", help="the schedule's name (default: the recipe's)")
+    placement(command, default="the profile's")
+    care = command.add_mutually_exclusive_group()
+    care.add_argument("--list", action="store_true", help="list the schedules")
+    for action in ("disable", "enable", "delete"):
+        care.add_argument(f"--{action}", metavar="NAME", help=f"{action} a schedule")
+    as_json(command)
+    server(command)
+
+
+def run(command: argparse.ArgumentParser) -> None:
+    """RUN."""
+    command.add_argument("run", metavar="RUN", help="a run's name or id")
+
+
+def server(command: argparse.ArgumentParser) -> None:
+    """Where Kubeflow Pipelines is, and who asks."""
+    group = command.add_argument_group(
+        "server", "A token comes from a file or from HEADSTART_KFP_TOKEN, a session's cookie from HEADSTART_KFP_COOKIE."
+    )
+    group.add_argument("--host", metavar="URL", help="Kubeflow Pipelines' address (default: HEADSTART_KFP_HOST)")
+    group.add_argument(
+        "--namespace",
+        metavar="NAME",
+        help="the namespace of a server with several users (default: HEADSTART_KFP_NAMESPACE, or kfp's context)",
+    )
+    group.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a token, read anew for each request (default: a pod's own)"
+    )
+    group.add_argument(
+        "--ca", type=Path, metavar="FILE", help="the authority of the server's certificate (default: HEADSTART_KFP_CA)"
+    )
+    group.add_argument("--timeout", type=float, default=30.0, metavar="S",
+                       help="how long an answer may take, in seconds (default 30)")  # fmt: skip
+
+
+def _connected(options: argparse.Namespace) -> "Server":
+    from pipelines.cluster.connection import Access, connect
+
+    return connect(
+        Access(
+            host=options.host,
+            namespace=options.namespace,
+            token_file=options.token_file,
+            ca=options.ca,
+            timeout=options.timeout,
+        )
+    )
+
+
+def _built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
+    """The recipe, resolved and compiled for the cluster; all of it before anything is sent."""
+    from headstart.config import load_recipe
+    from pipelines.cluster.submission import build_package
+    from pipelines.profile import load_profile
+    from pipelines.resolve import resolve_for_cluster
+
+    loaded = load_recipe(options.recipe, options.set)
+    if options.profile is None:
+        raise InputError(
+            "Which profile? Name with --profile the file that says what the cluster gives each step; "
+            "infra/profiles/cpu.yaml is one to start from."
+        )
+    profile = load_profile(options.profile)
+    resolved = resolve_for_cluster(
+        loaded,
+        {volume.path for volume in profile.light.volumes},
+        model_mounts={volume.path for volume in (profile.selection or profile.training).volumes},
+        live=live,
+    )
+    package = build_package(
+        resolved.recipe,
+        image=options.image,
+        profile=profile,
+        unfingerprinted=resolved.unknown,
+        allow_tag=options.allow_tag,
+    )
+    return resolved.recipe, package, profile
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from pipelines import display
+    from pipelines.cluster.submission import submit
+
+    resolved, package, profile = _built(options)
+    connected = _connected(options)
+    console = display.console(stderr=options.json)
+    console.print(f"[bold]{resolved.name}[/]  pipeline {resolved.pipeline}", highlight=False)
+    submission = submit(connected, resolved, package, profile)
+    facts = [
+        ("pipeline", f"{submission.version} ({'uploaded' if submission.uploaded else 'there already'})"),
+        ("run", f"{submission.run}  {submission.run_id}"),
+        ("KFP page", submission.page),
+    ]
+    if submission.mlflow_page:
+        facts.append(("MLflow page", submission.mlflow_page))
+    display.show_facts(console, facts)
+    if submission.mlflow_problem:
+        console.print(f"MLflow's plugin: {submission.mlflow_problem}", markup=False, highlight=False, soft_wrap=True)
+    if options.json:
+        print(json.dumps(submission.to_dict(), indent=2), flush=True)
+    if options.wait:
+        _conclude(connected, _followed(connected, submission.run_id, submission.run, stderr=options.json))
+        if resolved.target:
+            console.print(f"`headstart compare {resolved.name}` shows whether it helped.", highlight=False)
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from pipelines import display
+    from pipelines.cluster import view
+    from pipelines.cluster.follow import Clock, look
+    from pipelines.cluster.runs import find_run, list_runs, steps_of_run
+
+    if options.wait and not options.run:
+        raise InputError("Which run is to be followed? Give its name or id: headstart runs RUN --wait.")
+    connected = _connected(options)
+    if not options.run:
+        rows = list_runs(connected, experiment=options.experiment, limit=options.limit)
+        if options.json:
+            print(json.dumps(rows, indent=2))
+        elif rows:
+            display.console().print(view.runs_table(rows))
+        else:
+            print(f"There are no runs on {connected.host} yet; `headstart submit RECIPE` starts one.")
+        return
+    found = find_run(connected, options.run)
+    if options.wait:
+        _conclude(connected, _followed(connected, found.run_id, found.display_name))
+        return
+    now = Clock().now()
+    states = look(steps_of_run(connected, found), found)
+    if options.json:
+        print(json.dumps(_as_dict(found, states, connected.page(found.run_id), now), indent=2))
+        return
+    display.console().print(view.steps_table(found.state or "PENDING", states, now))
+    display.show_facts(display.console(), [("KFP page", connected.page(found.run_id))])
+
+
+def _as_dict(found: "Run", states: Any, page: str, now: Any) -> dict[str, Any]:
+    steps = [{"step": each.step.label, "state": each.word, "seconds": each.seconds(now)} for each in states]
+    state = (found.state or "PENDING").lower()
+    return {"run": found.display_name, "run_id": found.run_id, "state": state, "page": page, "steps": steps}
+
+
+def _logs(options: argparse.Namespace) -> None:
+    from pipelines.cluster.logs import attempts, read_log
+    from pipelines.cluster.runs import find_run, steps_of_run
+
+    connected = _connected(options)
+    found = find_run(connected, options.run)
+    steps = steps_of_run(connected, found)
+    labels = [step.label for step in steps]
+    if options.step and options.step not in labels:
+        raise InputError(f"The run {found.display_name} has no step {options.step!r}; it has {', '.join(labels)}.")
+    pods = attempts(connected, found.run_id, steps)
+    failed = [label for label, tried in pods.items() if tried[-1].phase in ("Failed", "Error")]
+    wanted = [options.step] if options.step else failed or list(pods)
+    if not any(label in pods for label in wanted):
+        raise HeadstartError(
+            f"The step {options.step!r} has started no container: it has yet to run, or was reused."
+            if options.step
+            else f"The run {found.display_name} has started no step yet."
+        )
+    for label in wanted:
+        for number, attempt in enumerate(pods.get(label, ()), start=1):
+            if len(wanted) > 1 or len(pods[label]) > 1:
+                print(f"==> {label}, attempt {number}: {attempt.message or attempt.phase.lower()} <==")
+            for line in read_log(connected, found.run_id, attempt):
+                print(line)
+
+
+def _retry(options: argparse.Namespace) -> None:
+    from pipelines.cluster.runs import retry
+    from pipelines.display import printable
+
+    connected = _connected(options)
+    found = retry(connected, options.run)
+    print(f"{printable(found.display_name)}: what failed is started again; what was done stays done.")
+    print(f"KFP page     {connected.page(found.run_id)}")
+    if options.wait:
+        _conclude(connected, _followed(connected, found.run_id, found.display_name))
+
+
+def _terminate(options: argparse.Namespace) -> None:
+    from pipelines.cluster.runs import terminate
+    from pipelines.display import printable
+
+    connected = _connected(options)
+    found = terminate(connected, options.run)
+    print(f"{printable(found.display_name)} is being stopped. `headstart retry {found.run_id}` would go on with it.")
+
+
+def _schedule(options: argparse.Namespace) -> None:
+    from pipelines import display
+    from pipelines.cluster import view
+    from pipelines.cluster.schedule import change, cron, list_schedules, schedule
+
+    for action, done in (("disable", "disabled"), ("enable", "enabled"), ("delete", "deleted")):
+        if name := getattr(options, action):
+            change(_connected(options), name, action)
+            print(f"{name} is {done}.")
+            return
+    if options.list:
+        connected = _connected(options)
+        rows = list_schedules(connected)
+        if options.json:
+            print(json.dumps(rows, indent=2))
+        elif rows:
+            display.console().print(view.schedules_table(rows))
+        else:
+            print(f"There are no schedules on {connected.host}.")
+        return
+    if not options.recipe or not options.cron:
+        raise InputError(
+            'Give a recipe and when it is to run, for example digits.yaml --cron "0 3 * * 1"; or --list, --disable, '
+            "--enable or --delete."
+        )
+    at = cron(options.cron)
+    resolved, package, _ = _built(options, live=True)
+    made = schedule(_connected(options), resolved, package, name=options.name or resolved.name, at=at)
+    if options.json:
+        print(json.dumps({"schedule": made.display_name, "cron": at, "schedule_id": made.recurring_run_id}, indent=2))
+    else:
+        print(f"{made.display_name} runs at {at!r} (seconds first).")
+        print(f"`headstart schedule --disable {made.display_name}` stops it, --delete forgets it.")
+
+
+def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = False) -> "Run":
+    """Follows a run to its end on standard output, or on standard error where that is for JSON alone."""
+    from pipelines import display
+    from pipelines.cluster import view
+    from pipelines.cluster.follow import Clock, follow
+
+    with view.RunWatch(display.console(stderr=stderr)) as watch:
+        return follow(connected, run_id, name, watch, Clock())
+
+
+def _conclude(connected: "Server", ended: "Run") -> None:
+    """Shows what a run that did not succeed failed of, and ends with an error then."""
+    from pipelines import display
+    from pipelines.cluster import view
+    from pipelines.cluster.follow import failure
+
+    if ended.state == "SUCCEEDED":
+        return
+    if ended.state == "CANCELED":
+        raise HeadstartError(
+            f"The run {ended.display_name} was stopped; `headstart retry {ended.run_id}` goes on with it."
+        )
+    found = failure(connected, ended)
+    if found is None:
+        said = f": {ended.error.message}" if ended.error and ended.error.message else ""
+        raise HeadstartError(f"The run {ended.display_name} failed{said}. Its page is {connected.page(ended.run_id)}.")
+    if found.tail:
+        view.show_tail(display.console(stderr=True), found.step, found.tail)
+    raise HeadstartError(
+        f"The run {ended.display_name} failed in {found.step!r}: {found.reason}. `headstart logs {ended.run_id} "
+        f"'{found.step}'` shows all of its log; when mended, `headstart retry {ended.run_id}` goes on from there."
+    )

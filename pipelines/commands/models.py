@@ -1,0 +1,85 @@
+"""The commands that use a model."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import HeadstartError, InputError
+from pipelines.commands.arguments import Commands, as_json, count, model, workspace
+from pipelines.commands.tracking import connect
+
+if TYPE_CHECKING:
+    from headstart.models.bundle import ModelBundle
+
+
+def add(commands: Commands) -> None:
+    """Adds them."""
+    command = commands.add("predict", _predict, "predict the classes of files, folders, tables or objects in S3",
+                  "headstart predict models:/digits-target@champion photos/ s3://scans/new/ -o new.csv")  # fmt: skip
+    model(command)
+    command.add_argument("paths", nargs="+", metavar="PATH",
+                         help="image files, folders of them, s3://bucket/key or s3://bucket/prefix/, or a .csv or "
+                         ".parquet table with a column path or, in Parquet, image (bytes)")  # fmt: skip
+    command.add_argument("-o", "--output", metavar="FILE", help="write .csv, .json or .parquet, here or to s3://…")
+    command.add_argument("--batch-size", type=count, default=256, metavar="N",
+                         help="how many images are in memory at a time (default 256)")  # fmt: skip
+    as_json(command)
+    workspace(command)
+
+    command = commands.add("export", _export, "export a model with its preprocessing to ONNX",
+                  "headstart export models:/digits-target@champion -o digits.onnx")  # fmt: skip
+    model(command)
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    workspace(command)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from headstart.models.inputs import raw_samples
+    from headstart.models.prediction import predict, table_format, to_json, write_table
+
+    if options.output:
+        table_format(options.output)
+    bundle, _ = _load(options)
+    samples = raw_samples(options.paths, bundle.modality)
+    tables = []
+    for table in predict(bundle, samples, batch_size=options.batch_size):
+        tables.append(table)
+        if options.output or options.json:
+            continue
+        for row in table.to_dict(orient="records"):
+            outcome = f"-\t{row['error']}" if row["error"] else f"{row['label']}\t{row['probability']:.3f}"
+            print(f"{row['path']}\t{outcome}")
+    whole = pd.concat(tables, ignore_index=True)
+    if options.output:
+        write_table(whole, options.output)
+    if options.json:
+        print(to_json(whole))
+    elif options.output:
+        print(f"{len(whole)} files: {options.output}")
+    refused = int((whole["error"] != "").sum())
+    if refused:
+        raise HeadstartError(f"{refused} of {len(whole)} files could not be read; see the column error.")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from headstart.models.onnx import export
+
+    if options.output.suffix != ".onnx":
+        raise InputError(f"-o {options.output}: the file's name must end in .onnx.")
+    bundle, digest = _load(options)
+    difference = export(bundle, options.output, digest=digest)
+    print(f"{options.output}: {len(bundle.classes)} classes, probabilities differ by {difference:.1g} at most")
+
+
+def _load(options: argparse.Namespace) -> "tuple[ModelBundle, str]":
+    """The bundle that MODEL_URI names, and its digest."""
+    from headstart.models.reference import pin_of
+    from headstart.models.sources import load_source, pin_source
+    from headstart.tracking import registry
+
+    if options.model.startswith("models:/"):
+        connect(options.workspace)
+    reference = pin_source(options.model, resolve_registered=registry.resolve)
+    return load_source(reference, fetch_registered=registry.fetch), pin_of(reference) or ""

@@ -1,0 +1,172 @@
+"""The commands that carry a recipe out on this machine, or write down what carries it out elsewhere."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from headstart.errors import InputError
+from headstart.version import __version__
+from pipelines import rank
+from pipelines.commands.arguments import Commands, placement, recipe, workspace
+from pipelines.commands.tracking import is_server
+
+
+def add(commands: Commands) -> None:
+    """Adds them."""
+    command = commands.add(
+        "check",
+        _check,
+        "validate a recipe and reach its data, sources and MLflow, without training; without one, the installation",
+        "headstart check pipelines/recipes/digits.yaml",
+    )
+    recipe(command, nargs="?")
+    workspace(command)
+
+    command = commands.add(
+        "prepare",
+        _prepare,
+        "verify, split, pack and report one data set",
+        "headstart prepare photos/ -o packed/ --size 224",
+    )
+    command.add_argument("data", metavar="DATA_URI", help="a folder of images, one folder a class")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the packed data set")
+    command.add_argument("--size", type=int, default=224, help="side of the stored samples in pixels (default 224)")
+    command.add_argument("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class")
+    command.add_argument("--seed", type=int, default=0, help="decides the splits (default 0)")
+    command.add_argument("--json", action="store_true", help="print the manifest as JSON")
+
+    command = commands.add(
+        "rank",
+        rank.rank,
+        "rank models by how well a data set would start from them",
+        "headstart rank --data photos/ --candidates torchvision://resnet18/IMAGENET1K_V1 'models:/*-source'",
+    )
+    rank.add_arguments(command)
+    workspace(command)
+
+    command = commands.add("run", _run, "run a recipe on this machine", "headstart run pipelines/recipes/digits.yaml")
+    recipe(command)
+    workspace(command)
+    command.add_argument(
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="steps are processes, or containers as on a cluster (default subprocess)",
+    )
+    command.add_argument(
+        "--image", metavar="NAME", help=f"the image of --runner docker (default headstart:{__version__})"
+    )
+    command.add_argument("--verbose", action="store_true", help="stream the steps' logs")
+
+    command = commands.add(
+        "compile",
+        _compile,
+        "compile a pipeline for Kubeflow Pipelines",
+        "headstart compile transfer -o transfer.yaml --profile infra/profiles/single-gpu.yaml --image NAME@sha256:…",
+    )
+    command.add_argument("pipeline", choices=("pretrain", "finetune", "transfer"), metavar="PIPELINE",
+                         help="pretrain, finetune or transfer")  # fmt: skip
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the YAML file to write")
+    placement(command, default=f"the profile's, and without one headstart:{__version__}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from headstart.config import load_recipe
+    from pipelines.check import check
+    from pipelines.health import health
+
+    if options.set and not options.recipe:
+        raise InputError("--set changes a recipe; name its file, or remove --set.")
+    lines = check(load_recipe(options.recipe, options.set), options.workspace) if options.recipe else health()
+    for line in lines:
+        print(line)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from headstart.config import Data
+    from headstart.data.prepare import prepare
+
+    section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
+    packed = prepare(
+        section.uri,
+        options.output,
+        size=options.size,
+        split=section.split.model_dump(),
+        labels="optional",
+        labels_per_class=section.labels_per_class,
+        seed=options.seed,
+    )
+    if options.json:
+        print(json.dumps(packed.manifest, indent=2))
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in packed.counts.items())
+    print(f"{len(packed.classes) or 'no'} classes; {counts}; {packed.digest}")
+    print(f"report: {packed.path / 'report.html'}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from components import IMAGE
+    from headstart.config import load_recipe
+    from headstart.tracking.client import reach, without_password
+    from pipelines import display
+    from pipelines.local import run
+    from pipelines.resolve import resolve
+    from pipelines.store import tracking_uri
+
+    if options.image and options.runner != "docker":
+        raise InputError(
+            f"--image {options.image} has a meaning with --runner docker only; add that, or remove --image."
+        )
+    image = (options.image or IMAGE) if options.runner == "docker" else None
+    recipe = load_recipe(options.recipe, options.set)
+    os.environ["MLFLOW_TRACKING_URI"] = uri = tracking_uri(options.workspace.absolute())
+    reach(uri)
+    options.workspace.mkdir(parents=True, exist_ok=True)
+    console = display.console()
+    console.print(
+        f"[bold]{recipe.name}[/]  pipeline {recipe.pipeline}"
+        + (f", {len(recipe.strategies)} strategies, {len(recipe.baselines)} baselines" if recipe.target else ""),
+        highlight=False,
+    )
+    outcome = run(
+        resolve(recipe),
+        options.workspace,
+        display.Steps(console, verbose=options.verbose),
+        image=image,
+    )
+    console.print()
+    if outcome.leaderboard:
+        board = outcome.leaderboard
+        console.print(display.leaderboard_table(board.rows(), chosen=[entry.chosen for entry in board.entries]))
+        console.print(display.verdict(board.sentence), highlight=False)
+    lines = [("registered", "  ".join(outcome.registered))]
+    if outcome.reused:
+        lines.append(("reused", f"{len(outcome.reused)} unchanged steps: {', '.join(outcome.reused)}"))
+    if outcome.report:
+        lines.append(("report", str(_short(outcome.report))))
+    lines.append(("log", str(_short(outcome.log))))
+    page = without_password(uri) if is_server(uri) else f"headstart ui --workspace {options.workspace}"
+    lines.append(("MLflow page", page))
+    display.show_facts(console, lines)
+
+
+def _short(path: Path) -> Path:
+    """`path` relative to the working directory where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _compile(options: argparse.Namespace) -> None:
+    from pipelines.catalog import compile_pipeline
+    from pipelines.placement import Placement
+    from pipelines.profile import load_profile
+
+    if options.output.suffix not in (".yaml", ".yml", ".json"):
+        raise InputError(f"-o {options.output}: the file's name must end in .yaml, .yml or .json.")
+    if not options.output.parent.is_dir():
+        raise InputError(f"-o {options.output}: the folder {options.output.parent} does not exist; make it first.")
+    profile = load_profile(options.profile) if options.profile else None
+    compile_pipeline(
+        options.pipeline, options.output, Placement(image=options.image, profile=profile), allow_tag=options.allow_tag
+    )
+    print(options.output)

@@ -1,0 +1,187 @@
+"""`headstart rank`: which of several models a data set should start from, without fine-tuning them all."""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from headstart.config import Data
+    from headstart.data.dataset import Dataset
+    from headstart.transfer.selection import Ranked
+
+_FOLDER = "rank"
+_LEGEND = "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes, beside the workspace and --debug, which all commands have."""
+    parser.add_argument(
+        "--data", required=True, metavar="DATA_URI", help="the target's samples, one folder a class, as for prepare"
+    )
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        nargs="+",
+        metavar="REF",
+        help="models:/name@alias, models:/name/version, all registered models with such a name as 'models:/*-source' "
+        "or with a tag as 'models:/*-source[tag=value]', torchvision://model/weights, or a bundle's path or s3:// URI",
+    )
+    parser.add_argument("--size", type=int, metavar="N", help="side of the stored samples in pixels (default: what "
+                        "the candidates read)")  # fmt: skip
+    parser.add_argument("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class")
+    parser.add_argument("--seed", type=int, default=0, help="decides the splits and the folds (default 0)")
+    parser.add_argument("--confirm", action="store_true", help="fine-tune the two best for a quarter of the epochs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def rank(options: argparse.Namespace) -> None:
+    """Prints the ranking of the candidates and the reason for the first; as JSON where that is asked for.
+
+    Raises:
+        InputError: the data or a candidate cannot be reached; it is named.
+    """
+    from headstart.config import Data, Training
+    from headstart.models.sources import pin_sources
+    from headstart.storage.state import STATE_VARIABLE
+    from headstart.tracking import registry
+    from headstart.tracking.dossier import background
+    from headstart.transfer.selection import select_source
+    from pipelines import display
+
+    section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
+    workspace = options.workspace.absolute()
+    if any(uri.startswith("models:/") for uri in options.candidates):
+        _use_registry(options.workspace)
+    workspace.mkdir(parents=True, exist_ok=True)
+    # Where a run's steps keep their features too: one that follows reads those of the chosen source.
+    os.environ.setdefault(STATE_VARIABLE, str(workspace / "state"))
+    candidates = pin_sources(options.candidates, resolve_registered=registry.resolve, search_registered=registry.search)
+    console = display.console()
+    steps = None if options.json else display.Steps(console)
+    dataset = _prepared(section, candidates, workspace / _FOLDER, seed=options.seed)
+    if steps:
+        steps.started("rank sources")
+    selection = select_source(
+        candidates,
+        dataset,
+        training=Training() if options.confirm else None,
+        seed=options.seed,
+        fetch_registered=registry.fetch,
+        background=background,
+        progress=(lambda label, done, total, note="": steps.progressed(label, done, total, note)) if steps else None,
+    )
+    table = selection.to_dict()
+    if steps is None:
+        print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
+        return
+    steps.finished("rank sources", table["seconds"])
+    console.print()
+    console.print(ranking_table(selection.ranking))
+    console.print(_LEGEND, style="dim", highlight=False)
+    console.print(display.verdict(selection.reason), highlight=False)
+    for warning in selection.warnings:
+        console.print(f"[yellow]{display.plain(warning)}[/]", highlight=False)
+
+
+def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
+    """The candidates with their scores, the probe's best first and the chosen one marked."""
+    from rich.table import Table
+
+    from pipelines import display
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("source", overflow="fold")
+    table.add_column("probe", no_wrap=True)
+    for title in ("kNN", "LogME", "H-score", "LEEP", "NLEEP"):
+        table.add_column(title, justify="right", no_wrap=True)
+    confirmed = any(ranked.confirmed is not None for ranked in ranking)
+    if confirmed:
+        table.add_column("fine-tuned", no_wrap=True)
+    for title in ("own", "weights", "s", "seen"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for ranked in ranking:
+        tuned = [] if not confirmed else [_with_error(ranked.confirmed, ranked.confirmed_error)]
+        table.add_row(
+            display.plain(ranked.name.removeprefix("models:/")) + (" ←" if ranked.chosen else ""),
+            # An escaped bracket: rich reads [...] as markup.
+            f"{ranked.probe:.3f} \\[{ranked.probe_low:.3f}, {ranked.probe_high:.3f}]",
+            *(_number(score) for score in (ranked.knn, ranked.logme, ranked.h_score, ranked.leep, ranked.nleep)),
+            *tuned,
+            _number(ranked.source_accuracy),
+            _count(ranked.parameters),
+            f"{ranked.seconds:.1f}",
+            _seen(ranked),
+            style="bold" if ranked.chosen else None,
+        )
+    return table
+
+
+def _use_registry(workspace: Path) -> None:
+    """Makes the workspace's store, or the server that the environment names, the registry of this process."""
+    from headstart.tracking.client import reach
+    from pipelines.store import store_file, tracking_uri
+
+    uri = tracking_uri(workspace)
+    reach(uri)
+    database = store_file(uri)
+    if database and not database.exists():
+        raise InputError(
+            f"A candidate is a registered model, and nothing was registered in the workspace {workspace} yet; name the "
+            "workspace of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."
+        )
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+
+
+def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed: int) -> "Dataset":
+    """The packed data set, one that was packed before where nothing has changed since."""
+    from headstart.config import Recipe
+    from headstart.data.dataset import Dataset
+    from headstart.data.prepare import prepare
+    from headstart.data.reference import fingerprint
+    from pipelines.resolve import input_size
+
+    recipe = Recipe.of(
+        {"name": _FOLDER, "source": {"candidates": candidates}, "target": {"data": {"uri": section.uri}}}
+    )
+    size = section.size or input_size(recipe)
+    mark = fingerprint(section.uri)
+    content = [mark or section.uri, size, section.labels_per_class, section.split.model_dump(), seed]
+    place = folder / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    if mark and (place / "manifest.json").exists():
+        return Dataset.open(place)
+    return prepare(
+        section.uri,
+        place,
+        size=size,
+        split=section.split.model_dump(),
+        labels_per_class=section.labels_per_class,
+        seed=seed,
+    )
+
+
+def _seen(ranked: "Ranked") -> str:
+    """How many of the target's test samples, and of its others, the source was trained on, as far as that is known."""
+    if ranked.overlap is None:
+        return "?" if ranked.leaks else "–"
+    alike = ranked.look_alikes or 0
+    return f"{ranked.overlap['test'] + alike} + {ranked.overlap['train'] + ranked.overlap['val']}"
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return "–" if value is None or error is None else f"{value:.3f} ± {error:.3f}"
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f}M" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k"

@@ -1,0 +1,256 @@
+"""A run is followed: what is shown, how it ends, and that it goes on when nobody looks any more."""
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+import yaml
+from rich.console import Console
+
+from pipelines.catalog import compile_pipeline
+from pipelines.cluster.steps import Step, node_id, states_of, steps_of
+from pipelines.cluster.view import RunWatch
+from pipelines.placement import Placement
+from tests.pipelines.cluster.conftest import IMAGE, PROFILE
+from tests.pipelines.cluster.kfp_server import START, Fault
+
+STEPS = [
+    "prepare source", "pretrain", "register source", "prepare target", "select source", "fit baselines",
+    "finetune zero", "finetune full", "evaluate", "register target",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The pipeline `transfer`, compiled."""
+    file = tmp_path_factory.mktemp("package") / "transfer.yaml"
+    compile_pipeline("transfer", file, Placement())
+    return yaml.safe_load(file.read_text())
+
+
+# Steps
+
+
+def test_a_node_has_the_id_that_argo_gives_it():
+    """From the status of a real workflow, in the mock data of KFP's own page."""
+    workflow = "job-cloneofhelloworldls94q-1-3667110102"
+
+    assert node_id(workflow, f"{workflow}.A") == f"{workflow}-3867833025"
+
+
+def test_the_steps_of_a_package_are_the_pipelines_with_a_round_for_each_strategy(package):
+    steps = steps_of(package, {"strategies": [{"name": "zero"}, {"name": "full"}]})
+
+    assert [step.label for step in steps] == STEPS
+    assert len({step.path for step in steps}) == len(steps)
+
+
+def test_steps_come_after_what_they_depend_on(package):
+    labels = [step.label for step in steps_of(package, {"strategies": [{"name": "a"}]})]
+
+    assert labels.index("select source") < labels.index("finetune a") < labels.index("evaluate")
+
+
+def test_a_run_that_tells_nothing_of_its_tasks_has_only_waiting_steps():
+    (state,) = states_of([Step("evaluate", "root.evaluate")], [])
+
+    assert state.word == "waiting"
+    assert state.seconds(START) is None
+
+
+# Following
+
+
+def words(out):
+    """The lines that say what a step does now, as (step, state)."""
+    return re.findall(r"^  […✓↺✗■] (.+?)  +(starting|running|done|reused|failed|stopped)\b", out, re.MULTILINE)
+
+
+def test_each_step_is_told_when_it_starts_and_when_it_ends(kfp, submit, clock):
+    answer = submit("--wait")
+
+    assert answer.code == 0, answer.err
+    told = words(answer.out)
+    for step in STEPS:
+        assert [word for name, word in told if name == step] == ["running", "done"]
+    assert [name for name, word in told if word == "done"] == STEPS
+    assert re.search(r"^  ✓ pretrain +done +1 min 15 s$", answer.out, re.MULTILINE)
+    assert answer.out.splitlines()[-2:] == [
+        "  run succeeded", "`headstart compare digits` shows whether it helped."
+    ]  # fmt: skip
+    assert set(clock.slept) == {5.0}
+
+
+def test_with_json_the_course_goes_elsewhere(kfp, submit):
+    answer = submit("--wait", "--json")
+
+    assert json.loads(answer.out)["run_id"] == kfp.runs[0]["run_id"]
+    assert [name for name, word in words(answer.err) if word == "done"] == STEPS
+
+
+def test_a_step_that_was_found_in_the_cache_is_told_as_reused(kfp, submit):
+    kfp.reused = frozenset({"prepare source", "finetune zero"})
+
+    told = words(submit("--wait").out)
+
+    assert [name for name, word in told if word == "reused"] == ["prepare source", "finetune zero"]
+    assert "prepare source" not in [name for name, word in told if word == "done"]
+
+
+def test_a_failed_run_ends_with_the_step_its_reason_and_the_end_of_its_log(kfp, submit):
+    kfp.fails = "finetune full"
+
+    answer = submit("--wait")
+
+    assert answer.code == 1
+    assert "The end of the log of finetune full:" in answer.err
+    assert "  line 40\n" in answer.err
+    assert "  line 20\n" not in answer.err
+    run_id = kfp.runs[0]["run_id"]
+    last = answer.err.splitlines()[-1]
+    assert f"failed in 'finetune full': Error (exit code 1). `headstart logs {run_id} 'finetune full'`" in last
+    assert f"`headstart retry {run_id}` goes on from there." in last
+    assert ("finetune full", "failed") in words(answer.out)
+
+
+def test_a_failed_run_whose_log_is_gone_still_says_which_step(kfp, submit):
+    kfp.fails = "evaluate"
+    kfp.faults.append(Fault("log", 500))
+
+    answer = submit("--wait")
+
+    assert answer.code == 1
+    assert "failed in 'evaluate': The log of transfer-x7k2p-system-container-impl-" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_run_that_failed_before_any_step_says_what_the_server_says(kfp, submit):
+    def refuse(workflow):
+        workflow.end = "FAILED"
+        kfp.runs[0]["error"] = {"code": 3, "message": "quota exceeded"}
+
+    kfp.looked = refuse
+
+    answer = submit("--wait")
+
+    assert answer.code == 1
+    assert "failed: quota exceeded. Its page is" in answer.err
+
+
+def test_a_run_that_somebody_stops_ends_as_stopped(kfp, submit):
+    kfp.looked = lambda workflow: setattr(workflow, "end", "CANCELED" if workflow.at == 3 else None)
+
+    answer = submit("--wait")
+
+    assert answer.code == 1
+    assert "was stopped; `headstart retry" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "times"), [(503, 4), (429, 1), ("closed", 2), ("half", 1), ("truncated", 1), ("html", 1), ("slow", 1)]
+)
+def test_a_server_that_fails_for_a_while_is_asked_again(kfp, submit, clock, kind, times):
+    fault = Fault("run_service_get_run", kind, times=0)
+    kfp.faults.append(fault)
+    kfp.looked = lambda workflow: setattr(fault, "times", times if workflow.at == 2 and len(clock.slept) < 4 else 0)
+
+    answer = submit("--wait", *(["--timeout", "2"] if kind == "slow" else []))
+
+    assert answer.code == 0, answer.err
+    assert answer.out.count("Trying again in") == times
+    assert [wait for wait in clock.slept if wait != 5.0] == [10.0, 20.0, 40.0][: times - 1]
+    assert "\n  run succeeded\n" in answer.out
+
+
+def test_a_server_that_stays_away_is_given_up_and_the_run_said_to_go_on(kfp, submit, clock):
+    kfp.faults.append(Fault("run_service_get_run", 503, times=0))
+    kfp.looked = lambda workflow: setattr(kfp.faults[0], "times", 10_000 if workflow.at == 2 else 0)
+
+    answer = submit("--wait")
+
+    assert answer.code == 1
+    assert "is not ready (503" in answer.err
+    assert f"goes on; `headstart runs {kfp.runs[0]['run_id']} --wait` follows it again." in answer.err
+    assert 900 <= (clock.at - START).total_seconds() < 1100
+
+
+def test_a_token_that_expires_meanwhile_is_a_sentence(kfp, submit):
+    kfp.faults.append(Fault("run_service_get_run", 401, times=0))
+    kfp.looked = lambda workflow: setattr(kfp.faults[0], "times", 1 if workflow.at == 2 else 0)
+
+    answer = submit("--wait")
+
+    assert answer.code == 1
+    assert "does not know who asks (401" in answer.err
+    assert "One that worked before may have expired. The run digits-" in answer.err
+
+
+def test_whoever_interrupts_stops_following_and_not_the_run(kfp, submit, clock, cli):
+    def interrupt():
+        if len(clock.slept) == 3:
+            raise KeyboardInterrupt
+
+    clock.during = interrupt
+
+    answer = submit("--wait")
+
+    run_id = kfp.runs[0]["run_id"]
+    assert answer.code == 130
+    assert f"goes on. `headstart runs {run_id} --wait` follows it again, `headstart terminate {run_id}` stops it." in (
+        answer.err
+    )
+    assert kfp.called("run_service_terminate_run") == []
+    again = cli("runs", run_id, "--wait")
+    assert again.code == 0
+    assert again.out.splitlines()[-1] == "  run succeeded"
+
+
+def test_a_real_interrupt_ends_the_process_at_once_and_leaves_the_run(kfp, recipe, tmp_path):
+    """In a process of its own, as a terminal sends it."""
+    kfp.looked = lambda workflow: setattr(workflow, "at", min(workflow.at, 1))
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.cli", "submit", recipe(target=None, source={"data": {"uri":
+             "torchvision://MNIST"}}), "--profile", PROFILE, "--image", IMAGE, "--wait"],
+            stdout=file, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    while not kfp.called("run_service_get_run"):
+        assert process.poll() is None, out.read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(30) == 130
+    assert "no longer following; the run digits-" in out.read_text()
+    assert "Traceback" not in out.read_text()
+    assert kfp.called("run_service_terminate_run") == []
+
+
+def test_on_a_terminal_one_table_changes_in_place(kfp, run_id):
+    from pipelines.cluster.connection import Access, connect
+    from pipelines.cluster.follow import Clock, follow
+
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, height=30, color_system=None)
+    server = connect(Access(host=kfp.host))
+    with RunWatch(screen) as watch:
+        follow(server, run_id, "digits", watch, Clock())
+
+    shown = screen.file.getvalue()
+    assert "\x1b[1A" in shown
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown[shown.rindex("prepare source") - 6 :])
+    assert [line.split("  ")[1][2:] for line in last.splitlines()[:10]] == STEPS
+    assert "run succeeded, 10 of 10 steps" in last
+    assert max(map(len, last.splitlines())) <= 80
+
+
+def test_a_steps_time_runs_on_until_it_ends(kfp, cli, run_id, clock):
+    cli("runs", run_id)
+    clock.at = START + timedelta(minutes=3)
+
+    assert re.search(r"… prepare source +running +3 min 00 s", cli("runs", run_id).out)

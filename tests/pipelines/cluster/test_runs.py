@@ -1,0 +1,331 @@
+"""Runs on a server: listed, shown, read, retried, terminated; and recipes that run by the clock."""
+
+import json
+import re
+
+import pytest
+
+from pipelines.cluster.schedule import cron
+from tests.pipelines.cluster.conftest import IMAGE, PROFILE
+from tests.pipelines.cluster.kfp_server import Fault
+
+
+def finish(kfp, cli):
+    """Lets the latest run go to its end."""
+    assert cli("runs", kfp.runs[-1]["run_id"], "--wait").code in (0, 1)
+
+
+# Listing
+
+
+def test_runs_are_listed_latest_first_over_all_pages(kfp, submit, cli):
+    for _ in range(5):
+        submit()
+    finish(kfp, cli)
+
+    rows = json.loads(cli("runs", "--json").out)
+
+    assert [row["run_id"] for row in rows] == [run["run_id"] for run in reversed(kfp.runs)]
+    assert list(rows[0]) == ["run", "state", "created", "finished", "seconds", "experiment", "run_id", "page"]
+    assert (rows[0]["state"], rows[0]["experiment"], rows[0]["seconds"]) == ("succeeded", "digits", 1000)
+    assert (rows[1]["state"], rows[1]["seconds"]) == ("pending", None)
+
+
+def test_the_list_fits_into_a_terminal_and_names_each_run(kfp, submit, cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    submit()
+    finish(kfp, cli)
+
+    out = cli("runs").out
+
+    assert re.search(rf"{kfp.runs[0]['display_name']} +succeeded +2026-03-01 03:00 +16 min 40 s", out)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_runs_of_one_experiment_are_told_from_the_others(kfp, submit, cli):
+    submit()
+    submit(name="other")
+
+    assert [row["experiment"] for row in json.loads(cli("runs", "--experiment", "other", "--json").out)] == ["other"]
+
+
+def test_no_more_runs_are_asked_for_than_are_shown(kfp, submit, cli):
+    for _ in range(5):
+        submit()
+    kfp.requests.clear()
+
+    assert len(json.loads(cli("runs", "--limit", "2", "--json").out)) == 2
+    assert len(kfp.called("run_service_list_runs")) <= 2
+
+
+def test_an_experiment_that_is_not_there_is_named(kfp, cli):
+    answer = cli("runs", "--experiment", "nothing")
+
+    assert answer.code == 2
+    assert "There is no experiment nothing on" in answer.err
+
+
+def test_a_server_without_runs_says_how_to_start_one(kfp, cli):
+    assert "`headstart submit RECIPE` starts one" in cli("runs").out
+
+
+# One run
+
+
+@pytest.mark.parametrize("by", ["run_id", "display_name"])
+def test_a_run_is_shown_by_its_id_and_by_its_name(kfp, cli, run_id, by):
+    for _ in range(3):
+        shown = cli("runs", kfp.runs[0][by], "--json")
+
+    run = json.loads(shown.out)
+    assert (run["run_id"], run["state"]) == (run_id, "running")
+    assert run["steps"][:3] == [
+        {"step": "prepare source", "state": "done", "seconds": 75},
+        {"step": "pretrain", "state": "running", "seconds": 0},
+        {"step": "register source", "state": "waiting", "seconds": None},
+    ]
+
+
+@pytest.mark.parametrize("command", ["runs", "logs", "retry", "terminate"])
+@pytest.mark.parametrize("name", ["digits-1", "5e0a9b0e-0000-4000-8000-000000000000"])
+def test_a_run_that_is_not_there_is_named(kfp, cli, command, name):
+    answer = cli(command, name)
+
+    assert answer.code == 2
+    assert f"There is no run {name} on {kfp.host}; `headstart runs` lists" in answer.err
+
+
+def test_what_a_failed_run_never_came_to_waits_no_longer(kfp, cli, run_id):
+    kfp.workflows[run_id].fails = "pretrain"
+    finish(kfp, cli)
+
+    out = cli("runs", run_id).out
+
+    assert re.search(r"✗ pretrain +failed", out)
+    assert re.search(r"· register target +not run", out)
+    assert "waiting" not in out
+
+
+def test_to_wait_needs_a_run(kfp, cli):
+    answer = cli("runs", "--wait")
+
+    assert answer.code == 2
+    assert "headstart runs RUN --wait" in answer.err
+
+
+# Logs
+
+
+def test_the_log_of_a_step_is_printed_as_it_was_written(kfp, cli, run_id):
+    finish(kfp, cli)
+
+    answer = cli("logs", run_id, "select source")
+
+    assert answer.code == 0
+    assert answer.out.splitlines() == ["log of select source", *(f"line {number}" for number in range(1, 41))]
+
+
+def test_without_a_step_the_failed_ones_log_is_meant(kfp, cli, run_id):
+    kfp.workflows[run_id].fails = "finetune zero"
+    finish(kfp, cli)
+
+    assert cli("logs", run_id).out.startswith("log of finetune zero\n")
+
+
+def test_without_a_failure_each_steps_log_has_a_heading(kfp, cli, run_id):
+    finish(kfp, cli)
+
+    headings = re.findall(r"^==> (.+), attempt 1: succeeded <==$", cli("logs", run_id).out, re.MULTILINE)
+
+    assert len(headings) == 10
+
+
+def test_each_attempt_of_a_step_that_was_retried_has_its_log(kfp, cli, run_id):
+    kfp.workflows[run_id].retried = frozenset({"pretrain"})
+    kfp.log = ""
+    finish(kfp, cli)
+
+    assert cli("logs", run_id, "pretrain").out.splitlines() == [
+        "==> pretrain, attempt 1: Error (exit code 1) <==",
+        "log of pretrain(0)",
+        "==> pretrain, attempt 2: succeeded <==",
+        "log of pretrain(1)",
+    ]
+
+
+def test_where_the_page_passes_no_logs_on_the_pages_own_are_read(kfp, cli, run_id):
+    kfp.is_page = True
+    finish(kfp, cli)
+
+    assert cli("logs", run_id, "evaluate").out.startswith("log of evaluate\n")
+
+
+def test_a_log_writes_no_commands_to_the_terminal(kfp, cli, run_id):
+    kfp.log = "\x1b]0;owned\x07 fine\n"
+    finish(kfp, cli)
+
+    assert "\x1b" not in cli("logs", run_id, "evaluate").out
+
+
+def test_a_log_that_is_gone_is_a_sentence(kfp, cli, run_id):
+    finish(kfp, cli)
+    kfp.faults.append(Fault("log", 500))
+
+    answer = cli("logs", run_id, "evaluate")
+
+    assert answer.code == 1
+    assert "is not there any more" in answer.err
+
+
+def test_a_step_that_was_reused_has_no_log(kfp, cli, run_id):
+    kfp.workflows[run_id].reused = frozenset({"pretrain"})
+    finish(kfp, cli)
+
+    answer = cli("logs", run_id, "pretrain")
+
+    assert answer.code == 1
+    assert "has started no container: it has yet to run, or was reused" in answer.err
+
+
+def test_a_step_that_is_none_is_answered_with_those_that_are(kfp, cli, run_id):
+    answer = cli("logs", run_id, "dance")
+
+    assert answer.code == 2
+    assert "has no step 'dance'; it has prepare source, pretrain," in answer.err
+
+
+def test_a_server_without_the_old_api_says_where_to_look(kfp, cli, run_id):
+    kfp.faults.append(Fault("workflow", 404))
+
+    answer = cli("logs", run_id)
+
+    assert answer.code == 2
+    assert f"does not say in which pods run {run_id} worked; see its page" in answer.err
+
+
+# Retry and terminate
+
+
+def test_a_failed_run_is_retried_and_followed_to_its_end(kfp, submit, cli):
+    kfp.fails = "evaluate"
+    assert submit("--wait").code == 1
+    run_id = kfp.runs[0]["run_id"]
+
+    answer = cli("retry", run_id, "--wait")
+
+    assert answer.code == 0, answer.err
+    assert [request.parameters["run_id"] for request in kfp.called("run_service_retry_run")] == [run_id]
+    assert answer.out.splitlines()[-1] == "  run succeeded"
+
+
+def test_what_has_not_failed_is_not_retried(kfp, cli, run_id):
+    answer = cli("retry", run_id)
+
+    assert answer.code == 2
+    assert "has not failed (it is pending)" in answer.err
+    assert kfp.called("run_service_retry_run") == []
+
+
+@pytest.mark.parametrize("command", ["runs", "terminate", "retry", "logs"])
+def test_a_name_that_somebody_gave_a_run_writes_no_commands_to_the_terminal(kfp, cli, run_id, command):
+    kfp.runs[0]["display_name"] = "\x1b]0;owned\x07"
+
+    answer = cli(command, run_id)
+
+    assert "\x1b" not in answer.out + answer.err
+
+
+def test_a_run_is_terminated_and_not_a_second_time(kfp, cli, run_id):
+    assert cli("terminate", run_id).code == 0
+
+    answer = cli("terminate", run_id)
+
+    assert answer.code == 2
+    assert "has ended already (canceled)" in answer.err
+    assert len(kfp.called("run_service_terminate_run")) == 1
+
+
+# Schedules
+
+
+@pytest.fixture
+def schedule(cli, recipe):
+    """Schedules a recipe."""
+
+    def call(*options, **sections):
+        return cli("schedule", recipe(**sections), "--profile", PROFILE, "--image", IMAGE, *options)
+
+    return call
+
+
+def test_a_recipe_runs_by_the_clock(kfp, schedule, cli):
+    answer = schedule("--cron", "0 3 * * 1")
+
+    assert answer.code == 0, answer.err
+    (made,) = kfp.recurring
+    assert made["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * 1"}}
+    assert (made["display_name"], made["mode"], made["max_concurrency"]) == ("digits", "ENABLE", "1")
+    assert made["no_catchup"] is True
+    assert made["service_account"] == "headstart-step"
+    assert made["plugins_input"] == {"mlflow": {"experiment_name": "digits"}}
+    (row,) = json.loads(cli("schedule", "--list", "--json").out)
+    assert (row["schedule"], row["cron"], row["enabled"]) == ("digits", "0 0 3 * * 1", True)
+
+
+def test_runs_to_come_take_the_data_as_they_are_then(kfp, schedule):
+    schedule("--cron", "0 3 * * 1")
+
+    sent = kfp.recurring[0]["runtime_config"]["parameters"]
+    assert "fingerprint" not in sent["source_data"]
+    package = kfp.versions[0]["pipeline_spec"]["pipeline_spec"]
+    prepare = package["components"]["comp-pretrain-2"]["dag"]["tasks"]["prepare-data"]
+    assert not prepare["cachingOptions"].get("enableCache")
+
+
+def test_a_schedule_is_disabled_enabled_and_deleted_by_its_name(kfp, schedule, cli):
+    for name in ("one", "two", "three"):
+        schedule("--cron", "0 3 * * *", "--name", name)
+
+    assert cli("schedule", "--disable", "three").out == "three is disabled.\n"
+    assert [each["status"] for each in kfp.recurring] == ["ENABLED", "ENABLED", "DISABLED"]
+    assert "disabled" in cli("schedule", "--list").out
+    cli("schedule", "--enable", "three")
+    assert kfp.recurring[2]["status"] == "ENABLED"
+    cli("schedule", "--delete", "one")
+    assert [each["display_name"] for each in kfp.recurring] == ["two", "three"]
+
+
+def test_a_schedule_is_not_made_twice(kfp, schedule):
+    schedule("--cron", "0 3 * * 1")
+
+    answer = schedule("--cron", "0 4 * * 1")
+
+    assert answer.code == 2
+    assert "There is a schedule digits already" in answer.err
+    assert len(kfp.recurring) == 1
+
+
+def test_a_schedule_that_is_not_there_is_named(kfp, cli):
+    answer = cli("schedule", "--delete", "nothing")
+
+    assert answer.code == 2
+    assert "There is no schedule nothing on" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("0 3 * * 1", "0 0 3 * * 1"), ("30 0 3 * * MON-FRI", "30 0 3 * * MON-FRI")]
+)
+def test_a_cron_expression_may_have_seconds(text, meant):
+    assert cron(text) == meant
+
+
+@pytest.mark.parametrize("text", ["", "daily", "0 3 * *", "0 3 * * 1; rm", "1 2 3 4 5 6 7"])
+def test_what_is_no_cron_expression_is_refused_before_anything_is_sent(kfp, schedule, text):
+    answer = schedule("--cron", text)
+
+    assert answer.code == 2
+    assert kfp.requests == []
+
+
+def test_a_schedule_wants_a_recipe_and_a_time(kfp, cli):
+    assert "Give a recipe and when it is to run" in cli("schedule").err

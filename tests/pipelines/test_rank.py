@@ -1,0 +1,124 @@
+"""`headstart rank`, on digits and two bundles of which one has learned them."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from headstart.config import Recipe, Training
+from headstart.data.prepare import prepare
+from headstart.errors import InputError
+from headstart.models.architectures import build_network
+from headstart.models.bundle import ModelBundle
+from headstart.models.sources import pin_source
+from headstart.transfer.pretraining import train_from_scratch
+from pipelines import rank as module
+from pipelines.check import check
+from pipelines.demo import digits, write_folder
+
+
+@pytest.fixture(scope="module")
+def place(once):
+    """A folder with pictures to learn from and others to rank for, and two bundles."""
+
+    def make(root: Path) -> None:
+        images, labels = digits()
+        for name, part in (("old", slice(0, 500)), ("new", slice(500, 700))):
+            write_folder(images[part], labels[part], root / name)
+        packed = prepare(str(root / "old"), root / "packed", size=8, split={"train": 0.8, "val": 0.1, "test": 0.1})
+        training = Training(epochs=2, augmentation="none")
+        bundle, _, _ = train_from_scratch("convnet", packed, training=training, role="source")
+        bundle.save(root / "trained")
+        torch.manual_seed(0)
+        network = build_network("convnet", classes=10, channels=1)
+        ModelBundle(network, "convnet", "image", bundle.preprocessing, bundle.classes).save(root / "random")
+
+    return once("rank", make)
+
+
+@pytest.fixture
+def rank(place, capsys, monkeypatch):
+    """Runs the command with the two bundles and returns what it prints."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: str, candidates: tuple[str, ...] = ("random", "trained"), workspace: str = "w") -> str:
+        # The command sets what the steps of a run are given; each starts without.
+        monkeypatch.delenv("HEADSTART_STATE", raising=False)
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        options = parser.parse_args(["--data", "new", "--size", "8", *arguments, "--candidates", *candidates])
+        options.workspace = Path(workspace)
+        module.rank(options)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_better_source_is_first_with_every_score_and_the_reason_below(rank):
+    out = rank()
+    sentences = " ".join(out.split())
+    lines = [line for line in out.splitlines() if line.startswith("file://") and "[" in line]
+    assert [line.split()[0].rpartition("/")[2] for line in lines] == ["trained", "random"]
+    assert "←" in lines[0]
+    assert "←" not in lines[1]
+    for title in ("source", "probe", "kNN", "LogME", "H-score", "LEEP", "NLEEP", "own", "weights", "seen"):
+        assert title in out
+    assert "leads by the probe" in sentences
+    assert "neither was fine-tuned" in sentences
+
+
+def test_with_json_nothing_else_is_printed(rank, place):
+    found = json.loads(rank("--json", "--labels-per-class", "3"))
+    assert found["data"]["train"] == 30
+    assert found["source"].startswith(f"{(place / 'trained').as_uri()}#sha256=")
+    assert [row["chosen"] for row in found["ranking"]] == [True, False]
+    assert found["ranking"][0]["confirmed"] is None
+
+
+def test_confirm_fine_tunes_the_two_best(rank):
+    found = json.loads(rank("--json", "--confirm", "--labels-per-class", "1"))
+    assert all(row["confirmed"] is not None and row["costs"]["confirm"] > 0 for row in found["ranking"])
+
+
+def test_data_that_has_not_changed_is_not_packed_again(rank, place, monkeypatch):
+    first = json.loads(rank("--json"))
+    with monkeypatch.context() as patch:
+        patch.setattr("headstart.data.prepare.prepare", None)
+        assert json.loads(rank("--json"))["data"] == first["data"]
+    picture = next((place / "new" / "3").glob("*.png"))
+    content = picture.read_bytes()
+    try:
+        picture.unlink()
+        assert json.loads(rank("--json"))["data"]["data_digest"] != first["data"]["data_digest"]
+    finally:
+        picture.write_bytes(content)
+
+
+def test_the_features_lie_where_a_run_in_the_workspace_finds_them(rank, place):
+    rank("--json", workspace="kept")
+    assert list((place / "kept" / "state" / "features").glob("*.npy"))
+
+
+def test_a_search_in_a_workspace_without_a_record_says_so(rank):
+    with pytest.raises(InputError, match="nothing was registered in the workspace empty yet"):
+        rank(candidates=("models:/*-source",), workspace="empty")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_what_cannot_be_read_is_named(rank):
+    with pytest.raises(InputError, match="nowhere"):
+        rank(candidates=("nowhere",))
+
+
+def test_check_loads_every_model_that_a_search_among_the_candidates_finds(place, tmp_path, monkeypatch):
+    found = [pin_source(str(place / name)) for name in ("trained", "random")]
+    monkeypatch.setattr("headstart.tracking.registry.search", lambda pattern: found)
+    (tmp_path / "mlflow.db").touch()
+    data = {"uri": str(place / "new")}
+    recipe = Recipe.of({"name": "a", "source": {"candidates": ["models:/*-source"]}, "target": {"data": data}})
+    lines = list(check(recipe, tmp_path))
+    assert [line.split()[-1] for line in lines if line.startswith("candidate")] == found

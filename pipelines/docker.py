@@ -2,14 +2,15 @@
 
 A container has what its step needs and nothing more: the data and sources of the recipe to read, the pipeline's
 artifacts, the local MLflow store and what steps keep for later to write, a network only where MLflow or that is behind
-one, and the caller's user.
+one, no privilege, and the GPUs. It never runs as root: its user is the caller, so that files stay the caller's, and
+where root calls it is the image's own, who is given what steps write.
 """
 
 import contextlib
-import ipaddress
 import os
+import re
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,33 +18,43 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from headstart.config import Recipe
+from headstart.data.published import FOLDER_VARIABLE, datasets_folder, is_published
 from headstart.errors import InputError
 from headstart.models.reference import unpinned
+from headstart.storage.cache import CACHE_VARIABLE
 from headstart.storage.s3 import is_s3
 from headstart.storage.state import STATE_VARIABLE
-from headstart.tracking.client import connect
+from headstart.tracking.client import PAGE_VARIABLE, connect, shown_to_people
 from pipelines.execution import executed_by
+from pipelines.network import NETWORK_VARIABLE, choose
 
 # What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
 # neither into the compiled pipeline nor into the cache key.
 _PASSED = ("HEADSTART_", "MLFLOW_", "AWS_", "OMP_")
+
+# What steps of torch's data loaders share; of memory it takes what is used. Docker's own default is 64 MB.
+_SHARED_MEMORY = "2g"
+# Beyond what loaders and threads of a step need, and too few for a fork bomb to stop the machine.
+_PROCESSES = 4096
 
 _KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image on this machine: a name that kfp.local finds it by, and the digest of its content."""
+    """An image on this machine: a name that kfp.local finds it by, the digest of its content, and its user."""
 
     name: str
     id: str
+    user: str
 
 
 def find_image(name: str) -> Image:
     """The image that steps will run in.
 
     Raises:
-        InputError: Docker's Python package is missing, Docker does not answer, or it has no such image.
+        InputError: Docker's Python package is missing, Docker does not answer, it has no such image or not the network
+            that HEADSTART_DOCKER_NETWORK names, or steps would run as root.
     """
     try:
         import docker
@@ -54,6 +65,7 @@ def find_image(name: str) -> Image:
     try:
         with contextlib.closing(docker.from_env()) as client:
             image = client.images.get(name)
+            choose(client, [os.environ.get("MLFLOW_TRACKING_URI", "")], os.environ.get(NETWORK_VARIABLE))
     except docker.errors.ImageNotFound:
         raise InputError(
             f"Docker has no image {name} on this machine; build it (make image IMAGE={name}), pull it, or name another "
@@ -67,59 +79,161 @@ def find_image(name: str) -> Image:
     names = [*image.tags, *image.attrs["RepoDigests"]]
     if not names:
         raise InputError(f"The image {name} has no name of its own; give it one: docker tag {name} headstart:local.")
-    return Image(name if name in names else names[0], image.id)
+    found = Image(name if name in names else names[0], image.id, image.attrs["Config"].get("User") or "")
+    _user(found)
+    return found
 
 
-def container_options(recipe: Recipe, pipeline_root: Path) -> dict[str, Any]:
-    """What `docker run` is told for each step of a resolved recipe; MLflow is where the environment says.
+@dataclass(frozen=True)
+class Container:
+    """What `docker run` is told for each step, and what a person should know about it."""
+
+    options: dict[str, Any]
+    note: str
+
+
+def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
+    """The container of each step of a resolved recipe; MLflow is where the environment says.
 
     Paths are the same in the container as outside, so that the artifacts' URIs hold for both.
-    """
-    from docker.types import Mount
 
+    Raises:
+        InputError: the image's user is root where the caller is, or may not write where steps must; the network that
+            HEADSTART_DOCKER_NETWORK names is unknown or lacks a server.
+    """
+    import docker
+
+    user = _user(image)
     environment = {key: value for key, value in os.environ.items() if key.startswith(_PASSED)}
-    store = urlsplit(environment["MLFLOW_TRACKING_URI"])
-    locations = [experiment.artifact_location for experiment in connect().search_experiments()]
+    locations = {experiment.name: experiment.artifact_location for experiment in connect().search_experiments()}
+    data = [section.data.uri for section in (recipe.source, recipe.target) if section and section.data]
+    candidates = [unpinned(uri) for uri in recipe.source.candidates]
     # Certificates and credentials may be files that the environment names.
     readable = [Path(value) for value in environment.values() if value.startswith("/")]
-    readable += [Path(section.data.uri) for section in (recipe.source, recipe.target) if section and section.data]
-    readable += filter(None, map(_local_path, map(unpinned, recipe.source.candidates)))
-    writable = list(filter(None, map(_local_path, locations)))
-    if store.scheme == "sqlite":
-        database = Path(store.path.removeprefix("/")).absolute()
-        environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
-        # SQLite writes its journal beside the database.
-        writable.append(database.parent)
-    state = environment.get(STATE_VARIABLE)
-    if state and not is_s3(state):
-        folder = Path(state).absolute()
-        environment[STATE_VARIABLE] = str(folder)
-        # Docker mounts only what is there.
-        folder.mkdir(parents=True, exist_ok=True)
-        writable.append(folder)
-    if any(uri.startswith("torchvision://") for uri in recipe.source.candidates):
+    readable += filter(None, map(_local_path, [*data, *candidates, *locations.values()]))
+    if any(map(is_published, data)):
+        environment[FOLDER_VARIABLE] = str(datasets_folder())
+        readable.append(datasets_folder())
+    if any(uri.startswith("torchvision://") for uri in candidates):
         import torch
 
         hub = Path(torch.hub.get_dir())
         environment["TORCH_HOME"] = str(hub.parent)
         readable.append(hub)
-    # Docker would make what is missing, as root.
-    pipeline_root.mkdir(parents=True, exist_ok=True)
-    modes = dict.fromkeys(readable, True) | dict.fromkeys(writable, False)
-    return {
-        "environment": environment,
+    # Steps write into their own experiment only.
+    artifacts = _local_path(locations[recipe.name]) if recipe.name in locations else None
+    folders = [pipeline_root, *_own_folders(environment), *([artifacts] if artifacts else [])]
+    database = _database(environment)
+    _let_write(user, folders, database, workspace=pipeline_root.parent)
+    # SQLite writes its journal beside the database.
+    modes = dict.fromkeys(readable, True) | dict.fromkeys([*folders, *([database.parent] if database else [])], False)
+    with contextlib.closing(docker.from_env()) as client:
+        addresses = [*environment.values(), *locations.values(), *data, *candidates]
+        network = choose(client, _servers(addresses, environment), os.environ.get(NETWORK_VARIABLE))
+        gpus = _gpus(client.info(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    page = shown_to_people(environment["MLFLOW_TRACKING_URI"])
+    environment = {key: network.inside(value) for key, value in environment.items()}
+    options = {
+        "environment": {PAGE_VARIABLE: page, **environment},
         "mounts": [
-            Mount(str(path), str(path), type="bind", read_only=read_only)
+            docker.types.Mount(str(path), str(path), type="bind", read_only=read_only)
             for path, read_only in modes.items()
-            if path.exists()
+            if path.exists() and path != pipeline_root
         ],
-        "network_mode": _network([*environment.values(), *locations]),
-        "user": f"{os.getuid()}:{os.getgid()}",
+        "network_mode": network.mode,
+        "user": user,
         "read_only": True,
         "tmpfs": {"/tmp": ""},  # noqa: S108 (the container's)
+        "shm_size": _SHARED_MEMORY,
+        "pids_limit": _PROCESSES,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
+        "device_requests": gpus,
     }
+    return Container(options, network.note)
+
+
+def _user(image: Image) -> str:
+    """The user and group of the containers, as numbers; never root."""
+    if os.getuid() != 0:
+        return f"{os.getuid()}:{os.getgid()}"
+    found = re.fullmatch(r"([1-9]\d*)(?::(\d+))?", image.user)
+    if not found:
+        raise InputError(
+            f"The image {image.name} runs as {image.user or 'root'}, and steps never run as root; give it a user by "
+            "number (USER 10001:10001 in its Dockerfile), or run headstart as an ordinary user."
+        )
+    return f"{found[1]}:{found[2] or found[1]}"
+
+
+def _own_folders(environment: dict[str, str]) -> list[Path]:
+    """The folders that the environment names for steps to keep things in. Docker mounts only what is there."""
+    folders = []
+    for variable in (STATE_VARIABLE, CACHE_VARIABLE):
+        value = environment.get(variable)
+        if value and not is_s3(value):
+            folders.append(Path(value).absolute())
+            environment[variable] = str(folders[-1])
+    return folders
+
+
+def _database(environment: dict[str, str]) -> Path | None:
+    """The record's SQLite file, where it is one; its address then holds in every folder."""
+    store = urlsplit(environment["MLFLOW_TRACKING_URI"])
+    if store.scheme != "sqlite":
+        return None
+    database = Path(store.path.removeprefix("/")).absolute()
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
+    return database
+
+
+def _let_write(user: str, folders: Iterable[Path], database: Path | None, *, workspace: Path) -> None:
+    """Makes the folders, which Docker would make as root, and gives what root owns of them to the containers' user.
+
+    Nothing outside of the workspace is given away.
+    """
+    uid, gid = map(int, user.split(":"))
+    places = list(folders)
+    for folder in places:
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.getuid() != 0:
+        return
+    given = [path for folder in places for path in (folder, *folder.rglob("*"))]
+    if database:
+        places.append(database.parent)
+        given += [database.parent, *database.parent.glob(f"{database.name}*")]
+    for place in places:
+        if not place.is_relative_to(workspace) and place.stat().st_uid != uid:
+            raise InputError(
+                f"Steps run as user {uid} and cannot write into {place}, which is outside of the workspace; give it to "
+                f"that user: chown -R {user} {place}"
+            )
+    for path in given:
+        if path.lstat().st_uid != uid:
+            os.lchown(path, uid, gid)
+
+
+def _servers(addresses: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+    """The addresses that steps talk to: a bucket is behind the endpoint that the environment names, or else AWS."""
+    endpoint = (
+        environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
+    )
+    remote = (uri for uri in addresses if not uri.startswith("torchvision://"))
+    return [endpoint if is_s3(uri) else uri for uri in remote]
+
+
+def _gpus(info: Mapping[str, Any], visible: str | None) -> list[Any]:
+    """What Docker is asked for: all GPUs that it can hand on, or those that CUDA_VISIBLE_DEVICES names."""
+    from docker.types import DeviceRequest
+
+    if "nvidia" not in (info.get("Runtimes") or {}):
+        return []
+    if visible is None:
+        return [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    # CUDA ignores what follows the first one that is none, -1 for instance.
+    named = [device.strip() for device in visible.split(",")]
+    chosen = named[: next((place for place, device in enumerate(named) if not device or device[0] == "-"), len(named))]
+    return [DeviceRequest(device_ids=chosen, capabilities=[["gpu"]])] if chosen else []
 
 
 def containers() -> AbstractContextManager[None]:
@@ -199,19 +313,3 @@ def _local_path(uri: str) -> Path | None:
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
         return None
     return Path(unquote(parts.path))
-
-
-def _network(addresses: Iterable[str]) -> str:
-    """Docker's network mode for a step that must reach these addresses; those without a host are on this machine."""
-    hosts = {host for address in addresses if (host := urlsplit(address).hostname)}
-    if not hosts:
-        return "none"
-    # From a bridge, this machine's loopback cannot be reached.
-    return "host" if any(map(_is_loopback, hosts)) else "bridge"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -57,7 +57,13 @@ def build_finetune(placement: Placement) -> GraphComponent:
         placement.prepare(prepared, "target")
         dataset = prepared.outputs["dataset"]
         selected = select_source(
-            experiment=name, candidates=source_candidates, pretrained=pretrained, seed=seed, dataset=dataset
+            experiment=name,
+            candidates=source_candidates,
+            pretrained=pretrained,
+            seed=seed,
+            dataset=dataset,
+            training=training,
+            evaluation=evaluation,
         )
         placement.place(selected, "select source", cached="candidates" not in placement.unfingerprinted)
         source = selected.outputs["source"]

@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import os
+import sys
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from headstart.training.progress import PROGRESS_VARIABLE
 from headstart.version import CODE_VARIABLE
 from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
+from pipelines.environment import environment
 from pipelines.placement import Placement
 from pipelines.processes import processes
 from pipelines.reader import Display, StepReader
@@ -55,13 +56,13 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     `workspace`. Steps are processes, or containers of `image` where one is named.
 
     Raises:
-        InputError: Docker does not answer or has no such image.
+        InputError: Docker does not answer, or lacks the image or the network that was named.
         HeadstartError: a step failed; the message is the step's own.
     """
     workspace = workspace.absolute()
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(workspace)
     found = docker.find_image(image) if image else None
     workspace.mkdir(parents=True, exist_ok=True)
-    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(workspace)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     parent = _open_parent(recipe, workspace, name)
     log = workspace / "logs" / f"{name}.log"
@@ -76,17 +77,19 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     pipeline = PIPELINES[recipe.pipeline](placement)
     with log.open("w", encoding="utf-8") as file:
         reader = StepReader(file, display, _step_names(recipe))
-        environment = {
+        variables = {
             PARENT_VARIABLE: parent.id,
             PROGRESS_VARIABLE: "records",
             INJECTED_VARIABLE: None,
             STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
+            # Threads that wait by spinning hold up the ones that work where something else uses a core too.
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             # The children's own log lines, complete and in order, in the log file.
             "PYTHONUNBUFFERED": "1",
         }
         try:
-            with _environment(environment):
-                outputs = _run_pipeline(pipeline, recipe, workspace, reader, in_containers=bool(image))
+            with environment(variables):
+                outputs = _run_pipeline(pipeline, recipe, workspace, reader, found)
         except BaseException as error:
             end_with_steps(parent, "FAILED" if isinstance(error, Exception) else "KILLED")
             if isinstance(error, RuntimeError):
@@ -141,16 +144,17 @@ def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
 
 
 def _run_pipeline(
-    pipeline: Any, recipe: Recipe, workspace: Path, reader: StepReader, *, in_containers: bool
+    pipeline: Any, recipe: Recipe, workspace: Path, reader: StepReader, image: docker.Image | None
 ) -> dict[str, Any]:
     from kfp import local
     from kfp.local.logging_utils import local_logger_context
 
     root = workspace / "pipeline"
+    container = docker.container(recipe, root, image) if image else None
+    if container and container.note:
+        print(f"headstart: {container.note}", file=sys.stderr)
     local.init(
-        local.DockerRunner(**docker.container_options(recipe, root))
-        if in_containers
-        else local.SubprocessRunner(use_venv=False),
+        local.DockerRunner(**container.options) if container else local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),
         enable_caching=True,
         cache_root=str(workspace / "cache"),
@@ -160,30 +164,12 @@ def _run_pipeline(
         # kfp says what it reuses outside of its own logging, where Python drops it.
         stack.enter_context(local_logger_context())
         stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(docker.containers() if in_containers else processes())
+        stack.enter_context(docker.containers() if container else processes())
         # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it
         # means nothing here.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", UserWarning)
         return dict(pipeline(**parameters(recipe)).outputs)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str | None]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: dict[str, str | None]) -> None:
-    for key, value in values.items():
-        if value is None:
-            os.environ.pop(key, None)
-        else:
-            os.environ[key] = value
 
 
 def _step_names(recipe: Recipe) -> dict[str, list[str]]:

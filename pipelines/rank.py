@@ -55,29 +55,32 @@ def rank(options: argparse.Namespace) -> None:
     from headstart.tracking.dossier import background
     from headstart.transfer.selection import select_source
     from pipelines import display
+    from pipelines.environment import environment
 
     section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
     workspace = options.workspace.absolute()
     if any(uri.startswith("models:/") for uri in options.candidates):
         _use_registry(options.workspace)
     workspace.mkdir(parents=True, exist_ok=True)
-    # Where a run's steps keep their features too: one that follows reads those of the chosen source.
-    os.environ.setdefault(STATE_VARIABLE, str(workspace / "state"))
     candidates = pin_sources(options.candidates, resolve_registered=registry.resolve, search_registered=registry.search)
     console = display.console()
     steps = None if options.json else display.Steps(console)
     dataset = _prepared(section, candidates, workspace / _FOLDER, seed=options.seed)
     if steps:
         steps.started("rank sources")
-    selection = select_source(
-        candidates,
-        dataset,
-        training=Training() if options.confirm else None,
-        seed=options.seed,
-        fetch_registered=registry.fetch,
-        background=background,
-        progress=(lambda label, done, total, note="": steps.progressed(label, done, total, note)) if steps else None,
-    )
+    # Where a run's steps keep their features too: one that follows reads those of the chosen source.
+    with environment({STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state"))}):
+        selection = select_source(
+            candidates,
+            dataset,
+            training=Training() if options.confirm else None,
+            seed=options.seed,
+            fetch_registered=registry.fetch,
+            background=background,
+            progress=(lambda label, done, total, note="": steps.progressed(label, done, total, note))
+            if steps
+            else None,
+        )
     table = selection.to_dict()
     if steps is None:
         print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))

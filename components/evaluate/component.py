@@ -53,7 +53,7 @@ def evaluate(
     from headstart.evaluation import evaluate as evaluation_step
     from headstart.models.bundle import bundle_digest
     from headstart.storage.local import write_json, write_text
-    from headstart.tracking.client import without_password
+    from headstart.tracking.client import shown_to_people
     from headstart.tracking.results import record_assessment
     from headstart.tracking.runs import step_run
 
@@ -81,7 +81,7 @@ def evaluate(
             experiment=experiment,
             source=source.metadata,
             run_id=run.parent_id or run.id,
-            tracking_uri=without_password(run.client.tracking_uri),
+            tracking_uri=shown_to_people(run.client.tracking_uri),
         )
         write_text(Path(report.path), page)
         run.log_page("examination.json", examination.to_json())

@@ -2,7 +2,8 @@
 
 A source is a bundle's path, file:// or s3:// URI, `torchvision://<model>/<weights>`, or `models:/<name>/<version>`
 and `models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the bundle's digest, or that of the weights
-file.
+file. Several are found by a search: `models:/*-source` is every registered model with such a name, and
+`models:/*-source[domain=medical]` those of them with such a tag.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
 _TORCHVISION = "torchvision://"
 _REGISTRY = "models:/"
 _NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give a bundle's path instead"
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of a source beside its content: its accuracy on test samples of its own data, the ids of the
+    samples that it, or a source of it, was trained on, and where its packed data set lay; None for what is not."""
+
+    accuracy: float | None = None
+    learned_from: frozenset[str] | None = None
+    data: str | None = None
 
 
 def load_source(
@@ -71,6 +83,42 @@ def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = No
         return pinned(f"{_TORCHVISION}{architecture}/{weights.name}", _digest(_weights_file(weights)))
     with _bundle_path(uri, None, files=(SUMS,)) as path:
         return pinned(uri if s3.is_s3(uri) else path.resolve().as_uri(), bundle_digest(path))
+
+
+def pin_sources(
+    uris: Sequence[str],
+    *,
+    resolve_registered: Callable[[str], str] | None = None,
+    search_registered: Callable[[str], list[str]] | None = None,
+) -> tuple[str, ...]:
+    """The pinned form of each of `uris`, a search replaced by what it finds, each source once, in that order.
+
+    `search_registered` maps a search to the pinned URIs that it finds now. InputError as in `load_source`, and for a
+    search that finds nothing.
+    """
+    found: list[str] = []
+    for uri in uris:
+        if not is_search(uri):
+            found.append(pin_source(uri, resolve_registered=resolve_registered))
+        elif search_registered is None:
+            raise InputError(_NO_REGISTRY.format(uri=uri))
+        else:
+            found += search_registered(uri)
+    return tuple(dict.fromkeys(found))
+
+
+def is_search(uri: str) -> bool:
+    """Whether a reference means all registered models of a kind rather than one model."""
+    return uri.startswith(_REGISTRY) and pin_of(uri) is None and any(mark in uri for mark in "*?[")
+
+
+def published_background(uri: str) -> Background:
+    """What torchvision publishes about the weights that `uri` names; nothing for any other source."""
+    if not uri.startswith(_TORCHVISION):
+        return Background()
+    figures = _torchvision_weights(unpinned(uri))[1].meta.get("_metrics", {}).get("ImageNet-1K", {})
+    accuracy = figures.get("acc@1")
+    return Background(accuracy=None if accuracy is None else accuracy / 100)
 
 
 @contextmanager

@@ -29,6 +29,9 @@ os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 
+# Where people find the server, in the environment of steps that know it by another address.
+PAGE_VARIABLE = "HEADSTART_MLFLOW_PAGE"
+
 _REACH_SECONDS = 10
 # A server that is started again, or moved to another machine, is back by then. For a step that is under way, MLflow's
 # client has the patience: it asks again after 0, 4, 8, 16, 32, 64 and 120 seconds.
@@ -166,6 +169,11 @@ def without_password(uri: str) -> str:
     if not at or rest.startswith("/") or ("/" in user and ":" not in user):
         return uri
     return f"{scheme}://{place}"
+
+
+def shown_to_people(uri: str) -> str:
+    """The address at which people find the server at `uri`, which steps in containers may know by another name."""
+    return os.environ.get(PAGE_VARIABLE) or without_password(uri)
 
 
 def user_name() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
 from headstart.tracking import registry
+from headstart.tracking.client import connect
 from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, ROLE, SOURCE_DIGEST, SOURCE_MODEL
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from headstart.evaluation.evidence import Evidence
+    from headstart.models.sources import Background
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,20 @@ def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
         learned_from=frozenset(learned_from),
         gaps=tuple(gaps),
     )
+
+
+def background(uri: str) -> "Background":
+    """What is known of a candidate source: of a registered one what its evidence says, of others what is published."""
+    from headstart.models.sources import Background, published_background
+
+    if not uri.startswith("models:/"):
+        return published_background(uri)
+    client = connect()
+    dossier = read_dossier(client, registry.find_version(client, uri))
+    evidence = dossier.evidence
+    if evidence is None:
+        return Background()
+    return Background(evidence.figures.get("test/accuracy"), dossier.learned_from, evidence.dataset)
 
 
 def _evidence(client: "MlflowClient", version: "ModelVersion", gaps: list[str]) -> "Evidence | None":

@@ -1,6 +1,8 @@
 """The MLflow model registry: versions that know their content, their source and their descendants."""
 
+import logging
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from headstart.tracking.names import (
     TEST_DIGEST,
     TRAIN_DIGEST,
 )
+from headstart.tracking.paging import search_all
 from headstart.tracking.runs import Run
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from headstart.models.bundle import ModelBundle
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,43 @@ def resolve(uri: str) -> str:
     return Registered(version.name, str(version.version), digest).reference
 
 
+def search(pattern: str) -> list[str]:
+    """The pinned references of the models that a search means now, in the order of their names.
+
+    `models:/*-source` is the champion, else the latest version, of every model with such a name; `*` stands for any
+    characters and `?` for one. `models:/*-source[domain=medical]` takes those with that tag, of the version or of the
+    model; several are separated by commas, and `headstart.` may be left out of a tag's name. What headstart has not
+    registered is left out: its content cannot be verified.
+
+    Raises:
+        InputError: it is not a search, or finds nothing.
+    """
+    name, tags = _parts_of(pattern)
+    client = connect()
+    with explained():
+        models = sorted(search_all(client.search_registered_models), key=lambda model: model.name)
+    found = []
+    for model in models:
+        if not name.fullmatch(model.name):
+            continue
+        try:
+            version = find_version(client, f"models:/{model.name}")
+        except InputError:
+            # A model without a version.
+            continue
+        held = {**model.tags, **version.tags}
+        if any(value not in (held.get(key), held.get(f"headstart.{key}")) for key, value in tags):
+            continue
+        if digest := version.tags.get(MODEL_DIGEST):
+            found.append(Registered(version.name, str(version.version), digest).reference)
+        else:
+            log.warning("%s finds %s, which headstart has not registered; it is left out.", pattern, model.name)
+    if not found:
+        known = ", ".join(model.name for model in models) or "none"
+        raise InputError(f"{pattern} finds no model that headstart has registered; the registry's models are: {known}.")
+    return found
+
+
 def fetch(uri: str) -> Path:
     """A local directory with the bundle of `models:/name/version`."""
     from mlflow.artifacts import download_artifacts
@@ -185,6 +227,18 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
             f"The registry has no models:/{reference}; its models are: {known}. Give a name with a version or an "
             "alias that exists, for example models:/digits-source/1 or models:/digits-target@challenger."
         ) from None
+
+
+def _parts_of(pattern: str) -> tuple[re.Pattern[str], list[tuple[str, str]]]:
+    """The names and the tags that a search is for."""
+    form = re.fullmatch(r"models:/([^\[\]/@]+)(?:\[([^\[\]]+)\])?", pattern)
+    tags = [tag.partition("=")[::2] for tag in form[2].split(",")] if form and form[2] else []
+    if form is None or not all(key and value for key, value in tags):
+        raise InputError(
+            f"{pattern} is not a search for models; write models:/*-source, or models:/*-source[tag=value] for those "
+            "with a tag."
+        )
+    return re.compile(re.escape(form[1]).replace(r"\*", ".*").replace(r"\?", ".")), tags
 
 
 def _version_with(client: "MlflowClient", model: str, digest: str) -> "ModelVersion | None":

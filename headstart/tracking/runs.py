@@ -95,6 +95,11 @@ class Run:
         with explained():
             self.client.log_text(self.id, html, name)
 
+    def log_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """JSON values as the artifact `name`, which ends in .json."""
+        with explained():
+            self.client.log_dict(self.id, dict(content), name)
+
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """The file at `path`, kept in the run's artifacts under `folder`."""
         with explained():

@@ -16,6 +16,7 @@ from torch import nn
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.models.network import Network
+from headstart.transfer.transferability import told_apart
 
 # λ of ridge regression, in units of the mean squared singular value of the standardised features.
 _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
@@ -153,22 +154,29 @@ def best_head(
 
 
 def cross_validated_probe(features: np.ndarray, labels: np.ndarray, *, seed: int) -> tuple[float, float]:
-    """Accuracy of a ridge probe by stratified cross-validation on training labels: its mean and standard error.
+    """Accuracy of a ridge probe by stratified cross-validation on training labels, and its standard error.
+
+    (0, 0) where the samples cannot tell: see `cross_validated_hits`.
+    """
+    hits = cross_validated_hits(features, labels, seed=seed)
+    return (float(hits.mean()), float(hits.std() / np.sqrt(len(hits)))) if len(hits) else (0.0, 0.0)
+
+
+def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
+    """Whether a ridge probe that was fitted without a sample's fold names its class: bool (M,), by sample.
 
     Needs at least two samples of a class for it to take part in a fold; classes with one sample are left out. With
-    fewer than two such classes the score is (0, 0): the samples cannot tell.
+    fewer than two such classes nothing is left. The same labels and seed give the same folds, whatever the features.
     """
-    counts = np.bincount(labels)
-    kept = np.isin(labels, np.flatnonzero(counts >= 2))
-    features, labels = features[kept], np.unique(labels[kept], return_inverse=True)[1]
-    if len(labels) == 0 or labels.max() < 1:
-        return 0.0, 0.0
-    scores = []
+    features, labels = told_apart(features, labels)
+    hits = np.zeros(len(labels), dtype=bool)
+    if len(labels) == 0:
+        return hits
     with _few_threads(features):
         for train, held_out in _folds(labels, seed=seed):
             head = ridge(features[train], labels[train], int(labels.max()) + 1)
-            scores.append(float(np.mean(head.logits(features[held_out]).argmax(1) == labels[held_out])))
-    return float(np.mean(scores)), float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
+            hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
+    return hits
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def add(commands: Commands) -> None:
         "--runner",
         choices=("subprocess", "docker"),
         default="subprocess",
-        help="steps are processes, or containers as on a cluster (default subprocess)",
+        help="steps are processes, or containers as on a cluster, on the Docker network that HEADSTART_DOCKER_NETWORK "
+        "names (default subprocess)",
     )
     command.add_argument(
         "--image", metavar="NAME", help=f"the image of --runner docker (default headstart:{__version__})"

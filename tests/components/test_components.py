@@ -96,6 +96,61 @@ def test_select_source_hands_on_the_very_model_that_was_registered(floor):
     assert [ranked["source"] for ranked in chosen["ranking"]] == [floor.returned["register source"]]
 
 
+def test_select_source_keeps_the_ranking_and_the_reason_in_metadata_output_and_record(floor):
+    made = floor.outputs["select"]
+    metadata = made["source"].metadata
+    run = connect().get_run(metadata["run_id"])
+    kept = json.loads(Path(artifact_of(run, "ranking.json")).read_text())
+
+    assert metadata["reason"].startswith("models:/stripes-source/1 is the only candidate")
+    (ranked,) = metadata["ranking"]
+    assert ranked["chosen"]
+    assert ranked["source_accuracy"] == floor.outputs["pretrain"]["model"].metadata["test/accuracy"]
+    assert kept == {key: metadata[key] for key in ("source", "reason", "warnings", "seconds", "ranking")}
+    assert json.loads(Path(made["metrics"].path).read_text()) == kept
+    assert run.data.tags["mlflow.note.content"].startswith(metadata["reason"])
+    assert run.data.metrics["probe/accuracy"] == ranked["probe"]
+    assert run.data.metrics["time/seconds"] == pytest.approx(metadata["seconds"])
+
+
+def test_select_source_counts_what_the_source_was_trained_on(floor):
+    """The stripes' source learned the same pictures in the same split, so it knows all but the test samples."""
+    (ranked,) = floor.outputs["select"]["source"].metadata["ranking"]
+    counts = Dataset.open(Path(floor.outputs["prepare target"]["dataset"].path)).counts
+
+    assert ranked["overlap"] == {**counts, "test": 0}
+    assert not ranked["leaks"]
+
+
+def test_select_source_expands_a_search_and_fine_tunes_the_two_best_of_what_it_finds(floor, tmp_path):
+    bundle = ModelBundle.load(Path(floor.outputs["pretrain"]["model"].path))
+    bundle.provenance["name"] = "another"
+    bundle.save(tmp_path / "another")
+    chosen = floor.call(
+        select_source,
+        "select by search",
+        candidates=["models:/*-source", str(tmp_path / "another")],
+        pretrained=floor.returned["register source"],
+        seed=0,
+        dataset=floor.outputs["prepare target"]["dataset"],
+        training={"epochs": 1.0},
+        evaluation={"metric": "macro_f1"},
+    )["source"]
+
+    sources = [ranked["source"] for ranked in chosen.metadata["ranking"]]
+    assert sorted(sources) == sorted(set(sources))
+    assert floor.returned["register source"] in sources
+    assert sum(ranked["confirmed"] is not None for ranked in chosen.metadata["ranking"]) == 2
+    assert "short fine-tuning" in chosen.metadata["reason"]
+
+
+def artifact_of(run, name):
+    """The local path of a run's artifact."""
+    from mlflow.artifacts import download_artifacts
+
+    return download_artifacts(artifact_uri=f"{run.info.artifact_uri}/{name}")
+
+
 def test_fit_baselines_lists_what_it_fitted(floor):
     fitted = read_baselines(Path(floor.outputs["baselines"]["fitted"].path))
 

@@ -12,7 +12,13 @@ from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
-from headstart.models.sources import load_source, pin_source
+from headstart.models.sources import (
+    Background,
+    load_source,
+    pin_source,
+    pin_sources,
+    published_background,
+)
 from headstart.storage import s3
 
 SHUFFLENET = "torchvision://shufflenet_v2_x0_5/IMAGENET1K_V1"
@@ -109,6 +115,33 @@ def test_a_registered_model_goes_through_the_registry(bundle):
     loaded = load_source(pinned, fetch_registered=lambda uri: asked.append(uri) or bundle)
     assert asked == ["models:/digits/3"]
     assert loaded.architecture == "convnet"
+
+
+def test_a_search_becomes_what_it_finds_and_every_source_is_pinned_once(bundle):
+    found = {"models:/*-source": ["models:/a-source/1#sha256=1", "models:/b-source/2#sha256=2"]}
+    pinned = pin_sources(
+        ["models:/b-source/2#sha256=2", str(bundle), "models:/*-source", str(bundle)],
+        search_registered=lambda pattern: found[pattern],
+    )
+    assert pinned == ("models:/b-source/2#sha256=2", pin_source(str(bundle)), "models:/a-source/1#sha256=1")
+
+
+@pytest.mark.parametrize("search", ["models:/*-source", "models:/digits-sourc?", "models:/digits-source[domain=mail]"])
+def test_a_search_without_a_registry_is_refused(search):
+    with pytest.raises(InputError, match="no registry is at hand"):
+        pin_sources([search])
+
+
+def test_a_bundles_path_may_have_the_marks_of_a_search(bundle):
+    odd = bundle.rename(bundle.parent / "which [one] *")
+    assert pin_sources([str(odd)]) == (pin_source(str(odd)),)
+
+
+def test_what_torchvision_publishes_about_weights_is_their_accuracy():
+    published = models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    assert published_background(f"{SHUFFLENET}#sha256=12").accuracy == pytest.approx(published / 100)
+    assert published_background(SHUFFLENET).learned_from is None
+    assert published_background("/some/bundle") == Background()
 
 
 def test_a_registered_model_that_is_not_the_pinned_one_is_refused(bundle):

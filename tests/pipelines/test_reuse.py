@@ -11,16 +11,25 @@ from headstart.config import Recipe
 from pipelines.catalog import parameters
 from pipelines.resolve import resolve
 
+# Bounds that hold at once for all gains of a run, so that they depend on what else was compared.
+AMONG_OTHERS = ("gain/accuracy_low", "gain/accuracy_high")
 ALWAYS_RUN = ["register source", "evaluate", "register target"]
 
 
 def test_the_same_recipe_and_seed_give_identical_metrics_in_another_workspace(first, fresh):
     for name, run in fresh.children.items():
-        measured = ("time/", "speed/", "system/")
+        measured = ("time/", "speed/", "system/", *AMONG_OTHERS)
         here = {key: value for key, value in run.data.metrics.items() if not key.startswith(measured)}
         there = first.children[name].data.metrics
         assert here == {key: there[key] for key in here}, name
     assert {"full", "scratch", "pretrain"} <= fresh.children.keys()
+
+
+def test_the_gain_of_one_among_more_contenders_is_the_same_and_surer_by_nothing(first, fresh):
+    among_more, alone = (execution.children["full"].data.metrics for execution in (first, fresh))
+    assert among_more["gain/accuracy"] == alone["gain/accuracy"]
+    low, high = AMONG_OTHERS
+    assert among_more[low] <= alone[low] < alone[high] <= among_more[high]
 
 
 def test_the_same_recipe_and_seed_give_identical_models_in_another_workspace(first, fresh):

@@ -1,0 +1,108 @@
+"""What a source knows of a target's samples: those that it was trained on, and those that look like one of these."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headstart.data.dataset import SPLITS, Dataset
+from headstart.errors import InputError
+from headstart.models.bundle import ModelBundle
+from headstart.models.sources import Background
+
+# Source pictures beyond which looking at them all would take longer than ranking.
+_MOST_PICTURES = 50_000
+# Pictures stored at this side or more have thumbnails of one size.
+_COMPARABLE_SIDE = 32
+# Hashes of near duplicates differ in at most so many bits (headstart.data.looks).
+_BITS = 5
+_CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many of the target's samples a source, or a source of it, was trained on, by split; how many of its other
+    test samples look like one that it was trained on; and whether it knows, or may know, test samples. None for what
+    cannot be told."""
+
+    samples: dict[str, int] | None
+    look_alikes: int | None
+    leaks: bool
+
+
+def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
+    """What the source knows of the target.
+
+    Samples are the same where their files are. Where the source's samples are not known, the digests of its data may
+    still be the target's own. Pictures look alike as `headstart.data.looks` defines it; they are compared where the
+    source's packed data set lies on this machine as it was, and has at most 50 000 pictures.
+    """
+    if known.learned_from is None:
+        trained_on = {name: bundle.provenance.get(name) for name in target.digests}
+        if trained_on == target.digests:
+            return Overlap({**target.counts, "test": 0}, None, leaks=False)
+        return Overlap(None, None, leaks=trained_on["data_digest"] == target.digest)
+    ids = {name: target.split(name).ids for name in SPLITS}
+    seen = {name: np.array([each in known.learned_from for each in ids[name].tolist()], dtype=bool) for name in SPLITS}
+    alike = _look_alikes(bundle, known.data, target, ~seen["test"])
+    counts = {name: int(found.sum()) for name, found in seen.items()}
+    return Overlap(counts, alike, leaks=counts["test"] > 0 or bool(alike))
+
+
+def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:
+    """How many of the target's test samples that are `asked` for, bool (N,), look like one that the source learned."""
+    from headstart.data.looks import Look, looks_of, near_duplicates
+
+    origin = _data_of(bundle, place, target)
+    if origin is None:
+        return None
+    test = target.split("test").samples
+    pictures: list[np.ndarray] = [test[position] for position in np.flatnonzero(asked)]
+    looks: list[Look | None] = looks_of(pictures)
+    count = len(pictures)
+    for name in ("train", "val"):
+        samples = origin.split(name).samples
+        pictures += list(samples)
+        looks += looks_of(list(samples))
+    shown = [position for position, look in enumerate(looks) if look is not None]
+    hashes = np.array([look.hash for look in looks if look is not None], dtype=np.uint64)
+    tests = sum(position < count for position in shown)
+    near = [*range(tests), *(tests + _near_any(hashes[tests:], hashes[:tests]))]
+    if len(near) == tests:
+        return 0
+    chosen = [shown[each] for each in near]
+    pairs = near_duplicates([look for each in chosen if (look := looks[each])], lambda number: pictures[chosen[number]])
+    return _joined(pairs, len(chosen), tests)
+
+
+def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset | None:
+    """The packed data set that the source was trained on, if it is here, unchanged and can be compared."""
+    if place is None or "://" in place or bundle.modality != "image":
+        return None
+    try:
+        origin = Dataset.open(Path(place))
+        if origin.split_digest("train") != bundle.provenance.get("train_digest"):
+            return None
+    except InputError:
+        return None
+    sides = {origin.shape[0], target.shape[0]}
+    few = origin.counts["train"] + origin.counts["val"] <= _MOST_PICTURES
+    return origin if few and (len(sides) == 1 or min(sides) >= _COMPARABLE_SIDE) else None
+
+
+def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The positions of the hashes that differ from any of the others in few bits."""
+    found = np.zeros(len(hashes), dtype=bool)
+    rows = max(1, _CHUNK // max(len(others), 1))
+    for start in range(0, len(hashes), rows):
+        different = np.bitwise_count(hashes[start : start + rows, None] ^ others)
+        found[start : start + rows] = (different <= _BITS).any(axis=1)
+    return np.flatnonzero(found)
+
+
+def _joined(pairs: list[tuple[int, int]], count: int, tests: int) -> int:
+    """How many of the first `tests` of `count` items the pairs connect, also through others, with a later one."""
+    cluster = np.arange(count)
+    for one, other in pairs:
+        cluster[cluster == cluster[other]] = cluster[one]
+    return int(np.isin(cluster[:tests], cluster[tests:]).sum())

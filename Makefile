@@ -3,6 +3,8 @@
 PYTHON ?= python3
 IMAGE ?= headstart:dev
 BASE_IMAGE ?= python:3.11-slim
+VARIANT ?= cpu
+FASHION ?= /usr/share/datasets/fashion-mnist
 
 BIN := .venv/bin
 DEV := .venv/.installed-dev
@@ -10,7 +12,7 @@ DEMO := .venv/.installed-demo
 BENCH := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-engine lint types format constraints image clean
+.PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +43,12 @@ bench-engine: $(DEV) ## measure what the training engine costs beside a bare loo
 bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and a plain loop: 25 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.training
 
+bench-null: $(DEV) ## measure how often a source of random weights is said to help
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect
+
+bench-selection: $(DEV) ## measure which of three sources is chosen, how well, and what choosing costs; FASHION is Fashion-MNIST's folder
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.selection --fashion $(FASHION)
+
 lint: $(DEV) ## check format and style
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -52,13 +60,17 @@ format: $(DEV) ## format, and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-constraints: $(DEV) ## resolve the image's versions anew
-	$(BIN)/python infra/image/constraints.py > infra/constraints.txt.new
-	mv infra/constraints.txt.new infra/constraints.txt
+constraints: $(DEV) ## resolve the images' versions anew and lock them to their digests
+	$(BIN)/python infra/image/constraints.py
 
-image: ## build the image IMAGE on BASE_IMAGE with Docker; prints its id
-	PYTHON=$(PYTHON) infra/image/build.sh $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
-	  $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL=$(PIP_EXTRA_INDEX_URL))
+image: ## build the image IMAGE on BASE_IMAGE with Docker, VARIANT=cpu or cuda; prints its digest
+	PYTHON=$(PYTHON) infra/image/build.sh $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VARIANT=$(VARIANT)
+
+image-push: ## push IMAGE to REGISTRY, for example ghcr.io/you; prints the digest that `headstart submit` takes
+	infra/image/push.sh $(IMAGE) $(REGISTRY)
+
+sbom: $(DEV) ## write what IMAGE holds into build/sbom.json, as CycloneDX
+	$(BIN)/python infra/image/sbom.py $(IMAGE) build/sbom.json
 
 clean: ## remove everything that was made here, except .venv
 	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -28,3 +28,8 @@ revision=$(git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null |
 docker buildx build --load --tag "$name" \
   --build-arg VERSION="$version" --build-arg REVISION="$revision" "${options[@]}" "$@" .
 docker image inspect --format '{{.Id}} {{index .RepoTags 0}} {{.Size}} bytes' "$name"
+if [[ $(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.title"}}' "$name") == headstart ]]
+then
+  echo "next: headstart run RECIPE --runner docker --image $name"
+  echo "      or for a cluster: make image-push IMAGE=$name REGISTRY=…, which prints the digest that headstart submit takes"
+fi

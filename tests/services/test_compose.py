@@ -92,10 +92,11 @@ def test_only_the_mlflow_server_can_be_reached_and_by_this_machine_alone(setting
     assert list(published) == ["mlflow"]
     assert [port["host_ip"] for port in published["mlflow"]] == ["127.0.0.1"]
     assert settings["networks"]["stores"]["internal"]
-    assert {name: list(service["networks"]) for name, service in services.items() if name != "mlflow"} == {
+    assert settings["networks"]["steps"]["internal"]
+    assert {name: sorted(service["networks"]) for name, service in services.items() if name != "mlflow"} == {
         "bucket": ["stores"],
         "postgres": ["stores"],
-        "seaweedfs": ["stores"],
+        "seaweedfs": ["steps", "stores"],
     }
 
 

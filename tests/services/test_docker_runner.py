@@ -27,7 +27,7 @@ from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from pipelines.demo import digits, write_folder
-from pipelines.docker import Containers, container_options
+from pipelines.docker import Containers, container, find_image
 from pipelines.resolve import resolve
 
 pytestmark = pytest.mark.services
@@ -159,9 +159,11 @@ def test_other_code_under_the_same_image_name_reuses_nothing(
     assert after.worked == ["prepare source", "pretrain", "register source"]
 
 
-def test_what_steps_write_belongs_to_the_caller(first: Answer) -> None:
-    written = [path for path in (first.place / "workspace").rglob("*") if not path.is_symlink()]
-    assert {path.stat().st_uid for path in written} == {os.getuid()}
+def test_what_steps_write_belongs_to_the_caller_or_where_that_is_root_to_the_images_user(first: Answer) -> None:
+    for folder in ("pipeline", "mlartifacts", "state"):
+        written = list((first.place / "workspace" / folder).rglob("*"))
+        assert written, folder
+        assert {path.lstat().st_uid for path in written} == {os.getuid() or 10001}, folder
 
 
 def test_no_credential_is_written_anywhere(first: Answer, again: Answer) -> None:
@@ -195,7 +197,7 @@ def inside(
     (tmp_path / "store").mkdir()
     recipe = Recipe.of(yaml.safe_load((tmp_path / "recipe.yaml").read_text()))
     root = tmp_path / "pipeline"
-    options = container_options(resolve(recipe), root)
+    options = container(resolve(recipe), root, find_image(image)).options
     volumes = {str(root): {"bind": str(root), "mode": "rw"}}
 
     def call(script: str) -> tuple[int, str]:
@@ -234,12 +236,18 @@ def test_a_step_writes_artifacts_record_and_temporary_files_and_nothing_else(ins
     assert not (tmp_path / "new").exists()
 
 
-def test_a_step_has_the_callers_user_and_no_privilege(inside) -> None:
+def test_a_step_is_never_root_and_has_no_privilege(inside) -> None:
     status, said = inside("id -u; id -g; grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status")
     assert status == 0
     assert said.split() == [
-        str(os.getuid()), str(os.getgid()), "CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1",
+        str(os.getuid() or 10001), str(os.getgid() or 10001),
+        "CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1",
     ]  # fmt: skip
+
+
+def test_a_step_has_shared_memory_for_data_loaders_and_a_limit_of_processes(inside) -> None:
+    limit = "cat /sys/fs/cgroup/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids/pids.max"
+    assert inside(f"df --output=size -B 1M /dev/shm | tail -n 1; {limit}")[1].split() == ["2048", "4096"]
 
 
 def test_a_step_with_a_local_record_has_no_network(inside) -> None:
@@ -331,9 +339,21 @@ def test_steps_reach_an_mlflow_server_on_this_machines_loopback(
     write(tmp_path, pictures, strategies=["zero"], baselines=[])
     answer = run(tmp_path, "--runner", "docker", "--image", image, MLFLOW_TRACKING_URI=server)
     assert answer.code == 0, answer.err
+    assert "steps share this machine's network; HEADSTART_DOCKER_NETWORK narrows that" in answer.err
     request = f"{server}/api/2.0/mlflow/registered-models/get?name=docker-target"
     with urllib.request.urlopen(request) as response:  # noqa: S310
         assert json.load(response)["registered_model"]["name"] == "docker-target"
+
+
+def test_a_network_that_docker_does_not_have_is_said_before_anything_is_written(
+    image: str, pictures: Path, tmp_path: Path, server: str
+) -> None:
+    write(tmp_path, pictures)
+    variables = {"MLFLOW_TRACKING_URI": server, "HEADSTART_DOCKER_NETWORK": "absent"}
+    answer = run(tmp_path, "--runner", "docker", "--image", image, **variables)
+    assert answer.code == 2
+    assert re.fullmatch(r"headstart: HEADSTART_DOCKER_NETWORK names absent, .* docker network create .*\n", answer.err)
+    assert not list((tmp_path / "workspace").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -188,10 +188,16 @@ def first(once: Once, images: Path) -> Execution:
 
 @pytest.fixture(scope="session")
 def fresh(once: Once, images: Path) -> Execution:
-    """The same experiment in another fresh workspace, with some of the contenders of `first`."""
+    """The same experiment in another fresh workspace, with some of the contenders of `first` and no closer look."""
 
     def make(place: Path) -> None:
-        recipe = write_recipe(place / "digits.yaml", **_sections(images), strategies=["full"], baselines=["scratch"])
+        recipe = write_recipe(
+            place / "digits.yaml",
+            **_sections(images),
+            strategies=["full"],
+            baselines=["scratch"],
+            evaluation={"curve": [], "robustness": 0, "explanations": 0},
+        )
         execute(place, recipe, place / "workspace")
         (place / "own").mkdir()
         # Now, while nothing else writes into it.

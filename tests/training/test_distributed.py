@@ -209,8 +209,10 @@ def test_two_processes_reach_the_loss_curve_of_one(seen, kind):
     history, _ = trained(seen[0]["packed"], SECTIONS[kind])
     losses = [entry["val/loss"] for entry in history]
     assert max(losses) - min(losses) > 1e-3
+    # Absolute for cross-entropy, whose losses are below 1; VICReg's are about 40, and differ by up to 6e-4 with the
+    # order in which a processor sums.
     for part in seen:
-        assert part[f"curve {kind}"] == [pytest.approx(entry, abs=1e-4, rel=1e-5) for entry in history]
+        assert part[f"curve {kind}"] == [pytest.approx(entry, abs=1e-4, rel=1e-4) for entry in history]
 
 
 def test_each_validation_sample_is_judged_once_although_their_number_is_odd(seen):

@@ -61,8 +61,8 @@ def placement(command: argparse.ArgumentParser, *, default: str) -> None:
         "--profile", type=Path, metavar="FILE", help="what the cluster gives each step, a YAML file; see infra/profiles"
     )
     command.add_argument("--image", metavar="NAME@sha256:…", help=f"the image of every step (default {default})")
-    command.add_argument("--allow-tag", action="store_true", help="take an image without a digest, whose content may "
-                         "change while results are reused as if it had not")  # fmt: skip
+    command.add_argument("--allow-tag", action="store_true", help="take an image without a digest; nothing is reused "
+                         "then, as its content may change")  # fmt: skip
 
 
 def model(command: argparse.ArgumentParser) -> None:

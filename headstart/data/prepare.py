@@ -34,7 +34,7 @@ from headstart.data.splits import assign, check_shares, is_small
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
-from headstart.storage.local import new_directory, write_json, write_text
+from headstart.storage.local import new_directory, sync, write_json, write_text
 
 UNUSED = "unused"
 """The index's split of training samples that `labels_per_class` leaves out."""
@@ -186,6 +186,8 @@ def _write(
         leaks=selection.leaks,
     )
     write_text(draft / "report.html", page)
+    # The manifest says that everything else is there.
+    sync(draft)
     write_json(draft / "manifest.json", manifest)
 
 

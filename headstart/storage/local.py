@@ -1,13 +1,19 @@
 """Atomic writes: a reader finds a whole file or directory, or none."""
 
+import contextlib
+import fcntl
+import glob
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+# In the names of directories that nobody may see yet, so that no other is ever taken for one.
+_DRAFT = ".headstart-draft-"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -36,27 +42,69 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """A directory beside `path` to fill; renamed to `path` at the end, removed if the body raises.
 
-    What stood at `path` before is replaced. The rename is the commit: nobody ever sees a half-filled `path`.
+    What stood at `path` before is replaced. The rename is the commit: nobody ever sees a half-filled `path`. What a
+    process that was killed has left of an earlier attempt is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    _remove_abandoned(path)
+    draft, lock = _draft(path)
     try:
         os.chmod(draft, 0o777 & ~_umask())
         yield draft
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            old, old_lock = _draft(path)
             os.rename(path, old / path.name)
             os.rename(draft, path)
             shutil.rmtree(old)
+            os.close(old_lock)
         else:
             os.rename(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def sync(directory: Path) -> None:
+    """Has the disk hold every file below `directory`, which a rename alone would not wait for: after a crash of the
+    machine, whole files are there and not empty ones."""
+    for folder, _, names in os.walk(directory):
+        for path in (*(Path(folder, name) for name in names), Path(folder)):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _draft(path: Path) -> tuple[Path, int]:
+    """A new hidden directory beside `path`, and the lock that says that this process uses it; its end lets go of it."""
+    while True:
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_DRAFT}"))
+        lock = os.open(draft, os.O_RDONLY)
+        # Some network file systems know no locks; on those, nothing is ever taken for abandoned.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if draft.exists():
+            return draft, lock
+        # Another process took it for abandoned before it was locked.
+        os.close(lock)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for draft in path.parent.glob(f".{glob.escape(path.name)}{_DRAFT}*/"):
+        with contextlib.suppress(OSError):
+            lock = os.open(draft, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(draft, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _umask() -> int:

@@ -1,10 +1,11 @@
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from headstart.storage.local import new_directory, write_bytes, write_json, write_text
+from headstart.storage.local import new_directory, sync, write_bytes, write_json, write_text
 
 
 @pytest.fixture
@@ -91,3 +92,43 @@ def test_a_directory_whose_making_fails_leaves_the_old_one_and_no_rubbish(tmp_pa
         fill(draft)
     assert [file.name for file in path.iterdir()] == ["good"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_of_a_directory_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "result"
+    child = os.fork()
+    if child == 0:
+        with new_directory(path) as draft:
+            (draft / "half").write_text("of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.glob(".result.*"))) == 1
+    with new_directory(path) as draft:
+        (draft / "whole").touch()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_another_process_fills_is_left_alone(tmp_path):
+    with new_directory(tmp_path / "result") as first, new_directory(tmp_path / "result") as second:
+        (first / "one").touch()
+        (second / "two").touch()
+    assert [file.name for file in (tmp_path / "result").iterdir()] == ["one"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "result"]
+
+
+def test_no_other_hidden_directory_is_taken_for_one_that_was_left(tmp_path):
+    others = [".a*.d", ".ab.headstart-draft-12345678"]
+    for name in (*others, ".a*.headstart-draft-12345678"):
+        (tmp_path / name).mkdir()
+    with new_directory(tmp_path / "a*"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*others, "a*"]
+
+
+def test_files_are_brought_to_the_disk_below_every_folder(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_text("content")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.path.realpath(f"/proc/self/fd/{handle}")))
+    sync(tmp_path)
+    assert synced == [str(tmp_path), str(tmp_path / "deep" / "file"), str(tmp_path / "deep")]

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
 # In the names of directories that nobody may see yet, so that no other is ever taken for one.
 _DRAFT = ".headstart-draft-"
 

@@ -30,7 +30,7 @@ from pipelines.network import NETWORK_VARIABLE, choose
 
 # What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
 # neither into the compiled pipeline nor into the cache key.
-_PASSED = ("HEADSTART_", "MLFLOW_", "AWS_", "OMP_")
+_PASSED = ("HEADSTART_", "MLFLOW_", "AWS_", "OMP_", "GOMP_")
 
 # What steps of torch's data loaders share; of memory it takes what is used. Docker's own default is 64 MB.
 _SHARED_MEMORY = "2g"

@@ -33,7 +33,7 @@ from headstart.version import CODE_VARIABLE
 from pipelines import docker
 from pipelines.catalog import PIPELINES, parameters
 from pipelines.environment import environment
-from pipelines.placement import Placement
+from pipelines.placement import SPIN_COUNT, Placement
 from pipelines.processes import processes
 from pipelines.reader import Display, StepReader
 from pipelines.store import store_file, tracking_uri
@@ -82,8 +82,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
             PROGRESS_VARIABLE: "records",
             INJECTED_VARIABLE: None,
             STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
-            # Threads that wait by spinning hold up the ones that work where something else uses a core too.
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
             # The children's own log lines, complete and in order, in the log file.
             "PYTHONUNBUFFERED": "1",
         }

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from headstart.config import Recipe
 from headstart.data.published import FOLDER_VARIABLE, datasets_folder, is_published
+from headstart.data.reference import place_to_read
 from headstart.errors import InputError
 from headstart.models.reference import unpinned
 from headstart.storage.cache import CACHE_VARIABLE
@@ -110,10 +111,10 @@ def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
     candidates = [unpinned(uri) for uri in recipe.source.candidates]
     # Certificates and credentials may be files that the environment names.
     readable = [Path(value) for value in environment.values() if value.startswith("/")]
-    readable += filter(None, map(_local_path, [*data, *candidates, *locations.values()]))
+    readable += filter(None, map(_local_path, [*candidates, *locations.values()]))
+    readable += filter(None, map(place_to_read, data))
     if any(map(is_published, data)):
         environment[FOLDER_VARIABLE] = str(datasets_folder())
-        readable.append(datasets_folder())
     if any(uri.startswith("torchvision://") for uri in candidates):
         import torch
 

@@ -84,12 +84,15 @@ def local_folder(uri: str) -> Path:
     return path.resolve()
 
 
-def folder_to_read(uri: str) -> Path | None:
-    """The local folder that must be there for whoever reads the data, in a container say; None for data in S3."""
+def place_to_read(uri: str) -> Path | None:
+    """The local folder or file that must be there for whoever reads the data, in a container say; None for data in S3.
+
+    Of a table, which names files beside it, that is its folder.
+    """
     if is_published(uri):
         return datasets_folder()
     path = _local_path(uri) if is_local(uri) else None
-    return path if path is None or path.is_dir() else path.absolute().parent
+    return path.absolute().parent if path and table.is_table(path.name) and not path.is_dir() else path
 
 
 @contextmanager
@@ -136,7 +139,7 @@ def fingerprint(uri: str) -> str | None:
     try:
         if is_published(uri):
             root = datasets_folder()
-            return f"{_digest(_states(root))}" if root.is_dir() else None
+            return _digest(_states(root)) if root.is_dir() else None
         if s3.is_s3(uri):
             return _remote_fingerprint(uri)
         path = local_folder(uri)

@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from headstart.data.dataset import SPLITS, Dataset
-from headstart.data.reference import check, fingerprint, folder_to_read, has_no_labels, located
+from headstart.data.reference import check, fingerprint, has_no_labels, located, place_to_read
 from headstart.errors import InputError
 
 Pack = Callable[..., Dataset]
@@ -378,11 +378,11 @@ def test_an_unknown_data_set_of_torchvision_is_refused_with_the_known_ones() -> 
 
 
 def test_what_has_to_be_there_for_a_reader_is_a_folder(folder: Path, tmp_path: Path) -> None:
-    assert folder_to_read(str(folder)) == folder
-    assert folder_to_read(folder.as_uri()) == folder
-    assert folder_to_read(str(folder / "list.csv")) == folder
-    assert folder_to_read("torchvision://MNIST") == tmp_path / "torch" / "datasets"
-    assert folder_to_read("s3://bucket/pictures") is None
+    assert place_to_read(str(folder)) == folder
+    assert place_to_read(folder.as_uri()) == folder
+    assert place_to_read(str(folder / "list.csv")) == folder
+    assert place_to_read("torchvision://MNIST") == tmp_path / "torch" / "datasets"
+    assert place_to_read("s3://bucket/pictures") is None
 
 
 def test_a_fingerprint_sees_what_a_manifest_names(folder: Path) -> None:

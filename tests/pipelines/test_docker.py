@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headstart.config import Recipe
 from headstart.errors import InputError
 from pipelines import docker
 from pipelines.docker import Image
@@ -142,3 +143,28 @@ def test_root_gives_steps_what_is_in_the_workspace_and_nothing_else(tmp_path: Pa
     with pytest.raises(InputError, match=f"cannot write into {elsewhere}.*chown -R 10001:7 {elsewhere}"):
         docker._let_write("10001:7", [elsewhere], None, workspace=workspace)
     assert elsewhere.stat().st_uid == 0
+
+
+@pytest.mark.parametrize(("name", "seen"), [("list.csv", "."), ("pictures.zip", "pictures.zip"), ("folder", "folder")])
+def test_a_step_sees_the_data_and_of_a_table_the_files_beside_it(
+    name: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read-only, like everything that is not the step's own."""
+    import docker as sdk
+
+    data = tmp_path / "data"
+    (data / "folder").mkdir(parents=True)
+    (data / "list.csv").touch()
+    (data / "pictures.zip").touch()
+    client = SimpleNamespace(info=dict, close=lambda: None)
+    monkeypatch.setattr(sdk, "from_env", lambda: client)
+    monkeypatch.setattr(docker, "connect", lambda: SimpleNamespace(search_experiments=list))
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'record' / 'mlflow.db'}")
+    (tmp_path / "record").mkdir()
+    recipe = Recipe.of(
+        {"name": "pets", "target": {"data": {"uri": str(data / name)}}, "source": {"candidates": ["/m"]}}
+    )
+    mounts = docker.container(recipe, tmp_path / "workspace" / "pipeline", IMAGE).options["mounts"]
+    readable = [Path(mount["Target"]) for mount in mounts if mount["ReadOnly"]]
+    assert readable == [(data / seen).resolve()]

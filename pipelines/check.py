@@ -13,7 +13,7 @@ from headstart.models.sources import load_source, pin_sources
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
 from pipelines.resolve import at, refuse_unlabelled
-from pipelines.store import store_file, tracking_uri
+from pipelines.store import is_there, store_file, tracking_uri
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
@@ -78,8 +78,7 @@ def _check_mlflow(uri: str) -> None:
 def _candidates(uri: str, recipe: Recipe, store: str) -> Iterator[str]:
     """The pinned form of a candidate, or of each that a search finds; it was loaded, and every strategy can use it."""
     with at("source.candidates"):
-        database = store_file(store)
-        if uri.startswith("models:/") and database and not database.exists():
+        if uri.startswith("models:/") and not is_there(store):
             raise InputError(
                 f"{uri} names a registered model, and nothing was registered in this workspace yet; name the workspace "
                 "of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."

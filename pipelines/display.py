@@ -1,8 +1,9 @@
 """What a person sees in a terminal: the course of a run, and tables."""
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -84,6 +85,16 @@ def console(*, stderr: bool = False) -> Console:
 def verdict(sentence: str) -> str:
     """The sentence that answers whether the transfer helped, set off from what is around it."""
     return f"\n[bold]{plain(sentence)}[/]\n"
+
+
+def show_list(rows: Sequence[Any], table: Callable[[Any], Table], nothing: str, *, as_json: bool) -> None:
+    """Prints rows as JSON or as the table that `table` makes of them; where there are none, the sentence `nothing`."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        console().print(table(rows))
+    else:
+        print(nothing)
 
 
 def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import InputError
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -56,11 +54,16 @@ def rank(options: argparse.Namespace) -> None:
     from headstart.transfer.selection import select_source
     from pipelines import display
     from pipelines.environment import environment
+    from pipelines.store import use_record
 
     section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
     workspace = options.workspace.absolute()
     if any(uri.startswith("models:/") for uri in options.candidates):
-        _use_registry(options.workspace)
+        use_record(
+            options.workspace,
+            f"A candidate is a registered model, and nothing was registered in the workspace {options.workspace} yet; "
+            "name the workspace of an earlier run with --workspace, or set MLFLOW_TRACKING_URI.",
+        )
     workspace.mkdir(parents=True, exist_ok=True)
     candidates = pin_sources(options.candidates, resolve_registered=registry.resolve, search_registered=registry.search)
     console = display.console()
@@ -125,22 +128,6 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
             style="bold" if ranked.chosen else None,
         )
     return table
-
-
-def _use_registry(workspace: Path) -> None:
-    """Makes the workspace's store, or the server that the environment names, the registry of this process."""
-    from headstart.tracking.client import reach
-    from pipelines.store import store_file, tracking_uri
-
-    uri = tracking_uri(workspace)
-    reach(uri)
-    database = store_file(uri)
-    if database and not database.exists():
-        raise InputError(
-            f"A candidate is a registered model, and nothing was registered in the workspace {workspace} yet; name the "
-            "workspace of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."
-        )
-    os.environ["MLFLOW_TRACKING_URI"] = uri
 
 
 def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed: int) -> "Dataset":

@@ -15,13 +15,14 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import s3
+from headstart.storage.local import user_cache
 from headstart.storage.s3 import Object
 
 CACHE_VARIABLE = "HEADSTART_CACHE"
@@ -46,15 +47,13 @@ class _DamagedObject(HeadstartError):  # noqa: N818 - an object's state
 
 @cache
 def _default_folder() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME")
-    home = Path(given) if given and Path(given).is_absolute() else Path("~/.cache").expanduser()
-    folder = home / "headstart" / "objects"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):
-        pass
+    home = user_cache()
+    with suppress(OSError):
+        if home:
+            folder = home / "objects"
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(folder, os.W_OK):
+                return folder
     # A container may have no home that it may write to. Others could have been first at a name that they can guess.
     return Path(tempfile.mkdtemp(prefix="headstart-objects-"))
 

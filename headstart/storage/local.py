@@ -41,6 +41,17 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def user_cache() -> Path | None:
+    """headstart's folder in the user's cache, as the XDG base directory specification has it; None without a home."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():
+        return given / "headstart"
+    try:
+        return Path.home() / ".cache" / "headstart"
+    except RuntimeError:
+        return None
+
+
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """A directory beside `path` to fill; renamed to `path` at the end, removed if the body raises.

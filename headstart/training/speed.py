@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.errors import HeadstartError
 from headstart.models.network import Network
-from headstart.storage.local import write_json
+from headstart.storage.local import user_cache, write_json
 from headstart.storage.state import State
 from headstart.training.distributed import current_group
 
@@ -430,14 +430,9 @@ def processor() -> str:
 
 
 def _cache() -> Path | None:
-    """The user's folder for what was measured, as the XDG base directory specification has it."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if given.is_absolute():
-        return given / "headstart" / _FOLDER
-    try:
-        return Path.home() / ".cache" / "headstart" / _FOLDER
-    except RuntimeError:
-        return None
+    """The user's folder for what was measured."""
+    home = user_cache()
+    return home / _FOLDER if home else None
 
 
 def _kept(key: str, candidates: Sequence[Speed], state: State | None) -> _Timings | None:

@@ -20,7 +20,7 @@ import numpy as np
 from headstart.config import Metric, Strategy, Training
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import InputError
-from headstart.evaluation.statistics import bootstrap_interval, paired_bootstrap_gain
+from headstart.evaluation.statistics import bootstrap_interval, paired_bootstrap_gain, wilson_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
 from headstart.models.sources import Background, load_source, published_background
@@ -437,15 +437,8 @@ def _some(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def _share(hits: np.ndarray) -> tuple[float, float, float, float]:
     """The share of hits, its standard error, and its 95 % interval (Wilson 1927); (0, 0, 0, 1) where there is none."""
-    count = len(hits)
-    if count == 0:
-        return 0.0, 0.0, 0.0, 1.0
-    share = float(hits.mean())
-    centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    reach = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2)) / (1 + _Z**2 / count)
-    # At either end the interval ends there too; the formula is a rounding error off.
-    low, high = (0.0 if share == 0 else centre - reach), (1.0 if share == 1 else centre + reach)
-    return share, math.sqrt(share * (1 - share) / count), low, high
+    found = wilson_interval(int(hits.sum()), len(hits))
+    return found.value, math.sqrt(found.value * (1 - found.value) / max(len(hits), 1)), found.low, found.high
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from kfp_server_api import V2beta1RecurringRun as Schedule
 
 from headstart.config import Recipe
 from headstart.errors import InputError
-from pipelines.catalog import parameters
 from pipelines.cluster.connection import Server
 from pipelines.cluster.runs import equals, paged
-from pipelines.cluster.submission import Package, experiment_id, upload, with_plugins_input
+from pipelines.cluster.submission import Package, upload, with_plugins_input, work
 
 _FIELD = r"[\d*?,/\-A-Za-z]+"
 
@@ -50,12 +49,7 @@ def schedule(server: Server, recipe: Recipe, package: Package, *, name: str, at:
         server.schedules.recurring_run_service_create_recurring_run,
         Schedule(
             display_name=name,
-            experiment_id=experiment_id(server, recipe.name),
-            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
-                pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
-            ),
-            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=parameters(recipe)),
-            service_account=package.service_account,
+            **work(server, recipe, package, version),
             trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=cron(at))),
             mode="ENABLE",
             max_concurrency="1",

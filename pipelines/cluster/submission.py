@@ -163,6 +163,18 @@ def experiment_id(server: Server, name: str) -> str:
     return str(found.experiment_id)
 
 
+def work(server: Server, recipe: Recipe, package: Package, version: Version) -> dict[str, Any]:
+    """What a run and a schedule have in common: the experiment, the uploaded package, its parameters, its account."""
+    return {
+        "experiment_id": experiment_id(server, recipe.name),
+        "pipeline_version_reference": kfp_server_api.V2beta1PipelineVersionReference(
+            pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
+        ),
+        "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=parameters(recipe)),
+        "service_account": package.service_account,
+    }
+
+
 def with_plugins_input(server: Server, experiment: str, create: Callable[[Any], Any], body: Any) -> Any:
     """Has the server `create` what `body` describes, and tells its MLflow plugin which experiment that belongs to.
 
@@ -185,15 +197,7 @@ def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | 
     """Uploads what the server does not have, and starts a run of the resolved recipe."""
     version = upload(server, package)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
-    body = Run(
-        display_name=name,
-        experiment_id=experiment_id(server, recipe.name),
-        pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
-            pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
-        ),
-        runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=parameters(recipe)),
-        service_account=package.service_account,
-    )
+    body = Run(display_name=name, **work(server, recipe, package, version))
     try:
         run = with_plugins_input(server, recipe.name, server.runs.run_service_create_run, body)
     except UnansweredError as error:

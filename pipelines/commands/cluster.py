@@ -192,12 +192,8 @@ def _runs(options: argparse.Namespace) -> None:
     connected = _connected(options)
     if not options.run:
         rows = list_runs(connected, experiment=options.experiment, limit=options.limit)
-        if options.json:
-            print(json.dumps(rows, indent=2))
-        elif rows:
-            display.console().print(view.runs_table(rows))
-        else:
-            print(f"There are no runs on {connected.host} yet; `headstart submit RECIPE` starts one.")
+        nothing = f"There are no runs on {connected.host} yet; `headstart submit RECIPE` starts one."
+        display.show_list(rows, view.runs_table, nothing, as_json=options.json)
         return
     found = find_run(connected, options.run)
     if options.wait:
@@ -278,13 +274,8 @@ def _schedule(options: argparse.Namespace) -> None:
             return
     if options.list:
         connected = _connected(options)
-        rows = list_schedules(connected)
-        if options.json:
-            print(json.dumps(rows, indent=2))
-        elif rows:
-            display.console().print(view.schedules_table(rows))
-        else:
-            print(f"There are no schedules on {connected.host}.")
+        nothing = f"There are no schedules on {connected.host}."
+        display.show_list(list_schedules(connected), view.schedules_table, nothing, as_json=options.json)
         return
     if not options.recipe or not options.cron:
         raise InputError(

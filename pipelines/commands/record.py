@@ -173,12 +173,8 @@ def _history(options: argparse.Namespace) -> None:
 
     history = read_history(connect(options.workspace), options.model)
     changes = [asdict(change) for change in reversed(history.changes)]
-    if options.json:
-        print(json.dumps(changes, indent=2))
-    elif changes:
-        display.console().print(display.history_table(changes))
-    else:
-        print(f"{options.model} never had a champion; `headstart promote {options.model}` makes its challenger one.")
+    nothing = f"{options.model} never had a champion; `headstart promote {options.model}` makes its challenger one."
+    display.show_list(changes, display.history_table, nothing, as_json=options.json)
 
 
 def _lineage(options: argparse.Namespace) -> None:
@@ -190,13 +186,8 @@ def _lineage(options: argparse.Namespace) -> None:
     )
     client = connect(options.workspace)
     if options.champions:
-        descendants = champions(client, uri)
-        if options.json:
-            print(json.dumps(descendants, indent=2))
-        elif descendants:
-            display.console().print(display.champions_table(descendants))
-        else:
-            print(f"No champion descends from {options.model}.")
+        nothing = f"No champion descends from {options.model}."
+        display.show_list(champions(client, uri), display.champions_table, nothing, as_json=options.json)
         return
     family = lineage(client, uri)
     if options.json:

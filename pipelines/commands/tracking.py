@@ -1,27 +1,21 @@
 """Where the commands find the record."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import InputError
 from pipelines.commands.arguments import UI_PORT
 
 
 def connect(workspace: Path) -> Any:
     """The MLflow client of the workspace's store or of the server that the environment names."""
-    from headstart.tracking.client import connect, reach
-    from pipelines.store import store_file, tracking_uri
+    from headstart.tracking.client import connect
+    from pipelines.store import use_record
 
-    uri = tracking_uri(workspace)
-    reach(uri)
-    database = store_file(uri)
-    if database and not database.exists():
-        raise InputError(
-            f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier "
-            "run with --workspace."
-        )
-    os.environ["MLFLOW_TRACKING_URI"] = uri
+    use_record(
+        workspace,
+        f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier run "
+        "with --workspace.",
+    )
     return connect()
 
 

@@ -12,11 +12,15 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from playwright.sync_api import Browser, sync_playwright
 
 from headstart.evaluation.leaderboard import Leaderboard
 from headstart.tracking.client import connect
 from pipelines.demo import digits, mnist_5k, write_folder
+from tests.services.servers import fail
 from tests.services.stack import Stack, running_stack
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +38,18 @@ def stack() -> Iterator[Stack]:
     """MLflow on PostgreSQL and SeaweedFS, with passwords."""
     with running_stack() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the tests of a module."""
+    if not CHROMIUM.exists():
+        fail("The tests with services need Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-background-networking"]
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -10,31 +10,18 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from headstart.tracking import links, names
 from tests.services.conftest import FinishedRun
-from tests.services.servers import fail
 from tests.services.stack import Stack
 
 pytestmark = pytest.mark.services
 
-CHROMIUM = Path("/usr/bin/chromium")
 # A page is drawn by JavaScript from several requests, on a machine that may be busy.
 SECONDS = 60
 
 Show = Callable[[str, str], Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        fail("The tests with services need Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield started
-        started.close()
 
 
 @pytest.fixture

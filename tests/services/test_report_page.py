@@ -5,31 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.evaluation.reports import report
-from tests.services.servers import fail
 
 pytestmark = pytest.mark.services
 
-CHROMIUM = Path("/usr/bin/chromium")
 RANKING = [
     {"source": "models:/digits-source/3#sha256=a", "architecture": "convnet", "probe": 0.9, "probe_error": 0.01,
      "parameters": 221_000, "seconds": 1.0, "knn": 0.8},
     {"source": "torchvision://efficientnet_b0/IMAGENET1K_V1", "architecture": "efficientnet_b0", "probe": 0.7,
      "probe_error": 0.02, "parameters": 5_288_548, "seconds": 12.0, "knn": 0.6},
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        fail("The tests with services need Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield started
-        started.close()
 
 
 @pytest.fixture(params=[1280, 390], ids=["desk", "telephone"])

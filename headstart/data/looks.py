@@ -22,8 +22,8 @@ import numpy as np
 MIN_SIDE = 28
 """Pixels: stored smaller, pictures of different things look the same."""
 
-_BITS = 3
-_BANDS = _BITS + 1  # of two hashes that differ in 3 bits, one of 4 bands is the same
+BITS = 3
+_BANDS = BITS + 1  # of two hashes that differ in 3 bits, one of 4 bands is the same
 _MAX_DISTANCE = 5.0
 _REACH = _MAX_DISTANCE + 1  # by which coarse thumbnails of near duplicates may differ, rounded as they are
 _MIN_CORRELATION = 0.99
@@ -120,7 +120,7 @@ def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.nda
             near = (
                 (np.abs(tilt[first] - tilt[second]) <= 2 * _REACH)
                 & (np.abs(middle[first] - middle[second]) <= 2 * _REACH)
-                & (_bit_count(word[first] ^ word[second]) <= _BITS)
+                & (bit_count(word[first] ^ word[second]) <= BITS)
             )
             rows.append(order[first[near]])
             columns.append(order[second[near]])
@@ -132,7 +132,7 @@ def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.nda
             yield np.concatenate(rows), np.concatenate(columns)
 
 
-def _bit_count(words: np.ndarray) -> np.ndarray:
+def bit_count(words: np.ndarray) -> np.ndarray:
     """How many bits are set in each of some uint64."""
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(words)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart.data.dataset import SPLITS, Dataset, Split
+from headstart.data.subsets import spread_out, with_every_class
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import write_json
@@ -114,7 +115,7 @@ def data_efficiency(
     what trains a model on a part of the data set with a seed, as many times as there are points. None where a class has
     no training sample.
     """
-    from headstart.transfer.classical import quick_classical, spread_out, with_every_class
+    from headstart.transfer.classical import quick_classical
     from headstart.transfer.heads import nearest_class_mean, ridge
 
     start = time.perf_counter()

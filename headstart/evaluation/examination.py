@@ -3,16 +3,22 @@ how far it can be relied on, and what its predictions rest on."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from headstart.config import Evaluation, Strategy, Training
 from headstart.data.dataset import Dataset, Split
+from headstart.data.subsets import spread_out
 from headstart.evaluation.curve import Curve, Kind, Train, data_efficiency
-from headstart.evaluation.explanation import explain, has_attention, nearest_training_samples, overlay
+from headstart.evaluation.explanation import (
+    explain,
+    has_attention,
+    nearest_training_samples,
+    overlay,
+    with_random_weights,
+)
 from headstart.evaluation.leaderboard import SCRATCH, Leaderboard
 from headstart.evaluation.predictions import Predictions
 from headstart.evaluation.reasons import Fitted, Probe, Reason, reasons, source_distance
@@ -20,11 +26,9 @@ from headstart.evaluation.reliability import Bin, Selective, hardest, reliabilit
 from headstart.evaluation.robustness import Robustness, robustness
 from headstart.evaluation.statistics import ClassIntervals, Interval, class_intervals, metric_intervals, wilson_interval
 from headstart.html import image_uri
-from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.engine import training_device
-from headstart.transfer.classical import spread_out
 from headstart.transfer.features import vectors
 from headstart.transfer.heads import cross_validated_probe
 
@@ -137,7 +141,7 @@ def examine(
     labels, probabilities = predictions.labels, predictions.probabilities
     confidence = evaluation.confidence
     seen = spread_out(train.labels, _SEEN)
-    random = _random_like(source)
+    random = with_random_weights(source)
     # Only the source's features of the training split are kept already; the others are read once.
     features = {
         "source": (vectors(source, train, state), vectors(source, test, precision="fp32")),
@@ -209,16 +213,6 @@ def trainings(
         return bundle
 
     return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
-
-
-def _random_like(source: ModelBundle) -> ModelBundle:
-    """The same architecture and input with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build_network(
-            source.architecture, classes=len(source.classes), channels=source.preprocessing.channels
-        )
-    return replace(source, network=network.eval())
 
 
 def _accuracy(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:

@@ -5,7 +5,7 @@ of random weights: where they look alike, the method shows the picture's edges a
 "Sanity checks for saliency maps").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,11 +48,7 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
     device = next(bundle.network.parameters()).device
     inputs = bundle.preprocessing(torch.from_numpy(np.array(samples)).to(device))
     targets = torch.from_numpy(np.asarray(classes)).to(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = build_network(
-            bundle.architecture, classes=len(bundle.classes), channels=bundle.preprocessing.channels
-        ).to(device)
+    fresh = with_random_weights(bundle, seed).network.to(device)
     by_gradients = has_attention(bundle.network) or _last_map(bundle.network, inputs[:1]) is None
     method = integrated_gradients if by_gradients else grad_cam
     found, control = (
@@ -63,6 +59,16 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
         method="integrated gradients" if by_gradients else "Grad-CAM",
         similarity=_similarity(found, control),
     )
+
+
+def with_random_weights(bundle: ModelBundle, seed: int = 0) -> ModelBundle:
+    """The same architecture and input, and nothing learned."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(
+            bundle.architecture, classes=len(bundle.classes), channels=bundle.preprocessing.channels
+        )
+    return replace(bundle, network=network.eval())
 
 
 def has_attention(network: Network) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headstart.data.dataset import Dataset
+from headstart.data.subsets import spread_out, with_every_class
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 
@@ -174,20 +175,6 @@ def gradients(samples: np.ndarray) -> np.ndarray:
         blocks = _of_length_1(np.concatenate(corners, axis=3))
         found[start : start + 512] = _of_length_1(np.minimum(blocks, 0.2)).reshape(len(grey), -1)
     return found
-
-
-def spread_out(labels: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` positions of items with labels int (N,), rising, of which every class has its share."""
-    order = np.argsort(labels, kind="stable")
-    taken = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(int))
-    positions: np.ndarray = np.sort(order[taken])
-    return positions
-
-
-def with_every_class(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The positions, rising, and for each class of labels int (N,) that none of them has the first item."""
-    classes, first = np.unique(labels, return_index=True)
-    return np.union1d(positions, first[~np.isin(classes, labels[positions])])
 
 
 def _both(samples: np.ndarray) -> np.ndarray:

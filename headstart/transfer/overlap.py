@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.duplicates import Clusters
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background
@@ -14,8 +15,6 @@ from headstart.models.sources import Background
 _MOST_PICTURES = 50_000
 # Pictures stored at this side or more have thumbnails of one size.
 _COMPARABLE_SIDE = 32
-# Hashes of near duplicates differ in at most so many bits (headstart.data.looks).
-_BITS = 5
 _CHUNK = 2**24
 
 
@@ -72,7 +71,11 @@ def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked:
         return 0
     chosen = [shown[each] for each in near]
     pairs = near_duplicates([look for each in chosen if (look := looks[each])], lambda number: pictures[chosen[number]])
-    return _joined(pairs, len(chosen), tests)
+    alike = Clusters()
+    for one, other in pairs:
+        alike.join(one, other)
+    learned = {alike.of(position) for position in range(tests, len(chosen))}
+    return sum(alike.of(position) in learned for position in range(tests))
 
 
 def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset | None:
@@ -91,18 +94,12 @@ def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset
 
 
 def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The positions of the hashes that differ from any of the others in few bits."""
+    """The positions of the hashes that differ from any of the others in as few bits as those of near duplicates."""
+    from headstart.data.looks import BITS, bit_count
+
     found = np.zeros(len(hashes), dtype=bool)
     rows = max(1, _CHUNK // max(len(others), 1))
     for start in range(0, len(hashes), rows):
-        different = np.bitwise_count(hashes[start : start + rows, None] ^ others)
-        found[start : start + rows] = (different <= _BITS).any(axis=1)
+        different = bit_count(hashes[start : start + rows, None] ^ others)
+        found[start : start + rows] = (different <= BITS).any(axis=1)
     return np.flatnonzero(found)
-
-
-def _joined(pairs: list[tuple[int, int]], count: int, tests: int) -> int:
-    """How many of the first `tests` of `count` items the pairs connect, also through others, with a later one."""
-    cluster = np.arange(count)
-    for one, other in pairs:
-        cluster[cluster == cluster[other]] = cluster[one]
-    return int(np.isin(cluster[:tests], cluster[tests:]).sum())

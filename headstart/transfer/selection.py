@@ -19,6 +19,7 @@ import numpy as np
 
 from headstart.config import Metric, Strategy, Training
 from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.subsets import spread_out
 from headstart.errors import InputError
 from headstart.evaluation.statistics import bootstrap_interval, paired_bootstrap_gain, wilson_interval
 from headstart.models.bundle import ModelBundle
@@ -428,11 +429,9 @@ def _source_probabilities(bundle: ModelBundle, features: np.ndarray) -> np.ndarr
 
 
 def _some(labels: np.ndarray, seed: int) -> np.ndarray:
-    """The positions of at most 10 000 samples, sorted, of every class the same share."""
+    """The positions of at most 10 000 samples, sorted, of every class the same share; `seed` draws them."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    count = min(len(labels), _MOST_SAMPLES)
-    return np.sort(by_class[np.linspace(0, len(labels), count, endpoint=False).astype(np.int64)])
+    return np.sort(order[spread_out(labels[order], _MOST_SAMPLES)])
 
 
 def _share(hits: np.ndarray) -> tuple[float, float, float, float]:

@@ -10,6 +10,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.models.architectures import build_network
 from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_sources
+from headstart.storage import s3
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
 from pipelines.resolve import at, refuse_unlabelled
@@ -41,6 +42,7 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
             yield f"candidate   {pinned}"
 
 
+@s3.listed_once()
 def _data(role: str, data: Data, recipe: Recipe) -> str:
     with at(f"{role}.data"):
         refuse_unlabelled(role, data, recipe)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.storage import s3
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -130,6 +132,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
     return table
 
 
+@s3.listed_once()
 def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed: int) -> "Dataset":
     """The packed data set, one that was packed before where nothing has changed since."""
     from headstart.config import Recipe

@@ -23,8 +23,9 @@ from headstart.tracking import registry
 from headstart.tracking.client import reach
 
 
+@s3.listed_once()
 def resolve(recipe: Recipe) -> Recipe:
-    """The resolved recipe.
+    """The resolved recipe; of data in S3, all that is said of it comes from one listing.
 
     Raises:
         InputError: data or a candidate cannot be reached; it is named.
@@ -51,6 +52,7 @@ class ForCluster:
     unknown: frozenset[str]
 
 
+@s3.listed_once()
 def resolve_for_cluster(
     recipe: Recipe, mounts: Collection[str], *, model_mounts: Collection[str] = (), live: bool = False
 ) -> ForCluster:

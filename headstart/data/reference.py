@@ -16,7 +16,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -116,18 +116,19 @@ def listed(uri: str, kind: Modality, labels: Labels = "required", scratch: Path 
         raise InputError(
             f"{uri} is one object; give a prefix, or a .zip, .tar, .tar.gz, .csv, .parquet or .npz object."
         )
-    path = cache.fetch(objects[0]) if objects is not None else local_folder(uri)
-    name = uri if objects is not None else str(path)
-    if path.is_dir():
-        yield _list_tree(LocalTree(path), kind, labels, scratch)
-    elif is_archive(name):
-        with opened(path, name, kind.extensions, scratch) as tree:
-            yield _list_tree(tree, kind, labels, scratch)
-    elif table.is_table(name):
-        with path.open("rb") as rows:
-            yield manifest.list_manifest(name, rows, name.rpartition("/")[0], labels)
-    else:
-        yield list_npz(path, name, labels, scratch)
+    with cache.fetch(objects[0]) if objects is not None else nullcontext() as kept:
+        path = Path(kept.name) if kept else local_folder(uri)
+        name = uri if kept else str(path)
+        if path.is_dir():
+            yield _list_tree(LocalTree(path), kind, labels, scratch)
+        elif is_archive(name):
+            with opened(path, name, kind.extensions, scratch) as tree:
+                yield _list_tree(tree, kind, labels, scratch)
+        elif table.is_table(name):
+            with path.open("rb") as rows:
+                yield manifest.list_manifest(name, rows, name.rpartition("/")[0], labels)
+        else:
+            yield list_npz(path, name, labels, scratch)
 
 
 def fingerprint(uri: str) -> str | None:
@@ -227,7 +228,7 @@ def _remote_fingerprint(uri: str) -> str:
     objects = list(s3.list_contents(uri))
     lines = [f"{found.uri.removeprefix(uri)}\0{found.size}\0{found.etag}" for found in objects]
     if len(objects) == 1 and objects[0].uri == uri and table.is_table(uri):
-        with cache.fetch(objects[0]).open("rb") as rows:
+        with cache.fetch(objects[0]) as rows:
             lines += manifest.state_of(uri, rows, uri.rpartition("/")[0])
     return _digest(lines, kind="etag")
 

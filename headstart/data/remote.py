@@ -26,11 +26,20 @@ class RemoteTree(NamedTree):
         return read_object(self._objects[path])
 
     def open(self, path: str) -> BinaryIO:
-        return cache.fetch(self._objects[path]).open("rb")
+        return cache.fetch(self._objects[path])
+
+    def state(self, path: str) -> str:
+        return state_of_object(self._objects[path])
+
+
+def state_of_object(found: s3.Object) -> str:
+    """What changes whenever the object's content does."""
+    return f"{found.size} {found.etag}"
 
 
 def read_object(found: s3.Object) -> bytes:
     """The content of an object, up to MAX_BYTES; raises UnreadableSample beyond that, else as `cache.fetch` does."""
     if found.size > MAX_BYTES:
         raise UnreadableSample(TOO_LARGE)
-    return cache.fetch(found).read_bytes()
+    with cache.fetch(found) as file:
+        return file.read()

@@ -1,7 +1,8 @@
 """Objects of S3 on this machine: fetched once, in parts and in parallel, verified, and kept under their ETag.
 
 HEADSTART_CACHE names the folder; else it is `headstart/objects` in the user's cache folder. What lies there only saves
-time, and may be removed whenever no work is under way.
+time, and may be removed whenever no work is under way. HEADSTART_CACHE_LIMIT is the most that it holds, in bytes, by
+default 50 GiB or half of the disk's free space if that is less; what was unused for longest goes first.
 """
 
 import fcntl
@@ -18,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, BinaryIO, TypeVar
 
 from headstart.errors import HeadstartError, InputError
-from headstart.storage import s3
+from headstart.storage import eviction, s3
 from headstart.storage.local import user_cache
 from headstart.storage.s3 import Object
 
@@ -64,8 +65,8 @@ def cache_folder() -> Path:
     return Path(given).absolute() if given else _default_folder()
 
 
-def fetch(found: Object) -> Path:
-    """The file with an object's content.
+def fetch(found: Object) -> BinaryIO:
+    """The file with an object's content, open for reading. As long as it is open, it stays where its `name` says.
 
     What a killed call had fetched is not fetched again. A request that fails is made again up to five times, after a
     wait of random length below 0.2, 0.4, … 20 s.
@@ -73,36 +74,53 @@ def fetch(found: Object) -> Path:
     Raises:
         ChangedObject: the object is no longer the one that was listed.
         HeadstartError: it arrives damaged, cut or not at all, time and again.
-        InputError: the store refuses it, or the cache cannot be written.
+        InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is no number.
     """
     name = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
-    path = cache_folder() / name[:2] / name
+    folder = cache_folder()
+    path = folder / name[:2] / name
     try:
-        if path.exists() and path.stat().st_size == found.size:
-            return path
+        if kept := _kept(path, found.size):
+            return kept
+        limit = eviction.given_limit()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if found.size <= PART:
-            _write(path, _retried(lambda: _fetch_whole(found)))
-        else:
-            with _locked(path):
-                if not path.exists():
-                    _fetch_parts(found, path)
+        with _locked(path):
+            file = _kept(path, found.size) or (_fetch_whole if found.size <= PART else _fetch_parts)(found, path)
+        eviction.make_room(folder, found.size, limit)
     except OSError as error:
         raise InputError(
             f"{found.uri} cannot be kept in {path.parent} ({error.strerror}); make room, or set {CACHE_VARIABLE}."
         ) from error
-    return path
+    return file
 
 
-def _fetch_whole(found: Object) -> bytes:
-    content = s3.read_range(found, 0, found.size) if found.size else b""
-    # Nearly always it is, which saves the question what else the store says of the object.
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != found.etag:
-        _check(found, [content])
-    return content
+def _kept(path: Path, size: int) -> BinaryIO | None:
+    """The file, in use; None where it is not there, or not whole."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    eviction.share(file)
+    # It may have been removed before it was in use.
+    if eviction.stands_at(file.fileno(), path) and os.fstat(file.fileno()).st_size == size:
+        eviction.note_use(file.fileno())
+        return file
+    file.close()
+    return None
 
 
-def _fetch_parts(found: Object, path: Path) -> None:
+def _fetch_whole(found: Object, path: Path) -> BinaryIO:
+    def read() -> bytes:
+        content = s3.read_range(found, 0, found.size) if found.size else b""
+        # Nearly always it is, which saves the question what else the store says of the object.
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != found.etag:
+            _check(found, [content])
+        return content
+
+    return _write(path, _retried(read))
+
+
+def _fetch_parts(found: Object, path: Path) -> BinaryIO:
     """Fills `path`.part; each part is noted in `path`.parts once it lies there."""
     draft, journal = path.with_suffix(".part"), path.with_suffix(".parts")
 
@@ -142,8 +160,10 @@ def _fetch_parts(found: Object, path: Path) -> None:
             journal.unlink()
             if last:
                 raise
-    os.replace(draft, path)
+    with draft.open("rb") as file:
+        named = _named(file, draft, path)
     journal.unlink(missing_ok=True)
+    return named
 
 
 def _retried(action: Callable[[], _T]) -> _T:
@@ -247,20 +267,41 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> BinaryIO:
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(draft, path)
+            file.flush()
+            return _named(file, Path(draft), path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
 
 
+def _named(file: IO[bytes], draft: Path, path: Path) -> BinaryIO:
+    """Gives a whole file its name and opens it by that; there is no moment at which it is not in use."""
+    eviction.share(file)
+    os.replace(draft, path)
+    named = path.open("rb")
+    eviction.share(named)
+    return named
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time fetches the parts of an object."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """One process at a time, and one thread of it, fetches an object."""
+    guard = path.with_suffix(".lock")
+    while True:
+        with guard.open("w") as lock:
+            # Some network file systems know no locks.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # Whoever had it before has removed it.
+            if not eviction.stands_at(lock.fileno(), guard):
+                continue
+            try:
+                yield
+            finally:
+                guard.unlink(missing_ok=True)
+            return

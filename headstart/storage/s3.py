@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,7 +98,34 @@ class Object:
 
 
 def list_contents(uri: str) -> Iterator[Object]:
-    """What `list_objects` yields, each with what its content is."""
+    """What `list_objects` yields, each with what its content is; within `listed_once`, as it was listed first."""
+    lists = _lists.get()
+    if lists is None:
+        yield from _contents(uri)
+        return
+    if uri not in lists:
+        lists[uri] = list(_contents(uri))
+    yield from lists[uri]
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """As long as it lasts, `list_contents` asks once for each URI: whatever looks there finds the same, at the price of
+    one listing. An object that is replaced meanwhile is found out when it is read."""
+    if _lists.get() is not None:
+        yield
+        return
+    token = _lists.set({})
+    try:
+        yield
+    finally:
+        _lists.reset(token)
+
+
+_lists: ContextVar[dict[str, list[Object]] | None] = ContextVar("lists", default=None)
+
+
+def _contents(uri: str) -> Iterator[Object]:
     for found, entry in _listed(uri):
         yield Object(found, entry["Size"], entry["ETag"].strip('"'))
 

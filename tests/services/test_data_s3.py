@@ -166,13 +166,18 @@ def large(store: SeaweedFS) -> tuple[s3.Object, bytes]:
     return next(iter(s3.list_contents("s3://data/large/noise.bin"))), content
 
 
+def fetched(found: s3.Object) -> bytes:
+    with cache.fetch(found) as file:
+        return file.read()
+
+
 @pytest.mark.parametrize("fault", ["503", "cut", "wrong"])
 def test_a_large_object_arrives_in_parts_whatever_happens_to_one(
     fault: str, faults: Faults, large: tuple[s3.Object, bytes]
 ) -> None:
     found, content = large
     faults.choose = lambda path, asked, earlier: fault if earlier == 0 and asked.startswith("bytes=16777216") else None
-    assert cache.fetch(found).read_bytes() == content
+    assert fetched(found) == content
     assert faults.happened == {fault: 1}
     assert len(faults.asked) == 6
 
@@ -186,7 +191,7 @@ def test_what_arrived_before_an_interruption_is_not_fetched_again(
         cache.fetch(found)
     arrived = {key for key, count in faults.asked.items() if count == 1}
     faults.choose = lambda path, asked, earlier: None
-    assert cache.fetch(found).read_bytes() == content
+    assert fetched(found) == content
     assert len(arrived) >= 3
     assert {faults.asked[key] for key in arrived} == {1}
 
@@ -205,7 +210,7 @@ def test_a_killed_download_is_continued_and_never_seen_half(faults: Faults, larg
     assert not [path for path in cache.cache_folder().rglob("*") if path.is_file() and not path.suffix]
     faults.choose = lambda path, asked, earlier: None
     faults.asked.clear()
-    assert cache.fetch(found).read_bytes() == content
+    assert fetched(found) == content
     assert len(done) >= 3
     assert not done & {asked.partition("-")[0] for _, asked in faults.asked}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,30 +61,43 @@ def in_parts(size: int) -> str:
     return f"{md5(b''.join(digests))}-{len(digests)}"
 
 
+def fetched(found: s3.Object) -> bytes:
+    with cache.fetch(found) as file:
+        return file.read()
+
+
 def test_an_object_is_fetched_in_parts_once(store: Store) -> None:
-    assert cache.fetch(named()).read_bytes() == CONTENT
+    assert fetched(named()) == CONTENT
     assert sorted(store.asked) == [(start, min(PART, 100_000 - start)) for start in range(0, 100_000, PART)]
     store.asked.clear()
-    assert cache.fetch(named()).read_bytes() == CONTENT
+    assert fetched(named()) == CONTENT
     assert store.asked == []
-    assert not [path for path in cache.cache_folder().rglob("*") if path.suffix in (".part", ".parts")]
+    assert not [path for path in cache.cache_folder().rglob("*") if path.suffix]
 
 
 def test_a_small_object_is_fetched_with_one_request(store: Store) -> None:
     store.content = CONTENT[:100]
-    assert cache.fetch(named(md5(CONTENT[:100]), 100)).read_bytes() == CONTENT[:100]
+    assert fetched(named(md5(CONTENT[:100]), 100)) == CONTENT[:100]
     assert store.asked == [(0, 100)]
 
 
 def test_an_empty_object_is_an_empty_file(store: Store) -> None:
     store.content = b""
-    assert cache.fetch(named(md5(b""), 0)).read_bytes() == b""
+    assert fetched(named(md5(b""), 0)) == b""
+
+
+@pytest.mark.parametrize("size", [100, len(CONTENT)])
+def test_threads_that_want_one_object_at_once_fetch_it_once(store: Store, size: int) -> None:
+    found = named(md5(CONTENT[:size]), size)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(fetched, [found] * 16)) == {CONTENT[:size]}
+    assert len(store.asked) == len(set(store.asked))
 
 
 def test_a_failing_request_is_repeated_five_times(store: Store) -> None:
     store.content = CONTENT[:100]
     store.failures = [HeadstartError("slow down") for _ in range(5)]
-    assert cache.fetch(named(md5(CONTENT[:100]), 100)).read_bytes() == CONTENT[:100]
+    assert fetched(named(md5(CONTENT[:100]), 100)) == CONTENT[:100]
     store.failures = [HeadstartError("slow down") for _ in range(6)]
     with pytest.raises(HeadstartError, match="slow down"):
         cache.fetch(named("other", 100))
@@ -103,16 +117,16 @@ def test_wrong_bytes_are_never_kept(store: Store, size: int) -> None:
     store.content = bytes(len(CONTENT))
     with pytest.raises(HeadstartError, match="s3://data/some arrives damaged"):
         cache.fetch(named(md5(CONTENT[:size]), size))
-    assert not [path for path in cache.cache_folder().rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert not [path for path in cache.cache_folder().rglob("*") if path.is_file()]
     store.content = CONTENT
-    assert cache.fetch(named(md5(CONTENT[:size]), size)).read_bytes() == CONTENT[:size]
+    assert fetched(named(md5(CONTENT[:size]), size)) == CONTENT[:size]
 
 
 @pytest.mark.parametrize(("part", "told"), [(30_000, True), (5 * 2**20, True), (5 * 2**20, False)])
 def test_the_etag_of_parts_is_verified(store: Store, part: int, told: bool) -> None:
     store.first_part = min(part, len(CONTENT)) if told else 0
     etag = in_parts(part)
-    assert cache.fetch(named(etag)).read_bytes() == CONTENT
+    assert fetched(named(etag)) == CONTENT
     store.content = bytes(len(CONTENT))
     with pytest.raises(HeadstartError, match="arrives damaged"):
         cache.fetch(s3.Object("s3://data/other", len(CONTENT), etag))
@@ -120,7 +134,7 @@ def test_the_etag_of_parts_is_verified(store: Store, part: int, told: bool) -> N
 
 def test_a_stores_own_checksums_are_verified(store: Store) -> None:
     store.said = {"ChecksumSHA256": b64encode(hashlib.sha256(CONTENT).digest()).decode()}
-    assert cache.fetch(named("opaque")).read_bytes() == CONTENT
+    assert fetched(named("opaque")) == CONTENT
     store.content = bytes(len(CONTENT))
     with pytest.raises(HeadstartError, match="arrives damaged"):
         cache.fetch(named("opaque too"))
@@ -128,7 +142,7 @@ def test_a_stores_own_checksums_are_verified(store: Store) -> None:
 
 def test_an_etag_of_an_encrypted_object_is_taken_for_no_digest(store: Store) -> None:
     store.said = {"ServerSideEncryption": "aws:kms"}
-    assert cache.fetch(named("0" * 32)).read_bytes() == CONTENT
+    assert fetched(named("0" * 32)) == CONTENT
 
 
 def test_a_cache_that_cannot_be_written_is_named(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,9 @@ class Data(Section):
     3 RGB); unset, they follow from the architecture and from the samples. `duplicates` says what becomes of samples of
     one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
     samples of different splits never are. `max_refused` and `max_refused_per_class` are the shares of unreadable files
-    above which the step ends (never for up to 10 files in all and 5 of a class). `fingerprint` is written by `headstart
+    above which the step ends (never for up to 10 files in all and 5 of a class). `store` says how samples are kept:
+    `raw`, as pixels, which read fastest; `jpeg`, of photographs a fifth of the bytes, decoded whenever they are read
+    and a little different; `auto`, raw up to 16 GiB of pixels and jpeg above. `fingerprint` is written by `headstart
     run`, not by people: it makes a changed folder a changed parameter, so that a step is never reused for other data.
     """
 
@@ -92,6 +94,7 @@ class Data(Section):
     duplicates: Literal["report", "drop", "fail"] = "report"
     max_refused: Share = 0.01
     max_refused_per_class: Share = 0.05
+    store: Literal["auto", "raw", "jpeg"] = "auto"
     fingerprint: str | None = None
 
     @model_validator(mode="after")

@@ -53,6 +53,7 @@ def prepare_data(
             duplicates=section.duplicates,
             max_refused=section.max_refused,
             max_refused_per_class=section.max_refused_per_class,
+            store=section.store,
             seed=seed,
         )
         run.log_params(

@@ -22,7 +22,7 @@ from typing import IO, BinaryIO
 
 from headstart.data.limits import MAX_BYTES, MAX_ENTRIES, MAX_RATIO, MIB, allowed
 from headstart.data.listing import SPLIT_NAMES, Refusal
-from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line
+from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line, state_of
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import UnreadableSample
 
@@ -52,13 +52,15 @@ def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = N
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))
+            status = os.fstat(file.fileno())
             if name.lower().endswith(".zip"):
                 archive = stack.enter_context(zipfile.ZipFile(file))
-                tree: Tree = _ZipTree(archive, path.stat().st_size, name)
+                tree: Tree = _ZipTree(archive, status, name)
             elif name.lower().endswith(".tar"):
-                tree = _TarTree(file, name)
+                tree = _TarTree(file, status, name)
             else:
-                tree = _TarTree(stack.enter_context(gunzipped(file, path.stat().st_size, name, scratch)), name)
+                unpacked = stack.enter_context(gunzipped(file, status.st_size, name, scratch))
+                tree = _TarTree(unpacked, status, name)
         # Hostile bytes lead the modules to these as well.
         except (*_DAMAGED, tarfile.TarError, OSError, ValueError, struct.error) as error:
             raise InputError(f"The archive {name} is damaged ({one_line(error)}); fetch or pack it again.") from error
@@ -123,10 +125,10 @@ class _Names:
 
 
 class _ZipTree(NamedTree):
-    def __init__(self, archive: zipfile.ZipFile, size: int, name: str) -> None:
-        self._archive = archive
+    def __init__(self, archive: zipfile.ZipFile, status: os.stat_result, name: str) -> None:
+        self._archive, self._state = archive, state_of(status)
         self._members: dict[str, zipfile.ZipInfo] = {}
-        if sum(member.file_size for member in archive.infolist()) > allowed(size):
+        if sum(member.file_size for member in archive.infolist()) > allowed(status.st_size):
             raise InputError(
                 f"The archive {name} expands to more than {MAX_RATIO} times its size, as a bomb does; it is not read."
             )
@@ -149,12 +151,16 @@ class _ZipTree(NamedTree):
     def open(self, path: str) -> BinaryIO:
         return self._archive.open(self._members[path])  # type: ignore[return-value]
 
+    def state(self, path: str) -> str:
+        member = self._members[path]
+        return f"{self._state} {member.header_offset} {member.file_size} {member.CRC}"
+
 
 class _TarTree(NamedTree):
-    """`file` is not compressed; what lies at the offset of a member is its content."""
+    """`file` is not compressed; what lies at the offset of a member is its content. `status` is the archive's own."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, status: os.stat_result, name: str) -> None:
+        self._file, self._state = file, state_of(status)
         self._members: dict[str, tuple[int, int]] = {}
         names = _Names(name)
         with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -184,6 +190,10 @@ class _TarTree(NamedTree):
             offset, left = offset + len(chunk), left - len(chunk)
         copy.seek(0)
         return copy
+
+    def state(self, path: str) -> str:
+        offset, size = self._members[path]
+        return f"{self._state} {offset} {size}"
 
 
 def _zip_refusal(member: zipfile.ZipInfo) -> str | None:

@@ -1,33 +1,64 @@
-"""A packed data set: a directory whose samples are read from memory maps instead of being decoded again."""
+"""A packed data set: a directory whose samples are read without being found, checked, cut and resized again."""
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headstart.data import encoded
+from headstart.data.encoded import EncodedSamples
 from headstart.errors import InputError
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
+
+Store = Literal["raw", "jpeg"]
+"""How samples are kept: as pixels, or as JPEG, which is several times smaller and loses a little."""
+
+_SUFFIXES: dict[Store, str] = {"raw": ".npy", "jpeg": encoded.SUFFIX}
+
+
+class Samples(Protocol):
+    """uint8 (N, H, W, C), array-like: a read-only memory map, or JPEG that is decoded on access.
+
+    `samples[rows]` is an array, `rows` a position, a slice, positions in any order or a mask. Read a few at a time: all
+    of them may not fit into memory.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
+
+    def __array__(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class Split:
     """One split of a packed data set; entry i of every array is sample i.
 
-    `samples` is uint8 (N, H, W, C), memory-mapped read-only; `labels` int64 (N,), indices into the classes, or -1 where
+    `samples` is uint8 (N, H, W, C), kept as `store` says; `labels` int64 (N,), indices into the classes, or -1 where
     samples have no label; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source
     folder.
     """
 
     name: str
-    samples: np.ndarray
+    store: Store
+    samples: Samples
     labels: np.ndarray
     ids: np.ndarray
     paths: np.ndarray
@@ -42,7 +73,7 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
-        """InputError if `path` holds no whole packed data set, or one of another format version."""
+        """InputError if `path` holds no whole packed data set, or one of another format version or store."""
         path = Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_bytes())
@@ -55,10 +86,16 @@ class Dataset:
             raise InputError(f"{path}/manifest.json is damaged; prepare the data set again.") from None
         if version != FORMAT_VERSION:
             raise InputError(f"{path} has format version {version}, not {FORMAT_VERSION}; prepare the data set again.")
-        for name in ("index.parquet", *(f"{split}.npy" for split in SPLITS)):
+        dataset = cls(path, manifest)
+        if dataset.store not in _SUFFIXES:
+            raise InputError(
+                f"{path} was made by a newer headstart: it keeps its samples as {dataset.store}. Install that one, or "
+                "prepare the data set again."
+            )
+        for name in dataset.files:
             if not (path / name).is_file():
                 raise InputError(f"{path} is incomplete: {name} is missing; prepare the data set again.")
-        return cls(path, manifest)
+        return dataset
 
     @property
     def digest(self) -> str:
@@ -75,6 +112,20 @@ class Dataset:
         return str(self.manifest["modality"])
 
     @property
+    def store(self) -> Store:
+        store: Store = self.manifest.get("store", "raw")
+        return store
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that are read; what else lies in the directory is for people."""
+        return ("manifest.json", "index.parquet", *(self.samples_file(split) for split in SPLITS))
+
+    def samples_file(self, split: str) -> str:
+        """The name of the file that holds the samples of a split."""
+        return f"{split}{_SUFFIXES[self.store]}"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every sample."""
         height, width, channels = self.manifest["shape"]
@@ -88,19 +139,16 @@ class Dataset:
     def split(self, name: str) -> Split:
         """The split `train`, `val` or `test`; InputError if its files do not fit the manifest."""
         rows = self._index.filter(pc.equal(self._index["split"], name))
-        try:
-            samples = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            raise InputError(f"{self.path}/{name}.npy is damaged; prepare the data set again.") from None
-        expected = (self.counts[name], *self.shape)
-        if samples.shape != expected or samples.dtype != np.uint8 or len(rows) != len(samples):
+        samples = self.samples(name)
+        if len(rows) != len(samples):
             raise InputError(
-                f"{self.path}/{name}.npy holds {samples.dtype} {samples.shape} instead of uint8 {expected}; "
-                "prepare the data set again."
+                f"{self.path}/index.parquet lists {len(rows)} samples of {name} instead of {len(samples)}; prepare the "
+                "data set again."
             )
         number_of = {"": -1} | {label: number for number, label in enumerate(self.classes)}
         return Split(
             name=name,
+            store=self.store,
             samples=samples,
             labels=np.array([number_of[label] for label in rows["label"].to_pylist()], dtype=np.int64),
             ids=np.array(rows["id"].to_pylist(), dtype=str),
@@ -116,6 +164,22 @@ class Dataset:
         """What a model trained here records, so that it is never judged on samples that it was trained on: the digest
         of the data, and that of the training split, which the seed and `labels_per_class` change too."""
         return {"data_digest": self.digest, "train_digest": self.split_digest("train")}
+
+    def samples(self, split: str) -> Samples:
+        """The samples of a split, without labels and paths; InputError if their file does not fit the manifest."""
+        path = self.path / self.samples_file(split)
+        expected = (self.counts[split], *self.shape)
+        if self.store == "jpeg":
+            return EncodedSamples(path, expected)
+        try:
+            samples: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            raise InputError(f"{path} is damaged; prepare the data set again.") from None
+        if samples.shape != expected or samples.dtype != np.uint8:
+            raise InputError(
+                f"{path} holds {samples.dtype} {samples.shape} instead of uint8 {expected}; prepare the data set again."
+            )
+        return samples
 
     @cached_property
     def _index(self) -> pa.Table:

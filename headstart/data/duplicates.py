@@ -59,11 +59,14 @@ def contradictions(samples: Iterable[Sample]) -> list[Refusal]:
     """Refuses every copy of a content that lies under two labels: nobody knows which of them is right."""
     refused = []
     for group in copies(samples):
+        first = group[0]
+        other = next((sample for sample in group if sample.file.label != first.file.label), None)
+        if other is None:
+            continue
         for sample in group:
-            other = next((copy for copy in group if copy.file.label != sample.file.label), None)
-            if other is not None:
-                reason = f"the same content has another label, '{other.file.label}', as {other.file.path}"
-                refused.append(Refusal(sample.file.path, reason, sample.sha256))
+            contrary = other if sample.file.label == first.file.label else first
+            reason = f"the same content has another label, '{contrary.file.label}', as {contrary.file.path}"
+            refused.append(Refusal(sample.file.path, reason, sample.sha256))
     return refused
 
 
@@ -71,11 +74,11 @@ def leaks(samples: Iterable[Sample]) -> list[Refusal]:
     """Refuses the copies of a test sample in train and val, and those of a validation sample in train."""
     refused = []
     for group in copies(samples):
-        given = {sample.file.split for sample in group}
-        kept = next((split for split in _WINS if split in given), None)
+        first = {sample.file.split: sample for sample in reversed(group)}
+        kept = next((split for split in _WINS if split in first), None)
         for sample in group:
             if sample.file.split != kept:
-                original = next(copy for copy in group if copy.file.split == kept)
+                original = first[kept]
                 reason = f"the same content is in the {kept} split, as {original.file.path}; it is kept there only"
                 refused.append(Refusal(sample.file.path, reason, sample.sha256))
     return refused

@@ -85,6 +85,7 @@ def _listing(
         read=tree.read,
         sha256=tree.sha256,
         readers=tree.readers,
+        state=tree.state,
     )
 
 

@@ -22,7 +22,7 @@ SPLIT_NAMES = {
 """The split that a folder or a manifest's row means, by what it says in lower case."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """A file that may hold a sample. `path` is relative to what the reference names, with slashes, and its own; where
     it has none, `label` is "", and `split` and `group` None."""
@@ -33,7 +33,7 @@ class File:
     group: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A file or folder that is not taken in, and why. `sha256` is None where the content was not read."""
 
@@ -49,6 +49,7 @@ class Listing:
 
     `name` is what messages call it. `read` gives the content of a file by its path, or raises UnreadableSample; more
     than `readers` threads gain nothing. `sha256` is the digest of a refused file's content, where that can be read.
+    `state` changes whenever the content of a file does, without any being read; None where nobody knows.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Listing:
     read: Callable[[str], bytes]
     sha256: Callable[[str], str | None] = lambda _: None
     readers: int | None = None
+    state: Callable[[str], str | None] = lambda _: None
 
 
 def place(name: str, label: str) -> str:

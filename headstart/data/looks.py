@@ -13,6 +13,7 @@ two nearest pictures differ by 9.3 and 8.3, and no pair counts as near, where a 
 at 8 pixels, 85 pairs of MNIST-5k would, hence `MIN_SIDE`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,7 +40,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green 
 _POPCOUNT = np.array([number.bit_count() for number in range(2**16)], dtype=np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """The mean hash, 64 bits, and the thumbnail of 8 × 8 grey pixels that it is of."""
 
@@ -70,15 +71,31 @@ def near_duplicates(looks: Sequence[Look], pixels_of: Callable[[int], np.ndarray
     """
     hashes = np.array([look.hash for look in looks], dtype=np.uint64)
     coarse = np.frombuffer(b"".join(look.coarse for look in looks), np.uint8).reshape(len(looks), -1)
-    cluster = np.arange(len(looks))
+    clusters = _Clusters(len(looks))
     found = []
     thumbnail = lru_cache(_KEPT)(lambda number: _thumbnail(pixels_of(number)))
     for rows, columns in _candidates(hashes, coarse):
-        for i, j in _close(coarse, cluster, rows, columns):
-            if cluster[i] != cluster[j] and _is_same(thumbnail(i), thumbnail(j)):
-                cluster[cluster == cluster[j]] = cluster[i]
+        for i, j in _close(coarse, clusters.of, rows, columns):
+            if clusters.of[i] != clusters.of[j] and _is_same(thumbnail(i), thumbnail(j)):
+                clusters.join(i, j)
                 found.append((min(i, j), max(i, j)))
     return sorted(found)
+
+
+class _Clusters:
+    """Sets of numbers below `count` that were joined; `of` has the number of each one's set."""
+
+    def __init__(self, count: int) -> None:
+        self.of = np.arange(count)
+        self._members: dict[int, list[int]] = {}
+
+    def join(self, one: int, other: int) -> None:
+        names = [int(self.of[one]), int(self.of[other])]
+        # The smaller set takes the name of the larger, so that nobody is renamed more than log2(count) times.
+        small, large = sorted(names, key=lambda name: len(self._members.get(name, (name,))))
+        moved = self._members.pop(small, [small])
+        self.of[moved] = large
+        self._members.setdefault(large, [large]).extend(moved)
 
 
 def _close(coarse: np.ndarray, cluster: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
@@ -98,22 +115,26 @@ def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.nda
     differ by d at most, and by 2 d at most what the upper half is brighter than the lower, and the mean of the middle
     quarter. So those of the same bits are sorted by their means, and each is compared with the next ones only.
     """
-    square = coarse.reshape(-1, _COARSE, _COARSE).astype(np.float32)
-    means, half, quarter = square.mean(axis=(1, 2)), _COARSE // 2, _COARSE // 4
-    tilts = square[:, :half].mean(axis=(1, 2)) - square[:, half:].mean(axis=(1, 2))
-    middles = square[:, quarter:-quarter, quarter:-quarter].mean(axis=(1, 2))
+    square = coarse.reshape(-1, _COARSE, _COARSE)
+    half, quarter = _COARSE // 2, _COARSE // 4
+
+    def mean(part: np.ndarray) -> np.ndarray:
+        return part.mean(axis=(1, 2), dtype=np.float32)
+
+    means, tilts = mean(square), mean(square[:, :half]) - mean(square[:, half:])
+    middles = mean(square[:, quarter:-quarter, quarter:-quarter])
     width = 64 // _BANDS
     for band in range(_BANDS):
         bits = (hashes >> np.uint64(band * width)) & np.uint64(2**width - 1)
         order = np.lexsort((means, bits))
-        key, mean, tilt, middle, word = (values[order] for values in (bits, means, tilts, middles, hashes))
+        key, brightness, tilt, middle, word = (values[order] for values in (bits, means, tilts, middles, hashes))
         rows: list[np.ndarray] = []
         columns: list[np.ndarray] = []
         held, first = 0, np.arange(len(order))
         for distance in range(1, len(order)):
             first = first[first + distance < len(order)]
             second = first + distance
-            within = (key[first] == key[second]) & (mean[second] - mean[first] <= _REACH)
+            within = (key[first] == key[second]) & (brightness[second] - brightness[first] <= _REACH)
             first, second = first[within], second[within]
             if not len(first):
                 break
@@ -150,11 +171,14 @@ def _thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 def _shrunk(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture in grey, each pixel the mean of the area that it covers, float32 (height, width)."""
-    rows, columns = _means(pixels.shape[0], height), _means(pixels.shape[1], width)
-    # Along rows first, which leaves little of a large picture.
-    channels = np.tensordot(rows, pixels.astype(np.float32), axes=(1, 0))
+    # Rows first, which leaves little of a large picture. As sums: in each thread that prepares pictures, a product of
+    # matrices of this size would start threads of its own.
+    times = height // math.gcd(height, pixels.shape[0])
+    rows = pixels if times == 1 else pixels.repeat(times, axis=0)
+    sums = rows.reshape(height, -1, *pixels.shape[1:]).sum(axis=1, dtype=np.uint32)
+    channels = sums.astype(np.float32) * np.float32(height / len(rows))
     grey = channels[:, :, 0] if pixels.shape[2] == 1 else channels @ _LUMINANCE
-    return grey @ columns.T
+    return grey @ _means(pixels.shape[1], width).T
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from headstart.data.limits import MAX_ENTRIES
 from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes, natural
-from headstart.data.remote import read_object
+from headstart.data.remote import read_object, state_of_object
 from headstart.data.table import columns_of, rows_of
 from headstart.data.tree import LocalTree
 from headstart.errors import InputError
@@ -39,6 +39,11 @@ class Named:
 
     def sha256(self, path: str) -> str | None:
         return None if path in self.objects or self.tree is None else self.tree.sha256(path)
+
+    def state(self, path: str) -> str | None:
+        if path in self.objects:
+            return state_of_object(self.objects[path])
+        return None if self.tree is None else self.tree.state(path)
 
 
 def list_manifest(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
@@ -76,6 +81,7 @@ def list_manifest(name: str, table: BinaryIO, base: str, labels: Labels) -> List
         refused=tuple(sorted([*refused, *absent], key=lambda refusal: refusal.path)),
         read=named.read,
         sha256=named.sha256,
+        state=named.state,
         readers=s3.CONNECTIONS if named.objects else None,
     )
     if labelled:

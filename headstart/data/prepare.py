@@ -1,18 +1,18 @@
 """Turns a data reference into a packed data set: read, check, split, pack, report; the manifest comes last."""
 
 import json
-import tempfile
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headstart.data.dataset import FORMAT_VERSION, SPLITS, Dataset
+from headstart.data.dataset import FORMAT_VERSION, SPLITS, Dataset, Store
 from headstart.data.duplicates import (
     Clusters,
     Pair,
@@ -25,19 +25,27 @@ from headstart.data.duplicates import (
     refuse_any,
     spare,
 )
+from headstart.data.encoded import write_encoded
 from headstart.data.hashing import merkle_digest, position
 from headstart.data.listing import Labels, Listing, Refusal, place
 from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.report import render_report
-from headstart.data.samples import Sample, hashed, pixels_of, read_samples
+from headstart.data.samples import Sample, hashed
+from headstart.data.shards import pixels_of, read_samples
 from headstart.data.splits import assign, check_shares, is_small
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
-from headstart.storage.local import new_directory, sync, write_json, write_text
+from headstart.storage.local import new_directory, resumed_directory, sync, write_json, write_text
 
 UNUSED = "unused"
 """The index's split of training samples that `labels_per_class` leaves out."""
+
+RAW_LIMIT = 16 * 2**30
+"""Bytes of pixels, of all splits together, above which samples are kept as JPEG where nobody says how: what a machine
+can hold in memory, without which plain pixels are not read fast either."""
+
+_ROWS_AT_ONCE = 1024
 
 _FEW, _FEW_OF_CLASS = 10, 5
 """So many refused files, and so many of one class, never fail a preparation: of a small folder they are no share that
@@ -57,17 +65,22 @@ def prepare(
     duplicates: Policy = "report",
     max_refused: float = 0.01,
     max_refused_per_class: float = 0.05,
+    store: Literal["auto"] | Store = "auto",
     seed: int = 0,
 ) -> Dataset:
     """Packs the samples that `uri` refers to into the directory `destination`, atomically.
+
+    A run that was killed or interrupted is continued by the next one with the same destination: what it has read is
+    not read again, unless it has changed.
 
     `size` is the side of a stored sample in pixels, by default that of the modality's own architecture; `channels`
     1 or 3, or None for 1 if all samples are grey and 3 otherwise. `split` gives the shares of train, val and test;
     splits that the folder gives are kept, and those that it lacks are carved out of its train. `labels` says which
     samples have one; a data set without labels has no classes. `labels_per_class` leaves that many distinct training
     samples a class. `duplicates` says what becomes of copies and near duplicates within a split; across splits there
-    never are any. `max_refused` and `max_refused_per_class` are the shares of unreadable files that are put up with. An
-    older packed data set at `destination` is replaced.
+    never are any. `max_refused` and `max_refused_per_class` are the shares of unreadable files that are put up with.
+    `store` says how samples are kept; auto is raw up to `RAW_LIMIT` and jpeg above. An older packed data set at
+    `destination` is replaced.
     InputError, with nothing written, where the reference, an argument or a class is unusable; single unreadable files
     go to quarantine.jsonl.
     """
@@ -78,23 +91,24 @@ def prepare(
     located(uri)
     _check_destination(uri, destination)
     with (
-        new_directory(destination) as draft,
-        tempfile.TemporaryFile(dir=draft) as spool,
-        listed(uri, kind, labels, scratch=draft) as listing,
+        resumed_directory(destination) as work,
+        listed(uri, kind, labels, scratch=work) as listing,
     ):
         if labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {uri} has no labels; leave it out.")
-        readable, unreadable = read_samples(listing, kind, size=size, channels=channels, spool=spool)
+        readable, unreadable = read_samples(listing, kind, size=size, channels=channels, folder=work)
         _check_refused(listing, unreadable, kind, max_refused, max_refused_per_class)
-        checked = _check_duplicates(listing, readable, size, spool, duplicates)
+        checked = _check_duplicates(listing, readable, size, duplicates)
         selection = _select(listing, checked, unreadable, shares, labels_per_class, seed)
         shape = (size, size, channels or max(sample.channels for sample in selection.samples))
+        kept, note = _store(selection, shape, store)
         manifest = {
             "format_version": FORMAT_VERSION,
             "modality": modality,
             "digest": _digest(selection.samples),
             "classes": list(listing.classes),
             "shape": list(shape),
+            "store": kept,
             "splits": {name: _describe(selection.of(name), listing.classes) for name in (*SPLITS, UNUSED)},
             "source": {"uri": uri, "given_splits": list(listing.splits)},
             "settings": {
@@ -104,9 +118,10 @@ def prepare(
                 "seed": seed,
             },
             "quarantined": len(selection.refused),
-            "notes": selection.notes,
+            "notes": selection.notes + note,
         }
-        _write(draft, selection, spool, shape, manifest)
+        with new_directory(destination) as draft:
+            _write(Dataset(draft, manifest), selection)
     return Dataset.open(destination)
 
 
@@ -135,8 +150,8 @@ class _Checked:
     near: list[Pair]
 
 
-def _check_duplicates(listing: Listing, readable: list[Sample], size: int, spool: BinaryIO, policy: Policy) -> _Checked:
-    pairs = near_pairs(readable, lambda sample: pixels_of(sample, size, spool))
+def _check_duplicates(listing: Listing, readable: list[Sample], size: int, policy: Policy) -> _Checked:
+    pairs = near_pairs(readable, lambda sample: pixels_of(sample, size))
     contradicting = contradictions(readable)
     if policy == "fail":
         refuse_any(listing.name, contradicting, readable, pairs)
@@ -169,26 +184,28 @@ def _select(
     return _Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
 
 
-def _write(
-    draft: Path, selection: _Selection, spool: BinaryIO, shape: tuple[int, int, int], manifest: dict[str, Any]
-) -> None:
+def _write(packed: Dataset, selection: _Selection) -> None:
+    """Fills the directory of a data set that so far is its manifest alone."""
     for name in SPLITS:
-        _pack(selection.of(name), spool, shape, draft / f"{name}.npy")
-    _write_index(selection, draft / "index.parquet")
-    write_text(draft / "quarantine.jsonl", "".join(_quarantine_line(refusal) for refusal in selection.refused))
+        _pack(selection.of(name), packed.shape, packed.store, packed.path / packed.samples_file(name))
+    _write_index(selection, packed.path / "index.parquet")
+    lines = (_quarantine_line(refusal) for refusal in selection.refused)
+    write_text(packed.path / "quarantine.jsonl", "".join(lines))
     page = render_report(
-        manifest,
-        train_samples=np.load(draft / "train.npy", mmap_mode="r"),
+        packed.manifest,
+        train_samples=packed.samples("train"),
         train_labels=[sample.file.label for sample in selection.of("train")],
+        dimensions=[(sample.width, sample.height) for sample in selection.samples],
+        stored_bytes=sum((packed.path / packed.samples_file(name)).stat().st_size for name in SPLITS),
         refused=selection.refused,
         duplicates=[[sample.file.path for sample in group] for group in copies(selection.samples)],
         near=[(pair.one.file.path, pair.other.file.path) for pair in selection.near],
         leaks=selection.leaks,
     )
-    write_text(draft / "report.html", page)
+    write_text(packed.path / "report.html", page)
     # The manifest says that everything else is there.
-    sync(draft)
-    write_json(draft / "manifest.json", manifest)
+    sync(packed.path)
+    write_json(packed.path / "manifest.json", packed.manifest)
 
 
 def _check_arguments(size: int, channels: int | None, labels_per_class: int | None) -> None:
@@ -206,7 +223,8 @@ def _check_refused(
     """InputError, with a summary, if more of the files that should hold a sample are refused than is put up with."""
     unlisted = [refusal for refusal in listing.refused if _claims_a_sample(refusal, kind)]
     counts = Counter(file.label for file in listing.files)
-    label_of = {file.path: file.label for file in listing.files}
+    paths = {refusal.path for refusal in unreadable}
+    label_of = {file.path: file.label for file in listing.files if file.path in paths}
     by_class = Counter(label_of[refusal.path] for refusal in unreadable)
     for label, count in by_class.items():
         if label and counts[label] > count > max(_FEW_OF_CLASS, limit_of_class * counts[label]):
@@ -383,12 +401,39 @@ def _check_splits(
     return []
 
 
-def _pack(samples: Sequence[Sample], spool: BinaryIO, shape: tuple[int, int, int], path: Path) -> None:
-    packed = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(samples), *shape))
-    for row, sample in enumerate(samples):
+def _store(
+    selection: _Selection, shape: tuple[int, int, int], asked: Literal["auto"] | Store
+) -> tuple[Store, list[str]]:
+    """How the samples are kept, and what a reader of the report should know about it."""
+    if asked != "auto":
+        return asked, []
+    size = math.prod(shape) * sum(split in SPLITS for split in selection.split_of.values())
+    if size <= RAW_LIMIT:
+        return "raw", []
+    return "jpeg", [
+        f"Kept as JPEG: plain pixels would take {size / 2**30:,.0f} GiB, more than {RAW_LIMIT / 2**30:,.0f}. Where "
+        "there is memory for them, store: raw reads faster."
+    ]
+
+
+def _pack(samples: Sequence[Sample], shape: tuple[int, int, int], store: Store, path: Path) -> None:
+    pictures = _pictures(samples, shape)
+    if store == "jpeg":
+        write_encoded(path, pictures)
+        return
+    # Not through a memory map, whose pages would stay.
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for pixels in pictures:
+            file.write(pixels.data)
+
+
+def _pictures(samples: Iterable[Sample], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    for sample in samples:
+        pixels = pixels_of(sample, shape[0])
         # A grey sample among coloured ones broadcasts over the channels.
-        packed[row] = pixels_of(sample, shape[0], spool)
-    packed.flush()
+        yield pixels if pixels.shape == shape else np.ascontiguousarray(np.broadcast_to(pixels, shape))
 
 
 def _describe(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, Any]:
@@ -405,15 +450,19 @@ def _digest(samples: Iterable[Sample]) -> str:
 
 
 def _write_index(selection: _Selection, path: Path) -> None:
-    text = pa.string()
-    columns = {
-        "id": pa.array([sample.sha256 for sample in selection.samples], text),
-        "path": pa.array([sample.file.path for sample in selection.samples], text),
-        "label": pa.array([sample.file.label for sample in selection.samples], text),
-        "split": pa.array([selection.split_of[sample.file.path] for sample in selection.samples], text),
-        "group": pa.array([sample.file.group for sample in selection.samples], text),
-    }
-    pq.write_table(pa.table(columns), path)
+    schema = pa.schema([(name, pa.string()) for name in ("id", "path", "label", "split", "group")])
+    # In parts, so that no large data set's index is in memory twice.
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(selection.samples), _ROWS_AT_ONCE):
+            samples = selection.samples[start : start + _ROWS_AT_ONCE]
+            columns = {
+                "id": [sample.sha256 for sample in samples],
+                "path": [sample.file.path for sample in samples],
+                "label": [sample.file.label for sample in samples],
+                "split": [selection.split_of[sample.file.path] for sample in samples],
+                "group": [sample.file.group for sample in samples],
+            }
+            writer.write_table(pa.table(columns, schema))
 
 
 def _quarantine_line(refusal: Refusal) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from headstart.data.dataset import Samples
+from headstart.data.dimensions import Dimensions
 from headstart.data.listing import Refusal
 from headstart.html import image_uri, render
 
@@ -18,8 +20,10 @@ _THUMBNAIL = 64  # pixels: what the page's grid shows, so that large samples do 
 def render_report(
     manifest: dict[str, Any],
     *,
-    train_samples: np.ndarray,
+    train_samples: Samples,
     train_labels: Sequence[str],
+    dimensions: Sequence[tuple[int, int]],
+    stored_bytes: int,
     refused: Sequence[Refusal],
     duplicates: Sequence[Sequence[str]],
     near: Sequence[tuple[str, str]],
@@ -27,8 +31,9 @@ def render_report(
 ) -> str:
     """The HTML page; `train_samples` is uint8 (N, H, W, C) with the class name of each in `train_labels`.
 
-    `duplicates` lists groups of paths with equal content; `near` pairs of paths that look the same; `leaks` those of
-    `refused` that lay in two given splits.
+    `dimensions` are the (width, height) in pixels of each picture taken in, as it is shown; `stored_bytes` is what the
+    splits take on the disk. `duplicates` lists groups of paths with equal content; `near` pairs of paths that look the
+    same; `leaks` those of `refused` that lay in two given splits.
     """
     splits = [name for name in manifest["splits"] if name != "unused" or manifest["splits"][name]["samples"]]
     classes = manifest["classes"]
@@ -45,6 +50,9 @@ def render_report(
         largest=max((row["total"] for row in rows), default=0),
         totals=totals,
         total=sum(totals),
+        dimensions=Dimensions.of(dimensions, stored=manifest["shape"][0]),
+        store=manifest.get("store", "raw"),
+        stored_bytes=_in_bytes(stored_bytes),
         pictures=_pictures(classes or [""], train_samples, train_labels),
         refused=refused[:_MAX_ROWS],
         refused_count=len(refused),
@@ -57,7 +65,16 @@ def render_report(
     )
 
 
-def _pictures(classes: Sequence[str], samples: np.ndarray, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _in_bytes(count: float) -> str:
+    """A number of bytes with three digits or so."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _pictures(classes: Sequence[str], samples: Samples, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
     """(class, [data URI, …]) for the first classes, at most _MAX_PICTURES in all."""
     each = max(1, min(_PICTURES_PER_CLASS, _MAX_PICTURES // len(classes)))
     rows_of: dict[str, list[int]] = {}

@@ -17,7 +17,7 @@ from headstart.modalities import UnreadableSample
 TOO_LARGE = f"the file has more than {MAX_BYTES // MIB} MiB"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Entry:
     """A name in a folder; `refusal` is why nothing of it is read, whatever its name says."""
 
@@ -50,6 +50,9 @@ class Tree(Protocol):
     def sha256(self, path: str) -> str | None:
         """The digest of a file's content, where it can be had without fetching it."""
 
+    def state(self, path: str) -> str | None:
+        """What changes whenever a file's content does, without its being read; None where it cannot be had."""
+
 
 def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
@@ -58,6 +61,11 @@ def join(folder: str, name: str) -> str:
 def one_line(error: Exception) -> str:
     """What an error says, for the middle of a sentence."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def state_of(status: os.stat_result) -> str:
+    """What changes whenever a file is written: its size and the time of that."""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def read_file(path: Path) -> bytes:
@@ -126,6 +134,12 @@ class LocalTree:
         except OSError:
             return None
 
+    def state(self, path: str) -> str | None:
+        try:
+            return state_of(os.stat(f"{self.root}/{path}"))
+        except (OSError, ValueError):
+            return None
+
     def _entry(self, found: "os.DirEntry[str] | Path") -> Entry:
         if found.is_symlink():
             path = Path(found)
@@ -173,6 +187,9 @@ class NamedTree:
     def sha256(self, path: str) -> str | None:
         return None
 
+    def state(self, path: str) -> str | None:
+        raise NotImplementedError
+
 
 class Below:
     """A folder of a tree, as a tree of its own."""
@@ -192,6 +209,9 @@ class Below:
 
     def sha256(self, path: str) -> str | None:
         return self._tree.sha256(self._at(path))
+
+    def state(self, path: str) -> str | None:
+        return self._tree.state(self._at(path))
 
     def _at(self, path: str) -> str:
         return f"{self._folder}/{path}" if path else self._folder

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart.data.dataset import SPLITS, Dataset, Split
+from headstart.data.encoded import EncodedSamples
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
@@ -127,7 +128,7 @@ def data_efficiency(
     kept = with_every_class(train.labels, spread_out(train.labels, _MOST))
     labels = train.labels[kept]
     draws = _draws(labels, [size for size in sizes if size < np.bincount(labels).min()])
-    classical = quick_classical(train.samples[kept], classes=classes)
+    classical = quick_classical(train.samples, classes=classes, rows=kept)
     judged = quick_classical(test.samples, classes=classes)
 
     def on(name: str, head: Callable[..., object]) -> Predict:
@@ -177,10 +178,16 @@ def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
     rows = np.flatnonzero(pc.equal(index["split"], "train").to_numpy(zero_copy_only=False))
     dropped = np.delete(rows, positions)
     pq.write_table(index.take(pa.array(np.delete(np.arange(len(index)), dropped))), folder / "index.parquet")
-    np.save(folder / "train.npy", dataset.split("train").samples[positions])
+    train = dataset.split("train").samples
+    place = folder / dataset.samples_file("train")
+    if isinstance(train, EncodedSamples):
+        train.write_rows(positions, place)
+    else:
+        np.save(place, train[positions])
     for split in SPLITS:
         if split != "train":
-            (folder / f"{split}.npy").symlink_to((dataset.path / f"{split}.npy").absolute())
+            name = dataset.samples_file(split)
+            (folder / name).symlink_to((dataset.path / name).absolute())
     manifest = {**dataset.manifest, "splits": {**dataset.manifest["splits"]}}
     digest = f"{dataset.split_digest('train')}[{','.join(map(str, positions.tolist()))}]"
     manifest["splits"]["train"] = {**manifest["splits"]["train"], "samples": len(positions), "digest": digest}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.evaluation.charts import Axis, LogAxis, heat, heat_paths, polyline
+from headstart.charts import Axis, LogAxis, heat, heat_paths, polyline
 from headstart.evaluation.curve import SEEDS, Curve
 from headstart.evaluation.examination import Examination
 from headstart.evaluation.leaderboard import Leaderboard

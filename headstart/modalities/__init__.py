@@ -21,6 +21,10 @@ class Modality(Protocol):
 
     default_architecture: str
 
+    decoding: str
+    """What the bytes that `decode` gives depend on besides its arguments: the version of its rules, and of what runs
+    them. Two runs with an equal one give equal bytes on one machine."""
+
     draws_per_sample: int
     """How many random numbers `augment` takes for a sample."""
 
@@ -36,12 +40,15 @@ class Modality(Protocol):
         With `channels` None the array has as many channels as the sample itself.
         """
 
+    def decode_sized(self, raw: bytes, size: int, channels: int | None = None) -> "tuple[np.ndarray, tuple[int, int]]":
+        """What `decode` gives, and the sample's own width and height, as it is shown."""
+
     def augment(
         self, batch: "torch.Tensor", draws: "torch.Tensor", *, method: str, strength: float = 1.0, flip: bool = False
     ) -> "torch.Tensor":
         """A variant of each sample of a training batch by a method that the recipe names, on the batch's device.
 
-        `draws`, float32 (N, `draws_per_sample`) in [0, 1), decide alone which; `strength` from 0 on scales how far it
+        `draws`, float32 (N, `draws_per_sample`) in [0, 1), decide alone which; `strength` from 0 to 2 scales how far it
         goes. Shape and type stay as they are.
         """
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from headstart.data.dataset import Samples
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.network import Network
@@ -102,21 +103,21 @@ class ModelBundle:
             provenance=description["provenance"],
         )
 
-    def predict_logits(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
         """uint8 samples (N, H, W, C) → float32 logits (N, classes), in eval mode."""
         return self._predict(self.network, samples, batch_size, len(self.classes))
 
-    def predict_probabilities(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict_probabilities(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
         """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), calibrated, in eval mode."""
         logits = torch.from_numpy(self.predict_logits(samples, batch_size))
         return torch.softmax(logits / self.temperature, dim=1).numpy()
 
-    def predict_features(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict_features(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
         """uint8 samples (N, H, W, C) → float32 feature vectors (N, feature_dim), in eval mode."""
         return self._predict(self.network.features, samples, batch_size, self.network.feature_dim)
 
     def _predict(
-        self, function: Callable[[Tensor], Tensor], samples: np.ndarray, batch_size: int, width: int
+        self, function: Callable[[Tensor], Tensor], samples: Samples, batch_size: int, width: int
     ) -> np.ndarray:
         device = self.network.head.weight.device
         was_training = self.network.training

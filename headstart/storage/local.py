@@ -1,6 +1,7 @@
 """Atomic writes: a reader finds a whole file or directory, or none."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 # In the names of directories that nobody may see yet, so that no other is ever taken for one.
 _DRAFT = ".headstart-draft-"
+_WORK = ".headstart-work-"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -60,24 +62,38 @@ def new_directory(path: Path) -> Iterator[Path]:
     process that was killed has left of an earlier attempt is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
-    draft, lock = _draft(path)
-    try:
-        os.chmod(draft, 0o777 & ~_umask())
-        yield draft
-        if path.exists():
-            old, old_lock = _draft(path)
-            os.rename(path, old / path.name)
-            os.rename(draft, path)
-            shutil.rmtree(old)
-            os.close(old_lock)
-        else:
-            os.rename(draft, path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    finally:
-        os.close(lock)
+    for _ in _abandoned(path, _DRAFT):
+        pass
+    with _hidden(path, _DRAFT) as draft:
+        try:
+            os.chmod(draft, 0o777 & ~_umask())
+            yield draft
+            while not _put(draft, path):
+                pass
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def resumed_directory(path: Path) -> Iterator[Path]:
+    """A hidden directory beside `path` for what it takes to make that; in it is what processes that were killed or
+    interrupted on the way have left in theirs.
+
+    It is of this process alone. It is removed at the end and where the body fails, and kept for the next process where
+    an interrupt ends this one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _hidden(path, _WORK) as work:
+        try:
+            for abandoned in _abandoned(path, _WORK):
+                for left in abandoned.iterdir():
+                    os.replace(left, work / left.name)
+            yield work
+        except Exception:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work)
 
 
 def sync(directory: Path) -> None:
@@ -92,29 +108,54 @@ def sync(directory: Path) -> None:
                 os.close(handle)
 
 
-def _draft(path: Path) -> tuple[Path, int]:
-    """A new hidden directory beside `path`, and the lock that says that this process uses it; its end lets go of it."""
+@contextlib.contextmanager
+def _hidden(path: Path, kind: str) -> Iterator[Path]:
+    """A new hidden directory beside `path`, locked, which says that a process uses it; its end lets go of it."""
     while True:
-        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_DRAFT}"))
-        lock = os.open(draft, os.O_RDONLY)
-        # Some network file systems know no locks; on those, nothing is ever taken for abandoned.
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if draft.exists():
-            return draft, lock
-        # Another process took it for abandoned before it was locked.
+        directory = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{kind}"))
+        # Another process may take it for abandoned before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(directory, os.O_RDONLY)
+            # Some network file systems know no locks; on those, nothing is ever taken for abandoned.
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if directory.exists():
+                break
+            os.close(lock)
+    try:
+        yield directory
+    finally:
         os.close(lock)
 
 
-def _remove_abandoned(path: Path) -> None:
-    for draft in path.parent.glob(f".{glob.escape(path.name)}{_DRAFT}*/"):
+def _abandoned(path: Path, kind: str) -> Iterator[Path]:
+    """The hidden directories of processes that are gone, each locked as long as it is looked at and then removed."""
+    for directory in path.parent.glob(f".{glob.escape(path.name)}{kind}*/"):
         with contextlib.suppress(OSError):
-            lock = os.open(draft, os.O_RDONLY)
+            lock = os.open(directory, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(draft, ignore_errors=True)
+                if directory.exists():
+                    yield directory
+                    shutil.rmtree(directory, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _put(draft: Path, path: Path) -> bool:
+    """Renames `draft` to `path` in place of what stands there; False if another process came in between."""
+    with _hidden(path, _DRAFT) as old:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path, old / path.name)
+            os.rename(draft, path)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import Dataset
+from headstart.data.dataset import Dataset, Samples
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
@@ -20,6 +20,8 @@ _FOLDS = 5
 # Settings are searched on at most so many training samples: a support vector machine's time grows with their square.
 _SEARCHED = 3000
 _MOST_FOR_MACHINES = 2000
+# Samples that are in memory at a time.
+_READ = 512
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,10 @@ def fit_classical(dataset: Dataset, *, metric: str = "accuracy", seed: int = 0) 
     )
 
 
-def quick_classical(samples: np.ndarray, *, classes: int) -> "QuickClassical":
-    """A classical model that is fitted many times, to subsets of the same samples: `QuickClassical`."""
-    return QuickClassical(pixels(samples), gradients(samples), classes)
+def quick_classical(samples: Samples, *, classes: int, rows: np.ndarray | None = None) -> "QuickClassical":
+    """A classical model that is fitted many times, to subsets of the same samples: all of them, or those at positions
+    `rows`, int (n,)."""
+    return QuickClassical(*_read(samples, np.arange(len(samples)) if rows is None else rows), classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +158,8 @@ def gradients(samples: np.ndarray) -> np.ndarray:
     have length 1, are cut off at 0.2, and have length 1 again.
     """
     found = np.empty((len(samples), (_CELLS - 1) ** 2 * 4 * _ORIENTATIONS), dtype=np.float32)
-    for start in range(0, len(samples), 512):
-        grey = _averaged(samples[start : start + 512], 2 * _SIDE).mean(axis=3)
+    for start in range(0, len(samples), _READ):
+        grey = _averaged(samples[start : start + _READ], 2 * _SIDE).mean(axis=3)
         along, across = np.gradient(grey, axis=(1, 2))
         lengths = np.hypot(along, across)
         direction = np.arctan2(along, across) % np.pi * (_ORIENTATIONS / np.pi)
@@ -173,12 +176,19 @@ def gradients(samples: np.ndarray) -> np.ndarray:
             histograms = np.add.reduceat(histograms, edges[:-1], axis=axis)
         corners = [histograms[:, i : i + _CELLS - 1, j : j + _CELLS - 1] for i in (0, 1) for j in (0, 1)]
         blocks = _of_length_1(np.concatenate(corners, axis=3))
-        found[start : start + 512] = _of_length_1(np.minimum(blocks, 0.2)).reshape(len(grey), -1)
+        found[start : start + _READ] = _of_length_1(np.minimum(blocks, 0.2)).reshape(len(grey), -1)
     return found
 
 
-def _both(samples: np.ndarray) -> np.ndarray:
-    return np.hstack([pixels(samples), gradients(samples)])
+def _both(samples: Samples) -> np.ndarray:
+    return np.hstack(_read(samples, np.arange(len(samples))))
+
+
+def _read(samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`pixels` and `gradients` of the samples at positions `rows`, int (n,), each read once."""
+    parts = (samples[rows[start : start + _READ]] for start in range(0, max(1, len(rows)), _READ))
+    of_pixels, of_gradients = zip(*((pixels(part), gradients(part)) for part in parts), strict=True)
+    return np.concatenate(of_pixels), np.concatenate(of_gradients)
 
 
 def _columns(features: np.ndarray, start: int, stop: int) -> np.ndarray:

@@ -41,6 +41,7 @@ from headstart.storage.state import State
 from headstart.training.distributed import current_group
 from headstart.training.draws import seed_of, uniforms
 from headstart.training.engine import training_device
+from headstart.training.loader import Loader
 from headstart.training.loop import weights_digest
 from headstart.training.memory import kept_memory
 from headstart.training.plan import Plan
@@ -214,7 +215,7 @@ class _Work:
             "architecture": self.bundle.architecture,
             "vectors": self.is_vector,
             "preprocessing": self.bundle.preprocessing.to_dict(),
-            "samples": [ids, *self.split.samples.shape],
+            "samples": [ids, self.split.store, *self.split.samples.shape],
             "views": None if self.views is None else [self.bundle.modality, *asdict(self.views).values()],
             "precision": self.precision,
             "device": training_device().type,
@@ -257,12 +258,13 @@ class _Work:
             yield from self._batches(stages, speed, count, first)
 
     def _batches(self, stages: nn.ModuleList, speed: Speed, count: int, first: int) -> Iterator[np.ndarray]:
-        samples, device = len(self.split.labels), training_device()
+        samples = len(self.split.labels)
+        batches = [np.arange(start, min(start + count, samples)) for start in range(0, samples, count)]
+        loader = Loader(self.split.samples, training_device(), lambda _: batches)
         for view in range(1 if self.views is None else self.views.count):
-            for start in range(0, samples, count):
-                if view * samples + start >= first:
-                    rows = np.arange(start, min(start + count, samples))
-                    yield self._stored(self._outputs(stages, self._inputs(rows, view, device), speed))
+            for rows in batches:
+                if view * samples + rows[0] >= first:
+                    yield self._stored(self._outputs(stages, self._inputs(loader.read(rows, view), rows, view), speed))
 
     def choose_precision(self, state: State | None) -> str:
         """What the plan pins, or what is fastest: bf16 on GPUs that compute in it, and on processors where it measures
@@ -279,9 +281,7 @@ class _Work:
             return measured
         return host_precision(device, state) if work >= _CONSIDERED_OPERATIONS else offered[0]
 
-    def _inputs(self, rows: np.ndarray, view: int, device: torch.device) -> Tensor:
-        # A copy: memory-mapped rows are read-only, which torch does not take.
-        samples = torch.from_numpy(np.array(self.split.samples[rows[0] : rows[-1] + 1])).to(device, non_blocking=True)
+    def _inputs(self, samples: Tensor, rows: np.ndarray, view: int) -> Tensor:
         if self.views is not None:
             kind = modality(self.bundle.modality)
             draws = torch.from_numpy(uniforms(self.views.seed, view, rows, kind.draws_per_sample))

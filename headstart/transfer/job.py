@@ -28,7 +28,6 @@ from headstart.training.progress import Progress
 from headstart.version import CODE_VARIABLE, __version__
 
 _FOLDER = "jobs"
-_DATASET_FILES = ("manifest.json", "index.parquet", *(f"{split}.npy" for split in SPLITS))
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,12 @@ class Job:
         content = {
             "kind": self.kind,
             "arguments": self.arguments,
-            "data": [dataset.digest, dataset.shape, *(dataset.split_digest(split) for split in SPLITS)],
+            "data": [
+                dataset.digest,
+                dataset.store,
+                dataset.shape,
+                *(dataset.split_digest(split) for split in SPLITS),
+            ],
             "source": bundle_digest(self.source) if self.source else None,
             "versions": versions(),
             "code": os.environ.get(CODE_VARIABLE),
@@ -167,7 +171,7 @@ def _on_nodes(job: Job, nodes: int, listener: Listener) -> Trained:
 def _send(job: Job, exchange: Exchange, *, carried: bool = False) -> None:
     """Writes a job down for its processes; `carried` are its inputs where these do not see the step's directories."""
     if carried:
-        exchange.send(job.dataset, "dataset", _DATASET_FILES)
+        exchange.send(job.dataset, "dataset", Dataset.open(job.dataset).files)
         if job.source:
             exchange.send(job.source, "source", BUNDLE_FILES)
     description = {

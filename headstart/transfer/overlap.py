@@ -1,21 +1,28 @@
 """What a source knows of a target's samples: those that it was trained on, and those that look like one of these."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.dataset import SPLITS, Dataset, Samples
 from headstart.data.duplicates import Clusters
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background
+
+if TYPE_CHECKING:
+    from headstart.data.looks import Look
 
 # Source pictures beyond which looking at them all would take longer than ranking.
 _MOST_PICTURES = 50_000
 # Pictures stored at this side or more have thumbnails of one size.
 _COMPARABLE_SIDE = 32
 _CHUNK = 2**24
+# Pictures that are in memory at a time.
+_READ = 256
 
 
 @dataclass(frozen=True)
@@ -50,19 +57,19 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
 
 def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:
     """How many of the target's test samples that are `asked` for, bool (N,), look like one that the source learned."""
-    from headstart.data.looks import Look, looks_of, near_duplicates
+    from headstart.data.looks import near_duplicates
 
     origin = _data_of(bundle, place, target)
     if origin is None:
         return None
-    test = target.split("test").samples
-    pictures: list[np.ndarray] = [test[position] for position in np.flatnonzero(asked)]
-    looks: list[Look | None] = looks_of(pictures)
-    count = len(pictures)
+    positions = np.flatnonzero(asked)
+    compared = [(target.split("test").samples, positions)]
     for name in ("train", "val"):
         samples = origin.split(name).samples
-        pictures += list(samples)
-        looks += looks_of(list(samples))
+        compared.append((samples, np.arange(len(samples))))
+    places = [(samples, row) for samples, rows in compared for row in rows.tolist()]
+    looks = [look for samples, rows in compared for look in _looks(samples, rows)]
+    count = len(positions)
     shown = [position for position, look in enumerate(looks) if look is not None]
     hashes = np.array([look.hash for look in looks if look is not None], dtype=np.uint64)
     tests = sum(position < count for position in shown)
@@ -70,12 +77,26 @@ def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked:
     if len(near) == tests:
         return 0
     chosen = [shown[each] for each in near]
-    pairs = near_duplicates([look for each in chosen if (look := looks[each])], lambda number: pictures[chosen[number]])
+
+    def picture(number: int) -> np.ndarray:
+        samples, row = places[chosen[number]]
+        pixels: np.ndarray = samples[row]
+        return pixels
+
+    pairs = near_duplicates([look for each in chosen if (look := looks[each])], picture)
     alike = Clusters()
     for one, other in pairs:
         alike.join(one, other)
     learned = {alike.of(position) for position in range(tests, len(chosen))}
     return sum(alike.of(position) in learned for position in range(tests))
+
+
+def _looks(samples: Samples, rows: np.ndarray) -> Iterator["Look | None"]:
+    """The look of each of the samples at positions `rows`, int (n,)."""
+    from headstart.data.looks import looks_of
+
+    for start in range(0, len(rows), _READ):
+        yield from looks_of(list(samples[rows[start : start + _READ]]))
 
 
 def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset | None:

@@ -11,6 +11,9 @@ from pipelines import rank
 from pipelines.commands.arguments import Commands, placement, recipe, workspace
 from pipelines.commands.tracking import is_server
 
+# The options of `prepare` that are keys of a recipe's data section, and are checked as those are.
+_OF_DATA = ("size", "labels_per_class", "duplicates", "max_refused", "max_refused_per_class", "store")
+
 
 def add(commands: Commands) -> None:
     """Adds them."""
@@ -27,12 +30,36 @@ def add(commands: Commands) -> None:
         "prepare",
         _prepare,
         "verify, split, pack and report one data set",
-        "headstart prepare photos/ -o packed/ --size 224",
+        "headstart prepare photos/ -o packed/ --size 224 --duplicates drop --max-refused 0.05 --store jpeg",
     )
     command.add_argument("data", metavar="DATA_URI", help="a folder of images, one folder a class")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the packed data set")
     command.add_argument("--size", type=int, default=224, help="side of the stored samples in pixels (default 224)")
     command.add_argument("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class")
+    command.add_argument(
+        "--duplicates",
+        metavar="report|drop|fail",
+        help="keep copies and what looks the same within a split and report them, keep one of each, or end (default "
+        "report)",
+    )
+    command.add_argument(
+        "--max-refused",
+        type=float,
+        metavar="SHARE",
+        help="end if more of all files cannot be read, and more than 10 (default 0.01)",
+    )
+    command.add_argument(
+        "--max-refused-per-class",
+        type=float,
+        metavar="SHARE",
+        help="end if more of a class's files cannot be read, and more than 5 (default 0.05)",
+    )
+    command.add_argument(
+        "--store",
+        metavar="auto|raw|jpeg",
+        help="keep samples as pixels, which read fastest, or as JPEG, a fifth of the bytes of photographs with a little "
+        "loss (default auto: raw up to 16 GiB)",
+    )
     command.add_argument("--seed", type=int, default=0, help="decides the splits (default 0)")
     command.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
@@ -88,7 +115,8 @@ def _prepare(options: argparse.Namespace) -> None:
     from headstart.config import Data
     from headstart.data.prepare import prepare
 
-    section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
+    given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
+    section = Data.of({"uri": options.data, **given})
     packed = prepare(
         section.uri,
         options.output,
@@ -96,6 +124,10 @@ def _prepare(options: argparse.Namespace) -> None:
         split=section.split.model_dump(),
         labels="optional",
         labels_per_class=section.labels_per_class,
+        duplicates=section.duplicates,
+        max_refused=section.max_refused,
+        max_refused_per_class=section.max_refused_per_class,
+        store=section.store,
         seed=options.seed,
     )
     if options.json:

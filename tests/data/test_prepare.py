@@ -35,6 +35,26 @@ def test_every_file_is_in_exactly_one_split_with_its_pixels_label_and_hash(folde
     assert sorted(seen) == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
 
 
+@pytest.mark.parametrize("shape", [(40, 60, 3), (61, 40, 3), (33, 33, 3), (400, 90, 3), (40, 60)])
+def test_a_larger_picture_is_its_centred_square_shrunk_by_an_antialiased_filter(
+    tmp_path: Path, pack: Pack, shape: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "pictures" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
+    dataset = pack(tmp_path / "pictures", size=16)
+    side, (height, width) = min(shape[:2]), shape[:2]
+    left, top = (width - side) // 2, (height - side) // 2
+    for name in SPLITS:
+        split = dataset.split(name)
+        for pixels, path in zip(np.asarray(split.samples), split.paths, strict=True):
+            square = Image.open(tmp_path / "pictures" / path).crop((left, top, left + side, top + side))
+            expected = np.asarray(square.resize((16, 16), Image.Resampling.BILINEAR)).reshape(pixels.shape)
+            assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
 def test_samples_are_memory_mapped_and_read_only(folder: Path, pack: Pack) -> None:
     samples = pack(folder).split("train").samples
     assert isinstance(samples, np.memmap)
@@ -184,7 +204,7 @@ def test_a_crash_in_the_middle_leaves_nothing(
     def full_disk(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter", full_disk)
     with pytest.raises(OSError, match="No space"):
         pack(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]

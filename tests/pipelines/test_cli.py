@@ -449,6 +449,45 @@ def test_prepare_refuses_what_cannot_become_a_data_set(cli, arguments, words):
     assert not Path("packed").exists()
 
 
+def test_prepare_takes_the_settings_of_a_recipes_data_section(cli, images, tmp_path):
+    pictures = tmp_path / "pictures"
+    shutil.copytree(images / "digits", pictures)
+    copied = next((pictures / "0").iterdir())
+    shutil.copy(copied, copied.with_name("copy.png"))
+    for number in range(12):
+        (pictures / "1" / f"damaged{number}.png").write_bytes(b"damaged")
+
+    answer = cli("prepare", pictures, "-o", "packed", "--size", "8", "--json")
+    assert answer.code == 2
+    assert "max_refused_per_class allows" in answer.err
+    allowed = ["--size", "8", "--max-refused", "0.5", "--max-refused-per-class", "0.5"]
+    answer = cli("prepare", pictures, "-o", "packed", *allowed, "--duplicates", "fail")
+    assert answer.code == 2
+    assert "duplicates: fail" in answer.err
+    answer = cli("prepare", pictures, "-o", "packed", *allowed, "--duplicates", "drop", "--store", "jpeg", "--json")
+    assert answer.code == 0
+    manifest = json.loads(answer.out)
+    assert (manifest["store"], manifest["settings"]["duplicates"], manifest["quarantined"]) == ("jpeg", "drop", 13)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--duplicates", "keep", "duplicates: 'keep' is not one of 'report', 'drop' or 'fail'."),
+        ("--store", "png", "store: 'png' is not one of 'auto', 'raw' or 'jpeg'."),
+        ("--max-refused", "1.5", "max_refused: 1.5 must be less than or equal to 1."),
+        ("--max-refused-per-class", "-0.1", "max_refused_per_class: -0.1 must be greater than or equal to 0."),
+        ("--max-refused", "some", "--max-refused: invalid float value: 'some'"),
+    ],
+)
+def test_prepare_refuses_settings_as_a_recipe_does(cli, images, option, value, words):
+    answer = cli("prepare", images / "digits", "-o", "packed", option, value)
+
+    assert answer.code == 2
+    assert words in answer.err
+    assert not Path("packed").exists()
+
+
 def test_compile_writes_the_file_and_names_it(cli):
     answer = cli("compile", "pretrain", "-o", "pretrain.yaml")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.storage.local import new_directory, sync, write_bytes, write_json, write_text
+from headstart.storage.local import new_directory, resumed_directory, sync, write_bytes, write_json, write_text
 
 
 @pytest.fixture
@@ -123,6 +123,72 @@ def test_no_other_hidden_directory_is_taken_for_one_that_was_left(tmp_path):
     with new_directory(tmp_path / "a*"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [*others, "a*"]
+
+
+def test_two_processes_that_finish_at_the_same_time_leave_one_whole_directory(tmp_path, monkeypatch):
+    path = tmp_path / "result"
+    rename = os.rename
+
+    def rename_after_another_has(source, target):
+        if target == path and not path.exists():
+            monkeypatch.undo()
+            with new_directory(path) as draft:
+                (draft / "faster").touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_after_another_has)
+    with new_directory(path) as draft:
+        (draft / "slower").touch()
+    assert [file.name for file in path.iterdir()] == ["slower"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def killed_with(path: Path, name: str) -> None:
+    """A process that is killed after it has made a file in its directory for `path`."""
+    child = os.fork()
+    if child == 0:
+        with resumed_directory(path) as work:
+            (work / name).write_text(name)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_the_work_of_a_killed_process_is_there_for_the_next_and_gone_after_it(tmp_path):
+    path = tmp_path / "deep" / "result"
+    killed_with(path, "one")
+    killed_with(path, "two")
+    with resumed_directory(path) as work:
+        assert {file.name: file.read_text() for file in work.iterdir()} == {"one": "one", "two": "two"}
+        assert list(path.parent.iterdir()) == [work]
+    assert list(path.parent.iterdir()) == []
+
+
+def test_work_is_kept_when_it_is_interrupted_and_removed_when_it_fails(tmp_path):
+    def work_until(problem: BaseException) -> None:
+        with resumed_directory(tmp_path / "result") as work:
+            (work / "half").touch()
+            raise problem
+
+    with pytest.raises(KeyboardInterrupt):
+        work_until(KeyboardInterrupt())
+    with resumed_directory(tmp_path / "result") as work:
+        assert [file.name for file in work.iterdir()] == ["half"]
+    with pytest.raises(RuntimeError):
+        work_until(RuntimeError())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_work_of_a_process_that_lives_is_left_alone(tmp_path):
+    path = tmp_path / "result"
+    with resumed_directory(path) as first:
+        (first / "mine").touch()
+        with resumed_directory(path) as second:
+            assert list(second.iterdir()) == []
+        killed_with(path, "other")
+        assert [file.name for file in first.iterdir()] == ["mine"]
+        with resumed_directory(path) as third:
+            assert [file.name for file in third.iterdir()] == ["other"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_are_brought_to_the_disk_below_every_folder(tmp_path, monkeypatch):

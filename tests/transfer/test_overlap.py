@@ -71,6 +71,13 @@ def test_test_samples_that_look_like_what_the_source_learned_are_counted(learned
     assert (found.samples, found.look_alikes, found.leaks) == ({"train": 0, "val": 0, "test": 0}, expected, True)
 
 
+def test_pictures_kept_as_jpeg_look_like_those_kept_as_pixels(learned, target, data, tmp_path):
+    bundle, known = learned
+    jpeg = prepare(str(data / "origin"), tmp_path / "jpeg", size=32, split=SPLIT, store="jpeg")
+    found = overlap(bundle, replace(known, data=str(jpeg.path)), target("copies"))
+    assert found.look_alikes == overlap(*learned, target("copies")).look_alikes > 0
+
+
 def test_other_pictures_of_the_same_things_do_not_count(learned, target):
     found = overlap(*learned, target("new"))
     assert (found.look_alikes, found.leaks) == (0, False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from headstart.evaluation.charts import Axis, heat_paths, polyline
+from headstart.charts import Axis, heat_paths, polyline
 
 
 @pytest.mark.parametrize(

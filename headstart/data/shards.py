@@ -1,0 +1,224 @@
+"""The samples of a listing, read in parallel and kept in shards, so that a run that was killed goes on where it was.
+
+A shard is a run of files: their pixels one after the other in one file, and a record of the rest in another, which
+comes when the pixels are written. Both are named by a digest of all that they depend on, what the listing says of each
+file's state included; a run that finds a record under the name of a shard of its own reads none of its files again.
+Nothing waits for the disk: the record has a checksum of each sample's pixels, and where a machine has crashed before
+they were on it, the shard counts as missing.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from headstart.data.limits import MIB
+from headstart.data.listing import File, Listing, Refusal
+from headstart.data.looks import Look, looks_of
+from headstart.data.samples import Content, Sample, read_content
+from headstart.modalities import Modality
+
+SHARD_FILES = 1024
+"""Files of a shard at most. So many are what a kill can cost: seconds."""
+
+SHARD_BYTES = 256 * MIB
+"""Bytes of pixels in a shard, about, at most."""
+
+_FORMAT = 1
+"""Raised whenever the record changes, or what a sample's look is."""
+
+# What a thread reads before it hands it over: enough for small pictures to be worth that, and little in memory.
+GROUP_FILES, GROUP_BYTES = 32, 2 * MIB
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class _Row(NamedTuple):
+    """A shard's record of a sample; `look` is its hash and coarse thumbnail, in hexadecimal digits."""
+
+    sha256: str
+    width: int
+    height: int
+    channels: int
+    look: tuple[int, str] | None
+    checksum: int
+
+    @classmethod
+    def of(cls, content: Content, look: Look | None) -> "_Row":
+        shown = (look.hash, look.coarse.hex()) if look else None
+        channels, checksum = content.pixels.shape[2], zlib.crc32(content.pixels.data)
+        return cls(content.sha256, content.width, content.height, channels, shown, checksum)
+
+
+class _Refused(NamedTuple):
+    """A shard's record of a file that is not taken in."""
+
+    reason: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A run of files and the places of what is kept of it; `record` is None where nobody knows their state."""
+
+    files: Sequence[File]
+    pixels: Path
+    record: Path | None
+
+
+def read_samples(
+    listing: Listing, kind: Modality, *, size: int, channels: int | None, folder: Path
+) -> tuple[list[Sample], list[Refusal]]:
+    """The samples in the order of the listing, their pixels in shards in `folder`, and the unreadable files.
+
+    `folder` may hold shards of earlier runs: those that fit are taken as they are, all else in it is removed. Decoders
+    and digests release the interpreter's lock, so that threads use all processors.
+    """
+    shards = _shards(listing, kind, size, channels, folder)
+    fitting = {path for shard in shards for path in (shard.pixels, shard.record)}
+    for path in folder.iterdir():
+        if path not in fitting:
+            path.unlink()
+
+    def read(files: Sequence[File]) -> list[tuple[_Row, np.ndarray] | _Refused]:
+        return _read(listing, files, kind, size, channels)
+
+    workers = max(os.cpu_count() or 1, listing.readers or 1)
+    samples: list[Sample] = []
+    refused: list[Refusal] = []
+    with ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(lambda shard: _find(shard, size), shards))
+        missing = [file for shard, rows in zip(shards, found, strict=True) if rows is None for file in shard.files]
+        results = _in_order(pool, read, _groups(missing, size), ahead=workers + 4)
+        contents = (content for group in results for content in group)
+        for number, shard in enumerate(shards):
+            _take(shard, found[number] or _write(shard, contents), size, samples, refused)
+            found[number] = None
+    return samples, refused
+
+
+def pixels_of(sample: Sample, size: int) -> np.ndarray:
+    """The pixels of a sample, uint8 (size, size, channels)."""
+    handle = os.open(sample.shard, os.O_RDONLY)
+    try:
+        content = os.pread(handle, size * size * sample.channels, sample.offset)
+    finally:
+        os.close(handle)
+    return np.frombuffer(content, dtype=np.uint8).reshape(size, size, sample.channels)
+
+
+def _take(
+    shard: _Shard, rows: Sequence[_Row | _Refused], size: int, samples: list[Sample], refused: list[Refusal]
+) -> None:
+    """Appends what a shard's rows say."""
+    offset = 0
+    for file, row in zip(shard.files, rows, strict=True):
+        if isinstance(row, _Refused):
+            refused.append(Refusal(file.path, *row))
+            continue
+        look = Look(row.look[0], bytes.fromhex(row.look[1])) if row.look else None
+        samples.append(Sample(file, row.sha256, row.width, row.height, row.channels, look, shard.pixels, offset))
+        offset += size * size * row.channels
+
+
+def _shards(listing: Listing, kind: Modality, size: int, channels: int | None, folder: Path) -> list[_Shard]:
+    settings = [_FORMAT, kind.decoding, size, channels, listing.name]
+    most = max(1, min(SHARD_FILES, SHARD_BYTES // (size * size * (channels or 3))))
+    shards = []
+    for number, files in enumerate(_runs(listing.files, most)):
+        states = [(file.path, listing.state(file.path)) for file in files]
+        if any(state is None for _, state in states):
+            shards.append(_Shard(files, folder / f"{number}.pixels", None))
+        else:
+            name = hashlib.sha256(json.dumps([settings, states]).encode()).hexdigest()
+            shards.append(_Shard(files, folder / f"{name}.pixels", folder / f"{name}.json"))
+    return shards
+
+
+def _runs(files: Sequence[File], most: int) -> Iterator[Sequence[File]]:
+    """The files in runs of at most so many. Where a run ends is a matter of a path, not of its number, so that a file
+    that is added or removed changes one run or two, and not all that follow."""
+    start = 0
+    for number, file in enumerate(files, start=1):
+        if number == len(files) or number - start == most or zlib.crc32(file.path.encode()) % most == 0:
+            yield files[start:number]
+            start = number
+
+
+def _groups(files: Sequence[File], size: int) -> Iterator[Sequence[File]]:
+    each = max(1, min(GROUP_FILES, GROUP_BYTES // (size * size * 3)))
+    for start in range(0, len(files), each):
+        yield files[start : start + each]
+
+
+def _read(
+    listing: Listing, files: Sequence[File], kind: Modality, size: int, channels: int | None
+) -> list[tuple[_Row, np.ndarray] | _Refused]:
+    contents = [read_content(listing, file, kind, size, channels) for file in files]
+    looks = iter(looks_of([content.pixels for content in contents if isinstance(content, Content)]))
+    return [
+        _Refused(content.reason, content.sha256)
+        if isinstance(content, Refusal)
+        else (_Row.of(content, next(looks)), content.pixels)
+        for content in contents
+    ]
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], *, ahead: int
+) -> Iterator[_Result]:
+    """The results of a function in the order of its arguments, of which so many are under way or wait to be taken."""
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]) -> list[_Row | _Refused]:
+    """Writes the shard of the next contents, as many as it has files."""
+    rows: list[_Row | _Refused] = []
+    with shard.pixels.open("wb") as file:
+        for content in islice(contents, len(shard.files)):
+            if isinstance(content, _Refused):
+                rows.append(content)
+            else:
+                row, pixels = content
+                file.write(pixels.data)
+                rows.append(row)
+    if shard.record is not None:
+        draft = shard.record.with_suffix(".draft")
+        draft.write_text(json.dumps(rows))
+        os.replace(draft, shard.record)
+    return rows
+
+
+def _find(shard: _Shard, size: int) -> list[_Row | _Refused] | None:
+    """What an earlier run recorded of the shard; None unless it and all pixels are there as they were written."""
+    if shard.record is None:
+        return None
+    try:
+        rows = [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]
+        with shard.pixels.open("rb") as file:
+            for row in rows:
+                if isinstance(row, _Row) and zlib.crc32(file.read(size * size * row.channels)) != row.checksum:
+                    return None
+    except (OSError, ValueError):
+        return None
+    return rows

@@ -1,4 +1,5 @@
-"""Which samples a step of the optimiser sees: a function of (seed, epoch, step) alone."""
+"""Which samples a step of the optimiser sees: a function of (seed, epoch, step) alone, whatever number of threads and
+processes reads them."""
 
 import numpy as np
 
@@ -7,6 +8,14 @@ def epoch_batches(samples: int, batch_size: int, *, seed: int, epoch: int) -> li
     """The positions of `samples` samples, shuffled, in `batch_count` batches that differ in size by at most one."""
     order = np.random.default_rng((seed, epoch)).permutation(samples)
     return np.array_split(order, batch_count(samples, batch_size))
+
+
+def shares(batch: np.ndarray, accumulate: int, rank: int, size: int) -> list[np.ndarray]:
+    """What the process `rank` of `size` takes of each of the batch's `accumulate` micro-batches, one after the other.
+
+    The processes share each micro-batch, over which batch norm takes its statistics as one process would.
+    """
+    return [np.array_split(piece, size)[rank] for piece in np.array_split(batch, accumulate)]
 
 
 def batch_count(samples: int, batch_size: int) -> int:

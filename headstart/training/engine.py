@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from headstart.errors import HeadstartError, InputError
 from headstart.models.network import Network
 from headstart.storage.state import State
-from headstart.training.batches import batch_count, epoch_batches
+from headstart.training.batches import batch_count, epoch_batches, shares
 from headstart.training.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -272,9 +272,7 @@ class _Run:
         self._generator.manual_seed(seed_of(self.seed, course.epoch, course.step, group.rank))
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros_like(self.loss)
-        for piece in np.array_split(batch, plan.accumulate):
-            # The processes share each micro-batch, over which batch norm takes its statistics as one process would.
-            mine = np.array_split(piece, group.size)[group.rank]
+        for mine in shares(batch, plan.accumulate, group.rank, group.size):
             objective, piece_loss = self.objective.loss(mine, batch, course.epoch)
             objective.backward()
             loss += piece_loss.detach()

@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.data.dataset import Dataset
+from headstart.data.dataset import Dataset, Samples
 from headstart.modalities import modality
 from headstart.models.preprocessing import Preprocessing
+from headstart.training.batches import epoch_batches, shares
+from headstart.training.distributed import current_group
 from headstart.training.draws import uniforms
+from headstart.training.loader import Loader
 from headstart.training.plan import Plan
 
 _VALIDATION_BATCH = 256
@@ -37,14 +40,13 @@ class SampleFeed:
     def __init__(
         self, dataset: Dataset, preprocessing: Preprocessing, plan: Plan, *, seed: int, device: torch.device
     ) -> None:
-        self._train = dataset.split("train").samples
-        self._val = dataset.split("val").samples
+        self._train = training_loader(dataset.samples("train"), plan, seed=seed, device=device)
+        self._val = dataset.samples("val")
         self._kind = modality(dataset.modality)
         self._preprocessing, self._plan, self._seed, self._device = preprocessing, plan, seed, device
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
-        # Choosing copies: memory-mapped rows are read-only, which torch does not take.
-        samples = torch.from_numpy(np.take(self._train, chosen, axis=0)).to(self._device, non_blocking=True)
+        samples = self._train.read(chosen, epoch)
         if self._plan.augmentation != "none":
             draws = torch.from_numpy(uniforms(self._seed, epoch, chosen, self._kind.draws_per_sample))
             samples = self._kind.augment(
@@ -57,7 +59,19 @@ class SampleFeed:
         return self._preprocessing(samples)
 
     def validation(self, part: slice) -> Iterator[Tensor]:
-        for start in range(part.start, part.stop, _VALIDATION_BATCH):
-            stop = min(start + _VALIDATION_BATCH, part.stop)
-            samples = torch.from_numpy(np.array(self._val[start:stop])).to(self._device, non_blocking=True)
-            yield self._preprocessing(samples)
+        starts = range(part.start, part.stop, _VALIDATION_BATCH)
+        batches = [np.arange(start, min(start + _VALIDATION_BATCH, part.stop)) for start in starts]
+        loader = Loader(self._val, self._device, lambda _: batches)
+        for batch in batches:
+            yield self._preprocessing(loader.read(batch, epoch=0))
+
+
+def training_loader(samples: Samples, plan: Plan, *, seed: int, device: torch.device) -> Loader:
+    """Reads what this process takes of the batches of a training on `samples`."""
+    group = current_group()
+
+    def order(epoch: int) -> list[np.ndarray]:
+        batches = epoch_batches(len(samples), plan.batch_size, seed=seed, epoch=epoch)
+        return [mine for batch in batches for mine in shares(batch, plan.accumulate, group.rank, group.size)]
+
+    return Loader(samples, device, order)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.data.dataset import Dataset, Split
+from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
@@ -24,6 +24,8 @@ from headstart.training.batches import batch_count, epoch_batches
 from headstart.training.distributed import current_group, synchronize_batch_norm
 from headstart.training.draws import uniforms
 from headstart.training.engine import OnEpoch, train, training_device
+from headstart.training.feed import training_loader
+from headstart.training.loader import Loader
 from headstart.training.loop import Fit, weights_digest
 from headstart.training.plan import Plan
 from headstart.training.progress import Progress
@@ -141,8 +143,9 @@ class _Views:
         self.module = _Learner(self.network, projection)
         self.plan, self.seed, self.device = plan, seed, device
         self._kind = modality(dataset.modality)
-        self._train, self._val = dataset.split("train"), dataset.split("val")
-        self.samples, self.judged = len(self._train.ids), len(self._val.ids)
+        self._train = training_loader(dataset.samples("train"), plan, seed=seed, device=device)
+        self._val = dataset.samples("val")
+        self.samples, self.judged = dataset.counts["train"], dataset.counts["val"]
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
         batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
@@ -173,17 +176,16 @@ class _Views:
             pairs = torch.cat([others[:before], pairs, others[before + len(pairs) :]])
         return pairs[:, 0], pairs[:, 1]
 
-    def _embeddings(self, split: Split, positions: np.ndarray, epoch: int) -> Tensor:
+    def _embeddings(self, loader: Loader, positions: np.ndarray, epoch: int) -> Tensor:
         """float32 (N, 2, D) of both views of the samples."""
-        inputs = self.speed.laid_out(self._inputs(split, positions, epoch))
+        inputs = self.speed.laid_out(self._inputs(loader, positions, epoch))
         with self.speed.autocast(self.device):
             embeddings = self.module.projection(self._activations(inputs, 0)[-1])
         return torch.stack(embeddings.float().chunk(2), dim=1)
 
-    def _inputs(self, split: Split, positions: np.ndarray, epoch: int) -> Tensor:
+    def _inputs(self, loader: Loader, positions: np.ndarray, epoch: int) -> Tensor:
         """(2N, C, H, W): the first views of the samples, then the second ones."""
-        # A copy: memory-mapped rows are read-only, which torch does not take.
-        samples = torch.from_numpy(np.array(split.samples[positions])).to(self.device, non_blocking=True)
+        samples = loader.read(positions, epoch)
         draws = torch.from_numpy(uniforms(self.seed, epoch, positions, 2 * self._kind.draws_per_sample))
         views = [
             self._kind.augment(samples, draw, method="views", strength=self.plan.strength, flip=self.plan.flip)
@@ -200,12 +202,13 @@ class _Views:
 
     def _validation_loss(self, pause: Callable[[], None]) -> float:
         """The mean over batches of the same size as in training, of views that are the same in every epoch."""
-        group, count = current_group(), len(self._val.ids)
-        batches = np.array_split(np.arange(count), batch_count(count, self.plan.batch_size))
+        group, count = current_group(), self.judged
+        batches = np.array_split(np.arange(count), batch_count(count, self.plan.batch_size))[group.rank :: group.size]
+        loader = Loader(self._val, self.device, lambda _: batches)
         losses = []
         with torch.inference_mode():
-            for positions in batches[group.rank :: group.size]:
-                pairs = self._embeddings(self._val, positions, epoch=0)
+            for positions in batches:
+                pairs = self._embeddings(loader, positions, epoch=0)
                 losses.append(float(vicreg_loss(pairs[:, 0], pairs[:, 1])) * len(positions))
                 pause()
         return float(group.gather(np.array(losses)).sum()) / count

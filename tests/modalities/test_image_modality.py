@@ -9,7 +9,13 @@ from PIL import Image
 
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample, modality
-from headstart.modalities.image import augment, decode, draws_per_sample
+from headstart.modalities.image import (
+    _shifted_by_index,
+    _shifted_by_slices,
+    augment,
+    decode,
+    draws_per_sample,
+)
 
 
 def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
@@ -190,6 +196,41 @@ def test_crop_shifts_by_an_eighth_at_most_and_fills_with_the_mirror_image(batch:
             assert hits
             offsets.add(hits[0])
     assert {y for y, _ in offsets} == {x for _, x in offsets} == set(range(5))
+
+
+def cropped(picture: np.ndarray, drawn: np.ndarray, strength: float) -> np.ndarray:
+    """One picture (H, W, C), shifted and mirrored as `augment` says, in so many words."""
+    reach = [round(strength * (side // 8)) for side in picture.shape[:2]]
+    top, left = (int(draw * (2 * most + 1)) for draw, most in zip(drawn[1:3], reach, strict=True))
+    padded = np.pad(picture, ((reach[0], reach[0]), (reach[1], reach[1]), (0, 0)), mode="reflect")
+    crop = padded[top : top + picture.shape[0], left : left + picture.shape[1]]
+    return crop[:, ::-1] if drawn[0] < 0.5 else crop
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("shape", [(16, 16, 3), (16, 16, 1), (33, 20, 3), (8, 9, 1), (7, 1, 3)], ids=str)
+def test_crop_is_a_part_of_the_picture_padded_by_reflection_and_half_of_them_mirrored(
+    shape: tuple[int, int, int], strength: float
+) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (60, *shape), dtype=np.uint8)
+    drawn = draws(60)
+    moved = augment(torch.from_numpy(pictures), drawn, method="crop", strength=strength, flip=True).numpy()
+    for picture, found, own in zip(pictures, moved, drawn.numpy(), strict=True):
+        assert np.array_equal(found, cropped(picture, own, strength))
+
+
+@pytest.mark.parametrize("method", ["crop", "affine", "views"])
+def test_augmentation_leaves_the_stored_pictures_as_they_are(batch: torch.Tensor, method: str) -> None:
+    before = batch.clone()
+    augment(batch, draws(4), method=method, flip=True)
+    assert torch.equal(batch, before)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (33, 20, 1)], ids=str)
+def test_a_gpu_shifts_pictures_as_a_cpu_does(shape: tuple[int, int, int]) -> None:
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, *shape), dtype=np.uint8))
+    down, right = torch.randint(-4, 5, (2, 50), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(_shifted_by_index(pictures, down, right), _shifted_by_slices(pictures, down, right))
 
 
 def test_affine_moves_the_centre_of_a_blob_by_a_tenth_of_the_side_and_its_area_by_the_square_of_the_scale() -> None:

@@ -36,6 +36,21 @@ def test_grey_becomes_three_equal_channels():
     assert torch.equal(out[:, 0], out[:, 2])
 
 
+@pytest.mark.parametrize(("channels", "wanted", "side"), [(3, 3, 8), (1, 3, 8), (3, 1, 8), (3, 3, 5), (1, 3, 16)])
+def test_values_lie_pixel_by_pixel_and_the_samples_stay_as_they_are(channels, wanted, side):
+    samples = torch.from_numpy(pictures(2, side, channels))
+    before = samples.clone()
+    out = (UNSCALED_RGB if wanted == 3 else UNSCALED_GREY)(samples)
+    assert out.permute(0, 2, 3, 1).is_contiguous()
+    assert torch.equal(samples, before)
+
+
+def test_a_single_grey_pixel_can_be_read_as_a_colour():
+    one = Preprocessing(size=1, channels=3, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
+    out = one(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8))
+    assert torch.allclose(out.flatten(), torch.tensor([1.0, 1.0, 0.0]), atol=1e-6)
+
+
 @pytest.mark.parametrize("side", [5, 16])
 def test_another_size_is_resized_and_keeps_the_brightness(side):
     samples = torch.from_numpy(pictures(1, side, 1))

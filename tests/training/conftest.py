@@ -29,6 +29,14 @@ def threes_and_eights(tmp_path_factory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def encoded_threes_and_eights(threes_and_eights, tmp_path_factory) -> Dataset:
+    """The same pictures, kept as JPEG."""
+    root = tmp_path_factory.mktemp("encoded-threes-and-eights")
+    pictures = threes_and_eights.path.parent / "pictures"
+    return prepare(str(pictures), root / "packed", size=16, split=SHARES, store="jpeg")
+
+
+@pytest.fixture(scope="session")
 def rare_and_common(tmp_path_factory) -> Dataset:
     """Two classes, one with eight times the pictures, between which there is no difference to learn."""
     root = tmp_path_factory.mktemp("rare-and-common")

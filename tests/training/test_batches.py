@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from headstart.training.batches import batch_count, epoch_batches
+from headstart.training.batches import batch_count, epoch_batches, shares
 
 
 def test_an_epoch_shows_every_sample_once_and_shuffled():
@@ -30,3 +30,15 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert order(3, 2, noise=1) == order(3, 2, noise=2)
     assert order(3, 2, noise=1) != order(4, 2, noise=1)
     assert order(3, 2, noise=1) != order(3, 3, noise=1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_shares_of_all_processes_are_the_batch(size, accumulate):
+    (batch,) = epoch_batches(13, 13, seed=0, epoch=1)
+    taken = [shares(batch, accumulate, rank, size) for rank in range(size)]
+    micro_batches = [np.concatenate(pieces) for pieces in zip(*taken, strict=True)]
+    assert len(micro_batches) == accumulate
+    assert np.array_equal(np.concatenate(micro_batches), batch)
+    sizes = [len(piece) for pieces in taken for piece in pieces]
+    assert max(sizes) - min(sizes) <= 2

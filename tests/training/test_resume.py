@@ -194,6 +194,15 @@ def test_steps_that_were_not_kept_are_made_again_with_the_same_result(job, kind)
     assert last.computed < expected.computed < computed + last.computed
 
 
+@pytest.mark.usefixtures("every_third_step")
+def test_samples_that_are_read_ahead_are_those_that_come_after_a_stop_too(job, encoded_threes_and_eights):
+    this = replace(job(accumulate=2, augmentation="crop", flip=True), dataset=encoded_threes_and_eights)
+    expected = this.run(None)
+    check_that_it_trained(this, expected)
+    assert all(this.stopped("state", at, _kill) for at in (3, 9, 6))
+    assert this.run("state") == expected
+
+
 class _WatchedFeed(SampleFeed):
     """A feed that does something when the validation split is read for the n-th time."""
 

@@ -1,0 +1,72 @@
+"""Reading stored samples: where it pays, those of the next step while this one computes."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import pairwise
+from threading import Thread
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.data.dataset import Samples
+
+
+class Loader:
+    """Reads the samples of a split onto the device of a training.
+
+    For a GPU, and where samples are decoded as they are read, a thread reads the next ones while the last are in use;
+    for a GPU into pinned memory, from which they are copied while it computes. A memory map is read for a CPU when it
+    is asked for: reading is a copy, and the cores have other work. The samples are the same in every case.
+    """
+
+    def __init__(self, samples: Samples, device: torch.device, order: Callable[[int], Sequence[np.ndarray]]) -> None:
+        """`order` gives the positions, none of them twice, that `read` will be asked for in an epoch, call by call.
+
+        It may be asked for others: those are only not read ahead.
+        """
+        self._samples, self._device, self._order = samples, device, order
+        self._reads_ahead = device.type == "cuda" or not isinstance(samples, np.ndarray)
+        self._epoch: int | None = None
+        self._following: dict[int, np.ndarray] = {}
+        self._ahead: tuple[np.ndarray, Future[Tensor]] | None = None
+
+    def read(self, chosen: np.ndarray, epoch: int) -> Tensor:
+        """uint8 (N, H, W, C): the samples at the positions `chosen`, int (N,) with N ≥ 1, in that order, on the device.
+
+        What goes wrong while samples are read ahead is raised when they are asked for.
+        """
+        ahead, self._ahead = self._ahead, None
+        samples = ahead[1].result() if ahead and np.array_equal(ahead[0], chosen) else self._read(chosen)
+        if self._reads_ahead and (following := self._after(chosen, epoch)) is not None:
+            self._ahead = following, _in_thread(lambda: self._read(following))
+        return samples.to(self._device, non_blocking=True)
+
+    def _after(self, chosen: np.ndarray, epoch: int) -> np.ndarray | None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._following = {int(part[0]): following for part, following in pairwise(self._order(epoch))}
+        return self._following.get(int(chosen[0]))
+
+    def _read(self, chosen: np.ndarray) -> Tensor:
+        samples = torch.from_numpy(self._samples[chosen])
+        if self._device.type != "cuda":
+            return samples
+        # A new thread is on the first GPU, where the process of another one has no business.
+        with torch.cuda.device(self._device):
+            return samples.pin_memory()
+
+
+def _in_thread(read: Callable[[], Tensor]) -> "Future[Tensor]":
+    """What `read` gives, from a thread that ends with it: a training leaves none behind."""
+    future: Future[Tensor] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(read())
+        # Whatever it is, it is for the one who asks for the result.
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="read-ahead").start()
+    return future

@@ -12,7 +12,7 @@ DEMO := .venv/.installed-demo
 BENCH := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
+.PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-engine: $(DEV) ## measure what the training engine costs beside a bare loo
 
 bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and a plain loop: 25 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.training
+
+bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 12 minutes
+	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.data
 
 bench-null: $(DEV) ## measure how often a source of random weights is said to help
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect

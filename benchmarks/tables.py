@@ -181,7 +181,7 @@ def short_table(runs: Sequence[Run]) -> str:
             _pair(found, Round.times_the_images) if rates else "–",
         ]
         rows.append([case, task.replace("_", " "), *cells])
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def long_table(runs: Sequence[Run]) -> str:
@@ -199,9 +199,9 @@ def long_table(runs: Sequence[Run]) -> str:
     for (case, task), found in rounds(runs).items():
         level = statistics.median(one.level for one in found)
         for way in WAYS:
-            cells = [_spread([measure(one, way) for one in found], form) for measure, form in columns]
+            cells = [spread([measure(one, way) for one in found], form) for measure, form in columns]
             rows.append([case, f"{task.replace('_', ' ')} ({level:.3f})", _name(way), *cells, str(len(found))])
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _best(ways: Sequence[Way], found: Sequence[Round]) -> Way:
@@ -226,7 +226,7 @@ def _name(way: Way) -> str:
     return library if library == OURS else f"{library}, {'tuned' if tuned else 'defaults'}"
 
 
-def _spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
     """The median, and the range where there is one."""
     # A NaN has no place in an order.
     known = sorted(value for value in values if not math.isnan(value))
@@ -248,6 +248,6 @@ def _times(value: float) -> str:
     return "no peer" if math.isinf(value) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -16,11 +16,9 @@ one by one.
 
 import argparse
 import datetime
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,9 +28,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.cases import CASES, TASKS, source_of, target_of
+from benchmarks.machine import machine
 from benchmarks.tables import PEERS, WAYS, check_equal_work, judge, long_table, short_table
 from headstart.storage.local import write_json
-from headstart.training.speed import processor
 
 THREADS = os.environ.setdefault("OMP_NUM_THREADS", "2")
 _LIBRARIES = ("torch", "torchvision", "fastai", "timm", "lightning")
@@ -96,7 +94,7 @@ class Results:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self._path = path
-        self.content: dict[str, Any] = {"machine": _machine(), "packing": {}, "runs": []}
+        self.content: dict[str, Any] = {"machine": machine(int(THREADS), _LIBRARIES), "packing": {}, "runs": []}
         if resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before["machine"] != self.content["machine"]:
@@ -203,19 +201,6 @@ def _find_rates(seeds: Mapping[str, int], tasks: Sequence[str], cache: Path) -> 
 
 def _packing(case: str, seed: int, cache: Path) -> dict[str, Any]:
     return dict(json.loads((target_of(case, seed, cache) / "packing.json").read_text(encoding="utf-8")))
-
-
-def _machine() -> dict[str, Any]:
-    """What the numbers depend on beside the code."""
-    import torch
-
-    return {
-        "processor": processor(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": int(THREADS),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-    }
 
 
 if __name__ == "__main__":

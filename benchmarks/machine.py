@@ -1,0 +1,21 @@
+"""What the numbers of a benchmark depend on beside the code."""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+from headstart.training.speed import processor
+
+
+def machine(threads: int, libraries: Iterable[str]) -> dict[str, Any]:
+    """Processors, Python, and the versions of the libraries."""
+    import torch
+
+    return {
+        "processor": processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": threads,
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in libraries},
+    }

@@ -50,9 +50,9 @@ from headstart.models.preprocessing import Preprocessing  # noqa: E402
 from headstart.storage.local import write_json  # noqa: E402
 from headstart.storage.state import State  # noqa: E402
 from headstart.training.engine import CHECKPOINT_VARIABLE, OnEpoch  # noqa: E402
-from headstart.training.loop import fit  # noqa: E402
 from headstart.training.plan import Plan, make_plan  # noqa: E402
 from headstart.training.speed import Speed, processor  # noqa: E402
+from headstart.training.supervised import fit  # noqa: E402
 from pipelines.demo import digits, write_folder  # noqa: E402
 
 BATCH_SIZE = 32

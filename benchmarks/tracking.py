@@ -33,8 +33,8 @@ from headstart.tracking.client import await_server, connect
 from headstart.tracking.runs import PARENT_VARIABLE, Run, experiment_named, new_parent, step_run
 from headstart.tracking.system_metrics import system_metrics
 from headstart.training.engine import OnEpoch
-from headstart.training.loop import fit
 from headstart.training.plan import make_plan
+from headstart.training.supervised import fit
 from pipelines.demo import digits, write_folder
 
 ROUNDS = 7

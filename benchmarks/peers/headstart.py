@@ -12,7 +12,7 @@ from benchmarks.peers.work import Work, checksum
 from headstart.config import Strategy, Training
 from headstart.data.dataset import Dataset
 from headstart.models.bundle import ModelBundle
-from headstart.training.loop import Fit
+from headstart.training.supervised import Fit
 from headstart.transfer import pretraining, strategies
 
 

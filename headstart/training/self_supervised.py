@@ -26,10 +26,10 @@ from headstart.training.draws import uniforms
 from headstart.training.engine import OnEpoch, train, training_device
 from headstart.training.feed import training_loader
 from headstart.training.loader import Loader
-from headstart.training.loop import Fit, weights_digest
 from headstart.training.plan import Plan
 from headstart.training.progress import Progress
 from headstart.training.speed import Speed, choose_speed
+from headstart.training.supervised import Fit, weights_digest
 
 _INVARIANCE, _VARIANCE, _COVARIANCE = 25.0, 25.0, 1.0
 

@@ -42,10 +42,10 @@ from headstart.training.distributed import current_group
 from headstart.training.draws import seed_of, uniforms
 from headstart.training.engine import training_device
 from headstart.training.loader import Loader
-from headstart.training.loop import weights_digest
 from headstart.training.memory import kept_memory
 from headstart.training.plan import Plan
 from headstart.training.speed import Speed, forward_precision, host_precision, precisions
+from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
 log = logging.getLogger(__name__)

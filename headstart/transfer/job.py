@@ -23,8 +23,8 @@ from headstart.training.distributed import Group
 from headstart.training.engine import OnEpoch, training_device
 from headstart.training.exchange import RESULT, Exchange, remove_abandoned
 from headstart.training.launch import Listener, node_count, process_count, run_processes
-from headstart.training.loop import Fit
 from headstart.training.progress import Progress
+from headstart.training.supervised import Fit
 from headstart.version import CODE_VARIABLE, __version__
 
 _FOLDER = "jobs"

@@ -11,10 +11,10 @@ from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.preprocessing import Preprocessing
 from headstart.training.engine import OnEpoch
-from headstart.training.loop import Fit, fit
 from headstart.training.plan import Plan, make_plan
 from headstart.training.progress import Progress
 from headstart.training.self_supervised import fit_without_labels
+from headstart.training.supervised import Fit, fit
 
 
 def pretrain(

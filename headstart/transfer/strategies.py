@@ -24,9 +24,9 @@ from headstart.storage.state import State
 from headstart.training.distributed import current_group
 from headstart.training.engine import OnEpoch, training_device
 from headstart.training.feed import Feed
-from headstart.training.loop import Fit, fit
 from headstart.training.plan import Plan, make_plan
 from headstart.training.progress import Progress
+from headstart.training.supervised import Fit, fit
 from headstart.transfer.features import StageFeed, vectors
 from headstart.transfer.heads import LinearHead, best_head, nearest_class_mean
 from headstart.transfer.interpolation import interpolate

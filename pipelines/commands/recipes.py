@@ -57,8 +57,8 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--store",
         metavar="auto|raw|jpeg",
-        help="keep samples as pixels, which read fastest, or as JPEG, a fifth of the bytes of photographs with a little "
-        "loss (default auto: raw up to 16 GiB)",
+        help="keep samples as pixels, which read fastest, or as JPEG, a fifth of the bytes of photographs and a little "
+        "different (default auto: raw up to 16 GiB)",
     )
     command.add_argument("--seed", type=int, default=0, help="decides the splits (default 0)")
     command.add_argument("--json", action="store_true", help="print the manifest as JSON")

@@ -19,9 +19,9 @@ from headstart.models.bundle import ModelBundle
 from headstart.training.distributed import Group, current_group, process_group, synchronize_batch_norm
 from headstart.training.exchange import Exchange
 from headstart.training.feed import SampleFeed
-from headstart.training.loop import _Supervised
 from headstart.training.plan import make_plan
 from headstart.training.speed import Speed
+from headstart.training.supervised import _Supervised
 from headstart.transfer.pretraining import pretrain
 from pipelines.demo import digits, write_folder
 

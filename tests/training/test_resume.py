@@ -17,8 +17,8 @@ from headstart.storage.state import State
 from headstart.training.checkpoints import Checkpoints
 from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.feed import SampleFeed
-from headstart.training.loop import Fit, fit
 from headstart.training.plan import Plan
+from headstart.training.supervised import Fit, fit
 
 SPEED = {"precision": "fp32", "layout": "contiguous", "compile": "off"}
 # Three steps an epoch.

@@ -22,9 +22,9 @@ from headstart.models.preprocessing import Preprocessing
 from headstart.storage.state import State
 from headstart.training import self_supervised
 from headstart.training.engine import CHECKPOINT_VARIABLE
-from headstart.training.loop import Fit
 from headstart.training.plan import Plan, make_plan
 from headstart.training.self_supervised import fit_without_labels, vicreg_loss
+from headstart.training.supervised import Fit
 from pipelines.demo import digits, write_folder
 
 SPEED = {"precision": "fp32", "layout": "contiguous", "compile": "off"}

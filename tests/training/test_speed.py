@@ -12,9 +12,9 @@ from headstart.models.convnet import convnet
 from headstart.storage.state import State
 from headstart.training import speed as speed_module
 from headstart.training.distributed import Group
-from headstart.training.loop import fit
 from headstart.training.plan import make_plan
 from headstart.training.speed import MARGIN, Speed, choose_speed, operations
+from headstart.training.supervised import fit
 from pipelines.demo import digits, write_folder
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.training.engine import warmup_cosine
-from headstart.training.loop import fit
 from headstart.training.plan import make_plan
+from headstart.training.supervised import fit
 
 
 def validation(bundle, dataset, metric="accuracy"):

@@ -1,13 +1,15 @@
 """MLflow stores: an empty one and one with a registered family, each made once and copied for every test."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from headstart.config import Recipe
 from headstart.evaluation.evidence import Evidence, figures
@@ -104,27 +106,38 @@ def _use(monkeypatch: pytest.MonkeyPatch, database: Path, home: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def empty_database(once: Callable[..., Path]) -> Path:
+def open_store() -> Callable[..., AbstractContextManager[MlflowClient]]:
+    """`open_store(database, home)`: a client of a store while a fixture fills it."""
+
+    @contextmanager
+    def opened(database: Path, home: Path) -> Iterator[MlflowClient]:
+        with pytest.MonkeyPatch.context() as patch:
+            _use(patch, database, home)
+            yield connect()
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def empty_database(once: Callable[..., Path], open_store: Callable[..., Any]) -> Path:
     """An MLflow store with nothing in it; making one takes seconds."""
 
     def make(home: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            _use(patch, home / "mlflow.db", home)
-            connect().search_experiments()
+        with open_store(home / "mlflow.db", home) as client:
+            client.search_experiments()
 
     return once("empty-mlflow", make) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
-def family_home(once: Callable[..., Path], empty_database: Path) -> Path:
+def family_home(once: Callable[..., Path], empty_database: Path, open_store: Callable[..., Any]) -> Path:
     """A store in which pets-source 1 and its descendant pets-target 1, the challenger, are registered; beside it their
     bundles, `source` and `target`, the evidence for them, `source-evidence` and `target-evidence`, and what MLflow
     keeps of them."""
 
     def make(home: Path) -> None:
         shutil.copy(empty_database, home)
-        with pytest.MonkeyPatch.context() as patch:
-            _use(patch, home / "mlflow.db", home)
+        with open_store(home / "mlflow.db", home):
             run = _new_run(home)
             source = register(
                 run,

@@ -3,8 +3,10 @@
 import getpass
 import json
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,28 @@ def by_hand(registry, target) -> Callable[[], str]:
     """Makes a version without evidence, which force alone promotes; returns its number."""
     run_id = registry.get_model_version(MODEL, "1").run_id
     return lambda: str(registry.create_model_version(MODEL, "file:///nowhere", run_id=run_id).version)
+
+
+@pytest.fixture(scope="session")
+def crowned_store(once, family_home, open_store) -> Path:
+    """The family's store after version 1 has become the champion."""
+
+    def make(home: Path) -> None:
+        shutil.copy(family_home / "mlflow.db", home)
+        with open_store(home / "mlflow.db", home) as registry:
+            force(registry, "1")
+
+    return once("crowned-mlflow", make) / "mlflow.db"
+
+
+@pytest.fixture
+def crowned(registry, crowned_store, tmp_path) -> None:
+    """Has version 1 be the champion of this test's store."""
+    with (
+        closing(sqlite3.connect(crowned_store)) as made,
+        closing(sqlite3.connect(tmp_path / "mlflow.db")) as own,
+    ):
+        made.backup(own)
 
 
 def champion(client) -> str | None:
@@ -388,8 +412,6 @@ def test_a_test_set_that_is_not_there_is_asked_for_and_taken_from_where_it_is(re
 
 
 def test_a_test_set_whose_labels_were_changed_is_not_the_one(registry, packed, add_judged_on, tmp_path):
-    import shutil
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -554,13 +576,13 @@ def test_a_promotion_is_a_known_number_of_writes(registry, by_hand, before_write
     assert count() == STEPS
 
 
+@pytest.mark.usefixtures("crowned")
 @pytest.mark.parametrize("step", range(STEPS))
 def test_a_promotion_that_was_killed_took_place_if_it_had_moved_the_alias(registry, by_hand, before_write, step):
     def kill() -> None:
         raise KilledError
 
-    first, second = "1", by_hand()
-    force(registry, first)
+    second = by_hand()
     before_write(step, kill)
     with pytest.raises(KilledError):
         force(registry, second)
@@ -577,12 +599,12 @@ def test_a_promotion_that_was_killed_took_place_if_it_had_moved_the_alias(regist
     assert rollback(registry, MODEL).version == happened[-1][1]
 
 
+@pytest.mark.usefixtures("crowned")
 @pytest.mark.parametrize("step", range(STEPS))
 def test_the_killed_promotion_can_be_run_again(registry, add, before_write, step):
     def kill() -> None:
         raise KilledError
 
-    force(registry, "1")
     add(right=59)
     before_write(step, kill)
     with pytest.raises(KilledError):
@@ -592,13 +614,13 @@ def test_the_killed_promotion_can_be_run_again(registry, add, before_write, step
     assert champion(registry) == "2"
 
 
+@pytest.mark.usefixtures("crowned")
 @pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("other", ["promote", "rollback"])
 def test_of_two_at_once_the_first_to_move_the_alias_wins_and_the_other_is_told(
     registry, by_hand, before_write, step, other
 ):
-    for version in ("1", by_hand()):
-        force(registry, version)
+    force(registry, by_hand())
     mine, theirs = by_hand(), by_hand()
     before_write(step, lambda: force(registry, theirs) if other == "promote" else rollback(registry, MODEL))
     mine_first = step > ALIAS
@@ -613,11 +635,11 @@ def test_of_two_at_once_the_first_to_move_the_alias_wins_and_the_other_is_told(
     assert "RUNNING" not in records(registry)
 
 
+@pytest.mark.usefixtures("crowned")
 @pytest.mark.parametrize("step", range(STEPS))
 def test_a_move_by_hand_in_the_meantime_is_noticed_but_for_the_moment_before_the_alias_is_moved(
     registry, by_hand, before_write, step
 ):
-    force(registry, "1")
     mine, theirs = by_hand(), by_hand()
     before_write(step, lambda: registry.set_registered_model_alias(MODEL, "champion", theirs))
     # The alias is read again right before the first entry.

@@ -1,5 +1,6 @@
 """A source that read one part of the digits, and targets made of another part."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,19 +44,29 @@ def source_path(once: Callable[..., Path]) -> Path:
     return once("digits-source", make) / "bundle"
 
 
-@pytest.fixture
-def source(source_path: Path) -> ModelBundle:
+@pytest.fixture(scope="session")
+def loaded_source(source_path: Path) -> ModelBundle:
     return ModelBundle.load(source_path)
 
 
 @pytest.fixture
-def transformer(renamed: Dataset) -> ModelBundle:
-    """A vision transformer with random weights and a head of classes that no target has."""
+def source(loaded_source: ModelBundle) -> ModelBundle:
+    return copy.deepcopy(loaded_source)
+
+
+@pytest.fixture(scope="session")
+def built_transformer(renamed: Dataset) -> ModelBundle:
     torch.manual_seed(0)
     network = build_network("timm/test_vit", classes=2, channels=1).eval()
     preprocessing = Preprocessing.fit(renamed.split("train").samples, size=160, channels=1)
     provenance = {"head": "trained"}
     return ModelBundle(network, "timm/test_vit", "image", preprocessing, ("a", "b"), provenance=provenance)
+
+
+@pytest.fixture
+def transformer(built_transformer: ModelBundle) -> ModelBundle:
+    """A vision transformer with random weights and a head of classes that no target has."""
+    return copy.deepcopy(built_transformer)
 
 
 @pytest.fixture
@@ -95,7 +106,7 @@ def single(tmp_path_factory) -> Dataset:
     return pack(images[chosen], words, tmp_path_factory.mktemp("single"), labels_per_class=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def carry() -> Callable[..., Transferred]:
     """`transfer` by a strategy given as in a recipe, with a small budget."""
 

@@ -2,7 +2,8 @@ import copy
 import json
 import platform
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,7 @@ from headstart.models.network import Network
 from headstart.transfer import strategies
 from headstart.transfer.features import vectors
 from headstart.transfer.heads import best_head
-from headstart.transfer.strategies import transfer
+from headstart.transfer.strategies import Transferred, transfer
 from headstart.version import __version__
 from pipelines.demo import digits
 from tests.transfer.conftest import pack
@@ -49,9 +50,8 @@ def suited(source, transformer):
     return lambda strategy: transformer if strategy == "lora" else source
 
 
-@pytest.fixture
-def epochs(monkeypatch) -> list[dict[str, torch.Tensor]]:
-    """The weights at the start of training and after each of its epochs, whichever of them are kept."""
+def watch(patch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """The weights at the start of the last training and after each of its epochs, whichever of them are kept."""
     seen = []
     fit = strategies.fit
 
@@ -59,8 +59,42 @@ def epochs(monkeypatch) -> list[dict[str, torch.Tensor]]:
         seen.clear()
         return fit(bundle, *arguments, on_epoch=lambda epoch, metrics: seen.append(weights(bundle)), **named)
 
-    monkeypatch.setattr(strategies, "fit", watched)
+    patch.setattr(strategies, "fit", watched)
     return seen
+
+
+@pytest.fixture
+def epochs(monkeypatch) -> list[dict[str, torch.Tensor]]:
+    """What `watch` sees."""
+    return watch(monkeypatch)
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """A transfer, the source as it was before and as it is after, and the weights after the last epoch, if any."""
+
+    before: ModelBundle
+    source: ModelBundle
+    result: Transferred
+    end: dict[str, torch.Tensor] | None
+
+
+@pytest.fixture(scope="module")
+def carried(loaded_source, built_transformer, renamed, carry) -> Callable[[object], _Carried]:
+    """`carried(strategy)`: its transfer of `renamed`, made once and only to be looked at."""
+    made = {}
+
+    def made_once(strategy: object) -> _Carried:
+        if name_of(strategy) not in made:
+            before = built_transformer if strategy == "lora" else loaded_source
+            source = copy.deepcopy(before)
+            with pytest.MonkeyPatch.context() as patch:
+                seen = watch(patch)
+                result = carry(source, renamed, strategy)
+            made[name_of(strategy)] = _Carried(before, source, result, seen[-1] if seen else None)
+        return made[name_of(strategy)]
+
+    return made_once
 
 
 def moved(before, after) -> set[str]:
@@ -87,12 +121,10 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize("strategy", EVERY_KIND, ids=name_of)
-def test_a_transfer_changes_nothing_of_the_source(suited, renamed, carry, strategy):
-    source = suited(strategy)
-    before, original = weights(source), copy.deepcopy(source)
-    carry(source, renamed, strategy)
-    assert same(weights(source), before)
-    assert (source.classes, source.provenance) == (original.classes, original.provenance)
+def test_a_transfer_changes_nothing_of_the_source(carried, strategy):
+    before, source = carried(strategy).before, carried(strategy).source
+    assert same(weights(source), weights(before))
+    assert (source.classes, source.provenance) == (before.classes, before.provenance)
     assert all(parameter.requires_grad for parameter in source.network.parameters())
     assert source.network.frozen_stages == 0
 
@@ -223,10 +255,9 @@ def test_more_stages_cannot_be_frozen_than_there_are(source, renamed, carry):
 
 @pytest.mark.parametrize("strategy", EVERY_KIND, ids=name_of)
 def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_target(
-    suited, renamed, carry, tmp_path, strategy
+    carried, renamed, tmp_path, strategy
 ):
-    source = suited(strategy)
-    result = carry(source, renamed, strategy)
+    source, result = carried(strategy).before, carried(strategy).result
     network = result.bundle.network
     assert result.bundle.classes == renamed.classes == ("eight", "five", "three")
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -259,8 +290,8 @@ def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_tar
         ("wise_ft", {"head", "alpha"}),
     ],
 )
-def test_what_was_chosen_is_recorded(suited, renamed, carry, strategy, decided):
-    assert carry(suited(strategy), renamed, strategy, epochs=1).decisions.keys() == decided
+def test_what_was_chosen_is_recorded(carried, strategy, decided):
+    assert carried(strategy).result.decisions.keys() == decided
 
 
 @pytest.mark.parametrize("strategy", [kind for kind in EVERY_KIND if kind != "lora"], ids=name_of)
@@ -279,12 +310,10 @@ def test_one_seed_gives_the_same_metrics_and_the_same_bundle(suited, renamed, ca
 
 
 @pytest.mark.parametrize("strategy", THAT_TRAIN, ids=name_of)
-def test_another_seed_gives_another_training(suited, renamed, carry, epochs, strategy):
-    ends = []
-    for seed in (1, 2):
-        carry(suited(strategy), renamed, strategy, seed=seed)
-        ends.append(epochs[-1])
-    assert {"head.weight", "head.bias"} <= moved(*ends)
+def test_another_seed_gives_another_training(suited, renamed, carry, carried, epochs, strategy):
+    first = carried(strategy).end
+    carry(suited(strategy), renamed, strategy, seed=1)
+    assert {"head.weight", "head.bias"} <= moved(first, epochs[-1])
 
 
 def test_the_seed_also_decides_a_new_head(source, renamed, carry):

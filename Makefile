@@ -10,6 +10,7 @@ BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 BENCH := .venv/.installed-bench
+SBOM := .venv/.installed-sbom
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
@@ -28,7 +29,7 @@ test: $(DEV) ## run the tests that need nothing but Python packages
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not services' -n auto --dist worksteal
 
 # As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
-test-services: $(DEV) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test
+test-services: $(SBOM) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test
 	HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services
 
 bench-tracking: $(DEV) ## measure what logging costs a training
@@ -72,7 +73,7 @@ image: ## build the image IMAGE on BASE_IMAGE with Docker, VARIANT=cpu or cuda; 
 image-push: ## push IMAGE to REGISTRY, for example ghcr.io/you; prints the digest that `headstart submit` takes
 	infra/image/push.sh $(IMAGE) $(REGISTRY)
 
-sbom: $(DEV) ## write what IMAGE holds into build/sbom.json, as CycloneDX
+sbom: $(SBOM) ## write what IMAGE holds into build/sbom.json, as CycloneDX
 	$(BIN)/python infra/image/sbom.py $(IMAGE) build/sbom.json
 
 clean: ## remove everything that was made here, except .venv
@@ -95,4 +96,8 @@ $(DEV): pyproject.toml | $(BIN)/python
 
 $(BENCH): $(DEV)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+$(SBOM): $(DEV)
+	$(BIN)/python -m pip install --quiet --editable '.[sbom]'
 	@touch $@

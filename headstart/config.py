@@ -218,6 +218,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# What begins with a probe whatever the number of samples: the choice of `auto` was not measured with these.
+_REFINEMENTS = ("surgical", "lora", "layer_decay", "interpolate", "regularizer")
+
+
 # Beginnings of the names of networks that have most of their weights in convolutions, where `lora` adds nothing.
 _CONVOLUTIONAL = (
     "alexnet", "convnet", "densenet", "efficientnet", "googlenet", "inception", "mnasnet", "mobilenet", "regnet",
@@ -229,7 +233,9 @@ class Strategy(Section):
     """One way to transfer: kind + schedule + regulariser.
 
     `schedule` says how training begins: with everything at once (`constant`), after a probe has found the head
-    (`lp_ft`), or after a probe and one stage more at a time (`gradual`). A partial transfer trains what its one of
+    (`lp_ft`), after a probe and one stage more at a time (`gradual`), or with the first or the second of these by the
+    number of samples (`auto`, the default of what has none of the refinements below but `freeze`; theirs is `lp_ft`). A
+    partial transfer trains what its one of
     these three leaves: `freeze`, the number of stages, counted from the input, that stay as they are (unset, half of
     them; `all`, a linear probe); `surgical`, the one part of the stages that trains; `lora`, the rank of what is added
     to the frozen weights of a vision transformer. `layer_decay` multiplies the learning rate from stage to stage
@@ -240,7 +246,7 @@ class Strategy(Section):
 
     name: Annotated[str, Field(pattern=_NAME)]
     transfer: Transfer
-    schedule: Literal["constant", "lp_ft", "gradual"] | None = None
+    schedule: Literal["auto", "constant", "lp_ft", "gradual"] | None = None
     freeze: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
     surgical: Literal["first", "middle", "last", "auto"] | None = None
     lora: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -262,8 +268,7 @@ class Strategy(Section):
         kind = values.get("transfer")
         implied: dict[str, Any] = {"name": kind} if isinstance(kind, str) else {}
         if kind in ("partial", "full"):
-            # Probe first, then fine-tune: better in and out of the domain than plain fine-tuning (Kumar et al. 2022).
-            implied["schedule"] = "lp_ft"
+            implied["schedule"] = "lp_ft" if any(values.get(key) is not None for key in _REFINEMENTS) else "auto"
         if values.get("regularizer") is not None:
             implied["strength"] = 0.01
         return {**implied, **values}

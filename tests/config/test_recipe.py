@@ -108,9 +108,18 @@ def test_no_word_is_the_name_of_a_baseline():
 
 
 @pytest.mark.parametrize("kind", ["partial", "full"])
-def test_whatever_trains_probes_first_unless_told_otherwise(kind):
-    assert Strategy.of({"transfer": kind}).schedule == "lp_ft"
+def test_what_only_trains_begins_as_the_samples_allow_unless_told_otherwise(kind):
+    assert Strategy.of({"transfer": kind}).schedule == "auto"
     assert Strategy.of({"transfer": kind, "schedule": "constant"}).schedule == "constant"
+
+
+@pytest.mark.parametrize(
+    "refinement",
+    [{"surgical": "first"}, {"lora": 4}, {"layer_decay": 0.5}, {"interpolate": 0.5}, {"regularizer": "l2"}],
+)
+def test_what_refines_a_training_probes_first_unless_told_otherwise(refinement):
+    assert Strategy.of({"transfer": "partial", **refinement}).schedule == "lp_ft"
+    assert Strategy.of({"transfer": "partial", "schedule": "constant", **refinement}).schedule == "constant"
 
 
 @pytest.mark.parametrize(
@@ -379,7 +388,7 @@ def test_overrides_reach_into_lists_by_name_and_by_position(read):
 
 def test_an_override_into_a_word_keeps_what_the_word_means(read):
     recipe = read("strategies.full.epochs=5", strategies=["zero", "full"])
-    assert recipe.strategies[1] == Strategy(name="full", transfer="full", schedule="lp_ft", epochs=5)
+    assert recipe.strategies[1] == Strategy(name="full", transfer="full", schedule="auto", epochs=5)
     by_position = read("strategies.1.epochs=5", strategies=["zero", "full"])
     assert by_position.strategies == recipe.strategies
 

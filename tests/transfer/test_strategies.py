@@ -155,6 +155,28 @@ def test_what_starts_from_a_probe_keeps_the_sources_statistics_and_a_new_head_ta
     assert moved(epochs[0], epochs[-1]) & statistics == (set() if schedule == "lp_ft" else statistics)
 
 
+@pytest.mark.parametrize("kind", ["partial", "full"])
+def test_with_enough_samples_a_new_head_and_the_targets_statistics_take_the_place_of_the_probe(
+    source, renamed, carry, epochs, monkeypatch, kind
+):
+    samples = renamed.counts["train"]
+    monkeypatch.setattr(strategies, "_ENOUGH", samples + 1)
+    few = carry(source, renamed, kind, augmentation="affine")
+    kept = epochs[0].keys() - trainable(epochs[0])
+    assert few.decisions["head"] != "new"
+    assert not moved(epochs[0], epochs[-1]) & kept
+    monkeypatch.setattr(strategies, "_ENOUGH", samples)
+    assert carry(source, renamed, kind, augmentation="affine").decisions == {"head": "new"}
+    assert moved(epochs[0], epochs[-1]) & kept
+
+
+def test_a_network_without_batch_norms_is_probed_first_however_many_samples_there_are(
+    transformer, renamed, carry, monkeypatch
+):
+    monkeypatch.setattr(strategies, "_ENOUGH", 1)
+    assert carry(transformer, renamed, "full", epochs=1).decisions["head"] != "new"
+
+
 @pytest.mark.parametrize("freeze", ["all", 5])
 def test_with_every_stage_frozen_nothing_but_the_head_changes(source, renamed, carry, freeze):
     result = carry(source, renamed, {"transfer": "partial", "freeze": freeze}, augmentation="affine")

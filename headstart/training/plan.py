@@ -21,7 +21,7 @@ _VIEWS = 4
 #     3e-4         .971 .974 .987   .860
 #     1e-3         .975 .974 .979   .881 .942 .966
 #     3e-3         .969 .980 .989   .894 .937 .972
-# Since batch norms keep the source's statistics, 2e-3 is better than 1e-3 in 8 of 8 comparisons on the 5-9 (20 and 100
+# Where batch norms keep the source's statistics, 2e-3 is better than 1e-3 in 8 of 8 comparisons on the 5-9 (20 and 100
 # labels, +.0036 in the mean) and on 512 digits (.9863 instead of .9800, 3 seeds; 3e-3 .9860). Rates that fall by 0.7 a
 # stage gained from MNIST to digits (.980 .982 .983) and lost from 0-4 to 5-9 (.866 .937): they are left to `gradual`.
 _RATES = {"adamw": 3e-3, "sgd": 0.1}

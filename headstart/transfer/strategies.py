@@ -46,8 +46,8 @@ class Transferred:
     """A model for the target, how it was trained, and how well it does on the validation split.
 
     `fit` and `plan` are None where nothing was trained; `seconds` counts everything from the source's weights on.
-    `decisions` is what was chosen on the way: `head`, the kind of head at the start; `part`, that of the stages which
-    surgical fine-tuning trained; `alpha`, the share of the fine-tuned weights.
+    `decisions` is what was chosen on the way: `head`, the kind of head at the start; `schedule`, what `auto` came to;
+    `part`, that of the stages which surgical fine-tuning trained; `alpha`, the share of the fine-tuned weights.
     """
 
     bundle: ModelBundle
@@ -127,11 +127,12 @@ def transfer(
         on_epoch=on_epoch,
         progress=progress,
     )
-    if strategy.schedule == "auto":
-        task = replace(task, strategy=strategy.model_copy(update={"schedule": _schedule(task)}))
+    chosen = {"schedule": _schedule(task)} if strategy.schedule == "auto" else {}
+    task = replace(task, strategy=strategy.model_copy(update=chosen))
     start = time.perf_counter()
     source.network.to(training_device())
     result = _policy(task.strategy)(task, _start(task))
+    result.decisions.update(chosen)
     result.bundle.provenance["decisions"] = result.decisions
     return replace(result, seconds=time.perf_counter() - start)
 

@@ -166,7 +166,10 @@ def test_with_enough_samples_a_new_head_and_the_targets_statistics_take_the_plac
     assert few.decisions["head"] != "new"
     assert not moved(epochs[0], epochs[-1]) & kept
     monkeypatch.setattr(strategies, "_ENOUGH", samples)
-    assert carry(source, renamed, kind, augmentation="affine").decisions == {"head": "new"}
+    assert carry(source, renamed, kind, augmentation="affine").decisions == {
+        "head": "new",
+        "schedule": "constant",
+    }
     assert moved(epochs[0], epochs[-1]) & kept
 
 
@@ -305,8 +308,8 @@ def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_tar
     [
         ("zero", {"head"}),
         ("linear_probe", {"head"}),
-        ("partial", {"head"}),
-        ("full", {"head"}),
+        ("partial", {"head", "schedule"}),
+        ("full", {"head", "schedule"}),
         ("gradual", {"head"}),
         ("lora", {"head"}),
         ("surgical", {"head", "part"}),

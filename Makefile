@@ -12,6 +12,9 @@ DEMO := .venv/.installed-demo
 BENCH := .venv/.installed-bench
 SBOM := .venv/.installed-sbom
 
+# Where it is set, as it often is in containers, each of the tests' many processes compiles the library anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-services bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
 

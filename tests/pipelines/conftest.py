@@ -6,14 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from kfp.dsl import pipeline_task
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -30,6 +32,20 @@ CREDENTIALS = {
     "MLFLOW_TRACKING_PASSWORD": "a-password-that-nobody-may-see",
     "MLFLOW_TRACKING_TOKEN": "a-token-that-nobody-may-see",
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_compiler() -> Iterator[None]:
+    """Each setting of a step asks KFP for its caller's name, for an error message, and for that Python looks through
+    all modules that are loaded: beneath pytest, ten seconds a pipeline."""
+
+    def stack() -> list[tuple[Any, ...]]:
+        caller = sys._getframe(2)
+        return [(), (caller, caller.f_code.co_filename, caller.f_lineno, caller.f_code.co_name)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_task, "inspect", SimpleNamespace(stack=stack))
+        yield
 
 
 @pytest.fixture(scope="session")

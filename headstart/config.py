@@ -218,7 +218,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# What begins with a probe whatever the number of samples: the choice of `auto` was not measured with these.
+# What begins with a probe whatever the number of samples: what `auto` chooses by was not measured with these.
 _REFINEMENTS = ("surgical", "lora", "layer_decay", "interpolate", "regularizer")
 
 
@@ -233,15 +233,17 @@ class Strategy(Section):
     """One way to transfer: kind + schedule + regulariser.
 
     `schedule` says how training begins: with everything at once (`constant`), after a probe has found the head
-    (`lp_ft`), after a probe and one stage more at a time (`gradual`), or with the first or the second of these by the
-    number of samples (`auto`, the default of what has none of the refinements below but `freeze`; theirs is `lp_ft`). A
-    partial transfer trains what its one of
-    these three leaves: `freeze`, the number of stages, counted from the input, that stay as they are (unset, half of
-    them; `all`, a linear probe); `surgical`, the one part of the stages that trains; `lora`, the rank of what is added
-    to the frozen weights of a vision transformer. `layer_decay` multiplies the learning rate from stage to stage
-    towards the input. `interpolate` is the share of the fine-tuned weights that is mixed with those before fine-tuning;
-    `auto` is chosen on the validation split. `strength` is λ in Σ L + λ R(w), 0.01 unless set. `epochs` and
-    `learning_rate` override those of `training` for this strategy.
+    (`lp_ft`), after a probe and one stage more at a time (`gradual`), or by the number of samples with the first or the
+    second of these (`auto`, the default; `lp_ft` where the strategy has one of the refinements below).
+
+    A partial transfer trains what its one of these three leaves: `freeze`, the number of stages, from the input on,
+    that stay as they are (unset, half of them; `all`, a linear probe); `surgical`, the one part of the stages that
+    trains; `lora`, the rank of what is added to the frozen weights of a vision transformer.
+
+    Refinements: `surgical` and `lora`; `layer_decay`, by which the learning rate is multiplied from stage to stage
+    towards the input; `interpolate`, the share of the fine-tuned weights that is mixed with those before fine-tuning
+    (`auto` is chosen on the validation split); `regularizer`, R in Σ L + λ R(w), whose λ is `strength`, 0.01 unless
+    set. `epochs` and `learning_rate` override those of `training` for this strategy.
     """
 
     name: Annotated[str, Field(pattern=_NAME)]
@@ -268,7 +270,8 @@ class Strategy(Section):
         kind = values.get("transfer")
         implied: dict[str, Any] = {"name": kind} if isinstance(kind, str) else {}
         if kind in ("partial", "full"):
-            implied["schedule"] = "lp_ft" if any(values.get(key) is not None for key in _REFINEMENTS) else "auto"
+            refined = values.get("freeze") == "all" or any(values.get(key) is not None for key in _REFINEMENTS)
+            implied["schedule"] = "lp_ft" if refined else "auto"
         if values.get("regularizer") is not None:
             implied["strength"] = 0.01
         return {**implied, **values}

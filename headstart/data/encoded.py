@@ -9,15 +9,15 @@ import os
 import struct
 import zlib
 from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from headstart.data.parallel import in_order
 from headstart.errors import InputError
 
 SUFFIX = ".jpegs"
@@ -41,7 +41,8 @@ def write_encoded(path: Path, pictures: Iterable[np.ndarray]) -> None:
 
     They are taken as they are needed and must not change afterwards; some hundred are in memory at a time at most.
     """
-    _write(path, _in_order(pictures))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        _write(path, in_order(pool, _encode, pictures, ahead=4 * _THREADS))
 
 
 class EncodedSamples:
@@ -129,18 +130,6 @@ class EncodedSamples:
     def _damaged(self, row: int | None = None) -> InputError:
         place = f"{self._path}" if row is None else f"Sample {row} of {self._path}"
         return InputError(f"{place} is damaged; prepare the data set again.")
-
-
-def _in_order(pictures: Iterable[np.ndarray]) -> Iterator[bytes]:
-    """The pictures encoded in threads, which run ahead by a few each."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        pending: deque[Future[bytes]] = deque()
-        for picture in pictures:
-            pending.append(pool.submit(_encode, picture))
-            if len(pending) > 4 * _THREADS:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 def _encode(picture: np.ndarray) -> bytes:

@@ -11,19 +11,19 @@ import hashlib
 import json
 import os
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from headstart.data.limits import MIB
 from headstart.data.listing import File, Listing, Refusal
 from headstart.data.looks import Look, looks_of
+from headstart.data.parallel import in_order
 from headstart.data.samples import Content, Sample, read_content
 from headstart.modalities import Modality
 
@@ -38,9 +38,6 @@ _FORMAT = 1
 
 # What a thread reads before it hands it over: enough for small pictures to be worth that, and little in memory.
 GROUP_FILES, GROUP_BYTES = 32, 2 * MIB
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class _Row(NamedTuple):
@@ -99,7 +96,7 @@ def read_samples(
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(lambda shard: _find(shard, size), shards))
         missing = [file for shard, rows in zip(shards, found, strict=True) if rows is None for file in shard.files]
-        results = _in_order(pool, read, _groups(missing, size), ahead=workers + 4)
+        results = in_order(pool, read, _groups(missing, size), ahead=workers + 4)
         contents = (content for group in results for content in group)
         for number, shard in enumerate(shards):
             _take(shard, found[number] or _write(shard, contents), size, samples, refused)
@@ -172,23 +169,6 @@ def _read(
         else (_Row.of(content, next(looks)), content.pixels)
         for content in contents
     ]
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], *, ahead: int
-) -> Iterator[_Result]:
-    """The results of a function in the order of its arguments, of which so many are under way or wait to be taken."""
-    waiting: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]) -> list[_Row | _Refused]:

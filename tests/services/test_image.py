@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packaging.utils import canonicalize_name
 
 from headstart.version import __version__
@@ -143,6 +141,10 @@ def test_labels_say_what_was_built(configuration: dict[str, object]) -> None:
 
 
 def test_a_bill_of_materials_names_what_is_in_the_image(image: str, tmp_path: Path) -> None:
+    # Not among the development tools, and this module is collected with them alone, too.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     file = tmp_path / "build" / "sbom.json"
     subprocess.run([sys.executable, ROOT / "infra" / "image" / "sbom.py", image, file], check=True)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(file.read_text()) is None

@@ -6,6 +6,7 @@ is another process, which has only the state. No service is needed; it takes min
 """
 
 import bisect
+import contextlib
 import json
 import os
 import select
@@ -93,7 +94,9 @@ class _Trainer:
             run.times.append(time.perf_counter())
             if end and len(run.moments) == end[1].number:
                 time.sleep(end[1].seconds)
-                os.kill(process, end[0])
+                # It may be done already, and what it still has to say must be read all the same.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, end[0])
         run.end = time.perf_counter()
         run.code, run.log = int(self._line()), log.read_text()
         return run

@@ -1,5 +1,6 @@
 """What processes have in memory, as Linux counts it."""
 
+import resource
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -37,8 +38,11 @@ def peak_while(running: Future[Any], process: int) -> int:
 
 
 def peak_of_this_process() -> int:
-    """Bytes, the most that this process has had in memory: its own pages, and those of files and libraries that it has
-    mapped. (Of a process that another one started, `ru_maxrss` would be that one's peak if it is larger.)"""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    """Bytes, the most that this process has had in memory since the peak was last cleared, of all time where it cannot
+    be cleared: its own pages, and those of files and libraries that it has mapped. (Of a process that another one
+    started, `ru_maxrss` would be that one's peak if it is larger.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.memory import peak_of_this_process
 from headstart.models.network import Network
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
@@ -98,7 +99,7 @@ class Watch:
         self._seconds += time.perf_counter() - wall
         self._processor += _processor_seconds() - processor
         self._since = None
-        self.peak = max(self.peak, peak_memory())
+        self.peak = max(self.peak, peak_of_this_process())
 
     def _go(self) -> None:
         if _CLEAR_PEAK.exists():
@@ -178,13 +179,3 @@ def _processor_seconds() -> float:
     """Of this process, and of its workers that have ended: what other work on the machine does not change."""
     found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in found)
-
-
-def peak_memory() -> int:
-    """Bytes, the most that this process had in memory since the peak was last cleared; of all time where it cannot be
-    cleared."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

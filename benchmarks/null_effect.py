@@ -36,7 +36,7 @@ SPLIT = {"train": 0.3, "val": 0.1, "test": 0.6}
 SIZE = 32
 STRATEGIES = (
     Strategy.model_validate({"name": "constant", "transfer": "full", "schedule": "constant"}),
-    Strategy.model_validate("full"),
+    Strategy.model_validate({"name": "full", "transfer": "full", "schedule": "lp_ft"}),
 )
 MOST_HELPED = 0.1
 

@@ -275,6 +275,7 @@ class _Contest:
         val, classes = self._dataset.split("val"), len(self._dataset.classes)
         whole = make_plan(training, self._train.labels, pretrained=True).epochs
         short = training.model_copy(update={"epochs": math.ceil(_CONFIRMING_SHARE * whole)})
+        # The starts of `auto` were compared after whole trainings, not after a quarter of the epochs.
         strategy = Strategy.of({"name": "confirm", "transfer": "full", "schedule": "lp_ft"}, at="strategies")
         with _timed(costs, "confirm"), tempfile.TemporaryDirectory(prefix="headstart-") as place:
             source = Path(place) / "source"

@@ -177,7 +177,9 @@ def test_a_network_without_batch_norms_is_probed_first_however_many_samples_ther
     transformer, renamed, carry, monkeypatch
 ):
     monkeypatch.setattr(strategies, "_ENOUGH", 1)
-    assert carry(transformer, renamed, "full", epochs=1).decisions["head"] != "new"
+    decisions = carry(transformer, renamed, "full", epochs=1).decisions
+    assert decisions["head"] != "new"
+    assert decisions["schedule"] == "lp_ft"
 
 
 @pytest.mark.parametrize("freeze", ["all", 5])

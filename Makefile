@@ -47,7 +47,7 @@ bench-engine: $(DEV) ## measure what the training engine costs beside a bare loo
 bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and a plain loop: 25 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.training
 
-bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 12 minutes
+bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 13 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.data
 
 bench-null: $(DEV) ## measure how often a source of random weights is said to help

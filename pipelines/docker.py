@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -237,7 +237,7 @@ def _gpus(info: Mapping[str, Any], visible: str | None) -> list[Any]:
     return [DeviceRequest(device_ids=chosen, capabilities=[["gpu"]])] if chosen else []
 
 
-def containers() -> AbstractContextManager[None]:
+def containers(on_interrupt: Callable[[], None]) -> AbstractContextManager[None]:
     """Has kfp.local's DockerRunner run containers by `Containers`, and ends them when this process is interrupted.
 
     kfp.local's own way takes a step whose container is gone before its status was asked for as done, which befell one
@@ -245,7 +245,7 @@ def containers() -> AbstractContextManager[None]:
     """
     from kfp.local import docker_task_handler
 
-    return executed_by(Containers(), docker_task_handler, "run_docker_container")
+    return executed_by(Containers(), docker_task_handler, "run_docker_container", on_interrupt)
 
 
 @dataclass

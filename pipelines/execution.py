@@ -20,17 +20,26 @@ class Steps(Protocol):
 
 
 @contextlib.contextmanager
-def executed_by(steps: Steps, module: ModuleType, function: str) -> Iterator[None]:
+def executed_by(steps: Steps, module: ModuleType, function: str, on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Puts `steps.run` in the place of kfp.local's own `module.function`; kfp offers no other place for it.
 
     SIGINT and SIGTERM stop `steps` and then raise KeyboardInterrupt. Stopping comes first: kfp.local runs strategies in
     a thread that goes on with the next one, and waits for it, also when the main thread was interrupted. Outside of
-    the main thread, which alone gets signals, they are left as they are.
+    the main thread, which alone gets signals, they are left as they are. `on_interrupt` is called before all that.
+
+    What was interrupted ends with KeyboardInterrupt also where that got lost on its way: Python drops what is raised
+    while an object is finalised, and the run then sees no more than a step that failed.
     """
+    interrupted = False
 
     def interrupt(number: int, frame: Any) -> None:
-        steps.stop()
-        raise KeyboardInterrupt
+        nonlocal interrupted
+        interrupted = True
+        on_interrupt()
+        try:
+            steps.stop()
+        finally:
+            raise KeyboardInterrupt
 
     original = getattr(module, function)
     handlers = {}
@@ -39,7 +48,13 @@ def executed_by(steps: Steps, module: ModuleType, function: str) -> Iterator[Non
     setattr(module, function, steps.run)
     try:
         yield
+    except Exception as error:
+        if interrupted:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         setattr(module, function, original)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if interrupted:
+        raise KeyboardInterrupt

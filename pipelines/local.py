@@ -163,7 +163,7 @@ def _run_pipeline(
         # kfp says what it reuses outside of its own logging, where Python drops it.
         stack.enter_context(local_logger_context())
         stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(docker.containers() if container else processes())
+        stack.enter_context(docker.containers(reader.interrupt) if container else processes(reader.interrupt))
         # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it
         # means nothing here.
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -12,14 +13,14 @@ from pipelines.execution import executed_by
 _TERMINATED = 128 + signal.SIGTERM
 
 
-def processes() -> AbstractContextManager[None]:
+def processes(on_interrupt: Callable[[], None]) -> AbstractContextManager[None]:
     """Has kfp.local's SubprocessRunner run steps by `Processes`, and ends them when this process is interrupted.
 
     kfp.local's own way shares the terminal's signals with its steps and then starts the next one.
     """
     from kfp.local import subprocess_task_handler
 
-    return executed_by(Processes(), subprocess_task_handler, "run_local_subprocess")
+    return executed_by(Processes(), subprocess_task_handler, "run_local_subprocess", on_interrupt)
 
 
 @dataclass

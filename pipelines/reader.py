@@ -47,6 +47,7 @@ class StepReader:
     _rest: str = ""
     _errors: list[str] = field(default_factory=list)
     _failures: list[tuple[str, list[str]]] = field(default_factory=list)
+    _interrupted: bool = False
 
     encoding = "utf-8"
 
@@ -65,6 +66,10 @@ class StepReader:
     def isatty(self) -> bool:
         """No: what is written here is read by this program."""
         return False
+
+    def interrupt(self) -> None:
+        """From now on nothing is shown as begun: kfp.local goes on to announce steps, and none of them is run."""
+        self._interrupted = True
 
     def close(self) -> None:
         """Ends a step that is still shown as running."""
@@ -91,9 +96,8 @@ class StepReader:
         self.file.write(line + "\n")
         self.display.logged(line)
         if match := _EXECUTING.search(line):
-            self._start, self._errors = time.monotonic(), []
-            self._step = self._name(match[1])
-            self.display.started(self._step)
+            if not self._interrupted:
+                self._begin(self._name(match[1]))
         elif match := _REUSED.search(line):
             step = self._name(match[1])
             self.reused.append(step)
@@ -108,6 +112,10 @@ class StepReader:
             self._step = None
         elif match := _ERROR.match(record):
             self._errors.append(match[2] if match[1] in ("InputError", "HeadstartError") else record)
+
+    def _begin(self, step: str) -> None:
+        self._start, self._errors, self._step = time.monotonic(), [], step
+        self.display.started(step)
 
     def _name(self, task: str) -> str:
         # The compiler numbers a component's second task in a pipeline: register-2.

@@ -282,10 +282,12 @@ def test_a_failed_step_is_explained(image: str, pictures: Path, tmp_path: Path) 
     assert answer.err.startswith("headstart: finetune deep failed: strategies.deep.freeze is 99, but convnet has ")
 
 
+@pytest.mark.parametrize("step", ["prepare_data", "finetune"])
 def test_ctrl_c_ends_the_running_container_and_starts_no_other(
-    image: str, pictures: Path, tmp_path: Path, client: docker.DockerClient
+    step: str, image: str, pictures: Path, tmp_path: Path, client: docker.DockerClient
 ) -> None:
-    write(tmp_path, pictures, training={"epochs": 10_000, "patience": 10_000}, strategies=["partial", "full"])
+    endless = {"epochs": 10_000, "patience": 10_000}
+    write(tmp_path, pictures, training=endless, strategies=["partial", "full"], baselines=[])
     process = subprocess.Popen(
         command(tmp_path, "--runner", "docker", "--image", image),
         env=dict(os.environ),
@@ -296,7 +298,8 @@ def test_ctrl_c_ends_the_running_container_and_starts_no_other(
     with contextlib.closing(client.events(decode=True, filters={"type": "container", "event": "start"})) as events:
         for event in events:
             container = client.containers.get(event["id"])
-            if "finetune" in " ".join(container.attrs["Config"]["Cmd"]):
+            words = container.attrs["Config"]["Cmd"]
+            if words[words.index("--function_to_execute") + 1] == step:
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

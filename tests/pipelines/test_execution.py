@@ -1,0 +1,72 @@
+"""How a run's steps are ended by a signal, wherever in the run it arrives."""
+
+import signal
+import types
+
+import pytest
+
+from pipelines.execution import executed_by
+
+
+class Steps:
+    """Steps that fail once they were stopped, as a container does that was removed."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.stopped = 0
+        self.fault = fault
+
+    def run(self) -> int:
+        return 1 if self.stopped else 0
+
+    def stop(self) -> None:
+        self.stopped += 1
+        if self.fault:
+            raise self.fault
+
+
+class Finalised:
+    """Gets the signal where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def nothing() -> None:
+    """What is called when a run is interrupted."""
+
+
+MODULE = types.SimpleNamespace(run=lambda: 0)
+
+
+def run(failing: bool) -> None:
+    """A run that the signal does not end by itself."""
+    Finalised()
+    if failing and MODULE.run() != 0:
+        raise RuntimeError("prepare target failed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("failing", [True, False])
+def test_an_interrupt_that_python_drops_still_ends_the_run_as_interrupted(failing):
+    steps = Steps()
+    with pytest.raises(KeyboardInterrupt), executed_by(steps, MODULE, "run", nothing):
+        run(failing)
+    assert steps.stopped == 1
+
+
+def test_an_interrupt_is_one_also_where_stopping_fails():
+    with pytest.raises(KeyboardInterrupt), executed_by(Steps(OSError("Docker is gone")), MODULE, "run", nothing):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_what_fails_uninterrupted_keeps_its_own_error():
+    with pytest.raises(RuntimeError, match="prepare target failed"), executed_by(Steps(), MODULE, "run", nothing):
+        raise RuntimeError("prepare target failed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_mean_what_they_meant_before_once_the_run_is_over(number):
+    before = signal.getsignal(number)
+    with executed_by(Steps(), MODULE, "run", nothing):
+        assert signal.getsignal(number) is not before
+    assert signal.getsignal(number) is before

@@ -431,7 +431,7 @@ def _pack(samples: Sequence[Sample], shape: tuple[int, int, int], store: Store, 
 
 def _pictures(samples: Iterable[Sample], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
     for sample in samples:
-        pixels = pixels_of(sample, shape[0])
+        pixels = pixels_of(sample, shape[0], last=True)
         # A grey sample among coloured ones broadcasts over the channels.
         yield pixels if pixels.shape == shape else np.ascontiguousarray(np.broadcast_to(pixels, shape))
 

@@ -104,11 +104,18 @@ def read_samples(
     return samples, refused
 
 
-def pixels_of(sample: Sample, size: int) -> np.ndarray:
-    """The pixels of a sample, uint8 (size, size, channels)."""
+def pixels_of(sample: Sample, size: int, *, last: bool = False) -> np.ndarray:
+    """The pixels of a sample, uint8 (size, size, channels).
+
+    Where this is the `last` time that they are asked for, the system's memory lets go of them. Otherwise a large data
+    set is in it twice, as shards and as what is made of them, and pushes all else out.
+    """
     handle = os.open(sample.shard, os.O_RDONLY)
     try:
         content = os.pread(handle, size * size * sample.channels, sample.offset)
+        # macOS has no such call.
+        if last and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, sample.offset, len(content), os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
     return np.frombuffer(content, dtype=np.uint8).reshape(size, size, sample.channels)

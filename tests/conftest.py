@@ -1,6 +1,7 @@
 """What every test relies on: a clean environment, and expensive things that are made once for all test processes."""
 
 import fcntl
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,24 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
 # The networks of the tests are too small for more threads to pay, and pytest-xdist uses the other cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each of two processes begins with one of the two pipeline runs that take longest; otherwise one waits for the
+    other's. pytest-xdist gives each an equal part of the list."""
+    needs = {item: set(getattr(item, "fixturenames", ())) for item in items}
+    second = [item for item in items if "fresh" in needs[item]]
+    first = [item for item in items if "first" in needs[item] and item not in second]
+    others = [item for item in items if not needs[item] & {"first", "fresh"}]
+    rest = len(items) // 2 - len(first)
+    items[:] = [*first, *others[:rest], *second, *others[rest:]]
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the collector need not look through it while the tests run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

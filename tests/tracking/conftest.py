@@ -1,5 +1,6 @@
 """MLflow stores: an empty one and one with a registered family, each made once and copied for every test."""
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.store.db import utils as mlflow_database
 
 from headstart.config import Recipe
 from headstart.evaluation.evidence import Evidence, figures
@@ -25,6 +27,15 @@ from headstart.tracking.runs import Run, child_run, experiment_named, new_parent
 
 # Where a step looks for its run.
 RUN_VARIABLES = ("HEADSTART_PARENT_RUN_ID", "KFP_RUN_ID", "MLFLOW_RUN_ID")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_stores() -> Iterator[None]:
+    """MLflow reads all of its migrations whenever a store is opened, to see which is the latest."""
+    with pytest.MonkeyPatch.context() as patch:
+        latest = functools.cache(mlflow_database._get_latest_schema_revision)
+        patch.setattr(mlflow_database, "_get_latest_schema_revision", latest)
+        yield
 
 
 def _write_bundle(path: Path, *, seed: int = 0, **provenance: Any) -> Path:

@@ -211,6 +211,29 @@ def test_whoever_interrupts_stops_following_and_not_the_run(kfp, submit, clock, 
     assert again.out.splitlines()[-1] == "  run succeeded"
 
 
+def test_an_interrupt_that_python_drops_is_none_that_got_lost(kfp, submit, clock):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupt():
+        if len(clock.slept) == 3:
+            Finalised()
+
+    kfp.looked = lambda workflow: setattr(workflow, "at", min(workflow.at, 1))
+    clock.during = interrupt
+    before = sys.unraisablehook, signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = submit("--wait")
+    finally:
+        signal.signal(signal.SIGINT, before[1])
+
+    assert answer.code == 130
+    assert "no longer following; the run digits-" in answer.err
+    assert len(clock.slept) > 3, "the first one was not dropped"
+    assert sys.unraisablehook is before[0]
+
+
 def test_a_real_interrupt_ends_the_process_at_once_and_leaves_the_run(kfp, recipe, tmp_path):
     """In a process of its own, as a terminal sends it."""
     kfp.looked = lambda workflow: setattr(workflow, "at", min(workflow.at, 1))

@@ -22,14 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each of two processes begins with one of the two pipeline runs that take longest; otherwise one waits for the
-    other's. pytest-xdist gives each an equal part of the list."""
-    needs = {item: set(getattr(item, "fixturenames", ())) for item in items}
-    second = [item for item in items if "fresh" in needs[item]]
-    first = [item for item in items if "first" in needs[item] and item not in second]
-    others = [item for item in items if not needs[item] & {"first", "fresh"}]
-    rest = len(items) // 2 - len(first)
-    items[:] = [*first, *others[:rest], *second, *others[rest:]]
+    """Each of two processes begins with the pipeline runs of one of two workspaces; otherwise one waits for what the
+    other runs. pytest-xdist gives each an equal part of the list."""
+    parts: dict[str | None, list[pytest.Item]] = {"first": [], "small": [], "fresh": [], None: []}
+    for item in items:
+        needs = getattr(item, "fixturenames", ())
+        # What needs several is told by what comes last.
+        parts[next((name for name in ("fresh", "small", "first") if name in needs), None)].append(item)
+    begun = [*parts["first"], *parts["small"]]
+    rest = len(items) // 2 - len(begun)
+    items[:] = [*begun, *parts[None][:rest], *parts["fresh"], *parts[None][rest:]]
 
 
 def pytest_collection_finish() -> None:

@@ -1,8 +1,19 @@
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes_validate import utils as kubernetes_schemas
 
 from tests.infra.manifests import OVERLAYS, Document, lay_out, render
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_schemas() -> Iterator[None]:
+    """Each document that is validated has the schemas of all kinds read anew: megabytes of JSON."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_schemas, "schema_contents", functools.cache(kubernetes_schemas.schema_contents))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ and a mark. What is cut off or overwritten is thereby known as such and never ta
 """
 
 import io
-import os
 import struct
 import zlib
 from array import array
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from headstart.data.parallel import in_order
+from headstart.data.parallel import in_order, processors
 from headstart.errors import InputError
 
 SUFFIX = ".jpegs"
@@ -31,7 +30,7 @@ _ENTRY = np.dtype([("end", "<u8"), ("checksum", "<u4")])
 _TAIL = struct.Struct("<Q8s")
 _MARK = b"hs-jpegs"
 # More threads would wait for the interpreter's lock, which is held for a tenth of the time that a picture takes.
-_THREADS = min(16, os.cpu_count() or 1)
+_MOST_THREADS = 16
 # Bytes of decoded pictures for which a thread pays.
 _THREAD_BYTES = 2**20
 
@@ -41,8 +40,9 @@ def write_encoded(path: Path, pictures: Iterable[np.ndarray]) -> None:
 
     They are taken as they are needed and must not change afterwards; some hundred are in memory at a time at most.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        _write(path, in_order(pool, _encode, pictures, ahead=4 * _THREADS))
+    threads = _threads()
+    with ThreadPoolExecutor(threads) as pool:
+        _write(path, in_order(pool, _encode, pictures, ahead=4 * threads))
 
 
 class EncodedSamples:
@@ -86,7 +86,7 @@ class EncodedSamples:
         chosen = np.asarray(self._rows[rows])
         pictures = np.empty((chosen.size, *self.shape[1:]), dtype=np.uint8)
         work = list(zip(chosen.ravel().tolist(), pictures, strict=True))
-        threads = min(_THREADS, pictures.nbytes // _THREAD_BYTES)
+        threads = min(_threads(), pictures.nbytes // _THREAD_BYTES)
         if threads < 2:
             self._decode(work)
         else:
@@ -130,6 +130,10 @@ class EncodedSamples:
     def _damaged(self, row: int | None = None) -> InputError:
         place = f"{self._path}" if row is None else f"Sample {row} of {self._path}"
         return InputError(f"{place} is damaged; prepare the data set again.")
+
+
+def _threads() -> int:
+    return min(_MOST_THREADS, processors())
 
 
 def _encode(picture: np.ndarray) -> bytes:

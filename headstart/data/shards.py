@@ -23,7 +23,7 @@ import numpy as np
 from headstart.data.limits import MIB
 from headstart.data.listing import File, Listing, Refusal
 from headstart.data.looks import Look, looks_of
-from headstart.data.parallel import in_order
+from headstart.data.parallel import in_order, processors
 from headstart.data.samples import Content, Sample, read_content
 from headstart.modalities import Modality
 
@@ -90,7 +90,7 @@ def read_samples(
     def read(files: Sequence[File]) -> list[tuple[_Row, np.ndarray] | _Refused]:
         return _read(listing, files, kind, size, channels)
 
-    workers = max(os.cpu_count() or 1, listing.readers or 1)
+    workers = max(processors(), listing.readers or 1)
     samples: list[Sample] = []
     refused: list[Refusal] = []
     with ThreadPoolExecutor(workers) as pool:

@@ -67,7 +67,7 @@ def samples(photographs: np.ndarray, tmp_path: Path) -> EncodedSamples:
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few and small pictures are decoded in threads, too."""
-    monkeypatch.setattr(encoded, "_THREADS", 3)
+    monkeypatch.setattr(encoded, "processors", lambda: 3)
     monkeypatch.setattr(encoded, "_THREAD_BYTES", 1)
 
 
@@ -115,7 +115,7 @@ def test_pictures_are_taken_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
             yield np.full((8, 8, 1), number, dtype=np.uint8)
 
     write_encoded(tmp_path / "many.jpegs", pictures())
-    assert max(ahead) <= 5 * encoded._THREADS
+    assert max(ahead) <= 5 * encoded.processors()
     found = EncodedSamples(tmp_path / "many.jpegs", (200, 8, 8, 1))
     assert np.array_equal(found[:][:, 0, 0, 0], np.arange(200))
 

@@ -134,7 +134,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, reads: list[str], work: Callabl
 
     reads.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "cpu_count", lambda: 1)
+        patch.setattr(shards, "processors", lambda: 1)
         patch.setattr(shards, "GROUP_FILES", 1)
         patch.setattr(tree, "read_file", read_or_end)
         with pytest.raises(KeyboardInterrupt):
@@ -274,7 +274,7 @@ def test_any_number_of_threads_makes_the_same_data_set(
     monkeypatch.setattr(shards, "GROUP_FILES", 2)
     made = []
     for threads in (1, 2, 7):
-        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(shards, "processors", lambda threads=threads: threads)
         made.append(content_of(pack(folder, destination=tmp_path / f"by{threads}")))
     assert made[0] == made[1] == made[2]
     assert set(made[0]) >= {f"{name}.npy" for name in SPLITS}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
+from headstart.signals import none_dropped
 from headstart.tracking.client import await_server, connect, explained, user_name
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.names import CREATION, EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE, SOURCE_NAME, USER
@@ -182,7 +183,8 @@ def _exiting_when_terminated() -> Iterator[None]:
         return
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        yield
+        with none_dropped(signal.SIGTERM, SystemExit):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

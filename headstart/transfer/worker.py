@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from headstart.signals import none_dropped
 from headstart.training.distributed import Group, process_group
 from headstart.training.exchange import Exchange
 from headstart.training.launch import ATTACHED, end_with_step
@@ -28,7 +29,7 @@ def work(location: str, folder: str) -> None:
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(message)s")
     exchange = Exchange(location, folder)
     try:
-        with process_group() as group:
+        with none_dropped(signal.SIGTERM, SystemExit), process_group() as group:
             # The same on all machines; only the processes of one share it.
             place = Path(tempfile.gettempdir()) / f"headstart-{group.share(uuid.uuid4().hex)}"
             try:

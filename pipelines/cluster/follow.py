@@ -1,11 +1,8 @@
 """A run is followed to its end; whoever stops following leaves it going."""
 
-import contextlib
 import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -13,6 +10,7 @@ from typing import Protocol
 from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import HeadstartError
+from headstart.signals import none_dropped
 from pipelines.cluster.connection import Server
 from pipelines.cluster.logs import attempts, read_log
 from pipelines.cluster.runs import FINAL, steps_of_run
@@ -68,7 +66,7 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
     """
     again = f"`headstart runs {run_id} --wait` follows it again"
     try:
-        with _no_interrupt_lost():
+        with none_dropped(signal.SIGINT, KeyboardInterrupt):
             return _follow(server, run_id, watch, clock)
     except KeyboardInterrupt:
         raise DetachedError(
@@ -76,26 +74,6 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
         ) from None
     except HeadstartError as error:
         raise HeadstartError(f"{error} The run {name} goes on; {again}.") from None
-
-
-@contextlib.contextmanager
-def _no_interrupt_lost() -> Iterator[None]:
-    """Interrupts once more where Python dropped that, as it does with all that is raised while an object is finalised:
-    it befell one in 2000."""
-    before, main = sys.unraisablehook, threading.main_thread().ident
-
-    def dropped(what: "sys.UnraisableHookArgs") -> None:
-        if main and isinstance(what.exc_value, KeyboardInterrupt):
-            # A moment later: from here it would be dropped again.
-            threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
-        else:
-            before(what)
-
-    sys.unraisablehook = dropped
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def _follow(server: Server, run_id: str, watch: Watch, clock: Clock) -> Run:

@@ -8,6 +8,21 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
+def exiting_when_terminated() -> Iterator[None]:
+    """Makes SIGTERM raise SystemExit, so that what is terminated still ends what it began. Only the main thread gets
+    it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with none_dropped(signal.SIGTERM, SystemExit):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def none_dropped(number: signal.Signals, raised: type[BaseException]) -> Iterator[None]:
     """Sends the signal `number`, whose handler raises `raised`, once more where Python dropped that.
 

@@ -3,9 +3,6 @@
 import logging
 import math
 import os
-import signal
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
-from headstart.signals import none_dropped
+from headstart.signals import exiting_when_terminated
 from headstart.tracking.client import await_server, connect, explained, user_name
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.names import CREATION, EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE, SOURCE_NAME, USER
@@ -143,7 +140,7 @@ def step_run(
 @contextmanager
 def _written(run: Run) -> Iterator[None]:
     """Leaves no epoch unwritten, however the body ends; a terminated one ends as an interrupted one does."""
-    with _exiting_when_terminated():
+    with exiting_when_terminated():
         try:
             yield
         except BaseException:
@@ -173,20 +170,6 @@ def end_with_steps(parent: Run, status: str) -> None:
         for run in parent.client.search_runs([parent.experiment_id], running):
             parent.client.set_terminated(run.info.run_id, "KILLED")
     end(parent, status)
-
-
-@contextmanager
-def _exiting_when_terminated() -> Iterator[None]:
-    """Makes SIGTERM raise SystemExit, so that a terminated step still ends its run. Only the main thread gets it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        with none_dropped(signal.SIGTERM, SystemExit):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, str]) -> Run:

@@ -3,13 +3,12 @@
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import uuid
 from pathlib import Path
 
-from headstart.signals import none_dropped
+from headstart.signals import exiting_when_terminated
 from headstart.training.distributed import Group, process_group
 from headstart.training.exchange import Exchange
 from headstart.training.launch import ATTACHED, end_with_step
@@ -17,19 +16,19 @@ from headstart.training.progress import progress, write_record
 from headstart.transfer.job import received_job, send_result
 
 
+# A terminated process ends as its step does, after its checkpoint is written.
+@exiting_when_terminated()
 def work(location: str, folder: str) -> None:
     """Takes part in the job in `folder` of the state at `location`.
 
     The process of rank 0 alone reports and writes the result; each that fails leaves its error there.
     """
-    # A terminated process ends as its step does, after its checkpoint is written.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rank = int(os.environ["RANK"])
     # As in a step, whose log this is a part of; what the others would say is the same, except for warnings.
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(message)s")
     exchange = Exchange(location, folder)
     try:
-        with none_dropped(signal.SIGTERM, SystemExit), process_group() as group:
+        with process_group() as group:
             # The same on all machines; only the processes of one share it.
             place = Path(tempfile.gettempdir()) / f"headstart-{group.share(uuid.uuid4().hex)}"
             try:

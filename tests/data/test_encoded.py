@@ -115,7 +115,7 @@ def test_pictures_are_taken_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
             yield np.full((8, 8, 1), number, dtype=np.uint8)
 
     write_encoded(tmp_path / "many.jpegs", pictures())
-    assert max(ahead) <= 5 * encoded.processors()
+    assert max(ahead) <= 5 * encoded._threads()
     found = EncodedSamples(tmp_path / "many.jpegs", (200, 8, 8, 1))
     assert np.array_equal(found[:][:, 0, 0, 0], np.arange(200))
 

@@ -7,10 +7,11 @@ and give weights for the features as they come. The same input and number of thr
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from headstart.evaluation.calibration import fit_temperature
@@ -20,7 +21,7 @@ from headstart.transfer.transferability import told_apart
 
 # λ of ridge regression, in units of the mean squared singular value of the standardised features.
 _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
-# λ of logistic regression, strongest first: each optimum starts from the one before.
+# λ of logistic regression, strongest first: the optima of each start from those of the one before.
 _LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
 # Directions with less than this share of the largest variance are rounding errors.
 _RANK_TOLERANCE = 1e-10
@@ -28,8 +29,8 @@ _RANK_TOLERANCE = 1e-10
 _RIDGE_SCALE = 10.0
 _FOLDS = 5
 # Relative changes of logistic regression's loss at which the search for its optimum ends: float32 products leave no
-# more digits to find; and what is held out is named alike much earlier.
-_TOLERANCE, _FOLD_TOLERANCE = 1e-8, 1e-5
+# more digits to find; and samples are named alike, and so a penalty chosen, much earlier.
+_TOLERANCE, _CHOICE_TOLERANCE = 1e-8, 1e-5
 # Values below which a second thread costs more than it saves.
 _SMALL = 2**22
 # With more validation samples than this the heads' scores there are told apart well enough, and with more training
@@ -94,7 +95,7 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
     Args:
         features, labels: (N, D) and int (N,), with every class present.
     """
-    return _ridge(_Axes.of(features, labels, classes), labels, classes)
+    return _ridge(_Axes.of(features, labels, classes), labels, classes)[0]
 
 
 def logistic(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> LinearHead:
@@ -106,7 +107,8 @@ def logistic(features: np.ndarray, labels: np.ndarray, classes: int, penalty: fl
     Args:
         features, labels: (N, D) and int (N,), with every class present.
     """
-    return _logistic(_Axes.of(features, labels, classes), labels, classes, (penalty,))[0]
+    axes = _Axes.of(features, labels, classes)
+    return _logistic_head(axes, labels, penalty, np.zeros((1, classes, len(axes.variances) + 1)))
 
 
 def best_head(
@@ -123,34 +125,30 @@ def best_head(
     The heads are nearest_class_mean, ridge, and logistic with four penalties. Where there are fewer than 500 validation
     samples and at most 2000 training samples, `metric` is taken over the validation samples and the training samples
     together, the latter predicted by 5-fold cross-validation: with 20 validation samples and 50 training samples a
-    class, that is worth .01 to .02 of accuracy on pixels of digits. Equals are told apart by the validation samples'
-    cross-entropy at its best temperature, and then the simpler one, which comes first, is taken.
+    class, that is worth .01 to .02 of accuracy on pixels of digits. In the folds, features are standardised by all
+    training samples, and ridge's λ is that of all. Equals are told apart by the validation samples' cross-entropy at
+    its best temperature, and then the simpler one, which comes first, is taken.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
         val_features, val_labels: (M, D) and int (M,).
     """
-    judged = val_labels
+    few = len(val_labels) < _FEW_FOR_VALIDATION and len(labels) <= _MOST_FOR_FOLDS
+    folds = [held_out for _, held_out in _folds(labels, seed=0)] if few else []
+    judged = np.concatenate([val_labels, *(labels[held_out] for held_out in folds)])
+
     with _few_threads(features):
-        heads = _heads(features, labels, classes)
-        val_logits = [head.logits(val_features) for _, head in heads]
-        predictions = [logits.argmax(1) for logits in val_logits]
-        if len(val_labels) < _FEW_FOR_VALIDATION and len(labels) <= _MOST_FOR_FOLDS:
-            for train, held_out in _folds(labels, seed=0):
-                judged = np.append(judged, labels[held_out])
-                for number, (_, head) in enumerate(_heads(features[train], labels[train], classes, _FOLD_TOLERANCE)):
-                    predicted = head.logits(features[held_out]).argmax(1)
-                    predictions[number] = np.append(predictions[number], predicted)
-
-    def merit(number: int) -> tuple[float, float]:
-        return (
-            score(metric, judged, predictions[number], classes),
-            -_cross_entropy(val_logits[number], val_labels),
-        )
-
-    best = max(range(len(heads)), key=merit)
-    name, head = heads[best]
-    return head, name, score(metric, val_labels, val_logits[best].argmax(1), classes)
+        axes = _Axes.of(features, labels, classes)
+        candidates = _candidates(axes, features, labels, classes, folds)
+        val_logits = [candidate.head.logits(val_features) for candidate in candidates]
+        scores = [
+            score(metric, judged, np.concatenate([logits.argmax(1), *candidate.held_out]), classes)
+            for candidate, logits in zip(candidates, val_logits, strict=True)
+        ]
+        equals = [number for number, reached in enumerate(scores) if reached == max(scores)]
+        best = candidates[min(equals, key=lambda number: _cross_entropy(val_logits[number], val_labels))]
+        head = _logistic_head(axes, labels, *best.near) if best.near else best.head
+    return head, best.name, score(metric, val_labels, head.logits(val_features).argmax(1), classes)
 
 
 def cross_validated_probe(features: np.ndarray, labels: np.ndarray, *, seed: int) -> tuple[float, float]:
@@ -185,20 +183,53 @@ def _few_threads(features: np.ndarray) -> Iterator[None]:
     if features.size > _SMALL:
         yield
         return
-    with threadpool_limits(1, user_api="blas"):
+    with _blas().limit(limits=1):
         yield
 
 
-def _heads(
-    features: np.ndarray, labels: np.ndarray, classes: int, tolerance: float = _TOLERANCE
-) -> list[tuple[str, LinearHead]]:
-    """Every head by its name, simpler ones first."""
-    axes = _Axes.of(features, labels, classes)
-    return [
-        ("nearest_class_mean", nearest_class_mean(features, labels, classes)),
-        ("ridge", _ridge(axes, labels, classes)),
-        *(("logistic", head) for head in _logistic(axes, labels, classes, _LOGISTIC_PENALTIES, tolerance)),
-    ]
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's and SciPy's BLAS; to find them takes as long as to fit a small head."""
+    import scipy.linalg  # noqa: F401 - loads its own
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A head that may be the best."""
+
+    name: str
+    head: LinearHead
+    held_out: list[np.ndarray]
+    """for each fold, the classes that its samples have by the fit without them"""
+    near: tuple[float, np.ndarray] | None = None
+    """of logistic regression: its λ and about where its optimum is, (1, K, r + 1)"""
+
+
+def _candidates(
+    axes: "_Axes", features: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray]
+) -> list[_Candidate]:
+    """Every head, simpler ones first. `folds` are the positions held out."""
+    # The samples of each fit: all, and all but those of a fold.
+    kept = np.ones((1 + len(folds), len(labels)), dtype=bool)
+    for fit, fold in zip(kept[1:], folds, strict=True):
+        fit[fold] = False
+
+    means = [nearest_class_mean(features[fit], labels[fit], classes) for fit in kept]
+    held_out = [fit.logits(features[fold]).argmax(1) for fit, fold in zip(means[1:], folds, strict=True)]
+    candidates = [_Candidate("nearest_class_mean", means[0], held_out)]
+
+    head, penalty = _ridge(axes, labels, classes)
+    held_out = [_left_out(axes, labels, classes, penalty, fold).argmax(1) for fold in folds]
+    candidates.append(_Candidate("ridge", head, held_out))
+
+    points, optima = axes.points(), np.zeros((len(kept), classes, len(axes.variances) + 1))
+    for penalty in _LOGISTIC_PENALTIES:
+        optima = _logistic(axes, labels, penalty, kept, optima, _CHOICE_TOLERANCE)
+        held_out = [(points[fold] @ fit.T).argmax(1) for fit, fold in zip(optima[1:], folds, strict=True)]
+        candidates.append(_Candidate("logistic", axes.head(optima[0]), held_out, (penalty, optima[:1])))
+    return candidates
 
 
 def _folds(labels: np.ndarray, *, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -253,13 +284,19 @@ class _Axes:
         left, axes = (vectors, scaled.T @ vectors / lengths) if wide else (scaled @ vectors / lengths, vectors)
         return cls(mean, scale, weights, left, variances, axes)
 
-    def head(self, coefficients: np.ndarray, bias: np.ndarray) -> LinearHead:
-        """The head whose logits are V-coordinates · `coefficients` (r, K) + `bias` (K,)."""
-        weight = (self.axes @ coefficients).T / self.scale
-        return LinearHead(weight.astype(np.float32), (bias - weight @ self.mean).astype(np.float32))
+    def points(self) -> np.ndarray:
+        """(N, r + 1): the samples' V-coordinates, and 1 for the bias."""
+        coordinates = self.left * np.sqrt(self.variances / self.weights[:, None])
+        return np.hstack([coordinates, np.ones((len(coordinates), 1))])
+
+    def head(self, coefficients: np.ndarray) -> LinearHead:
+        """The head whose logits are `points` · `coefficients`ᵀ, (K, r + 1)."""
+        weight = coefficients[:, :-1] @ self.axes.T / self.scale
+        return LinearHead(weight.astype(np.float32), (coefficients[:, -1] - weight @ self.mean).astype(np.float32))
 
 
-def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> LinearHead:
+def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, float]:
+    """The head and its λ."""
     weights, roots = axes.weights[:, None], np.sqrt(axes.weights)[:, None]
     targets = np.eye(classes)[labels]
     means = np.average(targets, axis=0, weights=axes.weights)
@@ -279,44 +316,67 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> LinearHead:
             best_error, best_penalty, best_scores = error, penalty, targets - errors
     coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + best_penalty)[:, None]
     scale = _RIDGE_SCALE / fit_temperature(_RIDGE_SCALE * best_scores[tells], labels[tells])
-    return axes.head(scale * coefficients, scale * means)
+    return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty)
+
+
+def _left_out(axes: _Axes, labels: np.ndarray, classes: int, penalty: float, fold: np.ndarray) -> np.ndarray:
+    """Ridge regression's scores of a fold's samples for the fit without them, (M, K).
+
+    With r the residuals of the whole fit and H its hat matrix, both for samples times the roots of their weights, those
+    without the fold F are (I − H_FF)⁻¹ r_F.
+    """
+    weights, roots = axes.weights, np.sqrt(axes.weights)[:, None]
+    targets = np.eye(classes)[labels]
+    means = np.average(targets, axis=0, weights=weights)
+    shrunk = axes.variances / (axes.variances + penalty)
+    left = axes.left[fold]
+    residuals = roots[fold] * (targets[fold] - means) - (left * shrunk) @ (axes.left.T @ (roots * (targets - means)))
+    hat = roots[fold] @ roots[fold].T / weights.sum() + (left * shrunk) @ left.T
+    return targets[fold] - np.linalg.solve(np.eye(len(fold)) - hat, residuals) / roots[fold]
+
+
+def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.ndarray) -> LinearHead:
+    """The head at the optimum of all samples, searched for from `start`, (1, K, r + 1)."""
+    every = np.ones((1, len(labels)), dtype=bool)
+    return axes.head(_logistic(axes, labels, penalty, every, start, _TOLERANCE)[0])
 
 
 def _logistic(
-    axes: _Axes, labels: np.ndarray, classes: int, penalties: Sequence[float], tolerance: float = _TOLERANCE
-) -> list[LinearHead]:
-    """The optimum for each penalty, from that for the one before."""
+    axes: _Axes, labels: np.ndarray, penalty: float, kept: np.ndarray, start: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """The optimum of each fit, (F, K, r + 1), as coefficients of the axes' `points`, searched for from `start`.
+
+    Row f of `kept`, bool (F, N), marks the samples of fit f. The optima of all fits are that of the sum of their
+    losses: one search finds them together, in fewer and larger products.
+    """
     from scipy.optimize import minimize
 
-    coordinates = axes.left * np.sqrt(axes.variances / axes.weights[:, None])
-    targets = np.eye(classes, dtype=np.float32)[labels]
-    samples, rank = coordinates.shape
-    coefficients, heads = np.zeros((rank + 1, classes)), []
-    for penalty in penalties:
-        # Along an axis the loss bends about as its variance at even odds: in these units it is nearly round.
-        units = 1 / np.sqrt(np.append(axes.variances / classes + penalty, samples / classes))
-        inputs = (np.hstack([coordinates, np.ones((samples, 1))]) * units).astype(np.float32)
-        penalties_of_units = np.append(penalty * units[:-1] ** 2, 0.0)[:, None]
+    fits, classes, _ = start.shape
+    samples = len(labels)
+    # Along an axis the loss bends about as its variance at even odds: in these units it is nearly round.
+    units = 1 / np.sqrt(np.append(axes.variances / classes + penalty, samples / classes))
+    inputs = (axes.points() * units).astype(np.float32)
+    penalties = np.append(penalty * units[:-1] ** 2, 0.0)
+    own = (slice(None), labels, np.arange(samples))
 
-        def loss(
-            flat: np.ndarray, inputs: np.ndarray = inputs, held: np.ndarray = penalties_of_units
-        ) -> tuple[float, np.ndarray]:
-            found = flat.reshape(-1, classes)
-            logits = inputs @ found.astype(np.float32)
-            logits -= logits.max(axis=1, keepdims=True)
-            exponents = np.exp(logits)
-            sums = exponents.sum(axis=1, keepdims=True)
-            losses = np.log(sums[:, 0]) - logits[np.arange(samples), labels]
-            value = losses.sum(dtype=np.float64) + 0.5 * (held * found**2).sum()
-            gradient = inputs.T @ (exponents / sums - targets) + held * found
-            return float(value), gradient.ravel()
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        found = flat.reshape(fits * classes, -1)
+        logits = (found.astype(np.float32) @ inputs.T).reshape(fits, classes, samples)
+        logits -= logits.max(axis=1, keepdims=True)
+        own_logits = logits[own]
+        errors = np.exp(logits, out=logits)
+        sums = errors.sum(axis=1)
+        losses = kept * (np.log(sums) - own_logits)
+        errors *= (kept / sums)[:, None]
+        errors[own] -= kept
+        shrinkage = penalties * found
+        value = losses.sum(dtype=np.float64) + 0.5 * np.vdot(shrinkage, found)
+        gradient = errors.reshape(fits * classes, samples) @ inputs + shrinkage
+        return float(value), gradient.ravel()
 
-        start = (coefficients / units[:, None]).ravel()
-        options = {"maxiter": 500, "ftol": tolerance, "gtol": 1e-4}
-        result = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
-        coefficients = result.x.reshape(-1, classes) * units[:, None]
-        heads.append(axes.head(coefficients[:-1], coefficients[-1]))
-    return heads
+    options = {"maxiter": 500, "ftol": tolerance, "gtol": 1e-4}
+    result = minimize(loss, (start / units).ravel(), jac=True, method="L-BFGS-B", options=options)
+    return result.x.reshape(start.shape) * units
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from headstart.models.convnet import convnet
+from headstart.transfer import heads
 from headstart.transfer.heads import (
     _RIDGE_PENALTIES,
     LinearHead,
@@ -132,6 +133,19 @@ def test_few_samples_and_constant_features_are_no_obstacle(count):
         assert head.logits(features).argmax(1).tolist() == labels.tolist()
 
 
+@pytest.mark.parametrize("penalty", [1e-3, 30.0])
+@pytest.mark.parametrize("width", [64, 20])
+def test_a_fold_has_the_scores_of_ridge_without_it(penalty, width):
+    features, labels = some(50, 4)
+    axes = heads._Axes.of(features[:, :width], labels, 4)
+    fold = np.arange(0, 50, 5)
+    rest, coordinates = np.setdiff1d(np.arange(50), fold), axes.points()[:, :-1]
+    reference = Ridge(alpha=penalty).fit(coordinates[rest], np.eye(4)[labels[rest]], sample_weight=axes.weights[rest])
+    assert heads._left_out(axes, labels, 4, penalty, fold) == pytest.approx(
+        reference.predict(coordinates[fold]), abs=1e-6
+    )
+
+
 # Logistic regression.
 
 
@@ -145,6 +159,19 @@ def test_logistic_regression_is_scikit_learns(penalty):
     assert softmax(logistic(features, labels, 5, penalty).logits(others)) == pytest.approx(expected, abs=5e-3)
 
 
+def test_fits_that_are_searched_for_together_are_those_of_each_alone():
+    features, labels = balanced(12, 5)
+    axes = heads._Axes.of(features, labels, 5)
+    kept = np.ones((3, len(labels)), dtype=bool)
+    kept[1, ::4], kept[2, 1::3] = False, False
+    points = axes.points()
+    found = heads._logistic(axes, labels, 1.0, kept, np.zeros((3, 5, points.shape[1])), 1e-8)
+    for optimum, fit in zip(found, kept, strict=True):
+        reference = LogisticRegression(C=1.0, max_iter=2000, tol=1e-8).fit(points[fit, :-1], labels[fit])
+        expected = reference.predict_proba(points[:, :-1])
+        assert softmax(points @ optimum.T) == pytest.approx(expected, abs=5e-3)
+
+
 # The best of them.
 
 
@@ -156,6 +183,45 @@ def test_the_best_head_is_as_good_on_validation_as_every_other():
     others = [nearest_class_mean(features, labels, 10), ridge(features, labels, 10), logistic(features, labels, 10, 10)]
     assert score >= max(accuracy(other, val_features, val_labels) for other in others)
     assert kind in ("nearest_class_mean", "ridge", "logistic")
+
+
+def drawn(count, seed):
+    """96 random rectified features of `count` digits and their labels, and those of 20 others."""
+    generator = np.random.default_rng(seed)
+    projection = generator.normal(size=(64, 96)).astype(np.float32)
+    chosen = generator.permutation(len(LABELS))[: count + 20]
+    features, labels = np.maximum((FEATURES[chosen] - FEATURES.mean(0)) @ projection / 50, 0), LABELS[chosen]
+    return features[:count], labels[:count], features[count:], labels[count:]
+
+
+def test_a_logistic_head_that_is_best_is_at_its_optimum():
+    features, labels, val_features, val_labels = drawn(200, seed=0)
+    head, kind, _ = best_head(features, labels, val_features, val_labels, classes=10, metric="accuracy")
+    assert kind == "logistic"
+    others = drawn(1000, seed=0)[0]
+    optima = [logistic(features, labels, 10, penalty) for penalty in heads._LOGISTIC_PENALTIES]
+    apart = [np.abs(softmax(head.logits(others)) - softmax(optimum.logits(others))).max() for optimum in optima]
+    assert min(apart) < 5e-3
+
+
+@pytest.mark.parametrize("count", [100, 300])
+def test_what_is_held_out_is_named_as_by_the_exact_optima(count, monkeypatch):
+    features, labels, _, _ = drawn(count, seed=1)
+    axes, folds = heads._Axes.of(features, labels, 10), [fold for _, fold in heads._folds(labels, seed=0)]
+    candidates = heads._candidates(axes, features, labels, 10, folds)
+    monkeypatch.setattr(heads, "_CHOICE_TOLERANCE", 1e-8)
+    for candidate, exact in zip(candidates, heads._candidates(axes, features, labels, 10, folds), strict=True):
+        assert (np.concatenate(candidate.held_out) == np.concatenate(exact.held_out)).mean() >= 0.99
+
+
+def test_a_rare_class_and_features_that_say_nothing_leave_a_head_that_is_finite():
+    features, labels = some(60, 2)
+    features, labels = np.vstack([features, FEATURES[LABELS == 7][:2]]), np.append(labels, [2, 2])
+    for given in (features, np.ones_like(features), 1e-6 * features):
+        head, _, _ = best_head(given, labels, given, labels, classes=3, metric="macro_f1")
+        assert np.isfinite(head.weight).all()
+        assert np.isfinite(head.bias).all()
+    assert accuracy(head, 1e-6 * features, labels) == 1
 
 
 def test_a_silent_validation_split_leaves_the_simplest_head():

@@ -68,8 +68,8 @@ CASES = {
         val=20,
         test=200,
         epochs={"linear_probe": 10, "partial": 10, "full": 2, "scratch": 2},
-        # Each takes the nine libraries some ten minutes.
-        seeds=1,
+        # Each takes the nine libraries ten to fifteen minutes.
+        seeds=2,
         source_size=112,
         source_labels=200,
         source_epochs=4,

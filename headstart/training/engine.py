@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from headstart.training.plan import Plan
 from headstart.training.progress import Progress
 from headstart.training.speed import Speed
 
+Result = TypeVar("Result")
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 # How often a training is kept, in seconds; a step that loses its machine repeats at most this much.
@@ -68,6 +69,9 @@ class Objective(Protocol):
     def prepare(self, speed: Speed) -> None:
         """Makes ready for computing so."""
 
+    def ready(self, pause: Callable[[], None]) -> None:
+        """Makes what the steps read, after the start was judged; calls `pause` now and then where that takes long."""
+
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         """What the samples `piece` add to the objective over `batch`, of which they are a part, to be differentiated,
         and what they add to the sum of the samples' losses; float32 scalars. Positions are those in the split."""
@@ -97,7 +101,7 @@ class Course:
 
 
 class _Paused(Exception):  # noqa: N818 - nothing failed
-    """A signal asked for the end during validation."""
+    """A signal asked for the end between two steps."""
 
 
 def train(
@@ -150,6 +154,7 @@ def train(
         run.resume(steps_per_epoch * plan.epochs * plan.accumulate, state, on_epoch)
         if not run.course.finished:
             run.begin(on_epoch)
+            run.pausing(objective.ready)
             run.all_epochs(on_epoch, progress)
             run.tick()
         elif progress:
@@ -330,18 +335,11 @@ class _Run:
     def _validate(self) -> tuple[float, float]:
         """The metric and the loss with the weights that would be kept."""
 
-        def pause() -> None:
-            # Processes validate together; one that left would leave the others waiting.
-            if self.group.size == 1 and self.interruption and self.interruption.requested:
-                raise _Paused
-
-        try:
+        def validate(pause: Callable[[], None]) -> tuple[float, float]:
             with self._averaged():
                 return self.objective.validate(pause)
-        except _Paused:
-            self.save()
-            self._end_if(True)
-            raise
+
+        return self.pausing(validate)
 
     def _measured(self, metric: float, loss: float) -> dict[str, float]:
         """What `validate` found, by the names that the record has for it."""
@@ -367,6 +365,22 @@ class _Run:
             self.objective.network.freeze(self.plan.frozen(stages, self.course.epoch))
 
     # Stopping.
+
+    def pausing(self, work: Callable[[Callable[[], None]], Result]) -> Result:
+        """What `work` gives; it calls its argument where it may be left, and is left there if a signal asks for the
+        end."""
+
+        def pause() -> None:
+            # Processes work together; one that left would leave the others waiting.
+            if self.group.size == 1 and self.interruption and self.interruption.requested:
+                raise _Paused
+
+        try:
+            return work(pause)
+        except _Paused:
+            self.save()
+            self._end_if(True)
+            raise
 
     def tick(self) -> None:
         """Adds the time that went by since this was last done."""

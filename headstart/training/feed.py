@@ -1,6 +1,6 @@
 """What a training reads: the inputs of the first stage that trains."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,13 @@ class Feed(Protocol):
 
     stage: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of one sample's inputs."""
+
+    def ready(self, pause: Callable[[], None]) -> None:
+        """Makes what `batch` reads; calls `pause` now and then where that takes long."""
+
     def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
         """The inputs of the training samples at the positions `chosen`, in their order, on the training device."""
 
@@ -44,6 +51,13 @@ class SampleFeed:
         self._val = dataset.samples("val")
         self._kind = modality(dataset.modality)
         self._preprocessing, self._plan, self._seed, self._device = preprocessing, plan, seed, device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self._preprocessing.channels, self._preprocessing.size, self._preprocessing.size)
+
+    def ready(self, pause: Callable[[], None]) -> None:
+        """Samples are read as they are stored."""
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
         samples = self._train.read(chosen, epoch)

@@ -159,6 +159,9 @@ class _Views:
         speed.prepare(self.network)
         self._activations = speed.activations(self.network)
 
+    def ready(self, pause: Callable[[], None]) -> None:
+        """Samples are read as they are stored."""
+
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         loss = vicreg_loss(*self._whole(self._embeddings(self._train, piece, epoch), batch))
         return loss, loss.detach() * len(piece)

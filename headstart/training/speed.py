@@ -139,17 +139,18 @@ def choose_speed(
 
 
 def operations(network: Network, example: Tensor, start: int) -> int:
-    """The floating-point operations of the matrix products and convolutions of a step, without computing any of them.
+    """The floating-point operations of the matrix products and convolutions of a step, found by computing one row
+    forward.
 
     A multiplication and its addition are two. Backward counts as twice forward, whose products it has two of each of
     (torch's own count of it takes a grouped convolution for a full one).
     """
     # In eval mode, where the products are the same: batch norms of several processes would wait for each other. With
     # gradients, without which attention runs as one operation that is not counted.
-    shapes = copy.deepcopy(network).to("meta").eval()
+    judged = copy.deepcopy(network).eval()
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        shapes.classify(shapes.activations(example.to("meta"), start)[-1])
-    return 3 * int(counter.get_total_flops())
+        judged.classify(judged.activations(example[:1], start)[-1])
+    return 3 * len(example) * int(counter.get_total_flops())
 
 
 def _choose(network: Network, example: Tensor, start: int, plan: "Plan", steps: int, state: State | None) -> Speed:

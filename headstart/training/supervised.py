@@ -156,14 +156,18 @@ class _Supervised:
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
         batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
-        pieces = current_group().size * self.plan.accumulate
-        example = self.feed.batch(np.array_split(batch, pieces)[0], 1)
+        rows = -(-len(batch) // (current_group().size * self.plan.accumulate))
+        # How long a step takes does not depend on what it reads, which may not be there yet.
+        example = torch.rand(rows, *self.feed.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         return choose_speed(self.network, example, start=self.feed.stage, plan=self.plan, steps=steps, state=state)
 
     def prepare(self, speed: Speed) -> None:
         self.speed = speed
         speed.prepare(self.network)
         self._activations = speed.activations(self.network)
+
+    def ready(self, pause: Callable[[], None]) -> None:
+        self.feed.ready(pause)
 
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         inputs = self.speed.laid_out(self.feed.batch(piece, epoch))

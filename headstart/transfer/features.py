@@ -17,13 +17,14 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import mmap
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -51,14 +52,14 @@ from headstart.version import CODE_VARIABLE
 log = logging.getLogger(__name__)
 
 _LIMIT = 20 * 2**30
-# Pixels of the network's input in a batch: on one core, ResNet-18 at 224 px is fastest with 8 to 16 images and convnet
-# at 32 px with 128 and more.
-_PIXELS = {"cpu": 2**19, "cuda": 2**23}
+# Pixels of the network's input in a batch. On two cores, ResNet-18 at 224 px is fastest with about 30 images or more,
+# in fp32 as in bf16 (10 images take 4 and 8% longer), and convnet at 32 px with 256.
+_PIXELS = {"cpu": 3 * 2**19, "cuda": 2**23}
 # Bytes of feature maps that are read for validation at a time.
 _VALIDATION_BYTES = 2**26
-# Work of fewer operations, 4 s of one core, is done in fp32; that of more in the precision in which this machine is
-# faster at convolutions, and that of yet more in the one in which these stages are.
-_CONSIDERED_OPERATIONS = 2e11
+# Work of fewer operations, a second of one core, is done in fp32; that of more in the precision in which this machine
+# is faster at convolutions, and that of yet more in the one in which these stages are.
+_CONSIDERED_OPERATIONS = 5e10
 _MEASURED_OPERATIONS = 4e12
 _MEASURED_SAMPLES = 4
 # How often a computation says how far it is, so that another process can go on with it.
@@ -66,23 +67,35 @@ _TOLD_SECONDS = 10
 # Operations that must have gone into a byte for reading it to be cheaper: a core makes some 5e10 of them and reads some
 # 5e9 bytes a second, a GPU makes 3e13 and is sent 1e10.
 _OPERATIONS_PER_BYTE = {"cpu": 10, "cuda": 3000}
+_LAID_OUT = Speed(channels_last=True)
 # Maps above this size do not stay in the process's own memory after they are read.
 _RESIDENT_BYTES = 2**26
 
 
 def vectors(bundle: ModelBundle, split: Split, state: State | None = None, *, precision: str = "auto") -> np.ndarray:
-    """The feature vectors of a split's samples as they are, float32 (N, feature_dim), read-only.
+    """The feature vectors of one split: `vectors_of`."""
+    return vectors_of(bundle, [split], state, precision=precision)[0]
+
+
+def vectors_of(
+    bundle: ModelBundle, splits: Sequence[Split], state: State | None = None, *, precision: str = "auto"
+) -> list[np.ndarray]:
+    """The feature vectors of the splits' samples as they are, for each float32 (N, feature_dim), read-only.
 
     They are computed on the training device, in eval mode, and only if they are not kept below `state` already; without
     a state they are computed. `precision` is fp32, bf16 or auto: bf16 where that measures faster, which is tried when
-    the work is worth it.
+    the work is worth it, and the same for all splits that are computed at once.
     """
-    work = _Work(bundle, split, len(bundle.network.stages), None, precision)
-    kept = None if state is None else _Cache(state).read(work)
-    if kept is None:
-        kept = np.concatenate(list(work.batches(work.choose_precision(state))))
-        kept.setflags(write=False)
-    return kept
+    stages = _Stages(bundle, len(bundle.network.stages), precision, sum(len(split.labels) for split in splits))
+    found = []
+    for split in splits:
+        work = _Work(stages, split, None)
+        kept = None if state is None else _Cache(state).read(work)
+        if kept is None:
+            kept = np.concatenate(list(work.batches(stages.choose_precision(state))))
+            kept.setflags(write=False)
+        found.append(kept)
+    return found
 
 
 @dataclass(frozen=True)
@@ -100,50 +113,73 @@ class StageFeed:
 
     With augmentation, there are `plan.views` variants of each training sample; the one of an epoch is a function of
     (seed, epoch, sample), and each comes once in that many epochs. Validation samples are as they are.
+
+    Each map is made when it is first read, so that the start can be judged before anything is made of the training
+    samples, and a training that is done reads no more than it judges.
     """
 
-    def __init__(self, stage: int, train: np.ndarray, val: np.ndarray, samples: int, seed: int) -> None:
-        self.stage = stage
-        self._train, self._val, self._samples, self._seed = train, val, samples, seed
-        self._device = training_device()
-
-    @staticmethod
-    def estimate(bundle: ModelBundle, dataset: Dataset, plan: Plan, stage: int, state: State | None) -> Estimate:
-        """Whether to keep what the first `stage` stages make of the samples; if not, train from the samples.
-
-        Not where it takes more space than there may be, where reading it costs as much as computing it, and where there
-        are as many views as epochs. Processes that train together all get what the first one finds.
-        """
-        work = _training_work(bundle, dataset, plan, stage, seed=0)
-        operations, row_bytes = work.cost()
-        size = (work.rows + dataset.counts["val"]) * row_bytes
-        folder = Path(tempfile.gettempdir()) if state is None else state.folder
-        limit = _half_of_free(folder) if state is None else _Cache(state).limit
-        reason = ""
-        if size > limit:
-            reason = f"it takes {size / 2**30:.1f} GiB in {folder}, where there may be {limit / 2**30:.1f}"
-        elif operations < _OPERATIONS_PER_BYTE[training_device().type] * row_bytes:
-            reason = "reading it costs as much as computing it"
-        elif work.views is not None and work.views.count >= plan.epochs:
-            reason = "there are as many views as epochs"
-        return Estimate(**current_group().share(asdict(Estimate(size, limit, not reason, reason))))
+    def __init__(self, training: "_Work", validation: "_Work", epochs: int, seed: int, state: State | None) -> None:
+        self.stage = training.stages.count
+        self._training, self._validation, self._epochs, self._seed = training, validation, epochs, seed
+        self._samples = len(training.split.labels)
+        self._cache = None if state is None else _Cache(state)
+        self._state, self._device = state, training_device()
 
     @classmethod
     def of(
         cls, bundle: ModelBundle, dataset: Dataset, plan: Plan, stage: int, seed: int, state: State | None
     ) -> "StageFeed":
-        """The feed for a training from stage `stage` on, 1 to len(stages); computes what is not kept below `state`.
+        """The feed for a training from stage `stage` on, 1 to len(stages); what is not kept below `state` is computed.
 
         Without a state the maps are temporary files.
         """
-        training = _training_work(bundle, dataset, plan, stage, seed)
-        validation = _Work(bundle, dataset.split("val"), stage, None, plan.precision)
-        cache = None if state is None else _Cache(state)
-        train, val = (
-            _temporary(work) if cache is None or (kept := cache.read(work)) is None else kept
-            for work in (training, validation)
-        )
-        return cls(stage, train, val, dataset.counts["train"], seed)
+        views = None
+        if plan.augmentation != "none":
+            views = _Views(plan.views, seed, plan.augmentation, plan.strength, plan.flip)
+        rows = dataset.counts["train"] * (1 if views is None else views.count) + dataset.counts["val"]
+        stages = _Stages(bundle, stage, plan.precision, rows)
+        training = _Work(stages, dataset.split("train"), views)
+        return cls(training, _Work(stages, dataset.split("val"), None), plan.epochs, seed, state)
+
+    def estimate(self) -> Estimate:
+        """Whether to keep what the stages make of the samples; if not, train from the samples.
+
+        Not where it takes more space than there may be, where reading it costs as much as computing it, and where there
+        are as many views as epochs. Processes that train together all get what the first one finds.
+        """
+        stages, views = self._training.stages, self._training.views
+        size = stages.rows * stages.row_bytes
+        folder = Path(tempfile.gettempdir()) if self._state is None else self._state.folder
+        limit = _half_of_free(folder) if self._cache is None else self._cache.limit
+        reason = ""
+        if size > limit:
+            reason = f"it takes {size / 2**30:.1f} GiB in {folder}, where there may be {limit / 2**30:.1f}"
+        elif stages.operations < _OPERATIONS_PER_BYTE[self._device.type] * stages.row_bytes:
+            reason = "reading it costs as much as computing it"
+        elif views is not None and views.count >= self._epochs:
+            reason = "there are as many views as epochs"
+        return Estimate(**current_group().share(asdict(Estimate(size, limit, not reason, reason))))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._training.stages.shape
+
+    def ready(self, pause: Callable[[], None]) -> None:
+        """Makes the map of the training samples; calls `pause` between its batches."""
+        self._train = self._map(self._training, pause)
+        self._training.stages.release()
+
+    @cached_property
+    def _train(self) -> np.ndarray:
+        return self._map(self._training)
+
+    @cached_property
+    def _val(self) -> np.ndarray:
+        return self._map(self._validation)
+
+    def _map(self, work: "_Work", pause: Callable[[], None] = lambda: None) -> np.ndarray:
+        kept = None if self._cache is None else self._cache.read(work, pause)
+        return _temporary(work, self._state, pause) if kept is None else kept
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
         """What stage `stage` reads for the training samples at the positions `chosen`: float32, on the device."""
@@ -180,91 +216,59 @@ class _Views:
     flip: bool
 
 
-# Operations and values of a row, by architecture, stage, and the size and channels of the input.
-_costs: dict[tuple[str, int, int, int], tuple[int, int]] = {}
-
-
 @dataclass(frozen=True)
-class _Work:
-    """The outputs of the first `stage` stages for a split: what they depend on, and how they are computed.
-
-    Row v · N + i is view v of sample i. Feature vectors are float32. Maps have the type that their last stage computes
-    in, bfloat16 as the bits of uint16, and lie pixel by pixel (N, H, W, C), as training reads them.
-    """
+class _Stages:
+    """The first `count` stages of a bundle's network as they are, and how they are computed for `rows` rows in all."""
 
     bundle: ModelBundle
-    split: Split
-    stage: int
-    views: _Views | None
+    count: int
     precision: str
+    rows: int
 
     @property
-    def rows(self) -> int:
-        return len(self.split.labels) * (1 if self.views is None else self.views.count)
-
-    @property
-    def is_vector(self) -> bool:
-        return self.stage == len(self.bundle.network.stages)
+    def are_all(self) -> bool:
+        """Whether their outputs are feature vectors."""
+        return self.count == len(self.bundle.network.stages)
 
     @cached_property
-    def key(self) -> str:
-        """A digest of everything that decides the outputs."""
-        ids = hashlib.sha256("\n".join(self.split.ids.tolist()).encode()).hexdigest()
-        content = {
-            "weights": weights_digest(self.bundle.network.stages[: self.stage]),
-            "architecture": self.bundle.architecture,
-            "vectors": self.is_vector,
-            "preprocessing": self.bundle.preprocessing.to_dict(),
-            "samples": [ids, self.split.store, *self.split.samples.shape],
-            "views": None if self.views is None else [self.bundle.modality, *asdict(self.views).values()],
-            "precision": self.precision,
-            "device": training_device().type,
-            "versions": versions(),
-            "code": os.environ.get(CODE_VARIABLE),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    def digest(self) -> str:
+        return weights_digest(self.bundle.network.stages[: self.count])
 
-    def fits(self, kept: np.ndarray) -> bool:
-        """Whether an array can be these outputs."""
-        if self.is_vector:
-            return kept.shape == (self.rows, self.bundle.network.feature_dim) and kept.dtype == np.float32
-        return len(kept) == self.rows and kept.ndim > 1 and kept.dtype in (np.float32, np.uint16)
+    @cached_property
+    def frozen(self) -> nn.ModuleList:
+        """A copy of them on the training device, in eval mode."""
+        stages = copy.deepcopy(self.bundle.network.stages[: self.count]).eval().to(training_device())
+        _LAID_OUT.prepare(stages)
+        return stages.requires_grad_(False)
 
-    def cost(self) -> tuple[int, int]:
-        """The operations that one row takes and the bytes that it has, without computing it."""
-        preprocessing = self.bundle.preprocessing
-        case = (self.bundle.architecture, self.stage, preprocessing.size, preprocessing.channels)
-        if case not in _costs:
-            _costs[case] = self._cost()
-        operations, values = _costs[case]
-        return operations, values * (2 if self.precision == "bf16" and not self.is_vector else 4)
+    def release(self) -> None:
+        """Lets go of that copy, which is made again where it is needed again."""
+        self.__dict__.pop("frozen", None)
 
-    def _cost(self) -> tuple[int, int]:
-        stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).to("meta").eval()
+    @property
+    def operations(self) -> int:
+        """Those that one row takes."""
+        return self._tried[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a row."""
+        return self._tried[1]
+
+    @cached_property
+    def _tried(self) -> tuple[int, tuple[int, ...]]:
         size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
+        inputs = torch.zeros(1, channels, size, size, device=training_device())
         # With gradients, without which attention runs as one operation that is not counted.
         with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            outputs = _through(stages, torch.empty(1, channels, size, size, device="meta"))
-        return int(counter.get_total_flops()), outputs.numel()
+            outputs = _through(self.frozen, _LAID_OUT.laid_out(inputs.requires_grad_()))
+        return int(counter.get_total_flops()), tuple(outputs.shape[1:])
 
-    def batches(self, precision: str, first: int = 0) -> Iterator[np.ndarray]:
-        """The rows in their order, from row `first` on, at which a batch must begin."""
-        device = training_device()
-        stages = copy.deepcopy(self.bundle.network.stages[: self.stage]).eval().to(device)
-        count = int(np.clip(_PIXELS[device.type] // self.bundle.preprocessing.size**2, 8, 512))
-        speed = Speed(precision, channels_last=True)
-        speed.prepare(stages)
-        with kept_memory():
-            yield from self._batches(stages, speed, count, first)
-
-    def _batches(self, stages: nn.ModuleList, speed: Speed, count: int, first: int) -> Iterator[np.ndarray]:
-        samples = len(self.split.labels)
-        batches = [np.arange(start, min(start + count, samples)) for start in range(0, samples, count)]
-        loader = Loader(self.split.samples, training_device(), lambda _: batches)
-        for view in range(1 if self.views is None else self.views.count):
-            for rows in batches:
-                if view * samples + rows[0] >= first:
-                    yield self._stored(self._outputs(stages, self._inputs(loader.read(rows, view), rows, view), speed))
+    @property
+    def row_bytes(self) -> int:
+        if self.are_all:
+            return 4 * self.bundle.network.feature_dim
+        return math.prod(self.shape) * (2 if self.precision == "bf16" else 4)
 
     def choose_precision(self, state: State | None) -> str:
         """What the plan pins, or what is fastest: bf16 on GPUs that compute in it, and on processors where it measures
@@ -273,38 +277,90 @@ class _Work:
         offered = precisions(device) if self.precision == "auto" else [self.precision]
         if device.type == "cuda" or len(offered) == 1:
             return offered[-1]
-        work = self.cost()[0] * self.rows
-        stages, preprocessing = self.bundle.network.stages[: self.stage], self.bundle.preprocessing
+        work = self.operations * self.rows
+        preprocessing = self.bundle.preprocessing
         shape = (_MEASURED_SAMPLES, preprocessing.channels, preprocessing.size, preprocessing.size)
-        measured = forward_precision(nn.Sequential(*stages), shape, state, measure=work >= _MEASURED_OPERATIONS)
+        network = nn.Sequential(*self.bundle.network.stages[: self.count])
+        measured = forward_precision(network, shape, state, measure=work >= _MEASURED_OPERATIONS)
         if measured:
             return measured
         return host_precision(device, state) if work >= _CONSIDERED_OPERATIONS else offered[0]
 
+
+@dataclass(frozen=True)
+class _Work:
+    """What stages make of a split: what that depends on, and how it is computed.
+
+    Row v · N + i is view v of sample i. Feature vectors are float32. Maps have the type that their last stage computes
+    in, bfloat16 as the bits of uint16, and lie pixel by pixel (N, H, W, C), as training reads them.
+    """
+
+    stages: _Stages
+    split: Split
+    views: _Views | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.split.labels) * (1 if self.views is None else self.views.count)
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of everything that decides the outputs."""
+        bundle = self.stages.bundle
+        ids = hashlib.sha256("\n".join(self.split.ids.tolist()).encode()).hexdigest()
+        content = {
+            "weights": self.stages.digest,
+            "architecture": bundle.architecture,
+            "vectors": self.stages.are_all,
+            "preprocessing": bundle.preprocessing.to_dict(),
+            "samples": [ids, self.split.store, *self.split.samples.shape],
+            "views": None if self.views is None else [bundle.modality, *asdict(self.views).values()],
+            "precision": self.stages.precision,
+            "device": training_device().type,
+            "versions": versions(),
+            "code": os.environ.get(CODE_VARIABLE),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def fits(self, kept: np.ndarray) -> bool:
+        """Whether an array can be these outputs."""
+        if self.stages.are_all:
+            return kept.shape == (self.rows, self.stages.bundle.network.feature_dim) and kept.dtype == np.float32
+        return len(kept) == self.rows and kept.ndim > 1 and kept.dtype in (np.float32, np.uint16)
+
+    def batches(self, precision: str, first: int = 0) -> Iterator[np.ndarray]:
+        """The rows in their order, from row `first` on, at which a batch must begin."""
+        device, samples = training_device(), len(self.split.labels)
+        count = int(np.clip(_PIXELS[device.type] // self.stages.bundle.preprocessing.size**2, 8, 512))
+        batches = [np.arange(start, min(start + count, samples)) for start in range(0, samples, count)]
+        speed = replace(_LAID_OUT, precision=precision)
+        loader = Loader(self.split.samples, device, lambda _: batches)
+        with kept_memory():
+            for view in range(1 if self.views is None else self.views.count):
+                for rows in batches:
+                    if view * samples + rows[0] >= first:
+                        yield self._stored(self._outputs(self._inputs(loader.read(rows, view), rows, view), speed))
+
     def _inputs(self, samples: Tensor, rows: np.ndarray, view: int) -> Tensor:
+        bundle = self.stages.bundle
         if self.views is not None:
-            kind = modality(self.bundle.modality)
+            kind = modality(bundle.modality)
             draws = torch.from_numpy(uniforms(self.views.seed, view, rows, kind.draws_per_sample))
             method, strength, flip = self.views.method, self.views.strength, self.views.flip
             samples = kind.augment(samples, draws, method=method, strength=strength, flip=flip)
-        return self.bundle.preprocessing(samples)
+        return bundle.preprocessing(samples)
 
-    def _outputs(self, stages: nn.ModuleList, inputs: Tensor, speed: Speed) -> Tensor:
+    def _outputs(self, inputs: Tensor, speed: Speed) -> Tensor:
         with torch.inference_mode(), speed.autocast(inputs.device):
-            return _through(stages, speed.laid_out(inputs))
+            return _through(self.stages.frozen, speed.laid_out(inputs))
 
     def _stored(self, outputs: Tensor) -> np.ndarray:
-        if self.is_vector or outputs.dtype != torch.bfloat16:
+        if self.stages.are_all or outputs.dtype != torch.bfloat16:
             outputs = outputs.float()
         if outputs.ndim == 4:
             outputs = outputs.permute(0, 2, 3, 1)
         outputs = outputs.contiguous().cpu()
         return (outputs.view(torch.uint16) if outputs.dtype == torch.bfloat16 else outputs).numpy()
-
-
-def _training_work(bundle: ModelBundle, dataset: Dataset, plan: Plan, stage: int, seed: int) -> _Work:
-    views = _Views(plan.views, seed, plan.augmentation, plan.strength, plan.flip)
-    return _Work(bundle, dataset.split("train"), stage, None if plan.augmentation == "none" else views, plan.precision)
 
 
 def _through(stages: nn.ModuleList, inputs: Tensor) -> Tensor:
@@ -313,11 +369,12 @@ def _through(stages: nn.ModuleList, inputs: Tensor) -> Tensor:
     return inputs
 
 
-def _temporary(work: _Work) -> np.ndarray:
+def _temporary(work: _Work, state: State | None, pause: Callable[[], None]) -> np.ndarray:
     """The outputs of `work` in a file that is gone when nothing reads it any more."""
     with tempfile.TemporaryFile() as file:
-        for batch in work.batches(work.choose_precision(None)):
+        for batch in work.batches(work.stages.choose_precision(state)):
             file.write(batch.data)
+            pause()
         file.flush()
         return np.memmap(file, mode="r", dtype=batch.dtype, shape=(work.rows, *batch.shape[1:]))
 
@@ -343,8 +400,11 @@ class _Cache:
         self._folder.mkdir(parents=True, exist_ok=True)
         return min(_LIMIT, _half_of_free(self._folder) + sum(size for _, size, _ in self._files()) // 2)
 
-    def read(self, work: _Work) -> np.ndarray | None:
-        """The outputs of `work`, computed if they are not there yet; None, with a warning, if they cannot be kept."""
+    def read(self, work: _Work, pause: Callable[[], None] = lambda: None) -> np.ndarray | None:
+        """The outputs of `work`, computed if they are not there yet; None, with a warning, if they cannot be kept.
+
+        Calls `pause` between the batches that it computes.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             kept = self._find(work)
@@ -353,7 +413,7 @@ class _Cache:
                     # Whoever held the lock before may have made it.
                     kept = self._find(work)
                     if kept is None:
-                        self._make(work)
+                        self._make(work, pause)
                         kept = self._find(work)
             return kept
         except OSError as error:
@@ -376,11 +436,11 @@ class _Cache:
             return None
         return kept
 
-    def _make(self, work: _Work) -> None:
+    def _make(self, work: _Work, pause: Callable[[], None]) -> None:
         part, progress = self._folder / f"{work.key}.part", self._folder / f"{work.key}.json"
         precision, first, end = self._left_off(part, progress)
         if not precision:
-            precision = work.choose_precision(self._state)
+            precision = work.stages.choose_precision(self._state)
             self._make_room(work)
         with part.open("r+b" if first else "wb") as file:
             file.truncate(end)
@@ -396,6 +456,7 @@ class _Cache:
                     _flush(file)
                     write_json(progress, {"precision": precision, "rows": first, "bytes": file.tell()})
                     told = time.monotonic()
+                pause()
             _flush(file)
         part.replace(self._folder / f"{work.key}.npy")
         progress.unlink(missing_ok=True)
@@ -412,7 +473,7 @@ class _Cache:
 
     def _make_room(self, work: _Work) -> None:
         """Removes what was not read for the longest time until `work` fits beside the rest. OSError if it never can."""
-        needed, limit = work.rows * work.cost()[1], self.limit
+        needed, limit = work.rows * work.stages.row_bytes, self.limit
         if needed > limit:
             raise OSError(errno.ENOSPC, f"they take {needed / 2**30:.1f} GiB and may take {limit / 2**30:.1f}")
         files = sorted(self._files())

@@ -28,7 +28,7 @@ from headstart.training.feed import Feed
 from headstart.training.plan import Plan, make_plan
 from headstart.training.progress import Progress
 from headstart.training.supervised import Fit, fit
-from headstart.transfer.features import StageFeed, vectors
+from headstart.transfer.features import StageFeed, vectors, vectors_of
 from headstart.transfer.heads import LinearHead, best_head, nearest_class_mean
 from headstart.transfer.interpolation import interpolate
 from headstart.transfer.lora import add_lora, merge_lora
@@ -164,11 +164,10 @@ def _linear_probe(task: _Task, bundle: ModelBundle) -> Transferred:
     """All stages stay as the source has them. The head is fitted to their features, not trained: the best of several
     by the validation split (Alain and Bengio, "Understanding intermediate layers using linear classifier probes",
     2016; Kornblith et al., "Do better ImageNet models transfer better?", 2019)."""
-    head, kind = _fitted_head(task, bundle)
-    val = task.dataset.split("val")
-    logits = head.logits(vectors(bundle, val, task.state, precision=task.training.precision))
-    bundle.temperature = fit_temperature(logits, val.labels)
-    validation = score(task.metric, val.labels, logits.argmax(1), len(bundle.classes))
+    kind, logits = _fitted_head(task, bundle)
+    labels = task.dataset.split("val").labels
+    bundle.temperature = fit_temperature(logits, labels)
+    validation = score(task.metric, labels, logits.argmax(1), len(bundle.classes))
     return Transferred(bundle, validation, seconds=0.0, fit=None, plan=None, decisions={"head": kind})
 
 
@@ -291,26 +290,22 @@ def _schedule(task: _Task) -> str:
 def _first_head(task: _Task, bundle: ModelBundle) -> str:
     """Puts the head in place that training starts from, and says which kind it is."""
     if task.strategy.schedule != "constant":
-        return _fitted_head(task, bundle)[1]
+        return _fitted_head(task, bundle)[0]
     if _source_head(task, bundle):
         return "source"
     bundle.network.replace_head(len(bundle.classes), torch.Generator().manual_seed(task.seed))
     return "new"
 
 
-def _fitted_head(task: _Task, bundle: ModelBundle) -> tuple[LinearHead, str]:
-    """Puts the best head for the features in place; returns it and its kind."""
+def _fitted_head(task: _Task, bundle: ModelBundle) -> tuple[str, np.ndarray]:
+    """Puts the best head for the features in place; returns its kind and its logits of the validation samples."""
     train, val = task.dataset.split("train"), task.dataset.split("val")
+    features, val_features = vectors_of(bundle, (train, val), task.state, precision=task.training.precision)
     head, kind, _ = best_head(
-        vectors(bundle, train, task.state, precision=task.training.precision),
-        train.labels,
-        vectors(bundle, val, task.state, precision=task.training.precision),
-        val.labels,
-        classes=len(bundle.classes),
-        metric=task.metric,
+        features, train.labels, val_features, val.labels, classes=len(bundle.classes), metric=task.metric
     )
     head.install(bundle.network)
-    return head, kind
+    return kind, head.logits(val_features)
 
 
 def _source_head(task: _Task, bundle: ModelBundle) -> bool:
@@ -392,9 +387,10 @@ def _train(
 def _stage_feed(task: _Task, bundle: ModelBundle, plan: Plan) -> Feed | None:
     """What the frozen stages make of the samples, where keeping that is worth it; None for the samples themselves."""
     frozen = bundle.network.frozen_stages
-    if frozen == 0 or not StageFeed.estimate(bundle, task.dataset, plan, frozen, task.state).fits:
+    if frozen == 0:
         return None
-    return StageFeed.of(bundle, task.dataset, plan, frozen, task.seed, task.state)
+    feed = StageFeed.of(bundle, task.dataset, plan, frozen, task.seed, task.state)
+    return feed if feed.estimate().fits else None
 
 
 def _validation(task: _Task, bundle: ModelBundle) -> tuple[float, np.ndarray]:

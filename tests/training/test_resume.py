@@ -244,6 +244,43 @@ def test_a_training_that_is_stopped_while_it_validates_ends_the_same(job, kind, 
     assert last.computed == expected.computed * (4 - at) // 3 if at > 1 else expected.computed
 
 
+class _MadeFeed(SampleFeed):
+    """A feed that takes a while to make, and during which something happens."""
+
+    def __init__(self, *arguments: Any, do: Callable[[], None], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._do, self._whole = do, False
+
+    def ready(self, pause: Callable[[], None]) -> None:
+        self._do()
+        pause()
+        self._whole = True
+
+    def batch(self, *arguments: Any) -> torch.Tensor:
+        assert self._whole
+        return super().batch(*arguments)
+
+
+@pytest.mark.usefixtures("every_step", "terminable")
+@pytest.mark.parametrize("do", [_kill, _terminate])
+def test_a_training_that_is_stopped_while_its_inputs_are_made_ends_the_same(job, do):
+    def feed(do: Callable[[], None]) -> Callable[[ModelBundle], SampleFeed]:
+        return lambda bundle: _MadeFeed(
+            this.dataset, bundle.preprocessing, this.plan, seed=3, device=torch.device("cpu"), do=do
+        )
+
+    this = job()
+    this.feed = feed(lambda: None)
+    expected = this.run(None)
+    this.feed = feed(do)
+    with pytest.raises((_Killed, SystemExit)):
+        this.run("state")
+    this.feed = feed(lambda: None)
+    last = this.run("state")
+    assert last == expected
+    assert last.computed == expected.computed
+
+
 @pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_a_training_that_is_killed_while_an_epoch_is_told_ends_the_same_and_tells_all_again(job, epoch):

@@ -41,9 +41,9 @@ def computed(monkeypatch):
     counts = []
     outputs = features._Work._outputs
 
-    def counted(self, stages, inputs, speed):
+    def counted(self, inputs, speed):
         counts.append(len(inputs))
-        return outputs(self, stages, inputs, speed)
+        return outputs(self, inputs, speed)
 
     monkeypatch.setattr(features._Work, "_outputs", counted)
     return lambda: sum(counts)
@@ -110,9 +110,9 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
         timings.append(tuple(inputs.shape))
         return speed._Timings({one: seconds if one.precision == "bf16" else 1.0 for one in candidates}, cost=0.1)
 
-    def outputs(self, stages, inputs, chosen):
+    def outputs(self, inputs, chosen):
         used.append(chosen.precision)
-        return computed(self, stages, inputs, chosen)
+        return computed(self, inputs, chosen)
 
     timings, used, computed = [], [], features._Work._outputs
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -122,7 +122,7 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
     for module in (speed, features):
         monkeypatch.setattr(module, "precisions", lambda device: ["fp32", "bf16"])
     train, val = known.split("train"), known.split("val")
-    operations = features._Work(source, train, len(source.network.stages), None, "auto").cost()[0]
+    operations = features._Stages(source, len(source.network.stages), "auto", rows=1).operations
     monkeypatch.setattr(features, "_MEASURED_OPERATIONS", operations * len(train.labels))
     vectors(source, val)
     assert (timings, set(used)) == ([], {"fp32"})
@@ -275,6 +275,30 @@ def test_without_augmentation_a_batch_is_what_the_frozen_stages_make_of_it(sourc
         assert not list((state.folder).glob("features/*"))
 
 
+def test_validation_is_read_before_anything_is_made_of_the_training_samples(source, known, plan, state, computed):
+    feed = StageFeed.of(source, known, plan(views=3), 2, 0, state)
+    assert feed.estimate().fits
+    assert computed() == 0
+    counts = known.counts
+    assert sum(len(batch) for batch in feed.validation(slice(0, counts["val"]))) == counts["val"] == computed()
+    feed.ready(lambda: None)
+    feed.batch(np.arange(3), 1)
+    assert computed() == counts["val"] + 3 * counts["train"]
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_map_that_was_left_between_two_batches_is_gone_on_with(source, known, plan, state, computed):
+    def leave():
+        raise KeyboardInterrupt
+
+    feed = StageFeed.of(source, known, plan(views=2), 2, 0, state)
+    with pytest.raises(KeyboardInterrupt):
+        feed.ready(leave)
+    assert computed() == 8
+    feed.ready(lambda: None)
+    assert computed() == 2 * known.counts["train"]
+
+
 def test_with_augmentation_each_view_of_a_sample_comes_once_in_as_many_epochs(source, known, plan, state):
     settings = plan(views=3)
     feed = StageFeed.of(source, known, settings, 2, 7, state)
@@ -311,11 +335,10 @@ def test_another_seed_has_other_views(source, known, plan, state):
 
 def test_maps_in_bfloat16_take_half_the_space_and_are_close(source, known, plan, state):
     chosen = np.arange(6)
-    plain = StageFeed.of(source, known, plan(augmentation="none"), 2, 0, state)
+    one = StageFeed.of(source, known, plan(augmentation="none"), 2, 0, state).batch(chosen, 1)
     size = sum(file.stat().st_size for file in files(state))
-    halved = StageFeed.of(source, known, plan(augmentation="none", precision="bf16"), 2, 0, state)
+    two = StageFeed.of(source, known, plan(augmentation="none", precision="bf16"), 2, 0, state).batch(chosen, 1)
     assert sum(file.stat().st_size for file in files(state)) - size < 0.6 * size
-    one, two = plain.batch(chosen, 1), halved.batch(chosen, 1)
     assert two.dtype == torch.float32
     assert float((one - two).norm() / one.norm()) < 0.02
     assert not torch.equal(one, two)
@@ -323,16 +346,16 @@ def test_maps_in_bfloat16_take_half_the_space_and_are_close(source, known, plan,
 
 def test_what_takes_too_much_space_is_not_kept(source, known, plan, state, monkeypatch):
     settings = plan(augmentation="none")
-    assert StageFeed.estimate(source, known, settings, 4, state).reason == ""
+    assert StageFeed.of(source, known, settings, 4, 0, state).estimate().reason == ""
     monkeypatch.setattr(features, "_LIMIT", 1000)
-    estimate = StageFeed.estimate(source, known, settings, 4, state)
+    estimate = StageFeed.of(source, known, settings, 4, 0, state).estimate()
     assert not estimate.fits
     assert "GiB" in estimate.reason
 
 
 def test_as_many_views_as_epochs_save_nothing(source, known, plan, state):
-    assert not StageFeed.estimate(source, known, plan(views=8, epochs=8), 4, state).fits
-    assert StageFeed.estimate(source, known, plan(views=4, epochs=8), 4, state).fits
+    assert not StageFeed.of(source, known, plan(views=8, epochs=8), 4, 0, state).estimate().fits
+    assert StageFeed.of(source, known, plan(views=4, epochs=8), 4, 0, state).estimate().fits
 
 
 def test_temporary_maps_are_gone_with_their_feed(source, known, plan, monkeypatch, tmp_path):

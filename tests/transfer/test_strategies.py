@@ -17,7 +17,7 @@ from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
-from headstart.transfer import strategies
+from headstart.transfer import features, strategies
 from headstart.transfer.features import vectors
 from headstart.transfer.heads import best_head
 from headstart.transfer.strategies import Transferred, transfer
@@ -203,6 +203,20 @@ def test_a_linear_probe_is_the_best_head_on_the_sources_features_calibrated(sour
     assert np.allclose(logits, head.logits(vectors(source, val)), atol=1e-3)
     assert (result.decisions, result.validation) == ({"head": kind}, validation)
     assert result.bundle.temperature == fit_temperature(logits, val.labels)
+
+
+def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stages_see_an_augmented_sample(
+    source, renamed, monkeypatch
+):
+    augmented, told = [], []
+    inputs = features._Work._inputs
+    monkeypatch.setattr(features._Work, "_inputs", lambda *given: augmented.append(given[0].views) or inputs(*given))
+    strategy = Strategy.model_validate({"transfer": "partial", "schedule": "lp_ft"})
+    training = Training.of({"epochs": 3, "views": 2, "batch_size": 8, "precision": "fp32"})
+    transfer(
+        source, renamed, strategy, training=training, on_epoch=lambda epoch, _: told.append((epoch, any(augmented)))
+    )
+    assert told[:2] == [(0, False), (1, True)]
 
 
 @pytest.mark.parametrize(("part", "trained"), [("first", "01"), ("middle", "23"), ("last", "4")])

@@ -41,9 +41,9 @@ def computed(monkeypatch):
     counts = []
     outputs = features._Work._outputs
 
-    def counted(self, inputs, speed):
+    def counted(self, stages, inputs, speed):
         counts.append(len(inputs))
-        return outputs(self, inputs, speed)
+        return outputs(self, stages, inputs, speed)
 
     monkeypatch.setattr(features._Work, "_outputs", counted)
     return lambda: sum(counts)
@@ -110,9 +110,9 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
         timings.append(tuple(inputs.shape))
         return speed._Timings({one: seconds if one.precision == "bf16" else 1.0 for one in candidates}, cost=0.1)
 
-    def outputs(self, inputs, chosen):
+    def outputs(self, stages, inputs, chosen):
         used.append(chosen.precision)
-        return computed(self, inputs, chosen)
+        return computed(self, stages, inputs, chosen)
 
     timings, used, computed = [], [], features._Work._outputs
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -133,6 +133,20 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
     vectors(source, val, state)
     assert timings == [(4, 1, 16, 16)]
     assert set(used) == {faster}
+
+
+def test_of_much_work_batch_norms_are_part_of_the_convolutions(source, known, monkeypatch):
+    normalised = []
+    forward = torch.nn.BatchNorm2d.forward
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda self, x: normalised.append(len(x)) or forward(self, x))
+    expected = vectors(source, known.split("train"))
+    assert max(normalised) > 1
+    normalised.clear()
+    monkeypatch.setitem(features._FOLDED_OPERATIONS, "cpu", 1)
+    found = vectors(source, known.split("train"))
+    # One sample is looked at to count operations and to try the folding.
+    assert set(normalised) == {1}
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "foreign"])

@@ -44,7 +44,7 @@ bench-compare: $(DEV) ## measure the leaderboard of 200 runs, read from a server
 bench-engine: $(DEV) ## measure what the training engine costs beside a bare loop, in time and in memory
 	$(BIN)/python -m benchmarks.engine
 
-bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and a plain loop: 25 minutes
+bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and a plain loop: an hour
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.training
 
 bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 13 minutes

@@ -37,7 +37,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from headstart.data.dataset import Dataset, Split
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle, versions
-from headstart.models.folding import fold_batch_norms
 from headstart.storage.local import write_json
 from headstart.storage.state import State
 from headstart.training.distributed import current_group
@@ -63,9 +62,6 @@ _VALIDATION_BYTES = 2**26
 _CONSIDERED_OPERATIONS = 5e10
 _MEASURED_OPERATIONS = 4e12
 _MEASURED_SAMPLES = 4
-# From so many on, seconds of two cores and of a GPU, batch norms are folded: that takes a tenth of a second and saves a
-# tenth of the time of ResNet-18.
-_FOLDED_OPERATIONS = {"cpu": 1e12, "cuda": 3e13}
 # How often a computation says how far it is, so that another process can go on with it.
 _TOLD_SECONDS = 10
 # Operations that must have gone into a byte for reading it to be cheaper: a core makes some 5e10 of them and reads some
@@ -245,17 +241,9 @@ class _Stages:
         _LAID_OUT.prepare(stages)
         return stages.requires_grad_(False)
 
-    @cached_property
-    def computed(self) -> nn.ModuleList:
-        """The same, with batch norms folded where there is work enough."""
-        if self.operations * self.rows < _FOLDED_OPERATIONS[training_device().type]:
-            return self.frozen
-        return fold_batch_norms(self.frozen, _LAID_OUT.laid_out(self._example))
-
     def release(self) -> None:
-        """Lets go of these copies, which are made again where they are needed again."""
-        for name in ("frozen", "computed"):
-            self.__dict__.pop(name, None)
+        """Lets go of that copy, which is made again where it is needed again."""
+        self.__dict__.pop("frozen", None)
 
     @property
     def operations(self) -> int:
@@ -269,16 +257,12 @@ class _Stages:
 
     @cached_property
     def _tried(self) -> tuple[int, tuple[int, ...]]:
+        size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
+        inputs = torch.zeros(1, channels, size, size, device=training_device())
         # With gradients, without which attention runs as one operation that is not counted.
         with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            outputs = _through(self.frozen, _LAID_OUT.laid_out(self._example.requires_grad_()))
+            outputs = _through(self.frozen, _LAID_OUT.laid_out(inputs.requires_grad_()))
         return int(counter.get_total_flops()), tuple(outputs.shape[1:])
-
-    @property
-    def _example(self) -> Tensor:
-        """One input, of noise."""
-        size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
-        return torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0)).to(training_device())
 
     @property
     def row_bytes(self) -> int:
@@ -349,7 +333,7 @@ class _Work:
         device, samples = training_device(), len(self.split.labels)
         count = int(np.clip(_PIXELS[device.type] // self.stages.bundle.preprocessing.size**2, 8, 512))
         batches = [np.arange(start, min(start + count, samples)) for start in range(0, samples, count)]
-        stages, speed = self.stages.computed, replace(_LAID_OUT, precision=precision)
+        stages, speed = self.stages.frozen, replace(_LAID_OUT, precision=precision)
         loader = Loader(self.split.samples, device, lambda _: batches)
         with kept_memory():
             for view in range(1 if self.views is None else self.views.count):

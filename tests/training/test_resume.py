@@ -203,6 +203,19 @@ def test_samples_that_are_read_ahead_are_those_that_come_after_a_stop_too(job, e
     assert this.run("state") == expected
 
 
+def _uninterrupted_and_stopped(
+    this: _Job, feed: Callable[[Callable[[], None]], Callable[[ModelBundle], SampleFeed]], do: Callable[[], None]
+) -> tuple[_End, _End]:
+    """The end of a training, and that of one which its feed stopped by `do` and which was started again."""
+    this.feed = feed(lambda: None)
+    expected = this.run(None)
+    this.feed = feed(do)
+    with pytest.raises((_Killed, SystemExit)):
+        this.run("state")
+    this.feed = feed(lambda: None)
+    return expected, this.run("state")
+
+
 class _WatchedFeed(SampleFeed):
     """A feed that does something when the validation split is read for the n-th time."""
 
@@ -233,13 +246,7 @@ def test_a_training_that_is_stopped_while_it_validates_ends_the_same(job, kind, 
         )
 
     this = job(**KINDS[kind])
-    this.feed = feed(lambda: None)
-    expected = this.run(None)
-    this.feed = feed(do)
-    with pytest.raises((_Killed, SystemExit)):
-        this.run("state")
-    this.feed = feed(lambda: None)
-    last = this.run("state")
+    expected, last = _uninterrupted_and_stopped(this, feed, do)
     assert last == expected
     assert last.computed == expected.computed * (4 - at) // 3 if at > 1 else expected.computed
 
@@ -270,13 +277,7 @@ def test_a_training_that_is_stopped_while_its_inputs_are_made_ends_the_same(job,
         )
 
     this = job()
-    this.feed = feed(lambda: None)
-    expected = this.run(None)
-    this.feed = feed(do)
-    with pytest.raises((_Killed, SystemExit)):
-        this.run("state")
-    this.feed = feed(lambda: None)
-    last = this.run("state")
+    expected, last = _uninterrupted_and_stopped(this, feed, do)
     assert last == expected
     assert last.computed == expected.computed
 

@@ -135,20 +135,6 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
     assert set(used) == {faster}
 
 
-def test_of_much_work_batch_norms_are_part_of_the_convolutions(source, known, monkeypatch):
-    normalised = []
-    forward = torch.nn.BatchNorm2d.forward
-    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda self, x: normalised.append(len(x)) or forward(self, x))
-    expected = vectors(source, known.split("train"))
-    assert max(normalised) > 1
-    normalised.clear()
-    monkeypatch.setitem(features._FOLDED_OPERATIONS, "cpu", 1)
-    found = vectors(source, known.split("train"))
-    # One sample is looked at to count operations and to try the folding.
-    assert set(normalised) == {1}
-    assert np.allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("damage", ["cut", "emptied", "foreign"])
 def test_what_is_damaged_is_made_again(source, known, state, caplog, damage):
     split = known.split("train")

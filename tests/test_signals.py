@@ -3,11 +3,10 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
-from headstart.signals import none_dropped
+from headstart.signals import exiting_when_terminated, none_dropped
 
 
 class Finalised:
@@ -28,16 +27,8 @@ def wait() -> None:
     threading.Event().wait(60)
 
 
-@pytest.fixture(autouse=True)
-def _exiting() -> Iterator[None]:
-    """SIGTERM ends this process as it ends a step."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 def test_a_signal_that_was_dropped_comes_once_more():
-    with pytest.raises(SystemExit) as exit, none_dropped(signal.SIGTERM, SystemExit):
+    with pytest.raises(SystemExit) as exit, exiting_when_terminated():
         wait()
     assert exit.value.code == 128 + signal.SIGTERM
 

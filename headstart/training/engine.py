@@ -34,8 +34,8 @@ from headstart.training.plan import Plan
 from headstart.training.progress import Progress
 from headstart.training.speed import Speed
 
-Result = TypeVar("Result")
 OnEpoch = Callable[[int, dict[str, float]], None]
+_Result = TypeVar("_Result")
 
 # How often a training is kept, in seconds; a step that loses its machine repeats at most this much.
 CHECKPOINT_VARIABLE = "HEADSTART_CHECKPOINT_SECONDS"
@@ -366,7 +366,7 @@ class _Run:
 
     # Stopping.
 
-    def pausing(self, work: Callable[[Callable[[], None]], Result]) -> Result:
+    def pausing(self, work: Callable[[Callable[[], None]], _Result]) -> _Result:
         """What `work` gives; it calls its argument where it may be left, and is left there if a signal asks for the
         end."""
 

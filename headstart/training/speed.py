@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.errors import HeadstartError
@@ -145,12 +146,18 @@ def operations(network: Network, example: Tensor, start: int) -> int:
     A multiplication and its addition are two. Backward counts as twice forward, whose products it has two of each of
     (torch's own count of it takes a grouped convolution for a full one).
     """
-    # In eval mode, where the products are the same: batch norms of several processes would wait for each other. With
-    # gradients, without which attention runs as one operation that is not counted.
+    # In eval mode, where the products are the same: batch norms of several processes would wait for each other.
     judged = copy.deepcopy(network).eval()
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        judged.classify(judged.activations(example[:1], start)[-1])
-    return 3 * len(example) * int(counter.get_total_flops())
+    forward, _ = counted(lambda: judged.classify(judged.activations(example[:1], start)[-1]))
+    return 3 * len(example) * forward
+
+
+def counted(compute: Callable[[], Tensor]) -> tuple[int, Tensor]:
+    """The floating-point operations of the matrix products and convolutions of `compute`, and what it gives."""
+    # Without gradients a transformer's layer is one operation, which is not counted, and so is fused attention.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        outputs = compute()
+    return int(counter.get_total_flops()), outputs
 
 
 def _choose(network: Network, example: Tensor, start: int, plan: "Plan", steps: int, state: State | None) -> Speed:

@@ -32,7 +32,6 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.data.dataset import Dataset, Split
 from headstart.modalities import modality
@@ -45,7 +44,7 @@ from headstart.training.engine import training_device
 from headstart.training.loader import Loader
 from headstart.training.memory import kept_memory
 from headstart.training.plan import Plan
-from headstart.training.speed import Speed, forward_precision, host_precision, precisions
+from headstart.training.speed import Speed, counted, forward_precision, host_precision, precisions
 from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
@@ -259,10 +258,8 @@ class _Stages:
     def _tried(self) -> tuple[int, tuple[int, ...]]:
         size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
         inputs = torch.zeros(1, channels, size, size, device=training_device())
-        # With gradients, without which attention runs as one operation that is not counted.
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            outputs = _through(self.frozen, _LAID_OUT.laid_out(inputs.requires_grad_()))
-        return int(counter.get_total_flops()), tuple(outputs.shape[1:])
+        operations, outputs = counted(lambda: _through(self.frozen, _LAID_OUT.laid_out(inputs.requires_grad_())))
+        return operations, tuple(outputs.shape[1:])
 
     @property
     def row_bytes(self) -> int:

@@ -7,7 +7,7 @@ and give weights for the features as they come. The same input and number of thr
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -221,10 +221,10 @@ def _candidates(
     candidates = [_Candidate("nearest_class_mean", means[0], held_out)]
 
     head, penalty = _ridge(axes, labels, classes)
-    held_out = [_left_out(axes, labels, classes, penalty, fold).argmax(1) for fold in folds]
+    held_out = [scores.argmax(1) for scores in _left_out(axes, labels, classes, penalty, folds)]
     candidates.append(_Candidate("ridge", head, held_out))
 
-    points, optima = axes.points(), np.zeros((len(kept), classes, len(axes.variances) + 1))
+    points, optima = axes.points, np.zeros((len(kept), classes, len(axes.variances) + 1))
     for penalty in _LOGISTIC_PENALTIES:
         optima = _logistic(axes, labels, penalty, kept, optima, _CHOICE_TOLERANCE)
         held_out = [(points[fold] @ fit.T).argmax(1) for fit, fold in zip(optima[1:], folds, strict=True)]
@@ -284,6 +284,7 @@ class _Axes:
         left, axes = (vectors, scaled.T @ vectors / lengths) if wide else (scaled @ vectors / lengths, vectors)
         return cls(mean, scale, weights, left, variances, axes)
 
+    @cached_property
     def points(self) -> np.ndarray:
         """(N, r + 1): the samples' V-coordinates, and 1 for the bias."""
         coordinates = self.left * np.sqrt(self.variances / self.weights[:, None])
@@ -319,20 +320,22 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, f
     return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty)
 
 
-def _left_out(axes: _Axes, labels: np.ndarray, classes: int, penalty: float, fold: np.ndarray) -> np.ndarray:
-    """Ridge regression's scores of a fold's samples for the fit without them, (M, K).
+def _left_out(
+    axes: _Axes, labels: np.ndarray, classes: int, penalty: float, folds: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """For each fold, ridge regression's scores of its M samples for the fit without them, (M, K).
 
     With r the residuals of the whole fit and H its hat matrix, both for samples times the roots of their weights, those
     without the fold F are (I − H_FF)⁻¹ r_F.
     """
     weights, roots = axes.weights, np.sqrt(axes.weights)[:, None]
     targets = np.eye(classes)[labels]
-    means = np.average(targets, axis=0, weights=weights)
-    shrunk = axes.variances / (axes.variances + penalty)
-    left = axes.left[fold]
-    residuals = roots[fold] * (targets[fold] - means) - (left * shrunk) @ (axes.left.T @ (roots * (targets - means)))
-    hat = roots[fold] @ roots[fold].T / weights.sum() + (left * shrunk) @ left.T
-    return targets[fold] - np.linalg.solve(np.eye(len(fold)) - hat, residuals) / roots[fold]
+    shrunk = axes.left * (axes.variances / (axes.variances + penalty))
+    centred = roots * (targets - np.average(targets, axis=0, weights=weights))
+    residuals = centred - shrunk @ (axes.left.T @ centred)
+    for fold in folds:
+        hat = roots[fold] @ roots[fold].T / weights.sum() + shrunk[fold] @ axes.left[fold].T
+        yield targets[fold] - np.linalg.solve(np.eye(len(fold)) - hat, residuals[fold]) / roots[fold]
 
 
 def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.ndarray) -> LinearHead:
@@ -355,7 +358,7 @@ def _logistic(
     samples = len(labels)
     # Along an axis the loss bends about as its variance at even odds: in these units it is nearly round.
     units = 1 / np.sqrt(np.append(axes.variances / classes + penalty, samples / classes))
-    inputs = (axes.points() * units).astype(np.float32)
+    inputs = (axes.points * units).astype(np.float32)
     penalties = np.append(penalty * units[:-1] ** 2, 0.0)
     own = (slice(None), labels, np.arange(samples))
 

@@ -8,6 +8,7 @@ import torch
 from headstart.config import load_recipe
 from headstart.data.prepare import prepare
 from headstart.evaluation.statistics import paired_bootstrap_gain
+from headstart.models.architectures import build_network
 from headstart.models.convnet import convnet
 from headstart.storage.state import State
 from headstart.training import speed as speed_module
@@ -165,6 +166,15 @@ def test_operations_are_counted_from_the_stage_that_reads_the_inputs():
     # 3.6 M multiply-adds for a picture forward, as many again for each of the two products of backward.
     assert operations(network, torch.empty(4, 1, 32, 32), 0) == pytest.approx(4 * 3 * 2 * 3.6e6, rel=0.02)
     assert operations(network, torch.empty(4, 96), len(network.stages)) == 4 * 3 * 2 * 96 * 3
+
+
+def test_the_products_of_attention_count():
+    network = build_network("timm/test_vit", classes=2, channels=1)
+    tokens, patches, width, layers = 101, 100, 64, 6
+    # Queries, keys, values, what is made of them and an MLP three times as wide; and each token with each, twice.
+    layer = 10 * tokens * width**2 + 2 * tokens**2 * width
+    forward = layers * layer + patches * 16**2 * width
+    assert operations(network, torch.empty(1, 1, 160, 160), 0) == pytest.approx(3 * 2 * forward, rel=1e-3)
 
 
 def test_measuring_leaves_everything_as_it_was_to_the_bit(threes_and_eights, plan):

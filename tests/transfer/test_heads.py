@@ -139,11 +139,10 @@ def test_a_fold_has_the_scores_of_ridge_without_it(penalty, width):
     features, labels = some(50, 4)
     axes = heads._Axes.of(features[:, :width], labels, 4)
     fold = np.arange(0, 50, 5)
-    rest, coordinates = np.setdiff1d(np.arange(50), fold), axes.points()[:, :-1]
+    rest, coordinates = np.setdiff1d(np.arange(50), fold), axes.points[:, :-1]
     reference = Ridge(alpha=penalty).fit(coordinates[rest], np.eye(4)[labels[rest]], sample_weight=axes.weights[rest])
-    assert heads._left_out(axes, labels, 4, penalty, fold) == pytest.approx(
-        reference.predict(coordinates[fold]), abs=1e-6
-    )
+    (found,) = heads._left_out(axes, labels, 4, penalty, [fold])
+    assert found == pytest.approx(reference.predict(coordinates[fold]), abs=1e-6)
 
 
 # Logistic regression.
@@ -164,7 +163,7 @@ def test_fits_that_are_searched_for_together_are_those_of_each_alone():
     axes = heads._Axes.of(features, labels, 5)
     kept = np.ones((3, len(labels)), dtype=bool)
     kept[1, ::4], kept[2, 1::3] = False, False
-    points = axes.points()
+    points = axes.points
     found = heads._logistic(axes, labels, 1.0, kept, np.zeros((3, 5, points.shape[1])), 1e-8)
     for optimum, fit in zip(found, kept, strict=True):
         reference = LogisticRegression(C=1.0, max_iter=2000, tol=1e-8).fit(points[fit, :-1], labels[fit])

@@ -10,7 +10,7 @@ from typing import Protocol
 from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import HeadstartError
-from headstart.signals import none_dropped
+from headstart.signals import raising
 from pipelines.cluster.connection import Server
 from pipelines.cluster.logs import attempts, read_log
 from pipelines.cluster.runs import FINAL, steps_of_run
@@ -66,7 +66,7 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
     """
     again = f"`headstart runs {run_id} --wait` follows it again"
     try:
-        with none_dropped(signal.SIGINT, KeyboardInterrupt):
+        with raising(signal.SIGINT, KeyboardInterrupt):
             return _follow(server, run_id, watch, clock)
     except KeyboardInterrupt:
         raise DetachedError(

@@ -10,7 +10,6 @@ import importlib
 import json
 import logging
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -26,6 +25,7 @@ from headstart.data.dataset import Dataset
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
+from headstart.signals import exiting_when_terminated
 from headstart.transfer.job import scratch_job, train, transfer_job
 from headstart.transfer.pretraining import pretrain
 
@@ -130,8 +130,6 @@ def untrained(architecture: str, dataset: Dataset) -> ModelBundle:
 
 
 def _work(request: dict[str, Any]) -> None:
-    # As in a step: its run ends as killed, with this code.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     answers = os.dup(1)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -145,7 +143,9 @@ def _work(request: dict[str, Any]) -> None:
     register_module_forward_pre_hook(lambda *_: tell(MODULE))
     register_optimizer_step_post_hook(lambda *_: tell(STEP))
     os.write(answers, f"{os.getpid()}\n".encode() + bytes([BEGUN]))
-    bundle_of(request["case"], Path(request["dataset"]), Path(request["sources"])).save(Path(request["bundle"]))
+    # As in a step.
+    with exiting_when_terminated():
+        bundle_of(request["case"], Path(request["dataset"]), Path(request["sources"])).save(Path(request["bundle"]))
 
 
 def _code_of(request: dict[str, Any]) -> int:

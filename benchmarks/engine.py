@@ -82,7 +82,7 @@ class Case:
 
 
 CASES = {
-    "convnet-32": Case("convnet", 32, steps=24, rounds=9, judged=300),
+    "convnet-32": Case("convnet", 32, steps=24, rounds=27, judged=300),
     "resnet18-224": Case("resnet18", 224, steps=3, rounds=3, judged=64),
 }
 

@@ -50,6 +50,7 @@ def main(name: str) -> None:
 
 def _in_child(peer: ModuleType, job: dict[str, Any], folder: Path, result: Path) -> None:
     try:
+        _start_blas()
         # Libraries leave logs and checkpoints where they are started.
         os.chdir(folder)
         # Nothing that one run keeps, features or the choice of a precision, is there for the next.
@@ -64,6 +65,15 @@ def _in_child(peer: ModuleType, job: dict[str, Any], folder: Path, result: Path)
         result.write_text(json.dumps({"error": traceback.format_exc(limit=-1)}))
     finally:
         os._exit(0)
+
+
+def _start_blas() -> None:
+    """Lets NumPy's and SciPy's BLAS have their threads, which a fork loses, and which spin for 50 ms when they are new:
+    in a process that imports a library itself, that is over before a training begins."""
+    square = np.ones((512, 512))
+    np.matmul(square, square)
+    if "scipy.linalg.blas" in sys.modules:
+        sys.modules["scipy.linalg.blas"].dgemm(1.0, square, square)
 
 
 def run(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -276,11 +277,13 @@ class _Run:
         # Dropout is then a function of the step, and no generator's state has to be kept.
         self._generator.manual_seed(seed_of(self.seed, course.epoch, course.step, group.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros_like(self.loss)
+        losses = []
         for mine in shares(batch, plan.accumulate, group.rank, group.size):
             objective, piece_loss = self.objective.loss(mine, batch, course.epoch)
             objective.backward()
-            loss += piece_loss.detach()
+            losses.append(piece_loss.detach())
+        # Most steps have one, to which nothing is added.
+        loss = reduce(torch.add, losses)
         stop = bool(self.interruption and self.interruption.requested)
         if group.size > 1:
             flag = torch.full((), float(stop), device=self.device)

@@ -151,7 +151,6 @@ class _Supervised:
         self.plan, self.seed = plan, seed
         self.train, self.val = dataset.split("train"), dataset.split("val")
         self.samples, self.judged, self.classes = len(self.train.labels), len(self.val.labels), len(dataset.classes)
-        self._labels = torch.from_numpy(self.train.labels).to(device)
         self._weights = _class_weights(self.train, self.classes, device) if plan.balance else None
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
@@ -171,20 +170,23 @@ class _Supervised:
 
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         inputs = self.speed.laid_out(self.feed.batch(piece, epoch))
-        labels = self._labels[torch.from_numpy(piece)]
+        labels = self._labels(piece)
         with self.speed.autocast(self.device):
             outputs = self._activations(inputs, self.feed.stage)
             logits = self.network.classify(outputs[-1])
         smoothing = self.plan.label_smoothing
         total = F.cross_entropy(logits.float(), labels, self._weights, reduction="sum", label_smoothing=smoothing)
         # A piece's share of the batch's mean, whose weights are those of all of its samples.
-        weight = len(batch) if self._weights is None else self._weights[self._labels[torch.from_numpy(batch)]].sum()
+        weight = len(batch) if self._weights is None else self._weights[self._labels(batch)].sum()
         objective = total / weight
         added = objective.detach() * len(batch)
         if self.penalty is not None:
             share = len(piece) / len(batch)
             objective = objective + share * self.penalty(self.network, inputs, outputs, self.feed.stage)
         return objective, added
+
+    def _labels(self, chosen: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.train.labels[chosen]).to(self.device)
 
     def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
         logits = self.validation_logits(self.speed, pause)

@@ -11,7 +11,6 @@ read for the longest time make room for new ones.
 """
 
 import contextlib
-import copy
 import errno
 import fcntl
 import hashlib
@@ -166,7 +165,6 @@ class StageFeed:
     def ready(self, pause: Callable[[], None]) -> None:
         """Makes the map of the training samples; calls `pause` between its batches."""
         self._train = self._map(self._training, pause)
-        self._training.stages.release()
 
     @cached_property
     def _train(self) -> np.ndarray:
@@ -233,16 +231,20 @@ class _Stages:
     def digest(self) -> str:
         return weights_digest(self.bundle.network.stages[: self.count])
 
-    @cached_property
-    def frozen(self) -> nn.ModuleList:
-        """A copy of them on the training device, in eval mode."""
-        stages = copy.deepcopy(self.bundle.network.stages[: self.count]).eval().to(training_device())
-        _LAID_OUT.prepare(stages)
-        return stages.requires_grad_(False)
+    @contextlib.contextmanager
+    def evaluated(self) -> Iterator[nn.ModuleList]:
+        """The stages themselves, whose network is on the training device then, in eval mode for as long as this lasts.
 
-    def release(self) -> None:
-        """Lets go of that copy, which is made again where it is needed again."""
-        self.__dict__.pop("frozen", None)
+        A copy of ResNet-18's would take 3% of the time that 100 images do.
+        """
+        network = self.bundle.network.to(training_device())
+        training = [module for module in network.modules() if module.training]
+        try:
+            network.eval()
+            yield network.stages[: self.count]
+        finally:
+            for module in training:
+                module.training = True
 
     @property
     def operations(self) -> int:
@@ -257,8 +259,9 @@ class _Stages:
     @cached_property
     def _tried(self) -> tuple[int, tuple[int, ...]]:
         size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
-        inputs = torch.zeros(1, channels, size, size, device=training_device())
-        operations, outputs = counted(lambda: _through(self.frozen, _LAID_OUT.laid_out(inputs.requires_grad_())))
+        inputs = torch.zeros(1, channels, size, size, device=training_device()).requires_grad_()
+        with self.evaluated() as stages:
+            operations, outputs = counted(lambda: _through(stages, _LAID_OUT.laid_out(inputs)))
         return operations, tuple(outputs.shape[1:])
 
     @property
@@ -329,10 +332,11 @@ class _Work:
         """The rows in their order, from row `first` on, at which a batch must begin."""
         device, samples = training_device(), len(self.split.labels)
         count = int(np.clip(_PIXELS[device.type] // self.stages.bundle.preprocessing.size**2, 8, 512))
-        batches = [np.arange(start, min(start + count, samples)) for start in range(0, samples, count)]
-        stages, speed = self.stages.frozen, replace(_LAID_OUT, precision=precision)
+        # Of one size, since a last one of few samples would take long for what it is.
+        batches = np.array_split(np.arange(samples), max(1, round(samples / count)))
+        speed = replace(_LAID_OUT, precision=precision)
         loader = Loader(self.split.samples, device, lambda _: batches)
-        with kept_memory():
+        with kept_memory(), self.stages.evaluated() as stages:
             for view in range(1 if self.views is None else self.views.count):
                 for rows in batches:
                     if view * samples + rows[0] >= first:

@@ -377,7 +377,7 @@ def _logistic(
         gradient = errors.reshape(fits * classes, samples) @ inputs + shrinkage
         return float(value), gradient.ravel()
 
-    options = {"maxiter": 500, "ftol": tolerance, "gtol": 1e-4}
+    options = {"maxiter": 500, "maxcor": 5, "ftol": tolerance, "gtol": 1e-4}
     result = minimize(loss, (start / units).ravel(), jac=True, method="L-BFGS-B", options=options)
     return result.x.reshape(start.shape) * units
 

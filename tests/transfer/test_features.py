@@ -67,6 +67,22 @@ def test_vectors_are_what_the_network_makes_of_the_samples(source, known, state)
             found[0] = 0
 
 
+def test_a_network_that_trains_is_left_in_its_modes(source, known):
+    network = source.network.train()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    norms[0].eval()
+    modes = [module.training for module in network.modules()]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    found = vectors(source, known.split("train"))
+
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    network.eval()
+    assert np.array_equal(vectors(source, known.split("train")), found)
+
+
 def test_they_are_computed_once_for_all_that_share_a_state(source, source_path, known, state, computed):
     split = known.split("train")
     first = vectors(source, split, state)

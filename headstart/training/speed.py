@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from headstart.errors import HeadstartError
 from headstart.models.network import Network
@@ -155,9 +156,32 @@ def operations(network: Network, example: Tensor, start: int) -> int:
 def counted(compute: Callable[[], Tensor]) -> tuple[int, Tensor]:
     """The floating-point operations of the matrix products and convolutions of `compute`, and what it gives."""
     # Without gradients a transformer's layer is one operation, which is not counted, and so is fused attention.
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _Counter() as counter:
         outputs = compute()
-    return int(counter.get_total_flops()), outputs
+    return counter.operations, outputs
+
+
+class _Counter(TorchDispatchMode):
+    """Counts by torch's own formulas, as its FlopCounterMode does, without its imports and its tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled within it; to make sure of that, torch would import its compiler, which takes a second.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        outputs = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula:
+            self.operations += int(formula(*args, **kwargs, out_val=outputs))
+        return outputs
 
 
 def _choose(network: Network, example: Tensor, start: int, plan: "Plan", steps: int, state: State | None) -> Speed:
@@ -206,7 +230,7 @@ def _default(device: torch.device, work: float, state: State | None) -> Speed:
 def host_precision(device: torch.device, state: State | None) -> str:
     """The precision in which this machine is faster at a convolution of a medium size, forward, by `MARGIN` at least.
 
-    It is timed once, in a tenth of a second, and kept as `choose_speed` keeps what it measures.
+    It is timed once, in less than a tenth of a second, and kept as `choose_speed` keeps what it measures.
     """
     candidates = _forward_candidates(device)
     content = [_machine(device), "convolution"]
@@ -324,7 +348,7 @@ def _measured(
 def _timed_convolution(device: torch.device, candidates: Sequence[Speed]) -> _Timings:
     with torch.random.fork_rng(devices=[]):
         convolution = torch.nn.Conv2d(128, 128, 3, padding=1, device=device)
-        return _timed_forward(convolution, torch.randn(8, 128, 28, 28, device=device), candidates)
+        return _timed_forward(convolution, torch.randn(4, 128, 28, 28, device=device), candidates)
 
 
 def _timed_forward(network: torch.nn.Module, inputs: Tensor, candidates: Sequence[Speed]) -> _Timings:

@@ -11,6 +11,7 @@ read for the longest time make room for new ones.
 """
 
 import contextlib
+import copy
 import errno
 import fcntl
 import hashlib
@@ -233,11 +234,12 @@ class _Stages:
 
     @contextlib.contextmanager
     def evaluated(self) -> Iterator[nn.ModuleList]:
-        """The stages themselves, whose network is on the training device then, in eval mode for as long as this lasts.
-
-        A copy of ResNet-18's would take 3% of the time that 100 images do.
-        """
-        network = self.bundle.network.to(training_device())
+        """The stages on the training device, in eval mode: they themselves where they are there, as a copy of
+        ResNet-18's takes 3% of the time that 100 images do, and are left in the modes that they were in."""
+        network, device = self.bundle.network, training_device()
+        if next(network.parameters()).device != device:
+            yield copy.deepcopy(network.stages[: self.count]).to(device).eval()
+            return
         training = [module for module in network.modules() if module.training]
         try:
             network.eval()

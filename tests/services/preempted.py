@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -143,9 +144,7 @@ def _work(request: dict[str, Any]) -> None:
     register_module_forward_pre_hook(lambda *_: tell(MODULE))
     register_optimizer_step_post_hook(lambda *_: tell(STEP))
     os.write(answers, f"{os.getpid()}\n".encode() + bytes([BEGUN]))
-    # As in a step.
-    with exiting_when_terminated():
-        bundle_of(request["case"], Path(request["dataset"]), Path(request["sources"])).save(Path(request["bundle"]))
+    bundle_of(request["case"], Path(request["dataset"]), Path(request["sources"])).save(Path(request["bundle"]))
 
 
 def _code_of(request: dict[str, Any]) -> int:
@@ -154,8 +153,12 @@ def _code_of(request: dict[str, Any]) -> int:
     if process:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     status = 1
+    # What comes after the end changes nothing.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        _work(request)
+        # As in a step.
+        with exiting_when_terminated():
+            _work(request)
         status = 0
     except SystemExit as end:
         status = int(end.code or 0)

@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,19 @@ def test_the_products_of_attention_count():
     layer = 10 * tokens * width**2 + 2 * tokens**2 * width
     forward = layers * layer + patches * 16**2 * width
     assert operations(network, torch.empty(1, 1, 160, 160), 0) == pytest.approx(3 * 2 * forward, rel=1e-3)
+
+
+def test_counting_does_not_import_the_compiler():
+    """It takes a second, which a probe does not need otherwise."""
+    code = (
+        "import sys, torch; from headstart.models.convnet import convnet; "
+        "from headstart.training.speed import counted; "
+        "network = convnet(classes=2, channels=1).eval(); "
+        "count, _ = counted(lambda: network(torch.ones(1, 1, 16, 16, requires_grad=True))); "
+        "print(count > 0, 'torch._dynamo' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    assert answer.stdout == "True False\n"
 
 
 def test_measuring_leaves_everything_as_it_was_to_the_bit(threes_and_eights, plan):

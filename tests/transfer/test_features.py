@@ -67,7 +67,10 @@ def test_vectors_are_what_the_network_makes_of_the_samples(source, known, state)
             found[0] = 0
 
 
-def test_a_network_that_trains_is_left_in_its_modes(source, known):
+# A device by another name is another one, as a GPU is for a network in memory.
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_a_network_that_trains_is_left_in_its_modes(source, known, monkeypatch, device):
+    monkeypatch.setattr(features, "training_device", lambda: torch.device(device))
     network = source.network.train()
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     norms[0].eval()

@@ -3,22 +3,12 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from headstart.signals import exiting_when_terminated, raising
-
-
-class Finalised:
-    """Does something where Python drops what is raised."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.action = action
-
-    def __del__(self) -> None:
-        self.action()
+from tests.finalised import Finalised
 
 
 class Sequence:

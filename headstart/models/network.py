@@ -1,6 +1,7 @@
 """A network as transfer learning sees it: stages from input to output, then a head."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +119,18 @@ class Network(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+
+@contextmanager
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """Within it, `module` and all in it are in eval mode; at the end they are in the modes that they were in."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def linear_head(feature_dim: int, classes: int, generator: torch.Generator | None = None) -> nn.Linear:

@@ -18,7 +18,7 @@ from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
-from headstart.models.network import Network
+from headstart.models.network import Network, evaluated
 from headstart.storage.state import State
 from headstart.training.batches import batch_count, epoch_batches
 from headstart.training.distributed import current_group, synchronize_batch_norm
@@ -197,11 +197,8 @@ class _Views:
         return self.bundle.preprocessing(torch.cat(views))
 
     def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
-        was_training = self.module.training
-        self.module.eval()
-        loss = self._validation_loss(pause)
-        self.module.train(was_training)
-        return 0.0, loss
+        with evaluated(self.module):
+            return 0.0, self._validation_loss(pause)
 
     def _validation_loss(self, pause: Callable[[], None]) -> float:
         """The mean over batches of the same size as in training, of views that are the same in every epoch."""

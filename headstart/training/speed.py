@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from headstart.errors import HeadstartError
-from headstart.models.network import Network
+from headstart.models.network import Network, evaluated
 from headstart.storage.local import user_cache, write_json
 from headstart.storage.state import State
 from headstart.training.distributed import current_group
@@ -148,8 +148,8 @@ def operations(network: Network, example: Tensor, start: int) -> int:
     (torch's own count of it takes a grouped convolution for a full one).
     """
     # In eval mode, where the products are the same: batch norms of several processes would wait for each other.
-    judged = copy.deepcopy(network).eval()
-    forward, _ = counted(lambda: judged.classify(judged.activations(example[:1], start)[-1]))
+    with evaluated(network):
+        forward, _ = counted(lambda: network.classify(network.activations(example[:1], start)[-1]))
     return 3 * len(example) * forward
 
 

@@ -18,6 +18,7 @@ from headstart.data.dataset import Dataset, Split
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
+from headstart.models.network import evaluated
 from headstart.storage.state import State
 from headstart.training.batches import epoch_batches
 from headstart.training.distributed import current_group, synchronize_batch_norm
@@ -199,15 +200,12 @@ class _Supervised:
         part = slice(group.rank * count // group.size, (group.rank + 1) * count // group.size)
         logits = np.empty((part.stop - part.start, self.classes), dtype=np.float32)
         done = 0
-        was_training = self.network.training
-        self.network.eval()
-        with torch.inference_mode(), speed.autocast(self.device):
+        with evaluated(self.network), torch.inference_mode(), speed.autocast(self.device):
             for inputs in self.feed.validation(part):
                 features = self.network.activations(speed.laid_out(inputs), self.feed.stage)[-1]
                 logits[done : done + len(inputs)] = self.network.classify(features).float().cpu().numpy()
                 done += len(inputs)
                 pause()
-        self.network.train(was_training)
         return group.gather(logits)
 
 

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from headstart.data.dataset import Dataset, Split
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle, versions
+from headstart.models.network import evaluated
 from headstart.storage.local import write_json
 from headstart.storage.state import State
 from headstart.training.distributed import current_group
@@ -51,8 +52,8 @@ from headstart.version import CODE_VARIABLE
 log = logging.getLogger(__name__)
 
 _LIMIT = 20 * 2**30
-# Pixels of the network's input in a batch. On two cores, ResNet-18 at 224 px is fastest with about 30 images or more,
-# in fp32 as in bf16 (10 images take 4 and 8% longer), and convnet at 32 px with 256.
+# Pixels of the network's input in a batch, half as many more at most. On two cores, ResNet-18 at 224 px is fastest with
+# about 30 images or more, in fp32 as in bf16 (10 images take 4 and 8% longer), and convnet at 32 px with 256.
 _PIXELS = {"cpu": 3 * 2**19, "cuda": 2**23}
 # Bytes of feature maps that are read for validation at a time.
 _VALIDATION_BYTES = 2**26
@@ -233,20 +234,15 @@ class _Stages:
         return weights_digest(self.bundle.network.stages[: self.count])
 
     @contextlib.contextmanager
-    def evaluated(self) -> Iterator[nn.ModuleList]:
+    def frozen(self) -> Iterator[nn.ModuleList]:
         """The stages on the training device, in eval mode: they themselves where they are there, as a copy of
         ResNet-18's takes 3% of the time that 100 images do, and are left in the modes that they were in."""
         network, device = self.bundle.network, training_device()
         if next(network.parameters()).device != device:
             yield copy.deepcopy(network.stages[: self.count]).to(device).eval()
             return
-        training = [module for module in network.modules() if module.training]
-        try:
-            network.eval()
+        with evaluated(network):
             yield network.stages[: self.count]
-        finally:
-            for module in training:
-                module.training = True
 
     @property
     def operations(self) -> int:
@@ -262,7 +258,7 @@ class _Stages:
     def _tried(self) -> tuple[int, tuple[int, ...]]:
         size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
         inputs = torch.zeros(1, channels, size, size, device=training_device()).requires_grad_()
-        with self.evaluated() as stages:
+        with self.frozen() as stages:
             operations, outputs = counted(lambda: _through(stages, _LAID_OUT.laid_out(inputs)))
         return operations, tuple(outputs.shape[1:])
 
@@ -334,11 +330,11 @@ class _Work:
         """The rows in their order, from row `first` on, at which a batch must begin."""
         device, samples = training_device(), len(self.split.labels)
         count = int(np.clip(_PIXELS[device.type] // self.stages.bundle.preprocessing.size**2, 8, 512))
-        # Of one size, since a last one of few samples would take long for what it is.
+        # Of nearly one size, since a last one of few samples would take long for what it is.
         batches = np.array_split(np.arange(samples), max(1, round(samples / count)))
         speed = replace(_LAID_OUT, precision=precision)
         loader = Loader(self.split.samples, device, lambda _: batches)
-        with kept_memory(), self.stages.evaluated() as stages:
+        with kept_memory(), self.stages.frozen() as stages:
             for view in range(1 if self.views is None else self.views.count):
                 for rows in batches:
                     if view * samples + rows[0] >= first:

@@ -6,6 +6,7 @@ import types
 import pytest
 
 from pipelines.execution import executed_by
+from tests.finalised import Finalised
 
 
 class Steps:
@@ -24,13 +25,6 @@ class Steps:
             raise self.fault
 
 
-class Finalised:
-    """Gets the signal where Python drops what is raised."""
-
-    def __del__(self) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-
 def nothing() -> None:
     """What is called when a run is interrupted."""
 
@@ -40,7 +34,7 @@ MODULE = types.SimpleNamespace(run=lambda: 0)
 
 def run(failing: bool) -> None:
     """A run that the signal does not end by itself."""
-    Finalised()
+    Finalised(lambda: signal.raise_signal(signal.SIGINT))
     if failing and MODULE.run() != 0:
         raise RuntimeError("prepare target failed")
 

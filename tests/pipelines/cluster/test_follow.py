@@ -18,6 +18,7 @@ from pipelines.catalog import compile_pipeline
 from pipelines.cluster.steps import Step, node_id, states_of, steps_of
 from pipelines.cluster.view import RunWatch
 from pipelines.placement import Placement
+from tests.finalised import Finalised
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE
 from tests.pipelines.cluster.kfp_server import START, Fault
 
@@ -213,13 +214,9 @@ def test_whoever_interrupts_stops_following_and_not_the_run(kfp, submit, clock, 
 
 
 def test_an_interrupt_that_python_drops_is_none_that_got_lost(kfp, submit, clock):
-    class Finalised:
-        def __del__(self):
-            signal.raise_signal(signal.SIGINT)
-
     def interrupt():
         if len(clock.slept) == 3:
-            Finalised()
+            Finalised(lambda: signal.raise_signal(signal.SIGINT))
             # Ended by the second one, which thus comes while this process holds no lock.
             threading.Event().wait(60)
 

@@ -17,7 +17,7 @@ from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import new_directory, write_json
 from headstart.transfer.pretraining import train_from_scratch
-from pipelines.demo import digits, mnist_5k, write_folder
+from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 TASKS = ("linear_probe", "partial", "full", "scratch")
 BATCH_SIZE = 32

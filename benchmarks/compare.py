@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _measure(experiment: str, repetitions: int) -> dict[str, list[float]]:
-    compare = [sys.executable, "-m", "pipelines.cli", "compare", experiment]
+    compare = [sys.executable, "-m", "headstart_pipelines.cli", "compare", experiment]
     commands = {
         "import mlflow": [sys.executable, "-c", "import mlflow"],
         "headstart compare": compare,

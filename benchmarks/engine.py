@@ -53,7 +53,7 @@ from headstart.training.engine import CHECKPOINT_VARIABLE, OnEpoch  # noqa: E402
 from headstart.training.plan import Plan, make_plan  # noqa: E402
 from headstart.training.speed import Speed, processor  # noqa: E402
 from headstart.training.supervised import fit  # noqa: E402
-from pipelines.demo import digits, write_folder  # noqa: E402
+from headstart_pipelines.demo import digits, write_folder  # noqa: E402
 
 BATCH_SIZE = 32
 # The folders say which split a picture is in; there is none that these have to part.

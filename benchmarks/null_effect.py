@@ -30,7 +30,7 @@ from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
 from headstart.transfer.baselines import fit_baseline
 from headstart.transfer.strategies import transfer
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 SPLIT = {"train": 0.3, "val": 0.1, "test": 0.6}
 SIZE = 32

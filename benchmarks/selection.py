@@ -38,7 +38,7 @@ from headstart.training.speed import processor
 from headstart.transfer.pretraining import pretrain
 from headstart.transfer.selection import Ranked, select_source
 from headstart.transfer.strategies import transfer
-from pipelines.demo import digits, mnist_5k, write_folder
+from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 # As in the demo's recipe, pipelines/recipes/digits.yaml.
 PRETRAINING = Pretraining(epochs=6)

@@ -35,7 +35,7 @@ from headstart.tracking.system_metrics import system_metrics
 from headstart.training.engine import OnEpoch
 from headstart.training.plan import make_plan
 from headstart.training.supervised import fit
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 ROUNDS = 7
 EPOCHS = 10

@@ -11,11 +11,11 @@ from kfp.dsl.graph_component import GraphComponent
 
 from headstart.config import Recipe
 from headstart.storage.local import write_text
-from pipelines.finetune import build_finetune
-from pipelines.guards import refuse_unsafe
-from pipelines.placement import Placement
-from pipelines.pretrain import build_pretrain
-from pipelines.transfer import build_transfer
+from headstart_pipelines.finetune import build_finetune
+from headstart_pipelines.guards import refuse_unsafe
+from headstart_pipelines.placement import Placement
+from headstart_pipelines.pretrain import build_pretrain
+from headstart_pipelines.transfer import build_transfer
 
 PIPELINES: dict[str, Callable[[Placement], GraphComponent]] = {
     "pretrain": build_pretrain,

@@ -13,8 +13,8 @@ from headstart.models.sources import load_source, pin_sources
 from headstart.storage import s3
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
-from pipelines.resolve import at, refuse_unlabelled
-from pipelines.store import is_there, store_file, tracking_uri
+from headstart_pipelines.resolve import at, refuse_unlabelled
+from headstart_pipelines.store import is_there, store_file, tracking_uri
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:

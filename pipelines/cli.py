@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from headstart.errors import HeadstartError
 from headstart.version import __version__
-from pipelines.commands import cluster, models, recipes, record
-from pipelines.commands.arguments import Commands
+from headstart_pipelines.commands import cluster, models, recipes, record
+from headstart_pipelines.commands.arguments import Commands
 
 _COMMAND_WIDTH = 13
 

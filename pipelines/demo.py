@@ -1,6 +1,6 @@
 """The demo's data: MNIST-5k and digits, two hands and two scanners, as ordinary image folders.
 
-    python -m pipelines.demo demo/
+    python -m headstart_pipelines.demo demo/
 
 writes demo/data/mnist/<digit>/*.png and demo/data/digits/<digit>/*.png, once.
 """

@@ -26,8 +26,8 @@ from headstart.storage.cache import CACHE_VARIABLE
 from headstart.storage.s3 import is_s3
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import PAGE_VARIABLE, connect, shown_to_people
-from pipelines.execution import executed_by
-from pipelines.network import NETWORK_VARIABLE, choose
+from headstart_pipelines.execution import executed_by
+from headstart_pipelines.network import NETWORK_VARIABLE, choose
 
 # What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
 # neither into the compiled pipeline nor into the cache key.

@@ -6,13 +6,13 @@ from kfp import dsl
 from kfp.dsl import HTML, Artifact
 from kfp.dsl.graph_component import GraphComponent
 
-from components.evaluate.component import evaluate
-from components.finetune.component import finetune as finetune_step
-from components.fit_baselines.component import fit_baselines
-from components.prepare_data.component import prepare_data
-from components.register.component import register
-from components.select_source.component import select_source
-from pipelines.placement import Placement
+from headstart_components.evaluate.component import evaluate
+from headstart_components.finetune.component import finetune as finetune_step
+from headstart_components.fit_baselines.component import fit_baselines
+from headstart_components.prepare_data.component import prepare_data
+from headstart_components.register.component import register
+from headstart_components.select_source.component import select_source
+from headstart_pipelines.placement import Placement
 
 
 class Outcome(NamedTuple):

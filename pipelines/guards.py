@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.errors import InputError
-from pipelines.placement import LIGHT_STEPS
+from headstart_pipelines.placement import LIGHT_STEPS
 
 _DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 # KFP's own operations on volumes, which run no container.

@@ -10,7 +10,7 @@ from pathlib import Path
 from headstart.errors import InputError
 from headstart.tracking.client import reach, without_password
 from headstart.version import __version__
-from pipelines.store import store_file
+from headstart_pipelines.store import store_file
 
 _LIBRARIES = ("torch", "torchvision", "mlflow", "kfp")
 _MEGABYTE = 2**20

@@ -30,13 +30,13 @@ from headstart.tracking.runs import (
 )
 from headstart.training.progress import PROGRESS_VARIABLE
 from headstart.version import CODE_VARIABLE
-from pipelines import docker
-from pipelines.catalog import PIPELINES, parameters
-from pipelines.environment import environment
-from pipelines.placement import SPIN_COUNT, Placement
-from pipelines.processes import processes
-from pipelines.reader import Display, StepReader
-from pipelines.store import store_file, tracking_uri
+from headstart_pipelines import docker
+from headstart_pipelines.catalog import PIPELINES, parameters
+from headstart_pipelines.environment import environment
+from headstart_pipelines.placement import SPIN_COUNT, Placement
+from headstart_pipelines.processes import processes
+from headstart_pipelines.reader import Display, StepReader
+from headstart_pipelines.store import store_file, tracking_uri
 
 
 @dataclass(frozen=True)

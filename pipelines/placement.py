@@ -13,7 +13,15 @@ from kfp.dsl import PipelineTask
 from headstart.errors import InputError
 from headstart.tracking.runs import KFP_RUN_VARIABLE
 from headstart.version import CODE_VARIABLE
-from pipelines.profile import AcceleratedSteps, Distribution, Profile, Reference, Steps, TrainingSteps, seconds
+from headstart_pipelines.profile import (
+    AcceleratedSteps,
+    Distribution,
+    Profile,
+    Reference,
+    Steps,
+    TrainingSteps,
+    seconds,
+)
 
 # They train networks.
 TRAINING_STEPS = frozenset({"pretrain", "finetune", "fit-baselines"})

@@ -3,10 +3,10 @@
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
-from components.prepare_data.component import prepare_data
-from components.pretrain.component import pretrain as pretrain_step
-from components.register.component import register
-from pipelines.placement import Placement
+from headstart_components.prepare_data.component import prepare_data
+from headstart_components.pretrain.component import pretrain as pretrain_step
+from headstart_components.register.component import register
+from headstart_pipelines.placement import Placement
 
 
 def build_pretrain(placement: Placement) -> GraphComponent:

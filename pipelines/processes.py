@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from pipelines.execution import executed_by
+from headstart_pipelines.execution import executed_by
 
 _TERMINATED = 128 + signal.SIGTERM
 

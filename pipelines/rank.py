@@ -54,9 +54,9 @@ def rank(options: argparse.Namespace) -> None:
     from headstart.tracking import registry
     from headstart.tracking.dossier import background
     from headstart.transfer.selection import select_source
-    from pipelines import display
-    from pipelines.environment import environment
-    from pipelines.store import use_record
+    from headstart_pipelines import display
+    from headstart_pipelines.environment import environment
+    from headstart_pipelines.store import use_record
 
     section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
     workspace = options.workspace.absolute()
@@ -103,7 +103,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
     """The candidates with their scores, the probe's best first and the chosen one marked."""
     from rich.table import Table
 
-    from pipelines import display
+    from headstart_pipelines import display
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("source", overflow="fold")
@@ -139,7 +139,7 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
     from headstart.data.dataset import Dataset
     from headstart.data.prepare import prepare
     from headstart.data.reference import fingerprint
-    from pipelines.resolve import input_size
+    from headstart_pipelines.resolve import input_size
 
     recipe = Recipe.of(
         {"name": _FOLDER, "source": {"candidates": candidates}, "target": {"data": {"uri": section.uri}}}

@@ -6,9 +6,9 @@ from kfp import dsl
 from kfp.dsl import HTML, Artifact
 from kfp.dsl.graph_component import GraphComponent
 
-from pipelines.finetune import build_finetune
-from pipelines.placement import Placement
-from pipelines.pretrain import build_pretrain
+from headstart_pipelines.finetune import build_finetune
+from headstart_pipelines.placement import Placement
+from headstart_pipelines.pretrain import build_pretrain
 
 
 class Outcome(NamedTuple):

@@ -53,7 +53,8 @@ def roots(modules: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("floor", "above"), [("headstart", {"kfp", "components", "pipelines"}), ("components", {"pipelines"})]
+    ("floor", "above"),
+    [("headstart", {"kfp", "headstart_components", "headstart_pipelines"}), ("components", {"headstart_pipelines"})],
 )
 def test_imports_run_downward_only(floor, above):
     paths = sorted((ROOT / floor).rglob("*.py"))
@@ -69,8 +70,8 @@ def test_a_component_imports_the_library_only_inside_its_body(path):
     tree = ast.parse(path.read_text())
     outside = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
 
-    assert roots(imports(ast.Module(outside, []))) <= {"kfp", "components", "headstart"}
-    assert {m for m in imports(ast.Module(outside, [])) if m.startswith("headstart")} <= {"headstart.version"}
+    assert roots(imports(ast.Module(outside, []))) <= {"kfp", "headstart_components", "headstart"}
+    assert {m for m in imports(ast.Module(outside, [])) if roots({m}) == {"headstart"}} <= {"headstart.version"}
 
 
 @pytest.mark.parametrize("path", COMPONENTS, ids=lambda path: path.parent.name)
@@ -144,7 +145,7 @@ def test_a_pipeline_documents_each_of_its_parameters(name):
 def test_the_command_line_imports_nothing_heavy_before_it_has_work(arguments):
     program = (
         "import sys\n"
-        "from pipelines.cli import main\n"
+        "from headstart_pipelines.cli import main\n"
         "try:\n"
         f"    main({arguments!r})\n"
         "except SystemExit as ended:\n"
@@ -169,7 +170,7 @@ def test_the_recipe_is_read_without_anything_heavy_but_its_own_validation():
 
 
 def test_the_version_is_the_same_everywhere():
-    image = import_module("components").IMAGE
+    image = import_module("headstart_components").IMAGE
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
     assert metadata.version("headstart") == __version__
@@ -194,8 +195,15 @@ def test_a_recipe_that_ships_is_valid(path):
 def test_a_recipe_that_ships_is_installed_with_the_package(path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-    patterns = project["tool"]["setuptools"]["package-data"]["pipelines"]
+    patterns = project["tool"]["setuptools"]["package-data"]["headstart_pipelines"]
     assert any(path.relative_to(ROOT / "pipelines").match(pattern) for pattern in patterns)
+
+
+def test_what_is_installed_bears_no_name_that_a_users_own_folder_may_have():
+    """A folder `pipelines` or `components` where headstart is started would otherwise be imported in its place."""
+    installed = {name for name, of in metadata.packages_distributions().items() if "headstart" in of}
+
+    assert installed == {"headstart", "headstart_components", "headstart_pipelines"}
 
 
 # Never

@@ -3,7 +3,7 @@
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
-from components import IMAGE
+from headstart_components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -15,7 +15,7 @@ from kfp.client import Client
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
 from headstart.errors import InputError
-from pipelines.cluster.transport import (
+from headstart_pipelines.cluster.transport import (
     CA_VARIABLE,
     COOKIE_VARIABLE,
     TOKEN_VARIABLE,

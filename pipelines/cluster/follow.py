@@ -11,11 +11,11 @@ from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import HeadstartError
 from headstart.signals import raising
-from pipelines.cluster.connection import Server
-from pipelines.cluster.logs import attempts, read_log
-from pipelines.cluster.runs import FINAL, steps_of_run
-from pipelines.cluster.steps import State, Step, states_of
-from pipelines.cluster.transport import UnansweredError
+from headstart_pipelines.cluster.connection import Server
+from headstart_pipelines.cluster.logs import attempts, read_log
+from headstart_pipelines.cluster.runs import FINAL, steps_of_run
+from headstart_pipelines.cluster.steps import State, Step, states_of
+from headstart_pipelines.cluster.transport import UnansweredError
 
 _POLL_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 60.0

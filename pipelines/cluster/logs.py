@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.errors import HeadstartError
-from pipelines.cluster.connection import Server
-from pipelines.cluster.steps import Step
-from pipelines.cluster.transport import NotFoundError, UnansweredError
+from headstart_pipelines.cluster.connection import Server
+from headstart_pipelines.cluster.steps import Step
+from headstart_pipelines.cluster.transport import NotFoundError, UnansweredError
 
 
 @dataclass(frozen=True)

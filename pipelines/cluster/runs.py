@@ -10,9 +10,9 @@ from kfp_server_api import V2beta1Experiment as Experiment
 from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import InputError
-from pipelines.cluster.connection import Server
-from pipelines.cluster.steps import Step, steps_of
-from pipelines.cluster.transport import NotFoundError
+from headstart_pipelines.cluster.connection import Server
+from headstart_pipelines.cluster.steps import Step, steps_of
+from headstart_pipelines.cluster.transport import NotFoundError
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 _PAGE = 100

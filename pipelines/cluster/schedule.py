@@ -9,9 +9,9 @@ from kfp_server_api import V2beta1RecurringRun as Schedule
 
 from headstart.config import Recipe
 from headstart.errors import InputError
-from pipelines.cluster.connection import Server
-from pipelines.cluster.runs import equals, paged
-from pipelines.cluster.submission import Package, upload, with_plugins_input, work
+from headstart_pipelines.cluster.connection import Server
+from headstart_pipelines.cluster.runs import equals, paged
+from headstart_pipelines.cluster.submission import Package, upload, with_plugins_input, work
 
 _FIELD = r"[\d*?,/\-A-Za-z]+"
 

@@ -19,12 +19,12 @@ from headstart.config import Recipe
 from headstart.errors import HeadstartError, InputError
 from headstart.tracking.client import without_password
 from headstart.version import CODE_VARIABLE
-from pipelines.catalog import compile_pipeline, parameters
-from pipelines.cluster.connection import Server
-from pipelines.cluster.runs import equals, find_experiment, paged
-from pipelines.cluster.transport import ConflictError, UnansweredError
-from pipelines.placement import Placement
-from pipelines.profile import Profile
+from headstart_pipelines.catalog import compile_pipeline, parameters
+from headstart_pipelines.cluster.connection import Server
+from headstart_pipelines.cluster.runs import equals, find_experiment, paged
+from headstart_pipelines.cluster.transport import ConflictError, UnansweredError
+from headstart_pipelines.placement import Placement
+from headstart_pipelines.profile import Profile
 
 # How many digits of the package's digest a version's name carries.
 _DIGITS = 16

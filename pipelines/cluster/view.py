@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.cluster.runs import FINAL
-from pipelines.cluster.steps import State
-from pipelines.display import plain, printable
+from headstart_pipelines.cluster.runs import FINAL
+from headstart_pipelines.cluster.steps import State
+from headstart_pipelines.display import plain, printable
 
 _MARKS = {
     "waiting": ("·", "dim"),

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError, InputError
-from pipelines.commands.arguments import Commands, as_json, count, placement, recipe
+from headstart_pipelines.commands.arguments import Commands, as_json, count, placement, recipe
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run as Run
 
     from headstart.config import Recipe
-    from pipelines.cluster.connection import Server
-    from pipelines.cluster.submission import Package
-    from pipelines.profile import Profile
+    from headstart_pipelines.cluster.connection import Server
+    from headstart_pipelines.cluster.submission import Package
+    from headstart_pipelines.profile import Profile
 
 _LISTED = 20
 
@@ -111,7 +111,7 @@ def server(command: argparse.ArgumentParser) -> None:
 
 
 def _connected(options: argparse.Namespace) -> "Server":
-    from pipelines.cluster.connection import Access, connect
+    from headstart_pipelines.cluster.connection import Access, connect
 
     return connect(
         Access(
@@ -127,9 +127,9 @@ def _connected(options: argparse.Namespace) -> "Server":
 def _built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
     """The recipe, resolved and compiled for the cluster; all of it before anything is sent."""
     from headstart.config import load_recipe
-    from pipelines.cluster.submission import build_package
-    from pipelines.profile import load_profile
-    from pipelines.resolve import resolve_for_cluster
+    from headstart_pipelines.cluster.submission import build_package
+    from headstart_pipelines.profile import load_profile
+    from headstart_pipelines.resolve import resolve_for_cluster
 
     loaded = load_recipe(options.recipe, options.set)
     if options.profile is None:
@@ -155,8 +155,8 @@ def _built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe,
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from pipelines import display
-    from pipelines.cluster.submission import submit
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster.submission import submit
 
     resolved, package, profile = _built(options)
     connected = _connected(options)
@@ -182,10 +182,10 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _runs(options: argparse.Namespace) -> None:
-    from pipelines import display
-    from pipelines.cluster import view
-    from pipelines.cluster.follow import Clock, look
-    from pipelines.cluster.runs import find_run, list_runs, steps_of_run
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster import view
+    from headstart_pipelines.cluster.follow import Clock, look
+    from headstart_pipelines.cluster.runs import find_run, list_runs, steps_of_run
 
     if options.wait and not options.run:
         raise InputError("Which run is to be followed? Give its name or id: headstart runs RUN --wait.")
@@ -215,8 +215,8 @@ def _as_dict(found: "Run", states: Any, page: str, now: Any) -> dict[str, Any]:
 
 
 def _logs(options: argparse.Namespace) -> None:
-    from pipelines.cluster.logs import attempts, read_log
-    from pipelines.cluster.runs import find_run, steps_of_run
+    from headstart_pipelines.cluster.logs import attempts, read_log
+    from headstart_pipelines.cluster.runs import find_run, steps_of_run
 
     connected = _connected(options)
     found = find_run(connected, options.run)
@@ -242,8 +242,8 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def _retry(options: argparse.Namespace) -> None:
-    from pipelines.cluster.runs import retry
-    from pipelines.display import printable
+    from headstart_pipelines.cluster.runs import retry
+    from headstart_pipelines.display import printable
 
     connected = _connected(options)
     found = retry(connected, options.run)
@@ -254,8 +254,8 @@ def _retry(options: argparse.Namespace) -> None:
 
 
 def _terminate(options: argparse.Namespace) -> None:
-    from pipelines.cluster.runs import terminate
-    from pipelines.display import printable
+    from headstart_pipelines.cluster.runs import terminate
+    from headstart_pipelines.display import printable
 
     connected = _connected(options)
     found = terminate(connected, options.run)
@@ -263,9 +263,9 @@ def _terminate(options: argparse.Namespace) -> None:
 
 
 def _schedule(options: argparse.Namespace) -> None:
-    from pipelines import display
-    from pipelines.cluster import view
-    from pipelines.cluster.schedule import change, cron, list_schedules, schedule
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster import view
+    from headstart_pipelines.cluster.schedule import change, cron, list_schedules, schedule
 
     for action, done in (("disable", "disabled"), ("enable", "enabled"), ("delete", "deleted")):
         if name := getattr(options, action):
@@ -294,9 +294,9 @@ def _schedule(options: argparse.Namespace) -> None:
 
 def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = False) -> "Run":
     """Follows a run to its end on standard output, or on standard error where that is for JSON alone."""
-    from pipelines import display
-    from pipelines.cluster import view
-    from pipelines.cluster.follow import Clock, follow
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster import view
+    from headstart_pipelines.cluster.follow import Clock, follow
 
     with view.RunWatch(display.console(stderr=stderr)) as watch:
         return follow(connected, run_id, name, watch, Clock())
@@ -304,9 +304,9 @@ def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = Fal
 
 def _conclude(connected: "Server", ended: "Run") -> None:
     """Shows what a run that did not succeed failed of, and ends with an error then."""
-    from pipelines import display
-    from pipelines.cluster import view
-    from pipelines.cluster.follow import failure
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster import view
+    from headstart_pipelines.cluster.follow import failure
 
     if ended.state == "SUCCEEDED":
         return

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
-from pipelines.commands.arguments import Commands, as_json, count, model, workspace
-from pipelines.commands.tracking import connect
+from headstart_pipelines.commands.arguments import Commands, as_json, count, model, workspace
+from headstart_pipelines.commands.tracking import connect
 
 if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle

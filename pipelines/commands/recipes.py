@@ -7,9 +7,9 @@ from pathlib import Path
 
 from headstart.errors import InputError
 from headstart.version import __version__
-from pipelines import rank
-from pipelines.commands.arguments import Commands, placement, recipe, workspace
-from pipelines.commands.tracking import is_server
+from headstart_pipelines import rank
+from headstart_pipelines.commands.arguments import Commands, placement, recipe, workspace
+from headstart_pipelines.commands.tracking import is_server
 
 # The options of `prepare` that are keys of a recipe's data section, and are checked as those are.
 _OF_DATA = ("size", "labels_per_class", "duplicates", "max_refused", "max_refused_per_class", "store")
@@ -101,8 +101,8 @@ def add(commands: Commands) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from headstart.config import load_recipe
-    from pipelines.check import check
-    from pipelines.health import health
+    from headstart_pipelines.check import check
+    from headstart_pipelines.health import health
 
     if options.set and not options.recipe:
         raise InputError("--set changes a recipe; name its file, or remove --set.")
@@ -139,13 +139,13 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from components import IMAGE
     from headstart.config import load_recipe
     from headstart.tracking.client import reach, without_password
-    from pipelines import display
-    from pipelines.local import run
-    from pipelines.resolve import resolve
-    from pipelines.store import tracking_uri
+    from headstart_components import IMAGE
+    from headstart_pipelines import display
+    from headstart_pipelines.local import run
+    from headstart_pipelines.resolve import resolve
+    from headstart_pipelines.store import tracking_uri
 
     if options.image and options.runner != "docker":
         raise InputError(
@@ -190,9 +190,9 @@ def _short(path: Path) -> Path:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    from pipelines.catalog import compile_pipeline
-    from pipelines.placement import Placement
-    from pipelines.profile import load_profile
+    from headstart_pipelines.catalog import compile_pipeline
+    from headstart_pipelines.placement import Placement
+    from headstart_pipelines.profile import load_profile
 
     if options.output.suffix not in (".yaml", ".yml", ".json"):
         raise InputError(f"-o {options.output}: the file's name must end in .yaml, .yml or .json.")

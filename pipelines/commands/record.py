@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from headstart.errors import HeadstartError
-from pipelines.commands.arguments import UI_PORT, Commands, as_json, folder, workspace
-from pipelines.commands.tracking import connect, is_server, page_server
+from headstart_pipelines.commands.arguments import UI_PORT, Commands, as_json, folder, workspace
+from headstart_pipelines.commands.tracking import connect, is_server, page_server
 
 # MLflow's page for comparing runs becomes slow beyond that many.
 _COMPARABLE = 100
@@ -70,7 +70,7 @@ def add(commands: Commands) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from headstart.tracking import links
     from headstart.tracking.comparison import compare
-    from pipelines import display
+    from headstart_pipelines import display
 
     found = compare(connect(options.workspace), options.experiment, sort=options.sort, every_run=options.all)
     if options.json:
@@ -105,7 +105,7 @@ def _promote(options: argparse.Namespace) -> None:
 
     from headstart.tracking.policy import Policy, load_policy
     from headstart.tracking.promotion import promote
-    from pipelines import display
+    from headstart_pipelines import display
 
     policy = load_policy(options.policy) if options.policy else Policy()
     outcome = promote(
@@ -169,7 +169,7 @@ def _history(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from headstart.tracking.history import read_history
-    from pipelines import display
+    from headstart_pipelines import display
 
     history = read_history(connect(options.workspace), options.model)
     changes = [asdict(change) for change in reversed(history.changes)]
@@ -179,7 +179,7 @@ def _history(options: argparse.Namespace) -> None:
 
 def _lineage(options: argparse.Namespace) -> None:
     from headstart.tracking.lineage import champions, lineage, mermaid
-    from pipelines import display
+    from headstart_pipelines import display
 
     uri = (
         options.model if "://" in options.model or options.model.startswith("models:/") else f"models:/{options.model}"
@@ -200,8 +200,8 @@ def _lineage(options: argparse.Namespace) -> None:
 
 def _ui(options: argparse.Namespace) -> None:
     from headstart.tracking import links
-    from pipelines import display
-    from pipelines.ui import serve
+    from headstart_pipelines import display
+    from headstart_pipelines.ui import serve
 
     client = connect(options.workspace)
     uri = os.environ["MLFLOW_TRACKING_URI"]

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.arguments import UI_PORT
+from headstart_pipelines.commands.arguments import UI_PORT
 
 
 def connect(workspace: Path) -> Any:
     """The MLflow client of the workspace's store or of the server that the environment names."""
     from headstart.tracking.client import connect
-    from pipelines.store import use_record
+    from headstart_pipelines.store import use_record
 
     use_record(
         workspace,

@@ -10,16 +10,16 @@ import pytest
 from kfp import dsl
 from PIL import Image
 
-from components.evaluate.component import evaluate
-from components.finetune.component import finetune
-from components.fit_baselines.component import fit_baselines
-from components.prepare_data.component import prepare_data
-from components.pretrain.component import pretrain
-from components.register.component import register
-from components.select_source.component import select_source
 from headstart.config import Recipe
 from headstart.tracking.client import connect
 from headstart.tracking.runs import PARENT_VARIABLE, new_parent
+from headstart_components.evaluate.component import evaluate
+from headstart_components.finetune.component import finetune
+from headstart_components.fit_baselines.component import fit_baselines
+from headstart_components.prepare_data.component import prepare_data
+from headstart_components.pretrain.component import pretrain
+from headstart_components.register.component import register
+from headstart_components.select_source.component import select_source
 
 OUTPUTS = {
     prepare_data: {"dataset": dsl.Dataset, "metrics": dsl.Metrics, "report": dsl.HTML},

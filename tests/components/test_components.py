@@ -6,11 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from components.finetune.component import finetune
-from components.prepare_data.component import prepare_data
-from components.pretrain.component import pretrain
-from components.register.component import register
-from components.select_source.component import select_source
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.evaluation.evaluate import read_baselines
@@ -18,6 +13,11 @@ from headstart.evaluation.leaderboard import Leaderboard
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import pinned
 from headstart.tracking.client import connect
+from headstart_components.finetune.component import finetune
+from headstart_components.prepare_data.component import prepare_data
+from headstart_components.pretrain.component import pretrain
+from headstart_components.register.component import register
+from headstart_components.select_source.component import select_source
 
 STEPS = ["prepare source", "prepare target", "pretrain", "select", "zero", "partial", "baselines", "evaluate"]
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.looks import MIN_SIDE, looks_of, near_duplicates
 from headstart.errors import InputError
-from pipelines.demo import digits, mnist_5k
+from headstart_pipelines.demo import digits, mnist_5k
 
 Pack = Callable[..., Dataset]
 SplitsOf = Callable[[Dataset], dict[str, str]]

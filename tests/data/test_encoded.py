@@ -23,7 +23,7 @@ from headstart.evaluation.curve import subset_of
 from headstart.evaluation.evaluate import Contender, evaluate, look_closer
 from headstart.storage.local import write_json
 from headstart.transfer.pretraining import train_from_scratch
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 SHAPE = (30, 48, 64, 3)
 

@@ -5,7 +5,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.evaluation.curve import SEEDS, Curve, Point, Series, data_efficiency, subset_of
 from headstart.transfer.heads import ridge
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 
 @pytest.fixture(scope="module")

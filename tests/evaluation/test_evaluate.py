@@ -19,7 +19,7 @@ from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
 from headstart.transfer.heads import nearest_class_mean
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 QUICK = Evaluation(resamples=200)
 

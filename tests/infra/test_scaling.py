@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.catalog import compile_pipeline
-from pipelines.placement import Placement
+from headstart_pipelines.catalog import compile_pipeline
+from headstart_pipelines.placement import Placement
 from tests.infra.manifests import INFRA
 
 

@@ -2,8 +2,8 @@
 
 import yaml
 
-from components import IMAGE
 from headstart.training import trainjob
+from headstart_components import IMAGE
 from tests.infra.manifests import INFRA, validate_custom
 
 PATH = INFRA / "trainjob" / "runtime.yaml"

@@ -20,8 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from headstart.evaluation.leaderboard import Leaderboard
-from pipelines.cli import main
-from pipelines.demo import digits, mnist_5k, write_folder
+from headstart_pipelines.cli import main
+from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
@@ -145,7 +145,7 @@ def execute(place: Path, recipe: Path, workspace: Path, *options: str) -> None:
     # What keeps mlflow quiet is headstart's, not the tests'.
     del environment["MLFLOW_LOGGING_LEVEL"]
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--workspace", str(workspace), *options],
+        [sys.executable, "-m", "headstart_pipelines.cli", "run", str(recipe), "--workspace", str(workspace), *options],
         cwd=place,
         env=environment,
         capture_output=True,

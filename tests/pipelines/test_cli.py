@@ -532,7 +532,7 @@ def test_compile_refuses_a_file_that_it_cannot_write(cli, output):
 
 
 def test_check_without_a_recipe_looks_at_the_installation(cli, monkeypatch):
-    monkeypatch.setattr("pipelines.health.health", lambda: iter(["device      CPU"]))
+    monkeypatch.setattr("headstart_pipelines.health.health", lambda: iter(["device      CPU"]))
 
     answer = cli("check")
 
@@ -567,7 +567,7 @@ def test_a_reader_that_had_enough_is_no_failure(first, arguments):
     # Output that stays in a buffer until the end is the harder case.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     command = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
+        [sys.executable, "-m", "headstart_pipelines.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,

@@ -10,9 +10,9 @@ import pytest
 
 from headstart.config import Recipe
 from headstart.errors import InputError
-from pipelines import docker
-from pipelines.docker import Image
-from pipelines.network import choose
+from headstart_pipelines import docker
+from headstart_pipelines.docker import Image
+from headstart_pipelines.network import choose
 
 IMAGE = Image("headstart:dev", "sha256:0", "10001:10001")
 NO_CLIENT: Any = None

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from pipelines.execution import executed_by
+from headstart_pipelines.execution import executed_by
 from tests.finalised import Finalised
 
 

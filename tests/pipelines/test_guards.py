@@ -12,10 +12,10 @@ import yaml
 from kfp import compiler, dsl, kubernetes
 
 from headstart.errors import InputError
-from pipelines.catalog import PIPELINES, compile_pipeline
-from pipelines.guards import refuse_unsafe
-from pipelines.placement import Placement
-from pipelines.profile import load_profile
+from headstart_pipelines.catalog import PIPELINES, compile_pipeline
+from headstart_pipelines.guards import refuse_unsafe
+from headstart_pipelines.placement import Placement
+from headstart_pipelines.profile import load_profile
 
 PROFILES = Path(__file__).parent.parent.parent / "infra" / "profiles"
 IMAGE = f"registry.example:5000/team/step:1.2@sha256:{'9f' * 32}"

@@ -5,7 +5,7 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.version import __version__
-from pipelines.health import health
+from headstart_pipelines.health import health
 
 
 def test_a_working_installation_tells_versions_device_and_room() -> None:

@@ -35,7 +35,16 @@ def test_an_interrupted_run_ends_its_step_starts_no_other_and_says_so_in_the_rec
     }
     (tmp_path / "endless.yaml").write_text(yaml.safe_dump(sections))
     workspace = tmp_path / "workspace"
-    command = [sys.executable, "-m", "pipelines.cli", "run", "endless.yaml", "--workspace", str(workspace), "--verbose"]
+    command = [
+        sys.executable,
+        "-m",
+        "headstart_pipelines.cli",
+        "run",
+        "endless.yaml",
+        "--workspace",
+        str(workspace),
+        "--verbose",
+    ]
     with subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
     ) as process:

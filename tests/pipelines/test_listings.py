@@ -20,9 +20,9 @@ from PIL import Image
 
 from headstart.config import Data, Recipe
 from headstart.storage import s3
-from pipelines import rank
-from pipelines.check import check
-from pipelines.resolve import resolve, resolve_for_cluster
+from headstart_pipelines import rank
+from headstart_pipelines.check import check
+from headstart_pipelines.resolve import resolve, resolve_for_cluster
 
 PAGE = 10
 

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import yaml
 
-from components import IMAGE
 from headstart.errors import InputError
 from headstart.storage.local import write_text
 from headstart.tracking.runs import KFP_RUN_VARIABLE
 from headstart.training import launch, trainjob
 from headstart.version import CODE_VARIABLE
-from pipelines.catalog import PIPELINES, compile_pipeline
-from pipelines.placement import LIGHT_STEPS, SELECTION_STEPS, TRAINING_STEPS, Placement
-from pipelines.profile import Profile, load_profile, seconds
+from headstart_components import IMAGE
+from headstart_pipelines.catalog import PIPELINES, compile_pipeline
+from headstart_pipelines.placement import LIGHT_STEPS, SELECTION_STEPS, TRAINING_STEPS, Placement
+from headstart_pipelines.profile import Profile, load_profile, seconds
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = {path.stem: path for path in sorted((ROOT / "infra" / "profiles").glob("*.yaml"))}

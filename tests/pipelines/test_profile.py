@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from headstart.errors import InputError
-from pipelines.profile import Retries, load_profile, seconds
+from headstart_pipelines.profile import Retries, load_profile, seconds
 
 STEPS: dict[str, Any] = {
     "cpu": {"request": "1", "limit": "2"},

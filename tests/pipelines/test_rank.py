@@ -15,9 +15,9 @@ from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import pin_source
 from headstart.transfer.pretraining import train_from_scratch
-from pipelines import rank as module
-from pipelines.check import check
-from pipelines.demo import digits, write_folder
+from headstart_pipelines import rank as module
+from headstart_pipelines.check import check
+from headstart_pipelines.demo import digits, write_folder
 
 
 @pytest.fixture(scope="module")

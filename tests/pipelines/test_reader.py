@@ -2,7 +2,7 @@
 
 import io
 
-from pipelines.reader import StepReader
+from headstart_pipelines.reader import StepReader
 
 
 class Shown:

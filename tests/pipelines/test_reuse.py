@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from headstart.config import Recipe
-from pipelines.catalog import parameters
-from pipelines.resolve import resolve
+from headstart_pipelines.catalog import parameters
+from headstart_pipelines.resolve import resolve
 
 # Bounds that hold at once for all gains of a run, so that they depend on what else was compared.
 AMONG_OTHERS = ("gain/accuracy_low", "gain/accuracy_high")

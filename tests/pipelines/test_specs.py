@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components import IMAGE
 from headstart.config import Recipe
-from pipelines.catalog import PIPELINES, compile_pipeline, parameters
-from pipelines.placement import Placement
+from headstart_components import IMAGE
+from headstart_pipelines.catalog import PIPELINES, compile_pipeline, parameters
+from headstart_pipelines.placement import Placement
 
 RECIPES = {
     "pretrain": {"name": "a", "source": {"data": {"uri": "s"}}},

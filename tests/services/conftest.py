@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from headstart.evaluation.leaderboard import Leaderboard
 from headstart.tracking.client import connect
-from pipelines.demo import digits, mnist_5k, write_folder
+from headstart_pipelines.demo import digits, mnist_5k, write_folder
 from tests.services.servers import fail
 from tests.services.stack import Stack, running_stack
 
@@ -136,7 +136,7 @@ def finished_run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Fini
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", "recipe.yaml", "--workspace", "workspace"],
+        [sys.executable, "-m", "headstart_pipelines.cli", "run", "recipe.yaml", "--workspace", "workspace"],
         cwd=place, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

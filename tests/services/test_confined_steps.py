@@ -17,9 +17,9 @@ import yaml
 from mlflow import MlflowClient
 
 from headstart.config import Recipe
-from pipelines.demo import digits, mnist_5k, write_folder
-from pipelines.docker import Containers, container, find_image
-from pipelines.resolve import resolve
+from headstart_pipelines.demo import digits, mnist_5k, write_folder
+from headstart_pipelines.docker import Containers, container, find_image
+from headstart_pipelines.resolve import resolve
 from tests.services.builds import MLFLOW, STORES, build_images
 from tests.services.servers import free_ports
 from tests.services.test_compose import Team, commands, sh
@@ -96,7 +96,7 @@ def test_the_whole_transfer_runs_on_a_network_of_mlflow_and_s3_alone(
 ) -> None:
     workspace = recipe.parent / "workspace"
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--workspace", str(workspace),
+        [sys.executable, "-m", "headstart_pipelines.cli", "run", str(recipe), "--workspace", str(workspace),
          "--runner", "docker", "--image", image],
         env=os.environ | confined.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from headstart.data.prepare import prepare
 from headstart.data.reference import check, fingerprint, has_no_labels
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import cache, s3
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 from tests.services.faults import Faults, faulty_proxy
 from tests.services.servers import SeaweedFS
 

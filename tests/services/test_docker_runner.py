@@ -26,9 +26,9 @@ from headstart.config import Recipe
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
-from pipelines.demo import digits, write_folder
-from pipelines.docker import Containers, container, find_image
-from pipelines.resolve import resolve
+from headstart_pipelines.demo import digits, write_folder
+from headstart_pipelines.docker import Containers, container, find_image
+from headstart_pipelines.resolve import resolve
 
 pytestmark = pytest.mark.services
 
@@ -58,7 +58,16 @@ class Answer:
 
 def command(place: Path, *options: str) -> list[str]:
     recipe, workspace = place / "recipe.yaml", place / "workspace"
-    return [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--workspace", str(workspace), *options]
+    return [
+        sys.executable,
+        "-m",
+        "headstart_pipelines.cli",
+        "run",
+        str(recipe),
+        "--workspace",
+        str(workspace),
+        *options,
+    ]
 
 
 def run(place: Path, *options: str, **variables: str) -> Answer:

@@ -48,7 +48,9 @@ def test_help_works_offline_on_a_read_only_file_system(image: str) -> None:
 
 
 def test_libraries_of_a_step_load_offline_on_a_read_only_file_system(image: str) -> None:
-    script = "python3 -c 'import headstart, components, kfp.dsl, mlflow, sklearn, torch, torchvision; print(1)'"
+    script = (
+        "python3 -c 'import headstart, headstart_components, kfp.dsl, mlflow, sklearn, torch, torchvision; print(1)'"
+    )
     assert shell(image, script, *READ_ONLY_AND_OFFLINE) == "1"
 
 

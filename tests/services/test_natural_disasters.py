@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def headstart(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
+        [sys.executable, "-m", "headstart_pipelines.cli", *arguments],
         cwd=place,
         # All cores: VGG16 is large enough for them.
         env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}

@@ -26,7 +26,7 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle, bundle_digest
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 from tests.services.preempted import BEGUN, CASES, SOURCE, STEP, TRANSFORMER, untrained
 
 pytestmark = pytest.mark.services

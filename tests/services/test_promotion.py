@@ -21,7 +21,7 @@ from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.registry import Registered, register
 from headstart.tracking.runs import Run, experiment_named
-from pipelines.cli import main
+from headstart_pipelines.cli import main
 
 pytestmark = pytest.mark.services
 
@@ -34,7 +34,7 @@ _COUNT = [0]
 WORKER = """
 import contextlib, io, json, sys
 import headstart.tracking.dossier, headstart.tracking.gates, headstart.tracking.promotion, mlflow
-from pipelines.cli import main
+from headstart_pipelines.cli import main
 print("ready", flush=True)
 for line in sys.stdin:
     answer = io.StringIO()
@@ -50,7 +50,7 @@ for line in sys.stdin:
 SUICIDE = """
 import os, signal, sys
 from mlflow import MlflowClient
-from pipelines.cli import main
+from headstart_pipelines.cli import main
 left = [int(sys.argv[1])]
 def watched(original):
     def write(*arguments, **named):

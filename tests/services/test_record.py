@@ -91,7 +91,7 @@ def test_the_registered_model_predicts_where_unpickling_is_forbidden(
     uri = f"models:/{finished_run.experiment}-target@{names.CHALLENGER}"
     picture = next((finished_run.place / "digits").rglob("*.png"))
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "predict", uri, str(picture)],
+        [sys.executable, "-m", "headstart_pipelines.cli", "predict", uri, str(picture)],
         env=finished_run.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def test_the_servers_own_secrets_stay_with_the_servers(stack: Stack, places: lis
 @pytest.mark.parametrize("pipeline", ["pretrain", "finetune", "transfer"])
 def test_a_compiled_pipeline_holds_none(finished_run: FinishedRun, tmp_path: Path, pipeline: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "compile", pipeline, "-o", "compiled.yaml"],
+        [sys.executable, "-m", "headstart_pipelines.cli", "compile", pipeline, "-o", "compiled.yaml"],
         cwd=tmp_path, env=os.environ | finished_run.environment, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,8 @@ def test_an_error_about_the_server_does_not_show_the_password(
 ) -> None:
     elsewhere = {"MLFLOW_TRACKING_URI": "http://admin:a-wrong/password@" + stack.uri.removeprefix("http://")}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", finished_run.recipe, "--workspace", tmp_path / "workspace"],
+        [sys.executable, "-m", "headstart_pipelines.cli", "run", finished_run.recipe,
+         "--workspace", tmp_path / "workspace"],
         cwd=finished_run.place, env=os.environ | finished_run.environment | elsewhere, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode in (1, 2)

@@ -197,7 +197,7 @@ def scans(stack: Stack, bundle: ModelBundle, tmp_path_factory: pytest.TempPathFa
 def headstart(stack: Stack, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**server_environment(), **stack.environment, **stack.s3_environment, **variables}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
+        [sys.executable, "-m", "headstart_pipelines.cli", *arguments],
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 

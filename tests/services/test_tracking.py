@@ -218,7 +218,7 @@ def test_a_server_that_is_down_is_one_clear_sentence_on_the_command_line(home):
     address = f"http://ann:canary@127.0.0.1:{free_ports(1)[0]}"
     for command in (["compare", "tracking"], ["lineage", "tracking-source"], ["history", "tracking-target"]):
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *command],
+            [sys.executable, "-m", "headstart_pipelines.cli", *command],
             env=os.environ | {"MLFLOW_TRACKING_URI": address},
             capture_output=True,
             text=True,

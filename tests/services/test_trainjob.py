@@ -23,7 +23,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.s3 import client as s3_client
 from headstart.transfer.job import Job, train, transfer_job
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 from tests.services.servers import SeaweedFS
 
 pytestmark = pytest.mark.services
@@ -130,7 +130,7 @@ def pipeline(place: Path, workspace: Path) -> list[dict[str, float]]:
     workspace.mkdir()
     (workspace / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", "recipe.yaml", "--workspace", "."],
+        [sys.executable, "-m", "headstart_pipelines.cli", "run", "recipe.yaml", "--workspace", "."],
         cwd=workspace, env=dict(os.environ), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

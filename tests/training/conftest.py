@@ -13,7 +13,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.training.plan import Plan, make_plan
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 

@@ -23,7 +23,7 @@ from headstart.training.plan import make_plan
 from headstart.training.speed import Speed
 from headstart.training.supervised import _Supervised
 from headstart.transfer.pretraining import pretrain
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 SIZE = 2
 # Unequal shares, one of them empty: what a batch or a validation split comes to when it does not divide.

@@ -25,7 +25,7 @@ from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.plan import Plan, make_plan
 from headstart.training.self_supervised import fit_without_labels, vicreg_loss
 from headstart.training.supervised import Fit
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 SPEED = {"precision": "fp32", "layout": "contiguous", "compile": "off"}
 

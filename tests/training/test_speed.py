@@ -18,7 +18,7 @@ from headstart.training.distributed import Group
 from headstart.training.plan import make_plan
 from headstart.training.speed import MARGIN, Speed, choose_speed, operations
 from headstart.training.supervised import fit
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 CPU = torch.device("cpu")
 DEFAULT = Speed("fp32", channels_last=True)

@@ -17,7 +17,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.transfer.pretraining import train_from_scratch
 from headstart.transfer.strategies import Transferred, transfer
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 WORDS = {3: "three", 5: "five", 8: "eight"}
 

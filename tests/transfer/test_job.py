@@ -66,7 +66,7 @@ def workers() -> dict[int, psutil.Process]:
 def jobs(source_path: Path, tmp_path_factory: pytest.TempPathFactory, once) -> dict[str, Job]:
     """Trainings on 45 pictures; 23 are held out for validation."""
     from headstart.data.prepare import prepare
-    from pipelines.demo import digits, write_folder
+    from headstart_pipelines.demo import digits, write_folder
     from tests.transfer.conftest import WORDS
 
     def make(root: Path) -> None:

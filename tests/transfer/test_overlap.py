@@ -12,7 +12,7 @@ from headstart.data.prepare import prepare
 from headstart.models.sources import Background
 from headstart.transfer import overlap as module
 from headstart.transfer.overlap import overlap
-from pipelines.demo import mnist_5k
+from headstart_pipelines.demo import mnist_5k
 
 SPLIT = {"train": 0.5, "val": 0.25, "test": 0.25}
 

@@ -10,7 +10,7 @@ from headstart.data.prepare import prepare
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.transfer.pretraining import pretrain, train_from_scratch
-from pipelines.demo import digits, write_folder
+from headstart_pipelines.demo import digits, write_folder
 
 TRAINING = Training(epochs=2, batch_size=8)
 

@@ -22,7 +22,7 @@ from headstart.transfer.features import vectors
 from headstart.transfer.heads import best_head
 from headstart.transfer.strategies import Transferred, transfer
 from headstart.version import __version__
-from pipelines.demo import digits
+from headstart_pipelines.demo import digits
 from tests.transfer.conftest import pack
 
 # Every word of a recipe, and what has none.

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import catalog
-from pipelines.placement import Placement
+from headstart_pipelines import catalog
+from headstart_pipelines.placement import Placement
 from tests.pipelines.cluster.kfp_server import START, KfpServer
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +44,7 @@ class StandInClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> StandInClock:
     """The clock of whoever follows a run."""
     clock = StandInClock()
-    monkeypatch.setattr("pipelines.cluster.follow.Clock", lambda: clock)
+    monkeypatch.setattr("headstart_pipelines.cluster.follow.Clock", lambda: clock)
     return clock
 
 
@@ -55,7 +55,7 @@ def nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
                      "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE"):  # fmt: skip
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("kfp.client.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "kfp-context.json"))
-    monkeypatch.setattr("pipelines.resolve.fingerprint", lambda uri: f"etag:{len(uri)}")
+    monkeypatch.setattr("headstart_pipelines.resolve.fingerprint", lambda uri: f"etag:{len(uri)}")
 
 
 _compiled: dict[tuple[Any, ...], str] = {}
@@ -72,7 +72,7 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
             _compiled[key] = output.read_text()
         output.write_text(_compiled[key])
 
-    monkeypatch.setattr("pipelines.cluster.submission.compile_pipeline", compile_pipeline)
+    monkeypatch.setattr("headstart_pipelines.cluster.submission.compile_pipeline", compile_pipeline)
 
 
 @pytest.fixture

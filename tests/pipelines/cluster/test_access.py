@@ -8,7 +8,7 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 
-from pipelines.cluster.connection import Access, connect
+from headstart_pipelines.cluster.connection import Access, connect
 from tests.pipelines.cluster.conftest import TOKEN
 from tests.pipelines.cluster.kfp_server import Fault, KfpServer
 

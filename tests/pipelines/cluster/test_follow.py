@@ -14,10 +14,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipelines.catalog import compile_pipeline
-from pipelines.cluster.steps import Step, node_id, states_of, steps_of
-from pipelines.cluster.view import RunWatch
-from pipelines.placement import Placement
+from headstart_pipelines.catalog import compile_pipeline
+from headstart_pipelines.cluster.steps import Step, node_id, states_of, steps_of
+from headstart_pipelines.cluster.view import RunWatch
+from headstart_pipelines.placement import Placement
 from tests.finalised import Finalised
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE
 from tests.pipelines.cluster.kfp_server import START, Fault
@@ -240,7 +240,7 @@ def test_a_real_interrupt_ends_the_process_at_once_and_leaves_the_run(kfp, recip
     out = tmp_path / "out"
     with out.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", "submit", recipe(target=None, source={"data": {"uri":
+            [sys.executable, "-m", "headstart_pipelines.cli", "submit", recipe(target=None, source={"data": {"uri":
              "torchvision://MNIST"}}), "--profile", PROFILE, "--image", IMAGE, "--wait"],
             stdout=file, stderr=subprocess.STDOUT, text=True,
             # Whoever runs the tests in the background has them ignore it.
@@ -258,8 +258,8 @@ def test_a_real_interrupt_ends_the_process_at_once_and_leaves_the_run(kfp, recip
 
 
 def test_on_a_terminal_one_table_changes_in_place(kfp, run_id):
-    from pipelines.cluster.connection import Access, connect
-    from pipelines.cluster.follow import Clock, follow
+    from headstart_pipelines.cluster.connection import Access, connect
+    from headstart_pipelines.cluster.follow import Clock, follow
 
     screen = Console(file=io.StringIO(), force_terminal=True, width=80, height=30, color_system=None)
     server = connect(Access(host=kfp.host))

@@ -4,8 +4,8 @@ import pytest
 
 from headstart.config import Recipe
 from headstart.errors import InputError
-from pipelines import resolve
-from pipelines.resolve import resolve_for_cluster
+from headstart_pipelines import resolve
+from headstart_pipelines.resolve import resolve_for_cluster
 
 
 def recipe(source=None, target="s3://data/digits", candidates=()):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pipelines.cluster.schedule import cron
+from headstart_pipelines.cluster.schedule import cron
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE
 from tests.pipelines.cluster.kfp_server import Fault
 

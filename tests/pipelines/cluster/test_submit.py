@@ -96,7 +96,7 @@ def test_steps_run_in_the_image_that_was_named_with_what_the_profile_gives(kfp, 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_data_are_prepared_anew_where_their_content_is_unknown_from_here(kfp, submit, monkeypatch, known):
-    monkeypatch.setattr("pipelines.resolve.fingerprint", lambda uri: "etag:1" if known else None)
+    monkeypatch.setattr("headstart_pipelines.resolve.fingerprint", lambda uri: "etag:1" if known else None)
 
     submit(target=None)
 

@@ -1,0 +1,69 @@
+"""A whole recipe as Kubeflow's backend runs it, beside the local run of the same recipe."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headstart.config import load_recipe
+from headstart_pipelines import demo
+from headstart_pipelines.catalog import parameters
+from headstart_pipelines.cluster.submission import build_package
+from headstart_pipelines.profile import load_profile
+from headstart_pipelines.resolve import resolve
+from tests.pipelines.cluster.backend import Pods
+from tests.pipelines.cluster.conftest import IMAGE, PROFILE, ROOT
+from tests.pipelines.conftest import execute, executed
+
+pytestmark = pytest.mark.slow
+
+DIGITS = ROOT / "pipelines" / "recipes" / "digits.yaml"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe that ships, with its data."""
+    place = tmp_path_factory.mktemp("digits")
+    demo.main(place / "demo")
+    sections = yaml.safe_load(DIGITS.read_text())
+    for role in ("source", "target"):
+        sections[role]["data"]["uri"] = str(place / sections[role]["data"]["uri"])
+    path = place / "digits.yaml"
+    path.write_text(yaml.safe_dump(sections))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pods(recipe: Path) -> Pods:
+    """The recipe, compiled for a cluster and run as the backend runs it."""
+    resolved = resolve(load_recipe(recipe, []))
+    package = build_package(
+        resolved, image=IMAGE, profile=load_profile(PROFILE), unfingerprinted=frozenset(), allow_tag=False
+    )
+    place = recipe.parent / "cluster"
+    pods = Pods(
+        package.text,
+        place / "pods",
+        run_id="cdd7cc45-2b3d-4b0e-a45c-0a6a8d7e4e73",
+        environment={
+            "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
+            "HEADSTART_STATE": str(place / "state"),
+            "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
+        },
+    )
+    place.mkdir()
+    state = pods.run(parameters(resolved))
+    assert (state, pods.failed) == ("SUCCEEDED", {})
+    return pods
+
+
+def test_digits_has_the_local_runs_figures_to_the_last_digit(recipe, pods):
+    execute(recipe.parent, recipe, recipe.parent / "workspace")
+    local = executed(recipe.parent)
+    assert local.code == 0, local.err
+
+    here = json.loads(local.leaderboard.to_json())
+    there = json.loads(Path(pods.outputs["evaluate"].artifacts["leaderboard"][0]["uri"]).read_text())
+    assert here == there

@@ -125,12 +125,20 @@ def _threads(steps: Steps) -> dict[str, str]:
 def _distributed(distribution: Distribution, image: str | None) -> dict[str, str]:
     """The variables that have a training run as a TrainJob."""
     from headstart.training.launch import NODES_VARIABLE, PROCESSES_VARIABLE
-    from headstart.training.trainjob import IMAGE_VARIABLE, QUEUE_VARIABLE, RUNTIME_VARIABLE
+    from headstart.training.trainjob import (
+        DEVICE_VARIABLE,
+        IMAGE_VARIABLE,
+        MEMORY_VARIABLE,
+        QUEUE_VARIABLE,
+        RUNTIME_VARIABLE,
+    )
 
     return {
         NODES_VARIABLE: str(distribution.nodes),
         PROCESSES_VARIABLE: str(distribution.processes),
+        DEVICE_VARIABLE: distribution.device,
         RUNTIME_VARIABLE: distribution.runtime,
+        **({MEMORY_VARIABLE: distribution.memory} if distribution.memory else {}),
         # The code of the nodes is the step's.
         **({IMAGE_VARIABLE: image} if image else {}),
         **({QUEUE_VARIABLE: distribution.queue} if distribution.queue else {}),

@@ -194,12 +194,18 @@ class Retries(Section):
 
 
 class Distribution(Section):
-    """A training on several machines, as a TrainJob of the training runtime called `runtime`; `processes` is how many
-    each runs, one for a GPU. `queue` is Kueue's LocalQueue that the TrainJob waits in until all of its nodes are free.
+    """A training on several machines, as a TrainJob of the training runtime called `runtime`.
+
+    Args:
+        processes: of each node; each holds a GPU, or with `device: cpu` a core.
+        memory: of each node; None for the runtime's.
+        queue: Kueue's LocalQueue that the TrainJob waits in until all of its nodes are free.
     """
 
     nodes: Annotated[int, Field(ge=2, le=4096)]
     processes: Annotated[int, Field(ge=1, le=64)] = 1
+    device: Literal["gpu", "cpu"] = "gpu"
+    memory: _Memory | None = None
     runtime: _Name = "headstart"
     queue: _Name | None = None
 

@@ -35,6 +35,10 @@ QUEUE_VARIABLE = "HEADSTART_TRAINJOB_QUEUE"
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # The nodes' image, where it is another than the runtime's.
 IMAGE_VARIABLE = "HEADSTART_TRAINJOB_IMAGE"
+# What each process of a node holds: "gpu" (the default), or "cpu" for one core.
+DEVICE_VARIABLE = "HEADSTART_TRAINJOB_DEVICE"
+# A node's memory as Kubernetes writes it, where it is another than the runtime's.
+MEMORY_VARIABLE = "HEADSTART_TRAINJOB_MEMORY"
 
 # What the nodes are told of the step's environment. Credentials come from the runtime, not from a TrainJob, which more
 # people may read than a secret.
@@ -141,17 +145,19 @@ class _Jobs:
         from kubeflow.trainer import CustomTrainer
         from kubeflow.trainer.options import Labels, Name
 
-        processes = os.environ.get(PROCESSES_VARIABLE)
         passed = _PASSED + (_CREDENTIALS + _CORES if self._backend == "docker" else ())
         environment = {variable: os.environ[variable] for variable in passed if variable in os.environ}
+        resources = _resources(self._backend)
+        if "cpu" in resources:
+            # torch would start a thread for every core of the machine, in a process that has one.
+            environment["OMP_NUM_THREADS"] = "1"
         trainer = CustomTrainer(
             func=train_on_node,
             func_args={"location": exchange.location, "folder": exchange.folder},
             num_nodes=nodes,
             image=os.environ.get(IMAGE_VARIABLE),
             env={**environment, PROGRESS_VARIABLE: "records", "PYTHONUNBUFFERED": "1"},
-            # A process for each GPU; Docker's nodes take it as the number of processes alone.
-            resources_per_node={"gpu": int(processes)} if processes else None,
+            resources_per_node=resources or None,
         )
         options: list[Name | Labels] = [Name(name=name)]
         if self._backend == "kubernetes" and (waiting := os.environ.get(QUEUE_VARIABLE)):
@@ -263,6 +269,23 @@ def _runtime(backend: str) -> tuple[str, Path | None]:
             f"{RUNTIME_VARIABLE} is {given!r}; with {BACKEND_VARIABLE}=docker set it to the file of a training "
             "runtime, such as infra/trainjob/runtime.yaml."
         ) from None
+
+
+def _resources(backend: str) -> dict[str, int | str]:
+    """Resources of each node, in the SDK's names; those that are not named are the runtime's.
+
+    The cluster starts a process for each GPU of a node, and on a node without GPUs one for each requested core.
+    """
+    device = os.environ.get(DEVICE_VARIABLE, "gpu")
+    if device not in ("gpu", "cpu"):
+        raise InputError(f"{DEVICE_VARIABLE} is {device!r}; set it to gpu or cpu.")
+    resources: dict[str, int | str] = {}
+    if processes := os.environ.get(PROCESSES_VARIABLE):
+        # Docker takes the number of processes from the number of GPUs and gives its containers none.
+        resources["gpu" if backend == "docker" else device] = int(processes)
+    if memory := os.environ.get(MEMORY_VARIABLE):
+        resources["memory"] = memory
+    return resources
 
 
 def _client(backend: str, runtime: Path | None) -> "TrainerClient":

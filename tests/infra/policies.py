@@ -62,14 +62,13 @@ def no_writable_root(documents: list[Document]) -> Iterator[str]:
 
 
 def limits_everywhere(documents: list[Document]) -> Iterator[str]:
-    """Requests and limits of CPU, memory and disk. A training's node has no limit of CPU: it would only slow it."""
+    """Requests and limits of CPU, memory and disk."""
     for pod, container in _containers(documents):
         requests, limits = (container.get("resources", {}).get(key, {}) for key in ("requests", "limits"))
-        free = {"cpu"} if pod.kind == "ClusterTrainingRuntime" else set()
         for resource in ("cpu", "memory", "ephemeral-storage"):
             if resource not in requests:
                 yield f"{pod}: {container['name']} requests no {resource}"
-            if resource not in limits and resource not in free:
+            if resource not in limits:
                 yield f"{pod}: {container['name']} has no limit of {resource}"
     for pod in pods(documents):
         for volume in pod.spec.get("volumes", []):

@@ -124,7 +124,7 @@ def test_whatever_a_profile_refers_to_an_overlay_has(documents, rendered, path):
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_the_queue_has_room_for_one_step_of_a_profile(documents, path):
+def test_the_queue_has_room_for_one_step_of_a_profile_and_for_the_nodes_of_its_training(documents, path):
     profile = yaml.safe_load(path.read_text())
     (group,) = named(documents, "ClusterQueue", "headstart")["spec"]["resourceGroups"]
     flavors = [
@@ -142,6 +142,14 @@ def test_the_queue_has_room_for_one_step_of_a_profile(documents, path):
         if "temporary" in step:
             asked["ephemeral-storage"] = amount(step["temporary"])
         assert any(all(asked[key] <= flavor.get(key, 0) for key in asked) for flavor in flavors), (name, asked)
+    if nodes := profile["training"].get("distribution"):
+        (container,) = next(pod for pod in pods(documents) if pod.kind == "ClusterTrainingRuntime").containers
+        each = {name: amount(text) for name, text in container["resources"]["requests"].items()}
+        each["memory"] = amount(nodes["memory"])
+        each["nvidia.com/gpu" if nodes.get("device", "gpu") == "gpu" else "cpu"] = nodes["processes"]
+        # Kueue admits all nodes of a TrainJob together or none.
+        asked = {key: nodes["nodes"] * value for key, value in each.items()}
+        assert any(all(asked[key] <= flavor.get(key, 0) for key in asked) for flavor in flavors), asked
 
 
 def test_one_place_names_the_versions_that_compose_and_every_overlay_use(rendered):

@@ -140,7 +140,7 @@ each = pytest.mark.parametrize("name", PROFILES)
 
 
 def test_there_is_a_profile_for_each_way_to_train():
-    assert list(PROFILES) == ["cpu", "multi-gpu", "multi-node", "single-gpu"]
+    assert list(PROFILES) == ["cpu", "multi-gpu", "multi-node-cpu", "multi-node", "single-gpu"]
 
 
 @each
@@ -194,6 +194,7 @@ def test_only_steps_that_run_networks_hold_an_accelerator(name, compiled):
             "multi-gpu": TRAINING_STEPS | SELECTION_STEPS,
             # The nodes of the TrainJob have them.
             "multi-node": SELECTION_STEPS,
+            "multi-node-cpu": set(),
         }[name]
     )
 
@@ -205,7 +206,9 @@ def test_a_step_that_holds_an_accelerator_waits_in_the_queue_and_goes_where_one_
     for label, executor in package["deploymentSpec"]["executors"].items():
         holds = "accelerator" in executor["container"]["resources"]
         queued = "kueue.x-k8s.io/queue-name" in given[label]["podMetadata"]["labels"]
-        assert queued == (holds or (name == "cpu" and component(label) not in LIGHT_STEPS)), label
+        # Without GPUs cores are what is queued for; the TrainJob's are its nodes'.
+        working = {"cpu": TRAINING_STEPS | SELECTION_STEPS, "multi-node-cpu": SELECTION_STEPS}.get(name, ())
+        assert queued == (holds or component(label) in working), label
         assert ("nodeSelector" in given[label]) == ("tolerations" in given[label]) == holds, label
 
 
@@ -255,12 +258,20 @@ def test_no_step_gets_a_variable_twice(name, compiled):
         assert len(set(variables)) == len(variables)
 
 
-def test_the_nodes_of_a_training_job_are_told_their_number_their_image_and_their_runtime(compiled):
-    variables = {label: values["env"] for label, values in settings(*compiled("multi-node")).items()}
+@pytest.mark.parametrize(
+    ("name", "processes", "device", "memory"),
+    [("multi-node", "8", "gpu", "64Gi"), ("multi-node-cpu", "1", "cpu", "3Gi")],
+)
+def test_the_nodes_of_a_training_job_are_told_their_number_their_size_their_image_and_their_runtime(
+    name, processes, device, memory, compiled
+):
+    variables = {label: values["env"] for label, values in settings(*compiled(name)).items()}
 
     told = {
         launch.NODES_VARIABLE: "2",
-        launch.PROCESSES_VARIABLE: "8",
+        launch.PROCESSES_VARIABLE: processes,
+        trainjob.DEVICE_VARIABLE: device,
+        trainjob.MEMORY_VARIABLE: memory,
         trainjob.RUNTIME_VARIABLE: "headstart",
         trainjob.IMAGE_VARIABLE: NAMED,
     }

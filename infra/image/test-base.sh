@@ -27,12 +27,22 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 
+# The package that holds a shared library. dpkg knows it by the path that the package was built with: Debian 12's C library
+# lies in /lib, which is a link to /usr/lib.
+package_of() {
+  dpkg-query --search "$1" 2>/dev/null || dpkg-query --search "${1#/usr}" 2>/dev/null || {
+    echo "test-base.sh: no Debian package holds $1, which $python is linked to; set PYTHON to an interpreter whose" \
+      "libraries are Debian's or lie below its own prefix" >&2
+    return 1
+  }
+}
+
 # The Debian packages that hold the shared libraries which Python and its extension modules are linked to.
-libraries=$(
+linked=$(
   find "$prefix/bin/$version" "$prefix/lib/$version/lib-dynload" -type f -exec ldd {} + |
-    awk '$3 ~ "^/" { print $3 }' | sort -u | xargs -r realpath | { grep -v "^$prefix/" || true; } |
-    xargs -r dpkg-query --search | cut -d: -f1 | sort -u | paste -sd,
+    awk '$3 ~ "^/" { print $3 }' | sort -u | xargs -r realpath | sort -u | { grep -v "^$prefix/" || true; }
 )
+libraries=$(for library in $linked; do package_of "$library" || exit 1; done | cut -d: -f1 | sort -u | paste -sd,)
 
 . /etc/os-release
 debootstrap --variant=minbase --include="ca-certificates,$libraries" "$VERSION_CODENAME" "$root" >"$work/log" 2>&1 ||

@@ -63,6 +63,19 @@ def render(folder: Path) -> list[Document]:
     return list(yaml.safe_load_all(done.stdout))
 
 
+def render_with(infra: Path, copy: Path, overlay: str, component: str, where: str = "steps") -> list[Document]:
+    """The documents of an overlay whose `where` names a further component."""
+    shutil.copytree(infra, copy)
+    folder = copy / "overlays" / overlay
+    file = folder / where / "kustomization.yaml"
+    settings = yaml.safe_load(file.read_text())
+    path = os.path.relpath(copy / "components" / component, file.parent)
+    # The versions come last.
+    settings["components"] = [path, *settings.get("components", [])]
+    file.write_text(yaml.safe_dump(settings))
+    return render(folder)
+
+
 def pods(documents: list[Document]) -> Iterator[Pod]:
     """The pods that the documents' workloads start."""
     for document in documents:

@@ -4,6 +4,7 @@ A pod that no policy selects for a direction is open in it; one that some select
 connection needs both ends' consent.
 """
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +63,7 @@ def _admitted(
     documents: list[Document], direction: str, subject: End, peer: End, server: End, port: int, protocol: str
 ) -> bool:
     key, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
-    chosen = [
-        policy
-        for policy in documents
-        if policy["kind"] == "NetworkPolicy"
-        and policy["metadata"]["namespace"] == subject.namespace
-        and direction in policy["spec"]["policyTypes"]
-        and selects(policy["spec"]["podSelector"], subject.labels)
-    ]
+    chosen = _selecting(documents, direction, subject)
     if not chosen:
         return True
     for policy in chosen:
@@ -78,6 +72,35 @@ def _admitted(
             if there and _through(rule.get("ports"), server, port, protocol):
                 return True
     return False
+
+
+def reaches(documents: list[Document], client: End, address: str, port: int) -> bool:
+    """Whether the client may open a connection to that port of an address that is no pod's."""
+    return any(
+        any("ipBlock" in peer and holds(peer["ipBlock"], address) for peer in rule.get("to", []))
+        and _through(rule.get("ports"), client, port, "TCP")
+        for policy in _selecting(documents, "Egress", client)
+        for rule in policy["spec"].get("egress", [])
+    )
+
+
+def holds(block: dict[str, Any], address: str) -> bool:
+    """Whether a block of addresses holds that one."""
+    where = ipaddress.ip_address(address)
+    excepted = any(where in ipaddress.ip_network(network) for network in block.get("except", []))
+    return where in ipaddress.ip_network(block["cidr"]) and not excepted
+
+
+def _selecting(documents: list[Document], direction: str, subject: End) -> list[Document]:
+    """The policies that bind a pod in that direction."""
+    return [
+        policy
+        for policy in documents
+        if policy["kind"] == "NetworkPolicy"
+        and policy["metadata"]["namespace"] == subject.namespace
+        and direction in policy["spec"]["policyTypes"]
+        and selects(policy["spec"]["podSelector"], subject.labels)
+    ]
 
 
 def _is(peer: End, entry: dict[str, Any], own_namespace: str) -> bool:

@@ -1,16 +1,19 @@
 """What no manifest of infra/ may do. Each policy names what breaks it; nothing named means that all is well."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.infra.manifests import Document, Pod, pods
+from tests.infra.network import holds
 
 Policy = Callable[[list[Document]], Iterator[str]]
 
 # Where clouds hand out a machine's own credentials.
-METADATA = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "100.100.100.200", "fd00:ec2::254", "fd00:ec2::23")
+METADATA = (
+    "169.254.169.254", "169.254.169.252", "169.254.170.2", "169.254.170.23", "100.100.100.200", "fd00:ec2::254",
+    "fd00:ec2::23",
+)  # fmt: skip
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|(?:^|_)KEY(?:$|_)|ACCESS_KEY", re.IGNORECASE)
 _VERSION = re.compile(r"\d+(\.\d+)+([-.+_]\w+)*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -181,13 +184,7 @@ def no_way_to_the_metadata_address(documents: list[Document]) -> Iterator[str]:
                 block = peer.get("ipBlock")
                 if not block:
                     continue
-                yield from (f"NetworkPolicy {name} admits {address}" for address in METADATA if _holds(block, address))
-
-
-def _holds(block: dict[str, Any], address: str) -> bool:
-    where = ipaddress.ip_address(address)
-    excepted = any(where in ipaddress.ip_network(network) for network in block.get("except", []))
-    return where in ipaddress.ip_network(block["cidr"]) and not excepted
+                yield from (f"NetworkPolicy {name} admits {address}" for address in METADATA if holds(block, address))
 
 
 def restricted_namespace(documents: list[Document]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from headstart.version import __version__
-from tests.infra.manifests import INFRA, OVERLAYS, named, pods, render, validate_custom
+from tests.infra.manifests import INFRA, OVERLAYS, named, pods, render, render_with, validate_custom
 
 KUBERNETES = ("1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 BUILT_IN = {"v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1"}
@@ -190,11 +190,7 @@ def test_production_can_pin_every_image_by_its_digest(infra, tmp_path):
 
 
 def test_the_volume_for_data_is_made_where_the_steps_run(infra, tmp_path):
-    place = tmp_path / "infra"
-    shutil.copytree(infra, place)
-    file = place / "overlays" / "local" / "steps" / "kustomization.yaml"
-    file.write_text(file.read_text() + "components:\n  - ../../../components/data\n")
-    documents = render(file.parents[1])
+    documents = render_with(infra, tmp_path / "infra", "local", "data")
     claim = named(documents, "PersistentVolumeClaim", "headstart-data")
     assert claim["metadata"]["namespace"] == "kubeflow"
     kubernetes_validate.validate(claim, KUBERNETES[0], strict=True)

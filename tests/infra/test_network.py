@@ -1,11 +1,14 @@
 """Who reaches what: every Service its users, and nobody else the database."""
 
 import copy
+from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.infra.manifests import Document, named, pods
-from tests.infra.network import End, behind, connects, end
+from tests.infra import policies
+from tests.infra.manifests import Document, named, pods, render_with
+from tests.infra.network import End, behind, connects, end, reaches
 
 WHERE_STEPS_RUN = {"local": "kubeflow", "production": "headstart"}
 
@@ -112,6 +115,84 @@ def test_a_step_reaches_kubeflow_pipelines_and_nobody_reaches_a_step(rendered, o
         server = End("kubeflow", {"app": app})
         assert connects(documents, step(overlay), server, port), app
     assert not any(connects(documents, at, step(overlay), 8080) for at in ends(overlay, documents).values())
+
+
+# Pipelines' servers that steps use, and what closes each but for its own namespaces.
+KUBEFLOW = {
+    ("app", "seaweedfs"): (8333, "seaweedfs"),
+    ("app", "ml-pipeline"): (8887, "ml-pipeline"),
+    ("component", "metadata-grpc-server"): (8080, "metadata-grpc-server"),
+}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> list[Document]:
+    """Policies that Kubeflow has in its own namespace."""
+    return list(yaml.safe_load_all((Path(__file__).parent / "kubeflow" / "network.yaml").read_text()))
+
+
+@pytest.mark.parametrize("overlay", WHERE_STEPS_RUN)
+def test_a_step_reaches_the_store_of_artifacts_that_pipelines_closes(rendered, theirs, overlay):
+    documents = [*rendered[overlay], named(theirs, "NetworkPolicy", "seaweedfs")]
+    store = End("kubeflow", {"app": "seaweedfs"})
+    assert connects(documents, step(overlay), store, 8333)
+    for name in ("stranger", "impostor-step", "unlabelled"):
+        assert not connects(documents, others(overlay)[name], store, 8333), name
+
+
+def test_a_step_reaches_all_of_pipelines_where_the_kubeflow_distribution_closes_its_namespace(
+    rendered, infra, theirs, tmp_path
+):
+    whole = render_with(infra, tmp_path / "infra", "production", "kubeflow-distribution", where=".")
+    for (label, value), (port, closing) in KUBEFLOW.items():
+        server = End("kubeflow", {label: value})
+        assert connects([*whole, *theirs], step("production"), server, port), value
+        assert not connects([*whole, *theirs], others("production")["impostor-step"], server, port), value
+        # Without ours, what closes it would shut the steps out.
+        ours = [d for d in rendered["production"] if d["metadata"].get("namespace") != "kubeflow"]
+        assert not connects([*ours, named(theirs, "NetworkPolicy", closing)], step("production"), server, port), value
+
+
+def test_production_closes_no_server_of_pipelines_that_was_open(rendered, theirs):
+    """A policy of ours would be the first for servers that none of Pipelines' own selects."""
+    gateway = End("istio-system", {"app": "istio-ingressgateway"})
+    documents = [*rendered["production"], named(theirs, "NetworkPolicy", "seaweedfs")]
+    for (label, value), (port, _) in KUBEFLOW.items():
+        assert connects(documents, gateway, End("kubeflow", {label: value}), port), value
+
+
+# Of kubeadm, kind and k3s; of EKS, GKE and AKS; of minikube; of MicroK8s.
+@pytest.mark.parametrize("port", [6443, 443, 8443, 16443])
+@pytest.mark.parametrize("overlay", WHERE_STEPS_RUN)
+def test_a_step_reaches_the_api_server_of_the_cluster(rendered, overlay, port):
+    assert reaches(rendered[overlay], step(overlay), "10.0.0.1", port)
+    assert reaches(rendered[overlay], step(overlay), "fd00::1", port)
+    assert not reaches(rendered[overlay], step(overlay), "10.0.0.1", 22)
+
+
+@pytest.mark.parametrize(
+    ("component", "opened"),
+    [
+        ("gke-identity", {("169.254.169.254", 80), ("169.254.169.252", 988)}),
+        ("eks-identity", {("169.254.170.23", 80), ("fd00:ec2::23", 80)}),
+    ],
+)
+def test_a_clouds_credentials_are_reached_where_its_component_is_named_and_no_others(
+    rendered, infra, tmp_path, component, opened
+):
+    def found(documents: list[Document], client: End) -> set[tuple[str, int]]:
+        return {
+            (address, port)
+            for address in policies.METADATA
+            for port in (80, 443, 988)
+            if reaches(documents, client, address, port)
+        }
+
+    documents = render_with(infra, tmp_path / "infra", "production", component)
+    for name in ("step", "node"):
+        assert found(documents, ends("production", documents)[name]) == opened, name
+        assert found(rendered["production"], ends("production", documents)[name]) == set(), name
+    assert found(documents, ends("production", documents)["headstart-mlflow"]) == set()
 
 
 @pytest.mark.parametrize("overlay", WHERE_STEPS_RUN)

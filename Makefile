@@ -16,7 +16,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-services bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test-slow: $(DEV) ## run the tests that take minutes: recipes end to end, famili
 # As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
 test-services: $(SBOM) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test
 	HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services
+
+# IMAGE and MLFLOW_IMAGE, where they are given, are those of a registry; otherwise both are built and loaded into kind.
+test-cluster: $(DEV) ## go all local steps of infra/README.md on the cluster of KUBECONFIG, and back; skipped without one
+	$(BIN)/python -m tests.cluster $(if $(filter-out file,$(origin IMAGE)),--image $(IMAGE)) $(if $(MLFLOW_IMAGE),--mlflow-image $(MLFLOW_IMAGE))
 
 bench-tracking: $(DEV) ## measure what logging costs a training
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tracking

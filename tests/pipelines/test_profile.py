@@ -112,6 +112,11 @@ def test_a_file_that_holds_something_else_is_named(tmp_path):
          "light.volumes[0].read_only: unknown key; known here: claim, path, subpath."),
         ({"training.distribution": {"nodes": 1}},
          "training.distribution.nodes: 1 must be greater than or equal to 2."),
+        ({"training.distribution": {"nodes": 2, "device": "tpu"}},
+         "training.distribution.device: 'tpu' is not one of 'gpu' or 'cpu'."),
+        ({"training.distribution": {"nodes": 2, "memory": "much"}},
+         "training.distribution.memory: 'much' is not an amount of memory; write a whole number and Mi, Gi or Ti, for "
+         "example 16Gi."),
         ({"environment.values": {"1A": "b"}},
          "environment.values: '1A' is not a variable; use letters, digits and _, the first no digit."),
         ({"environment.secrets": [{"name": "s", "keys": ["A", "b-c"]}]},

@@ -63,6 +63,8 @@ class Commands:
         assert os.environ["HEADSTART_KFP_HOST"] == "http://localhost:8888"
         assert os.environ["AWS_ACCESS_KEY_ID"]
         os.environ["HEADSTART_KFP_HOST"] = self._kfp.host
+        for variable in [key for key in os.environ if key.startswith("MLFLOW_TRACKING_")]:
+            del os.environ[variable]
         if arguments[0] == "submit" and any("@sha256:" in each for each in arguments) and self._kfp.runs:
             # All but what writes to the record.
             self._kfp.reused = frozenset({"pretrain"}) if len(self._kfp.runs) == 1 else frozenset()

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import s3
@@ -56,6 +56,9 @@ _POLL_SECONDS = 2.0
 # How long the cluster may stay away before the step gives up; the job goes on, and a retried step finds it again.
 _PATIENCE_SECONDS = 300.0
 
+# How long a TrainJob may be without nodes before the step says so.
+_SILENCE_SECONDS = 15.0
+
 # A status that stays; None is that of a TrainJob which is not there. In any other it runs, is about to, or is held up.
 _ENDED = ("Complete", "Failed", None)
 
@@ -83,8 +86,8 @@ def run_train_job(name: str, nodes: int, exchange: Exchange, prepare: Callable[[
     if exchange.has_result():
         jobs.delete(name)
         return
-    status, node_count = jobs.find(name)
-    if status not in _ENDED and node_count == nodes:
+    found = jobs.find(name)
+    if found.status not in _ENDED and found.nodes == nodes:
         log.info("TrainJob %s runs already; this step waits for it", name)
     else:
         jobs.remove(name)
@@ -115,6 +118,14 @@ def train_on_node(location: str, folder: str) -> None:
     work(location, folder)
 
 
+class _Found(NamedTuple):
+    """A TrainJob: its status, None if there is none, its number of nodes, and how many of them have a pod."""
+
+    status: str | None
+    nodes: int
+    pods: int
+
+
 class _Jobs:
     """The TrainJobs of a cluster's namespace, or of this machine's Docker."""
 
@@ -131,15 +142,15 @@ class _Jobs:
         with _explained("reach the TrainJobs"):
             self._client = _client(self._backend, source)
 
-    def find(self, name: str) -> tuple[str | None, int]:
-        """The status of a TrainJob, None if there is none, and its number of nodes."""
+    def find(self, name: str) -> _Found:
+        """Looks a TrainJob up."""
         try:
             found = self._client.get_job(name)
         except Exception as error:
             if _is_missing(error):
-                return None, 0
+                return _Found(None, 0, 0)
             raise HeadstartError(f"The step cannot look up the TrainJob {name}: {_reason(error)}") from error
-        return found.status, found.num_nodes
+        return _Found(found.status, found.num_nodes, len(found.steps))
 
     def create(self, name: str, nodes: int, exchange: Exchange) -> None:
         from kubeflow.trainer import CustomTrainer
@@ -172,26 +183,32 @@ class _Jobs:
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=self._read_logs, args=(name, lines, ended), daemon=True)
         reader.start()
-        seen = time.monotonic()
+        began = seen = time.monotonic()
+        is_told = False
         try:
             while True:
                 _hear(lines, listener, _POLL_SECONDS)
                 try:
-                    status, _ = self.find(name)
+                    found = self.find(name)
                     seen = time.monotonic()
                 except HeadstartError as error:
                     if time.monotonic() - seen > _PATIENCE_SECONDS:
                         raise
                     log.warning("%s", error)
                     continue
-                if status in _ENDED:
+                if found.status in _ENDED:
                     break
+                if not is_told and not found.pods and seen - began > _SILENCE_SECONDS:
+                    is_told = True
+                    waiting = os.environ.get(QUEUE_VARIABLE)
+                    where = f"it waits in the queue {waiting}" if waiting else f"see kubectl describe trainjob {name}"
+                    log.info("TrainJob %s has none of its %d nodes yet: %s", name, found.nodes, where)
         finally:
             ended.set()
         # The last lines may still be on their way.
         reader.join(timeout=2 * _POLL_SECONDS)
         _hear(lines, listener, 0)
-        return status
+        return found.status
 
     def _read_logs(self, name: str, lines: "queue.Queue[str]", ended: threading.Event) -> None:
         seen = 0
@@ -221,7 +238,7 @@ class _Jobs:
     def print_other_nodes(self, name: str) -> None:
         """Prints the last lines of all nodes but the first, whose lines were handed on; a failure is a warning."""
         try:
-            for number in range(1, self.find(name)[1]):
+            for number in range(1, self.find(name).nodes):
                 print(f"the last lines of node {number} of TrainJob {name}:")
                 for line in "\n".join(self._client.get_job_logs(name, step=f"node-{number}")).splitlines()[
                     -_LAST_LINES:
@@ -232,7 +249,7 @@ class _Jobs:
 
     def delete(self, name: str) -> None:
         """Has a TrainJob removed, if there is one."""
-        if self.find(name)[0] is not None:
+        if self.find(name).status is not None:
             with _explained(f"remove the TrainJob {name}"):
                 self._client.delete_job(name)
 
@@ -240,7 +257,7 @@ class _Jobs:
         """Removes a TrainJob, if there is one, and waits until its name is free."""
         self.delete(name)
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while self.find(name)[0] is not None:
+        while self.find(name).status is not None:
             if time.monotonic() > deadline:
                 raise HeadstartError(f"TrainJob {name} does not go away; see what holds it and delete it.")
             time.sleep(_POLL_SECONDS)

@@ -8,6 +8,7 @@ import yaml
 
 from headstart.errors import HeadstartError, InputError
 from headstart.training import trainjob
+from headstart.training.launch import Listener
 
 RUNTIME = Path(__file__).parents[2] / "infra" / "trainjob" / "runtime.yaml"
 
@@ -163,6 +164,32 @@ def condition(kind, status):
 def test_a_train_job_has_ended_when_a_condition_says_so(conditions, ended, created, cluster, jobs):
     created()
     cluster.jobs["headstart-1"]["status"] = {"conditions": conditions}
-    status, nodes = jobs.find("headstart-1")
+    found = jobs.find("headstart-1")
 
-    assert (status in trainjob._ENDED, nodes) == (ended, 2)
+    assert (found.status in trainjob._ENDED, found.nodes) == (ended, 2)
+
+
+@pytest.mark.parametrize(
+    ("queue", "words"),
+    [
+        ("headstart", "TrainJob headstart-1 has none of its 2 nodes yet: it waits in the queue headstart"),
+        ("", "TrainJob headstart-1 has none of its 2 nodes yet: see kubectl describe trainjob headstart-1"),
+    ],
+)
+def test_a_train_job_that_gets_no_nodes_is_said_to_wait_once(queue, words, created, cluster, jobs, monkeypatch, caplog):
+    monkeypatch.setenv("HEADSTART_TRAINJOB_QUEUE", queue)
+    monkeypatch.setattr(trainjob, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(trainjob, "_POLL_SECONDS", 0.001)
+    created()
+    looks = iter(range(5))
+
+    def ends_at_the_fifth_look(*arguments, **options):
+        if next(looks, None) == 4:
+            cluster.jobs["headstart-1"]["status"] = {"conditions": [condition("Complete", "True")]}
+        return Cluster.get_namespaced_custom_object(cluster, *arguments, **options)
+
+    monkeypatch.setattr(jobs, "_read_logs", lambda name, lines, ended: None)
+    monkeypatch.setattr(cluster, "get_namespaced_custom_object", ends_at_the_fifth_look)
+    with caplog.at_level("INFO", "headstart"):
+        assert jobs.watch("headstart-1", Listener(None, None)) == "Complete"
+    assert [record.getMessage() for record in caplog.records] == [words]

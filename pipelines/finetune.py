@@ -34,7 +34,7 @@ def build_finetune(placement: Placement) -> GraphComponent:
         source_candidates: list,
         target_data: dict,
         training: dict,
-        strategies: list,
+        strategies: list[dict],
         baselines: list,
         evaluation: dict,
         pretrained: str = "",

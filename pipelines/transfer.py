@@ -35,7 +35,7 @@ def build_transfer(placement: Placement) -> GraphComponent:
         source_candidates: list,
         target_data: dict,
         training: dict,
-        strategies: list,
+        strategies: list[dict],
         baselines: list,
         evaluation: dict,
     ) -> Outcome:

@@ -1,20 +1,19 @@
 """A run is followed to its end; whoever stops following leaves it going."""
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
-
-from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import HeadstartError
 from headstart.signals import raising
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.logs import attempts, read_log
-from headstart_pipelines.cluster.runs import FINAL, steps_of_run
-from headstart_pipelines.cluster.steps import State, Step, states_of
+from headstart_pipelines.cluster.course import Course, read_course
+from headstart_pipelines.cluster.logs import own_lines, progress_of, read_log
+from headstart_pipelines.cluster.states import State
 from headstart_pipelines.cluster.transport import UnansweredError
 
 _POLL_SECONDS = 5.0
@@ -33,8 +32,8 @@ class DetachedError(HeadstartError):
 class Watch(Protocol):
     """Who sees the course of a run."""
 
-    def update(self, state: str, steps: Sequence[State], now: datetime) -> None:
-        """Takes the run's state and its steps'."""
+    def update(self, course: Course, now: datetime) -> None:
+        """Takes what has become of the run."""
 
     def waiting(self, problem: str, seconds: float) -> None:
         """Takes why the server is asked again only in so many seconds."""
@@ -57,7 +56,7 @@ class Failure:
     tail: tuple[str, ...]
 
 
-def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -> Run:
+def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -> Course:
     """Shows the course of a run, which has an id and a name, until it ends; returns it as it ended.
 
     Raises:
@@ -67,7 +66,9 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
     again = f"`headstart runs {run_id} --wait` follows it again"
     try:
         with raising(signal.SIGINT, KeyboardInterrupt):
-            return _follow(server, run_id, watch, clock)
+            for course in courses(server, run_id, watch.waiting, clock):
+                watch.update(course, clock.now())
+            return course
     except KeyboardInterrupt:
         raise DetachedError(
             f"no longer following; the run {name} goes on. {again}, `headstart terminate {run_id}` stops it."
@@ -76,47 +77,54 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
         raise HeadstartError(f"{error} The run {name} goes on; {again}.") from None
 
 
-def _follow(server: Server, run_id: str, watch: Watch, clock: Clock) -> Run:
-    steps: list[Step] | None = None
+def courses(server: Server, run_id: str, waiting: Callable[[str, float], None], clock: Clock) -> Iterator[Course]:
+    """The course of a run, again and again until it is over; a server that is away is asked again for a while."""
     failing_since: datetime | None = None
     wait = _POLL_SECONDS
     while True:
         try:
-            run = server.runs.run_service_get_run(run_id)
-            if steps is None:
-                steps = steps_of_run(server, run)
+            course = with_progress(server, read_course(server, server.runs.run_service_get_run(run_id)))
         except UnansweredError as error:
             failing_since = failing_since or clock.now()
             if (clock.now() - failing_since).total_seconds() >= _PATIENCE_SECONDS:
                 raise
-            watch.waiting(str(error), wait)
+            waiting(str(error), wait)
             clock.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
             continue
         failing_since, wait = None, _POLL_SECONDS
-        watch.update(run.state or "PENDING", look(steps, run), clock.now())
-        if run.state in FINAL:
-            return run
+        yield course
+        if course.is_over:
+            return
         clock.sleep(_POLL_SECONDS)
 
 
-def look(steps: Sequence[Step], run: Run) -> list[State]:
-    """The states of a run's steps."""
-    return states_of(steps, (run.run_details.task_details if run.run_details else None) or ())
+def with_progress(server: Server, course: Course) -> Course:
+    """The course with how far the steps at work say that they are."""
+    return replace(course, states=tuple(_with_progress(server, course, state) for state in course.states))
 
 
-def failure(server: Server, run: Run) -> Failure | None:
+def _with_progress(server: Server, course: Course, state: State) -> State:
+    if state.word != "running" or not state.attempts:
+        return state
+    # The run's course does not depend on its steps' words.
+    with contextlib.suppress(HeadstartError):
+        lines = read_log(server, course.run.run_id, state.attempts[-1], course.workflow)
+        return replace(state, progress=progress_of(lines))
+    return state
+
+
+def failure(server: Server, course: Course) -> Failure | None:
     """What a failed run failed of; None where no step did."""
-    steps = steps_of_run(server, run)
-    failed = [state.step for state in look(steps, run) if state.word == "failed"]
-    if not failed:
+    failed = next((state for state in course.states if state.word == "failed"), None)
+    if failed is None:
         return None
+    reason = failed.reason or "no reason is told"
+    attempt = next((each for each in reversed(failed.attempts) if each.word == "failed"), None)
+    if attempt is None:
+        return Failure(failed.step.label, reason, ())
     try:
-        pods = attempts(server, run.run_id, steps)
-        last = next((pods[step.label][-1] for step in failed if step.label in pods), None)
-        step = next((step.label for step in failed if step.label in pods), failed[0].label)
-        if last is None:
-            return Failure(step, "no pod of it was started", ())
-        return Failure(step, last.message or last.phase.lower(), tuple(read_log(server, run.run_id, last)[-_TAIL:]))
+        lines = own_lines(read_log(server, course.run.run_id, attempt, course.workflow), attempt)
     except HeadstartError as error:
-        return Failure(failed[0].label, str(error), ())
+        return Failure(failed.step.label, f"{reason}. {error}".rstrip("."), ())
+    return Failure(failed.step.label, reason, tuple(lines[-_TAIL:]))

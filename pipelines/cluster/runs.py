@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +11,42 @@ from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import InputError
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.steps import Step, steps_of
 from headstart_pipelines.cluster.transport import NotFoundError
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 _PAGE = 100
+
+
+def word_of(run: Run) -> str:
+    """What a run is: pending, running, paused, terminating, succeeded, failed, terminated or skipped."""
+    if run.state == "CANCELED" or (run.state in FINAL and terminated_at(run)):
+        return "terminated"
+    return "terminating" if run.state == "CANCELING" else (run.state or "PENDING").lower()
+
+
+def terminated_at(run: Run) -> datetime | None:
+    """When somebody terminated a run, unless it has gone on, or ended well, since.
+
+    Kubeflow Pipelines calls a terminated run failed; what it was just before tells.
+    """
+    history = [each for each in run.state_history or () if each.state]
+    while history and history[-1].state in ("FAILED", "CANCELED"):
+        history.pop()
+    return history[-1].update_time if history and history[-1].state == "CANCELING" else None
+
+
+def is_lost(server: Server, run: Run) -> bool:
+    """Whether a run's workflow is gone, though the server shows the run as running for ever.
+
+    Whoever deletes a schedule deletes the workflows of its runs with it, and nobody tells the runs.
+    """
+    if run.state in FINAL or not run.recurring_run_id:
+        return False
+    try:
+        server.schedules.recurring_run_service_get_recurring_run(run.recurring_run_id)
+    except NotFoundError:
+        return True
+    return False
 
 
 def find_run(server: Server, name: str) -> Run:
@@ -48,14 +79,18 @@ def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> l
             )
         options["experiment_id"] = found.experiment_id
     rows: list[dict[str, Any]] = []
+    lost: dict[str, bool] = {}
     for run in _listed(server, **options):
         if len(rows) == limit:
             break
         ended = run.finished_at if run.state in FINAL else None
+        if run.recurring_run_id not in lost:
+            lost[run.recurring_run_id] = is_lost(server, run)
+        is_gone = run.state not in FINAL and lost[run.recurring_run_id]
         rows.append(
             {
                 "run": run.display_name,
-                "state": (run.state or "PENDING").lower(),
+                "state": "lost" if is_gone else word_of(run),
                 "created": _iso(run.created_at),
                 "finished": _iso(ended),
                 "seconds": (ended - run.created_at).total_seconds() if ended and run.created_at else None,
@@ -72,8 +107,7 @@ def retry(server: Server, name: str) -> Run:
     run = find_run(server, name)
     if run.state not in ("FAILED", "CANCELED"):
         raise InputError(
-            f"The run {run.display_name} has not failed (it is {(run.state or 'PENDING').lower()}), so there is "
-            "nothing to retry."
+            f"The run {run.display_name} has not failed (it is {word_of(run)}), so there is nothing to retry."
         )
     server.runs.run_service_retry_run(run.run_id)
     return run
@@ -83,22 +117,9 @@ def terminate(server: Server, name: str) -> Run:
     """Stops a run. InputError if it has ended."""
     run = find_run(server, name)
     if run.state in FINAL:
-        raise InputError(f"The run {run.display_name} has ended already ({run.state.lower()}).")
+        raise InputError(f"The run {run.display_name} has ended already ({word_of(run)}).")
     server.runs.run_service_terminate_run(run.run_id)
     return run
-
-
-def steps_of_run(server: Server, run: Run) -> list[Step]:
-    """The steps of a run's pipeline."""
-    reference = run.pipeline_version_reference
-    package: Mapping[str, Any] | None = run.pipeline_spec
-    if package is None and reference:
-        package = server.pipelines.pipeline_service_get_pipeline_version(
-            reference.pipeline_id, reference.pipeline_version_id
-        ).pipeline_spec
-    if not package:
-        raise InputError(f"The server does not tell which pipeline the run {run.display_name} is of.")
-    return steps_of(package, (run.runtime_config.parameters if run.runtime_config else None) or {})
 
 
 def find_experiment(server: Server, name: str) -> Experiment | None:

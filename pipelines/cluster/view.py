@@ -1,41 +1,51 @@
 """What a person sees of a run on a cluster: its course, its steps, and lists."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from headstart_pipelines.cluster.runs import FINAL
-from headstart_pipelines.cluster.steps import State
+from headstart_pipelines.cluster.course import Course
+from headstart_pipelines.cluster.states import Attempt, Progress, State
 from headstart_pipelines.display import plain, printable
 
 _MARKS = {
     "waiting": ("·", "dim"),
     "not run": ("·", "dim"),
+    "omitted": ("·", "dim"),
+    "skipped": ("·", "dim"),
+    "queued": ("…", "yellow"),
+    "no image": ("!", "red"),
+    "no secret": ("!", "red"),
+    "no config": ("!", "red"),
     "starting": ("…", "cyan"),
     "running": ("…", "cyan"),
-    "paused": ("…", "yellow"),
+    "retrying": ("…", "yellow"),
     "done": ("✓", "green"),
     "reused": ("↺", "blue"),
     "failed": ("✗", "red"),
-    "stopped": ("■", "yellow"),
+    "terminated": ("■", "yellow"),
+    "lost": ("?", "yellow"),
 }
-_ENDED = frozenset({"done", "reused", "failed", "stopped"})
-_WIDTH = 24
+_LABEL_WIDTH = 24
+_WORD_WIDTH = 10
+_INDENT = 4
+_BAR_WIDTH = 12
 
 
 class RunWatch:
-    """A run's steps as they go: one table that changes on a terminal, else a line whenever a step's state changes."""
+    """A run's steps as they go: one table that changes on a terminal, else a line whenever there is something new."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, tuple[object, ...]] = {}
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -47,47 +57,126 @@ class RunWatch:
         if self._live:
             self._live.stop()
 
-    def update(self, state: str, steps: Sequence[State], now: datetime) -> None:
-        """Shows the run's state and its steps'."""
+    def update(self, course: Course, now: datetime) -> None:
+        """Shows the run and its steps."""
         if self._live:
-            self._live.update(steps_table(state, steps, now), refresh=True)
+            self._live.update(steps_table(course, now), refresh=True)
             return
-        for step in steps:
-            if step.word != "waiting" and self._seen.get(step.step.label) != step.word:
-                self._seen[step.step.label] = step.word
-                self._console.print(_line(step))
-        if self._seen.get("") != state:
-            self._seen[""] = state
-            self._console.print(f"  run {state.lower()}", highlight=False)
+        for state in course.states:
+            path, held = state.step.path, (state.word, state.reason, len(state.attempts))
+            if state.word != "waiting" and self._is_new(path, held):
+                self._print(_line(state))
+                for text in _below(state):
+                    self._print(Text(" " * _INDENT).append(text))
+            if state.progress and self._is_new(f"{path} progress", (state.progress,)):
+                self._print(_line(state).append(f"  {_far(state.progress)}"))
+        if self._is_new("", (course.word,)):
+            self._print(Text(f"  run {course.word}"))
 
     def waiting(self, problem: str, seconds: float) -> None:
         """Says why the server is asked again only in so many seconds."""
-        self._console.print(
-            f"  {printable(problem)} Trying again in {seconds:g} s; the run goes on meanwhile.",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        problem = f"  {printable(problem)} Trying again in {seconds:g} s; the run goes on meanwhile."
+        self._print(Text(problem, style="yellow"))
+
+    def _is_new(self, key: str, news: tuple[object, ...]) -> bool:
+        is_new = self._seen.get(key) != news
+        self._seen[key] = news
+        return is_new
+
+    def _print(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)
 
 
-def steps_table(state: str, steps: Sequence[State], now: datetime) -> Group:
-    """A line a step, and the run's state; fits into 80 columns."""
-    ended = sum(step.word in _ENDED for step in steps)
-    known = f", {ended} of {len(steps)} steps" if steps else ""
-    # What still waits when a run has ended waits for nothing.
-    shown = [replace(step, word="not run") if step.word == "waiting" and state in FINAL else step for step in steps]
-    return Group(*(_line(step, now) for step in shown), Text(f"  run {state.lower()}{known}", style="bold"))
+def as_dict(course: Course, page: str, now: datetime) -> dict[str, Any]:
+    """A run, its steps and their attempts as plain JSON values."""
+    return {
+        "run": course.run.display_name,
+        "run_id": course.run.run_id,
+        "state": course.word,
+        "reason": course.reason,
+        "page": page,
+        "steps": [
+            {
+                "step": state.step.label,
+                "state": state.word,
+                "reason": state.reason,
+                "seconds": state.seconds(now),
+                "progress": asdict(state.progress) if state.progress else None,
+                "attempts": [
+                    {
+                        "state": each.word,
+                        "reason": each.reason,
+                        "started": each.started.isoformat() if each.started else None,
+                        "finished": each.ended.isoformat() if each.ended else None,
+                        "pod": each.pod,
+                        "driver": each.is_driver,
+                    }
+                    for each in state.attempts
+                ],
+            }
+            for state in course.states
+        ],
+    }
 
 
-def _line(step: State, now: datetime | None = None) -> Text:
-    """A step's state and how long it took, or has taken until `now`."""
-    mark, style = _MARKS[step.word]
-    until = step.ended or now
-    seconds = step.seconds(until) if until else None
-    time = _duration(seconds) if seconds is not None and step.word != "reused" else ""
-    line = Text.assemble("  ", (mark, style), f" {printable(step.step.label):<{_WIDTH}} {step.word:<9} {time:>9}")
+def steps_table(course: Course, now: datetime) -> Group:
+    """A step's line, with what there is to say about it below, and what the run is; fits into 80 columns."""
+    shown: list[RenderableType] = []
+    above: list[Text] = []
+    for state in course.states:
+        below = _below(state)
+        if state.progress:
+            below.append(_bar(state.progress))
+        shown.append(_line(state, now))
+        # What holds up a whole group is said once.
+        shown += [Padding(text, (0, 0, 0, _INDENT)) for text in below if text not in above]
+        above = below
+    done = sum(state.word in ("done", "reused") for state in course.states)
+    known = f", {done} of {len(course.states)} steps done" if course.states else ""
+    shown.append(Text(f"  run {course.word}{known}", style="bold"))
+    if course.reason:
+        shown.append(Padding(Text(course.reason), (0, 0, 0, _INDENT)))
+    return Group(*shown)
+
+
+def _line(state: State, now: datetime | None = None) -> Text:
+    """A step's word, and how long it took, or has taken until `now`."""
+    mark, style = _MARKS[state.word]
+    until = state.ended or now
+    seconds = state.seconds(until) if until else None
+    time = duration(seconds) if seconds is not None else ""
+    label = printable(state.step.label)
+    line = Text.assemble("  ", (mark, style), f" {label:<{_LABEL_WIDTH}} {state.word:<{_WORD_WIDTH}} {time:>9}")
     line.rstrip()
     if style == "dim":
         line.stylize("dim")
     return line
+
+
+def _below(state: State) -> list[Text]:
+    """Why a step is what it is: its reason, or that of each of its attempts where there were several."""
+    if len(state.attempts) > 1:
+        said = [f"attempt {number}: {_said(attempt)}" for number, attempt in enumerate(state.attempts, start=1)]
+    else:
+        said = [state.reason] if state.reason else []
+    return [Text(printable(each), style="dim") for each in said]
+
+
+def _said(attempt: Attempt) -> str:
+    time = attempt.started and attempt.ended and duration((attempt.ended - attempt.started).total_seconds())
+    return f"{attempt.word}{f' after {time}' if time else ''}{f': {attempt.reason}' if attempt.reason else ''}"
+
+
+def _bar(progress: Progress) -> Text:
+    made = round(_BAR_WIDTH * min(progress.done / progress.total, 1)) if progress.total else 0
+    return Text.assemble(("━" * made, "cyan"), ("━" * (_BAR_WIDTH - made), "dim"), f" {_far(progress)}")
+
+
+def _far(progress: Progress) -> str:
+    """4/6, what a step notes of it, and the time left."""
+    left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
+    notes = ", ".join(filter(None, (printable(progress.note), left)))
+    return f"{progress.done}/{progress.total}  {notes}".rstrip()
 
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -97,9 +186,9 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
     table.add_column("state", no_wrap=True)
     table.add_column("created (UTC)", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
-    colors = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
+    colors = {"succeeded": "green", "failed": "red", "terminated": "yellow", "lost": "yellow", "running": "cyan"}
     for row in rows:
-        took = "" if row["seconds"] is None else _duration(row["seconds"])
+        took = "" if row["seconds"] is None else duration(row["seconds"])
         color = colors.get(row["state"])
         state = f"[{color}]{row['state']}[/]" if color else plain(row["state"])
         created = (row["created"] or "–")[:16].replace("T", " ")
@@ -130,8 +219,8 @@ def _table() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
-def _duration(seconds: float) -> str:
-    """1.5 s, 3 min 20 s, 2 h 05 min."""
+def duration(seconds: float) -> str:
+    """2 s, 3 min 20 s, 2 h 05 min."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

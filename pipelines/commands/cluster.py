@@ -3,16 +3,15 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
 from headstart_pipelines.commands.arguments import Commands, as_json, count, placement, recipe
 
 if TYPE_CHECKING:
-    from kfp_server_api import V2beta1Run as Run
-
     from headstart.config import Recipe
     from headstart_pipelines.cluster.connection import Server
+    from headstart_pipelines.cluster.course import Course
     from headstart_pipelines.cluster.submission import Package
     from headstart_pipelines.profile import Profile
 
@@ -50,6 +49,8 @@ def add(commands: Commands) -> None:
     )
     run(command)
     command.add_argument("step", nargs="?", metavar="STEP", help="the step (default: those that failed, else all)")
+    command.add_argument("--follow", action="store_true", help="print what comes until STEP, or the run, ends")
+    command.add_argument("--all", action="store_true", help="with the lines of Kubeflow Pipelines itself")
     server(command)
 
     command = commands.add(
@@ -184,8 +185,9 @@ def _submit(options: argparse.Namespace) -> None:
 def _runs(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
     from headstart_pipelines.cluster import view
-    from headstart_pipelines.cluster.follow import Clock, look
-    from headstart_pipelines.cluster.runs import find_run, list_runs, steps_of_run
+    from headstart_pipelines.cluster.course import read_course
+    from headstart_pipelines.cluster.follow import Clock, with_progress
+    from headstart_pipelines.cluster.runs import find_run, list_runs
 
     if options.wait and not options.run:
         raise InputError("Which run is to be followed? Give its name or id: headstart runs RUN --wait.")
@@ -199,46 +201,29 @@ def _runs(options: argparse.Namespace) -> None:
     if options.wait:
         _conclude(connected, _followed(connected, found.run_id, found.display_name))
         return
+    course = with_progress(connected, read_course(connected, found))
     now = Clock().now()
-    states = look(steps_of_run(connected, found), found)
     if options.json:
-        print(json.dumps(_as_dict(found, states, connected.page(found.run_id), now), indent=2))
+        print(json.dumps(view.as_dict(course, connected.page(found.run_id), now), indent=2))
         return
-    display.console().print(view.steps_table(found.state or "PENDING", states, now))
+    display.console().print(view.steps_table(course, now))
     display.show_facts(display.console(), [("KFP page", connected.page(found.run_id))])
 
 
-def _as_dict(found: "Run", states: Any, page: str, now: Any) -> dict[str, Any]:
-    steps = [{"step": each.step.label, "state": each.word, "seconds": each.seconds(now)} for each in states]
-    state = (found.state or "PENDING").lower()
-    return {"run": found.display_name, "run_id": found.run_id, "state": state, "page": page, "steps": steps}
-
-
 def _logs(options: argparse.Namespace) -> None:
-    from headstart_pipelines.cluster.logs import attempts, read_log
-    from headstart_pipelines.cluster.runs import find_run, steps_of_run
+    from headstart_pipelines.cluster.follow import Clock
+    from headstart_pipelines.cluster.reading import pieces
+    from headstart_pipelines.cluster.runs import find_run
 
     connected = _connected(options)
     found = find_run(connected, options.run)
-    steps = steps_of_run(connected, found)
-    labels = [step.label for step in steps]
-    if options.step and options.step not in labels:
-        raise InputError(f"The run {found.display_name} has no step {options.step!r}; it has {', '.join(labels)}.")
-    pods = attempts(connected, found.run_id, steps)
-    failed = [label for label, tried in pods.items() if tried[-1].phase in ("Failed", "Error")]
-    wanted = [options.step] if options.step else failed or list(pods)
-    if not any(label in pods for label in wanted):
-        raise HeadstartError(
-            f"The step {options.step!r} has started no container: it has yet to run, or was reused."
-            if options.step
-            else f"The run {found.display_name} has started no step yet."
-        )
-    for label in wanted:
-        for number, attempt in enumerate(pods.get(label, ()), start=1):
-            if len(wanted) > 1 or len(pods[label]) > 1:
-                print(f"==> {label}, attempt {number}: {attempt.message or attempt.phase.lower()} <==")
-            for line in read_log(connected, found.run_id, attempt):
-                print(line)
+    heading = None
+    for piece in pieces(connected, found, options.step, clock=Clock() if options.follow else None, own=not options.all):
+        if piece.heading and piece.heading != heading:
+            print(f"==> {piece.heading} <==")
+        heading = piece.heading
+        for line in piece.lines:
+            print(line, flush=options.follow)
 
 
 def _retry(options: argparse.Namespace) -> None:
@@ -259,7 +244,7 @@ def _terminate(options: argparse.Namespace) -> None:
 
     connected = _connected(options)
     found = terminate(connected, options.run)
-    print(f"{printable(found.display_name)} is being stopped. `headstart retry {found.run_id}` would go on with it.")
+    print(f"{printable(found.display_name)} is being terminated. `headstart retry {found.run_id}` would go on with it.")
 
 
 def _schedule(options: argparse.Namespace) -> None:
@@ -292,7 +277,7 @@ def _schedule(options: argparse.Namespace) -> None:
         print(f"`headstart schedule --disable {made.display_name}` stops it, --delete forgets it.")
 
 
-def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = False) -> "Run":
+def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = False) -> "Course":
     """Follows a run to its end on standard output, or on standard error where that is for JSON alone."""
     from headstart_pipelines import display
     from headstart_pipelines.cluster import view
@@ -302,25 +287,28 @@ def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = Fal
         return follow(connected, run_id, name, watch, Clock())
 
 
-def _conclude(connected: "Server", ended: "Run") -> None:
+def _conclude(connected: "Server", ended: "Course") -> None:
     """Shows what a run that did not succeed failed of, and ends with an error then."""
     from headstart_pipelines import display
     from headstart_pipelines.cluster import view
     from headstart_pipelines.cluster.follow import failure
 
-    if ended.state == "SUCCEEDED":
+    run = ended.run
+    if ended.word == "succeeded":
         return
-    if ended.state == "CANCELED":
+    if ended.word == "terminated":
         raise HeadstartError(
-            f"The run {ended.display_name} was stopped; `headstart retry {ended.run_id}` goes on with it."
+            f"The run {run.display_name} was terminated; `headstart retry {run.run_id}` goes on with it."
         )
+    if ended.word == "lost":
+        raise HeadstartError(f"The run {run.display_name} is lost: {ended.reason}. Submit its recipe again.")
     found = failure(connected, ended)
     if found is None:
-        said = f": {ended.error.message}" if ended.error and ended.error.message else ""
-        raise HeadstartError(f"The run {ended.display_name} failed{said}. Its page is {connected.page(ended.run_id)}.")
+        said = f": {run.error.message}" if run.error and run.error.message else ""
+        raise HeadstartError(f"The run {run.display_name} failed{said}. Its page is {connected.page(run.run_id)}.")
     if found.tail:
         view.show_tail(display.console(stderr=True), found.step, found.tail)
     raise HeadstartError(
-        f"The run {ended.display_name} failed in {found.step!r}: {found.reason}. `headstart logs {ended.run_id} "
-        f"'{found.step}'` shows all of its log; when mended, `headstart retry {ended.run_id}` goes on from there."
+        f"The run {run.display_name} failed in {found.step!r}: {found.reason}. `headstart logs {run.run_id} "
+        f"'{found.step}'` shows all of its log; when mended, `headstart retry {run.run_id}` goes on from there."
     )

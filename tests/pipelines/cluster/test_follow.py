@@ -15,7 +15,8 @@ import yaml
 from rich.console import Console
 
 from headstart_pipelines.catalog import compile_pipeline
-from headstart_pipelines.cluster.steps import Step, node_id, states_of, steps_of
+from headstart_pipelines.cluster.states import node_id, states_of_tasks
+from headstart_pipelines.cluster.steps import Step, steps_of
 from headstart_pipelines.cluster.view import RunWatch
 from headstart_pipelines.placement import Placement
 from tests.finalised import Finalised
@@ -60,7 +61,7 @@ def test_steps_come_after_what_they_depend_on(package):
 
 
 def test_a_run_that_tells_nothing_of_its_tasks_has_only_waiting_steps():
-    (state,) = states_of([Step("evaluate", "root.evaluate")], [])
+    (state,) = states_of_tasks([Step("evaluate", "root.evaluate")], [])
 
     assert state.word == "waiting"
     assert state.seconds(START) is None
@@ -71,7 +72,7 @@ def test_a_run_that_tells_nothing_of_its_tasks_has_only_waiting_steps():
 
 def words(out):
     """The lines that say what a step does now, as (step, state)."""
-    return re.findall(r"^  […✓↺✗■] (.+?)  +(starting|running|done|reused|failed|stopped)\b", out, re.MULTILINE)
+    return re.findall(r"^  […✓↺✗■] (.+?)  +(starting|running|done|reused|failed|terminated)\b", out, re.MULTILINE)
 
 
 def test_each_step_is_told_when_it_starts_and_when_it_ends(kfp, submit, clock):
@@ -123,12 +124,12 @@ def test_a_failed_run_ends_with_the_step_its_reason_and_the_end_of_its_log(kfp, 
 
 def test_a_failed_run_whose_log_is_gone_still_says_which_step(kfp, submit):
     kfp.fails = "evaluate"
-    kfp.faults.append(Fault("log", 500))
+    kfp.faults.append(Fault("log", 500, times=1000))
 
     answer = submit("--wait")
 
     assert answer.code == 1
-    assert "failed in 'evaluate': The log of transfer-x7k2p-system-container-impl-" in answer.err
+    assert "failed in 'evaluate': Error (exit code 1). The log of transfer-x7k2p-retry-system-" in answer.err
     assert "Traceback" not in answer.err
 
 
@@ -145,13 +146,21 @@ def test_a_run_that_failed_before_any_step_says_what_the_server_says(kfp, submit
     assert "failed: quota exceeded. Its page is" in answer.err
 
 
-def test_a_run_that_somebody_stops_ends_as_stopped(kfp, submit):
-    kfp.looked = lambda workflow: setattr(workflow, "end", "CANCELED" if workflow.at == 3 else None)
+def test_a_run_that_somebody_terminates_ends_as_terminated(kfp, submit):
+    def terminate(workflow):
+        if workflow.at == 3 and not workflow.end:
+            kfp.run_service_terminate_run(kfp.runs[0]["run_id"])
+
+    kfp.looked = terminate
 
     answer = submit("--wait")
 
     assert answer.code == 1
-    assert "was stopped; `headstart retry" in answer.err
+    assert "was terminated; `headstart retry" in answer.err
+    assert re.findall(r"^  run (.+)$", answer.out, re.MULTILINE) == ["pending", "running", "terminating", "terminated"]
+    assert re.search(
+        r"^  ■ prepare target +terminated 1 min 15 s\n    Error \(exit code 143\)$", answer.out, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,15 @@ def test_a_run_is_shown_by_its_id_and_by_its_name(kfp, cli, run_id, by):
 
     run = json.loads(shown.out)
     assert (run["run_id"], run["state"]) == (run_id, "running")
-    assert run["steps"][:3] == [
-        {"step": "prepare source", "state": "done", "seconds": 75},
-        {"step": "pretrain", "state": "running", "seconds": 0},
-        {"step": "register source", "state": "waiting", "seconds": None},
-    ]
+    assert [(step["step"], step["state"], step["seconds"]) for step in run["steps"][:3]] == [
+        ("prepare source", "done", 75), ("pretrain", "running", 0), ("register source", "waiting", None),
+    ]  # fmt: skip
+    (attempt,) = run["steps"][0]["attempts"]
+    assert attempt == {
+        "state": "done", "reason": None, "pod": attempt["pod"], "driver": False,
+        "started": "2026-03-01T03:00:00+00:00", "finished": "2026-03-01T03:01:15+00:00",
+    }  # fmt: skip
+    assert attempt["pod"] in kfp.workflows[run_id].pods()
 
 
 @pytest.mark.parametrize("command", ["runs", "logs", "retry", "terminate"])
@@ -102,7 +106,7 @@ def test_what_a_failed_run_never_came_to_waits_no_longer(kfp, cli, run_id):
     out = cli("runs", run_id).out
 
     assert re.search(r"✗ pretrain +failed", out)
-    assert re.search(r"· register target +not run", out)
+    assert re.search(r"· register target +omitted", out)
     assert "waiting" not in out
 
 
@@ -135,7 +139,7 @@ def test_without_a_step_the_failed_ones_log_is_meant(kfp, cli, run_id):
 def test_without_a_failure_each_steps_log_has_a_heading(kfp, cli, run_id):
     finish(kfp, cli)
 
-    headings = re.findall(r"^==> (.+), attempt 1: succeeded <==$", cli("logs", run_id).out, re.MULTILINE)
+    headings = re.findall(r"^==> (.+), attempt 1: done <==$", cli("logs", run_id).out, re.MULTILINE)
 
     assert len(headings) == 10
 
@@ -146,9 +150,9 @@ def test_each_attempt_of_a_step_that_was_retried_has_its_log(kfp, cli, run_id):
     finish(kfp, cli)
 
     assert cli("logs", run_id, "pretrain").out.splitlines() == [
-        "==> pretrain, attempt 1: Error (exit code 1) <==",
+        "==> pretrain, attempt 1: failed: Error (exit code 1) <==",
         "log of pretrain(0)",
-        "==> pretrain, attempt 2: succeeded <==",
+        "==> pretrain, attempt 2: done <==",
         "log of pretrain(1)",
     ]
 
@@ -184,7 +188,7 @@ def test_a_step_that_was_reused_has_no_log(kfp, cli, run_id):
     answer = cli("logs", run_id, "pretrain")
 
     assert answer.code == 1
-    assert "has started no container: it has yet to run, or was reused" in answer.err
+    assert "The step 'pretrain' was reused: an earlier run did its work, and has its log." in answer.err
 
 
 def test_a_step_that_is_none_is_answered_with_those_that_are(kfp, cli, run_id):
@@ -236,12 +240,13 @@ def test_a_name_that_somebody_gave_a_run_writes_no_commands_to_the_terminal(kfp,
 
 
 def test_a_run_is_terminated_and_not_a_second_time(kfp, cli, run_id):
+    cli("runs", run_id)
     assert cli("terminate", run_id).code == 0
 
     answer = cli("terminate", run_id)
 
     assert answer.code == 2
-    assert "has ended already (canceled)" in answer.err
+    assert "has ended already (terminated)" in answer.err
     assert len(kfp.called("run_service_terminate_run")) == 1
 
 

@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             return "log"
         if path.startswith("/apis/v1beta1/runs/"):
             return "workflow"
-        return "page_log" if path == "/k8s/pod/logs" else path
+        return {"/k8s/pod/logs": "page_log", "/artifacts/get": "page_artifact"}.get(path, path)
 
     def _answer_other(self, name: str, path: str, query: Mapping[str, str]) -> dict[str, Any] | str:
         parts = path.split("/")
@@ -100,8 +100,12 @@ class Handler(BaseHTTPRequestHandler):
             return self.kfp.read_log(parts[4], parts[6])
         if name == "log":
             return "<!doctype html><title>Kubeflow Pipelines</title>"
-        if name == "page_log" and not self.kfp.is_page:
+        if name in ("page_log", "page_artifact") and not self.kfp.is_page:
             raise Refused(404, "Not Found")
+        if name == "page_artifact":
+            if query["source"] != "minio" or f"{query['bucket']}/{query['key']}" not in self.kfp.store:
+                raise Refused(500, "Failed to get object in bucket")
+            return self.kfp.store[f"{query['bucket']}/{query['key']}"]
         if name == "page_log":
             return self.kfp.read_log(query["runid"], query["podname"])
         if name == "workflow":

@@ -24,6 +24,9 @@ class Schedules(Pipelines, Plugins):
     def recurring_run_service_list_recurring_runs(self, **query: str) -> dict[str, Any]:
         return self.page("recurringRuns", self.own(self.recurring, {}), query)
 
+    def recurring_run_service_get_recurring_run(self, recurring_run_id: str) -> dict[str, Any]:
+        return self.one(self.recurring, "recurring_run_id", recurring_run_id)
+
     def recurring_run_service_disable_recurring_run(self, recurring_run_id: str) -> dict[str, Any]:
         self.one(self.recurring, "recurring_run_id", recurring_run_id)["status"] = "DISABLED"
         return {}

@@ -50,7 +50,17 @@ class Store:
         self.page_size = 2
         self.fails: str | None = None
         self.reused: frozenset[str] = frozenset()
+        # Whether Argo makes every node one of attempts, as KFP 2.17 configures it.
+        self.is_wrapped = True
+        # Messages of pods that cannot start, and Kueue's queues, by the labels of steps.
+        self.held: dict[str, str] = {}
+        self.queues: dict[str, str] = {}
+        # The pods whose logs nobody has any more; whether `log` is all that a pod wrote.
+        self.gone: set[str] = set()
+        self.is_raw = False
         self.log = "".join(f"line {number}\n" for number in range(1, 41))
+        # What KFP's store holds, by bucket and key.
+        self.store: dict[str, str] = {}
         # Whether this is the server of KFP's page, which passes most requests on to the API's.
         self.is_page = False
         self.api_ready = True
@@ -63,6 +73,7 @@ class Store:
         self.runs: list[dict[str, Any]] = []
         self.recurring: list[dict[str, Any]] = []
         self.workflows: dict[str, Workflow] = {}
+        self.recorded: dict[str, dict[str, Any]] = {}
         self.looked: Callable[[Workflow], None] = lambda workflow: None
 
     # Helpers.

@@ -1,0 +1,296 @@
+"""What the steps of a run are doing, in words, with the reason and every attempt.
+
+The words of a step that goes on: waiting, queued, no image, no secret, no config, starting, running, retrying. Those of
+one that has come to an end are `ENDED`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from kfp_server_api import V2beta1PipelineTaskDetail as Task
+
+from headstart_pipelines.cluster.steps import Step
+from headstart_pipelines.cluster.workflow import Node, Workflow
+
+# Steps that have come to an end, whichever.
+ENDED = frozenset({"done", "reused", "skipped", "omitted", "failed", "terminated", "lost", "not run"})
+
+# What Kubernetes says first while a pod is being made.
+_USUAL = ("ContainerCreating", "PodInitializing")
+_NO_IMAGE = re.compile(r"(Init:)?(ErrImage\w*|ImagePullBackOff|InvalidImageName|RegistryUnavailable)\b")
+_NO_CONFIG = re.compile(r"CreateContainerConfigError\b")
+
+# What Kubernetes and Argo call a failure, and what a person is told first.
+_CAUSES = (
+    (re.compile(r"OOMKilled"), "out of memory"),
+    (re.compile(r"longer than the specified deadline"), "its deadline passed"),
+    (re.compile(r"^pod deleted"), "its pod was deleted"),
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work is: `done` of `total`, with `note` about it; `seconds_left` is None while unknown."""
+
+    label: str
+    done: int
+    total: int
+    note: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A pod that ran, or was to run, a step, or its driver, which looks whether there is something to do."""
+
+    pod: str
+    word: str
+    reason: str | None
+    started: datetime | None
+    ended: datetime | None
+    is_driver: bool = False
+    log_key: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a step is; `progress` is how far it says that it is itself, `reason` why it is not further."""
+
+    step: Step
+    word: str
+    reason: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
+    progress: Progress | None = None
+
+    def seconds(self, now: datetime) -> float | None:
+        """How long it took, or has taken until `now`; None before it starts."""
+        return max(((self.ended or now) - self.started).total_seconds(), 0) if self.started else None
+
+
+def states_of(steps: Sequence[Step], workflow: Workflow, *, terminated: datetime | None = None) -> list[State]:
+    """The state of each of `steps`; `terminated` is when somebody terminated the run."""
+    return [_Reading(workflow, terminated).state(step) for step in steps]
+
+
+def concluded(states: Sequence[State], *, lost: bool) -> list[State]:
+    """The states in a run that has ended, or was `lost`: nothing waits or runs in it."""
+    return [state if state.word in ENDED else _conclude(state, lost=lost) for state in states]
+
+
+def _conclude(state: State, *, lost: bool) -> State:
+    if state.started is None:
+        return replace(state, word="not run", reason=None)
+    if lost:
+        return replace(state, word="lost", reason="its workflow was deleted", started=None)
+    return replace(state, word="not run", reason=state.reason or "it was never told how it ended", started=None)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One workflow, read for one step after the other."""
+
+    workflow: Workflow
+    terminated: datetime | None
+
+    def state(self, step: Step) -> State:
+        """A step is a driver, which looks whether there is something to do, and a body, whose executor does it."""
+        if above := self._held_above(step):
+            return above
+        body, _ = self.workflow.at(step.path)
+        driver, driver_pods = self.workflow.at(f"{step.path}-driver")
+        executor, pods = self.workflow.at(f"{step.path}.executor")
+        if executor is None:
+            # An importer is a pod without a driver.
+            pods = [each for each in self.workflow.at(step.path)[1] if each.kind == "Pod"]
+            executor = body if pods or (body and body.kind == "Pod") else None
+        attempts = self._attempts(step.path)
+        if executor and executor.kind == "Skipped":
+            return self._ended_without_pod(step, executor, "reused", None)
+        if executor:
+            return self._of_pods(step, executor, pods, attempts)
+        drivers = driver_pods or ([driver] if driver else [])
+        if drivers and drivers[-1].phase in ("Failed", "Error") and driver and driver.phase != "Running":
+            word, reason = self._word(drivers[-1])
+            return State(step, word, f"its driver: {reason}", drivers[-1].started, drivers[-1].ended, attempts)
+        if body and body.kind == "Skipped":
+            return self._skipped(step, body)
+        if driver and driver.kind == "Skipped":
+            return self._skipped(step, driver)
+        if body and body.phase == "Succeeded":
+            return State(step, "done", None, body.started, body.ended, attempts)
+        if drivers:
+            word, reason = self._word(drivers[-1])
+            is_held = word not in ("done", "running", "failed", "terminated")
+            return State(step, word if is_held else "starting", reason, drivers[0].started, None, attempts)
+        return State(step, "waiting")
+
+    def _of_pods(self, step: Step, executor: Node, pods: Sequence[Node], attempts: tuple[Attempt, ...]) -> State:
+        latest = pods[-1] if pods else executor
+        first = pods[0] if pods else executor
+        word, reason = self._word(latest)
+        if executor.kind == "Retry" and word == "failed" and executor.phase in ("Running", "Pending"):
+            return State(step, "retrying", reason, first.started, None, attempts)
+        ended = latest.ended if word in ENDED else None
+        return State(step, word, reason, first.started, ended, attempts)
+
+    def _held_above(self, step: Step) -> State | None:
+        """The state of a step in a group that has not started or never will: its driver is the step's, too."""
+        segments = step.path.split(".")
+        for end in range(1, len(segments)):
+            path = ".".join(segments[:end])
+            node, _ = self.workflow.at(path)
+            if node and node.kind != "Skipped":
+                continue
+            driver, pods = self.workflow.at(f"{path}-driver")
+            latest = pods[-1] if pods else driver
+            if latest is None or latest.kind == "Skipped":
+                if node:
+                    return self._skipped(step, node)
+                continue
+            word, reason = self._word(latest)
+            said = f"the driver of {segments[end - 1]}: {reason}" if reason else None
+            if word in ("failed", "terminated") and not (driver and driver.phase == "Running"):
+                return State(step, word, said, None, latest.ended, self._attempts(path))
+            return self._skipped(step, node) if node else State(step, "waiting", said)
+        return None
+
+    def _skipped(self, step: Step, node: Node) -> State:
+        if node.phase == "Omitted":
+            return self._ended_without_pod(step, node, "omitted", "a step that it needs did not succeed")
+        return self._ended_without_pod(step, node, "skipped", "its condition did not hold")
+
+    @staticmethod
+    def _ended_without_pod(step: Step, node: Node, word: str, reason: str | None) -> State:
+        return State(step, word, reason, None, node.ended)
+
+    def _attempts(self, path: str) -> tuple[Attempt, ...]:
+        """Every pod of a step, and those of its driver that did not do their work, in the order of time."""
+        executors = [node for place in (f"{path}.executor", path) for node in self.workflow.paths.get(place, ())]
+        drivers = [node for node in self.workflow.paths.get(f"{path}-driver", ()) if node.phase != "Succeeded"]
+        pods = [(node, False) for node in executors] + [(node, True) for node in drivers]
+        return tuple(
+            Attempt(node.pod, *self._word(node), node.started, node.ended, is_driver, node.log_key)
+            for node, is_driver in sorted(pods, key=lambda each: (each[0].started is None, each[0].started))
+            if node.kind == "Pod"
+        )
+
+    def _word(self, pod: Node) -> tuple[str, str | None]:
+        """The word for a pod, and the reason of what holds or ended it."""
+        match pod.phase:
+            case "Succeeded":
+                return "done", None
+            case "Failed" | "Error":
+                if self.terminated and ((pod.ended and pod.ended >= self.terminated) or "exit code 143" in pod.message):
+                    return "terminated", _reason(pod)
+                return "failed", _reason(pod)
+            case "Running":
+                return "running", None
+            case "Pending":
+                return _pending(pod)
+        return "starting", pod.message or None
+
+
+def _pending(pod: Node) -> tuple[str, str | None]:
+    if _NO_IMAGE.match(pod.message):
+        return "no image", pod.message
+    if _NO_CONFIG.match(pod.message):
+        return "no config" if "configmap" in pod.message.lower() else "no secret", pod.message
+    if pod.message.startswith(_USUAL) or not (pod.message or pod.queue):
+        return "starting", None
+    if pod.message:
+        return "queued" if pod.message.startswith("Unschedulable") else "starting", pod.message
+    return "queued", f"it waits for Kueue's queue {pod.queue} or for a node"
+
+
+def _reason(pod: Node) -> str:
+    """Why a pod failed: in a person's words where they are known, then in Kubernetes' own."""
+    said = pod.message.removeprefix("main: ") or pod.phase.lower()
+    cause = next((text for pattern, text in _CAUSES if pattern.search(said)), None)
+    return f"{cause}: {said}" if cause else said
+
+
+# Where the workflow is not told
+
+
+# The 32 bit FNV-1a hash.
+_OFFSET, _PRIME = 0x811C9DC5, 0x01000193
+
+# No container starts and ends within that many seconds: what took less was found in the cache.
+_CACHED_SECONDS = 2
+
+_TASK_WORDS = {"PENDING": "starting", "RUNNING": "running", "SUCCEEDED": "done", "FAILED": "failed"}
+
+
+def states_of_tasks(steps: Sequence[Step], tasks: Sequence[Task]) -> list[State]:
+    """The state of each of `steps` from a run's task details, which tell no reasons and may be those of earlier.
+
+    KFP lists the workflow's nodes under names that occur several times, without their ids. But it gives the ids of each
+    node's successors, and Argo derives an id from the node's name: that is what tells the nodes apart.
+    """
+    before = {child.pod_name: task for task in tasks for child in task.child_tasks or () if child.pod_name}
+    workflow = next((each.rpartition("-")[0] for each in before), "")
+    skipped = [
+        _time(task.start_time)
+        for task in tasks
+        if str(task.display_name).startswith("executor") and task.state == "SKIPPED"
+    ]
+    return [_TaskReading(workflow, before, skipped).state(step) for step in steps]
+
+
+@dataclass(frozen=True)
+class _TaskReading:
+    workflow: str
+    before: dict[str, Task]
+    skipped: list[datetime | None]
+
+    def state(self, step: Step) -> State:
+        """From the driver, which is before the step, and the body, which is before its executor."""
+        base, current = self._at(step.path)
+        driver, body = self._before(base), self._before(f"{current}.executor")
+        if body is None or body.state in (None, "SKIPPED"):
+            if driver is None:
+                return State(step, "waiting")
+            return State(step, "failed" if driver.state == "FAILED" else "starting", None, _time(driver.start_time))
+        started, ended = _time(body.start_time), _time(body.end_time)
+        word = _TASK_WORDS.get(body.state, "waiting")
+        if word == "done" and started and ended and (ended - started).total_seconds() < _CACHED_SECONDS:
+            word = "reused" if any(started <= each <= ended for each in self.skipped if each) else word
+        return State(step, word, None, started, ended)
+
+    def _at(self, path: str) -> tuple[str, str]:
+        base, current = self.workflow, self._latest(self.workflow)
+        for segment in path.split("."):
+            base = f"{base if segment == 'onExit' else current}.{segment}"
+            current = self._latest(base)
+        return base, current
+
+    def _latest(self, base: str) -> str:
+        """The name of a node's latest attempt; of the node itself where it has none."""
+        number = 0
+        while self._before(f"{base}({number})"):
+            number += 1
+        return f"{base}({number - 1})" if number else base
+
+    def _before(self, name: str) -> Task | None:
+        return self.before.get(node_id(self.workflow, name))
+
+
+def node_id(workflow: str, name: str) -> str:
+    """The id that Argo gives to the node `name` of a workflow; source: its function NodeID."""
+    if name == workflow:
+        return name
+    value = _OFFSET
+    for byte in name.encode():
+        value = ((value ^ byte) * _PRIME) & 0xFFFFFFFF
+    return f"{workflow}-{value}"
+
+
+def _time(value: datetime | None) -> datetime | None:
+    """A time that has come: KFP writes the year 1 for one that has not."""
+    if value is None or value.year < 1971:
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

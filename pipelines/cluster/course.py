@@ -46,7 +46,8 @@ def read_course(server: Server, run: Run) -> Course:
     parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
     steps = steps_of(package, parameters, workflow.paths if workflow else frozenset())
     tasks = (run.run_details.task_details if run.run_details else None) or ()
-    if workflow and (workflow.nodes or not tasks):
+    is_told = bool(workflow and (workflow.nodes or not tasks))
+    if workflow and is_told:
         states = states_of(steps, workflow, terminated=terminated_at(run))
     else:
         states = states_of_tasks(steps, tasks)
@@ -55,9 +56,11 @@ def read_course(server: Server, run: Run) -> Course:
             "its schedule was deleted while it ran, and its workflow with it; Kubeflow Pipelines shows it as "
             f"{word_of(run)} for ever"
         )
-        return Course(run, "lost", reason, tuple(concluded(states, lost=True)), workflow)
+        return Course(run, "lost", reason, tuple(concluded(states, "lost")), workflow)
     if run.state in FINAL:
-        states = concluded(states, lost=False)
+        # Kubeflow Pipelines loses sight of the tasks of a large workflow.
+        is_current = is_told or not any(task.state in ("PENDING", "RUNNING") for task in tasks)
+        states = concluded(states, word_of(run), is_current=is_current)
     return Course(run, word_of(run), None, tuple(states), workflow)
 
 

@@ -49,11 +49,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Failure:
-    """The step that a run failed of, why, and the end of what it wrote."""
+    """The step that a run failed of, why, and the end of what it wrote; or, as `missing`, why nobody has that."""
 
     step: str
     reason: str
-    tail: tuple[str, ...]
+    tail: tuple[str, ...] = ()
+    missing: str | None = None
 
 
 def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -> Course:
@@ -122,9 +123,9 @@ def failure(server: Server, course: Course) -> Failure | None:
     reason = failed.reason or "no reason is told"
     attempt = next((each for each in reversed(failed.attempts) if each.word == "failed"), None)
     if attempt is None:
-        return Failure(failed.step.label, reason, ())
+        return Failure(failed.step.label, reason)
     try:
         lines = own_lines(read_log(server, course.run.run_id, attempt, course.workflow), attempt)
     except HeadstartError as error:
-        return Failure(failed.step.label, f"{reason}. {error}".rstrip("."), ())
+        return Failure(failed.step.label, reason, missing=str(error))
     return Failure(failed.step.label, reason, tuple(lines[-_TAIL:]))

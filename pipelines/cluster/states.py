@@ -15,7 +15,7 @@ from headstart_pipelines.cluster.steps import Step
 from headstart_pipelines.cluster.workflow import Node, Workflow
 
 # Steps that have come to an end, whichever.
-ENDED = frozenset({"done", "reused", "skipped", "omitted", "failed", "terminated", "lost", "not run"})
+ENDED = frozenset({"done", "reused", "skipped", "omitted", "failed", "terminated", "lost", "unknown", "not run"})
 
 # What Kubernetes says first while a pod is being made.
 _USUAL = ("ContainerCreating", "PodInitializing")
@@ -26,7 +26,6 @@ _NO_CONFIG = re.compile(r"CreateContainerConfigError\b")
 _CAUSES = (
     (re.compile(r"OOMKilled"), "out of memory"),
     (re.compile(r"longer than the specified deadline"), "its deadline passed"),
-    (re.compile(r"^pod deleted"), "its pod was deleted"),
 )
 
 
@@ -76,17 +75,23 @@ def states_of(steps: Sequence[Step], workflow: Workflow, *, terminated: datetime
     return [_Reading(workflow, terminated).state(step) for step in steps]
 
 
-def concluded(states: Sequence[State], *, lost: bool) -> list[State]:
-    """The states in a run that has ended, or was `lost`: nothing waits or runs in it."""
-    return [state if state.word in ENDED else _conclude(state, lost=lost) for state in states]
+def concluded(states: Sequence[State], run: str, *, is_current: bool = True) -> list[State]:
+    """The states in a run that is over: nothing waits or runs in it.
+
+    `run` is what became of the run. Where its steps were told before its end, and so are not current, a run that
+    succeeded still says of them that they did.
+    """
+    return [state if state.word in ENDED else _conclude(state, run, is_current) for state in states]
 
 
-def _conclude(state: State, *, lost: bool) -> State:
-    if state.started is None:
+def _conclude(state: State, run: str, is_current: bool) -> State:
+    if run == "succeeded":
+        return replace(state, word="done", reason=None, started=None)
+    if state.started is None and is_current:
         return replace(state, word="not run", reason=None)
-    if lost:
+    if run == "lost":
         return replace(state, word="lost", reason="its workflow was deleted", started=None)
-    return replace(state, word="not run", reason=state.reason or "it was never told how it ended", started=None)
+    return replace(state, word="unknown", reason="the server does not tell how it ended", started=None)
 
 
 @dataclass(frozen=True)
@@ -168,9 +173,10 @@ class _Reading:
         return State(step, word, reason, None, node.ended)
 
     def _attempts(self, path: str) -> tuple[Attempt, ...]:
-        """Every pod of a step, and those of its driver that did not do their work, in the order of time."""
+        """Every pod of a step, and those of its driver that failed, in the order of time."""
         executors = [node for place in (f"{path}.executor", path) for node in self.workflow.paths.get(place, ())]
-        drivers = [node for node in self.workflow.paths.get(f"{path}-driver", ()) if node.phase != "Succeeded"]
+        tried = self.workflow.paths.get(f"{path}-driver", ())
+        drivers = [node for node in tried if node.phase in ("Failed", "Error")]
         pods = [(node, False) for node in executors] + [(node, True) for node in drivers]
         return tuple(
             Attempt(node.pod, *self._word(node), node.started, node.ended, is_driver, node.log_key)

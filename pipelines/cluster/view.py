@@ -32,6 +32,7 @@ _MARKS = {
     "failed": ("✗", "red"),
     "terminated": ("■", "yellow"),
     "lost": ("?", "yellow"),
+    "unknown": ("?", "yellow"),
 }
 _LABEL_WIDTH = 24
 _WORD_WIDTH = 10

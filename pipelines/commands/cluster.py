@@ -308,7 +308,8 @@ def _conclude(connected: "Server", ended: "Course") -> None:
         raise HeadstartError(f"The run {run.display_name} failed{said}. Its page is {connected.page(run.run_id)}.")
     if found.tail:
         view.show_tail(display.console(stderr=True), found.step, found.tail)
+    log = found.missing or f"`headstart logs {run.run_id} '{found.step}'` shows all of its log."
     raise HeadstartError(
-        f"The run {run.display_name} failed in {found.step!r}: {found.reason}. `headstart logs {run.run_id} "
-        f"'{found.step}'` shows all of its log; when mended, `headstart retry {run.run_id}` goes on from there."
+        f"The run {run.display_name} failed in {found.step!r}: {found.reason}. {log} When mended, `headstart retry "
+        f"{run.run_id}` goes on from there."
     )

@@ -15,18 +15,28 @@ import yaml
 from rich.console import Console
 
 from headstart_pipelines.catalog import compile_pipeline
-from headstart_pipelines.cluster.states import node_id, states_of_tasks
+from headstart_pipelines.cluster.logs import progress_of
+from headstart_pipelines.cluster.states import Progress, node_id, states_of, states_of_tasks
 from headstart_pipelines.cluster.steps import Step, steps_of
 from headstart_pipelines.cluster.view import RunWatch
+from headstart_pipelines.cluster.workflow import Workflow
 from headstart_pipelines.placement import Placement
 from tests.finalised import Finalised
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE
-from tests.pipelines.cluster.kfp_server import START, Fault
+from tests.pipelines.cluster.kfp_server import START, Fault, recordings
 
 STEPS = [
     "prepare source", "pretrain", "register source", "prepare target", "select source", "fit baselines",
     "finetune zero", "finetune full", "evaluate", "register target",
 ]  # fmt: skip
+
+
+PROGRESS = "".join(
+    f"[KFP Executor 2026-03-01 03:00:{10 * done},000 INFO]: pretraining {done}/6 loss {note}\n"
+    for done, note in enumerate(
+        ["1.000, validation accuracy 0.700", "0.500, validation accuracy 0.850", "0.250, validation accuracy 0.925"], 1
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +77,63 @@ def test_a_run_that_tells_nothing_of_its_tasks_has_only_waiting_steps():
     assert state.seconds(START) is None
 
 
+def read(case, change):
+    """The words of a recorded run's steps after its nodes, by their names, were changed."""
+    manifest = json.loads(json.dumps(recordings.workflow(case)))
+    prefix = manifest["metadata"]["name"]
+    nodes = {each["name"].removeprefix(prefix): each for each in manifest["status"]["nodes"].values()}
+    change(nodes)
+    manifest["status"]["nodes"] = {
+        str(number): {**each, "name": prefix + name} for number, (name, each) in enumerate(nodes.items())
+    }
+    workflow = Workflow(manifest)
+    return states_of(steps_of(workflow.package, recordings.run(case)["runtime_config"]["parameters"]), workflow)
+
+
+def test_a_step_that_argo_will_try_again_is_retrying():
+    lost = "(0).root(0).pretrain(0).pretrain(0).executor(1)"
+
+    states = read("pod-deleted-retried", lambda nodes: nodes.pop(lost))
+
+    assert (states[1].step.label, states[1].word, states[1].reason) == ("pretrain", "retrying", "pod deleted")
+    assert states[1].ended is None
+
+
+def test_steps_of_a_group_that_is_run_again_are_those_of_its_latest_attempt():
+    def again(nodes):
+        for name, node in list(nodes.items()):
+            if name.startswith(("(0).root(0).exit-handler-1(0).prep-driver", "(0).root(0).exit-handler-1(0).prep(0)")):
+                nodes[name.replace("exit-handler-1(0)", "exit-handler-1(1)")] = {**node, "phase": "Running"}
+        nodes["(0).root(0).exit-handler-1(1)"] = {**nodes["(0).root(0).exit-handler-1(0)"], "phase": "Running"}
+
+    states = read("flat-exit-task-failed-stock", again)
+
+    assert [state.word for state in states[:3]] == ["running", "waiting", "waiting"]
+    assert [attempt.word for attempt in states[0].attempts] == ["done", "running"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "message", "word", "reason"),
+    [
+        ("Failed", "main: Error (exit code 1)", "failed", "the driver of exit-handler-1: Error (exit code 1)"),
+        ("Pending", "ErrImagePull: not found", "waiting", "the driver of exit-handler-1: ErrImagePull: not found"),
+    ],
+)
+def test_steps_of_a_group_whose_driver_does_not_do_its_work_say_so(phase, message, word, reason):
+    def fail(nodes):
+        for name in [each for each in nodes if each.startswith(".root.exit-handler-1")]:
+            if name.endswith(".exit-handler-1-driver"):
+                nodes[name] |= {"phase": phase, "message": message}
+            elif name == ".root.exit-handler-1" and phase == "Failed":
+                nodes[name] |= {"type": "Skipped", "phase": "Omitted"}
+            else:
+                del nodes[name]
+
+    states = read("flat-exit-task-succeeded", fail)
+
+    assert {(state.word, state.reason) for state in states} == {(word, reason)}
+
+
 # Following
 
 
@@ -75,7 +142,10 @@ def words(out):
     return re.findall(r"^  […✓↺✗■] (.+?)  +(starting|running|done|reused|failed|terminated)\b", out, re.MULTILINE)
 
 
-def test_each_step_is_told_when_it_starts_and_when_it_ends(kfp, submit, clock):
+@pytest.mark.parametrize("is_wrapped", [True, False], ids=["wrapped", "plain"])
+def test_each_step_is_told_when_it_starts_and_when_it_ends(kfp, submit, clock, is_wrapped):
+    kfp.is_wrapped = is_wrapped
+
     answer = submit("--wait")
 
     assert answer.code == 0, answer.err
@@ -88,6 +158,57 @@ def test_each_step_is_told_when_it_starts_and_when_it_ends(kfp, submit, clock):
         "  run succeeded", "`headstart compare digits` shows whether it helped."
     ]  # fmt: skip
     assert set(clock.slept) == {5.0}
+
+
+def test_a_workflow_that_grows_too_large_for_its_server_is_told_to_its_end(kfp, submit):
+    kfp.looked = lambda workflow: setattr(workflow, "is_packed", workflow.at >= 4)
+
+    answer = submit("--wait")
+
+    assert [name for name, word in words(answer.out) if word == "done"] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("message", "queue", "word", "reason"),
+    [
+        ("ErrImagePull: not found", None, "no image", "ErrImagePull: not found"),
+        ("ImagePullBackOff: back-off", None, "no image", "ImagePullBackOff: back-off"),
+        ('CreateContainerConfigError: secret "s" not found', None, "no secret", 'secret "s" not found'),
+        ('CreateContainerConfigError: configmap "c" not found', None, "no config", 'configmap "c" not found'),
+        ("Unschedulable: 0/1 nodes are available", None, "queued", "Unschedulable: 0/1 nodes are available"),
+        ("", "training", "queued", "it waits for Kueue's queue training or for a node"),
+        ("ContainerCreating", None, "starting", None),
+        ("", None, "starting", None),
+    ],
+)
+def test_what_keeps_a_pod_from_starting_is_told_while_it_does(kfp, submit, message, queue, word, reason):
+    kfp.held, kfp.queues = {"pretrain": message}, {"pretrain": queue} if queue else {}
+    looks = iter(range(5))
+    kfp.looked = lambda workflow: setattr(workflow, "held", {}) if next(looks, None) is None else None
+
+    out = submit("--wait").out
+
+    shown = re.search(rf"^  […!] pretrain +{word}\n(    .*\n)?", out, re.MULTILINE)
+    assert shown
+    assert (shown[1] or "").strip().endswith(reason or "")
+    assert out.count(reason or shown[0]) == 1
+    assert "✓ pretrain" in out
+
+
+def test_a_step_says_how_far_it_is_and_how_long_it_will_take(kfp, submit):
+    kfp.log = PROGRESS
+
+    answer = submit("--wait")
+
+    assert "  … pretrain                 running  3/6  loss 0.250, validation accuracy 0.925, 30 s left\n" in answer.out
+
+
+def test_work_that_was_done_before_or_begins_anew_takes_no_time_from_what_was_before():
+    lines = [*PROGRESS.splitlines(), *PROGRESS.replace("pretraining", "probing").splitlines()[:1]]
+
+    assert progress_of(lines) == Progress("probing", 1, 6, "loss 1.000, validation accuracy 0.700", None)
+    assert progress_of(["[KFP Executor 2026-03-01 03:00:00,000 INFO]: full 6/6 done before"]).seconds_left is None
+    assert progress_of(["KFP Executor", "3/6", ""]) is None
 
 
 def test_with_json_the_course_goes_elsewhere(kfp, submit):
@@ -118,7 +239,7 @@ def test_a_failed_run_ends_with_the_step_its_reason_and_the_end_of_its_log(kfp, 
     run_id = kfp.runs[0]["run_id"]
     last = answer.err.splitlines()[-1]
     assert f"failed in 'finetune full': Error (exit code 1). `headstart logs {run_id} 'finetune full'`" in last
-    assert f"`headstart retry {run_id}` goes on from there." in last
+    assert f"When mended, `headstart retry {run_id}` goes on from there." in last
     assert ("finetune full", "failed") in words(answer.out)
 
 

@@ -157,6 +157,72 @@ def test_each_attempt_of_a_step_that_was_retried_has_its_log(kfp, cli, run_id):
     ]
 
 
+def test_a_log_is_followed_until_its_step_ends(kfp, cli, run_id):
+    count = [0]
+
+    def write(workflow):
+        count[0] += 1
+        # Three looks a step; the last line is still being written.
+        workflow.at -= 1 if count[0] % 3 and workflow.at > 0 else 0
+        kfp.log = "".join(f"line {number}\n" for number in range(count[0])) + ("half a li" if count[0] % 3 else "")
+
+    kfp.looked, kfp.is_raw = write, True
+
+    answer = cli("logs", run_id, "pretrain", "--follow")
+
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    assert lines
+    assert kfp.workflows[run_id].at == 2
+
+
+def test_without_a_step_the_logs_of_all_are_followed_to_the_end_of_the_run(kfp, cli, run_id):
+    answer = cli("logs", run_id, "--follow")
+
+    assert answer.code == 0, answer.err
+    headings = re.findall(r"^==> (.+), attempt 1 <==$", answer.out, re.MULTILINE)
+    assert headings == kfp.workflows[run_id].labels
+    assert answer.out.count("line 40\n") == len(headings)
+
+
+def test_of_a_step_that_failed_the_launchers_errors_are_shown(kfp, cli, run_id):
+    kfp.workflows[run_id].fails = "pretrain"
+    kfp.log = "Traceback of the step's own\nE0301 03:00:17.9 15 main.go:56] failed to upload artifacts: denied\n"
+    finish(kfp, cli)
+
+    assert cli("logs", run_id, "pretrain").out.splitlines() == ["log of pretrain", *kfp.log.splitlines()]
+
+
+def test_a_log_that_breaks_off_is_shown_as_far_as_it_goes(kfp, cli, run_id):
+    kfp.is_raw, kfp.log = True, 'line 1\n{"error_message":"stream closed","error_details":"stream closed"}'
+    finish(kfp, cli)
+
+    assert cli("logs", run_id, "pretrain").out.splitlines() == ["line 1"]
+
+
+def test_what_is_there_of_several_logs_is_shown_beside_what_is_gone(kfp, cli, run_id):
+    finish(kfp, cli)
+    kfp.gone = {pod for pod, label in kfp.workflows[run_id].pods().items() if label in ("pretrain", "evaluate")}
+
+    answer = cli("logs", run_id)
+
+    assert answer.code == 1
+    assert len(re.findall("^==> ", answer.out, re.MULTILINE)) == 8
+    assert "is not there any more" in answer.err
+    assert "So it is with 1 more." in answer.err
+
+
+def test_a_run_that_has_started_nothing_says_what_it_waits_for(kfp, cli, run_id):
+    kfp.workflows[run_id].held = {"prepare source": "ErrImagePull: not found"}
+    cli("runs", run_id)
+
+    answer = cli("logs", run_id)
+
+    assert answer.code == 1
+    assert "has started no step yet: prepare source is no image, ErrImagePull: not found." in answer.err
+
+
 def test_where_the_page_passes_no_logs_on_the_pages_own_are_read(kfp, cli, run_id):
     kfp.is_page = True
     finish(kfp, cli)

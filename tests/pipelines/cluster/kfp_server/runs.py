@@ -68,6 +68,9 @@ class Runs(Pipelines, Plugins):
     def replay(self, case: str) -> dict[str, Any]:
         """A run that was recorded on a real server, which is answered as it was there."""
         run = copy.deepcopy(recordings.run(case))
+        if run["run_id"] in self.recorded:
+            # The same run at another moment.
+            run["run_id"] = str(uuid.uuid4())
         self.runs.append(run)
         self.recorded[run["run_id"]] = recordings.workflow(case)
         return run

@@ -79,18 +79,18 @@ def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> l
             )
         options["experiment_id"] = found.experiment_id
     rows: list[dict[str, Any]] = []
-    lost: dict[str, bool] = {}
+    gone: dict[str, bool] = {}
     for run in _listed(server, **options):
         if len(rows) == limit:
             break
         ended = run.finished_at if run.state in FINAL else None
-        if run.recurring_run_id not in lost:
-            lost[run.recurring_run_id] = is_lost(server, run)
-        is_gone = run.state not in FINAL and lost[run.recurring_run_id]
+        is_going = bool(run.recurring_run_id) and run.state not in FINAL
+        if is_going and run.recurring_run_id not in gone:
+            gone[run.recurring_run_id] = is_lost(server, run)
         rows.append(
             {
                 "run": run.display_name,
-                "state": "lost" if is_gone else word_of(run),
+                "state": "lost" if is_going and gone[run.recurring_run_id] else word_of(run),
                 "created": _iso(run.created_at),
                 "finished": _iso(ended),
                 "seconds": (ended - run.created_at).total_seconds() if ended and run.created_at else None,

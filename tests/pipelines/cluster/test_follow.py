@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from datetime import timedelta
 
 import pytest
 import yaml
+from kfp import compiler, dsl
 from rich.console import Console
 
 from headstart_pipelines.catalog import compile_pipeline
@@ -70,6 +72,36 @@ def test_steps_come_after_what_they_depend_on(package):
     assert labels.index("select source") < labels.index("finetune a") < labels.index("evaluate")
 
 
+def test_steps_are_found_however_they_are_nested(tmp_path):
+    """The paths are those that KFP's compiler for Argo makes: hooks for exit tasks, rounds in rounds."""
+
+    @dsl.component(base_image="python:3.11")
+    def say(text: str) -> str:
+        return text
+
+    @dsl.pipeline(name="nested")
+    def nested(words: list[dict], deep: bool = True):
+        with dsl.ExitHandler(say(text="end").set_display_name("close")), dsl.ParallelFor(words) as word:
+            with dsl.ParallelFor(["x", "y"]) as letter:
+                say(text=letter).set_display_name("letter")
+            with dsl.If(deep == True):  # noqa: E712
+                say(text=word.text).set_display_name("deep")
+
+    file = tmp_path / "nested.yaml"
+    with warnings.catch_warnings():
+        # kfp says of each display name that it means nothing here.
+        warnings.simplefilter("ignore")
+        compiler.Compiler().compile(nested, str(file))
+    steps = steps_of(yaml.safe_load(file.read_text()), {"words": [{"name": "a"}, {"text": "b"}]})
+
+    paths = {step.label: step.path for step in steps}
+    assert list(paths) == ["deep a", "letter a x", "letter a y", "deep 1", "letter 1 x", "letter 1 y", "close"]
+    round_1 = "root.exit-handler-1.for-loop-2.iteration-iterations(1:1).iteration-item"
+    assert paths["letter 1 y"] == f"{round_1}.for-loop-4.iteration-iterations(1:1).iteration-item.say-2"
+    assert paths["deep 1"] == f"{round_1}.condition-5.say-3"
+    assert paths["close"] == "root.exit-handler-1.onExit.say"
+
+
 def test_a_run_that_tells_nothing_of_its_tasks_has_only_waiting_steps():
     (state,) = states_of_tasks([Step("evaluate", "root.evaluate")], [])
 
@@ -88,6 +120,19 @@ def read(case, change):
     }
     workflow = Workflow(manifest)
     return states_of(steps_of(workflow.package, recordings.run(case)["runtime_config"]["parameters"]), workflow)
+
+
+def test_a_step_whose_condition_does_not_hold_is_skipped():
+    def skip(nodes):
+        for name in [each for each in nodes if each.startswith(".root.exit-handler-1.judge.")]:
+            del nodes[name]
+        said = "when 'false != false' evaluated false"
+        nodes[".root.exit-handler-1.judge"] |= {"type": "Skipped", "phase": "Skipped", "message": said}
+
+    states = {state.step.label: state for state in read("flat-exit-task-succeeded", skip)}
+
+    assert (states["judge"].word, states["judge"].reason) == ("skipped", "its condition did not hold")
+    assert states["close"].word == "done"
 
 
 def test_a_step_that_argo_will_try_again_is_retrying():

@@ -233,6 +233,14 @@ def test_a_run_whose_schedule_took_its_workflow_along_is_told_as_lost(kfp, cli):
     assert row["state"] == "lost"
 
 
+def test_of_the_runs_of_a_schedule_that_was_deleted_those_that_had_ended_are_not_lost(kfp, cli):
+    kfp.replay("scheduled-workflow-gone")
+    kfp.replay("scheduled-workflow-gone")["state"] = "SUCCEEDED"
+
+    assert [row["state"] for row in json.loads(cli("runs", "--json").out)] == ["succeeded", "lost"]
+    assert len(kfp.called("recurring_run_service_get_recurring_run")) == 1
+
+
 def test_a_scheduled_run_whose_schedule_is_there_is_running(kfp, cli):
     run = kfp.replay("scheduled-workflow-gone")
     kfp.recurring.append({"recurring_run_id": run["recurring_run_id"], "display_name": "five"})

@@ -37,9 +37,13 @@ DESCENDANT_PREFIX = "headstart.descendant/"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
+# Of KFP's MLflow plugin: the id of the pipeline run, on the run that it opened for it.
+PLUGIN_PIPELINE_RUN = "kfp.pipeline_run_id"
+
 # MLflow's own.
 PARENT_RUN = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"
 USER = "mlflow.user"
 SOURCE_NAME = "mlflow.source.name"
+RUN_NAME = "mlflow.runName"

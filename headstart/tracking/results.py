@@ -8,14 +8,13 @@ from headstart.evaluation.leaderboard import Entry
 from headstart.models.reference import unpinned
 from headstart.tracking.names import (
     CHOSEN,
-    PARENT_RUN,
     REUSED_FROM,
     ROLE,
     SOURCE_MODEL,
     STRATEGY,
     VERDICT,
 )
-from headstart.tracking.runs import Run, child_run
+from headstart.tracking.runs import Run, child_run, top_run
 from headstart.tracking.views import prepare_views
 
 
@@ -52,8 +51,7 @@ def _run_of(parent: Run, entry: Entry) -> Run:
     if entry.source:
         tags[SOURCE_MODEL] = unpinned(entry.source)
     if entry.run_id:
-        trained = parent.client.get_run(entry.run_id)
-        if trained.data.tags.get(PARENT_RUN) == parent.id:
+        if top_run(parent.client, entry.run_id) == parent.id:
             return replace(parent, id=entry.run_id, parent_id=parent.id)
         tags[REUSED_FROM] = entry.run_id
     reused = child_run(parent, entry.strategy, tags)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,24 @@ from headstart.errors import HeadstartError
 from headstart.signals import exiting_when_terminated
 from headstart.tracking.client import await_server, connect, explained, user_name
 from headstart.tracking.metric_queue import MetricQueue
-from headstart.tracking.names import CREATION, EXPERIMENT_KIND, PARENT_RUN, PIPELINE_RUN, ROLE, SOURCE_NAME, USER
+from headstart.tracking.names import (
+    CREATION,
+    EXPERIMENT_KIND,
+    PARENT_RUN,
+    PIPELINE_RUN,
+    PLUGIN_PIPELINE_RUN,
+    ROLE,
+    RUN_NAME,
+    SOURCE_NAME,
+    STRATEGY,
+    USER,
+)
+from headstart.tracking.paging import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, RunInfo
+    from mlflow.entities import Run as Record
 
 # Set by the local runner, which makes the parent before the first step starts.
 PARENT_VARIABLE = "HEADSTART_PARENT_RUN_ID"
@@ -33,6 +47,10 @@ INJECTED_VARIABLE = "MLFLOW_RUN_ID"
 _SETTLING_SECONDS = 2.0
 
 _PARAM_LIMIT = 6000
+
+# The `mlflow.source.name` of the runs of our steps, by which they are told from those that KFP's MLflow plugin keeps
+# for graphs and loops.
+_SOURCE = "headstart"
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +130,8 @@ def step_run(
 
     A new run ends as FINISHED, as FAILED if the body raises, or as KILLED if it is interrupted or terminated, as pods
     are; whichever it is, what was logged is written before. An injected one belongs to KFP's MLflow plugin, which also
-    ends it; it is taken once, by the first call of a process. A server that does not answer yet is waited for.
+    ends it; it is taken once, by the first call of a process. What an earlier attempt of the step left running, because
+    its process was killed outright, ends as KILLED. A server that does not answer yet is waited for.
 
     Raises:
         HeadstartError: the server does not answer, or refused something that was logged.
@@ -123,10 +142,12 @@ def step_run(
     injected = os.environ.pop(INJECTED_VARIABLE, None)
     if injected:
         run = _adopted(client, injected, name, all_tags)
+        _end_earlier_attempts(run, name, all_tags)
         with _written(run):
             yield run
         return
     run = child_run(parent_run(client, experiment), name, all_tags)
+    _end_earlier_attempts(run, name, all_tags)
     try:
         with _written(run):
             yield run
@@ -163,28 +184,126 @@ def end(run: Run, status: str) -> None:
         run.client.set_terminated(run.id, status)
 
 
-def end_with_steps(parent: Run, status: str) -> None:
-    """Ends a pipeline run's parent, and as KILLED the runs of steps that could not do so, as when memory ran out."""
-    running = f"tags.`{PARENT_RUN}` = '{parent.id}' and attributes.status = 'RUNNING'"
+def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> None:
+    """Ends a pipeline run's parent and what still runs below it, at any depth; `ended` is when, by default now.
+
+    The run of a step ends as KILLED: it could not end itself, as when memory ran out. A run that KFP's MLflow plugin
+    keeps for a graph or a loop ends like the parent.
+    """
+    at = int(ended.timestamp() * 1000) if ended else None
+    client = parent.client
+    running = f"tags.`{PARENT_RUN}` LIKE '%' and attributes.status = 'RUNNING'"
     with explained():
-        for run in parent.client.search_runs([parent.experiment_id], running):
-            parent.client.set_terminated(run.info.run_id, "KILLED")
-    end(parent, status)
+        for run in list(search_all(client.search_runs, [parent.experiment_id], running)):
+            if _top(client, run).info.run_id == parent.id:
+                of_a_step = run.data.tags.get(SOURCE_NAME) == _SOURCE
+                client.set_terminated(run.info.run_id, "KILLED" if of_a_step else status, end_time=at)
+        if client.get_run(parent.id).info.status != status:
+            client.set_terminated(parent.id, status, end_time=at)
+
+
+def close_record(
+    experiment: str, status: str, *, pipeline_run: str | None = None, ended: datetime | None = None
+) -> None:
+    """Ends the record of a pipeline run as `end_with_steps` does. Where no step has begun one, there is none to end.
+
+    A step that starts later, because the pipeline run is retried, opens the record again.
+
+    Args:
+        experiment: the recipe's name.
+        status: FINISHED, FAILED or KILLED.
+        pipeline_run: the id of a run on the cluster, by default that of the environment.
+        ended: when the pipeline run ended, by default now.
+
+    Raises:
+        HeadstartError: the server does not answer, or the environment names no pipeline run.
+    """
+    client = connect()
+    await_server(client.tracking_uri)
+    parent = _begun(client, experiment, pipeline_run)
+    if parent:
+        end_with_steps(Run(client, parent.run_id, parent.experiment_id, None), status, ended)
+
+
+def reopen_record(experiment: str, pipeline_run: str) -> None:
+    """Has the record of a pipeline run that is retried say that it runs again."""
+    client = connect()
+    if parent := _begun(client, experiment, pipeline_run):
+        _reopen(client, parent)
+
+
+def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) -> "RunInfo | None":
+    """The parent of a pipeline run, by default that of the environment, if a step has begun its record."""
+    known = os.environ.get(PARENT_VARIABLE) or os.environ.get(INJECTED_VARIABLE)
+    with explained():
+        if pipeline_run is None and known:
+            return _top(client, client.get_run(known)).info
+        found = client.get_experiment_by_name(experiment)
+    parents = _parents(client, found.experiment_id, pipeline_run or _pipeline_run()) if found else []
+    return parents[0] if parents else None
+
+
+def top_run(client: "MlflowClient", run_id: str) -> str:
+    """The id of the run at the top of a run's line of parents; its own where it has none."""
+    with explained():
+        return str(_top(client, client.get_run(run_id)).info.run_id)
+
+
+def _top(client: "MlflowClient", run: "Record") -> "Record":
+    from mlflow.exceptions import MlflowException
+
+    while above := run.data.tags.get(PARENT_RUN):
+        try:
+            run = client.get_run(above)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            # Deleted for good.
+            break
+    return run
+
+
+def _reopen(client: "MlflowClient", run: "RunInfo") -> None:
+    """Has a run that had ended run again: its pipeline run is retried, or its step is in its next attempt."""
+    if run.status != "RUNNING":
+        with explained():
+            client.update_run(run.run_id, status="RUNNING")
 
 
 def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, str]) -> Run:
-    """The run that KFP's MLflow plugin made for this step. Its parent becomes that of the step's further runs, and is
-    marked as the pipeline run's like one that a step makes itself."""
+    """The run that KFP's MLflow plugin made for this step.
+
+    The plugin hangs it on the run of the graph or loop that the step is in. It moves up to the run at the top, the
+    pipeline run's parent, so that a record has two levels however a pipeline is nested. The top is marked like a parent
+    that a step makes itself, and is that of the step's further runs.
+    """
     with explained():
         found = client.get_run(run_id)
-    run = Run(client, run_id, found.info.experiment_id, found.data.tags.get(PARENT_RUN))
-    parent = os.environ[PARENT_VARIABLE] = run.parent_id or run.id
+        top = _top(client, found).info.run_id
+    run = Run(client, run_id, found.info.experiment_id, top if top != run_id else None)
+    os.environ[PARENT_VARIABLE] = top
     pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
     if pipeline_run:
         with explained():
-            client.set_tag(parent, PIPELINE_RUN, pipeline_run)
-    run.set_tags({**tags, "mlflow.runName": name})
+            client.set_tag(top, PIPELINE_RUN, pipeline_run)
+    above = {PARENT_RUN: top} if run.parent_id else {}
+    run.set_tags({**tags, **above, SOURCE_NAME: _SOURCE, RUN_NAME: name})
+    _reopen(client, found.info)
     return run
+
+
+def _end_earlier_attempts(run: Run, name: str, tags: Mapping[str, str]) -> None:
+    """Ends as KILLED the runs of the same step in the same pipeline run: this attempt is the only one that lives."""
+    if run.parent_id is None:
+        return
+    running = f"tags.`{PARENT_RUN}` = '{run.parent_id}' and attributes.status = 'RUNNING'"
+    with explained():
+        for other in list(search_all(run.client.search_runs, [run.experiment_id], running)):
+            same = other.info.run_name == name and all(
+                other.data.tags.get(key) == tags.get(key) for key in (ROLE, STRATEGY)
+            )
+            if same and other.info.run_id != run.id:
+                run.client.set_terminated(other.info.run_id, "KILLED")
 
 
 def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
@@ -202,13 +321,10 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
     known = os.environ.get(PARENT_VARIABLE)
     if known:
         with explained():
-            return Run(client, known, client.get_run(known).info.experiment_id, None)
-    pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
-    if not pipeline_run:
-        raise HeadstartError(
-            f"This step does not know its pipeline run: none of {INJECTED_VARIABLE}, {PARENT_VARIABLE} and "
-            f"{KFP_RUN_VARIABLE} is set; run it through `headstart run` or `headstart submit`."
-        )
+            parent = client.get_run(known).info
+        _reopen(client, parent)
+        return Run(client, known, parent.experiment_id, None)
+    pipeline_run = _pipeline_run()
     experiment_id = experiment_named(client, experiment)
     found = _parents(client, experiment_id, pipeline_run)
     made = None
@@ -217,11 +333,23 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
     if made or time.time() - found[0].start_time / 1000 < 2 * _SETTLING_SECONDS:
         time.sleep(_SETTLING_SECONDS)
         found = _parents(client, experiment_id, pipeline_run)
-    chosen = found[0].run_id
-    if made and made.id != chosen:
+    chosen = found[0]
+    if made and made.id != chosen.run_id:
         with explained():
             client.delete_run(made.id)
-    return Run(client, chosen, experiment_id, None)
+    _reopen(client, chosen)
+    return Run(client, chosen.run_id, experiment_id, None)
+
+
+def _pipeline_run() -> str:
+    """The id of the run on the cluster that this step is of."""
+    pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
+    if not pipeline_run:
+        raise HeadstartError(
+            f"This step does not know its pipeline run: none of {INJECTED_VARIABLE}, {PARENT_VARIABLE} and "
+            f"{KFP_RUN_VARIABLE} is set; run it through `headstart run` or `headstart submit`."
+        )
+    return pipeline_run
 
 
 def new_parent(client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str) -> Run:
@@ -255,7 +383,7 @@ def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping
     """The id of a new run, the only one even if the connection broke before the server's answer came: MLflow's client
     then asks again, and the server has made two."""
     mark = uuid.uuid4().hex
-    ours = {CREATION: mark, USER: user_name(), SOURCE_NAME: "headstart"}
+    ours = {CREATION: mark, USER: user_name(), SOURCE_NAME: _SOURCE}
     with explained():
         created = client.create_run(
             experiment_id, run_name=name, tags={**ours, **{key: str(value) for key, value in tags.items()}}
@@ -267,12 +395,26 @@ def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping
 
 
 def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list["RunInfo"]:
-    """The parents that were made for a pipeline run, the earliest first."""
+    """The parents that were made for a pipeline run, the earliest first.
+
+    Where no step has made one, it is the run that KFP's MLflow plugin opened, which is marked like one of ours.
+    """
+    found = _tops(client, experiment_id, PIPELINE_RUN, pipeline_run)
+    if not found:
+        found = _tops(client, experiment_id, PLUGIN_PIPELINE_RUN, pipeline_run)[:1]
+        with explained():
+            for run in found:
+                client.set_tag(run.run_id, PIPELINE_RUN, pipeline_run)
+    return found
+
+
+def _tops(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> list["RunInfo"]:
+    """The runs without a parent that carry a tag, the earliest first."""
     # The run id breaks ties between equal start times the same way for every reader.
     with explained():
         found = client.search_runs(
             [experiment_id],
-            f"tags.`{PIPELINE_RUN}` = '{pipeline_run}'",
+            f"tags.`{tag}` = '{value}'",
             order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
         )
     return [run.info for run in found if PARENT_RUN not in run.data.tags]

@@ -3,6 +3,8 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from mlflow import MlflowClient
@@ -10,8 +12,17 @@ from mlflow import MlflowClient
 from headstart.errors import HeadstartError
 from headstart.tracking import runs
 from headstart.tracking.client import connect
-from headstart.tracking.names import PARENT_RUN, PIPELINE_RUN, ROLE
-from headstart.tracking.runs import child_run, end_with_steps, experiment_named, new_parent, parent_run, step_run
+from headstart.tracking.names import PARENT_RUN, PIPELINE_RUN, ROLE, STRATEGY
+from headstart.tracking.runs import (
+    child_run,
+    close_record,
+    end_with_steps,
+    experiment_named,
+    new_parent,
+    parent_run,
+    reopen_record,
+    step_run,
+)
 
 
 @pytest.fixture
@@ -25,6 +36,41 @@ def parent(client, experiment, monkeypatch):
     run = new_parent(client, experiment, name="pets", pipeline_run="local-1")
     monkeypatch.setenv("HEADSTART_PARENT_RUN_ID", run.id)
     return run
+
+
+@pytest.fixture
+def plugin(client, experiment, monkeypatch):
+    """A pipeline run that KFP's MLflow plugin keeps: `start(task)` opens the run of a task in the graph `graph`, and
+    gives it to the task where the plugin injects."""
+    monkeypatch.setattr(runs, "_SETTLING_SECONDS", 0.0)
+    return Plugin(client, experiment, monkeypatch)
+
+
+class Plugin:
+    """Opens runs as KFP 2.17.0 does: the tag `kfp.pipeline_run_id` on the top one, a run a task, a graph and a loop."""
+
+    def __init__(self, client, experiment, monkeypatch):
+        self.client, self.experiment, self.environment = client, experiment, monkeypatch
+        monkeypatch.setenv("KFP_RUN_ID", "kfp-1")
+        self.top = self._run("pets-20261128-041320-c119", {"kfp.pipeline_run_id": "kfp-1"})
+        self.graph = self._run("exit-handler-1", {PARENT_RUN: self.top})
+        self.loop = self._run("for-loop-1", {PARENT_RUN: self.graph})
+
+    def start(self, task, inside, *, injected=True):
+        run = self._run(task, {PARENT_RUN: inside})
+        # Each task is a process of its own.
+        self.environment.delenv("HEADSTART_PARENT_RUN_ID", raising=False)
+        if injected:
+            self.environment.setenv("MLFLOW_RUN_ID", run)
+        return run
+
+    def _run(self, name, tags):
+        return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
+
+
+def status(client, experiment):
+    """The status of every run, by its name."""
+    return {run.info.run_name: run.info.status for run in runs_in(client, experiment)}
 
 
 def runs_in(client, experiment):
@@ -133,6 +179,129 @@ def test_a_step_that_was_killed_outright_is_ended_with_its_pipeline_run(client, 
     end_with_steps(parent, "FAILED")
     status = {run.info.run_id: run.info.status for run in runs_in(client, experiment)}
     assert [status[run.id] for run in (parent, killed, done, other)] == ["FAILED", "KILLED", "FINISHED", "RUNNING"]
+
+
+def test_a_record_is_closed_once_and_stays_as_it_ended(client, experiment, parent):
+    child_run(parent, "finetune", {})
+    ended = datetime(2026, 3, 1, tzinfo=UTC)
+    close_record("pets", "FAILED", ended=ended)
+    close_record("pets", "FAILED")
+    assert status(client, experiment) == {"pets": "FAILED", "finetune": "KILLED"}
+    assert client.get_run(parent.id).info.end_time == ended.timestamp() * 1000
+
+
+def test_a_record_that_ended_as_failed_can_be_told_to_have_been_stopped(client, experiment, parent):
+    close_record("pets", "FAILED")
+    close_record("pets", "KILLED")
+    assert status(client, experiment) == {"pets": "KILLED"}
+
+
+def test_a_pipeline_run_whose_steps_wrote_nothing_has_no_record_to_close(client, monkeypatch):
+    monkeypatch.setenv("KFP_RUN_ID", "run-a")
+    close_record("pets", "FAILED")
+    assert client.get_experiment_by_name("pets") is None
+    experiment = experiment_named(client, "pets")
+    close_record("pets", "FAILED")
+    assert runs_in(client, experiment) == []
+
+
+def test_the_record_of_another_pipeline_run_is_closed_by_its_id(client, experiment, parent):
+    other = new_parent(client, experiment, name="other", pipeline_run="run-b")
+    child_run(other, "finetune", {})
+    close_record("pets", "KILLED", pipeline_run="run-b")
+    assert status(client, experiment) == {"pets": "RUNNING", "other": "KILLED", "finetune": "KILLED"}
+
+
+def test_a_retry_opens_the_record_again_when_it_is_asked_for_or_when_its_first_step_starts(
+    client, experiment, monkeypatch
+):
+    monkeypatch.setattr(runs, "_SETTLING_SECONDS", 0.0)
+    monkeypatch.setenv("KFP_RUN_ID", "run-a")
+    parent = new_parent(client, experiment, name="pets", pipeline_run="run-a")
+    close_record("pets", "FAILED")
+    reopen_record("pets", "run-a")
+    assert client.get_run(parent.id).info.status == "RUNNING"
+    close_record("pets", "FAILED")
+    with step_run("pets", "finetune") as run:
+        assert (run.parent_id, client.get_run(parent.id).info.status) == (parent.id, "RUNNING")
+
+
+def test_the_next_attempt_of_a_step_ends_the_one_before_it_and_no_other_steps(client, experiment, parent):
+    killed = child_run(parent, "full", {ROLE: "target", STRATEGY: "full"})
+    namesake = child_run(parent, "full", {ROLE: "baseline", STRATEGY: "full"})
+    beside = child_run(parent, "partial", {ROLE: "target", STRATEGY: "partial"})
+    elsewhere = child_run(new_parent(client, experiment, name="other", pipeline_run="x"), "full", {ROLE: "target"})
+    with step_run("pets", "full", role="target", tags={STRATEGY: "full"}) as attempt:
+        runs_now = {run.info.run_id: run.info.status for run in runs_in(client, experiment)}
+    assert runs_now[killed.id] == "KILLED"
+    assert [runs_now[run.id] for run in (attempt, namesake, beside, elsewhere)] == ["RUNNING"] * 4
+
+
+def test_an_injected_run_whose_first_attempt_failed_runs_again_in_the_next(client, plugin):
+    injected = plugin.start("finetune", plugin.loop)
+    client.set_terminated(injected, "FAILED")
+    with step_run("pets", "full"):
+        assert client.get_run(injected).info.status == "RUNNING"
+
+
+def test_a_killed_attempt_that_the_plugin_gave_another_run_is_ended_by_the_next(client, plugin):
+    first = plugin.start("finetune", plugin.loop)
+    with suppress(SystemExit), step_run("pets", "full"):
+        raise SystemExit
+    assert client.get_run(first).info.status == "RUNNING"
+    second = plugin.start("finetune", plugin.loop)
+    with step_run("pets", "full"):
+        assert [client.get_run(run).info.status for run in (first, second)] == ["KILLED", "RUNNING"]
+
+
+@pytest.mark.parametrize("case", ["off", "failing", "without injection", "with injection"])
+def test_however_kfps_plugin_is_set_up_a_pipeline_run_has_one_record_that_ends(client, experiment, monkeypatch, case):
+    """Off, it does nothing; failing, it has opened nothing either, and KFP starts the run all the same."""
+    monkeypatch.setattr(runs, "_SETTLING_SECONDS", 0.0)
+    monkeypatch.setenv("KFP_RUN_ID", "kfp-1")
+    plugin = Plugin(client, experiment, monkeypatch) if "injection" in case else None
+    own = {}
+    for task, name in (("prepare-data", "prepare-source"), ("finetune", "full"), ("finetune-2", "partial")):
+        if plugin:
+            inside = plugin.loop if task.startswith("finetune") else plugin.graph
+            plugin.start(task, inside, injected=case == "with injection")
+        with step_run("pets", name) as run:
+            own[name] = run
+    if plugin:
+        plugin.start("close-record", plugin.top, injected=case == "with injection")
+    close_record("pets", "FINISHED")
+
+    found = {run.info.run_id: run for run in runs_in(client, experiment)}
+    (top,) = [run for run in found.values() if PARENT_RUN not in run.data.tags]
+    assert top.data.tags[PIPELINE_RUN] == "kfp-1"
+    assert {found[run.id].data.tags[PARENT_RUN] for run in own.values()} == {run.parent_id for run in own.values()}
+    assert {run.parent_id for run in own.values()} == {top.info.run_id}
+    assert plugin is None or plugin.top == top.info.run_id
+    if case != "with injection":
+        assert len(own) == len({run.id for run in own.values()})
+    # The runs of steps that the plugin injected are its own to end; it would find none that still runs.
+    ended = {run.info.status for run in found.values() if run.info.run_name not in own or case != "with injection"}
+    assert ended == {"FINISHED"}
+
+
+def test_below_a_plugins_run_what_a_step_left_running_is_ended_at_any_depth(client, experiment, plugin):
+    plugin.start("finetune", plugin.loop)
+    with suppress(SystemExit), step_run("pets", "full") as run:
+        raise SystemExit
+    client.set_tag(run.id, PARENT_RUN, plugin.loop)
+    close_record("pets", "FINISHED")
+    assert status(client, experiment) == {
+        "pets-20261128-041320-c119": "FINISHED",
+        "exit-handler-1": "FINISHED",
+        "for-loop-1": "FINISHED",
+        "full": "KILLED",
+    }
+
+
+def test_a_run_whose_parent_was_deleted_for_good_does_not_keep_a_record_from_being_closed(client, experiment, parent):
+    client.create_run(experiment, run_name="orphan", tags={PARENT_RUN: "feed" * 8})
+    close_record("pets", "FINISHED")
+    assert status(client, experiment) == {"pets": "FINISHED", "orphan": "RUNNING"}
 
 
 def test_the_run_that_kfp_injected_is_adopted_and_left_for_kfp_to_end(client, experiment, monkeypatch):

@@ -24,9 +24,9 @@ RIGHT = {"full": 57, "zero": 30, "scratch": 45}
 def evaluate(client, tmp_path):
     """One evaluated pipeline run: a parent, a run for each strategy and what record_assessment writes to them."""
 
-    def run(pipeline_run, right=RIGHT, *, metric="accuracy", reused=None, experiment="pets"):
+    def run(pipeline_run, right=RIGHT, *, metric="accuracy", reused=None, experiment="pets", step=None):
         experiment_id = experiment_named(client, experiment, artifact_location=(tmp_path / "artifacts").as_uri())
-        parent = new_parent(client, experiment_id, name=pipeline_run, pipeline_run=pipeline_run)
+        parent = None if step else new_parent(client, experiment_id, name=pipeline_run, pipeline_run=pipeline_run)
         candidates = []
         for strategy, count in right.items():
             baseline = strategy in ("scratch", "classical")
@@ -53,11 +53,40 @@ def evaluate(client, tmp_path):
         board = build_leaderboard(candidates, metric=metric, resamples=200)
         metrics = {c.strategy: classification_metrics(c.labels, c.probabilities, CLASSES) for c in candidates}
         chosen = Contender(board.chosen.strategy, "transfer", tmp_path, 0.5, 1.0, "run")
-        step = child_run(parent, "evaluate", {})
+        step = step or child_run(parent, "evaluate", {})
         found = record_assessment(step, Assessment(board, metrics, {}, chosen), "<p>", tmp_path)
         return parent, found.leaderboard
 
     return run
+
+
+def test_strategies_that_kfps_plugin_hung_on_a_loop_are_each_compared_once_and_the_figures_go_to_the_top(
+    client, tmp_path, monkeypatch, evaluate
+):
+    experiment = experiment_named(client, "pets", artifact_location=(tmp_path / "artifacts").as_uri())
+
+    def opened(name, tags):
+        return client.create_run(experiment, run_name=name, tags=tags).info.run_id
+
+    def started(task, inside):
+        monkeypatch.delenv("HEADSTART_PARENT_RUN_ID", raising=False)
+        monkeypatch.setenv("MLFLOW_RUN_ID", opened(task, {PARENT_RUN: inside}))
+
+    top = opened("pets-1", {"kfp.pipeline_run_id": "kfp-1"})
+    graph = opened("exit-handler-1", {PARENT_RUN: top})
+    loop = opened("for-loop-1", {PARENT_RUN: graph})
+    trained = {}
+    for strategy in RIGHT:
+        started("finetune", loop)
+        with step_run("pets", strategy, tags={STRATEGY: strategy}) as run:
+            trained[strategy] = run.id
+    started("evaluate", graph)
+    with step_run("pets", "evaluate") as step:
+        evaluate("pets-1", reused=trained, step=step)
+
+    assert {row["strategy"]: row["run_id"] for row in compare(client, "pets").rows} == trained
+    assert client.get_run(top).data.metrics["test/accuracy"] == pytest.approx(57 / 60)
+    assert "test/accuracy" not in client.get_run(graph).data.metrics
 
 
 def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, evaluate):

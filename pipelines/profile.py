@@ -331,6 +331,7 @@ class Profile(Section):
         service_account: what `submit` has the run's pods be to Kubernetes; None for the server's default. A compiled
             file cannot say it.
         parallelism: how many strategies run at once; None for all.
+        mlflow_plugin: whether KFP's own MLflow plugin opens the runs of what is submitted; off, the steps do so alone.
         training: of the steps that train networks.
         selection: of the step that chooses a source, which is one process; None for what training steps get.
         light: of the steps that prepare data, judge and register.
@@ -341,6 +342,7 @@ class Profile(Section):
     service_account: _Name | None = None
     run_as: Identity = Identity()
     parallelism: Annotated[int, Field(ge=1, le=1024)] | None = None
+    mlflow_plugin: bool = False
     environment: Environment = Environment()
     training: TrainingSteps
     selection: AcceleratedSteps | None = None

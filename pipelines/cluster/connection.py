@@ -52,17 +52,21 @@ class Access:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answered. `namespace` is None where it knows no users; `release` where it does not say which."""
+    """A server that answered. `namespace` is None where it knows no users; `release`, such as 2.17.0, where it does not
+    say which."""
 
     host: str
     namespace: str | None
-    release: tuple[int, int] | None
+    release: str | None
     api: kfp_server_api.ApiClient = field(repr=False)
 
     @property
     def takes_plugins_input(self) -> bool | None:
         """Whether a run may carry `plugins_input`; None where that has to be tried."""
-        return None if self.release is None else self.release >= _RELEASE_WITH_PLUGINS
+        if self.release is None:
+            return None
+        major, minor, *_ = self.release.split(".")
+        return (int(major), int(minor)) >= _RELEASE_WITH_PLUGINS
 
     @functools.cached_property
     def runs(self) -> kfp_server_api.RunServiceApi:
@@ -95,7 +99,7 @@ class Server:
             path, "GET", query_params=list((query or {}).items()), auth_settings=["Bearer"], _preload_content=False,
             _return_http_data_only=True,
         )  # fmt: skip
-        with self.api.rest_client.reading(path):
+        with self.api.rest_client.reading():
             return response.read()
 
     def page(self, run_id: str) -> str:
@@ -137,11 +141,11 @@ def connect(access: Access) -> Server:
             f"The server at {host} keeps its users apart, so it has to know whose namespace is meant; name it with "
             f"--namespace or {NAMESPACE_VARIABLE}."
         )
-    found = re.match(r"v?(\d+)\.(\d+)\.", str(health.get("tag_name") or health.get("apiServerTagName")))
+    found = re.fullmatch(r"v?(\d+\.\d+\.\S+)", str(health.get("tag_name") or health.get("apiServerTagName")))
     return Server(
         host=host,
         namespace=namespace if health.get("multi_user") else None,
-        release=(int(found[1]), int(found[2])) if found else None,
+        release=found[1] if found else None,
         api=api,
     )
 

@@ -113,12 +113,11 @@ def retry(server: Server, name: str) -> Run:
     return run
 
 
-def terminate(server: Server, name: str) -> Run:
-    """Stops a run. InputError if it has ended."""
+def to_terminate(server: Server, name: str) -> Run:
+    """The run that is to be terminated. InputError if it has ended."""
     run = find_run(server, name)
     if run.state in FINAL:
         raise InputError(f"The run {run.display_name} has ended already ({word_of(run)}).")
-    server.runs.run_service_terminate_run(run.run_id)
     return run
 
 
@@ -133,11 +132,11 @@ def equals(key: str, value: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "string_value": value}]})
 
 
-def paged(ask: Callable[..., Any], entries: str, **options: Any) -> Iterator[Any]:
+def paged(ask: Callable[..., Any], entries: str, *, page_size: int = _PAGE, **options: Any) -> Iterator[Any]:
     """Everything that a list of the API has, page after page."""
     token = ""
     while True:
-        answer = ask(page_size=_PAGE, **options, **({"page_token": token} if token else {}))
+        answer = ask(page_size=page_size, **options, **({"page_token": token} if token else {}))
         yield from getattr(answer, entries) or ()
         token = answer.next_page_token
         if not token:

@@ -2,37 +2,46 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import kfp_server_api
 from kfp_server_api import V2beta1RecurringRun as Schedule
+from kfp_server_api import V2beta1Run as Run
 
 from headstart.config import Recipe
 from headstart.errors import InputError
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.runs import equals, paged
-from headstart_pipelines.cluster.submission import Package, upload, with_plugins_input, work
+from headstart_pipelines.cluster.cron import Cron
+from headstart_pipelines.cluster.follow import Clock
+from headstart_pipelines.cluster.record import align
+from headstart_pipelines.cluster.runs import FINAL, equals, paged, word_of
+from headstart_pipelines.cluster.submission import Package, upload, work
+from headstart_pipelines.cluster.termination import stop
 
-_FIELD = r"[\d*?,/\-A-Za-z]+"
+# How many runs of a schedule may go at once. Where as many go, the next starts when one of them has ended.
+OVERLAPS = {"forbid": 1, "allow": 10}
 
-
-def cron(expression: str) -> str:
-    """A cron expression as KFP reads it, with seconds first; the usual five fields start at second 0.
-
-    Raises:
-        InputError: it has another number of fields, or a strange sign in one.
-    """
-    fields = expression.split()
-    if len(fields) not in (5, 6) or not all(re.fullmatch(_FIELD, each) for each in fields):
-        raise InputError(
-            f"--cron {expression!r} is not understood; write minute, hour, day, month and weekday, for example "
-            '"0 3 * * 1" for Mondays at three.'
-        )
-    return " ".join(fields if len(fields) == 6 else ["0", *fields])
+# Between a tick and the moment at which the server tells of its run.
+_GRACE = timedelta(minutes=2)
+# More runs than a schedule can have that go.
+_LATEST = 20
 
 
-def schedule(server: Server, recipe: Recipe, package: Package, *, name: str, at: str) -> Schedule:
-    """Has the server run the recipe whenever the cron expression `at` says so, one run at a time.
+@dataclass(frozen=True)
+class Plan:
+    """When a schedule runs: at the ticks of `cron`, as many runs at once as `overlap` says, and with `catch_up` once
+    for every tick that an outage or a long run has left out, else once for all of them."""
+
+    cron: Cron
+    overlap: str = "forbid"
+    catch_up: bool = False
+
+
+def schedule(server: Server, recipe: Recipe, package: Package, plan: Plan, *, name: str) -> Schedule:
+    """Has the server run the recipe as planned.
 
     Raises:
         InputError: the name is taken.
@@ -43,45 +52,149 @@ def schedule(server: Server, recipe: Recipe, package: Package, *, name: str, at:
             "another --name."
         )
     version = upload(server, package)
-    return with_plugins_input(
-        server,
-        recipe.name,
-        server.schedules.recurring_run_service_create_recurring_run,
+    return server.schedules.recurring_run_service_create_recurring_run(
+        # Nothing is told to KFP's MLflow plugin: with `plugins_input` the server keeps the schedule without the
+        # pipeline's parameters, and refuses every run for want of them.
         Schedule(
             display_name=name,
             **work(server, recipe, package, version),
-            trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=cron(at))),
+            trigger=kfp_server_api.V2beta1Trigger(
+                cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=plan.cron.text)
+            ),
             mode="ENABLE",
-            max_concurrency="1",
-            # After an outage, one run makes up for all that were missed.
-            no_catchup=True,
-        ),
+            max_concurrency=str(OVERLAPS[plan.overlap]),
+            no_catchup=not plan.catch_up,
+        )
     )
 
 
-def list_schedules(server: Server) -> list[dict[str, Any]]:
-    """Every schedule: name, cron, enabled, created and id."""
-    return [
-        {
-            "schedule": each.display_name,
-            "cron": each.trigger.cron_schedule.cron if each.trigger and each.trigger.cron_schedule else None,
-            "enabled": each.status == "ENABLED",
-            "created": each.created_at.isoformat(timespec="seconds") if each.created_at else None,
-            "schedule_id": each.recurring_run_id,
-        }
-        for each in _listed(server)
-    ]
+def list_schedules(server: Server, now: datetime) -> list[dict[str, Any]]:
+    """Every schedule: name, cron, enabled, overlap, catch_up, created and id; its last run's name, id, state and tick;
+    the tick that nothing was started at, if any, and the command that shows why."""
+    return [_row(server, each, now) for each in _listed(server)]
 
 
-def change(server: Server, name: str, action: str) -> None:
-    """Does one of disable, enable and delete to the schedule called `name`. InputError if there is none, or several."""
+def _row(server: Server, schedule: Schedule, now: datetime) -> dict[str, Any]:
+    last = next(_runs_of(server, schedule, 1), None)
+    missed = _missed(schedule, last, now)
+    return {
+        "schedule": schedule.display_name,
+        "cron": _cron_of(schedule),
+        "enabled": schedule.status == "ENABLED",
+        "overlap": "forbid" if _at_once(schedule) == 1 else "allow",
+        "catch_up": not schedule.no_catchup,
+        "created": _iso(schedule.created_at),
+        "schedule_id": schedule.recurring_run_id,
+        "last_run": last.display_name if last else None,
+        "last_run_id": last.run_id if last else None,
+        "last_state": word_of(last) if last else None,
+        "last_tick": _iso(last.scheduled_at) if last else None,
+        "missed": _iso(missed),
+        "look": _look(schedule, last) if missed else None,
+    }
+
+
+def _missed(schedule: Schedule, last: Run | None, now: datetime) -> datetime | None:
+    """The last tick at which a run should have started and none did."""
+    try:
+        cron = Cron.of(_cron_of(schedule) or "")
+    except InputError:
+        return None
+    if schedule.status != "ENABLED":
+        return None
+    since = max(at for at in (schedule.created_at, schedule.updated_at) if at)
+    if last:
+        # A run that came at another time says that the server's clock is not in UTC: what it has missed is not known.
+        if not cron.matches(last.scheduled_at):
+            return None
+        # It holds back those that come while it goes.
+        if _at_once(schedule) == 1 and (last.state not in FINAL or now - last.finished_at < _GRACE):
+            return None
+        since = max(since, last.scheduled_at)
+    return cron.latest(since, now - _GRACE)
+
+
+def _look(schedule: Schedule, last: Run | None) -> str:
+    """The command that shows the events of a schedule's object, which say why it starts nothing."""
+    # The server makes the object's name of the schedule's and five characters; kubectl takes the beginning of a name.
+    name = re.sub("[^a-z0-9-]+", "", str(schedule.display_name).lower())[:25]
+    if last and (found := re.fullmatch(r"(.+)-\d+-\d+", str(last.display_name))):
+        name = found[1]
+    return f"kubectl describe -n {schedule.namespace or 'kubeflow'} scheduledworkflow {name}"
+
+
+def switch(server: Server, name: str, *, on: bool) -> None:
+    """Enables or disables the schedule called `name`. InputError if there is none, or several."""
+    _switch(server, _one(server, name), on=on)
+
+
+def delete(server: Server, name: str, clock: Clock, *, terminate: bool = False, force: bool = False) -> list[Run]:
+    """Deletes the schedule called `name`; returns the runs that went with it.
+
+    Kubernetes deletes the workflows of a schedule with it, and KFP then shows a run that was going as running for ever.
+    So none may go, unless `terminate` ends them before, or `force` says that they may be lost.
+
+    Raises:
+        InputError: there is no such schedule, or several, or one of its runs is going.
+        HeadstartError: a run that is terminated does not end.
+    """
+    found = _one(server, name)
+    going = _going(server, found)
+    if going and not (terminate or force):
+        raise InputError(
+            f"The run {going[0].display_name} of {name} is going, and would be deleted with it, unfinished. Stop new "
+            f"runs with `headstart schedule --disable {name}` and delete when it has ended; or add --terminate to end "
+            "it now, or --force to lose it."
+        )
+    if found.status == "ENABLED":
+        _switch(server, found, on=False)
+    if terminate:
+        for run in going:
+            stop(server, run, clock)
+    going = _going(server, found)
+    if going and not force:
+        raise InputError(
+            f"The run {going[0].display_name} of {name} started just now. The schedule is disabled; delete it when the "
+            "run has ended."
+        )
+    server.schedules.recurring_run_service_delete_recurring_run(found.recurring_run_id)
+    for run in going:
+        align(run, "lost")
+    return going
+
+
+def _going(server: Server, schedule: Schedule) -> list[Run]:
+    return [run for run in _runs_of(server, schedule, _LATEST) if run.state not in FINAL]
+
+
+def _runs_of(server: Server, schedule: Schedule, limit: int) -> Iterator[Run]:
+    """The latest runs of a schedule."""
+    listed = paged(
+        server.runs.run_service_list_runs, "runs", page_size=limit, sort_by="created_at desc",
+        filter=equals("recurring_run_id", schedule.recurring_run_id),
+        **({"namespace": server.namespace} if server.namespace else {}),
+    )  # fmt: skip
+    return islice(listed, limit)
+
+
+def _switch(server: Server, schedule: Schedule, *, on: bool) -> None:
+    service = server.schedules
+    change = (
+        service.recurring_run_service_enable_recurring_run
+        if on
+        else (service.recurring_run_service_disable_recurring_run)
+    )
+    change(schedule.recurring_run_id)
+
+
+def _one(server: Server, name: str) -> Schedule:
     found = list(_named(server, name))
     if len(found) != 1:
         raise InputError(
             f"There {'is no schedule' if not found else 'are several schedules'} {name} on {server.host}; `headstart "
             "schedule --list` lists them."
         )
-    getattr(server.schedules, f"recurring_run_service_{action}_recurring_run")(found[0].recurring_run_id)
+    return found[0]
 
 
 def _named(server: Server, name: str) -> Iterator[Schedule]:
@@ -93,3 +206,15 @@ def _listed(server: Server, **options: Any) -> Iterator[Schedule]:
     if server.namespace:
         options["namespace"] = server.namespace
     return paged(server.schedules.recurring_run_service_list_recurring_runs, "recurring_runs", **options)
+
+
+def _cron_of(schedule: Schedule) -> str | None:
+    return schedule.trigger.cron_schedule.cron if schedule.trigger and schedule.trigger.cron_schedule else None
+
+
+def _at_once(schedule: Schedule) -> int:
+    return int(schedule.max_concurrency or 1)
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None

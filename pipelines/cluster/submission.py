@@ -1,11 +1,12 @@
 """A recipe becomes a run on a server: package, pipeline version, experiment, run."""
 
+import functools
 import hashlib
 import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from headstart_pipelines.profile import Profile
 
 # How many digits of the package's digest a version's name carries.
 _DIGITS = 16
+# Before the server answers, its MLflow plugin has a minute for its work and one for trying again.
+_CREATION_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def _pipeline(server: Server, name: str) -> Pipeline:
 
 
 def _find_pipeline(server: Server, name: str) -> Pipeline | None:
-    options = {"namespace": server.namespace} if server.namespace else {}
+    options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
     listed = paged(
         server.pipelines.pipeline_service_list_pipelines, "pipelines", filter=equals("display_name", name), **options
     )
@@ -175,15 +178,16 @@ def work(server: Server, recipe: Recipe, package: Package, version: Version) -> 
     }
 
 
-def with_plugins_input(server: Server, experiment: str, create: Callable[[Any], Any], body: Any) -> Any:
-    """Has the server `create` what `body` describes, and tells its MLflow plugin which experiment that belongs to.
+def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
+    """Has the server start a run, and tells `plugin` to its MLflow plugin.
 
     A server of a release before plugins refuses what it would be told; one that has the release and no plugin keeps it
     and does nothing with it. Whether it has the plugin, no server says before its answer.
     """
+    create = functools.partial(server.runs.run_service_create_run, _request_timeout=_CREATION_SECONDS)
     if server.takes_plugins_input is False:
         return create(body)
-    body.plugins_input = {"mlflow": {"experiment_name": experiment}}
+    body.plugins_input = {"mlflow": plugin}
     try:
         return create(body)
     except InputError as refusal:
@@ -198,8 +202,10 @@ def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | 
     version = upload(server, package)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     body = Run(display_name=name, **work(server, recipe, package, version))
+    # Told nothing, the plugin would work all the same, and the API server's own settings for it are of another cluster.
+    plugin = {"experiment_name": recipe.name} if profile and profile.mlflow_plugin else {"disabled": True}
     try:
-        run = with_plugins_input(server, recipe.name, server.runs.run_service_create_run, body)
+        run = _create_run(server, body, plugin)
     except UnansweredError as error:
         raise HeadstartError(
             f"{error} The run {name} may have been started all the same: `headstart runs --experiment {recipe.name}` "

@@ -71,9 +71,13 @@ class _Rest(RESTClientObject):
         return str(self._configuration.host)
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """Sends a request. HeadstartError for whatever is not an answer to it."""
-        options["_request_timeout"] = (self._timeout, self._timeout)
-        with self.reading(url):
+        """Sends a request. HeadstartError for whatever is not an answer to it.
+
+        An operation whose answer takes longer brings its own `_request_timeout`, in seconds.
+        """
+        limit = max(self._timeout, options.get("_request_timeout") or 0.0)
+        options["_request_timeout"] = (self._timeout, limit)
+        with self.reading(limit):
             try:
                 response = super().request(method, url, **options)
             except kfp_server_api.ApiException as error:
@@ -82,9 +86,9 @@ class _Rest(RESTClientObject):
             self._see_that_it_is_json(response.data)
         return response
 
-    def reading(self, place: str) -> "_Reading":
-        """Turns what goes wrong on the way into sentences."""
-        return _Reading(self, place)
+    def reading(self, limit: float | None = None) -> "_Reading":
+        """Turns what goes wrong on the way into sentences; `limit` is how many seconds an answer may take."""
+        return _Reading(self.host, limit or self._timeout)
 
     def _see_that_it_is_json(self, body: bytes) -> None:
         try:
@@ -163,15 +167,15 @@ class _Rest(RESTClientObject):
 class _Reading:
     """Turns urllib3's errors into sentences."""
 
-    def __init__(self, rest: _Rest, place: str) -> None:
-        self._rest = rest
-        self._place = place
+    def __init__(self, host: str, limit: float) -> None:
+        self._host = host
+        self._limit = limit
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        host = self._rest.host
+        host = self._host
         match error:
             case urllib3.exceptions.SSLError():
                 raise InputError(_tls(host, str(error))) from None
@@ -183,7 +187,7 @@ class _Reading:
                 ) from None
             case urllib3.exceptions.TimeoutError():
                 raise UnansweredError(
-                    f"The server at {host} did not answer within {self._rest._timeout:g} seconds; see that it runs and "
+                    f"The server at {host} did not answer within {self._limit:g} seconds; see that it runs and "
                     "can be reached from here."
                 ) from None
             case urllib3.exceptions.HTTPError():

@@ -198,13 +198,18 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def schedules_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Schedules as `schedule.list_schedules` gives them."""
+    """Schedules as `schedule.list_schedules` gives them; fits into 80 columns."""
     table = _table()
     table.add_column("schedule", overflow="fold")
-    table.add_column("cron, seconds first", no_wrap=True)
-    table.add_column("")
+    table.add_column("cron, seconds first", overflow="fold")
+    table.add_column("last run (UTC)", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for row in rows:
-        table.add_row(plain(row["schedule"] or "–"), plain(row["cron"] or "–"), "" if row["enabled"] else "disabled")
+        last = (row["last_tick"] or "–")[:16].replace("T", " ")
+        state = row["last_state"] or ""
+        if not row["enabled"]:
+            state = f"{state}, disabled" if state else "disabled"
+        table.add_row(plain(row["schedule"] or "–"), plain(row["cron"] or "–"), last, plain(state))
     return table
 
 

@@ -30,6 +30,8 @@ def add(commands: Commands) -> None:
     recipe(command)
     placement(command, default="the profile's")
     command.add_argument("--wait", action="store_true", help="follow the run to its end; Ctrl-C leaves it going")
+    command.add_argument("--retries", type=count, default=0, metavar="N",
+                         help="with --wait: start what failed again, from its checkpoint, at most N times")  # fmt: skip
     as_json(command)
     server(command)
 
@@ -69,18 +71,29 @@ def add(commands: Commands) -> None:
         _schedule,
         "run a recipe on a cluster by the clock, or look after what does",
         'headstart schedule digits.yaml --cron "0 3 * * 1" --profile infra/profiles/cpu.yaml --image NAME@sha256:…\n'
+        '  headstart schedule digits.yaml --cron "30 9 * * MON-FRI" --timezone Asia/Tokyo --profile … --image …\n'
         "  headstart schedule --list\n"
         "  headstart schedule --delete digits",
     )
     recipe(command, nargs="?")
     command.add_argument("--cron", metavar="WHEN", help="minute, hour, day, month and weekday, in UTC unless the "
                          "server's administrator chose another time zone")  # fmt: skip
+    command.add_argument("--timezone", metavar="ZONE",
+                         help="the zone of --cron, whose clocks must not change, such as Asia/Tokyo")  # fmt: skip
+    command.add_argument("--overlap", choices=("forbid", "allow"), default="forbid",
+                         help="at a tick while a run goes: start the next when it has ended (forbid, the default), or "
+                         "at once")  # fmt: skip
+    command.add_argument("--catch-up", action="store_true",
+                         help="one run for each tick that was left out, instead of one for all of them")  # fmt: skip
     command.add_argument("--name", metavar="NAME", help="the schedule's name (default: the recipe's)")
     placement(command, default="the profile's")
     care = command.add_mutually_exclusive_group()
-    care.add_argument("--list", action="store_true", help="list the schedules")
+    care.add_argument("--list", action="store_true", help="list the schedules and their last runs")
     for action in ("disable", "enable", "delete"):
         care.add_argument(f"--{action}", metavar="NAME", help=f"{action} a schedule")
+    going = command.add_mutually_exclusive_group()
+    going.add_argument("--terminate", action="store_true", help="with --delete: end the schedule's run that goes")
+    going.add_argument("--force", action="store_true", help="with --delete: lose the schedule's run that goes")
     as_json(command)
     server(command)
 
@@ -108,7 +121,7 @@ def server(command: argparse.ArgumentParser) -> None:
         "--ca", type=Path, metavar="FILE", help="the authority of the server's certificate (default: HEADSTART_KFP_CA)"
     )
     group.add_argument("--timeout", type=float, default=30.0, metavar="S",
-                       help="how long an answer may take, in seconds (default 30)")  # fmt: skip
+                       help="how long an answer may take, in seconds (default 30; to start a run, 150)")  # fmt: skip
 
 
 def _connected(options: argparse.Namespace) -> "Server":
@@ -157,11 +170,16 @@ def _built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe,
 
 def _submit(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
+    from headstart_pipelines.cluster.releases import difference
     from headstart_pipelines.cluster.submission import submit
 
+    if options.retries and not options.wait:
+        raise InputError("--retries starts again what failed while the run is followed; add --wait.")
     resolved, package, profile = _built(options)
     connected = _connected(options)
     console = display.console(stderr=options.json)
+    if other := difference(connected.release):
+        console.print(display.printable(other), markup=False, highlight=False, soft_wrap=True)
     console.print(f"[bold]{resolved.name}[/]  pipeline {resolved.pipeline}", highlight=False)
     submission = submit(connected, resolved, package, profile)
     facts = [
@@ -177,7 +195,7 @@ def _submit(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(submission.to_dict(), indent=2), flush=True)
     if options.wait:
-        _conclude(connected, _followed(connected, submission.run_id, submission.run, stderr=options.json))
+        _conclude(connected, _followed_with_retries(connected, submission.run_id, submission.run, options))
         if resolved.target:
             console.print(f"`headstart compare {resolved.name}` shows whether it helped.", highlight=False)
 
@@ -187,6 +205,7 @@ def _runs(options: argparse.Namespace) -> None:
     from headstart_pipelines.cluster import view
     from headstart_pipelines.cluster.course import read_course
     from headstart_pipelines.cluster.follow import Clock, with_progress
+    from headstart_pipelines.cluster.record import align
     from headstart_pipelines.cluster.runs import find_run, list_runs
 
     if options.wait and not options.run:
@@ -208,6 +227,7 @@ def _runs(options: argparse.Namespace) -> None:
         return
     display.console().print(view.steps_table(course, now))
     display.show_facts(display.console(), [("KFP page", connected.page(found.run_id))])
+    align(course.run, course.word)
 
 
 def _logs(options: argparse.Namespace) -> None:
@@ -227,11 +247,13 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def _retry(options: argparse.Namespace) -> None:
+    from headstart_pipelines.cluster.record import align
     from headstart_pipelines.cluster.runs import retry
     from headstart_pipelines.display import printable
 
     connected = _connected(options)
     found = retry(connected, options.run)
+    align(found, "retried")
     print(f"{printable(found.display_name)}: what failed is started again; what was done stays done.")
     print(f"KFP page     {connected.page(found.run_id)}")
     if options.wait:
@@ -239,42 +261,114 @@ def _retry(options: argparse.Namespace) -> None:
 
 
 def _terminate(options: argparse.Namespace) -> None:
-    from headstart_pipelines.cluster.runs import terminate
+    from headstart_pipelines.cluster.follow import Clock
+    from headstart_pipelines.cluster.runs import to_terminate, word_of
+    from headstart_pipelines.cluster.termination import stop
     from headstart_pipelines.display import printable
 
     connected = _connected(options)
-    found = terminate(connected, options.run)
-    print(f"{printable(found.display_name)} is being terminated. `headstart retry {found.run_id}` would go on with it.")
+    found = to_terminate(connected, options.run)
+    name = printable(found.display_name)
+    print(f"{name} is being terminated; its steps have 30 seconds to write their checkpoints.", flush=True)
+    ended = stop(connected, found, Clock())
+    if (word := word_of(ended)) == "succeeded":
+        print(f"{name} succeeded before that.")
+    else:
+        print(f"{name} is {word}. `headstart retry {found.run_id}` goes on with it.")
 
 
 def _schedule(options: argparse.Namespace) -> None:
+    if (options.terminate or options.force) and not options.delete:
+        raise InputError("--terminate and --force say what becomes of a run that goes; they belong to --delete NAME.")
+    if options.list:
+        _list_schedules(options)
+    elif options.disable or options.enable or options.delete:
+        _change_schedule(options)
+    else:
+        _make_schedule(options)
+
+
+def _list_schedules(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
     from headstart_pipelines.cluster import view
-    from headstart_pipelines.cluster.schedule import change, cron, list_schedules, schedule
+    from headstart_pipelines.cluster.follow import Clock
+    from headstart_pipelines.cluster.schedule import list_schedules
 
-    for action, done in (("disable", "disabled"), ("enable", "enabled"), ("delete", "deleted")):
-        if name := getattr(options, action):
-            change(_connected(options), name, action)
-            print(f"{name} is {done}.")
-            return
-    if options.list:
-        connected = _connected(options)
-        nothing = f"There are no schedules on {connected.host}."
-        display.show_list(list_schedules(connected), view.schedules_table, nothing, as_json=options.json)
-        return
+    connected = _connected(options)
+    rows = list_schedules(connected, Clock().now())
+    display.show_list(rows, view.schedules_table, f"There are no schedules on {connected.host}.", as_json=options.json)
+    for row in rows if not options.json else ():
+        if row["missed"]:
+            print(
+                f"{display.printable(row['schedule'])}: nothing was started at {row['missed'][:16].replace('T', ' ')} "
+                f"UTC. The server does not say why; the events of its object do:\n  {row['look']}"
+            )
+
+
+def _change_schedule(options: argparse.Namespace) -> None:
+    from headstart_pipelines.cluster.follow import Clock
+    from headstart_pipelines.cluster.schedule import delete, switch
+    from headstart_pipelines.display import printable
+
+    connected = _connected(options)
+    if name := options.delete:
+        lost = delete(connected, name, Clock(), terminate=options.terminate, force=options.force)
+        print(f"{name} is deleted.")
+        for run in lost:
+            print(f"Its run {printable(run.display_name)} is lost; Kubeflow Pipelines shows it as running for ever.")
+    elif name := options.enable:
+        switch(connected, name, on=True)
+        print(f"{name} is enabled.")
+    else:
+        switch(connected, options.disable, on=False)
+        print(f"{options.disable} is disabled.")
+
+
+def _make_schedule(options: argparse.Namespace) -> None:
+    from headstart_pipelines.cluster.cron import Cron
+    from headstart_pipelines.cluster.follow import Clock
+    from headstart_pipelines.cluster.schedule import Plan, schedule
+
     if not options.recipe or not options.cron:
         raise InputError(
             'Give a recipe and when it is to run, for example digits.yaml --cron "0 3 * * 1"; or --list, --disable, '
             "--enable or --delete."
         )
-    at = cron(options.cron)
+    cron = Cron.of(options.cron)
+    if options.timezone:
+        cron = cron.from_zone(options.timezone, Clock().now())
+    plan = Plan(cron, options.overlap, options.catch_up)
     resolved, package, _ = _built(options, live=True)
-    made = schedule(_connected(options), resolved, package, name=options.name or resolved.name, at=at)
+    made = schedule(_connected(options), resolved, package, plan, name=options.name or resolved.name)
     if options.json:
-        print(json.dumps({"schedule": made.display_name, "cron": at, "schedule_id": made.recurring_run_id}, indent=2))
+        print(
+            json.dumps(
+                {"schedule": made.display_name, "cron": cron.text, "schedule_id": made.recurring_run_id}, indent=2
+            )
+        )
     else:
-        print(f"{made.display_name} runs at {at!r} (seconds first).")
+        print(f"{made.display_name} runs at {cron.text!r} (seconds first, in UTC).")
         print(f"`headstart schedule --disable {made.display_name}` stops it, --delete forgets it.")
+
+
+def _followed_with_retries(connected: "Server", run_id: str, name: str, options: argparse.Namespace) -> "Course":
+    """Follows a run to its end, and starts what failed in it again as often as the options say."""
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster.record import align
+    from headstart_pipelines.cluster.runs import retry
+
+    console = display.console(stderr=options.json)
+    ended = _followed(connected, run_id, name, stderr=options.json)
+    for number in range(1, options.retries + 1):
+        if ended.word != "failed":
+            break
+        console.print(
+            f"  What failed is started again, from its checkpoint if it has one: retry {number} of {options.retries}.",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        align(retry(connected, run_id), "retried")
+        ended = _followed(connected, run_id, name, stderr=options.json)
+    return ended
 
 
 def _followed(connected: "Server", run_id: str, name: str, *, stderr: bool = False) -> "Course":
@@ -292,8 +386,10 @@ def _conclude(connected: "Server", ended: "Course") -> None:
     from headstart_pipelines import display
     from headstart_pipelines.cluster import view
     from headstart_pipelines.cluster.follow import failure
+    from headstart_pipelines.cluster.record import align
 
     run = ended.run
+    align(run, ended.word)
     if ended.word == "succeeded":
         return
     if ended.word == "terminated":

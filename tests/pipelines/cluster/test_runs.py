@@ -1,12 +1,10 @@
-"""Runs on a server: listed, shown, read, retried, terminated; and recipes that run by the clock."""
+"""Runs on a server: listed, shown, read."""
 
 import json
 import re
 
 import pytest
 
-from headstart_pipelines.cluster.schedule import cron
-from tests.pipelines.cluster.conftest import IMAGE, PROFILE
 from tests.pipelines.cluster.kfp_server import Fault
 
 
@@ -273,29 +271,6 @@ def test_a_server_without_the_old_api_says_where_to_look(kfp, cli, run_id):
     assert f"does not say in which pods run {run_id} worked; see its page" in answer.err
 
 
-# Retry and terminate
-
-
-def test_a_failed_run_is_retried_and_followed_to_its_end(kfp, submit, cli):
-    kfp.fails = "evaluate"
-    assert submit("--wait").code == 1
-    run_id = kfp.runs[0]["run_id"]
-
-    answer = cli("retry", run_id, "--wait")
-
-    assert answer.code == 0, answer.err
-    assert [request.parameters["run_id"] for request in kfp.called("run_service_retry_run")] == [run_id]
-    assert answer.out.splitlines()[-1] == "  run succeeded"
-
-
-def test_what_has_not_failed_is_not_retried(kfp, cli, run_id):
-    answer = cli("retry", run_id)
-
-    assert answer.code == 2
-    assert "has not failed (it is pending)" in answer.err
-    assert kfp.called("run_service_retry_run") == []
-
-
 @pytest.mark.parametrize("command", ["runs", "terminate", "retry", "logs"])
 def test_a_name_that_somebody_gave_a_run_writes_no_commands_to_the_terminal(kfp, cli, run_id, command):
     kfp.runs[0]["display_name"] = "\x1b]0;owned\x07"
@@ -303,100 +278,3 @@ def test_a_name_that_somebody_gave_a_run_writes_no_commands_to_the_terminal(kfp,
     answer = cli(command, run_id)
 
     assert "\x1b" not in answer.out + answer.err
-
-
-def test_a_run_is_terminated_and_not_a_second_time(kfp, cli, run_id):
-    cli("runs", run_id)
-    assert cli("terminate", run_id).code == 0
-
-    answer = cli("terminate", run_id)
-
-    assert answer.code == 2
-    assert "has ended already (terminated)" in answer.err
-    assert len(kfp.called("run_service_terminate_run")) == 1
-
-
-# Schedules
-
-
-@pytest.fixture
-def schedule(cli, recipe):
-    """Schedules a recipe."""
-
-    def call(*options, **sections):
-        return cli("schedule", recipe(**sections), "--profile", PROFILE, "--image", IMAGE, *options)
-
-    return call
-
-
-def test_a_recipe_runs_by_the_clock(kfp, schedule, cli):
-    answer = schedule("--cron", "0 3 * * 1")
-
-    assert answer.code == 0, answer.err
-    (made,) = kfp.recurring
-    assert made["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * 1"}}
-    assert (made["display_name"], made["mode"], made["max_concurrency"]) == ("digits", "ENABLE", "1")
-    assert made["no_catchup"] is True
-    assert made["service_account"] == "headstart-step"
-    assert made["plugins_input"] == {"mlflow": {"experiment_name": "digits"}}
-    (row,) = json.loads(cli("schedule", "--list", "--json").out)
-    assert (row["schedule"], row["cron"], row["enabled"]) == ("digits", "0 0 3 * * 1", True)
-
-
-def test_runs_to_come_take_the_data_as_they_are_then(kfp, schedule):
-    schedule("--cron", "0 3 * * 1")
-
-    sent = kfp.recurring[0]["runtime_config"]["parameters"]
-    assert "fingerprint" not in sent["source_data"]
-    package = kfp.versions[0]["pipeline_spec"]["pipeline_spec"]
-    prepare = package["components"]["comp-pretrain-2"]["dag"]["tasks"]["prepare-data"]
-    assert not prepare["cachingOptions"].get("enableCache")
-
-
-def test_a_schedule_is_disabled_enabled_and_deleted_by_its_name(kfp, schedule, cli):
-    for name in ("one", "two", "three"):
-        schedule("--cron", "0 3 * * *", "--name", name)
-
-    assert cli("schedule", "--disable", "three").out == "three is disabled.\n"
-    assert [each["status"] for each in kfp.recurring] == ["ENABLED", "ENABLED", "DISABLED"]
-    assert "disabled" in cli("schedule", "--list").out
-    cli("schedule", "--enable", "three")
-    assert kfp.recurring[2]["status"] == "ENABLED"
-    cli("schedule", "--delete", "one")
-    assert [each["display_name"] for each in kfp.recurring] == ["two", "three"]
-
-
-def test_a_schedule_is_not_made_twice(kfp, schedule):
-    schedule("--cron", "0 3 * * 1")
-
-    answer = schedule("--cron", "0 4 * * 1")
-
-    assert answer.code == 2
-    assert "There is a schedule digits already" in answer.err
-    assert len(kfp.recurring) == 1
-
-
-def test_a_schedule_that_is_not_there_is_named(kfp, cli):
-    answer = cli("schedule", "--delete", "nothing")
-
-    assert answer.code == 2
-    assert "There is no schedule nothing on" in answer.err
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"), [("0 3 * * 1", "0 0 3 * * 1"), ("30 0 3 * * MON-FRI", "30 0 3 * * MON-FRI")]
-)
-def test_a_cron_expression_may_have_seconds(text, meant):
-    assert cron(text) == meant
-
-
-@pytest.mark.parametrize("text", ["", "daily", "0 3 * *", "0 3 * * 1; rm", "1 2 3 4 5 6 7"])
-def test_what_is_no_cron_expression_is_refused_before_anything_is_sent(kfp, schedule, text):
-    answer = schedule("--cron", text)
-
-    assert answer.code == 2
-    assert kfp.requests == []
-
-
-def test_a_schedule_wants_a_recipe_and_a_time(kfp, cli):
-    assert "Give a recipe and when it is to run" in cli("schedule").err

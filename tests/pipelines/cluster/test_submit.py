@@ -8,7 +8,9 @@ import yaml
 
 from headstart.config import Recipe
 from headstart.version import CODE_VARIABLE
-from tests.pipelines.cluster.conftest import IMAGE, PROFILE
+from headstart_pipelines.cluster import releases, submission
+from tests.pipelines.cluster.conftest import IMAGE, PROFILE, ROOT
+from tests.pipelines.cluster.kfp_server import Fault
 
 
 def test_a_recipe_is_submitted_and_its_pages_are_told(kfp, submit):
@@ -18,7 +20,6 @@ def test_a_recipe_is_submitted_and_its_pages_are_told(kfp, submit):
     run = kfp.runs[0]
     assert re.search(rf"^run +{run['display_name']}  {run['run_id']}$", answer.out, re.MULTILINE)
     assert re.search(rf"^KFP page +{kfp.host}/#/runs/details/{run['run_id']}$", answer.out, re.MULTILINE)
-    assert re.search(rf"^MLflow page +http://mlflow.example.com/.*/runs/{run['run_id'][:8]}$", answer.out, re.MULTILINE)
 
 
 def test_the_parameters_of_a_run_are_the_sections_of_its_recipe(kfp, submit):
@@ -143,13 +144,34 @@ def test_the_pods_are_the_service_account_that_the_profile_names(kfp, cli, recip
 # MLflow's plugin
 
 
+@pytest.fixture
+def with_plugin(cli, recipe, tmp_path):
+    """Submits a recipe with a profile that says that KFP's MLflow plugin is used."""
+
+    def call():
+        profile = tmp_path / "own.yaml"
+        profile.write_text(yaml.safe_dump({**yaml.safe_load(PROFILE.read_text()), "mlflow_plugin": True}))
+        return cli("submit", recipe(), "--profile", profile, "--image", IMAGE)
+
+    return call
+
+
 @pytest.mark.parametrize("release", ["2.17.0", "2.18.1", "v3.0.0"])
-def test_the_plugin_is_told_the_experiment_where_the_release_has_plugins(kfp, submit, release):
+def test_the_plugin_is_switched_off_unless_the_profile_says_that_it_is_used(kfp, submit, with_plugin, release):
     kfp.release = release
 
     submit()
+    with_plugin()
 
-    assert kfp.called("run_service_create_run")[0].body["plugins_input"] == {"mlflow": {"experiment_name": "digits"}}
+    told = [each.body["plugins_input"] for each in kfp.called("run_service_create_run")]
+    assert told == [{"mlflow": {"disabled": True}}, {"mlflow": {"experiment_name": "digits"}}]
+
+
+def test_the_run_that_the_plugin_has_opened_is_the_mlflow_page(kfp, with_plugin):
+    answer = with_plugin()
+
+    run = kfp.runs[0]
+    assert re.search(rf"^MLflow page +http://mlflow.example.com/.*/runs/{run['run_id'][:8]}$", answer.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("release", ["2.15.2", "2.16.0"])
@@ -168,14 +190,70 @@ def test_a_server_that_does_not_say_its_release_is_tried(kfp, submit):
     assert len(kfp.runs) == 1
 
 
-def test_what_kept_the_plugin_from_its_work_is_told_and_the_run_goes_on(kfp, submit):
+def test_a_plugin_that_nobody_has_set_up_is_not_heard_of(kfp, submit):
     kfp.plugin_fails = True
 
     answer = submit()
 
     assert answer.code == 0
+    assert "plugin" not in answer.out + answer.err
+
+
+def test_what_kept_the_plugin_from_its_work_is_told_and_the_run_goes_on(kfp, with_plugin):
+    kfp.plugin_fails = True
+
+    answer = with_plugin()
+
+    assert answer.code == 0
     assert "MLflow's plugin: MLflow did not answer" in answer.out
     assert len(kfp.runs) == 1
+
+
+def test_a_server_may_take_longer_to_start_a_run_than_for_anything_else(kfp, submit, monkeypatch):
+    monkeypatch.setattr("headstart_pipelines.cluster.submission._CREATION_SECONDS", 0.4)
+    kfp.faults.append(Fault("run_service_create_run", "slow"))
+
+    answer = submit("--timeout", "0.3")
+
+    assert "did not answer within 0.4 seconds" in answer.err
+    assert "may have been started all the same" in answer.err
+
+
+def test_kfps_plugin_has_ended_its_work_before_the_answer_is_given_up():
+    # It has a minute for its work and one for trying again.
+    assert submission._CREATION_SECONDS > 120
+
+
+# Releases
+
+
+@pytest.mark.parametrize(
+    ("release", "said"),
+    [
+        ("2.17.0", None),
+        ("2.18.1", "This server is Kubeflow Pipelines 2.18.1; headstart was tested with 2.17.0."),
+        ("v2.16.1", "This server is Kubeflow Pipelines 2.16.1; headstart was tested with 2.17.0."),
+        ("unknown", None),
+    ],
+)
+def test_a_server_of_another_release_than_the_tested_one_is_told_in_a_line(kfp, submit, release, said):
+    kfp.release = release
+
+    lines = submit().out.splitlines()
+
+    assert [line for line in lines if "tested with" in line] == ([said] if said else [])
+
+
+def test_the_documentation_names_the_releases_that_were_tested():
+    readme = (ROOT / "infra" / "README.md").read_text()
+    assert f"| Kubeflow Pipelines | {releases.KUBEFLOW_PIPELINES} |" in readme
+    assert f"| Kueue | {releases.KUEUE} |" in readme
+    assert f"| Kubeflow Trainer | {releases.TRAINER} |" in readme
+    commands = re.findall(r"(?:ref=v?|kueue/releases/download/v)(\d+\.\d+\.\d+)", readme)
+    assert set(commands) == {releases.KUBEFLOW_PIPELINES, releases.KUEUE, releases.TRAINER}
+
+
+# Addresses
 
 
 def test_without_the_plugin_mlflows_address_is_the_environments(kfp, submit, monkeypatch):

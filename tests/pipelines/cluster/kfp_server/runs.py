@@ -3,7 +3,8 @@
 import copy
 import json
 import uuid
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.pipelines.cluster.kfp_server import recordings
@@ -11,7 +12,7 @@ from tests.pipelines.cluster.kfp_server.pipelines import Pipelines
 from tests.pipelines.cluster.kfp_server.plugins import Plugins
 from tests.pipelines.cluster.kfp_server.store import Refused
 from tests.pipelines.cluster.kfp_server.types import check_parameters, mistyped
-from tests.pipelines.cluster.kfp_server.workflows import START, Workflow
+from tests.pipelines.cluster.kfp_server.workflows import START, UNFINISHED, Workflow
 
 # What the launcher and KFP's executor write around a step's own lines.
 BEFORE = """I0301 03:00:06.786379      15 main.go:67] Setting log level to: '1'
@@ -37,18 +38,18 @@ class Runs(Pipelines, Plugins):
     def run_service_create_run(self, body: dict[str, Any]) -> dict[str, Any]:
         self.see_plugins_input(body)
         self.one(self.experiments, "experiment_id", body["experiment_id"])
+        run_id = str(uuid.uuid4())
+        return self.begin(run_id, body, created=START, **self.plugins_output(body, run_id))
+
+    def begin(self, run_id: str, body: Mapping[str, Any], *, created: datetime, **more: Any) -> dict[str, Any]:
+        """Makes the workflow of a run, and the run."""
         version = self.version_of(body)
         spec = version["pipeline_spec"].get("pipeline_spec", version["pipeline_spec"])
         given = body.get("runtime_config", {}).get("parameters")
         check_parameters(spec, given)
-        run_id = str(uuid.uuid4())
-        made = {**body, "run_id": run_id, "created_at": START.isoformat(), "state": "PENDING",
-                "state_history": [{"update_time": START.isoformat(), "state": "PENDING"}]}  # fmt: skip
-        if self.plugin_fails and "plugins_input" in body:
-            made["plugins_output"] = {"mlflow": {"state": "PLUGIN_FAILED", "state_message": "MLflow did not answer"}}
-        elif self.plugin and "plugins_input" in body:
-            address = {"value": f"http://mlflow.example.com/#/experiments/7/runs/{run_id[:8]}", "render_type": "URL"}
-            made["plugins_output"] = {"mlflow": {"state": "PLUGIN_SUCCEEDED", "entries": {"run_url": address}}}
+        at = created.isoformat()
+        made = {**body, "run_id": run_id, "created_at": at, "scheduled_at": at, "finished_at": UNFINISHED,
+                "state": "PENDING", "state_history": [{"update_time": at, "state": "PENDING"}], **more}  # fmt: skip
         self.workflows[run_id] = self.workflow(spec, given or {})
         self.runs.append(made)
         return made
@@ -99,8 +100,11 @@ class Runs(Pipelines, Plugins):
     def run_service_retry_run(self, run_id: str, **_: Any) -> dict[str, Any]:
         run = self.one(self.runs, "run_id", run_id)
         workflow = self.workflows[run_id]
+        if run["state"] not in ("FAILED", "CANCELED"):
+            raise Refused(400, f"Bad request: workflow {workflow.name} is not in a failed state")
         workflow.at = min((index for index in workflow.failing if index < workflow.at), default=workflow.at) - 1
-        workflow.fails = workflow.end = None
+        self.failures -= 1
+        workflow.fails, workflow.end = workflow.fails if self.failures else None, None
         self._tell(run, "RUNNING")
         return {}
 
@@ -118,6 +122,7 @@ class Runs(Pipelines, Plugins):
         if run["state"] != state:
             run["state"] = state
             at = self.workflows[run["run_id"]].now + timedelta(seconds=50 * (state == "CANCELING"))
+            run["finished_at"] = UNFINISHED
             run["state_history"].append({"update_time": at.isoformat(), "state": state})
 
     # What kfp_server_api has no name for.

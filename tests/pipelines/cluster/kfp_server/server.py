@@ -5,12 +5,11 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 
 from tests.pipelines.cluster.kfp_server.http import Handler
-from tests.pipelines.cluster.kfp_server.runs import Runs
 from tests.pipelines.cluster.kfp_server.schedules import Schedules
 from tests.pipelines.cluster.kfp_server.store import Request
 
 
-class KfpServer(Runs, Schedules):
+class KfpServer(Schedules):
     """The server and what it holds; `host` is its address."""
 
     def __init__(self) -> None:

@@ -49,6 +49,8 @@ class Store:
         self.cookie: str | None = None
         self.page_size = 2
         self.fails: str | None = None
+        # How often the step that fails does so, when it is retried.
+        self.failures = 1
         self.reused: frozenset[str] = frozenset()
         # Whether Argo makes every node one of attempts, as KFP 2.17 configures it.
         self.is_wrapped = True

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 NEVER = "0001-01-01T00:00:00Z"
+# What the API says of a run that has not ended.
+UNFINISHED = "1970-01-01T00:00:00Z"
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
 Node = dict[str, Any]

@@ -1,0 +1,167 @@
+"""Cron expressions as Kubeflow Pipelines reads them: with seconds first, in the time zone of its server."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import product
+from typing import Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from headstart.errors import InputError
+
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+# Name, least, most and names of each field's values.
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("second", 0, 59, {}),
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day", 1, 31, {}),
+    ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
+    ("weekday", 0, 6, {name: number for number, name in enumerate(_WEEKDAYS)}),
+)
+_PART = re.compile(r"(?P<first>[*?]|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?", re.ASCII)
+_DAY = timedelta(days=1)
+_DAY_MINUTES = 24 * 60
+
+
+@dataclass(frozen=True)
+class Cron:
+    """A cron expression. `text` has six fields, `values` what each admits, in UTC.
+
+    A day is one of the days and of the weekdays if one of the two fields begins with *, else one of either.
+    """
+
+    text: str
+    values: tuple[frozenset[int], ...]
+
+    @classmethod
+    def of(cls, expression: str) -> Self:
+        """Reads an expression; the usual five fields start at second 0.
+
+        Raises:
+            InputError: it has another number of fields, or a field does not say what it may.
+        """
+        fields = expression.split()
+        if len(fields) not in (5, 6):
+            raise _refusal(expression, f"it has {len(fields)} fields")
+        fields = fields if len(fields) == 6 else ["0", *fields]
+        values = []
+        for text, (name, least, most, names) in zip(fields, _FIELDS, strict=True):
+            found = _values(text, least, most, names)
+            if found is None:
+                raise _refusal(expression, f"{name} {text!r} is not within {least} to {most}")
+            values.append(found)
+        return cls(" ".join(fields), tuple(values))
+
+    def from_zone(self, zone: str, now: datetime) -> "Cron":
+        """The expression in UTC of one that is meant in a time zone, such as Asia/Tokyo.
+
+        Raises:
+            InputError: there is no such zone, or no expression in UTC means the same all year: clocks of the zone
+                change, or days are others in UTC.
+        """
+        try:
+            clock = ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise InputError(
+                f"There is no time zone {zone!r}; write its name as in Asia/Tokyo, or leave --timezone out for UTC."
+            ) from None
+        offsets = {clock.utcoffset((now + day * _DAY).replace(tzinfo=None)) for day in range(366)}
+        shifted = {self._moved(offset or timedelta()) for offset in offsets}
+        if len(shifted) > 1:
+            raise InputError(
+                f"The clocks of {zone} change during the year, and Kubeflow Pipelines' schedules, which are in UTC, "
+                "would not follow; give --cron in UTC, without --timezone."
+            )
+        (text,) = shifted
+        if text is None:
+            raise InputError(
+                f"--cron {self.text!r} in {zone} cannot be written in UTC, where its days or minutes are others; give "
+                "--cron in UTC, without --timezone."
+            )
+        return Cron.of(text)
+
+    def matches(self, at: datetime) -> bool:
+        """Whether `at` is a tick."""
+        seconds, minutes, hours, *_ = self.values
+        at = at.astimezone(UTC)
+        return at.second in seconds and at.minute in minutes and at.hour in hours and self._on(at.date())
+
+    def latest(self, after: datetime, until: datetime) -> datetime | None:
+        """The last tick after `after` and not after `until`."""
+        seconds, minutes, hours = (sorted(values, reverse=True) for values in self.values[:3])
+        day = until.astimezone(UTC).date()
+        while day >= after.astimezone(UTC).date():
+            if self._on(day):
+                for hour, minute, second in product(hours, minutes, seconds):
+                    at = datetime.combine(day, time(hour, minute, second), UTC)
+                    if at <= until:
+                        return at if at > after else None
+            day -= _DAY
+        return None
+
+    def _on(self, day: date) -> bool:
+        *_, days, months, weekdays = self.values
+        in_days, in_weekdays = day.day in days, day.isoweekday() % 7 in weekdays
+        either = not any(field[0] in "*?" for field in (self._field("day"), self._field("weekday")))
+        return day.month in months and (in_days or in_weekdays if either else in_days and in_weekdays)
+
+    def _field(self, name: str) -> str:
+        return self.text.split()[[each[0] for each in _FIELDS].index(name)]
+
+    def _moved(self, offset: timedelta) -> str | None:
+        """The text in UTC of an expression of a zone that is `offset` ahead; None where there is none."""
+        second, minute, hour, day, month, weekday = self.text.split()
+        _, minutes, hours, days, months, weekdays = self.values
+        ahead = offset // timedelta(minutes=1)
+        times = {divmod(60 * each + at - ahead, _DAY_MINUTES) for each, at in product(hours, minutes)}
+        carried = {carry for carry, _ in times}
+        new_hours, new_minutes = {at // 60 for _, at in times}, {at % 60 for _, at in times}
+        if len(times) != len(new_hours) * len(new_minutes):
+            return None
+        if carried != {0}:
+            everyday = len(days) == 31 and len(months) == 12
+            if not everyday or (len(carried) > 1 and len(weekdays) < 7):
+                return None
+            moved = frozenset((each + carry) % 7 for each in weekdays for carry in carried)
+            weekday = weekday if moved == weekdays else _written(moved)
+        hour = hour if new_hours == hours else _written(new_hours)
+        minute = minute if new_minutes == minutes else _written(new_minutes)
+        return " ".join((second, minute, hour, day, month, weekday))
+
+
+def _written(values: frozenset[int] | set[int]) -> str:
+    return ",".join(str(each) for each in sorted(values))
+
+
+def _values(text: str, least: int, most: int, names: dict[str, int]) -> frozenset[int] | None:
+    """What a field admits; None if that is nothing that Kubeflow Pipelines understands."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _PART.fullmatch(part)
+        if match is None:
+            return None
+        star = match["first"] in ("*", "?")
+        first = least if star else _number(match["first"], names)
+        if star and match["last"]:
+            return None
+        last = most if star or (match["step"] and not match["last"]) else first
+        if match["last"]:
+            last = _number(match["last"], names)
+        step = int(match["step"] or 1)
+        if first is None or last is None or not (least <= first <= last <= most) or step == 0:
+            return None
+        found.update(range(first, last + 1, step))
+    return frozenset(found)
+
+
+def _number(text: str, names: dict[str, int]) -> int | None:
+    return names.get(text.upper(), int(text) if text.isdecimal() and len(text) < 4 else None)
+
+
+def _refusal(expression: str, why: str) -> InputError:
+    return InputError(
+        f"--cron {expression!r} is not understood, as {why}; write minute, hour, day, month and weekday, for example "
+        '"0 3 * * 1" for Mondays at three.'
+    )

@@ -1,0 +1,77 @@
+"""Starts a step in its pod, and starts it again where only its process was killed.
+
+`python -m headstart_components.start` takes what `python -m kfp.dsl.executor_main` takes. On a cluster the step is a
+child process: one that is killed, as by a kernel that is short of memory, goes on from its checkpoint while its pod
+still stands. Kubeflow Pipelines 2.17 as it is installed retries a lost pod, but not a process that died in one. Where
+the kernel ends all of a pod's processes at once, this one is among them, and the pod has failed.
+"""
+
+import contextlib
+import os
+import runpy
+import signal
+import sys
+from types import FrameType
+
+from headstart.tracking.runs import KFP_RUN_VARIABLE
+
+# How often; what goes on being killed needs another machine.
+_RESTARTS = 2
+# What nobody sends who wants a step to end.
+_DEATHS = frozenset({signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
+# What somebody sends who does. It is the step's to answer, which writes its checkpoint first.
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def survive() -> None:
+    """Returns in a child process. This one waits for it, starts another if it is killed, and ends as the last did."""
+    for left in range(_RESTARTS, -1, -1):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Until both sides have their own handlers, a signal waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+        child = os.fork()
+        if child == 0:
+            # Of its own group, so that what is sent to the group of this process reaches it once, through this one.
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+            return
+        status, told = _wait(child)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in _DEATHS
+        if not killed or told or not left:
+            os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+        name = signal.Signals(os.WTERMSIG(status)).name
+        print(
+            f"The step's process was killed ({name}) and is started again, from its checkpoint if it has one; "
+            f"{left - 1} more times if need be. If memory ran out, give the step more of it, or a smaller batch_size.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _wait(child: int) -> tuple[int, bool]:
+    """Waits for the end of `child`, and passes on to it what asks this process to end.
+
+    Returns:
+        Its status, and whether it was told to end: then it may also be killed because it was slow.
+    """
+    told = False
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    status = os.waitpid(child, 0)[1]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return status, told
+
+
+if __name__ == "__main__":
+    if os.environ.get(KFP_RUN_VARIABLE):
+        survive()
+    runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)

@@ -114,10 +114,15 @@ def retry(server: Server, name: str) -> Run:
 
 
 def to_terminate(server: Server, name: str) -> Run:
-    """The run that is to be terminated. InputError if it has ended."""
+    """The run that is to be terminated. InputError if it has ended, or was lost."""
     run = find_run(server, name)
     if run.state in FINAL:
         raise InputError(f"The run {run.display_name} has ended already ({word_of(run)}).")
+    if is_lost(server, run):
+        raise InputError(
+            f"The run {run.display_name} was deleted with its schedule, and nothing of it works any more, though the "
+            f"server shows it as {word_of(run)} for ever; there is nothing to terminate."
+        )
     return run
 
 

@@ -97,6 +97,16 @@ def test_a_run_that_succeeds_before_it_is_terminated_is_said_to_have(kfp, cli, r
     assert "succeeded before that." in answer.out
 
 
+def test_a_run_that_was_lost_with_its_schedule_is_not_terminated(kfp, cli, run_id):
+    kfp.runs[0]["recurring_run_id"] = "of a schedule that is deleted"
+
+    answer = cli("terminate", run_id)
+
+    assert answer.code == 2
+    assert "was deleted with its schedule" in answer.err
+    assert kfp.called("run_service_terminate_run") == []
+
+
 # The record
 
 

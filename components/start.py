@@ -13,8 +13,6 @@ import signal
 import sys
 from types import FrameType
 
-from headstart.tracking.runs import KFP_RUN_VARIABLE
-
 # How often; what goes on being killed needs another machine.
 _RESTARTS = 2
 # What nobody sends who wants a step to end.
@@ -71,7 +69,14 @@ def _wait(child: int) -> tuple[int, bool]:
     return status, told
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Starts the step, on a cluster in a child process."""
+    from headstart.tracking.runs import KFP_RUN_VARIABLE
+
     if os.environ.get(KFP_RUN_VARIABLE):
         survive()
     runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,8 @@
 """The pipeline `finetune`: prepare_data(target) → select_source → strategies and baselines → evaluate → register."""
 
-from typing import NamedTuple
+from typing import Any
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact
 from kfp.dsl.graph_component import GraphComponent
 
 from headstart_components.evaluate.component import evaluate
@@ -13,14 +12,94 @@ from headstart_components.prepare_data.component import prepare_data
 from headstart_components.register.component import register
 from headstart_components.select_source.component import select_source
 from headstart_pipelines.placement import Placement
+from headstart_pipelines.pretrain import Pretrained
+from headstart_pipelines.record import closed_record
 
 
-class Outcome(NamedTuple):
-    """What a target pipeline leaves: the registered version, the leaderboard and the report."""
-
-    target: str
-    leaderboard: Artifact
-    report: HTML
+def add_transfer(
+    placement: Placement,
+    pretrained: Pretrained | None = None,
+    *,
+    name: Any,
+    modality: Any,
+    seed: Any,
+    source_candidates: Any,
+    target_data: Any,
+    training: Any,
+    strategies: Any,
+    baselines: Any,
+    evaluation: Any,
+) -> None:
+    """Adds the steps from the target's data to its registration to the pipeline that is being built; `pretrained` is a
+    further candidate, the others are the pipeline's parameters."""
+    prepared = prepare_data(experiment=name, modality=modality, role="target", data=target_data, seed=seed)
+    placement.prepare(prepared, "target")
+    dataset = prepared.outputs["dataset"]
+    own = {"pretrained": pretrained.model, "pretrained_evidence": pretrained.evidence} if pretrained else {}
+    selected = select_source(
+        experiment=name,
+        candidates=source_candidates,
+        seed=seed,
+        dataset=dataset,
+        training=training,
+        evaluation=evaluation,
+        **own,
+    )
+    placement.place(selected, "select source", cached="candidates" not in placement.unfingerprinted)
+    source = selected.outputs["source"]
+    with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.strategies_at_once) as strategy:
+        tuned = finetune_step(
+            experiment=name,
+            strategy=strategy,
+            training=training,
+            evaluation=evaluation,
+            seed=seed,
+            dataset=dataset,
+            source=source,
+        )
+        placement.place(tuned, "finetune")
+    fitted = fit_baselines(
+        experiment=name,
+        baselines=baselines,
+        training=training,
+        evaluation=evaluation,
+        seed=seed,
+        dataset=dataset,
+        source=source,
+    )
+    placement.place(fitted, "fit baselines")
+    version = {"pretrained": pretrained.version} if pretrained else {}
+    judged = evaluate(
+        experiment=name,
+        training=training,
+        strategies=strategies,
+        evaluation=evaluation,
+        seed=seed,
+        dataset=dataset,
+        source=source,
+        ranking=selected.outputs["ranking"],
+        models=dsl.Collected(tuned.outputs["model"]),
+        baselines=fitted.outputs["fitted"],
+        **version,
+    )
+    # Evaluation and registration write into MLflow, whose state no cache key knows; both are idempotent.
+    placement.place(judged, "evaluate", cached=False)
+    registered = register(
+        experiment=name,
+        role="target",
+        modality=modality,
+        seed=seed,
+        model=judged.outputs["winner"],
+        evidence=judged.outputs["evidence"],
+        source_candidates=source_candidates,
+        target_data=target_data,
+        training=training,
+        strategies=strategies,
+        baselines=baselines,
+        evaluation=evaluation,
+        **version,
+    )
+    placement.place(registered, "register target", cached=False)
 
 
 def build_finetune(placement: Placement) -> GraphComponent:
@@ -31,14 +110,13 @@ def build_finetune(placement: Placement) -> GraphComponent:
         name: str,
         modality: str,
         seed: int,
-        source_candidates: list,
+        source_candidates: list[str],
         target_data: dict,
         training: dict,
         strategies: list[dict],
-        baselines: list,
+        baselines: list[str],
         evaluation: dict,
-        pretrained: str = "",
-    ) -> Outcome:
+    ) -> None:
         """Transfers the best source to the target by every strategy and registers the winner.
 
         Args:
@@ -51,74 +129,19 @@ def build_finetune(placement: Placement) -> GraphComponent:
             strategies: the recipe's strategies.
             baselines: the recipe's baselines.
             evaluation: the recipe's evaluation.
-            pretrained: a further candidate, the reference that the pipeline pretrain returned.
         """
-        prepared = prepare_data(experiment=name, modality=modality, role="target", data=target_data, seed=seed)
-        placement.prepare(prepared, "target")
-        dataset = prepared.outputs["dataset"]
-        selected = select_source(
-            experiment=name,
-            candidates=source_candidates,
-            pretrained=pretrained,
-            seed=seed,
-            dataset=dataset,
-            training=training,
-            evaluation=evaluation,
-        )
-        placement.place(selected, "select source", cached="candidates" not in placement.unfingerprinted)
-        source = selected.outputs["source"]
-        with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.strategies_at_once) as strategy:
-            tuned = finetune_step(
-                experiment=name,
-                strategy=strategy,
-                training=training,
-                evaluation=evaluation,
+        with closed_record(placement, name):
+            add_transfer(
+                placement,
+                name=name,
+                modality=modality,
                 seed=seed,
-                dataset=dataset,
-                source=source,
+                source_candidates=source_candidates,
+                target_data=target_data,
+                training=training,
+                strategies=strategies,
+                baselines=baselines,
+                evaluation=evaluation,
             )
-            placement.place(tuned, "finetune")
-        fitted = fit_baselines(
-            experiment=name,
-            baselines=baselines,
-            training=training,
-            evaluation=evaluation,
-            seed=seed,
-            dataset=dataset,
-            source=source,
-        )
-        placement.place(fitted, "fit baselines")
-        judged = evaluate(
-            experiment=name,
-            training=training,
-            strategies=strategies,
-            evaluation=evaluation,
-            seed=seed,
-            dataset=dataset,
-            source=source,
-            models=dsl.Collected(tuned.outputs["model"]),
-            baselines=fitted.outputs["fitted"],
-        )
-        # Evaluation and registration write into MLflow, whose state no cache key knows; both are idempotent.
-        placement.place(judged, "evaluate", cached=False)
-        registered = register(
-            experiment=name,
-            role="target",
-            modality=modality,
-            seed=seed,
-            model=judged.outputs["winner"],
-            evidence=judged.outputs["evidence"],
-            source_candidates=source_candidates,
-            pretrained=pretrained,
-            target_data=target_data,
-            training=training,
-            strategies=strategies,
-            baselines=baselines,
-            evaluation=evaluation,
-        )
-        placement.place(registered, "register target", cached=False)
-        return Outcome(
-            target=registered.output, leaderboard=judged.outputs["leaderboard"], report=judged.outputs["report"]
-        )
 
     return finetune

@@ -9,16 +9,16 @@ import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headstart.config import Recipe
 from headstart.errors import HeadstartError
 from headstart.evaluation.leaderboard import Leaderboard
-from headstart.models.reference import unpinned
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
+from headstart.tracking.outcome import read_outcome
 from headstart.tracking.runs import (
     INJECTED_VARIABLE,
     PARENT_VARIABLE,
@@ -37,6 +37,9 @@ from headstart_pipelines.placement import SPIN_COUNT, Placement
 from headstart_pipelines.processes import processes
 from headstart_pipelines.reader import Display, StepReader
 from headstart_pipelines.store import store_file, tracking_uri
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     )
     pipeline = PIPELINES[recipe.pipeline](placement)
     with log.open("w", encoding="utf-8") as file:
-        reader = StepReader(file, display, _step_names(recipe))
+        reader = StepReader(file, display, _step_names(pipeline, recipe))
         variables = {
             PARENT_VARIABLE: parent.id,
             PROGRESS_VARIABLE: "records",
@@ -88,7 +91,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
         }
         try:
             with environment(variables):
-                outputs = _run_pipeline(pipeline, recipe, workspace, reader, found)
+                _run_pipeline(pipeline, recipe, workspace, reader, found)
         except BaseException as error:
             end_with_steps(parent, "FAILED" if isinstance(error, Exception) else "KILLED")
             if isinstance(error, RuntimeError):
@@ -99,33 +102,35 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     if reader.reused:
         parent.set_tags({REUSED_STEPS: ", ".join(reader.reused)})
     end(parent, "FINISHED")
-    board = outputs.get("leaderboard")
+    found_in_record = read_outcome(parent)
     return Outcome(
         run_id=parent.id,
-        registered=tuple(unpinned(outputs[key]) for key in ("Output", "source", "target") if key in outputs),
+        registered=found_in_record.registered,
         reused=tuple(reader.reused),
         log=log,
-        leaderboard=Leaderboard.from_json(Path(board.path).read_text()) if board else None,
-        report=_keep_report(outputs["report"].path, workspace, name) if board else None,
+        leaderboard=found_in_record.leaderboard,
+        report=_keep_report(found_in_record.report, workspace, name) if found_in_record.report else None,
     )
 
 
-def _keep_report(artifact: str, workspace: Path, name: str) -> Path:
-    """The report under a name that a browser opens; KFP's artifact has none of its own."""
+def _keep_report(page: str, workspace: Path, name: str) -> Path:
+    """The report beside the run's log, where a browser opens it."""
     kept = workspace / "reports" / f"{name}.html"
-    write_text(kept, Path(artifact).read_text(encoding="utf-8"))
+    write_text(kept, page)
     return kept
 
 
 def code_digest() -> str:
-    """A digest of the library's source files, so that changed code reuses nothing."""
+    """A digest of the source files that steps run, so that changed code reuses nothing."""
     import headstart
+    import headstart_components
 
-    root = Path(headstart.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.rglob("*.html")]):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for package in (headstart, headstart_components):
+        root = Path(str(package.__file__)).parent
+        for path in sorted([*root.rglob("*.py"), *root.rglob("*.html")]):
+            digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -143,8 +148,8 @@ def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
 
 
 def _run_pipeline(
-    pipeline: Any, recipe: Recipe, workspace: Path, reader: StepReader, image: docker.Image | None
-) -> dict[str, Any]:
+    pipeline: "GraphComponent", recipe: Recipe, workspace: Path, reader: StepReader, image: docker.Image | None
+) -> None:
     from kfp import local
     from kfp.local.logging_utils import local_logger_context
 
@@ -168,14 +173,12 @@ def _run_pipeline(
         # means nothing here.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", UserWarning)
-        return dict(pipeline(**parameters(recipe)).outputs)
+        pipeline(**parameters(recipe))
 
 
-def _step_names(recipe: Recipe) -> dict[str, list[str]]:
-    """The readable names of each component's tasks in the order in which they run."""
-    names: dict[str, list[str]] = {
-        "prepare-data": ["prepare source"] * bool(recipe.source.data) + ["prepare target"],
-        "register": ["register source"] * bool(recipe.source.data) + ["register target"],
-        "finetune": [f"finetune {strategy.name}" for strategy in recipe.strategies],
-    }
-    return names
+def _step_names(pipeline: "GraphComponent", recipe: Recipe) -> dict[str, list[str]]:
+    """The readable names of each task, of one in a loop in the order of its turns."""
+    package = pipeline.pipeline_spec
+    graphs = [package.root.dag, *(component.dag for component in package.components.values())]
+    names = {key: [task.task_info.name] for graph in graphs for key, task in graph.tasks.items()}
+    return {**names, "finetune": [f"finetune {strategy.name}" for strategy in recipe.strategies]}

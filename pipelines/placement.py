@@ -1,7 +1,6 @@
 """Where a pipeline's steps run: image, environment and what a profile gives them, applied to every task in one place.
 
-What a task gets depends on its component alone. KFP's compiler demands that: where a pipeline holds two others with a
-step of the same component each, it gives both steps the platform settings of the last.
+What a task gets depends on its component alone.
 """
 
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ TRAINING_STEPS = frozenset({"pretrain", "finetune", "fit-baselines"})
 # It runs each candidate's network over the whole training split, in one process, before anything else can start.
 SELECTION_STEPS = frozenset({"select-source"})
 # They decode, count, write pages and talk to MLflow: an accelerator would idle while nobody else may have it.
-LIGHT_STEPS = frozenset({"prepare-data", "evaluate", "register"})
+LIGHT_STEPS = frozenset({"prepare-data", "evaluate", "register", "close-record"})
 
 # How often a thread of GNU's OpenMP looks for work before it sleeps; by itself 300,000 times, during which it holds up
 # the threads that have work where a limit or a neighbour takes their core. 400 steps of a small network on two cores

@@ -40,6 +40,7 @@ class StepReader:
     file: TextIO
     display: Display
     names: dict[str, list[str]]
+    """what people call each task, turn by turn"""
     reused: list[str] = field(default_factory=list)
     _seen: dict[str, int] = field(default_factory=dict)
     _step: str | None = None
@@ -118,9 +119,7 @@ class StepReader:
         self.display.started(step)
 
     def _name(self, task: str) -> str:
-        # The compiler numbers a component's second task in a pipeline: register-2.
-        component = re.sub(r"-\d+$", "", task)
-        index = self._seen.get(component, 0)
-        self._seen[component] = index + 1
-        names = self.names.get(component, [])
-        return names[index] if index < len(names) else component.replace("-", " ")
+        index = self._seen.get(task, 0)
+        self._seen[task] = index + 1
+        names = self.names.get(task, [])
+        return names[index] if index < len(names) else task.replace("-", " ")

@@ -1,29 +1,16 @@
-"""The pipeline `transfer`: pretrain, then finetune with the new source among the candidates."""
-
-from typing import NamedTuple
+"""The pipeline `transfer`: the steps of `pretrain` and `finetune` in one graph, the new source among the candidates."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact
 from kfp.dsl.graph_component import GraphComponent
 
-from headstart_pipelines.finetune import build_finetune
+from headstart_pipelines.finetune import add_transfer
 from headstart_pipelines.placement import Placement
-from headstart_pipelines.pretrain import build_pretrain
-
-
-class Outcome(NamedTuple):
-    """What the pipeline leaves: both registered versions, the leaderboard and the report."""
-
-    source: str
-    target: str
-    leaderboard: Artifact
-    report: HTML
+from headstart_pipelines.pretrain import add_pretraining
+from headstart_pipelines.record import closed_record
 
 
 def build_transfer(placement: Placement) -> GraphComponent:
     """The pipeline, with its tasks placed."""
-    pretrain = build_pretrain(placement)
-    finetune = build_finetune(placement)
 
     @dsl.pipeline(name="transfer", description="Pretrains a source, transfers it to the target and says if it helped.")
     def transfer(
@@ -32,41 +19,38 @@ def build_transfer(placement: Placement) -> GraphComponent:
         seed: int,
         source_data: dict,
         source_pretraining: dict,
-        source_candidates: list,
+        source_candidates: list[str],
         target_data: dict,
         training: dict,
         strategies: list[dict],
-        baselines: list,
+        baselines: list[str],
         evaluation: dict,
-    ) -> Outcome:
+    ) -> None:
         """Pretrains a source, transfers the best source to the target and says whether it helped.
 
         The parameters are the recipe's sections.
         """
-        pretrained = pretrain(
-            name=name,
-            modality=modality,
-            seed=seed,
-            source_data=source_data,
-            source_pretraining=source_pretraining,
-        )
-        outcome = finetune(
-            name=name,
-            modality=modality,
-            seed=seed,
-            source_candidates=source_candidates,
-            target_data=target_data,
-            training=training,
-            strategies=strategies,
-            baselines=baselines,
-            evaluation=evaluation,
-            pretrained=pretrained.output,
-        )
-        return Outcome(
-            source=pretrained.output,
-            target=outcome.outputs["target"],
-            leaderboard=outcome.outputs["leaderboard"],
-            report=outcome.outputs["report"],
-        )
+        with closed_record(placement, name):
+            pretrained = add_pretraining(
+                placement,
+                name=name,
+                modality=modality,
+                seed=seed,
+                source_data=source_data,
+                source_pretraining=source_pretraining,
+            )
+            add_transfer(
+                placement,
+                pretrained,
+                name=name,
+                modality=modality,
+                seed=seed,
+                source_candidates=source_candidates,
+                target_data=target_data,
+                training=training,
+                strategies=strategies,
+                baselines=baselines,
+                evaluation=evaluation,
+            )
 
     return transfer

@@ -1,18 +1,18 @@
 """evaluate: every strategy and baseline on the target's test split, and the verdict."""
 
-from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
-from headstart_components import IMAGE
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def evaluate(
     experiment: str,
     evaluation: dict,
     seed: int,
     dataset: Input[Dataset],
     source: Input[Model],
+    ranking: Input[Metrics],
     models: Input[list[Model]],
     baselines: Input[Artifact],
     winner: Output[Model],
@@ -23,7 +23,8 @@ def evaluate(
     report: Output[HTML],
     evidence: Output[Artifact],
     training: dict = {},
-    strategies: list = [],
+    strategies: list[dict] = [],
+    pretrained: str = "",
 ):
     """Judges all contenders on the same test samples.
 
@@ -33,6 +34,7 @@ def evaluate(
         seed: of the bootstrap.
         dataset: the packed target data set.
         source: the source's bundle, for the report's lineage.
+        ranking: of the candidate sources.
         models: the strategies' bundles.
         baselines: what fit_baselines made.
         winner: the bundle of the strategy that validation chose.
@@ -44,21 +46,29 @@ def evaluate(
         evidence: what speaks for the winner: figures, verdict, test predictions, the samples it was trained on.
         training: the recipe's training section; evaluation.curve_training needs it.
         strategies: the recipe's strategies; likewise.
+        pretrained: the registered version of the source that this pipeline run pretrained, or "" where it did not.
     """
+    import json
     import shutil
     from pathlib import Path
 
     from headstart import config
+    from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation import evaluate as evaluation_step
     from headstart.models.bundle import bundle_digest
+    from headstart.models.reference import numbered
     from headstart.storage.local import write_json, write_text
     from headstart.tracking.client import shown_to_people
     from headstart.tracking.results import record_assessment
     from headstart.tracking.runs import step_run
 
     packed = PackedDataset.open(Path(dataset.path))
-    contenders = [evaluation_step.Contender.from_metadata(Path(m.path), m.metadata) for m in models]
+    selection = json.loads(numbered(Path(ranking.path).read_text(), pretrained))
+    contenders = [
+        evaluation_step.Contender.from_metadata(Path(m.path), {**described(m), "source": selection["source"]})
+        for m in models
+    ]
     contenders += evaluation_step.read_baselines(Path(baselines.path))
     section = config.Evaluation.of(evaluation, at="evaluation")
     with step_run(experiment, "evaluate") as run:
@@ -79,26 +89,28 @@ def evaluate(
             examination,
             packed,
             experiment=experiment,
-            source=source.metadata,
+            source={**selection, "digest": described(source)["digest"]},
             run_id=run.parent_id or run.id,
             tracking_uri=shown_to_people(run.client.tracking_uri),
         )
         write_text(Path(report.path), page)
         run.log_page("examination.json", examination.to_json())
-        assessment = record_assessment(run, assessment, page, Path(predictions.path))
+        assessment = record_assessment(run, assessment, page, Path(predictions.path), source_version=pretrained)
         found = evaluation_step.evidence(assessment, packed, Path(predictions.path), report=page, address=dataset.uri)
         found.save(Path(evidence.path))
         write_text(Path(leaderboard.path), assessment.leaderboard.to_json())
         shutil.copytree(assessment.chosen.path, winner.path, dirs_exist_ok=True)
         best = assessment.leaderboard.chosen
         for artifact in (leaderboard, predictions, report, evidence):
-            artifact.metadata.update(run_id=run.id, data_digest=packed.digest)
-        winner.metadata.update(
-            digest=bundle_digest(assessment.chosen.path), strategy=best.strategy, run_id=best.run_id or run.id
+            describe(artifact, run_id=run.id, data_digest=packed.digest)
+        describe(
+            winner,
+            digest=bundle_digest(assessment.chosen.path),
+            strategy=best.strategy,
+            run_id=best.run_id or run.id,
         )
         table = assessment.metrics[best.strategy]["confusion"]
         confusion.log_confusion_matrix(list(packed.classes), table)
         write_json(Path(confusion.path), table)
-        for name, value in assessment.summary.items():
-            metrics.log_metric(name, value)
+        describe(metrics, **assessment.summary)
         write_json(Path(metrics.path), assessment.summary)

@@ -1,12 +1,11 @@
 """finetune: one strategy carries the source to the target."""
 
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from headstart_components import IMAGE
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def finetune(
     experiment: str,
     strategy: dict,
@@ -35,6 +34,7 @@ def finetune(
     from pathlib import Path
 
     from headstart import config
+    from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation.evaluate import Contender
     from headstart.models.reference import unpinned
@@ -47,7 +47,7 @@ def finetune(
     section = config.Strategy.of(strategy, at="strategies")
     metric = config.Evaluation.of(evaluation, at="evaluation").metric
     packed = PackedDataset.open(Path(dataset.path))
-    reference = source.metadata["source"]
+    reference, digest = (described(source)[key] for key in ("source", "digest"))
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
     job = transfer_job(
         Path(source.path),
@@ -57,11 +57,11 @@ def finetune(
         metric=metric,
         seed=seed,
         reference=reference,
-        digest=source.metadata["digest"],
+        digest=digest,
     )
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
         result = train(job, on_epoch=run.log_epoch, progress=progress())
-        digest = result.bundle.save(Path(model.path))
+        own_digest = result.bundle.save(Path(model.path))
         contender = Contender(
             section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id, reference
         )
@@ -69,7 +69,7 @@ def finetune(
         run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})
         if result.samples_per_second:
             run.log_metrics({"speed/samples_per_second": result.samples_per_second})
-        run.set_tags({MODEL_DIGEST: digest})
-        model.metadata.update(digest=digest, **contender.to_metadata())
-        metrics.log_metric(f"validation {metric}", result.validation)
+        run.set_tags({MODEL_DIGEST: own_digest})
+        describe(model, digest=own_digest, **contender.to_metadata())
+        describe(metrics, **{f"validation {metric}": result.validation})
         Path(metrics.path).write_text(json.dumps({metric: result.validation}))

@@ -1,15 +1,14 @@
 """fit_baselines: what the transfer has to beat."""
 
-from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
-from headstart_components import IMAGE
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def fit_baselines(
     experiment: str,
-    baselines: list,
+    baselines: list[str],
     training: dict,
     evaluation: dict,
     seed: int,
@@ -32,6 +31,7 @@ def fit_baselines(
     from pathlib import Path
 
     from headstart import config
+    from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.models.bundle import ModelBundle
     from headstart.storage.local import write_json
@@ -63,5 +63,6 @@ def fit_baselines(
             run.log_params({**params, "seed": seed})
             run.log_metrics({f"val/best_{section.metric}": contender.validation, "time/seconds": contender.seconds})
             listed.append({"path": contender.path.name, **contender.to_metadata()})
-    fitted.metadata.update(data_digest=packed.digest, run_id={entry["strategy"]: entry["run_id"] for entry in listed})
+    runs = {f"run_id {entry['strategy']}": entry["run_id"] for entry in listed}
+    describe(fitted, data_digest=packed.digest, **runs)
     write_json(Path(fitted.path) / "baselines.json", listed)

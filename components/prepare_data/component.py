@@ -1,12 +1,11 @@
 """prepare_data: a data reference becomes a verified, split and packed data set."""
 
-from kfp import dsl
 from kfp.dsl import HTML, Dataset, Metrics, Output
 
-from headstart_components import IMAGE
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def prepare_data(
     experiment: str,
     modality: str,
@@ -34,6 +33,7 @@ def prepare_data(
     from pathlib import Path
 
     from headstart import config
+    from headstart.artifacts import describe
     from headstart.data.prepare import prepare
     from headstart.tracking.names import DATA_DIGEST
     from headstart.tracking.runs import step_run
@@ -61,8 +61,7 @@ def prepare_data(
         )
         run.set_tags({DATA_DIGEST: packed.digest})
         run.log_artifact(packed.path / "report.html")
-        dataset.metadata.update(digest=packed.digest, run_id=run.id, classes=len(packed.classes), **packed.counts)
-        for name, count in packed.counts.items():
-            metrics.log_metric(name, count)
+        describe(dataset, digest=packed.digest, run_id=run.id, classes=len(packed.classes), **packed.counts)
+        describe(metrics, **packed.counts)
         Path(metrics.path).write_text(json.dumps(packed.counts))
         shutil.copyfile(packed.path / "report.html", report.path)

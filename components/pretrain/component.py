@@ -1,12 +1,11 @@
 """pretrain: a source model, trained on the source data."""
 
-from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
-from headstart_components import IMAGE
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def pretrain(
     experiment: str,
     pretraining: dict,
@@ -31,6 +30,7 @@ def pretrain(
     from pathlib import Path
 
     from headstart import config
+    from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation.evaluate import evaluate_source
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
@@ -54,8 +54,7 @@ def pretrain(
         if result.bundle.classes:
             run.log_metrics({"val/best_accuracy": result.validation})
         run.set_tags({MODEL_DIGEST: digest})
-        model.metadata.update(digest=digest, run_id=run.id, seconds=result.seconds, **accuracy)
-        evidence.metadata.update(run_id=run.id, **found.digests)
-        for name, value in accuracy.items():
-            metrics.log_metric(name, value)
+        describe(model, digest=digest, run_id=run.id, seconds=result.seconds, **accuracy)
+        describe(evidence, run_id=run.id, **found.digests)
+        describe(metrics, **accuracy)
         Path(metrics.path).write_text(json.dumps(accuracy))

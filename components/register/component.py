@@ -1,12 +1,11 @@
 """register: a model becomes a version in the MLflow registry, with its lineage and what speaks for it."""
 
-from kfp import dsl
 from kfp.dsl import Artifact, Input, Model
 
-from headstart_components import IMAGE
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def register(
     experiment: str,
     role: str,
@@ -16,12 +15,12 @@ def register(
     evidence: Input[Artifact],
     source_data: dict = {},
     source_pretraining: dict = {},
-    source_candidates: list = [],
+    source_candidates: list[str] = [],
     pretrained: str = "",
     target_data: dict = {},
     training: dict = {},
-    strategies: list = [],
-    baselines: list = [],
+    strategies: list[dict] = [],
+    baselines: list[str] = [],
     evaluation: dict = {},
 ) -> str:
     """Registers the bundle as the next version of `<experiment>-<role>`, once however often it runs.
@@ -50,6 +49,7 @@ def register(
     """
     from pathlib import Path
 
+    from headstart.artifacts import described
     from headstart.config import Recipe
     from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
     from headstart.tracking.registry import register
@@ -77,7 +77,7 @@ def register(
             model=f"{experiment}-{role}",
             evidence=Path(evidence.path),
             recipe=recipe,
-            trained_by=model.metadata["run_id"],
+            trained_by=described(model)["run_id"],
             aliases=(CHALLENGER,) if role == "target" else (),
         )
         run.set_tags({MODEL_DIGEST: registered.digest, REGISTERED: registered.uri})

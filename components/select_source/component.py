@@ -1,75 +1,76 @@
 """select_source: the candidate whose features suit the target best, pinned to its content."""
 
-from kfp import dsl
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
+from typing import Optional
 
-from headstart_components import IMAGE
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+from headstart_components import component
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@component
 def select_source(
     experiment: str,
-    candidates: list,
-    pretrained: str,
+    candidates: list[str],
     seed: int,
     dataset: Input[Dataset],
     source: Output[Model],
-    metrics: Output[Metrics],
+    ranking: Output[Metrics],
     training: dict = {},
     evaluation: dict = {},
+    pretrained: Optional[Input[Model]] = None,  # noqa: UP045 (KFP does not know the other form)
+    pretrained_evidence: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
     """Ranks the candidates by their frozen features on the target's training labels; fine-tunes the two best shortly.
 
     Args:
         experiment: the recipe's name.
         candidates: references to models and searches for them; those that are not pinned yet are pinned here.
-        pretrained: the reference of the model that this pipeline run pretrained, or "" where it did not.
         seed: of the cross-validation's folds and of the fine-tunings.
         dataset: the packed target data set.
         source: the chosen source's bundle.
-        metrics: each candidate's probe accuracy.
+        ranking: each candidate's probe accuracy; the file holds the whole ranking, the reason and the warnings.
         training: the recipe's training section, of whose epochs the fine-tunings get a quarter.
         evaluation: the recipe's evaluation section; its metric judges the fine-tunings.
+        pretrained: a further candidate: the bundle that this pipeline run pretrained, which need not be registered yet.
+        pretrained_evidence: what speaks for it.
     """
     from pathlib import Path
 
     from headstart import config
+    from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.models.reference import unpinned
-    from headstart.models.sources import pin_sources
     from headstart.storage.local import write_json
-    from headstart.tracking import registry
-    from headstart.tracking.dossier import background
+    from headstart.tracking.candidates import Pretrained, offer
     from headstart.tracking.names import NOTE, SOURCE_MODEL
     from headstart.tracking.runs import step_run
     from headstart.training.progress import progress
     from headstart.transfer.selection import select_source
 
+    own = None
+    if pretrained and pretrained_evidence:
+        own = Pretrained(f"{experiment}-source", Path(pretrained.path), Path(pretrained_evidence.path))
     with step_run(experiment, "select-source") as run:
-        offered = pin_sources(
-            [*candidates, pretrained] if pretrained else candidates,
-            resolve_registered=registry.resolve,
-            search_registered=registry.search,
-        )
+        offered = offer(candidates, own)
         selection = select_source(
-            offered,
+            offered.references,
             PackedDataset.open(Path(dataset.path)),
             training=config.Training.of(training, at="training"),
             metric=config.Evaluation.of(evaluation, at="evaluation").metric,
             seed=seed,
-            fetch_registered=registry.fetch,
-            background=background,
+            fetch_registered=offered.fetch,
+            background=offered.background,
             progress=progress(),
         )
         best, table = selection.chosen, selection.to_dict()
         digest = selection.bundle.save(Path(source.path))
-        run.log_params({"candidates": [unpinned(uri) for uri in offered], "seed": seed})
+        run.log_params({"candidates": [unpinned(uri) for uri in offered.references], "seed": seed})
         run.log_metrics(
             {"probe/accuracy": best.probe, "probe/error": best.probe_error, "time/seconds": table["seconds"]}
         )
         run.set_tags({SOURCE_MODEL: unpinned(best.source), NOTE: " ".join([selection.reason, *selection.warnings])})
         run.log_json("ranking.json", table)
-        source.metadata.update(digest=digest, run_id=run.id, **table)
-        for ranked in selection.ranking:
-            metrics.log_metric(f"probe {ranked.name}", ranked.probe)
-        write_json(Path(metrics.path), table)
+        describe(source, digest=digest, run_id=run.id, source=best.source)
+        # MLflow takes no name with // in it.
+        describe(ranking, **{f"probe {each.name.replace('://', ' ')}": each.probe for each in selection.ranking})
+        write_json(Path(ranking.path), table)

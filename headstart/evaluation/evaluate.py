@@ -1,6 +1,7 @@
 """Evaluation: every strategy and baseline on the target's test split, once, and the one that validation chose."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +52,9 @@ class Contender:
     @classmethod
     def from_metadata(cls, path: Path, metadata: dict[str, Any]) -> "Contender":
         """What `to_metadata` wrote, with the artifact's path; further keys in `metadata` are the artifact's own."""
-        return cls(path=path, **{key: metadata[key] for key in cls.__dataclass_fields__ if key != "path"})
+        keys = cls.__dataclass_fields__.keys() & metadata.keys() - {"path"}
+        # Metadata hold no NaN and no None.
+        return cls(path=path, **{"validation": math.nan, **{key: metadata[key] for key in keys}})
 
 
 @dataclass(frozen=True)

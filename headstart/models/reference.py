@@ -1,6 +1,12 @@
-"""References to models, pinned to their content: `models:/digits-source/3#sha256=…`."""
+"""References to models, pinned to their content: `models:/digits-source/3#sha256=…`.
+
+A version that has no number yet, or whose number is not known, is referred to by its content:
+`models:/digits-source/sha256:8c8c06725371#sha256=…`.
+"""
 
 _MARK = "#sha256="
+# How many digits of the content stand in a version's place.
+_DIGITS = 12
 
 
 def pinned(uri: str, digest: str) -> str:
@@ -17,3 +23,20 @@ def pin_of(uri: str) -> str | None:
     """The digest in a pinned reference, as `sha256:<hex>`; None where there is none."""
     _, mark, digest = uri.partition(_MARK)
     return f"sha256:{digest}" if mark else None
+
+
+def by_content(model: str, digest: str) -> str:
+    """The pinned reference to the version of the registered `model` that holds the content `digest`."""
+    return pinned(f"models:/{model}/sha256:{digest.removeprefix('sha256:')[:_DIGITS]}", digest)
+
+
+def numbered(text: str, version: str) -> str:
+    """`text` with the number of a registered version wherever the version is referred to by its content.
+
+    `version` is its pinned reference, `models:/<name>/<number>#sha256=<hex>`; where it is empty, nothing changes.
+    """
+    digest = pin_of(version)
+    if digest is None:
+        return text
+    model = unpinned(version).removeprefix("models:/").rpartition("/")[0]
+    return text.replace(unpinned(by_content(model, digest)), unpinned(version))

@@ -1,17 +1,18 @@
 """The MLflow model registry: versions that know their content, their source and their descendants."""
 
+import contextlib
 import logging
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.config import Recipe
 from headstart.errors import InputError
 from headstart.evaluation.evidence import Evidence
-from headstart.models.reference import pinned, unpinned
+from headstart.models.reference import numbered, pinned, unpinned
 from headstart.tracking.card import card, model_card
 from headstart.tracking.client import connect, explained
 from headstart.tracking.logged import BUNDLE, EVIDENCE, logged_model, show_on_run, write_once
@@ -89,8 +90,9 @@ def register(
     loaded = ModelBundle.load(bundle)
     digest = bundle_digest(bundle)
     proof = Evidence.load(evidence) if evidence else None
-    tags = _tags(loaded, digest, proof)
     with explained():
+        loaded = _numbered(client, loaded)
+        tags = _tags(loaded, digest, proof)
         version = _version_with(client, model, digest)
         if version is None:
             logged = logged_model(
@@ -202,7 +204,8 @@ def evidence(client: "MlflowClient", version: "ModelVersion") -> Evidence:
 
 
 def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
-    """The version that `models:/name/version`, `models:/name@alias` or `models:/name` (champion, else latest) names."""
+    """The version that `models:/name/version`, `models:/name@alias` or `models:/name` (champion, else latest) names; in
+    place of its number a version may have the first digits of its content, `sha256:…`."""
     from mlflow.exceptions import MlflowException
 
     reference = unpinned(uri).removeprefix("models:/")
@@ -212,6 +215,9 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
     try:
         if at:
             return client.get_model_version_by_alias(name, alias)
+        if number.startswith("sha256:"):
+            query = f"name = '{name}' and tags.`{MODEL_DIGEST}` LIKE '{number}%'"
+            number = min((version.version for version in client.search_model_versions(query)), key=int)
         if number:
             return client.get_model_version(name, number)
         model = client.get_registered_model(name)
@@ -220,7 +226,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         latest = client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])[0]
         # A version that was searched for comes without its aliases.
         return client.get_model_version(name, latest.version)
-    except (MlflowException, IndexError):
+    except (MlflowException, IndexError, ValueError):
         with explained():
             known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise InputError(
@@ -307,6 +313,17 @@ def _tags(loaded: "ModelBundle", digest: str, evidence: Evidence | None) -> dict
         MODEL_DIGEST: digest,
     }
     return {key: str(value) for key, value in tags.items() if value}
+
+
+def _numbered(client: "MlflowClient", loaded: "ModelBundle") -> "ModelBundle":
+    """The bundle, whose source is named by its version's number where its maker knew it by its content only."""
+    source, digest = loaded.provenance.get("source"), loaded.provenance.get("source_digest")
+    if source and digest and "/sha256:" in source:
+        with contextlib.suppress(InputError):
+            version = find_version(client, source)
+            reference = Registered(version.name, str(version.version), digest).reference
+            return replace(loaded, provenance={**loaded.provenance, "source": numbered(source, reference)})
+    return loaded
 
 
 def _complete(client: "MlflowClient", version: "ModelVersion", tags: dict[str, str], description: str) -> None:

@@ -1,25 +1,39 @@
 """An assessment in MLflow: test metrics on each strategy's run, the answer on the pipeline run's parent."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from headstart.evaluation.evaluate import Assessment
 from headstart.evaluation.leaderboard import Entry
-from headstart.models.reference import unpinned
+from headstart.models.reference import numbered, unpinned
+from headstart.tracking.client import explained
 from headstart.tracking.names import (
     CHOSEN,
+    PARENT_RUN,
     REUSED_FROM,
     ROLE,
     SOURCE_MODEL,
     STRATEGY,
     VERDICT,
 )
+from headstart.tracking.paging import search_all
 from headstart.tracking.runs import Run, child_run, top_run
 from headstart.tracking.views import prepare_views
 
+# Artifacts of a pipeline run's parent: the whole leaderboard, which the table leaderboard.json shows in MLflow's page,
+# and the page with the verdict.
+LEADERBOARD = "assessment.json"
+REPORT = "report.html"
 
-def record_assessment(run: Run, assessment: Assessment, report: str, predictions: Path) -> Assessment:
+
+def record_assessment(
+    run: Run, assessment: Assessment, report: str, predictions: Path, *, source_version: str = ""
+) -> Assessment:
     """Writes what `evaluate` found and its report, an HTML page; `run` is the evaluation step's own.
+
+    Runs that know the pipeline run's own source by its content, as it was not registered yet, name it from now on by
+    the number of its version; `source_version` is that version's pinned reference.
 
     A strategy that was reused from an earlier pipeline run gets a run of its own under this parent, marked as reused,
     so that every parent's children are complete. The assessment that comes back names the runs written to.
@@ -39,9 +53,21 @@ def record_assessment(run: Run, assessment: Assessment, report: str, predictions
     board = replace(board, entries=entries)
     parent.log_metrics(assessment.figures(board.chosen.strategy))
     parent.set_tags({VERDICT: board.verdict or "", STRATEGY: board.chosen.strategy})
-    parent.log_page("report.html", report)
+    parent.log_page(REPORT, report)
+    parent.log_json(LEADERBOARD, json.loads(board.to_json()))
     prepare_views(parent, board)
+    if source_version:
+        _number_source(parent, source_version)
     return replace(assessment, leaderboard=board)
+
+
+def _number_source(parent: Run, version: str) -> None:
+    unnumbered = f"tags.`{PARENT_RUN}` = '{parent.id}' and tags.`{SOURCE_MODEL}` LIKE 'models:/%/sha256:%'"
+    with explained():
+        for run in search_all(parent.client.search_runs, [parent.experiment_id], unnumbered):
+            for key, value in run.data.tags.items():
+                if (text := numbered(value, version)) != value:
+                    parent.client.set_tag(run.info.run_id, key, text)
 
 
 def _run_of(parent: Run, entry: Entry) -> Run:

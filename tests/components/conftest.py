@@ -13,6 +13,7 @@ from PIL import Image
 from headstart.config import Recipe
 from headstart.tracking.client import connect
 from headstart.tracking.runs import PARENT_VARIABLE, new_parent
+from headstart_components.close_record.component import close_record
 from headstart_components.evaluate.component import evaluate
 from headstart_components.finetune.component import finetune
 from headstart_components.fit_baselines.component import fit_baselines
@@ -20,11 +21,12 @@ from headstart_components.prepare_data.component import prepare_data
 from headstart_components.pretrain.component import pretrain
 from headstart_components.register.component import register
 from headstart_components.select_source.component import select_source
+from tests.pipelines.cluster.backend import kept
 
 OUTPUTS = {
     prepare_data: {"dataset": dsl.Dataset, "metrics": dsl.Metrics, "report": dsl.HTML},
     pretrain: {"model": dsl.Model, "metrics": dsl.Metrics, "evidence": dsl.Artifact},
-    select_source: {"source": dsl.Model, "metrics": dsl.Metrics},
+    select_source: {"source": dsl.Model, "ranking": dsl.Metrics},
     finetune: {"model": dsl.Model, "metrics": dsl.Metrics},
     fit_baselines: {"fitted": dsl.Artifact},
     evaluate: {
@@ -37,6 +39,7 @@ OUTPUTS = {
         "evidence": dsl.Artifact,
     },
     register: {},
+    close_record: {},
 }
 
 
@@ -64,7 +67,7 @@ def _write_stripes(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
-    """All seven components, called in the order of the pipeline `transfer`."""
+    """The components, called in an order that the pipeline `transfer` allows: the source is registered late."""
     root = tmp_path_factory.mktemp("floor")
     data = _write_stripes(root / "data")
     recipe = Recipe.of(
@@ -84,6 +87,8 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
         place.mkdir()
         made = {key: kind(name=key, uri=str(place / key)) for key, kind in OUTPUTS[component].items()}
         returned[call_name] = component.python_func(experiment="stripes", **inputs, **made)
+        for key, artifact in made.items():
+            artifact.metadata = kept(call_name, key, artifact.metadata)
         outputs[call_name] = made
         return made
 
@@ -105,23 +110,14 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             seed=0,
             dataset=outputs["prepare source"]["dataset"],
         )
-        call(
-            register,
-            "register source",
-            role="source",
-            modality="image",
-            seed=0,
-            model=outputs["pretrain"]["model"],
-            evidence=outputs["pretrain"]["evidence"],
-            source_data=source["data"],
-            source_pretraining=source["pretraining"],
-        )
         target = outputs["prepare target"]["dataset"]
+        made = outputs["pretrain"]
         call(
             select_source,
             "select",
             candidates=[],
-            pretrained=returned["register source"],
+            pretrained=made["model"],
+            pretrained_evidence=made["evidence"],
             seed=0,
             dataset=target,
         )
@@ -146,10 +142,23 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             **common,
         )
         call(
+            register,
+            "register source",
+            role="source",
+            modality="image",
+            seed=0,
+            model=made["model"],
+            evidence=made["evidence"],
+            source_data=source["data"],
+            source_pretraining=source["pretraining"],
+        )
+        call(
             evaluate,
             "evaluate",
             dataset=target,
             source=chosen,
+            ranking=outputs["select"]["ranking"],
+            pretrained=returned["register source"],
             models=[outputs[strategy["name"]]["model"] for strategy in recipe["strategies"]],
             baselines=outputs["baselines"]["fitted"],
             **common,

@@ -5,20 +5,24 @@ import shutil
 from pathlib import Path
 
 import pytest
+from kfp.dsl import PipelineTaskFinalStatus
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.evaluation.evaluate import read_baselines
 from headstart.evaluation.leaderboard import Leaderboard
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.reference import pinned
+from headstart.models.reference import by_content, pinned
 from headstart.tracking.client import connect
+from headstart.tracking.runs import PARENT_VARIABLE, child_run, end, new_parent
+from headstart_components.close_record.component import close_record
 from headstart_components.finetune.component import finetune
 from headstart_components.prepare_data.component import prepare_data
 from headstart_components.pretrain.component import pretrain
 from headstart_components.register.component import register
 from headstart_components.select_source.component import select_source
 
+# Those that put out artifacts.
 STEPS = ["prepare source", "prepare target", "pretrain", "select", "zero", "partial", "baselines", "evaluate"]
 
 
@@ -88,34 +92,37 @@ def test_registering_a_model_again_returns_the_same_version(floor):
     assert floor.returned["again"] == floor.returned["register source"]
 
 
-def test_select_source_hands_on_the_very_model_that_was_registered(floor):
+def test_select_source_hands_on_the_very_model_that_was_pretrained_before_it_is_registered(floor):
     chosen = floor.outputs["select"]["source"].metadata
+    digest = floor.outputs["pretrain"]["model"].metadata["digest"]
 
-    assert chosen["digest"] == floor.outputs["pretrain"]["model"].metadata["digest"]
-    assert chosen["source"] == floor.returned["register source"]
-    assert [ranked["source"] for ranked in chosen["ranking"]] == [floor.returned["register source"]]
+    assert chosen["digest"] == digest
+    assert chosen["source"] == by_content("stripes-source", digest)
+    assert [ranked["source"] for ranked in selection(floor)["ranking"]] == [chosen["source"]]
 
 
-def test_select_source_keeps_the_ranking_and_the_reason_in_metadata_output_and_record(floor):
-    made = floor.outputs["select"]
-    metadata = made["source"].metadata
-    run = connect().get_run(metadata["run_id"])
+def test_select_source_keeps_the_ranking_and_the_reason_in_output_and_record(floor):
+    told = selection(floor)
+    run = connect().get_run(floor.outputs["select"]["source"].metadata["run_id"])
     kept = json.loads(Path(artifact_of(run, "ranking.json")).read_text())
 
-    assert metadata["reason"].startswith("models:/stripes-source/1 is the only candidate")
-    (ranked,) = metadata["ranking"]
+    assert "is the only candidate" in told["reason"]
+    (ranked,) = told["ranking"]
     assert ranked["chosen"]
     assert ranked["source_accuracy"] == floor.outputs["pretrain"]["model"].metadata["test/accuracy"]
-    assert kept == {key: metadata[key] for key in ("source", "reason", "warnings", "seconds", "ranking")}
-    assert json.loads(Path(made["metrics"].path).read_text()) == kept
-    assert run.data.tags["mlflow.note.content"].startswith(metadata["reason"])
+    assert kept == told
     assert run.data.metrics["probe/accuracy"] == ranked["probe"]
-    assert run.data.metrics["time/seconds"] == pytest.approx(metadata["seconds"])
+    assert run.data.metrics["time/seconds"] == pytest.approx(told["seconds"])
+
+
+def selection(floor, step="select"):
+    """The ranking that select_source put out, with what it says of it."""
+    return json.loads(Path(floor.outputs[step]["ranking"].path).read_text())
 
 
 def test_select_source_counts_what_the_source_was_trained_on(floor):
     """The stripes' source learned the same pictures in the same split, so it knows all but the test samples."""
-    (ranked,) = floor.outputs["select"]["source"].metadata["ranking"]
+    (ranked,) = selection(floor)["ranking"]
     counts = Dataset.open(Path(floor.outputs["prepare target"]["dataset"].path)).counts
 
     assert ranked["overlap"] == {**counts, "test": 0}
@@ -126,22 +133,25 @@ def test_select_source_expands_a_search_and_fine_tunes_the_two_best_of_what_it_f
     bundle = ModelBundle.load(Path(floor.outputs["pretrain"]["model"].path))
     bundle.provenance["name"] = "another"
     bundle.save(tmp_path / "another")
-    chosen = floor.call(
+    floor.call(
         select_source,
         "select by search",
         candidates=["models:/*-source", str(tmp_path / "another")],
-        pretrained=floor.returned["register source"],
+        pretrained=floor.outputs["pretrain"]["model"],
+        pretrained_evidence=floor.outputs["pretrain"]["evidence"],
         seed=0,
         dataset=floor.outputs["prepare target"]["dataset"],
         training={"epochs": 1.0},
         evaluation={"metric": "macro_f1"},
-    )["source"]
+    )
 
-    sources = [ranked["source"] for ranked in chosen.metadata["ranking"]]
+    told = selection(floor, "select by search")
+    sources = [ranked["source"] for ranked in told["ranking"]]
     assert sorted(sources) == sorted(set(sources))
-    assert floor.returned["register source"] in sources
-    assert sum(ranked["confirmed"] is not None for ranked in chosen.metadata["ranking"]) == 2
-    assert "short fine-tuning" in chosen.metadata["reason"]
+    assert floor.returned["register source"] in sources, "the version that a search found, not its content once more"
+    assert not any("/sha256:" in source for source in sources)
+    assert sum(ranked["confirmed"] is not None for ranked in told["ranking"]) == 2
+    assert "short fine-tuning" in told["reason"]
 
 
 def artifact_of(run, name):
@@ -162,6 +172,27 @@ def test_evaluate_judges_every_model_that_it_is_given(floor):
     board = Leaderboard.from_json(Path(floor.outputs["evaluate"]["leaderboard"].path).read_text())
 
     assert sorted(entry.strategy for entry in board.entries) == ["classical", "partial", "scratch", "zero"]
+
+
+def test_evaluate_names_the_sources_registered_version_wherever_its_content_stood_for_it(floor):
+    board = Leaderboard.from_json(Path(floor.outputs["evaluate"]["leaderboard"].path).read_text())
+    page = Path(floor.outputs["evaluate"]["report"].path).read_text()
+    runs = [floor.outputs[step]["model"].metadata["run_id"] for step in ("zero", "partial")]
+    tags = [connect().get_run(run).data.tags for run in [*runs, floor.outputs["select"]["source"].metadata["run_id"]]]
+
+    assert {entry.source for entry in board.entries} == {None, floor.returned["register source"]}
+    assert [each["headstart.source_model"] for each in tags] == ["models:/stripes-source/1"] * 3
+    assert tags[-1]["mlflow.note.content"].startswith("models:/stripes-source/1 is the only candidate")
+    assert "models:/stripes-source/1 is the only candidate" in page
+    assert "stripes-source/sha256" not in page
+
+
+def test_a_registered_target_names_its_sources_version_and_the_version_its_descendant(floor):
+    source, target = (connect().get_model_version(f"stripes-{role}", "1") for role in ("source", "target"))
+
+    assert target.tags["headstart.source_model"] == "models:/stripes-source/1"
+    assert "models:/stripes-source/1" in target.description.replace("`", "")
+    assert source.tags["headstart.descendant/stripes-target/1"] == target.tags["headstart.model_digest"]
 
 
 def test_evaluate_puts_out_the_chosen_strategys_own_bundle(floor):
@@ -245,7 +276,7 @@ def test_a_source_without_labels_goes_through_every_step_up_to_the_choice(floor,
     )
     version = floor.returned["register nameless"]
     target = floor.outputs["prepare target"]["dataset"]
-    chosen = floor.call(select_source, "select nameless", candidates=[version], pretrained="", seed=0, dataset=target)
+    chosen = floor.call(select_source, "select nameless", candidates=[version], seed=0, dataset=target)
 
     assert packed.metadata["classes"] == 0
     assert not {"test/accuracy", "test/macro_f1"} & made["model"].metadata.keys()
@@ -255,3 +286,20 @@ def test_a_source_without_labels_goes_through_every_step_up_to_the_choice(floor,
     assert {"train/loss", "val/loss"} <= run.data.metrics.keys()
     assert not [name for name in run.data.metrics if "accuracy" in name]
     assert chosen["source"].metadata["digest"] == bundle_digest(Path(made["model"].path))
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    # What the backend says; what kfp.local says; a failure; what a run is in that is being terminated.
+    [("COMPLETE", "FINISHED"), ("SUCCEEDED", "FINISHED"), ("FAILED", "FAILED"), ("RUNNING", "KILLED")],
+)
+def test_the_record_ends_with_what_became_of_the_run_and_no_step_in_it_runs_on(floor, monkeypatch, state, ended):
+    client = connect()
+    parent = new_parent(client, "1", name=state, pipeline_run=state)
+    left, done = (child_run(parent, name, {}) for name in ("left", "done"))
+    end(done, "FINISHED")
+    monkeypatch.setenv(PARENT_VARIABLE, parent.id)
+
+    floor.call(close_record, f"close {state}", status=PipelineTaskFinalStatus(state, "a", "b", None, None))
+
+    assert [client.get_run(run.id).info.status for run in (parent, left, done)] == [ended, "KILLED", "FINISHED"]

@@ -25,6 +25,8 @@ from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
+ROOT = Path(__file__).parents[2]
+
 # Stand for the credentials that a person's environment holds; no file of a run may hold them.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "an-access-key-id-that-nobody-may-see",
@@ -137,15 +139,19 @@ def versions(workspace: Path) -> dict[str, list[str]]:
 
 
 def execute(place: Path, recipe: Path, workspace: Path, *options: str) -> None:
-    """Runs a recipe as a person does, and writes down in `place` what came of it."""
+    """Runs a recipe as a person does, and writes down in `place` what came of it.
+
+    Metadata pass between the steps as they do on a cluster.
+    """
     temporary = place / "temporary"
     temporary.mkdir()
     before = versions(workspace)
     environment = {**os.environ, **CREDENTIALS, "TMPDIR": str(temporary)}
+    command = f"import sys; sys.path.append({str(ROOT)!r}); from tests.pipelines.as_kubeflow import main; main()"
     # What keeps mlflow quiet is headstart's, not the tests'.
     del environment["MLFLOW_LOGGING_LEVEL"]
     done = subprocess.run(
-        [sys.executable, "-m", "headstart_pipelines.cli", "run", str(recipe), "--workspace", str(workspace), *options],
+        [sys.executable, "-c", command, "run", str(recipe), "--workspace", str(workspace), *options],
         cwd=place,
         env=environment,
         capture_output=True,

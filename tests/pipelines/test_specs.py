@@ -1,6 +1,10 @@
 """The compiled pipelines, read as a cluster reads them."""
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ RECIPES = {
     "transfer": {"name": "a", "source": {"data": {"uri": "s"}}, "target": {"data": {"uri": "t"}}},
 }
 # Steps that write into MLflow, whose state no cache key knows.
-NEVER_CACHED = {"register", "register-2", "evaluate"}
+NEVER_CACHED = {"register", "register-2", "evaluate", "close-record"}
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
@@ -53,8 +57,16 @@ def inputs(spec: dict) -> set[str]:
 
 def test_the_compiled_pipeline_has_the_steps_of_the_design(spec):
     steps = {
-        "pretrain": {"prepare-data", "pretrain", "register"},
-        "finetune": {"prepare-data", "select-source", "finetune", "fit-baselines", "evaluate", "register"},
+        "pretrain": {"prepare-data", "pretrain", "register", "close-record"},
+        "finetune": {
+            "prepare-data",
+            "select-source",
+            "finetune",
+            "fit-baselines",
+            "evaluate",
+            "register",
+            "close-record",
+        },
     }
     steps["transfer"] = steps["pretrain"] | steps["finetune"]
 
@@ -123,10 +135,7 @@ def test_the_pipelines_parameters_are_the_recipes_sections(spec):
     given = parameters(Recipe.of(RECIPES[name]))
     taken = spec["root"]["inputDefinitions"]["parameters"]
 
-    assert given.keys() <= taken.keys()
-    # A candidate from another pipeline is the one input that no recipe gives.
-    assert {key for key, value in taken.items() if not value.get("isOptional")} <= given.keys()
-    assert taken.keys() - given.keys() <= {"pretrained"}
+    assert given.keys() == taken.keys()
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -137,6 +146,116 @@ def test_a_parameter_holds_its_section_of_the_recipe_unchanged(name):
     for key, value in parameters(recipe).items():
         section, _, leaf = key.partition("_")
         assert value == (sections[section][leaf] if leaf else sections[key])
+
+
+def test_a_pipeline_is_one_graph_and_its_loop_inside_of_one_exit_handler(spec):
+    graphs = {name: component["dag"]["tasks"] for name, component in spec["components"].items() if "dag" in component}
+    loops = {name for name in graphs if name.startswith("comp-for-loop-")}
+
+    assert graphs.keys() - loops == {"comp-exit-handler-1"}
+    assert len(loops) == (spec["pipelineInfo"]["name"] != "pretrain")
+    assert spec["root"]["dag"]["tasks"].keys() == {"exit-handler-1", "close-record"}
+
+
+def test_the_record_is_closed_whatever_became_of_the_steps_and_learns_it(spec):
+    closing = spec["root"]["dag"]["tasks"]["close-record"]
+
+    assert closing["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert closing["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+
+
+def test_both_data_sets_are_prepared_at_once_and_registering_a_source_holds_up_nothing_but_the_judgement(tmp_path):
+    compile_pipeline("transfer", tmp_path / "transfer.yaml", Placement())
+    tasks = load(tmp_path / "transfer.yaml")["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    names = {key: task["taskInfo"]["name"] for key, task in tasks.items()}
+    waits = {names[key]: {names[each] for each in task.get("dependentTasks", ())} for key, task in tasks.items()}
+
+    assert waits["prepare source"] == waits["prepare target"] == set()
+    assert {name for name, others in waits.items() if "register source" in others} == {"evaluate", "register target"}
+    assert waits["select source"] == {"prepare target", "pretrain"}
+
+
+def test_the_source_of_a_step_is_one_import_of_what_the_image_has(spec):
+    for name, container in executors(spec).items():
+        source, function = container["command"][-1], container["args"][-1]
+        assert re.fullmatch(rf"from headstart_components\.\w+\.component import {function}\n", source), name
+
+
+def test_a_pod_gets_the_function_itself_and_loads_no_compiler(tmp_path):
+    """KFP runs the source with this variable, beneath which kfp.dsl is the part that a step needs."""
+    compile_pipeline("transfer", tmp_path / "transfer.yaml", Placement())
+    sources = {each["command"][-1]: each["args"][-1] for each in executors(load(tmp_path / "transfer.yaml")).values()}
+    program = "import inspect, sys\n" + "".join(
+        f"{source}assert inspect.isfunction({function})\n" for source, function in sources.items()
+    )
+    program += "print(sorted(sys.modules.keys() & {'kfp.compiler', 'mlflow', 'torch', 'headstart_pipelines'}))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "_KFP_RUNTIME": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_no_description_travels_with_a_step(spec):
+    for name, component in spec["components"].items():
+        assert "description" not in yaml.safe_dump(component), name
+
+
+@pytest.mark.parametrize("kind", ["parameters", "artifacts"])
+def test_what_every_task_and_loop_is_given_has_the_type_that_it_takes(spec, kind):
+    """The backend's drivers refuse a list where a string is wanted, and an item that is text where it is a mapping."""
+    given = list(passed(spec, kind))
+
+    assert given
+    assert [each for each in given if each[1] != each[2]] == []
+
+
+def passed(spec: dict, kind: str) -> Iterator[tuple[str, str, str]]:
+    """For each input of each task: its name, the type of what it is given, and the type that it takes."""
+    # A loop's item is what the list holds: no list of ours holds anything but mappings.
+    for graph in [spec["root"], *(each for each in spec["components"].values() if "dag" in each)]:
+        inner = graph["dag"]["tasks"]
+        for key, task in inner.items():
+            takes = spec["components"][task["componentRef"]["name"]].get("inputDefinitions", {}).get(kind, {})
+            if kind == "parameters" and "parameterIterator" in task:
+                item, items = (task["parameterIterator"][each] for each in ("itemInput", "items"))
+                yield f"{key}: {items['inputParameter']}", type_of(takes[items["inputParameter"]]), "LIST"
+                yield f"{key}: {item}", "STRUCT", type_of(takes[item])
+            for name, value in task.get("inputs", {}).get(kind, {}).items():
+                yield f"{key}: {name}", type_given(value, graph, inner, spec), type_of(takes[name])
+            missing = takes.keys() - task.get("inputs", {}).get(kind, {}).keys()
+            item = task.get("parameterIterator", {}).get("itemInput")
+            for name in missing - {item}:
+                assert takes[name].get("isOptional"), f"{key}: {name} is not given"
+
+
+def type_given(value: dict, graph: dict, tasks: dict, spec: dict) -> str:
+    """The type of what a task is given for an input."""
+    (source,) = value.values()
+    match value:
+        case {"runtimeValue": _}:
+            return {str: "STRING", bool: "BOOLEAN", dict: "STRUCT", list: "LIST"}[type(source["constant"])]
+        case {"componentInputParameter": name}:
+            return type_of(graph["inputDefinitions"]["parameters"][name])
+        case {"componentInputArtifact": name}:
+            return type_of(graph["inputDefinitions"]["artifacts"][name])
+        case {"taskFinalStatus": _}:
+            return "TASK_FINAL_STATUS"
+    kind = "parameters" if "outputParameterKey" in source else "artifacts"
+    made = spec["components"][tasks[source["producerTask"]]["componentRef"]["name"]]["outputDefinitions"][kind]
+    return type_of(made[source.get("outputParameterKey") or source["outputArtifactKey"]])
+
+
+def type_of(definition: dict) -> str:
+    """The type of a parameter or of an artifact, a list of artifacts apart."""
+    if "parameterType" in definition:
+        return definition["parameterType"]
+    return definition["artifactType"]["schemaTitle"] + " list" * definition.get("isArtifactList", False)
 
 
 def test_the_strategies_of_a_recipe_are_a_loop_that_may_run_at_once(spec):

@@ -307,12 +307,17 @@ def _kept(name: str, execution: Values, file: Path, outputs: Values) -> Ended:
     for number, (key, announced) in enumerate(execution["outputs"]["artifacts"].items()):
         (made,) = announced["artifacts"]
         (told,) = said.get("artifacts", {}).get(key, {}).get("artifacts", [{}])
-        metadata = {each: _stored(name, each, value) for each, value in told.get("metadata", {}).items()}
-        metadata |= {"display_name": key, "store_session_info": _SESSION}
+        metadata = kept(name, key, told.get("metadata", {}))
         artifacts[key] = [
             {"name": str(100 + number), "type": {"instanceSchema": ""}, "uri": made["uri"], "metadata": metadata}
         ]
     return Ended(_checked(declared, parameters), artifacts)
+
+
+def kept(step: str, artifact: str, metadata: Mapping[str, Any]) -> Values:
+    """The metadata that a step gave an artifact as the next step reads them."""
+    stored = {key: _stored(step, key, value) for key, value in metadata.items()}
+    return {**stored, "display_name": artifact, "store_session_info": _SESSION}
 
 
 def _stored(step: str, key: str, value: Any) -> Any:

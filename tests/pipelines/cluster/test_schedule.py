@@ -85,7 +85,7 @@ def test_runs_to_come_take_the_data_as_they_are_then(kfp, schedule):
     sent = kfp.recurring[0]["runtime_config"]["parameters"]
     assert "fingerprint" not in sent["source_data"]
     package = kfp.versions[0]["pipeline_spec"]["pipeline_spec"]
-    prepare = package["components"]["comp-pretrain-2"]["dag"]["tasks"]["prepare-data"]
+    prepare = package["components"]["comp-exit-handler-1"]["dag"]["tasks"]["prepare-data"]
     assert not prepare["cachingOptions"].get("enableCache")
 
 

@@ -101,7 +101,8 @@ def test_data_are_prepared_anew_where_their_content_is_unknown_from_here(kfp, su
 
     submit(target=None)
 
-    tasks = kfp.versions[0]["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    components = kfp.versions[0]["pipeline_spec"]["pipeline_spec"]["components"]
+    tasks = components["comp-exit-handler-1"]["dag"]["tasks"]
     assert bool(tasks["prepare-data"]["cachingOptions"].get("enableCache")) is known
     assert ("fingerprint" in kfp.runs[0]["runtime_config"]["parameters"]["source_data"]) is known
 

@@ -404,19 +404,19 @@ class Recipe(Section):
     def to_sections(self) -> dict[str, Any]:
         """The recipe section by section, under the names that the pipelines' parameters have.
 
-        What the recipe does not have is left out, and so is what a section leaves open: KFP knows no null.
+        What the recipe does not have is left out, and so is what a section leaves open, as KFP knows no null, or to its
+        default, which the code knows that reads it: every step's parameters are kept many times with a run.
         """
-        values = self.model_dump(mode="json", exclude_none=True)
-        sections = {key: values[key] for key in ("name", "modality", "seed")}
+        sections = {"name": self.name, "modality": self.modality, "seed": self.seed}
         if self.source.data:
-            sections |= {"source_data": values["source"]["data"], "source_pretraining": values["source"]["pretraining"]}
+            sections |= {"source_data": self.source.data, "source_pretraining": self.source.pretraining}
         if self.target:
             sections |= {
-                "source_candidates": values["source"]["candidates"],
-                "target_data": values["target"]["data"],
-                **{key: values[key] for key in _TARGET_SECTIONS},
+                "source_candidates": self.source.candidates,
+                "target_data": self.target.data,
+                **{key: getattr(self, key) for key in _TARGET_SECTIONS},
             }
-        return sections
+        return {key: _as_told(section) for key, section in sections.items()}
 
     @classmethod
     def of_sections(cls, sections: Mapping[str, Any]) -> Self:
@@ -428,6 +428,13 @@ class Recipe(Section):
         if sections.get("target_data"):
             values |= {"target": {"data": sections["target_data"]}, **{key: sections[key] for key in _TARGET_SECTIONS}}
         return cls.of(values)
+
+
+def _as_told(section: Any) -> Any:
+    """JSON values of a part of a recipe; of a section those that differ from the defaults."""
+    if isinstance(section, Section):
+        return section.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return [_as_told(each) for each in section] if isinstance(section, tuple) else section
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -37,6 +37,8 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
 def compile_pipeline(name: str, output: Path, placement: Placement, *, allow_tag: bool = False) -> None:
     """Writes the compiled pipeline `name` to a YAML file, with the platform's settings as its second document.
 
+    It is as short as it can be: Argo keeps most of it many times in the workflow of a run, whose size is limited.
+
     Raises:
         InputError: placed by a profile, it would be unsafe on a cluster; every problem is named.
     """
@@ -44,7 +46,22 @@ def compile_pipeline(name: str, output: Path, placement: Placement, *, allow_tag
         draft = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(PIPELINES[name](placement), str(draft))
         text = draft.read_text(encoding="utf-8")
+    package, *platforms = yaml.safe_load_all(text)
+    platform = _without_second_names(platforms[0]) if platforms else {}
     if placement.profile:
-        package, *platforms = yaml.safe_load_all(text)
-        refuse_unsafe(package, platforms[0] if platforms else {}, allow_tag=allow_tag)
-    write_text(output, text)
+        refuse_unsafe(package, platform, allow_tag=allow_tag)
+    # What KFP says of the pipeline's parameters to people.
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    documents = [package, platform] if platform else [package]
+    write_text(output, head + yaml.safe_dump_all(documents, default_flow_style=None, width=1000))
+
+
+def _without_second_names(settings: Any) -> Any:
+    """A platform's settings without the names that KFP's compiler gives twice, as they are and as parameters.
+
+    A server takes the plain name where there is no parameter.
+    """
+    if isinstance(settings, dict):
+        plain = {key: value for key, value in settings.items() if not key.endswith("NameParameter")}
+        return {key: _without_second_names(value) for key, value in plain.items()}
+    return [_without_second_names(each) for each in settings] if isinstance(settings, list) else settings

@@ -35,7 +35,7 @@ def add_transfer(
     prepared = prepare_data(experiment=name, modality=modality, role="target", data=target_data, seed=seed)
     placement.prepare(prepared, "target")
     dataset = prepared.outputs["dataset"]
-    own = {"pretrained": pretrained.model, "pretrained_evidence": pretrained.evidence} if pretrained else {}
+    own = {"pretrained": pretrained.model} if pretrained else {}
     selected = select_source(
         experiment=name,
         candidates=source_candidates,
@@ -77,7 +77,6 @@ def add_transfer(
         seed=seed,
         dataset=dataset,
         source=source,
-        ranking=selected.outputs["ranking"],
         models=dsl.Collected(tuned.outputs["model"]),
         baselines=fitted.outputs["fitted"],
         **version,
@@ -90,7 +89,6 @@ def add_transfer(
         modality=modality,
         seed=seed,
         model=judged.outputs["winner"],
-        evidence=judged.outputs["evidence"],
         source_candidates=source_candidates,
         target_data=target_data,
         training=training,

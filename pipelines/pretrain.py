@@ -15,10 +15,9 @@ from headstart_pipelines.record import closed_record
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Outputs of the steps that make a source: its bundle, what speaks for it, and the registered version."""
+    """Outputs of the steps that make a source: its bundle, with the evidence for it, and the registered version."""
 
     model: Any
-    evidence: Any
     version: Any
 
 
@@ -35,20 +34,19 @@ def add_pretraining(
         experiment=name, pretraining=source_pretraining, seed=seed, dataset=prepared.outputs["dataset"]
     )
     placement.place(trained, "pretrain")
-    model, evidence = trained.outputs["model"], trained.outputs["evidence"]
+    model = trained.outputs["model"]
     registered = register(
         experiment=name,
         role="source",
         modality=modality,
         seed=seed,
         model=model,
-        evidence=evidence,
         source_data=source_data,
         source_pretraining=source_pretraining,
     )
     # The registry is a service whose state no cache key knows; registering again is idempotent.
     placement.place(registered, "register source", cached=False)
-    return Pretrained(model, evidence, registered.output)
+    return Pretrained(model, registered.output)
 
 
 def build_pretrain(placement: Placement) -> GraphComponent:

@@ -12,7 +12,6 @@ def evaluate(
     seed: int,
     dataset: Input[Dataset],
     source: Input[Model],
-    ranking: Input[Metrics],
     models: Input[list[Model]],
     baselines: Input[Artifact],
     winner: Output[Model],
@@ -21,7 +20,6 @@ def evaluate(
     confusion: Output[ClassificationMetrics],
     metrics: Output[Metrics],
     report: Output[HTML],
-    evidence: Output[Artifact],
     training: dict = {},
     strategies: list[dict] = [],
     pretrained: str = "",
@@ -33,17 +31,16 @@ def evaluate(
         evaluation: the recipe's evaluation section.
         seed: of the bootstrap.
         dataset: the packed target data set.
-        source: the source's bundle, for the report's lineage.
-        ranking: of the candidate sources.
+        source: the source's bundle, with the ranking of the candidates.
         models: the strategies' bundles.
         baselines: what fit_baselines made.
-        winner: the bundle of the strategy that validation chose.
+        winner: the bundle of the strategy that validation chose, and in its folder `evidence` what speaks for it:
+            figures, verdict, test predictions, the samples it was trained on.
         leaderboard: leaderboard.json.
         predictions: one Parquet file a contender, one row a test sample.
         confusion: the winner's confusion matrix.
         metrics: the winner's figures.
         report: the page with the verdict.
-        evidence: what speaks for the winner: figures, verdict, test predictions, the samples it was trained on.
         training: the recipe's training section; evaluation.curve_training needs it.
         strategies: the recipe's strategies; likewise.
         pretrained: the registered version of the source that this pipeline run pretrained, or "" where it did not.
@@ -56,15 +53,17 @@ def evaluate(
     from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation import evaluate as evaluation_step
+    from headstart.evaluation.evidence import EVIDENCE
     from headstart.models.bundle import bundle_digest
     from headstart.models.reference import numbered
     from headstart.storage.local import write_json, write_text
     from headstart.tracking.client import shown_to_people
     from headstart.tracking.results import record_assessment
     from headstart.tracking.runs import step_run
+    from headstart.transfer.selection import RANKING
 
     packed = PackedDataset.open(Path(dataset.path))
-    selection = json.loads(numbered(Path(ranking.path).read_text(), pretrained))
+    selection = json.loads(numbered((Path(source.path) / RANKING).read_text(), pretrained))
     contenders = [
         evaluation_step.Contender.from_metadata(Path(m.path), {**described(m), "source": selection["source"]})
         for m in models
@@ -97,11 +96,11 @@ def evaluate(
         run.log_page("examination.json", examination.to_json())
         assessment = record_assessment(run, assessment, page, Path(predictions.path), source_version=pretrained)
         found = evaluation_step.evidence(assessment, packed, Path(predictions.path), report=page, address=dataset.uri)
-        found.save(Path(evidence.path))
         write_text(Path(leaderboard.path), assessment.leaderboard.to_json())
         shutil.copytree(assessment.chosen.path, winner.path, dirs_exist_ok=True)
+        found.save(Path(winner.path) / EVIDENCE)
         best = assessment.leaderboard.chosen
-        for artifact in (leaderboard, predictions, report, evidence):
+        for artifact in (leaderboard, predictions, report):
             describe(artifact, run_id=run.id, data_digest=packed.digest)
         describe(
             winner,

@@ -1,6 +1,6 @@
 """finetune: one strategy carries the source to the target."""
 
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Dataset, Input, Model, Output
 
 from headstart_components import component
 
@@ -15,7 +15,6 @@ def finetune(
     dataset: Input[Dataset],
     source: Input[Model],
     model: Output[Model],
-    metrics: Output[Metrics],
 ):
     """Transfers the source to the target's classes by one strategy.
 
@@ -27,10 +26,8 @@ def finetune(
         seed: of new weights, order and augmentation.
         dataset: the packed target data set.
         source: the source's bundle.
-        model: the target's bundle.
-        metrics: the metric on the validation split.
+        model: the target's bundle; its metadata say how well it does on the validation split.
     """
-    import json
     from pathlib import Path
 
     from headstart import config
@@ -62,14 +59,10 @@ def finetune(
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
         result = train(job, on_epoch=run.log_epoch, progress=progress())
         own_digest = result.bundle.save(Path(model.path))
-        contender = Contender(
-            section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id, reference
-        )
+        contender = Contender(section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id)
         run.log_params({**section.model_dump(mode="json"), "seed": seed, **result.params})
         run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})
         if result.samples_per_second:
             run.log_metrics({"speed/samples_per_second": result.samples_per_second})
         run.set_tags({MODEL_DIGEST: own_digest})
         describe(model, digest=own_digest, **contender.to_metadata())
-        describe(metrics, **{f"validation {metric}": result.validation})
-        Path(metrics.path).write_text(json.dumps({metric: result.validation}))

@@ -1,6 +1,6 @@
 """prepare_data: a data reference becomes a verified, split and packed data set."""
 
-from kfp.dsl import HTML, Dataset, Metrics, Output
+from kfp.dsl import HTML, Dataset, Output
 
 from headstart_components import component
 
@@ -13,7 +13,6 @@ def prepare_data(
     data: dict,
     seed: int,
     dataset: Output[Dataset],
-    metrics: Output[Metrics],
     report: Output[HTML],
 ):
     """Packs the samples that `data` refers to.
@@ -24,11 +23,9 @@ def prepare_data(
         role: `source` or `target`.
         data: the recipe's data section.
         seed: decides, with each sample's content, which split it belongs to.
-        dataset: the packed data set.
-        metrics: its counts.
+        dataset: the packed data set; its metadata hold the counts.
         report: its page.
     """
-    import json
     import shutil
     from pathlib import Path
 
@@ -62,6 +59,4 @@ def prepare_data(
         run.set_tags({DATA_DIGEST: packed.digest})
         run.log_artifact(packed.path / "report.html")
         describe(dataset, digest=packed.digest, run_id=run.id, classes=len(packed.classes), **packed.counts)
-        describe(metrics, **packed.counts)
-        Path(metrics.path).write_text(json.dumps(packed.counts))
         shutil.copyfile(packed.path / "report.html", report.path)

@@ -1,6 +1,6 @@
 """pretrain: a source model, trained on the source data."""
 
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
 from headstart_components import component
 
@@ -13,7 +13,6 @@ def pretrain(
     dataset: Input[Dataset],
     model: Output[Model],
     metrics: Output[Metrics],
-    evidence: Output[Artifact],
 ):
     """Trains the recipe's architecture on the source data set.
 
@@ -22,9 +21,9 @@ def pretrain(
         pretraining: the recipe's pretraining section.
         seed: of initialisation, order and augmentation.
         dataset: the packed source data set.
-        model: the source's bundle.
+        model: the source's bundle, and in its folder `evidence` what speaks for it: figures with intervals, test
+            predictions, the samples it was trained on.
         metrics: its accuracy on the source's own test split.
-        evidence: what speaks for it: figures with intervals, test predictions, the samples it was trained on.
     """
     import json
     from pathlib import Path
@@ -33,6 +32,7 @@ def pretrain(
     from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.evaluation.evaluate import evaluate_source
+    from headstart.evaluation.evidence import EVIDENCE
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
@@ -44,9 +44,9 @@ def pretrain(
     with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
         result = train(pretraining_job(packed.path, section, seed=seed), on_epoch=run.log_epoch, progress=progress())
         found = evaluate_source(result.bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)
-        found.save(Path(evidence.path))
         accuracy = {name: found.figures[name] for name in ("test/accuracy", "test/macro_f1") if name in found.figures}
         digest = result.bundle.save(Path(model.path))
+        found.save(Path(model.path) / EVIDENCE)
         run.log_params({"objective": section.objective, "seed": seed, **result.params})
         run.log_metrics({**found.figures, "time/seconds": result.seconds})
         if result.samples_per_second is not None:
@@ -55,6 +55,5 @@ def pretrain(
             run.log_metrics({"val/best_accuracy": result.validation})
         run.set_tags({MODEL_DIGEST: digest})
         describe(model, digest=digest, run_id=run.id, seconds=result.seconds, **accuracy)
-        describe(evidence, run_id=run.id, **found.digests)
         describe(metrics, **accuracy)
         Path(metrics.path).write_text(json.dumps(accuracy))

@@ -1,6 +1,6 @@
 """register: a model becomes a version in the MLflow registry, with its lineage and what speaks for it."""
 
-from kfp.dsl import Artifact, Input, Model
+from kfp.dsl import Input, Model
 
 from headstart_components import component
 
@@ -12,7 +12,6 @@ def register(
     modality: str,
     seed: int,
     model: Input[Model],
-    evidence: Input[Artifact],
     source_data: dict = {},
     source_pretraining: dict = {},
     source_candidates: list[str] = [],
@@ -32,8 +31,7 @@ def register(
         role: `source` or `target`; a target becomes the challenger.
         modality: what the samples are.
         seed: of everything random.
-        model: the bundle.
-        evidence: what speaks for it.
+        model: the bundle, with the evidence for it.
         source_data: the recipe's source.data.
         source_pretraining: the recipe's source.pretraining.
         source_candidates: the recipe's source.candidates.
@@ -51,6 +49,7 @@ def register(
 
     from headstart.artifacts import described
     from headstart.config import Recipe
+    from headstart.evaluation.evidence import EVIDENCE
     from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
     from headstart.tracking.registry import register
     from headstart.tracking.runs import step_run
@@ -75,7 +74,7 @@ def register(
             run,
             Path(model.path),
             model=f"{experiment}-{role}",
-            evidence=Path(evidence.path),
+            evidence=Path(model.path) / EVIDENCE,
             recipe=recipe,
             trained_by=described(model)["run_id"],
             aliases=(CHALLENGER,) if role == "target" else (),

@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Dataset, Input, Model, Output
 
 from headstart_components import component
 
@@ -14,11 +14,9 @@ def select_source(
     seed: int,
     dataset: Input[Dataset],
     source: Output[Model],
-    ranking: Output[Metrics],
     training: dict = {},
     evaluation: dict = {},
     pretrained: Optional[Input[Model]] = None,  # noqa: UP045 (KFP does not know the other form)
-    pretrained_evidence: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
     """Ranks the candidates by their frozen features on the target's training labels; fine-tunes the two best shortly.
 
@@ -27,12 +25,10 @@ def select_source(
         candidates: references to models and searches for them; those that are not pinned yet are pinned here.
         seed: of the cross-validation's folds and of the fine-tunings.
         dataset: the packed target data set.
-        source: the chosen source's bundle.
-        ranking: each candidate's probe accuracy; the file holds the whole ranking, the reason and the warnings.
+        source: the chosen source's bundle, and beside it the ranking, the reason for the choice and the warnings.
         training: the recipe's training section, of whose epochs the fine-tunings get a quarter.
         evaluation: the recipe's evaluation section; its metric judges the fine-tunings.
-        pretrained: a further candidate: the bundle that this pipeline run pretrained, which need not be registered yet.
-        pretrained_evidence: what speaks for it.
+        pretrained: a further candidate: what this pipeline run pretrained, which need not be registered yet.
     """
     from pathlib import Path
 
@@ -45,11 +41,9 @@ def select_source(
     from headstart.tracking.names import NOTE, SOURCE_MODEL
     from headstart.tracking.runs import step_run
     from headstart.training.progress import progress
-    from headstart.transfer.selection import select_source
+    from headstart.transfer.selection import RANKING, select_source
 
-    own = None
-    if pretrained and pretrained_evidence:
-        own = Pretrained(f"{experiment}-source", Path(pretrained.path), Path(pretrained_evidence.path))
+    own = Pretrained(f"{experiment}-source", Path(pretrained.path)) if pretrained else None
     with step_run(experiment, "select-source") as run:
         offered = offer(candidates, own)
         selection = select_source(
@@ -69,8 +63,6 @@ def select_source(
             {"probe/accuracy": best.probe, "probe/error": best.probe_error, "time/seconds": table["seconds"]}
         )
         run.set_tags({SOURCE_MODEL: unpinned(best.source), NOTE: " ".join([selection.reason, *selection.warnings])})
-        run.log_json("ranking.json", table)
+        run.log_json(RANKING, table)
         describe(source, digest=digest, run_id=run.id, source=best.source)
-        # MLflow takes no name with // in it.
-        describe(ranking, **{f"probe {each.name.replace('://', ' ')}": each.probe for each in selection.ranking})
-        write_json(Path(ranking.path), table)
+        write_json(Path(source.path) / RANKING, table)

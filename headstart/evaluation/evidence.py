@@ -22,6 +22,9 @@ from headstart.storage.local import new_directory, write_bytes, write_json, writ
 
 FORMAT_VERSION = 1
 
+# Its folder beside the files of the model's bundle.
+EVIDENCE = "evidence"
+
 _FACTS = "evidence.json"
 _PREDICTIONS = "predictions.parquet"
 _TRAINING = "training.parquet"

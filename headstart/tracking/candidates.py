@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.evaluation.evidence import Evidence
+from headstart.evaluation.evidence import EVIDENCE, Evidence
 from headstart.models.bundle import bundle_digest
 from headstart.models.reference import by_content, pin_of, unpinned
 from headstart.models.sources import Background, pin_sources
@@ -19,7 +19,6 @@ class Pretrained:
 
     model: str
     bundle: Path
-    evidence: Path
 
     @property
     def reference(self) -> str:
@@ -29,7 +28,7 @@ class Pretrained:
     @property
     def background(self) -> Background:
         """What its evidence says, as it will say of the version."""
-        found = Evidence.load(self.evidence)
+        found = Evidence.load(self.bundle / EVIDENCE)
         return Background(found.figures.get("test/accuracy"), frozenset(found.trained_on.tolist()), found.dataset)
 
 

@@ -109,11 +109,16 @@ def _write(
     import mlflow
     from mlflow.models import Model
 
+    from headstart.models.bundle import FILES
     from headstart.tracking import serving
     from headstart.version import __version__
 
     # MLflow keeps a directory under its own name.
-    artifacts = {"bundle": shutil.copytree(bundle, folder / Path(BUNDLE).name)}
+    artifacts = {"bundle": folder / Path(BUNDLE).name}
+    artifacts["bundle"].mkdir()
+    # Nothing that a step has put beside them.
+    for name in FILES:
+        shutil.copyfile(bundle / name, artifacts["bundle"] / name)
     if evidence:
         artifacts["evidence"] = shutil.copytree(evidence, folder / Path(EVIDENCE).name)
         if recipe:

@@ -100,6 +100,10 @@ class Ranked:
         return {**asdict(self), "seconds": self.seconds}
 
 
+# The file that holds a selection's table.
+RANKING = "ranking.json"
+
+
 @dataclass(frozen=True)
 class Selection:
     """The chosen source, the ranking by the probe, best first, why it was chosen, and what to be wary of."""

@@ -24,10 +24,10 @@ from headstart_components.select_source.component import select_source
 from tests.pipelines.cluster.backend import kept
 
 OUTPUTS = {
-    prepare_data: {"dataset": dsl.Dataset, "metrics": dsl.Metrics, "report": dsl.HTML},
-    pretrain: {"model": dsl.Model, "metrics": dsl.Metrics, "evidence": dsl.Artifact},
-    select_source: {"source": dsl.Model, "ranking": dsl.Metrics},
-    finetune: {"model": dsl.Model, "metrics": dsl.Metrics},
+    prepare_data: {"dataset": dsl.Dataset, "report": dsl.HTML},
+    pretrain: {"model": dsl.Model, "metrics": dsl.Metrics},
+    select_source: {"source": dsl.Model},
+    finetune: {"model": dsl.Model},
     fit_baselines: {"fitted": dsl.Artifact},
     evaluate: {
         "winner": dsl.Model,
@@ -36,7 +36,6 @@ OUTPUTS = {
         "confusion": dsl.ClassificationMetrics,
         "metrics": dsl.Metrics,
         "report": dsl.HTML,
-        "evidence": dsl.Artifact,
     },
     register: {},
     close_record: {},
@@ -117,7 +116,6 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             "select",
             candidates=[],
             pretrained=made["model"],
-            pretrained_evidence=made["evidence"],
             seed=0,
             dataset=target,
         )
@@ -148,7 +146,6 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             modality="image",
             seed=0,
             model=made["model"],
-            evidence=made["evidence"],
             source_data=source["data"],
             source_pretraining=source["pretraining"],
         )
@@ -157,7 +154,6 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             "evaluate",
             dataset=target,
             source=chosen,
-            ranking=outputs["select"]["ranking"],
             pretrained=returned["register source"],
             models=[outputs[strategy["name"]]["model"] for strategy in recipe["strategies"]],
             baselines=outputs["baselines"]["fitted"],
@@ -169,7 +165,6 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             role="target",
             modality="image",
             model=outputs["evaluate"]["winner"],
-            evidence=outputs["evaluate"]["evidence"],
             pretrained=returned["register source"],
             target_data=recipe["target"]["data"],
             **{key: recipe[key] for key in ("training", "strategies", "baselines")},

@@ -86,7 +86,7 @@ def test_registering_a_model_again_returns_the_same_version(floor):
         seed=0,
         source_data={"uri": "elsewhere"},
         source_pretraining={},
-        **{name: floor.outputs["pretrain"][name] for name in ("model", "evidence")},
+        model=floor.outputs["pretrain"]["model"],
     )
 
     assert floor.returned["again"] == floor.returned["register source"]
@@ -117,7 +117,7 @@ def test_select_source_keeps_the_ranking_and_the_reason_in_output_and_record(flo
 
 def selection(floor, step="select"):
     """The ranking that select_source put out, with what it says of it."""
-    return json.loads(Path(floor.outputs[step]["ranking"].path).read_text())
+    return json.loads((Path(floor.outputs[step]["source"].path) / "ranking.json").read_text())
 
 
 def test_select_source_counts_what_the_source_was_trained_on(floor):
@@ -138,7 +138,6 @@ def test_select_source_expands_a_search_and_fine_tunes_the_two_best_of_what_it_f
         "select by search",
         candidates=["models:/*-source", str(tmp_path / "another")],
         pretrained=floor.outputs["pretrain"]["model"],
-        pretrained_evidence=floor.outputs["pretrain"]["evidence"],
         seed=0,
         dataset=floor.outputs["prepare target"]["dataset"],
         training={"epochs": 1.0},
@@ -272,7 +271,7 @@ def test_a_source_without_labels_goes_through_every_step_up_to_the_choice(floor,
         seed=0,
         source_data=data,
         source_pretraining=section,
-        **{name: made[name] for name in ("model", "evidence")},
+        model=made["model"],
     )
     version = floor.returned["register nameless"]
     target = floor.outputs["prepare target"]["dataset"]

@@ -170,7 +170,9 @@ def _built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe,
 
 def _submit(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
+    from headstart_pipelines.catalog import parameters
     from headstart_pipelines.cluster.releases import difference
+    from headstart_pipelines.cluster.size import warning
     from headstart_pipelines.cluster.submission import submit
 
     if options.retries and not options.wait:
@@ -181,6 +183,8 @@ def _submit(options: argparse.Namespace) -> None:
     if other := difference(connected.release):
         console.print(display.printable(other), markup=False, highlight=False, soft_wrap=True)
     console.print(f"[bold]{resolved.name}[/]  pipeline {resolved.pipeline}", highlight=False)
+    if said := warning(package.text, parameters(resolved)):
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     submission = submit(connected, resolved, package, profile)
     facts = [
         ("pipeline", f"{submission.version} ({'uploaded' if submission.uploaded else 'there already'})"),

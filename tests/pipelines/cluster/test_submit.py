@@ -315,3 +315,12 @@ def test_an_image_is_asked_for(kfp, cli, recipe):
 
 def test_a_tag_is_taken_where_that_is_allowed(kfp, submit):
     assert submit("--image", "headstart:latest", "--allow-tag").code == 0
+
+
+def test_a_recipe_whose_steps_kubeflow_will_lose_sight_of_is_submitted_with_a_warning(kfp, submit):
+    many = submit(strategies=[{"name": f"full-{number}", "transfer": "full"} for number in range(12)])
+    few = submit()
+
+    assert (many.code, len(kfp.runs)) == (0, 2), many.err
+    assert re.search(r"The workflow of this run will grow to \d\.\d MiB", many.out)
+    assert "will grow to" not in few.out

@@ -31,28 +31,33 @@ def prepare_data(
 
     from headstart import config
     from headstart.artifacts import describe
+    from headstart.data.dataset import Dataset as PackedDataset
+    from headstart.data.finished import FinishedData
     from headstart.data.prepare import prepare
-    from headstart.tracking.names import DATA_DIGEST
+    from headstart.storage.state import State
+    from headstart.tracking.names import DATA_DIGEST, REUSED_FROM
     from headstart.tracking.runs import step_run
 
     section = config.Data.of(data, at=f"{role}.data")
+    settings = {
+        **section.model_dump(exclude={"uri", "fingerprint"}),
+        # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
+        "labels": section.labels or ("optional" if role == "source" else "required"),
+        "modality": modality,
+        "seed": seed,
+    }
+    state = State.from_environment() if section.fingerprint else None
+    known = {"uri": section.uri, "fingerprint": section.fingerprint}
+    finished = FinishedData(state, {**known, **settings}) if state else None
     with step_run(experiment, f"prepare-{role}", role=role) as run:
-        packed = prepare(
-            section.uri,
-            Path(dataset.path),
-            modality=modality,
-            size=section.size,
-            channels=section.channels,
-            split=section.split.model_dump(),
-            # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
-            labels=section.labels or ("optional" if role == "source" else "required"),
-            labels_per_class=section.labels_per_class,
-            duplicates=section.duplicates,
-            max_refused=section.max_refused,
-            max_refused_per_class=section.max_refused_per_class,
-            store=section.store,
-            seed=seed,
+        origin = finished.fetch(Path(dataset.path)) if finished else None
+        packed = (
+            PackedDataset.open(Path(dataset.path)) if origin else prepare(section.uri, Path(dataset.path), **settings)
         )
+        if origin:
+            run.set_tags({REUSED_FROM: origin})
+        elif finished:
+            finished.keep(packed, run.id)
         run.log_params(
             {"data": section.model_dump(mode="json", exclude_none=True), "samples": packed.counts, "seed": seed}
         )

@@ -1,4 +1,4 @@
-"""What a step keeps beyond its own end: checkpoints, frozen features, measured choices.
+"""What a step keeps beyond its own end: prepared data, checkpoints, frozen features, measured choices.
 
 `HEADSTART_STATE` names the place: a directory, on a cluster one of a mounted volume, or s3://bucket/prefix. What lies
 there only saves work. A step finds it again when it is retried, and makes it again when it is gone.

@@ -85,7 +85,7 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
         place = root / call_name
         place.mkdir()
         made = {key: kind(name=key, uri=str(place / key)) for key, kind in OUTPUTS[component].items()}
-        returned[call_name] = component.python_func(experiment="stripes", **inputs, **made)
+        returned[call_name] = component.python_func(**{"experiment": "stripes", **inputs}, **made)
         for key, artifact in made.items():
             artifact.metadata = kept(call_name, key, artifact.metadata)
         outputs[call_name] = made

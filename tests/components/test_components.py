@@ -302,3 +302,42 @@ def test_the_record_ends_with_what_became_of_the_run_and_no_step_in_it_runs_on(f
     floor.call(close_record, f"close {state}", status=PipelineTaskFinalStatus(state, "a", "b", None, None))
 
     assert [client.get_run(run.id).info.status for run in (parent, left, done)] == [ended, "KILLED", "FINISHED"]
+
+
+def test_data_that_were_prepared_for_another_experiment_are_found_in_the_state_and_lead_to_the_run_that_did_it(
+    floor, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HEADSTART_STATE", str(tmp_path / "state"))
+    source = Path(Dataset.open(Path(floor.outputs["prepare source"]["dataset"].path)).manifest["source"]["uri"])
+    data = {"uri": str(shutil.copytree(source, tmp_path / "data")), "size": 8, "fingerprint": "stat:1"}
+    inputs = {"modality": "image", "role": "target", "data": data, "seed": 0}
+    first = floor.call(prepare_data, "prepare for one", **inputs)["dataset"]
+    # What is not read need not be there.
+    shutil.rmtree(tmp_path / "data")
+    second = floor.call(prepare_data, "prepare for another", experiment="another", **inputs)["dataset"]
+
+    digests = [{path.name: path.read_bytes() for path in Path(each.path).iterdir()} for each in (first, second)]
+    assert digests[0] == digests[1]
+    assert second.metadata["digest"] == first.metadata["digest"]
+    run = connect().get_run(second.metadata["run_id"])
+    assert run.data.tags["headstart.reused_from"] == first.metadata["run_id"] != run.info.run_id
+    with pytest.raises(InputError, match="does not exist"):
+        floor.call(prepare_data, "prepare otherwise", **{**inputs, "data": {**data, "labels_per_class": 3}})
+
+
+def test_a_damaged_data_set_in_the_state_is_prepared_again(floor, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("HEADSTART_STATE", str(tmp_path / "state"))
+    source = Dataset.open(Path(floor.outputs["prepare source"]["dataset"].path)).manifest["source"]["uri"]
+    data = {"uri": source, "size": 8, "fingerprint": "stat:2"}
+    inputs = {"modality": "image", "role": "target", "data": data, "seed": 0}
+    whole = floor.call(prepare_data, "prepare whole", **inputs)["dataset"]
+    (kept,) = (tmp_path / "state" / "prepared").glob("*/train.npy")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.unlink()
+    kept.write_bytes(content)
+    again = floor.call(prepare_data, "prepare after damage", **inputs)["dataset"]
+
+    assert "train.npy is damaged" in caplog.text
+    assert (Path(again.path) / "train.npy").read_bytes() == (Path(whole.path) / "train.npy").read_bytes()
+    assert "headstart.reused_from" not in connect().get_run(again.metadata["run_id"]).data.tags

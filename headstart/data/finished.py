@@ -1,0 +1,101 @@
+"""Finished data sets in the state: what was prepared before, for whatever experiment, is not prepared again.
+
+Below `prepared/<key>/` lie a data set's files and, written last, finished.json with the digest of each and the MLflow
+run that prepared it. The key is a digest of all that decides the content.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.data.dataset import FORMAT_VERSION, Dataset
+from headstart.errors import HeadstartError
+from headstart.storage.local import new_directory, write_json
+from headstart.storage.state import State
+from headstart.version import CODE_VARIABLE, __version__
+
+_FOLDER = "prepared"
+_FACTS = "finished.json"
+# As long as checkpoints.
+_KEPT_SECONDS = 14 * 24 * 3600
+
+log = logging.getLogger(__name__)
+
+
+class FinishedData:
+    """The place in the state of the data set that some work comes to.
+
+    Args:
+        work: JSON values that decide the content: the data's fingerprint, how they are packed, the seed. The version of
+            headstart and, where `HEADSTART_CODE` gives it, the digest of the code belong to it as well.
+    """
+
+    def __init__(self, state: State, work: Mapping[str, Any]) -> None:
+        content = {
+            "work": work,
+            "format": FORMAT_VERSION,
+            "version": __version__,
+            "code": os.environ.get(CODE_VARIABLE),
+        }
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        self._state, self._place = state, f"{_FOLDER}/{key}"
+
+    def fetch(self, destination: Path) -> str | None:
+        """Lays the data set out at `destination` and returns the MLflow run that prepared it; None if there is none."""
+        try:
+            with new_directory(destination) as draft:
+                facts = json.loads(self._file(_FACTS, draft).read_bytes())
+                (draft / _FACTS).unlink()
+                for name, digest in facts["files"].items():
+                    if _sha256(self._file(name, draft)) != digest:
+                        raise _UnusableError(f"{name} is damaged")
+        except _AbsentError:
+            return None
+        except (_UnusableError, OSError, ValueError, KeyError) as problem:
+            log.warning("The data set %s in the state cannot be used (%s); it is prepared again.", self._place, problem)
+            return None
+        return str(facts["run"])
+
+    def keep(self, packed: Dataset, run_id: str) -> None:
+        """Keeps the data set that the MLflow run `run_id` has prepared, and removes those that are older than 14 days.
+
+        A failure is a warning: it costs a later preparation, not this one.
+        """
+        try:
+            for name in self._state.names_before(f"{_FOLDER}/", time.time() - _KEPT_SECONDS):
+                self._state.remove(name)
+            files = sorted(path for path in packed.path.iterdir() if path.is_file())
+            for file in files:
+                self._state.put(file, f"{self._place}/{file.name}")
+            with tempfile.TemporaryDirectory() as folder:
+                facts = Path(folder, _FACTS)
+                write_json(facts, {"files": {file.name: _sha256(file) for file in files}, "run": run_id})
+                self._state.put(facts, f"{self._place}/{_FACTS}")
+        except (OSError, HeadstartError) as error:
+            log.warning(
+                "The data set could not be kept in the state (%s); another experiment prepares it again.", error
+            )
+
+    def _file(self, name: str, folder: Path) -> Path:
+        if not self._state.get(f"{self._place}/{name}", folder / name):
+            raise _AbsentError(name) if name == _FACTS else _UnusableError(f"{name} is missing")
+        return folder / name
+
+
+class _AbsentError(Exception):
+    """There is no data set."""
+
+
+class _UnusableError(Exception):
+    """There is one that is not whole."""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

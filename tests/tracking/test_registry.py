@@ -11,6 +11,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.evidence import Evidence
 from headstart.evaluation.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.models.reference import by_content
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking.names import MODEL_DIGEST
 from headstart.tracking.registry import Registered, evidence, fetch, find_version, register, resolve
@@ -311,6 +312,12 @@ def test_nothing_that_is_kept_is_a_pickle(family_home):
 @pytest.mark.parametrize("uri", ["models:/pets-target@challenger", "models:/pets-target/1", "models:/pets-target"])
 def test_a_reference_is_resolved_to_a_version_and_its_content(registry, target, uri):
     assert resolve(uri) == f"models:/pets-target/1#{target.digest.replace(':', '=')}" == target.reference
+
+
+def test_a_version_is_found_by_its_content_whatever_its_number_is(registry, target):
+    assert resolve(by_content("pets-target", target.digest)) == target.reference
+    with pytest.raises(InputError, match="The registry has no models:/pets-target/sha256:000000000000"):
+        resolve(by_content("pets-target", "sha256:" + "0" * 64))
 
 
 def test_a_name_alone_is_the_champion_where_there_is_one_and_the_latest_elsewhere(registry, target):

@@ -36,7 +36,7 @@ from headstart.data.splits import assign, check_shares, is_small
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
-from headstart.storage.local import new_directory, resumed_directory, sync, write_json, write_text
+from headstart.storage.local import new_directory, resumed_directory, sync, write_text
 
 UNUSED = "unused"
 """The index's split of training samples that `labels_per_class` leaves out."""
@@ -203,9 +203,9 @@ def _write(packed: Dataset, selection: _Selection) -> None:
         leaks=selection.leaks,
     )
     write_text(packed.path / "report.html", page)
-    # The manifest says that everything else is there.
+    # The manifest says that everything else is there, and what it holds.
     sync(packed.path)
-    write_json(packed.path / "manifest.json", packed.manifest)
+    packed.write_manifest()
 
 
 def _check_arguments(size: int, channels: int | None, labels_per_class: int | None) -> None:

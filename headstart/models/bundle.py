@@ -228,7 +228,7 @@ def _load_weights(network: Network, state: dict[str, Tensor], path: Path, archit
 def _is_pickle(path: Path) -> bool:
     """Whether a file that is no safetensors file begins as a pickle does, or as the zip archive of torch.save.
 
-    The first bytes alone cannot tell: those of a safetensors file are the length of its header, which may be any number.
+    The first bytes alone cannot tell: those of a safetensors file are the length of its header, any number.
     """
     with path.open("rb") as file:
         start = file.read(2)

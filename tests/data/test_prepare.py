@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from headstart.config import Data
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
+from headstart.storage import digests
+from headstart.storage.digests import file_digest
 
 Pack = Callable[..., Dataset]
 Fill = Callable[..., Path]
@@ -219,6 +222,53 @@ def test_an_incomplete_or_damaged_data_set_is_refused_by_name(folder: Path, pack
     (path / name).unlink()
     with pytest.raises(InputError, match=name):
         Dataset.open(path)
+
+
+@pytest.mark.parametrize(("store", "name"), [("raw", "train.npy"), ("jpeg", "train.jpegs"), ("raw", "index.parquet")])
+def test_one_flipped_bit_of_the_samples_or_of_the_index_is_found_before_anything_reads_them(
+    folder: Path, pack: Pack, store: str, name: str
+) -> None:
+    path = pack(folder, store=store).path / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(InputError, match=rf"{name} is damaged; prepare the data set again"):
+        Dataset.open(path.parent).split("train")
+
+
+def test_a_changed_letter_of_the_manifest_is_found(folder: Path, pack: Pack) -> None:
+    path = pack(folder).path / "manifest.json"
+    path.write_text(path.read_text().replace("cat", "car"))
+    with pytest.raises(InputError, match=r"manifest\.json is damaged; prepare the data set again"):
+        Dataset.open(path.parent)
+
+
+def test_a_store_is_read_for_its_digest_once_a_process(
+    folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(folder)
+    read: list[Path] = []
+    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(path) or file_digest(path))
+    for _ in range(3):
+        for name in SPLITS:
+            Dataset.open(packed.path).split(name)
+    assert sorted(path.name for path in read) == ["index.parquet", "test.npy", "train.npy", "val.npy"]
+
+
+def test_a_data_set_without_digests_is_read_and_says_that_it_has_none(
+    folder: Path, pack: Pack, caplog: pytest.LogCaptureFixture
+) -> None:
+    packed = pack(folder)
+    manifest = {key: value for key, value in packed.manifest.items() if key != "files"}
+    (packed.path / "manifest.json").write_text(json.dumps(manifest))
+    for _ in range(2):
+        assert len(Dataset.open(packed.path).split("val").samples) == packed.counts["val"]
+    assert [record.message for record in caplog.records] == [
+        f"{packed.path} was packed by an older headstart, without digests of its files, so that damage to them goes "
+        "unnoticed. Prepare it again to have them."
+    ]
 
 
 def test_every_key_of_the_section_is_a_setting_of_prepare() -> None:

@@ -269,7 +269,7 @@ def test_a_champion_is_refused_promoted_moved_by_hand_and_rolled_back(cli, own, 
     change = json.loads(headstart("promote", "--policy", "policy.yaml", "--reason", "[bold]why", "--json").out)
     assert (change["version"], change["previous"], change["reason"]) == ("1", None, "[bold]why")
     assert {gate["name"]: gate["passed"] for gate in change["gates"]} == {
-        "against_champion": None, "max_class_regression": None, "max_leaked": True, "lineage": True,
+        "against_champion": None, "max_class_regression": None, "max_leaked": True, "lineage": True, "loads": True,
     }  # fmt: skip
     assert str(own.client.get_registered_model("digits-target").aliases["champion"]) == "1"
     assert "is the champion already" in headstart("promote").out

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +34,8 @@ from headstart.data.report import render_report
 from headstart.data.samples import Sample, hashed
 from headstart.data.shards import pixels_of, read_samples
 from headstart.data.splits import assign, check_shares, is_small
-from headstart.errors import InputError
+from headstart.data.tree import one_line
+from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
 from headstart.storage.local import new_directory, resumed_directory, sync, write_text
@@ -89,8 +91,10 @@ def prepare(
     size = kind.default_size(kind.default_architecture) if size is None else size
     _check_arguments(size, channels, labels_per_class)
     located(uri)
-    _check_destination(uri, destination)
+    with _written(destination):
+        _check_destination(uri, destination)
     with (
+        _written(destination),
         resumed_directory(destination) as work,
         listed(uri, kind, labels, scratch=work) as listing,
     ):
@@ -123,6 +127,22 @@ def prepare(
         with new_directory(destination) as draft:
             _write(Dataset(draft, manifest), selection)
     return Dataset.open(destination)
+
+
+@contextmanager
+def _written(destination: Path) -> Iterator[None]:
+    """Explains what the file system refuses: mostly to write, as the disk is full. Single samples that cannot be read
+    are refused one by one."""
+    try:
+        yield
+    except OSError as error:
+        # pyarrow's own errors have no number.
+        reason, place = error.strerror or one_line(error), Path(str(error.filename or destination))
+        if place.absolute().is_relative_to(destination.absolute().parent):
+            raise HeadstartError(
+                f"{destination} cannot be written ({reason}); make room there, or choose another place, and run again."
+            ) from error
+        raise HeadstartError(f"{place} cannot be used ({reason}); see to that and run again.") from error
 
 
 @dataclass(frozen=True)

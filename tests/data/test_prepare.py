@@ -4,7 +4,8 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 from headstart.config import Data
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
-from headstart.errors import InputError
+from headstart.data.reference import check, has_no_labels, place_to_read
+from headstart.errors import HeadstartError, InputError
 from headstart.storage import digests
 from headstart.storage.digests import file_digest
 
@@ -201,16 +203,39 @@ def test_a_packed_data_set_is_replaced_but_never_another_folder(folder: Path, pa
     assert len(list(folder.rglob("*.png"))) == 24
 
 
-def test_a_crash_in_the_middle_leaves_nothing(
-    folder: Path, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
+@pytest.fixture
+def disk_of() -> Iterator[Callable[[int], None]]:
+    """Has the system refuse whatever would make a file larger than so many bytes, as it does where a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr("pyarrow.parquet.ParquetWriter", full_disk)
-    with pytest.raises(OSError, match="No space"):
+
+@pytest.mark.parametrize("size", [0, 1200, 3000, 8000])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    folder: Path, pack: Pack, tmp_path: Path, disk_of: Callable[[int], None], size: int
+) -> None:
+    disk_of(size)
+    with pytest.raises(HeadstartError, match=r"packed cannot be written \(.*File too large\); make room there"):
         pack(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "y/" * 3000])
+def test_a_name_that_no_system_takes_is_a_short_sentence(folder: Path, pack: Pack, tmp_path: Path, name: str) -> None:
+    for uri in (name, f"file:///{name}"):
+        for look in (pack, check, place_to_read, has_no_labels):
+            with pytest.raises(InputError, match=r"cannot be reached \(File name too long\); correct the path") as said:
+                look(uri)
+            assert len(str(said.value)) < 400
+    with pytest.raises(HeadstartError, match=r"cannot be written \(File name too long\)"):
+        pack(folder, destination=tmp_path / "out" / name)
+
+
+@pytest.mark.parametrize("uri", ["~nobody-of-that-name/pictures", "file://[pictures"])
+def test_a_path_that_there_cannot_be_is_a_sentence(pack: Pack, uri: str) -> None:
+    with pytest.raises(InputError, match=r"cannot be reached .*; correct the path"):
+        pack(uri)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.parquet", "val.npy"])

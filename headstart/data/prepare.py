@@ -1,6 +1,7 @@
 """Turns a data reference into a packed data set: read, check, split, pack, report; the manifest comes last."""
 
 import json
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
 from headstart.storage.local import new_directory, resumed_directory, sync, write_text
+
+log = logging.getLogger(__name__)
 
 UNUSED = "unused"
 """The index's split of training samples that `labels_per_class` leaves out."""
@@ -84,7 +87,7 @@ def prepare(
     `store` says how samples are kept; auto is raw up to `RAW_LIMIT` and jpeg above. An older packed data set at
     `destination` is replaced.
     InputError, with nothing written, where the reference, an argument or a class is unusable; single unreadable files
-    go to quarantine.jsonl.
+    go to quarantine.jsonl. What a user should know of the result is in the manifest's notes, and a warning.
     """
     shares = check_shares(split)
     kind = find_modality(modality)
@@ -126,6 +129,8 @@ def prepare(
         }
         with new_directory(destination) as draft:
             _write(Dataset(draft, manifest), selection)
+    for said in selection.notes + note:
+        log.warning("%s: %s", listing.name, said)
     return Dataset.open(destination)
 
 
@@ -201,6 +206,7 @@ def _select(
         notes += _limit_labels(samples, split_of, labels_per_class, seed)
     notes += _check_splits(samples, split_of, listing, shares)
     notes += _describe_near(checked.near)
+    notes += _describe_refused(refused)
     return _Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
 
 
@@ -383,6 +389,13 @@ def _describe_near(pairs: Sequence[Pair]) -> list[str]:
             f"{first.other.file.path}: look which is right."
         )
     return notes
+
+
+def _describe_refused(refused: Sequence[Refusal]) -> list[str]:
+    # What systems lay down beside people's files is none of them.
+    told = [refusal for refusal in refused if refusal.reason != "hidden"]
+    files = "1 file" if len(told) == 1 else f"{len(told)} files"
+    return [f"Not taken in: {files}, listed in quarantine.jsonl: {_summary(told)}."] if told else []
 
 
 def _limit_labels(samples: Sequence[Sample], split_of: dict[str, str], labels_per_class: int, seed: int) -> list[str]:

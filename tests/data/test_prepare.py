@@ -288,6 +288,7 @@ def test_a_data_set_without_digests_is_read_and_says_that_it_has_none(
     packed = pack(folder)
     manifest = {key: value for key, value in packed.manifest.items() if key != "files"}
     (packed.path / "manifest.json").write_text(json.dumps(manifest))
+    caplog.clear()
     for _ in range(2):
         assert len(Dataset.open(packed.path).split("val").samples) == packed.counts["val"]
     assert [record.message for record in caplog.records] == [

@@ -6,13 +6,15 @@ parameter back into the section with `Section.of(...)` and gets the same checks.
 
 import difflib
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from headstart import yaml_text
 from headstart.errors import InputError
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"]
@@ -24,11 +26,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as it is in JSON; by YAML 1.1 it would have to be written 1.0e-4."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+# Values in messages: whoever gave a long one knows the rest of it.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_LONGEST_NAME = 80
+_MOST_PROBLEMS = 20
 
 
 class Section(BaseModel):
@@ -369,8 +371,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         names = [strategy.name for strategy in self.strategies]
+        counts = Counter(names)
         for name in names:
-            if names.count(name) > 1:
+            if counts[name] > 1:
                 raise ValueError(f"strategies: the name {name!r} is used twice; give each strategy a name of its own")
             if name in get_args(Baseline):
                 raise ValueError(f"strategies: {name!r} is the name of a baseline; choose another")
@@ -452,16 +455,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_mapping(path: Path, kind: str) -> dict[str, Any]:
     """The YAML mapping in a file that holds a `kind`, for example a recipe. InputError if there is none."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+        values = yaml_text.read(path)
     except FileNotFoundError:
         raise InputError(f"There is no {kind} at {path}; give the path of a YAML file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The {kind} {path} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"{path}:{place} {problem}; correct the YAML.") from None
+    except yaml_text.UnreadableText as error:
+        raise InputError(f"{path}: {error}.") from None
+    except OSError as error:
+        raise InputError(
+            f"The {kind} {path} cannot be read ({error.strerror}); give the path of a YAML file."
+        ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: a {kind} is a mapping of keys to values.")
     return values
@@ -469,12 +471,13 @@ def read_mapping(path: Path, kind: str) -> dict[str, Any]:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    shown = _SHORT.repr(override)
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise InputError(f"--set {override!r}: write key=value, for example --set target.data.labels_per_class=10.")
+        raise InputError(f"--set {shown}: write key=value, for example --set target.data.labels_per_class=10.")
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override!r}: the value is not valid YAML.") from None
+        value = yaml_text.parse(text)
+    except yaml_text.UnreadableText as error:
+        raise InputError(f"--set {shown}: the value is not valid YAML ({error}).") from None
     *parents, last = key.split(".")
     place: Any = values
     for index, part in enumerate((*parents, last)):
@@ -483,7 +486,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             # A list's entries are addressed by position, or by name where they have one.
             found = [i for i, item in enumerate(place) if str(i) == part or _name_of(item) == part]
             if not found:
-                raise InputError(f"--set {override!r}: there is no entry {part!r} in that list.")
+                raise InputError(f"--set {shown}: there is no entry {part!r} in that list.")
             if isinstance(place[found[0]], str) and not is_last:
                 short = place[found[0]]
                 place[found[0]] = {"name": short, **PRESETS.get(short, {"transfer": short})}
@@ -493,7 +496,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             if not is_last and place.get(part) is None:
                 place[part] = {}
         else:
-            raise InputError(f"--set {override!r}: {'.'.join(key.split('.')[:index])} is not a mapping.")
+            raise InputError(f"--set {shown}: {'.'.join(key.split('.')[:index])} is not a mapping.")
         if is_last:
             place[slot] = value
         else:
@@ -512,16 +515,24 @@ def _with_tuples(values: Any, *keys: str) -> Any:
 
 
 def _explain(error: ValidationError, section: type[BaseModel], at: str) -> str:
-    lines = [_sentence(problem, section) for problem in error.errors()]
+    problems = error.errors()
+    lines = [_sentence(problem, section) for problem in problems[:_MOST_PROBLEMS]]
+    if len(problems) > len(lines):
+        lines.append(f"and {len(problems) - len(lines)} further keys are wrong.")
     prefix = f"{at}: " if at else ""
     return "\n".join(prefix + line for line in lines)
+
+
+def _named(key: Any) -> str:
+    name = str(key)
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def _sentence(problem: Any, section: type[BaseModel]) -> str:
     path = ""
     for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+        path += f"[{part}]" if isinstance(part, int) else f".{_named(part)}" if path else _named(part)
+    kind, given, context = problem["type"], _SHORT.repr(problem.get("input")), problem.get("ctx", {})
     where = f"{path}: " if path else ""
     match kind:
         case "extra_forbidden":
@@ -532,21 +543,21 @@ def _sentence(problem: Any, section: type[BaseModel]) -> str:
         case "missing":
             return f"{where}missing; add it."
         case "literal_error":
-            return f"{where}{given!r} is not one of {context['expected']}."
+            return f"{where}{given} is not one of {context['expected']}."
         case "value_error":
             return f"{where}{context['error']}."
         case "string_pattern_mismatch":
             return (
-                f"{where}{given!r} is not a name: use lower-case letters, digits, - and _, "
+                f"{where}{given} is not a name: use lower-case letters, digits, - and _, "
                 "starting with a letter or digit, 63 at most."
             )
         case "model_type" | "dict_type":
-            return f"{where}{given!r} must be a mapping of keys to values."
+            return f"{where}{given} must be a mapping of keys to values."
         case "tuple_type":
-            return f"{where}{given!r} must be a list."
+            return f"{where}{given} must be a list."
         case _:
             message = problem["msg"].removeprefix("Input should be ")
-            return f"{where}{given!r} must be {message}."
+            return f"{where}{given} must be {message}."
 
 
 def _keys_at(section: type[BaseModel], location: Sequence[Any]) -> list[str]:

@@ -13,14 +13,13 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from stat import S_IFMT, S_ISLNK, S_ISREG
 from typing import IO, BinaryIO
 
-from headstart.data.limits import MAX_BYTES, MAX_ENTRIES, MAX_RATIO, MIB, allowed
+from headstart.data.limits import MAX_BYTES, MAX_RATIO, MIB, allowed, allowed_entries
 from headstart.data.listing import SPLIT_NAMES, Refusal
 from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line, state_of
 from headstart.errors import HeadstartError, InputError
@@ -30,6 +29,10 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = MIB
+# The record at the end of a zip archive, and the longest comment after it.
+_ZIP_END_BYTES = 22 + 2**16
+# Of a zip archive's list for each file: 46, and a name of moderate length.
+_DIRECTORY_BYTES = 160
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -54,6 +57,7 @@ def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = N
             file = stack.enter_context(path.open("rb"))
             status = os.fstat(file.fileno())
             if name.lower().endswith(".zip"):
+                check_directory(file, status.st_size, name)
                 archive = stack.enter_context(zipfile.ZipFile(file))
                 tree: Tree = _ZipTree(archive, status, name)
             elif name.lower().endswith(".tar"):
@@ -103,9 +107,8 @@ def safe_path(name: str) -> tuple[str, str | None]:
 class _Names:
     """The paths of an archive's members as they come in."""
 
-    def __init__(self, name: str) -> None:
-        self._archive = name
-        self._seen: Counter[str] = Counter()
+    def __init__(self, name: str, packed: int) -> None:
+        self._archive, self._limit = name, allowed_entries(packed)
         self.files: dict[str, str | None] = {}
         self.refused: list[Refusal] = []
 
@@ -115,12 +118,11 @@ class _Names:
         if reason is not None:
             self.refused.append(Refusal(_printable(path), reason))
         else:
-            self._seen[path] += 1
             # Programs differ in which of two they take; who looked at one must not train on the other.
-            twice = "the archive has more than one file of this name" if self._seen[path] > 1 else None
+            twice = "the archive has more than one file of this name" if path in self.files else None
             self.files[path] = twice or refusal
-        if len(self.files) + len(self.refused) > MAX_ENTRIES:
-            raise InputError(f"The archive {self._archive} has more than {MAX_ENTRIES:,} files; split it.")
+        if len(self.files) + len(self.refused) > self._limit:
+            raise _too_many(self._archive, self._limit)
         return path
 
 
@@ -132,7 +134,7 @@ class _ZipTree(NamedTree):
             raise InputError(
                 f"The archive {name} expands to more than {MAX_RATIO} times its size, as a bomb does; it is not read."
             )
-        names = _Names(name)
+        names = _Names(name, status.st_size)
         for member in archive.infolist():
             if not member.is_dir():
                 self._members[names.add(member.filename, _zip_refusal(member))] = member
@@ -162,7 +164,7 @@ class _TarTree(NamedTree):
     def __init__(self, file: BinaryIO, status: os.stat_result, name: str) -> None:
         self._file, self._state = file, state_of(status)
         self._members: dict[str, tuple[int, int]] = {}
-        names = _Names(name)
+        names = _Names(name, status.st_size)
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 if not member.isdir():
@@ -194,6 +196,33 @@ class _TarTree(NamedTree):
     def state(self, path: str) -> str:
         offset, size = self._members[path]
         return f"{self._state} {offset} {size}"
+
+
+def check_directory(file: BinaryIO, packed: int, name: str) -> None:
+    """InputError if a zip archive's list of its files is too long to be read, which zipfile does as a whole.
+
+    It stands at the end (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 and 4.3.16); what is
+    damaged there is for zipfile to say.
+    """
+    file.seek(max(0, packed - _ZIP_END_BYTES))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        return
+    (length,) = struct.unpack_from("<L", tail, at + 12)
+    locator = tail[max(0, at - 20) : at]
+    if len(locator) == 20 and locator.startswith(b"PK\x06\x07"):
+        file.seek(min(packed, struct.unpack_from("<Q", locator, 8)[0]))
+        record = file.read(56)
+        length = struct.unpack_from("<Q", record, 40)[0] if len(record) == 56 else length
+    if length > _DIRECTORY_BYTES * allowed_entries(packed):
+        raise _too_many(name, allowed_entries(packed))
+
+
+def _too_many(name: str, limit: int) -> InputError:
+    return InputError(
+        f"The archive {name} has more than {limit:,} files, too many for its size; unpack it and give the folder."
+    )
 
 
 def _zip_refusal(member: zipfile.ZipInfo) -> str | None:

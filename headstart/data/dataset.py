@@ -1,8 +1,10 @@
 """A packed data set: a directory whose samples are read without being found, checked, cut and resized again."""
 
+import hashlib
 import json
+import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,9 +16,15 @@ import pyarrow.parquet as pq
 from headstart.data import encoded
 from headstart.data.encoded import EncodedSamples
 from headstart.errors import InputError
+from headstart.storage.digests import file_digest, is_intact
+from headstart.storage.local import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
+
+_MANIFEST = "manifest.json"
 
 Store = Literal["raw", "jpeg"]
 """How samples are kept: as pixels, or as JPEG, which is several times smaller and loses a little."""
@@ -76,7 +84,7 @@ class Dataset:
         """InputError if `path` holds no whole packed data set, or one of another format version or store."""
         path = Path(path)
         try:
-            manifest = json.loads((path / "manifest.json").read_bytes())
+            manifest = read_json(path / _MANIFEST)
             version = manifest["format_version"]
         except OSError:
             raise InputError(
@@ -95,6 +103,11 @@ class Dataset:
         for name in dataset.files:
             if not (path / name).is_file():
                 raise InputError(f"{path} is incomplete: {name} is missing; prepare the data set again.")
+        if "files" not in manifest:
+            # It was packed before there were digests.
+            _say_unverifiable(path.absolute())
+        elif dataset._sums.get(_MANIFEST) != _digest_of(manifest) or not set(dataset.files) <= set(dataset._sums):
+            raise InputError(f"{path / _MANIFEST} is damaged; prepare the data set again.")
         return dataset
 
     @property
@@ -119,7 +132,7 @@ class Dataset:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the files that are read; what else lies in the directory is for people."""
-        return ("manifest.json", "index.parquet", *(self.samples_file(split) for split in SPLITS))
+        return (_MANIFEST, "index.parquet", *(self.samples_file(split) for split in SPLITS))
 
     def samples_file(self, split: str) -> str:
         """The name of the file that holds the samples of a split."""
@@ -155,6 +168,24 @@ class Dataset:
             paths=np.array(rows["path"].to_pylist(), dtype=str),
         )
 
+    def write_manifest(self) -> None:
+        """Writes the manifest beside the files that it describes, with the digests of all of them and its own."""
+        digests = {name: file_digest(self.path / name) for name in self.files if name != _MANIFEST}
+        digests[_MANIFEST] = _digest_of(self.manifest)
+        self.manifest = {**self.manifest, "files": digests}
+        write_json(self.path / _MANIFEST, self.manifest)
+
+    @property
+    def _sums(self) -> dict[str, str]:
+        return dict(self.manifest["files"])
+
+    def _verified(self, name: str) -> Path:
+        """The path of a file; InputError if its content is not the one that was packed."""
+        path = self.path / name
+        if "files" in self.manifest and not is_intact(path, self._sums[name]):
+            raise InputError(f"{path} is damaged; prepare the data set again.")
+        return path
+
     def split_digest(self, name: str) -> str:
         """ "sha256:<hex>", the Merkle digest over (path, sha256, label) of the split's samples."""
         return str(self.manifest["splits"][name]["digest"])
@@ -166,8 +197,9 @@ class Dataset:
         return {"data_digest": self.digest, "train_digest": self.split_digest("train")}
 
     def samples(self, split: str) -> Samples:
-        """The samples of a split, without labels and paths; InputError if their file does not fit the manifest."""
-        path = self.path / self.samples_file(split)
+        """The samples of a split, without labels and paths; InputError if their file does not fit the manifest, which
+        has its digest."""
+        path = self._verified(self.samples_file(split))
         expected = (self.counts[split], *self.shape)
         if self.store == "jpeg":
             return EncodedSamples(path, expected)
@@ -184,6 +216,22 @@ class Dataset:
     @cached_property
     def _index(self) -> pa.Table:
         try:
-            return pq.read_table(self.path / "index.parquet")
+            return pq.read_table(self._verified("index.parquet"))
         except (OSError, pa.ArrowInvalid):
             raise InputError(f"{self.path}/index.parquet is damaged; prepare the data set again.") from None
+
+
+def _digest_of(manifest: dict[str, Any]) -> str:
+    """ "sha256:<hex>" of all that the manifest says, but for the digests."""
+    content = {key: value for key, value in manifest.items() if key != "files"}
+    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
+
+
+@cache
+def _say_unverifiable(path: Path) -> None:
+    """Warns once a process."""
+    log.warning(
+        "%s was packed by an older headstart, without digests of its files, so that damage to them goes unnoticed. "
+        "Prepare it again to have them.",
+        path,
+    )

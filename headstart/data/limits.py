@@ -22,3 +22,15 @@ SMALL = 64 * MIB
 def allowed(packed: int) -> int:
     """How many bytes may come out of so many packed ones."""
     return max(SMALL, MAX_RATIO * packed)
+
+
+FEW_ENTRIES = 100_000
+"""Up to so many files, an archive may hold files of any size. Each takes kilobytes of memory."""
+
+ENTRY_BYTES = 2**10
+"""Of an archive for each of its files, where it has more than that: pictures take as many, and bombs do not."""
+
+
+def allowed_entries(packed: int) -> int:
+    """How many files an archive of so many bytes may have."""
+    return min(MAX_ENTRIES, max(FEW_ENTRIES, packed // ENTRY_BYTES))

@@ -15,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.data.archive import check_directory
 from headstart.data.arrays import Pictures, list_arrays, on_disk
 from headstart.data.limits import MAX_ENTRIES, MAX_RATIO, allowed
 from headstart.data.listing import Labels, Listing
 from headstart.data.tree import one_line
 from headstart.errors import InputError
+
+_SHOWN = 10
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _KINDS = {"pixels": ("images", "x", "X", "data"), "labels": ("labels", "y", "targets"), "groups": ("groups",)}
@@ -32,6 +35,8 @@ def list_npz(path: Path, name: str, labels: Labels, scratch: Path | None = None)
         InputError: it is damaged, a bomb, holds other things than pictures, or pickles.
     """
     try:
+        with path.open("rb") as file:
+            check_directory(file, path.stat().st_size, name)
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             if sum(member.file_size for member in members.values()) > allowed(path.stat().st_size):
@@ -42,8 +47,9 @@ def list_npz(path: Path, name: str, labels: Labels, scratch: Path | None = None)
 
             named = _named(set(members))
             if not named:
+                shown = ", ".join(sorted(members)[:_SHOWN]) + (" …" if len(members) > _SHOWN else "")
                 raise InputError(
-                    f"{name} has the arrays {', '.join(sorted(members)) or 'none'}; name them images and labels, or "
+                    f"{name} has the arrays {shown or 'none'}; name them images and labels, or "
                     "x_train, y_train, x_test and y_test."
                 )
             classes = _texts(array("classes"), name) if "classes" in members else None
@@ -95,7 +101,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, scratch
                 return np.zeros(shape, kind)
             with on_disk(content, count * kind.itemsize, name, scratch) as copy:
                 return np.memmap(copy, kind, "r", shape=shape, order="F" if fortran else "C")
-    except (ValueError, KeyError, TypeError, SyntaxError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, SyntaxError, OverflowError, struct.error) as error:
         raise InputError(f"{name} is not an array of numpy ({one_line(error)}); save it again.") from error
 
 

@@ -1,9 +1,11 @@
 """Turns a data reference into a packed data set: read, check, split, pack, report; the manifest comes last."""
 
 import json
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +35,13 @@ from headstart.data.report import render_report
 from headstart.data.samples import Sample, hashed
 from headstart.data.shards import pixels_of, read_samples
 from headstart.data.splits import assign, check_shares, is_small
-from headstart.errors import InputError
+from headstart.data.tree import one_line
+from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
-from headstart.storage.local import new_directory, resumed_directory, sync, write_json, write_text
+from headstart.storage.local import new_directory, resumed_directory, sync, write_text
+
+log = logging.getLogger(__name__)
 
 UNUSED = "unused"
 """The index's split of training samples that `labels_per_class` leaves out."""
@@ -82,15 +87,17 @@ def prepare(
     `store` says how samples are kept; auto is raw up to `RAW_LIMIT` and jpeg above. An older packed data set at
     `destination` is replaced.
     InputError, with nothing written, where the reference, an argument or a class is unusable; single unreadable files
-    go to quarantine.jsonl.
+    go to quarantine.jsonl. What a user should know of the result is in the manifest's notes, and a warning.
     """
     shares = check_shares(split)
     kind = find_modality(modality)
     size = kind.default_size(kind.default_architecture) if size is None else size
     _check_arguments(size, channels, labels_per_class)
     located(uri)
-    _check_destination(uri, destination)
+    with _written(destination):
+        _check_destination(uri, destination)
     with (
+        _written(destination),
         resumed_directory(destination) as work,
         listed(uri, kind, labels, scratch=work) as listing,
     ):
@@ -122,7 +129,25 @@ def prepare(
         }
         with new_directory(destination) as draft:
             _write(Dataset(draft, manifest), selection)
+    for said in selection.notes + note:
+        log.warning("%s: %s", listing.name, said)
     return Dataset.open(destination)
+
+
+@contextmanager
+def _written(destination: Path) -> Iterator[None]:
+    """Explains what the file system refuses: mostly to write, as the disk is full. Single samples that cannot be read
+    are refused one by one."""
+    try:
+        yield
+    except OSError as error:
+        # pyarrow's own errors have no number.
+        reason, place = error.strerror or one_line(error), Path(str(error.filename or destination))
+        if place.absolute().is_relative_to(destination.absolute().parent):
+            raise HeadstartError(
+                f"{destination} cannot be written ({reason}); make room there, or choose another place, and run again."
+            ) from error
+        raise HeadstartError(f"{place} cannot be used ({reason}); see to that and run again.") from error
 
 
 @dataclass(frozen=True)
@@ -181,6 +206,7 @@ def _select(
         notes += _limit_labels(samples, split_of, labels_per_class, seed)
     notes += _check_splits(samples, split_of, listing, shares)
     notes += _describe_near(checked.near)
+    notes += _describe_refused(refused)
     return _Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
 
 
@@ -203,9 +229,9 @@ def _write(packed: Dataset, selection: _Selection) -> None:
         leaks=selection.leaks,
     )
     write_text(packed.path / "report.html", page)
-    # The manifest says that everything else is there.
+    # The manifest says that everything else is there, and what it holds.
     sync(packed.path)
-    write_json(packed.path / "manifest.json", packed.manifest)
+    packed.write_manifest()
 
 
 def _check_arguments(size: int, channels: int | None, labels_per_class: int | None) -> None:
@@ -363,6 +389,13 @@ def _describe_near(pairs: Sequence[Pair]) -> list[str]:
             f"{first.other.file.path}: look which is right."
         )
     return notes
+
+
+def _describe_refused(refused: Sequence[Refusal]) -> list[str]:
+    # What systems lay down beside people's files is none of them.
+    told = [refusal for refusal in refused if refusal.reason != "hidden"]
+    files = "1 file" if len(told) == 1 else f"{len(told)} files"
+    return [f"Not taken in: {files}, listed in quarantine.jsonl: {_summary(told)}."] if told else []
 
 
 def _limit_labels(samples: Sequence[Sample], split_of: dict[str, str], labels_per_class: int, seed: int) -> list[str]:

@@ -30,12 +30,13 @@ from headstart.data.listing import File, Labels, Listing, Refusal, place
 from headstart.data.npz import list_npz
 from headstart.data.published import check_name, datasets_folder, is_published, list_published
 from headstart.data.remote import RemoteTree
-from headstart.data.tree import LocalTree, Tree
+from headstart.data.tree import LocalTree, Tree, one_line
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.storage import cache, s3
 
 _PROBES_PER_CLASS = 10
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -257,9 +258,19 @@ def _is_data_file(name: str) -> bool:
 
 
 def _local_path(uri: str) -> Path | None:
-    if "://" not in uri:
-        return Path(uri).expanduser()
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        return None
-    return Path(unquote(parts.path))
+    """The path that `uri` may name; None where it is no path. InputError where there cannot be such a path."""
+    try:
+        if "://" not in uri:
+            path = Path(uri).expanduser()
+        else:
+            parts = urlsplit(uri)
+            if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+                return None
+            path = Path(unquote(parts.path))
+        # A name that is too long, or a folder above that may not be entered.
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        shown = uri if len(uri) <= _SHOWN else f"{uri[:_SHOWN]}…"
+        raise InputError(f"Data reference '{shown}' cannot be reached ({reason}); correct the path.") from None
+    return path

@@ -22,7 +22,6 @@ from headstart.data.encoded import EncodedSamples
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.evaluation.metrics import score
 from headstart.models.bundle import ModelBundle
-from headstart.storage.local import write_json
 
 Kind = Literal["transfer", "baseline"]
 Predict = Callable[[np.ndarray, int], np.ndarray]
@@ -191,7 +190,7 @@ def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
     manifest = {**dataset.manifest, "splits": {**dataset.manifest["splits"]}}
     digest = f"{dataset.split_digest('train')}[{','.join(map(str, positions.tolist()))}]"
     manifest["splits"]["train"] = {**manifest["splits"]["train"], "samples": len(positions), "digest": digest}
-    write_json(folder / "manifest.json", manifest)
+    Dataset(folder, manifest).write_manifest()
     return Dataset.open(folder)
 
 

@@ -1,7 +1,6 @@
 """The model bundle: a directory that holds a network, everything needed to use it, and where it came from."""
 
 import hashlib
-import json
 import math
 import platform
 from collections.abc import Callable
@@ -17,11 +16,12 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from headstart.data.dataset import Samples
+from headstart.data.tree import one_line
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.network import Network
 from headstart.models.preprocessing import Preprocessing
-from headstart.storage.local import new_directory, write_bytes, write_json, write_text
+from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
 from headstart.version import __version__
 
 # 2: model.json has the temperature, which a reader of 1 would leave out of the probabilities.
@@ -30,6 +30,7 @@ FORMAT_VERSION = 2
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
 SUMS = "SHA256SUMS"
+_SUMS_LIMIT = 4096
 FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
 
 
@@ -90,9 +91,14 @@ class ModelBundle:
         description = _read_description(path / _DESCRIPTION)
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
         classes = tuple(description["classes"])
+        state = _read_weights(path / _WEIGHTS)
+        # Before a network is built for them: that of a million classes takes gigabytes.
+        rows = state["head.weight"].shape[:1] if "head.weight" in state else ()
+        if rows != (len(classes),):
+            raise InputError(f"{path / _WEIGHTS} does not fit the {len(classes)} classes of the model: see head.weight")
         with torch.random.fork_rng(devices=[]):
             network = build_network(description["architecture"], classes=len(classes), channels=preprocessing.channels)
-        _load_weights(network, path / _WEIGHTS, description["architecture"])
+        _load_weights(network, state, path / _WEIGHTS, description["architecture"])
         return cls(
             network=network.eval(),
             architecture=description["architecture"],
@@ -149,7 +155,8 @@ def _sha256(path: Path) -> str:
 
 def _read_sums(path: Path) -> str:
     try:
-        return (path / SUMS).read_text(encoding="utf-8")
+        with (path / SUMS).open(encoding="utf-8") as file:
+            return file.read(_SUMS_LIMIT)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not a model bundle: its {SUMS} cannot be read; a bundle is a directory with "
@@ -175,9 +182,9 @@ def _verify_sums(path: Path) -> None:
 def _read_description(path: Path) -> dict[str, Any]:
     """model.json with its types checked."""
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not JSON; write the bundle again") from error
+        description = read_json(path)
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({one_line(error)}); write the bundle again") from error
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{path} is not of bundle format {FORMAT_VERSION}; read it with the version that wrote it")
     types = {
@@ -198,19 +205,31 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _load_weights(network: Network, path: Path, architecture: str) -> None:
-    with path.open("rb") as file:
-        start = file.read(2)
-    # A zip archive (PK) is torch.save's format, 0x80 the start of a bare pickle.
-    if start == b"PK" or start[:1] == b"\x80":
-        raise InputError(f"{path} is a pickle, which can run code when it is read; only safetensors are loaded")
+def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        state = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
+        if _is_pickle(path):
+            raise InputError(
+                f"{path} is a pickle, which can run code when it is read; only safetensors are loaded"
+            ) from error
         raise InputError(f"{path} is not a whole safetensors file ({error}); copy the bundle again") from error
+
+
+def _load_weights(network: Network, state: dict[str, Tensor], path: Path, architecture: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         # PyTorch's first line names its class; the others name the tensors, hundreds of them at worst.
         tensors = " ".join(" ".join(str(error).splitlines()[1:]).split())
         raise InputError(f"{path} does not fit the architecture {architecture!r}: {tensors[:300]}") from error
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file that is no safetensors file begins as a pickle does, or as the zip archive of torch.save.
+
+    The first bytes alone cannot tell: those of a safetensors file are the length of its header, any number.
+    """
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"

@@ -17,6 +17,10 @@ from headstart.errors import InputError
 _LUMA = (0.299, 0.587, 0.114)
 
 
+MAX_SIZE = 2048
+"""Twice the side of the largest images that published networks read. One sample takes gigabytes beyond that."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Side length in pixels, channels (1 grey, 3 RGB), and per-channel mean and standard deviation in [0, 1]."""
@@ -27,8 +31,11 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.channels not in (1, 3):
-            raise InputError(f"preprocessing needs a size ≥ 1 and 1 or 3 channels, not {self.size} and {self.channels}")
+        if not 1 <= self.size <= MAX_SIZE or self.channels not in (1, 3):
+            raise InputError(
+                f"preprocessing needs a size of 1 to {MAX_SIZE} and 1 or 3 channels, not {self.size} and "
+                f"{self.channels}"
+            )
         if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
             raise InputError(
                 f"preprocessing needs {self.channels} means and as many positive standard deviations, "
@@ -100,5 +107,5 @@ class Preprocessing:
                 mean=tuple(float(value) for value in content["mean"]),
                 std=tuple(float(value) for value in content["std"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not a preprocessing (size, channels, mean, std): {content!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"not a preprocessing (size, channels, mean, std): {str(content)[:200]}") from error

@@ -126,7 +126,10 @@ def _bundle_path(
     location: str, fetch_registered: Callable[[str], Path] | None, files: Sequence[str] = FILES
 ) -> Iterator[Path]:
     """A bundle's directory on this machine; one from S3 has only `files` and is gone after the block."""
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError as error:
+        raise InputError(f"{location} is not an address ({error}); correct it.") from None
     if location.startswith(_REGISTRY):
         if fetch_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=location))

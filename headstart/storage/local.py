@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+JSON_LIMIT = 64 * 2**20
+"""Bytes of a file that `read_json` reads. A description of a million classes has half of that."""
+
 # In the names of directories that nobody may see yet, so that no other is ever taken for one.
 _DRAFT = ".headstart-draft-"
 _WORK = ".headstart-work-"
@@ -41,6 +44,24 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """`write_bytes` of indented JSON with sorted keys, so that equal content gives equal bytes."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no JSON, or JSON that nobody needs: nested deeper than Python goes, a number of thousands
+            of digits, or more than `JSON_LIMIT` bytes.
+    """
+    with path.open("rb") as file:
+        content = file.read(JSON_LIMIT + 1)
+    if len(content) > JSON_LIMIT:
+        raise ValueError(f"it has more than {JSON_LIMIT // 2**20} MiB")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def user_cache() -> Path | None:

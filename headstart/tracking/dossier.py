@@ -30,6 +30,8 @@ class Dossier:
     """ids of the samples that it, or a source that it descends from, was trained on, as far as they are known"""
     gaps: tuple[str, ...]
     """what its lineage lacks, as clauses; empty where it is whole"""
+    digest: str | None = None
+    """of its bundle, as it was registered; None for what headstart has not registered"""
 
     @property
     def name(self) -> str:
@@ -55,7 +57,14 @@ def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
         evidence=evidence,
         learned_from=frozenset(learned_from),
         gaps=tuple(gaps),
+        digest=version.tags.get(MODEL_DIGEST),
     )
+
+
+def unjudged(version: "ModelVersion") -> Dossier:
+    """The dossier of a registered version without what speaks for it."""
+    number, role = str(version.version), version.tags.get(ROLE, "")
+    return Dossier(version.name, number, role, None, frozenset(), (), version.tags.get(MODEL_DIGEST))
 
 
 def background(uri: str) -> "Background":

@@ -3,11 +3,13 @@
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from headstart.errors import HeadstartError
 from headstart.evaluation.metrics import (
     METRICS,
     count,
@@ -21,6 +23,7 @@ from headstart.evaluation.statistics import mcnemar_p, paired_bootstrap_gain
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.dossier import Dossier
 from headstart.tracking.policy import Policy
+from headstart.tracking.trial import fault
 
 _WARM_UP, _REPEATS = 5, 50
 _UNLABELLED = "its data has no labels to measure it by"
@@ -57,7 +60,15 @@ def judge(policy: Policy, challenger: Dossier, champion: Dossier | None, pair: P
         *_latency(policy, challenger, champion),
         *_leaked(policy, challenger),
         *_lineage(policy, challenger),
+        *([loads(challenger)] if policy.loads else []),
     ]
+
+
+def loads(version: Dossier) -> Gate:
+    """Whether the version can be used: its files are there and whole, and it predicts its stored example."""
+    found = fault(version)
+    text = found or "its files are whole, and it predicts its stored example"
+    return Gate("loads", found is None, float(found is not None), "<=", 0.0, text)
 
 
 def _against_champion(
@@ -164,7 +175,11 @@ def _size(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
     limit, name = policy.max_size_mb, "max_size_mb"
     if limit is None:
         return
-    value = sum(file.stat().st_size for file in challenger.bundle.iterdir()) / 1e6
+    try:
+        value = sum(file.stat().st_size for file in challenger.bundle.iterdir()) / 1e6
+    except HeadstartError as error:
+        yield _unknown(name, "<=", limit, str(error))
+        return
     yield Gate(name, value <= limit, value, "<=", limit, "MB of the bundle")
 
 
@@ -172,10 +187,16 @@ def _latency(policy: Policy, challenger: Dossier, champion: Dossier | None) -> I
     limit, name = policy.max_latency_ms, "max_latency_ms"
     if limit is None:
         return
-    value = _milliseconds(challenger)
+    try:
+        value = _milliseconds(challenger)
+    except HeadstartError as error:
+        yield _unknown(name, "<=", limit, str(error))
+        return
     text = "ms for one sample on this machine"
     if champion is not None:
-        text += f"; version {champion.version} takes {_milliseconds(champion):.1f}"
+        # The champion's files may be what is to be replaced.
+        with suppress(HeadstartError):
+            text += f"; version {champion.version} takes {_milliseconds(champion):.1f}"
     yield Gate(name, value <= limit, value, "<=", limit, text)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BUNDLE = "artifacts/bundle"
 EVIDENCE = "artifacts/evidence"
 RECIPE = "recipe.json"
+EXAMPLE = "input_example.json"
+"""MLflow's own name for the request that is logged with a model."""
 
 
 def logged_model(

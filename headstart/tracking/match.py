@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.errors import InputError
+from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from headstart.data.dataset import Split
     from headstart.evaluation.evidence import Evidence
     from headstart.evaluation.pairing import Pair
+    from headstart.models.bundle import ModelBundle
     from headstart.tracking.dossier import Dossier
 
 
@@ -22,7 +23,6 @@ def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) 
         InputError: `data` does not have the challenger's test split.
     """
     from headstart.evaluation.pairing import ComparisonError, evaluated_pair, stored_pair
-    from headstart.models.bundle import ModelBundle
 
     ours, theirs = challenger.evidence, champion.evidence
     if ours is None or theirs is None:
@@ -36,11 +36,22 @@ def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) 
             pair = stored_pair(ours.predictions, theirs.predictions)
         if pair is None:
             test, classes = _test_split(ours, data)
-            first, second = (ModelBundle.load(each.bundle) for each in (challenger, champion))
+            first, second = _loaded(challenger), _loaded(champion)
             pair = evaluated_pair(first, second, test, classes)
         return pair.without(challenger.learned_from | champion.learned_from)
     except ComparisonError as error:
         return str(error)
+
+
+def _loaded(version: "Dossier") -> "ModelBundle":
+    """The version's bundle; ComparisonError where it cannot be loaded, as it then has nothing to be compared by."""
+    from headstart.evaluation.pairing import ComparisonError
+    from headstart.models.bundle import ModelBundle
+
+    try:
+        return ModelBundle.load(version.bundle)
+    except HeadstartError as error:
+        raise ComparisonError(f"version {version.version} cannot be loaded: {error}") from error
 
 
 def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple[str, ...]]:
@@ -57,8 +68,13 @@ def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple
             "their stored predictions are about different items, and the challenger's data set is not on this machine "
             f"at {evidence.dataset}; give it with --data DIR"
         )
-    dataset = Dataset.open(data or evidence.dataset)
-    test, names = dataset.split("test"), np.array(dataset.classes)
+    try:
+        dataset = Dataset.open(data or evidence.dataset)
+        test, names = dataset.split("test"), np.array(dataset.classes)
+    except InputError as error:
+        if data is None:
+            raise ComparisonError(f"{str(error).rstrip('.')}, or give it with --data DIR") from error
+        raise
     found = merkle_digest(zip(test.paths.tolist(), test.ids.tolist(), names[test.labels].tolist(), strict=True))
     if found != wanted:
         problem = f"{dataset.path} does not have the test split {wanted} that the challenger was tested on"

@@ -26,7 +26,8 @@ class Policy(Section):
     targets. `max_class_regression` is the largest drop of any class's recall against the champion, `max_ece` the
     calibration error, `max_size_mb` the bundle's 10⁶ bytes, `max_latency_ms` the median time for one sample on the
     machine that promotes, `max_leaked` the number of test items that the version or one of its sources was trained
-    on. `lineage` wants the digests, the evidence and the sources to be there and to agree.
+    on. `lineage` wants the digests, the evidence and the sources to be there and to agree. `loads` wants the model's
+    files to be there and whole, and the model to predict the example that is stored with it; a rollback asks it too.
     """
 
     against_champion: Literal["better", "not_worse", "none"] = "better"
@@ -41,6 +42,7 @@ class Policy(Section):
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     max_leaked: Annotated[int, Field(ge=0)] | None = 0
     lineage: bool = True
+    loads: bool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -62,9 +62,7 @@ def promote(
     from headstart.tracking.gates import judge
     from headstart.tracking.match import match
 
-    reason = _checked_reason(reason)
-    if force and not reason:
-        raise InputError("--force overrides the gates, which the record must explain; give --reason TEXT.")
+    reason = _checked_reason(reason, force)
     history = settled_history(client, model)
     chosen = _chosen(client, model, version)
     number = str(chosen.version)
@@ -83,17 +81,20 @@ def promote(
     return Promotion(model, number, history.champion, gates, change)
 
 
-def rollback(client: "MlflowClient", model: str, *, reason: str | None = None) -> Change:
+def rollback(client: "MlflowClient", model: str, *, reason: str | None = None, force: bool = False) -> Change:
     """Makes the version that was champion before the present one champion again; another rollback goes further back.
 
-    A champion that was moved by hand is taken back to the last recorded one. No gate is asked: going back must work
-    when something is wrong.
+    A champion that was moved by hand is taken back to the last recorded one. Of all gates only `loads` is asked: going
+    back must work when something is wrong, and to something that works. `force` overrides it, as in `promote`.
 
     Raises:
-        InputError: nothing was champion before, or it was deleted.
+        InputError: nothing was champion before, it was deleted, or it cannot be used.
         HeadstartError: somebody else changed the champion at the same time.
     """
-    reason = _checked_reason(reason)
+    from headstart.tracking.dossier import unjudged
+    from headstart.tracking.gates import loads
+
+    reason = _checked_reason(reason, force)
     history = settled_history(client, model)
     before = history.before
     if before is None or before.version is None:
@@ -106,7 +107,15 @@ def rollback(client: "MlflowClient", model: str, *, reason: str | None = None) -
             f"Version {before.version} of {model}, the champion before, was deleted; choose another with `headstart "
             f"promote {model} --version V`."
         ) from None
-    return change_champion(client, history, version, kind="rollback", reason=reason)
+    gate = loads(unjudged(version))
+    if not gate.passed and not force:
+        raise InputError(
+            f"Version {before.version} of {model}, the champion before, cannot be used: {gate.text}. Choose another "
+            f"with `headstart promote {model} --version V`, or go back for the record with --force --reason TEXT."
+        )
+    return change_champion(
+        client, history, version, kind="rollback", reason=reason, forced=not gate.passed, gates=(gate,)
+    )
 
 
 def _chosen(client: "MlflowClient", model: str, version: str | None) -> "ModelVersion":
@@ -120,11 +129,13 @@ def _chosen(client: "MlflowClient", model: str, version: str | None) -> "ModelVe
         ) from None
 
 
-def _checked_reason(reason: str | None) -> str | None:
-    """The reason in one line. InputError if it is longer than the record takes."""
+def _checked_reason(reason: str | None, force: bool) -> str | None:
+    """The reason in one line. InputError if it is longer than the record takes, or missing where force needs one."""
     text = " ".join((reason or "").split())
     if len(text) > _REASON_LIMIT or not text.isprintable():
         raise InputError(
             f"--reason takes up to {_REASON_LIMIT} characters and no control characters; write it shorter or plainer."
         )
+    if force and not text:
+        raise InputError("--force overrides the gates, which the record must explain; give --reason TEXT.")
     return text or None

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.config import Recipe
-from headstart.errors import InputError
+from headstart.data.tree import one_line
+from headstart.errors import HeadstartError, InputError
 from headstart.evaluation.evidence import Evidence
 from headstart.models.reference import numbered, pinned, unpinned
+from headstart.storage.local import read_json
 from headstart.tracking.card import card, model_card
 from headstart.tracking.client import connect, explained
-from headstart.tracking.logged import BUNDLE, EVIDENCE, logged_model, show_on_run, write_once
+from headstart.tracking.logged import BUNDLE, EVIDENCE, EXAMPLE, logged_model, show_on_run, write_once
 from headstart.tracking.names import (
     CHALLENGER,
     CHAMPION,
@@ -167,16 +169,56 @@ def search(pattern: str) -> list[str]:
 
 
 def fetch(uri: str) -> Path:
-    """A local directory with the bundle of `models:/name/version`."""
-    from mlflow.artifacts import download_artifacts
+    """A local directory with the bundle of `models:/name/version`. HeadstartError if it is gone."""
+    return _fetched(connect(), uri, BUNDLE)
+
+
+def stored_example(uri: str) -> list[str] | None:
+    """The request that was logged with `models:/name/version`: the content of files as base64 text. None if there is
+    none, as what was registered by hand may have none; HeadstartError if it is damaged."""
+    from mlflow.artifacts import list_artifacts
 
     client = connect()
     version = find_version(client, uri)
     with explained():
         location = client.get_model_version_download_uri(version.name, version.version)
-        path = download_artifacts(
-            artifact_uri=f"{location.rstrip('/')}/{BUNDLE}", tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
-        )
+        parts = list_artifacts(artifact_uri=location, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    if not any(Path(part.path).name == EXAMPLE for part in parts):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = _fetched(client, uri, EXAMPLE, to=folder)
+        try:
+            return [str(row[0]) for row in read_json(file)["data"]]
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise HeadstartError(
+                f"The {EXAMPLE} of {uri} is damaged ({type(error).__name__}); restore it from a backup, or register "
+                "the model again."
+            ) from error
+
+
+def _fetched(client: "MlflowClient", uri: str, part: str, to: str | None = None) -> Path:
+    """A part of what a version holds, on this machine: where it lies or, from a server, in `to` or a new directory."""
+    from mlflow.artifacts import download_artifacts
+    from requests import RequestException  # type: ignore[import-untyped]
+
+    version = find_version(client, uri)
+    with explained():
+        location = client.get_model_version_download_uri(version.name, version.version)
+        try:
+            path = download_artifacts(
+                artifact_uri=f"{location.rstrip('/')}/{part}",
+                dst_path=to,
+                tracking_uri=os.environ["MLFLOW_TRACKING_URI"],
+            )
+        # Each kind of artifact store raises its own.
+        except Exception as error:
+            unanswered = error if isinstance(error, RequestException) else error.__context__
+            if isinstance(unanswered, RequestException) and unanswered.response is None:
+                raise
+            raise HeadstartError(
+                f"The files of {uri} cannot be fetched ({one_line(error)[:200]}); restore them from a backup, or "
+                "register the model again."
+            ) from error
     return Path(path)
 
 

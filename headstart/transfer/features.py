@@ -2,9 +2,10 @@
 
 Strategies, prototypes, probes and the choice of a source read the same files, in one run, in later ones and at the same
 time. A file is named after everything that decides its content: the weights of the stages, the preprocessing, the
-samples in their order, how they are augmented, the precision, the versions of torch and headstart. It lies below
-`State.folder`/features. It is written under another name, flushed and renamed, so that whoever finds it finds it whole;
-while a process writes it, others wait; one that was killed is gone on with; and what is damaged or gone is made again.
+samples in their order, how they are augmented, the precision, the versions of torch and headstart; and after the digest
+of its content, which is verified once a process. It lies below `State.folder`/features. It is written under another
+name, flushed and renamed, so that whoever finds it finds it whole; while a process writes it, others wait; one that was
+killed is gone on with; and what is damaged or gone is made again.
 
 The files take 20 GiB at most, and no more than half of the space that they and nobody else use; those that were not
 read for the longest time make room for new ones.
@@ -37,6 +38,8 @@ from headstart.data.dataset import Dataset, Split
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import evaluated
+from headstart.storage.digests import file_digest, is_intact
+from headstart.storage.eviction import note_use
 from headstart.storage.local import write_json
 from headstart.storage.state import State
 from headstart.training.distributed import current_group
@@ -388,8 +391,8 @@ def _half_of_free(folder: Path) -> int:
 
 
 class _Cache:
-    """The files below a state's folder: <key>.npy; while it is made, <key>.part and <key>.json, which says how far it
-    is; and <key>.lock, which whoever makes it holds."""
+    """The files below a state's folder: <key>.<digest>.npy; while it is made, <key>.part and <key>.json, which says how
+    far it is; and <key>.lock, which whoever makes it holds."""
 
     def __init__(self, state: State) -> None:
         self._state, self._folder = state, state.folder / "features"
@@ -421,13 +424,17 @@ class _Cache:
             return None
 
     def _find(self, work: _Work) -> np.ndarray | None:
-        path = self._folder / f"{work.key}.npy"
+        path = next(self._folder.glob(f"{work.key}.*.npy"), None)
+        if path is None:
+            return None
         try:
+            if not is_intact(path, f"sha256:{path.suffixes[0].removeprefix('.')}"):
+                raise ValueError("its content is not what its digest was taken of")
             kept = np.load(path, mmap_mode="r", allow_pickle=False)
             if not work.fits(kept):
                 raise ValueError(f"it holds {kept.shape} {kept.dtype}")
-            # The time of the last reading, by which room is made.
-            os.utime(path)
+            with path.open("rb") as file:
+                note_use(file.fileno())
         except FileNotFoundError:
             return None
         except (ValueError, EOFError) as error:
@@ -458,7 +465,7 @@ class _Cache:
                     told = time.monotonic()
                 pause()
             _flush(file)
-        part.replace(self._folder / f"{work.key}.npy")
+        part.replace(self._folder / f"{work.key}.{file_digest(part).removeprefix('sha256:')}.npy")
         progress.unlink(missing_ok=True)
 
     def _left_off(self, part: Path, progress: Path) -> tuple[str, int, int]:
@@ -492,7 +499,7 @@ class _Cache:
             for path in self._folder.glob(pattern):
                 with contextlib.suppress(FileNotFoundError):
                     status = path.stat()
-                    found.append((status.st_mtime, status.st_size, path))
+                    found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
         return found
 
 

@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("data", metavar="DATA_URI", help="a folder of images, one folder a class")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the packed data set")
+    command.add_argument("--modality", default="image", help="what the samples are (default image)")
     command.add_argument("--size", type=int, default=224, help="side of the stored samples in pixels (default 224)")
     command.add_argument("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class")
     command.add_argument(
@@ -120,6 +121,7 @@ def _prepare(options: argparse.Namespace) -> None:
     packed = prepare(
         section.uri,
         options.output,
+        modality=options.modality,
         size=options.size,
         split=section.split.model_dump(),
         labels="optional",

@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
                   'headstart rollback digits-target --reason "misses the new scanner"')  # fmt: skip
     command.add_argument("model", metavar="MODEL", help="a registered model's name")
     command.add_argument("--reason", metavar="TEXT", help="why, for the record")
+    command.add_argument("--force", action="store_true", help="go back also to what does not load; needs --reason")
     as_json(command)
     workspace(command)
 
@@ -157,12 +158,13 @@ def _rollback(options: argparse.Namespace) -> None:
 
     from headstart.tracking.promotion import rollback
 
-    change = rollback(connect(options.workspace), options.model, reason=options.reason)
+    change = rollback(connect(options.workspace), options.model, reason=options.reason, force=options.force)
     if options.json:
         print(json.dumps({"model": options.model, **asdict(change)}, indent=2))
     else:
         before = f"version {change.previous}" if change.previous else "no version"
-        print(f"{options.model}: version {change.version} is the champion again; before, {before} was.")
+        forced = ", forced" if change.forced else ""
+        print(f"{options.model}: version {change.version} is the champion again{forced}; before, {before} was.")
 
 
 def _history(options: argparse.Namespace) -> None:

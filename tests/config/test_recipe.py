@@ -354,6 +354,84 @@ def test_a_file_that_is_no_recipe_is_refused_with_its_name(tmp_path, content, ex
     assert str(path) in message
 
 
+@pytest.mark.parametrize("again", ["epochs: 2", "'epochs': 2", "<<: {epochs: 2}\n  <<: {views: 2}"])
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path, again):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: digits\ntraining:\n  epochs: 1\n  {again}\n")
+    first, second = (4, 5) if "<<" in again else (3, 4)
+    key = "<<" if "<<" in again else "epochs"
+    assert sentence(load_recipe, path) == (
+        f"{path}: line {second}, column 3: the key '{key}' stands in line {first} already; keep one of them."
+    )
+
+
+def test_a_key_that_stands_twice_in_an_override_is_refused(read):
+    assert "key 'epochs' stands in line 1 already" in sentence(read, "training={epochs: 1, epochs: 2}")
+
+
+def test_a_merge_may_be_overridden(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "name: a\nsource: {data: &data {uri: a, size: 8}}\ntarget:\n  data: {<<: *data, uri: b}\n"
+        "training: &training {epochs: 2}\nstrategies: [{name: full, transfer: full, epochs: 3}]\n"
+    )
+    assert load_recipe(path).target.data.size == 8
+    assert load_recipe(path).target.data.uri == "b"
+
+
+def bomb(merged: bool) -> str:
+    """Ten aliases to ten aliases, and so on: 10⁹ values in 400 bytes."""
+    lines = ["a0: &a0 {x: 1}" if merged else "a0: &a0 [x]"]
+    for level in range(1, 10):
+        aliases = ", ".join([f"*a{level - 1}"] * 10)
+        lines.append(f"a{level}: &a{level} {{<<: [{aliases}]}}" if merged else f"a{level}: &a{level} [{aliases}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (bomb(merged=False), "stand for more values"),
+        (bomb(merged=True), "stand for more values"),
+        ("name: &a [*a]", "stands for what it is a part of"),
+        (f"name: {'[' * 1000}", "nested too deeply"),
+        (f"seed: {'9' * 5000}", "line 1, column 7: '9999999999999999999999999999999999999999…' cannot be read as int"),
+        (f"seed: 0x{'f' * 5000}", "cannot be read as int"),
+        (f"seed: {':'.join(['1'] * 20_000)}", "cannot be read as int"),
+        (f"seed: 1.{'9' * 5000}", "cannot be read as float"),
+        ("name: 2026-02-30", "'2026-02-30' cannot be read as timestamp"),
+        ("seed: !!int many", "'many' cannot be read as int"),
+        ("seed: !!bool many", "'many' cannot be read as bool"),
+        ("#" * 2**19, "more than 256 KiB"),
+    ],
+)
+def test_what_would_take_a_parser_without_end_is_refused_in_one_short_sentence(tmp_path, text, expected):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    message = sentence(load_recipe, path)
+    assert expected in message
+    assert len(message) < 400
+
+
+def test_a_file_without_an_end_is_refused():
+    assert "more than 256 KiB" in sentence(load_recipe, Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "x" * 100_000},
+        {"x" * 100_000: 1},
+        {"seed": [[[["x" * 1000] * 1000]]]},
+        {"baselines": ["x"] * 10_000},
+        {"strategies": ["full"] * 20_000},
+        {"target": {"data": {"uri": ["x" * 100_000]}}},
+    ],
+)
+def test_a_wrong_value_is_shown_in_short(changes):
+    assert len(sentence(Recipe.of, {**SHORT, **changes})) < 2500
+
+
 def test_a_recipe_that_is_not_there_is_refused(tmp_path):
     assert "There is no recipe at" in sentence(load_recipe, tmp_path / "none.yaml")
     assert "cannot be read" in sentence(load_recipe, tmp_path)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data import archive, limits
+from headstart.data import limits
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import InputError
 
@@ -380,12 +380,38 @@ def test_an_archive_that_is_a_bomb_or_damaged_is_refused_whole_and_leaves_nothin
     assert [path.name for path in tmp_path.iterdir() if path.name != "torch"] == [name]
 
 
-def test_an_archive_of_too_many_files_is_refused_whole(
-    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+def tar_of(path: Path, count: int, form: str) -> None:
+    with tarfile.open(path, form) as packed:
+        for number in range(count):
+            packed.addfile(tarfile.TarInfo(f"cat/{number}.png"))
+
+
+@pytest.fixture
+def few_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred files are as many as a small archive may have."""
+    monkeypatch.setattr(limits, "FEW_ENTRIES", 100)
+    monkeypatch.setattr(limits, "ENTRY_BYTES", 2**12)
+
+
+@pytest.mark.usefixtures("few_entries")
+@pytest.mark.parametrize(("name", "form"), [("many.tar", "w"), ("many.tar.gz", "w:gz")])
+def test_an_archive_of_more_files_than_its_size_warrants_is_refused_whole(
+    tmp_path: Path, pack: Pack, name: str, form: str
 ) -> None:
-    monkeypatch.setattr(archive, "MAX_ENTRIES", 20)
-    with pytest.raises(InputError, match=r"many\.zip has more than 20 files"):
-        pack(write_zip(tmp_path / "many.zip", {}))
+    tar_of(tmp_path / name, 101, form)
+    with pytest.raises(InputError, match=rf"{name} has more than 100 files, too many for its size; unpack it"):
+        pack(tmp_path / name)
+
+
+@pytest.mark.usefixtures("few_entries")
+@pytest.mark.parametrize("name", ["many.zip", "many.npz"])
+def test_a_zip_archive_of_too_many_files_is_refused_before_they_are_listed(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_zip(tmp_path / name, {f"owl/{number}.png": b"" for number in range(1000)})
+    monkeypatch.delattr(zipfile.ZipFile, "infolist")
+    with pytest.raises(InputError, match=rf"{name} has more than 100 files, too many for its size; unpack it"):
+        pack(tmp_path / name)
 
 
 def test_arrays_that_announce_more_than_they_hold_are_refused(tmp_path: Path, pack: Pack) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ from PIL import Image
 from headstart.config import Data
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
-from headstart.errors import InputError
+from headstart.data.reference import check, has_no_labels, place_to_read
+from headstart.errors import HeadstartError, InputError
+from headstart.storage import digests
+from headstart.storage.digests import file_digest
 
 Pack = Callable[..., Dataset]
 Fill = Callable[..., Path]
@@ -198,16 +203,39 @@ def test_a_packed_data_set_is_replaced_but_never_another_folder(folder: Path, pa
     assert len(list(folder.rglob("*.png"))) == 24
 
 
-def test_a_crash_in_the_middle_leaves_nothing(
-    folder: Path, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
+@pytest.fixture
+def disk_of() -> Iterator[Callable[[int], None]]:
+    """Has the system refuse whatever would make a file larger than so many bytes, as it does where a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr("pyarrow.parquet.ParquetWriter", full_disk)
-    with pytest.raises(OSError, match="No space"):
+
+@pytest.mark.parametrize("size", [0, 1200, 3000, 8000])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    folder: Path, pack: Pack, tmp_path: Path, disk_of: Callable[[int], None], size: int
+) -> None:
+    disk_of(size)
+    with pytest.raises(HeadstartError, match=r"packed cannot be written \(.*File too large\); make room there"):
         pack(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "y/" * 3000])
+def test_a_name_that_no_system_takes_is_a_short_sentence(folder: Path, pack: Pack, tmp_path: Path, name: str) -> None:
+    for uri in (name, f"file:///{name}"):
+        for look in (pack, check, place_to_read, has_no_labels):
+            with pytest.raises(InputError, match=r"cannot be reached \(File name too long\); correct the path") as said:
+                look(uri)
+            assert len(str(said.value)) < 400
+    with pytest.raises(HeadstartError, match=r"cannot be written \(File name too long\)"):
+        pack(folder, destination=tmp_path / "out" / name)
+
+
+@pytest.mark.parametrize("uri", ["~nobody-of-that-name/pictures", "file://[pictures"])
+def test_a_path_that_there_cannot_be_is_a_sentence(pack: Pack, uri: str) -> None:
+    with pytest.raises(InputError, match=r"cannot be reached .*; correct the path"):
+        pack(uri)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.parquet", "val.npy"])
@@ -219,6 +247,54 @@ def test_an_incomplete_or_damaged_data_set_is_refused_by_name(folder: Path, pack
     (path / name).unlink()
     with pytest.raises(InputError, match=name):
         Dataset.open(path)
+
+
+@pytest.mark.parametrize(("store", "name"), [("raw", "train.npy"), ("jpeg", "train.jpegs"), ("raw", "index.parquet")])
+def test_one_flipped_bit_of_the_samples_or_of_the_index_is_found_before_anything_reads_them(
+    folder: Path, pack: Pack, store: str, name: str
+) -> None:
+    path = pack(folder, store=store).path / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(InputError, match=rf"{name} is damaged; prepare the data set again"):
+        Dataset.open(path.parent).split("train")
+
+
+def test_a_changed_letter_of_the_manifest_is_found(folder: Path, pack: Pack) -> None:
+    path = pack(folder).path / "manifest.json"
+    path.write_text(path.read_text().replace("cat", "car"))
+    with pytest.raises(InputError, match=r"manifest\.json is damaged; prepare the data set again"):
+        Dataset.open(path.parent)
+
+
+def test_a_store_is_read_for_its_digest_once_a_process(
+    folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(folder)
+    read: list[Path] = []
+    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(path) or file_digest(path))
+    for _ in range(3):
+        for name in SPLITS:
+            Dataset.open(packed.path).split(name)
+    assert sorted(path.name for path in read) == ["index.parquet", "test.npy", "train.npy", "val.npy"]
+
+
+def test_a_data_set_without_digests_is_read_and_says_that_it_has_none(
+    folder: Path, pack: Pack, caplog: pytest.LogCaptureFixture
+) -> None:
+    packed = pack(folder)
+    manifest = {key: value for key, value in packed.manifest.items() if key != "files"}
+    (packed.path / "manifest.json").write_text(json.dumps(manifest))
+    caplog.clear()
+    for _ in range(2):
+        assert len(Dataset.open(packed.path).split("val").samples) == packed.counts["val"]
+    assert [record.message for record in caplog.records] == [
+        f"{packed.path} was packed by an older headstart, without digests of its files, so that damage to them goes "
+        "unnoticed. Prepare it again to have them."
+    ]
 
 
 def test_every_key_of_the_section_is_a_setting_of_prepare() -> None:

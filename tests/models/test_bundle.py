@@ -111,6 +111,18 @@ def test_truncated_weights_are_refused_even_if_their_sum_is_right(bundle, kept):
         ModelBundle.load(bundle)
 
 
+@pytest.mark.parametrize("first", [b"\x80", b"PK"])
+def test_weights_load_whatever_the_length_of_their_header_begins_with(bundle, first):
+    file = bundle / "model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    wanted = next(n for n in range(length, length + 2**16, 8) if n.to_bytes(8, "little").startswith(first))
+    header = content[8 : 8 + length] + b" " * (wanted - length)
+    file.write_bytes(wanted.to_bytes(8, "little") + header + content[8 + length :])
+    seal(bundle)
+    assert np.array_equal(ModelBundle.load(bundle).predict_logits(SAMPLES), make_bundle().predict_logits(SAMPLES))
+
+
 @pytest.mark.parametrize("legacy", [True, False])
 def test_a_pickle_named_as_weights_is_refused_and_not_run(bundle, tmp_path, legacy):
     class Trap:
@@ -175,6 +187,9 @@ def test_unreadable_sums_are_refused(bundle, content):
         ({"classes": ["cat", "dog"]}, r"does not fit.*head\.weight"),
         ({"classes": [1, 2, 3]}, "classes"),
         ({"preprocessing": {"size": 16}}, "preprocessing"),
+        ({"preprocessing": {"size": 10**6, "channels": 1, "mean": [0], "std": [1]}}, "size of 1 to 2048"),
+        ({"preprocessing": {"size": float("inf"), "channels": 1, "mean": [0], "std": [1]}}, "preprocessing"),
+        ({"classes": [str(number) for number in range(10**6)]}, "does not fit the 1000000 classes"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
@@ -198,7 +213,7 @@ def test_weights_of_another_architecture_are_refused(bundle):
         ModelBundle.load(bundle)
 
 
-@pytest.mark.parametrize("content", ["[]", "{", "\x00"])
+@pytest.mark.parametrize("content", ["[]", "{", "\x00", "[" * 100_000, f'{{"classes": {"9" * 5000}}}'])
 def test_a_description_that_is_no_json_object_is_refused(bundle, content):
     (bundle / "model.json").write_text(content)
     seal(bundle)

@@ -269,7 +269,7 @@ def test_a_champion_is_refused_promoted_moved_by_hand_and_rolled_back(cli, own, 
     change = json.loads(headstart("promote", "--policy", "policy.yaml", "--reason", "[bold]why", "--json").out)
     assert (change["version"], change["previous"], change["reason"]) == ("1", None, "[bold]why")
     assert {gate["name"]: gate["passed"] for gate in change["gates"]} == {
-        "against_champion": None, "max_class_regression": None, "max_leaked": True, "lineage": True,
+        "against_champion": None, "max_class_regression": None, "max_leaked": True, "lineage": True, "loads": True,
     }  # fmt: skip
     assert str(own.client.get_registered_model("digits-target").aliases["champion"]) == "1"
     assert "is the champion already" in headstart("promote").out
@@ -423,6 +423,25 @@ def test_prepare_packs_verifies_and_reports_a_folder(cli, images):
     assert "report: packed/report.html" in answer.out
 
 
+def test_prepare_says_what_it_left_out_and_what_it_could_not_do(cli, images, tmp_path, caplog):
+    pictures = tmp_path / "pictures"
+    shutil.copytree(images / "digits", pictures)
+    for number in range(11):
+        (pictures / "1" / f"damaged{number}.png").write_bytes(b"damaged")
+    (pictures / ".DS_Store").touch()
+
+    answer = cli("prepare", pictures, "-o", "packed", "--size", "8", "--labels-per-class", "1000",
+                 "--max-refused", "0.9", "--max-refused-per-class", "0.9")  # fmt: skip
+
+    assert answer.code == 0
+    said = " ".join(caplog.messages)
+    assert "Not taken in: 11 files, listed in quarantine.jsonl: 1/damaged0.png: " in said
+    assert "(11 such)" in said
+    assert "Fewer than labels_per_class = 1000 training samples, all of them used: '0', '1'" in said
+    for note in json.loads(Path("packed/manifest.json").read_text())["notes"]:
+        assert note in said
+
+
 def test_prepare_gives_the_manifest_as_json(cli, images):
     answer = cli("prepare", images / "digits", "-o", "packed", "--size", "8", "--json")
 
@@ -439,7 +458,12 @@ def test_prepare_packs_pictures_without_labels(cli, images):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["nowhere"], "nowhere"), ([".", "--size", "2"], "size"), ([".", "--labels-per-class", "0"], "labels_per_class")],
+    [
+        (["nowhere"], "nowhere"),
+        ([".", "--size", "2"], "size"),
+        ([".", "--labels-per-class", "0"], "labels_per_class"),
+        ([".", "--modality", "smell"], "Modality 'smell' is not known"),
+    ],
 )
 def test_prepare_refuses_what_cannot_become_a_data_set(cli, arguments, words):
     answer = cli("prepare", *arguments, "-o", "packed")

@@ -221,7 +221,7 @@ def test_size_and_speed_are_measured_on_the_bundle(bundle, monkeypatch):
 def test_a_gate_that_is_switched_off_is_not_there(monkeypatch):
     monkeypatch.delattr("headstart.tracking.registry.fetch")
     off = {"against_champion": "none", "min_gain": None, "max_class_regression": None, "max_leaked": None}
-    assert gates(off | {"lineage": False}, with_mistakes(), with_mistakes()) == {}
+    assert gates(off | {"lineage": False, "loads": False}, with_mistakes(), with_mistakes()) == {}
 
 
 def unlabelled(number: int) -> Dossier:

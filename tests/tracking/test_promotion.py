@@ -60,10 +60,18 @@ def add(registry, bundle, write_evidence, new_run, source, tmp_path) -> Callable
 
 
 @pytest.fixture
-def by_hand(registry, target) -> Callable[[], str]:
+def by_hand(registry, family_home, tmp_path) -> Callable[[], str]:
     """Makes a version without evidence, which force alone promotes; returns its number."""
     run_id = registry.get_model_version(MODEL, "1").run_id
-    return lambda: str(registry.create_model_version(MODEL, "file:///nowhere", run_id=run_id).version)
+    shutil.copytree(family_home / "target", tmp_path / "by-hand" / "artifacts" / "bundle")
+    source = (tmp_path / "by-hand").as_uri()
+    return lambda: str(registry.create_model_version(MODEL, source, run_id=run_id).version)
+
+
+@pytest.fixture
+def weights(tmp_path) -> Callable[[str], Path]:
+    """The weights' file of a version that `add` registered."""
+    return lambda version: tmp_path / f"version-{version}" / "artifacts" / "bundle" / "model.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +198,7 @@ def test_the_record_is_a_run_that_says_who_when_from_to_why(registry, add, monke
     tags = {key: value for key, value in run.data.tags.items() if key.startswith("headstart.")}
     gates = json.loads(tags.pop("headstart.change.gates"))
     assert [gate["name"] for gate in gates if gate["passed"]] == [
-        "against_champion", "min_gain", "max_class_regression", "max_leaked", "lineage",
+        "against_champion", "min_gain", "max_class_regression", "max_leaked", "lineage", "loads",
     ]  # fmt: skip
     assert tags == {
         "headstart.role": "promotion",
@@ -304,6 +312,85 @@ def test_a_champion_without_evidence_gives_way_to_force_alone(registry, by_hand)
     outcome = promote(registry, MODEL, version="1")
     assert closed(outcome)["against_champion"] == "not comparable with version 2: version 2 has no evidence"
     assert force(registry, "1").previous == "2"
+
+
+# Whether the model can be used
+
+
+def damage(file: Path, how: str) -> None:
+    if how == "gone":
+        shutil.rmtree(file.parent)
+        return
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = [("gone", "cannot be fetched"), ("flipped", "model.safetensors is not the file that SHA256SUMS lists")]
+
+
+@pytest.mark.parametrize(("how", "reason"), DAMAGES)
+def test_a_version_whose_weights_are_gone_or_damaged_is_not_promoted(registry, add, weights, how, reason):
+    damage(weights(add()), how)
+    outcome = promote(registry, MODEL)
+    assert list(closed(outcome)) == ["loads"]
+    assert reason in closed(outcome)["loads"]
+    assert champion(registry) is None
+
+
+@pytest.mark.parametrize(("how", "reason"), DAMAGES)
+def test_rollback_does_not_go_back_to_a_version_whose_weights_are_gone_or_damaged(
+    registry, add, weights, by_hand, how, reason
+):
+    for version in (add(), by_hand()):
+        force(registry, version)
+    damage(weights("2"), how)
+    with pytest.raises(InputError, match=rf"Version 2 .* cannot be used: .*{reason}.* Choose another"):
+        rollback(registry, MODEL)
+    assert champion(registry) == "3"
+
+
+def test_a_model_that_was_exchanged_with_its_sums_is_not_the_one_that_was_registered(registry, add, weights, bundle):
+    version = add()
+    bundle(weights(version).parent, seed=99)
+    assert closed(promote(registry, MODEL))["loads"] == "its content is not the one that was registered"
+
+
+def test_force_overrides_what_does_not_load_and_says_so_in_the_record(registry, add, weights, by_hand):
+    first = add()
+    damage(weights(first), "gone")
+    assert force(registry, first).forced
+    assert force(registry, by_hand()).forced
+    with pytest.raises(InputError, match="give --reason TEXT"):
+        rollback(registry, MODEL, force=True)
+    change = rollback(registry, MODEL, force=True, reason="the store comes back tonight")
+    assert (change.version, change.forced, champion(registry)) == (first, True, first)
+    told_of = read_history(registry, MODEL).changes[-1]
+    assert told_of == change
+    assert [(gate["name"], gate["passed"]) for gate in told_of.gates] == [("loads", False)]
+
+
+def test_a_champion_that_cannot_be_loaded_gives_way_to_what_need_not_be_compared_with_it(
+    registry, add_judged_on, weights
+):
+    force(registry, add_judged_on("a"))
+    damage(weights("2"), "gone")
+    add_judged_on("b")
+    assert "version 2 cannot be loaded" in closed(promote(registry, MODEL))["against_champion"]
+    assert promote(registry, MODEL, policy=NO_COMPARISON).change
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "input_example.json of models:/pets-target/2 is damaged"),
+        ('{"data": [["AAAA"]]}', "stored example cannot"),
+    ],
+)
+def test_the_stored_example_is_what_is_predicted(registry, add, weights, content, reason):
+    version = add()
+    (weights(version).parents[2] / "input_example.json").write_text(content)
+    assert reason in closed(promote(registry, MODEL))["loads"]
 
 
 # Different test items: both are evaluated again
@@ -423,6 +510,7 @@ def test_a_test_set_whose_labels_were_changed_is_not_the_one(registry, packed, a
     labels[row] = "dog" if labels[row] == "cat" else "cat"
     changed = index.set_column(index.column_names.index("label"), "label", pa.array(labels))
     pq.write_table(changed, tmp_path / "b" / "index.parquet")
+    Dataset.open(tmp_path / "b").write_manifest()
     add_judged_on("b", dataset=str(tmp_path / "b"))
     outcome = promote(registry, MODEL)
     assert "does not have the test split" in closed(outcome)["against_champion"]

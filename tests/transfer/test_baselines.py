@@ -85,6 +85,7 @@ def test_classical_is_tuned_and_fitted_on_training_samples_only(classical, renam
     noise = np.random.default_rng(0).integers(0, 256, copy.split("val").samples.shape, dtype=np.uint8)
     np.save(copy.path / "val.npy", noise)
     np.save(copy.path / "test.npy", renamed.split("test").samples[::-1])
+    copy.write_manifest()
     contender, params = classical
     model = fit_classical(copy)
     assert {**model.params, "temperature": 0} == {**params, "temperature": 0}

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from headstart.config import Training
+from headstart.storage import digests
+from headstart.storage.digests import file_digest
 from headstart.storage.state import State
 from headstart.training import speed
 from headstart.training.draws import uniforms
@@ -154,7 +156,7 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
     assert set(used) == {faster}
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "foreign"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "foreign", "one bit"])
 def test_what_is_damaged_is_made_again(source, known, state, caplog, damage):
     split = known.split("train")
     first = vectors(source, split, state).copy()
@@ -163,6 +165,10 @@ def test_what_is_damaged_is_made_again(source, known, state, caplog, damage):
         file.write_bytes(file.read_bytes()[:-100])
     elif damage == "emptied":
         file.write_bytes(b"")
+    elif damage == "one bit":
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
     else:
         np.save(file, np.zeros((3, 3), np.float32))
     caplog.set_level(logging.WARNING)
@@ -170,6 +176,16 @@ def test_what_is_damaged_is_made_again(source, known, state, caplog, damage):
     assert "is damaged" in caplog.text
     assert vectors(source, split, state).tobytes() == first.tobytes()
     assert len(caplog.records) == 1
+
+
+def test_kept_features_are_read_for_their_digest_once_a_process(source, known, state, monkeypatch):
+    split = known.split("train")
+    vectors(source, split, state)
+    read = []
+    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(path) or file_digest(path))
+    for _ in range(3):
+        vectors(source, split, state)
+    assert read == []
 
 
 @pytest.fixture

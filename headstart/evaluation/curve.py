@@ -128,7 +128,7 @@ def data_efficiency(
     kept = with_every_class(train.labels, spread_out(train.labels, _MOST))
     labels = train.labels[kept]
     draws = _draws(labels, [size for size in sizes if size < np.bincount(labels).min()])
-    classical = quick_classical(train.samples, classes=classes, rows=kept)
+    classical = quick_classical(train.samples, classes=classes, metric=metric, rows=kept)
     judged = quick_classical(test.samples, classes=classes)
 
     def on(name: str, head: Callable[..., object]) -> Predict:

@@ -67,6 +67,16 @@ def test_more_labels_include_those_of_fewer_and_every_class_has_as_many(dataset,
     assert len({tuple(subset) for _, subset, _ in seen[:3]}) == 3
 
 
+def test_the_classical_line_is_chosen_by_the_metric_of_the_curve(dataset, features, monkeypatch):
+    asked = set()
+    monkeypatch.setattr(
+        "headstart.transfer.classical.QuickClassical.predict",
+        lambda self, subset, labels, others, *, seed: asked.add(self.metric) or np.zeros(len(others.pixels), dtype=int),
+    )
+    data_efficiency(dataset, [], features, metric="macro_f1")
+    assert asked == {"macro_f1"}
+
+
 def test_of_very_many_labels_the_last_point_takes_a_part(dataset, features, monkeypatch):
     monkeypatch.setattr("headstart.evaluation.curve._MOST", 30)
     curve = data_efficiency(dataset, [2, 5, 20], features)

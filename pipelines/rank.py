@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from headstart.transfer.selection import Ranked
 
 _FOLDER = "rank"
-_LEGEND = "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on"
+_LEGEND = (
+    "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on (≥: at least)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,11 +163,12 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
 
 
 def _seen(ranked: "Ranked") -> str:
-    """How many of the target's test samples, and of its others, the source was trained on, as far as that is known."""
+    """How many of the target's test samples, and of its others, the source was trained on: – where that is not known,
+    ? where it may know test samples, ≥ where what a source of it was trained on is not known."""
     if ranked.overlap is None:
         return "?" if ranked.leaks else "–"
-    alike = ranked.look_alikes or 0
-    return f"{ranked.overlap['test'] + alike} + {ranked.overlap['train'] + ranked.overlap['val']}"
+    alike, least = ranked.look_alikes or 0, "" if ranked.overlap_complete else "≥"
+    return f"{least}{ranked.overlap['test'] + alike} + {least}{ranked.overlap['train'] + ranked.overlap['val']}"
 
 
 def _with_error(value: float | None, error: float | None) -> str:

@@ -55,7 +55,10 @@ def render_report(
         examination=examination,
         notes=list(_notes(leaderboard, metrics)),
         qualified=_qualified(leaderboard),
-        intervals=[(_TITLES[key], examination.intervals[key]) for key in _TITLES],
+        intervals=[
+            ("calibration error" if name == "ece" else metric_title(name), interval)
+            for name, interval in examination.intervals.items()
+        ],
         learning=_learning(examination.curve, leaderboard) if examination.curve else None,
         reliability=_reliability(examination),
         selective=_selective(examination),
@@ -205,14 +208,6 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
     }
 
 
-# What the page calls the metrics, in the order it shows them.
-_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_f1": "macro F1",
-    "ece": "calibration error",
-}
 _BASELINE_STYLES = ("base-0", "base-1", "base-2")
 _TRANSFER_STYLES = ("gain-0", "gain-1", "gain-2")
 
@@ -367,6 +362,7 @@ def _ranking(ranking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "seconds": each.get("seconds"),
                 "chosen": each.get("chosen", number == 0),
                 "overlap": int(sum(overlap.values())),
+                "complete": each.get("overlap_complete", True),
             }
         )
     return {"rows": rows, "titles": [_SCORES[key] for key in shown]}

@@ -57,6 +57,8 @@ class Ranked:
     """on test samples of its own data"""
     overlap: dict[str, int] | None
     """how many of the target's samples, by split, it or a source of it was trained on"""
+    overlap_complete: bool
+    """False where that is the least, as what a source of it was trained on is not known"""
     look_alikes: int | None
     """how many further test samples of the target look like one that it was trained on"""
     leaks: bool
@@ -251,6 +253,7 @@ class _Contest:
             parameters=sum(p.numel() for p in bundle.network.parameters()),
             source_accuracy=known.accuracy,
             overlap=seen.samples,
+            overlap_complete=seen.complete,
             look_alikes=seen.look_alikes,
             leaks=seen.leaks,
             probe=probe,

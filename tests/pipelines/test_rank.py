@@ -13,7 +13,7 @@ from headstart.data.prepare import prepare
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.sources import pin_source
+from headstart.models.sources import Background, pin_source
 from headstart.transfer.pretraining import train_from_scratch
 from headstart_pipelines import rank as module
 from headstart_pipelines.check import check
@@ -69,6 +69,14 @@ def test_the_better_source_is_first_with_every_score_and_the_reason_below(rank):
         assert title in out
     assert "leads by the probe" in sentences
     assert "neither was fine-tuned" in sentences
+
+
+def test_samples_that_a_source_of_a_candidate_may_have_seen_are_no_0(rank, monkeypatch):
+    known = Background(learned_from=frozenset(), complete=False)
+    monkeypatch.setattr("headstart.tracking.dossier.background", lambda uri: known)
+    found = json.loads(rank("--json", candidates=("random",)))
+    assert found["ranking"][0]["overlap_complete"] is False
+    assert "≥0 + ≥0" in rank(candidates=("random",))
 
 
 def test_with_json_nothing_else_is_printed(rank, place):

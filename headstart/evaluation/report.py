@@ -10,7 +10,7 @@ import numpy as np
 from headstart.charts import Axis, LogAxis, heat, heat_paths, polyline
 from headstart.evaluation.curve import SEEDS, Curve
 from headstart.evaluation.examination import Examination
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.evaluation.leaderboard import Entry, Leaderboard
 from headstart.evaluation.metrics import metric_title
 from headstart.evaluation.robustness import SEVERITIES, Robustness
 from headstart.html import render
@@ -31,6 +31,7 @@ def render_report(
     *,
     examination: Examination,
     history: History,
+    kept: Mapping[str, int | None],
     data: Mapping[str, object],
     lineage: Mapping[str, object],
     reproduction: str,
@@ -41,7 +42,8 @@ def render_report(
 
     name: the experiment's; metrics: `classification_metrics` of the chosen strategy on the test split; examination: of
     the chosen strategy; history: for each trained strategy its epochs as {"epoch", "train/loss", "val/loss",
-    "val/<metric>"}, keys that are missing are not drawn; data, lineage: facts in the order they are to be shown, a
+    "val/<metric>"}, keys that are missing are not drawn; kept: for each of these the epoch whose weights it kept, 0 for
+    the start, None for weights between those of epochs; data, lineage: facts in the order they are to be shown, a
     label and its value each, None is left out; reproduction: the command that gives this result again; ranking: the
     candidates for the source as their selection describes them, and why one was taken.
     """
@@ -70,7 +72,7 @@ def render_report(
         scratch=next((entry for entry in leaderboard.entries if entry.strategy == "scratch"), None),
         confusion=_confusion(metrics),
         weakest=sorted(examination.classes, key=lambda row: (row.support == 0, row.f1.value))[:10],
-        curves=_curves(leaderboard, history),
+        curves=_curves(leaderboard, history, kept),
         data=_facts(data),
         lineage=_facts(lineage),
         reproduction=reproduction,
@@ -158,13 +160,13 @@ class TrainingCurve:
     score: str
     train_loss: str
     val_loss: str
-    best: float
-    best_epoch: int
-    best_x: float
-    best_y: float
+    kept: str
+    """which weights were kept, in words, with their score: that of the leaderboard"""
+    dot: tuple[float, float] | None
+    """where these stand in the box; None where they are no epoch's"""
 
 
-def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
+def _curves(board: Leaderboard, history: History, kept: Mapping[str, int | None]) -> dict[str, Any]:
     """Small multiples on shared axes, in the leaderboard's order."""
     key = f"val/{board.metric}"
 
@@ -181,11 +183,12 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
         point for entry in trained for name in ("train/loss", "val/loss") for point in series(entry.strategy, name)
     ]
     epochs = Axis.spanning([0.0, *(epoch for points in scores.values() for epoch, _ in points)], least_step=1.0)
-    score_axis = Axis.spanning([score for points in scores.values() for _, score in points])
+    validations = [entry.validation for entry in trained]
+    score_axis = Axis.spanning([*validations, *(score for points in scores.values() for _, score in points)])
     loss_axis = Axis.spanning([0.0, *(loss for _, loss in losses)], intervals=3)
     curves = []
     for entry in trained:
-        best_epoch, best = max(scores[entry.strategy], key=lambda point: point[1])
+        epoch = kept.get(entry.strategy)
         curves.append(
             TrainingCurve(
                 strategy=entry.strategy,
@@ -193,10 +196,8 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
                 score=polyline(scores[entry.strategy], epochs, score_axis),
                 train_loss=polyline(series(entry.strategy, "train/loss"), epochs, loss_axis),
                 val_loss=polyline(series(entry.strategy, "val/loss"), epochs, loss_axis),
-                best=best,
-                best_epoch=int(best_epoch),
-                best_x=epochs.at(best_epoch),
-                best_y=round(100 - score_axis.at(best), 2),
+                kept=_kept(entry, epoch, scores[entry.strategy]),
+                dot=None if epoch is None else (epochs.at(epoch), round(100 - score_axis.at(entry.validation), 2)),
             )
         )
     return {
@@ -206,6 +207,14 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
         "scores": score_axis,
         "losses": loss_axis if losses else None,
     }
+
+
+def _kept(entry: Entry, epoch: int | None, scores: Sequence[tuple[float, float]]) -> str:
+    """Which weights a strategy kept and how they score, and where another epoch scored higher."""
+    weights = {None: "weights between the start and an epoch", 0: "the start"}.get(epoch, f"epoch {epoch}")
+    highest_epoch, highest = max(scores, key=lambda point: point[1])
+    higher = f"; highest {highest:.3f} in epoch {highest_epoch:.0f}" if highest > entry.validation else ""
+    return f"kept {weights}: {entry.validation:.3f}{higher}"
 
 
 _BASELINE_STYLES = ("base-0", "base-1", "base-2")

@@ -21,6 +21,7 @@ from headstart.storage.local import write_json
 from headstart.transfer.heads import nearest_class_mean
 from headstart_pipelines.demo import digits, write_folder
 
+EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]
 QUICK = Evaluation(resamples=200)
 
 
@@ -47,11 +48,11 @@ def contenders(dataset, tmp_path_factory) -> dict[str, Contender]:
         modality="image",
         preprocessing=Preprocessing.fit(train.samples, size=16, channels=1),
         classes=dataset.classes,
-        provenance={"role": "target", **dataset.digests, "history": [{"epoch": 1, "val/accuracy": 0.3}]},
+        provenance={"role": "target", **dataset.digests, "history": EPOCHS, "kept_epoch": 1},
     )
     bundle.save(root / "scratch")
     nearest_class_mean(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
-    bundle.provenance.pop("history")
+    del bundle.provenance["history"], bundle.provenance["kept_epoch"]
     bundle.save(root / "zero")
     write_predictions(root / "classical.parquet", test.ids, test.labels, np.eye(3)[test.labels], dataset.classes)
     return {
@@ -98,8 +99,9 @@ def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):
     assert board.verdict == "helped"
 
 
-def test_only_what_was_trained_has_a_history(assessment):
-    assert assessment[0].history == {"scratch": [{"epoch": 1, "val/accuracy": 0.3}]}
+def test_only_what_was_trained_has_a_history_and_an_epoch_that_was_kept(assessment):
+    assert assessment[0].history == {"scratch": EPOCHS}
+    assert assessment[0].kept == {"scratch": 1}
 
 
 def test_the_strategy_is_chosen_on_validation_whatever_the_test_says(contenders, dataset, tmp_path):

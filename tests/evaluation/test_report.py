@@ -96,16 +96,32 @@ def test_each_trained_strategy_has_a_curve_and_the_others_are_named():
     html = report()
     page = Page(html)
     assert html.count('<polyline class="score"') == 2
-    assert "best 0.800 in epoch 5" in page.text
+    assert "kept epoch 5: 0.800" in page.text
     assert "Not trained by epochs: zero." in page.text
 
 
 def test_epochs_without_a_usable_number_are_left_out_of_the_curve():
     nan = float("nan")
     history = {"full": [{"epoch": 1, "val/accuracy": 0.5}, {"epoch": 2, "val/accuracy": nan, "train/loss": nan}]}
-    page = Page(report(history=history))
+    page = Page(report(history=history, kept={"full": 1}))
     assert "nan" not in " ".join(value or "" for _, value in page.attributes)
-    assert "best 0.500 in epoch 1" in page.text
+    assert "kept epoch 1" in page.text
+
+
+@pytest.mark.parametrize(
+    ("kept", "words", "dots"),
+    [
+        (2, "kept epoch 2: 0.800; highest 0.812 in epoch 1", ["66.67%"]),
+        (0, "kept the start: 0.800; highest 0.812 in epoch 1", ["0.0%"]),
+        (None, "kept weights between the start and an epoch: 0.800; highest 0.812 in epoch 1", []),
+    ],
+)
+def test_the_curve_marks_the_epoch_whose_weights_were_kept_with_the_leaderboards_score(kept, words, dots):
+    epochs = [{"epoch": n, "val/accuracy": each} for n, each in enumerate((0.812, 0.8, 0.7), 1)]
+    html = report(history={"full": epochs}, kept={"full": kept})
+    assert words in Page(html).text
+    assert re.findall(r'<circle class="kept" cx="(\S+)"', html) == dots
+    assert re.search(r'data-label="validation">0.800<', html)
 
 
 def test_without_any_history_there_is_no_section_of_curves():

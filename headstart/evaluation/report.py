@@ -255,14 +255,18 @@ def _learning(curve: Curve, board: Leaderboard) -> dict[str, Any]:
                 "cells": [(each.mean, min(each.scores), max(each.scores)) for each in series.points],
             }
         )
+    trained = any(series.trained for series in curve.series)
+    start = "the best start from the source" if trained else "the source's frozen features"
     sentences = []
     for each in curve.catch_ups:
         if each.labels_per_class is None:
-            sentences.append(f"{each.baseline} does not catch up with {curve.sizes[-1]} labels a class or fewer.")
+            sentences.append(f"{each.baseline} is behind {start} with {curve.sizes[-1]} labels a class.")
         elif each.labels_per_class <= curve.sizes[0]:
-            sentences.append(f"{each.baseline} is as good from {curve.sizes[0]} labels a class on.")
+            sentences.append(f"{each.baseline} is as good as {start} from {curve.sizes[0]} labels a class on.")
         else:
-            sentences.append(f"{each.baseline} catches up at about {each.labels_per_class:.0f} labels a class.")
+            sentences.append(
+                f"{each.baseline} catches up with {start} at about {each.labels_per_class:.0f} labels a class."
+            )
     return {
         "x": x,
         "y": y,
@@ -273,6 +277,7 @@ def _learning(curve: Curve, board: Leaderboard) -> dict[str, Any]:
             (entry.strategy, entry.kind, round(100 - y.at(entry.value), 2), entry.chosen) for entry in board.entries
         ],
         "sentences": sentences,
+        "trained": trained,
         "draws": SEEDS,
         "seconds": curve.seconds,
     }

@@ -254,6 +254,20 @@ def test_what_the_recipe_switches_off_is_not_computed(assessment, contenders, da
     assert (found.curve, found.robustness, found.scratch_robustness, found.explained) == (None, None, None, None)
 
 
+@pytest.mark.parametrize(("each", "words"), [(5, "is right on 0.9"), (1, "cannot be told: a probe asks")])
+def test_however_many_classes_there_are_the_probe_is_asked_about_some_samples_of_each_or_says_nothing(
+    assessment, contenders, dataset, monkeypatch, each, words
+):
+    # As a thousand classes leave one of a thousand samples to each.
+    monkeypatch.setattr("headstart.evaluation.examination._SEEN", len(dataset.classes))
+    monkeypatch.setattr("headstart.evaluation.examination._PROBED_PER_CLASS", each, raising=False)
+    section = Evaluation(resamples=100, curve=(), robustness=0, explanations=0)
+    found = look_closer(
+        assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path, evaluation=section
+    )
+    assert words in found.reasons[0].sentence
+
+
 def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_for_it(assessment, contenders, dataset):
     section = Evaluation(resamples=100, curve=(2,), curve_training=True, robustness=0, explanations=0)
     inputs = (assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path)
@@ -263,7 +277,7 @@ def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_
     found = look_closer(
         *inputs, evaluation=section, training=training, strategies=[{"name": "zero", "transfer": "zero"}]
     )
-    trained = {each.name: each.kind for each in found.curve.series if each.name.endswith("trained")}
+    trained = {each.name: each.kind for each in found.curve.series if each.trained}
     assert trained == {"zero, trained": "transfer", "scratch, trained": "baseline"}
     assert all(0 <= score <= 1 for each in found.curve.series for point in each.points for score in point.scores)
 

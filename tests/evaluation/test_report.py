@@ -1,10 +1,12 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from headstart.evaluation.examination import Explained
-from tests.evaluation.reports import report
+from headstart.evaluation.reasons import Reason
+from tests.evaluation.reports import CURVE, report
 
 VOID = {"meta", "br", "line", "rect", "circle", "path", "polyline", "img"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
@@ -162,7 +164,23 @@ def test_a_reason_stands_beside_its_figure_and_the_threshold():
 
 def test_the_page_says_where_a_baseline_catches_up():
     # On the logarithmic axis classical is .2 behind at 5 and .02 ahead at 20: 5 · 4^(.2 / .22) = 17.6.
-    assert "classical catches up at about 18 labels a class." in Page(report()).text
+    text = Page(report()).text
+    assert "classical catches up with the source's frozen features at about 18 labels a class." in text
+    assert "All lines of what is fitted to frozen features or to pictures" in text
+
+
+def test_the_page_does_not_say_that_nothing_was_trained_where_something_was():
+    probe, classical = CURVE.series
+    curve = replace(CURVE, series=(probe, replace(probe, name="full, trained", trained=True), classical))
+    text = Page(report(examined={"curve": curve})).text
+    assert "catches up with the best start from the source" in text
+    assert "Lines that say so are of whole trainings" in text
+
+
+@pytest.mark.parametrize(("speaks_against", "kind"), [(True, "against"), (False, "for"), (None, "untold")])
+def test_a_reason_has_one_of_three_signs(speaks_against, kind):
+    html = report(examined={"reasons": (Reason("Is it?", "1", "2", speaks_against, "It may be."),)})
+    assert f'<li class="{kind}">It may be.' in html
 
 
 def test_every_metric_and_every_class_has_an_interval():

@@ -13,6 +13,7 @@ from headstart.evaluation.examination import Examination
 from headstart.evaluation.leaderboard import Entry, Leaderboard
 from headstart.evaluation.metrics import metric_title
 from headstart.evaluation.robustness import SEVERITIES, Robustness
+from headstart.evaluation.statistics import Interval
 from headstart.html import render
 from headstart.models.reference import unpinned
 
@@ -361,7 +362,7 @@ def _ranking(ranking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     shown = [key for key in _SCORES if any(each.get(key) is not None for each in ranking)]
     rows = []
     for number, each in enumerate(ranking):
-        error = each.get("probe_error", 0.0)
+        probe, error = each["probe"], each.get("probe_error", 0.0)
         overlap = each.get("overlap") or {}
         rows.append(
             {
@@ -369,9 +370,11 @@ def _ranking(ranking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "architecture": each.get("architecture", ""),
                 # KFP carries whole numbers as floats.
                 "parameters": int(each.get("parameters") or 0),
-                "probe": each["probe"],
-                "low": each.get("probe_low", each["probe"] - 2 * error),
-                "high": each.get("probe_high", each["probe"] + 2 * error),
+                "probe": None
+                if probe is None
+                else Interval(
+                    probe, each.get("probe_low", probe - 2 * error), each.get("probe_high", probe + 2 * error)
+                ),
                 "scores": [each.get(key) for key in shown],
                 "seconds": each.get("seconds"),
                 "chosen": each.get("chosen", number == 0),

@@ -150,6 +150,13 @@ def test_every_section_is_there():
     ]
 
 
+def test_a_source_that_no_probe_could_judge_has_a_dash_and_what_it_knows_at_least_says_so():
+    row = {"source": "models:/a/1#sha256=a", "probe": None, "probe_low": None, "chosen": True}
+    seen = {"overlap": {"train": 3, "val": 0, "test": 0}, "overlap_complete": False}
+    text = Page(report(ranking=[row | seen])).text
+    assert "models:/a/1 chosen · knows at least 3 target samples –" in text
+
+
 def test_what_the_recipe_did_not_ask_for_has_no_section():
     html = report(examined={"robustness": None, "scratch_robustness": None, "curve": None, "explained": None})
     for heading in ("What labels are worth", "Worse pictures", "What its predictions rest on", "Source ranking"):

@@ -92,6 +92,20 @@ def test_confirm_fine_tunes_the_two_best(rank):
     assert all(row["confirmed"] is not None and row["costs"]["confirm"] > 0 for row in found["ranking"])
 
 
+def test_confirm_says_that_one_candidate_cannot_be_compared(rank):
+    found = json.loads(rank("--json", "--confirm", candidates=("trained", "trained")))
+    (warning,) = found["warnings"]
+    assert warning.startswith("--confirm fine-tunes the two best candidates to compare them; file://")
+    assert warning.endswith("is the only one, so that nothing was fine-tuned.")
+    assert "so that nothing was fine-tuned" in " ".join(rank("--confirm", candidates=("trained",)).split())
+    assert "fine-tuned" not in rank(candidates=("trained",))
+
+
+def test_where_no_class_has_two_labels_the_ranking_shows_no_share(rank):
+    row = next(line for line in rank("--labels-per-class", "1").splitlines() if line.startswith("file://"))
+    assert row.replace("←", "").split()[1:3] == ["–", "–"]
+
+
 def test_data_that_has_not_changed_is_not_packed_again(rank, place, monkeypatch):
     first = json.loads(rank("--json"))
     with monkeypatch.context() as patch:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,15 +56,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The leaderboard, each contender's full metrics by strategy, the training history of those that trained with the
-    epoch whose weights they kept, and the contender that was chosen."""
+    """The leaderboard, each contender's full metrics by strategy, the training history of those that trained, the
+    contender that was chosen, and the epochs whose weights were kept."""
 
     leaderboard: Leaderboard
     metrics: dict[str, dict[str, Any]]
     history: dict[str, list[dict[str, float]]]
-    kept: dict[str, int | None]
-    """0 is the start; None where the weights lie between those of epochs"""
     chosen: Contender
+    kept: dict[str, int | None] = field(default_factory=dict)
+    """0 is the start; None where the weights lie between those of epochs"""
 
     @property
     def summary(self) -> dict[str, float]:
@@ -152,7 +152,7 @@ def evaluate(
         seed=seed,
     )
     chosen = next(c for c in contenders if c.strategy == leaderboard.chosen.strategy)
-    return Assessment(leaderboard, metrics, history, kept_epochs, chosen)
+    return Assessment(leaderboard, metrics, history, chosen, kept_epochs)
 
 
 def read_baselines(directory: Path) -> list[Contender]:

@@ -87,6 +87,12 @@ def test_the_figures_of_every_strategy_are_in_the_table():
     assert "#sha256" not in text
 
 
+def test_a_strategy_that_predicts_the_same_as_another_is_marked():
+    text = Page(report(full=0.3, scratch=0.2)).text
+    assert "zero same as full models:/digits-source/3" in text
+    assert "same as" not in Page(report()).text
+
+
 def test_facts_are_shown_in_order_and_what_is_unknown_is_left_out():
     text = Page(report()).text
     assert "reference data/digits classes 3 test items 12,345 Lineage" in text

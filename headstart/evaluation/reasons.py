@@ -164,7 +164,10 @@ def _about_features(probe: Probe | None) -> Reason:
 
 
 def _about_labels(curve: Curve | None) -> Iterator[Reason]:
-    question, threshold = "Are there too few labels?", f"at most {STILL_RISING:+g}, with two standard errors"
+    question, threshold = (
+        "Are there too few labels?",
+        f"at most {STILL_RISING:+g} with two standard errors, of a trained network",
+    )
     trained = curve.last_doubling(trained=True) if curve else None
     fitted = curve.last_doubling(trained=False) if curve else None
     if trained:
@@ -191,8 +194,8 @@ def _about_labels(curve: Curve | None) -> Iterator[Reason]:
             f"{fitted.value:+.3f} by the last doubling, without training",
             threshold,
             None,
-            f"{_last_doubling(fitted, f'the {fitted.method}')}; what more labels bring a network that trains on them, "
-            "evaluation.curve_training measures.",
+            f"{_last_doubling(fitted, f'the {fitted.method}')}; that says nothing about a network that trains on them, "
+            "which evaluation.curve_training measures.",
         )
 
 

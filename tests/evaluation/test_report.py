@@ -179,7 +179,7 @@ def test_the_page_says_where_a_baseline_catches_up():
     # On the logarithmic axis classical is .2 behind at 5 and .02 ahead at 20: 5 · 4^(.2 / .22) = 17.6.
     text = Page(report()).text
     assert "classical catches up with the source's frozen features at about 18 labels a class." in text
-    assert "All lines of what is fitted to frozen features or to pictures" in text
+    assert "All are fitted to frozen features or to pictures" in text
 
 
 def test_the_page_does_not_say_that_nothing_was_trained_where_something_was():
@@ -187,7 +187,7 @@ def test_the_page_does_not_say_that_nothing_was_trained_where_something_was():
     curve = replace(CURVE, series=(probe, replace(probe, name="full, trained", trained=True), classical))
     text = Page(report(examined={"curve": curve})).text
     assert "catches up with the best start from the source" in text
-    assert "Lines that say so are of whole trainings" in text
+    assert "Lines that say so are whole trainings, the others are fitted to frozen features" in text
 
 
 @pytest.mark.parametrize(("speaks_against", "kind"), [(True, "against"), (False, "for"), (None, "untold")])

@@ -208,7 +208,7 @@ def _lineage(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
 
 
 def _not_known(challenger: Dossier) -> str:
-    return f"what {' and '.join(challenger.unknown)} was trained on is not known"
+    return f"what {' and '.join(challenger.unknown)} learned from is not known"
 
 
 def _lets_pass(policy: Policy) -> bool | None:

@@ -207,7 +207,7 @@ def test_what_a_source_was_trained_on_is_not_0_where_nobody_knows_it(word, passe
     found = gates({"unknown_training_data": word}, unknown=(PUBLISHED,))
     for name, before in (("max_leaked", "at least 0 of its 120 test items"), ("lineage", "digests and evidence agree")):
         assert (found[name].passed, found[name].value) == (passed, None)
-        assert found[name].text == f"{before}; what {PUBLISHED} was trained on is not known"
+        assert found[name].text == f"{before}; what {PUBLISHED} learned from is not known"
 
 
 def test_known_leaks_and_gaps_close_their_gates_whatever_else_is_not_known():

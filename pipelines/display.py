@@ -110,7 +110,8 @@ def leaderboard_table(
 ) -> Table:
     """The leaderboard's rows, as `Leaderboard.rows` or `Comparison.rows` give them; fits into 80 columns.
 
-    `chosen` tells beside each row whether it was chosen, `pipeline_runs` which run it belongs to, where they are given.
+    A strategy that predicts the same as another is shown as equal to it. `chosen` tells beside each row whether it
+    was chosen, `pipeline_runs` which run it belongs to, where they are given.
     Strategies mostly share their source, which is then said once, below.
     """
     sources = sorted({row["source"].partition("#")[0] for row in rows if row["source"]})
@@ -130,7 +131,9 @@ def leaderboard_table(
     for position, row in enumerate(rows):
         is_chosen = bool(chosen) and chosen[position]
         cells = [
-            plain(row["strategy"]) + (" ←" if is_chosen else ""),
+            plain(row["strategy"])
+            + (f" = {plain(row['same_as'])}" if row["same_as"] else "")
+            + (" ←" if is_chosen else ""),
             _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], ".3f"),
             _number(row["macro_f1"], ".3f"),
             _gain(row),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from headstart.transfer.selection import Ranked
 
 _FOLDER = "rank"
-_LEGEND = "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on"
+_LEGEND = (
+    "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on (≥: at least)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +89,11 @@ def rank(options: argparse.Namespace) -> None:
             else None,
         )
     table = selection.to_dict()
+    if options.confirm and len(selection.ranking) == 1:
+        table["warnings"].append(
+            f"--confirm fine-tunes the two best candidates to compare them; {selection.chosen.name} is the only one, "
+            "so that nothing was fine-tuned."
+        )
     if steps is None:
         print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
         return
@@ -95,7 +102,7 @@ def rank(options: argparse.Namespace) -> None:
     console.print(ranking_table(selection.ranking))
     console.print(_LEGEND, style="dim", highlight=False)
     console.print(display.verdict(selection.reason), highlight=False)
-    for warning in selection.warnings:
+    for warning in table["warnings"]:
         console.print(f"[yellow]{display.plain(warning)}[/]", highlight=False)
 
 
@@ -119,8 +126,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
         tuned = [] if not confirmed else [_with_error(ranked.confirmed, ranked.confirmed_error)]
         table.add_row(
             display.plain(ranked.name.removeprefix("models:/")) + (" ←" if ranked.chosen else ""),
-            # An escaped bracket: rich reads [...] as markup.
-            f"{ranked.probe:.3f} \\[{ranked.probe_low:.3f}, {ranked.probe_high:.3f}]",
+            _probe(ranked),
             *(_number(score) for score in (ranked.knn, ranked.logme, ranked.h_score, ranked.leep, ranked.nleep)),
             *tuned,
             _number(ranked.source_accuracy),
@@ -161,11 +167,19 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
 
 
 def _seen(ranked: "Ranked") -> str:
-    """How many of the target's test samples, and of its others, the source was trained on, as far as that is known."""
+    """How many of the target's test samples, and of its others, the source was trained on: – where that is not known,
+    ? where it may know test samples, ≥ where what a source of it was trained on is not known."""
     if ranked.overlap is None:
         return "?" if ranked.leaks else "–"
-    alike = ranked.look_alikes or 0
-    return f"{ranked.overlap['test'] + alike} + {ranked.overlap['train'] + ranked.overlap['val']}"
+    alike, least = ranked.look_alikes or 0, "" if ranked.overlap_complete else "≥"
+    return f"{least}{ranked.overlap['test'] + alike} + {least}{ranked.overlap['train'] + ranked.overlap['val']}"
+
+
+def _probe(ranked: "Ranked") -> str:
+    if ranked.probe is None:
+        return "–"
+    # An escaped bracket: rich reads [...] as markup.
+    return f"{ranked.probe:.3f} \\[{ranked.probe_low:.3f}, {ranked.probe_high:.3f}]"
 
 
 def _with_error(value: float | None, error: float | None) -> str:

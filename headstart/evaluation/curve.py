@@ -53,6 +53,18 @@ class Series:
     name: str
     kind: Kind
     points: tuple[Point, ...]
+    trained: bool = False
+    """whether whole networks were trained, rather than a model fitted to features that are frozen"""
+
+
+@dataclass(frozen=True)
+class Rise:
+    """What a method gained from the last doubling of the labels, and the standard error of that over the draws."""
+
+    method: str
+    labels_per_class: int
+    value: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -87,14 +99,23 @@ class Curve:
         }
         return [CatchUp(each.name, _crossing(each, best)) for each in self.series if each.kind == "baseline"]
 
-    @property
-    def last_doubling(self) -> float | None:
-        """What the best transfer gains from the last doubling of the labels, interpolated; None for a single point."""
-        best = [max(_mean_at(each, size) for each in self.series if each.kind == "transfer") for size in self.sizes]
-        if len(best) < 2:
+    def last_doubling(self, *, trained: bool) -> Rise | None:
+        """What the last doubling of the labels brought the transfer that is the best with all of them, interpolated;
+        None for a single point.
+
+        Only transfers that were `trained`, or only those that were not, are asked: features that are frozen stop
+        gaining from labels long before a network does that learns from them. A draw of all labels counts as spread
+        like those of fewer.
+        """
+        asked = [each for each in self.series if each.kind == "transfer" and each.trained == trained]
+        if not asked or len(self.sizes) < 2:
             return None
-        doublings = math.log2(self.sizes[-1] / self.sizes[-2])
-        return (best[-1] - best[-2]) / max(1.0, doublings)
+        best = max(asked, key=lambda each: each.points[-1].mean)
+        before, last = best.points[-2:]
+        doublings = max(1.0, math.log2(last.labels_per_class / before.labels_per_class))
+        deviation = float(np.std(before.scores, ddof=1)) if len(before.scores) > 1 else 0.0
+        error = deviation * math.sqrt(1 / len(before.scores) + 1 / len(last.scores))
+        return Rise(best.name, last.labels_per_class, (last.mean - before.mean) / doublings, error / doublings)
 
 
 def data_efficiency(
@@ -127,7 +148,7 @@ def data_efficiency(
     kept = with_every_class(train.labels, spread_out(train.labels, _MOST))
     labels = train.labels[kept]
     draws = _draws(labels, [size for size in sizes if size < np.bincount(labels).min()])
-    classical = quick_classical(train.samples, classes=classes, rows=kept)
+    classical = quick_classical(train.samples, classes=classes, metric=metric, rows=kept)
     judged = quick_classical(test.samples, classes=classes)
 
     def on(name: str, head: Callable[..., object]) -> Predict:
@@ -164,6 +185,7 @@ def data_efficiency(
                 )
                 for size, drawn in draws.items()
             ),
+            trained=name in (trained or {}),
         )
         for name, (kind, predict) in methods.items()
     )

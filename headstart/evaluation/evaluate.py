@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +59,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The leaderboard, each contender's full metrics by strategy, the training history of those that trained, and
-    the contender that was chosen."""
+    """The leaderboard, each contender's full metrics by strategy, the training history of those that trained, the
+    contender that was chosen, and the epochs whose weights were kept."""
 
     leaderboard: Leaderboard
     metrics: dict[str, dict[str, Any]]
     history: dict[str, list[dict[str, float]]]
     chosen: Contender
+    kept: dict[str, int | None] = field(default_factory=dict)
+    """0 is the start; None where the weights lie between those of epochs"""
 
     @property
     def summary(self) -> dict[str, float]:
@@ -100,6 +102,7 @@ def evaluate(
     retrained: list[np.ndarray] = []
     metrics: dict[str, dict[str, Any]] = {}
     history: dict[str, list[dict[str, float]]] = {}
+    kept_epochs: dict[str, int | None] = {}
     for contender in contenders:
         if contender.path.is_dir():
             bundle = ModelBundle.load(contender.path)
@@ -111,7 +114,9 @@ def evaluate(
                         "samples that it would be judged on; train it on this data set."
                     )
             probabilities = bundle.predict_probabilities(test.samples)
-            history[contender.strategy] = bundle.provenance.get("history", [])
+            if trained := bundle.provenance.get("history"):
+                history[contender.strategy] = trained
+                kept_epochs[contender.strategy] = bundle.provenance.get("kept_epoch")
         else:
             kept = read_predictions(contender.path)
             if kept.ids.tolist() != test.ids.tolist() or tuple(kept.classes) != dataset.classes:
@@ -150,7 +155,7 @@ def evaluate(
         seed=seed,
     )
     chosen = next(c for c in contenders if c.strategy == leaderboard.chosen.strategy)
-    return Assessment(leaderboard, metrics, {k: v for k, v in history.items() if v}, chosen)
+    return Assessment(leaderboard, metrics, history, chosen, kept_epochs)
 
 
 def read_baselines(directory: Path) -> list[Contender]:
@@ -220,6 +225,7 @@ def report(
         assessment.metrics[board.chosen.strategy],
         examination=examination,
         history=assessment.history,
+        kept=assessment.kept,
         ranking=source.get("ranking", []),
         ranking_reason=" ".join([source.get("reason", ""), *source.get("warnings", [])]).strip(),
         data=_facts(dataset),

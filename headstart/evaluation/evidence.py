@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.errors import InputError
+from headstart.evaluation.metrics import METRICS
 from headstart.evaluation.predictions import Predictions, read_predictions, write_predictions
 from headstart.evaluation.statistics import Interval
 from headstart.storage.local import new_directory, write_bytes, write_json, write_text
@@ -30,15 +31,13 @@ _PREDICTIONS = "predictions.parquet"
 _TRAINING = "training.parquet"
 _REPORT = "report.html"
 
-_TEST_METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
-
 
 def figures(metrics: Mapping[str, Any], metric: str, score: Interval, gain: Interval | None = None) -> dict[str, float]:
     """A model's figures on a test split under their names in the record.
 
     `metrics` are those of `classification_metrics`; `score` is the value of `metric`, and `gain` its gain over scratch.
     """
-    found = {f"test/{name}": float(metrics[name]) for name in _TEST_METRICS}
+    found = {f"test/{name}": float(metrics[name]) for name in (*METRICS, "ece")}
     found |= {f"test/{metric}_low": score.low, f"test/{metric}_high": score.high}
     if gain:
         found |= {f"gain/{metric}": gain.value, f"gain/{metric}_low": gain.low, f"gain/{metric}_high": gain.high}

@@ -2,7 +2,7 @@
 how far it can be relied on, and what its predictions rest on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,10 +30,12 @@ from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.engine import training_device
 from headstart.transfer.features import vectors
-from headstart.transfer.heads import cross_validated_probe
+from headstart.transfer.heads import cross_validated_hits
 
 # Training samples that are looked at again: more would tell the figures apart no better.
 _SEEN = 1000
+# … but for a probe, which needs some of each class.
+_PROBED_PER_CLASS = 5
 _PROTOTYPES = 3
 # Transformers are explained by many passes a picture, other networks by one.
 _MOST_BY_GRADIENTS = 4
@@ -156,9 +158,10 @@ def examine(
         for entry in board.entries
         if bundle is not None and entry.strategy == name
     ]
+    probed = spread_out(train.labels, max(_SEEN, _PROBED_PER_CLASS * len(dataset.classes)))
     found = reasons(
         board,
-        probe=Probe(*(each for ours, _ in features.values() for each in _probed(ours[seen], train.labels[seen], seed))),
+        probe=_probed([ours[probed] for ours, _ in features.values()], train.labels[probed], seed=seed),
         distance=source_distance(source, train.samples[seen]),
         fitted=fitted,
         curve=curve,
@@ -220,12 +223,22 @@ def _accuracy(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float
     return float(np.mean(predicted == split.labels[positions]))
 
 
-def _probed(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[float, float]:
-    """The accuracy of a cross-validated probe and its standard error, which is not 0 where all folds are right: it is
-    at least that of as many hits among as many items (Wilson)."""
-    accuracy, error = cross_validated_probe(features, labels, seed=seed)
-    proportion = wilson_interval(round(accuracy * len(labels)), len(labels))
-    return accuracy, max(error, (proportion.high - proportion.low) / (2 * 1.96))
+def _probed(features: Sequence[np.ndarray], labels: np.ndarray, *, seed: int) -> Probe | None:
+    """The cross-validated probe on features (N, D) of the source and of random weights; None where labels, int (N,),
+    are too few to ask it about any sample.
+
+    Its standard error is not 0 where all folds are right: it is at least that of as many hits among as many items
+    (Wilson).
+    """
+    figures = []
+    for each in features:
+        hits = cross_validated_hits(each, labels, seed=seed)
+        if len(hits) == 0:
+            return None
+        proportion = wilson_interval(int(hits.sum()), len(hits))
+        error = float(hits.std() / np.sqrt(len(hits)))
+        figures += [float(hits.mean()), max(error, (proportion.high - proportion.low) / (2 * 1.96))]
+    return Probe(*figures)
 
 
 def _explained(

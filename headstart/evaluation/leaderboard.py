@@ -30,6 +30,8 @@ from headstart.evaluation.statistics import (
 Kind = Literal["transfer", "baseline"]
 
 SCRATCH = "scratch"
+# Two evaluations of the same weights may give probabilities that differ by rounding; other weights give others.
+_ALIKE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,8 @@ class Entry:
     seconds: float
     chosen: bool
     run_id: str | None
+    same_as: str | None = None
+    """the transfer strategy that predicts the same, as where both kept the weights that they started from"""
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,8 @@ class Leaderboard:
 
     @property
     def gains_count(self) -> int:
-        """How many gains have intervals that hold at once."""
-        return sum(entry.gain is not None for entry in self.entries) + sum(
+        """How many gains have intervals that hold at once; of strategies that predict the same, one counts."""
+        return sum(entry.gain is not None and entry.same_as is None for entry in self.entries) + sum(
             each.baseline != SCRATCH for each in self.comparisons
         )
 
@@ -172,6 +176,7 @@ class Leaderboard:
                 "gain_high": entry.gain_high,
                 "seconds": entry.seconds,
                 "run_id": entry.run_id,
+                "same_as": entry.same_as,
             }
             for entry in self.entries
         ]
@@ -243,6 +248,7 @@ def build_leaderboard(
         seed=seed,
     )
     gains = dict(zip(pairs, intervals, strict=True))
+    twins = _twins(candidates, chosen)
 
     def score(candidate: Candidate) -> Entry:
         value = bootstrap_interval(
@@ -274,6 +280,7 @@ def build_leaderboard(
             seconds=float(candidate.seconds),
             chosen=candidate is chosen,
             run_id=candidate.run_id,
+            same_as=twins.get(candidate.strategy),
         )
 
     entries = sorted((score(each) for each in candidates), key=lambda entry: (-entry.value, entry.strategy))
@@ -311,6 +318,21 @@ def _check(candidates: Sequence[Candidate]) -> None:
                 f"The validation metric of {each.strategy!r} is {each.validation}, so nothing can be chosen by it; "
                 "see whether its training diverged."
             )
+
+
+def _twins(candidates: Sequence[Candidate], chosen: Candidate) -> dict[str, str]:
+    """The transfer strategies that give every test item the probabilities that another gives it, and by their name the
+    other: the chosen one, or the first."""
+    transfers = [each for each in candidates if each.kind == "transfer"]
+    models: list[Candidate] = []
+    twins = {}
+    for each in sorted(transfers, key=lambda each: each is not chosen):
+        same = (model for model in models if np.allclose(model.probabilities, each.probabilities, rtol=0, atol=_ALIKE))
+        if twin := next(same, None):
+            twins[each.strategy] = twin.strategy
+        else:
+            models.append(each)
+    return twins
 
 
 def _gains(gain: Interval, name: str) -> str:

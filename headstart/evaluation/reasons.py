@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from headstart.evaluation.curve import Curve
+from headstart.evaluation.curve import Curve, Rise
 from headstart.evaluation.leaderboard import SCRATCH, Leaderboard
 from headstart.evaluation.statistics import Interval
 from headstart.models.bundle import ModelBundle
@@ -29,8 +29,8 @@ class Reason:
     question: str
     figure: str
     threshold: str
-    speaks_against: bool
-    """whether it speaks against the transfer, or against trusting its figures"""
+    speaks_against: bool | None
+    """whether it is a warning, about the transfer or about trusting a figure; None where it cannot be told"""
     sentence: str
 
 
@@ -108,9 +108,10 @@ def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
 
 
 def reasons(
-    board: Leaderboard, *, probe: Probe, distance: float | None, fitted: list[Fitted], curve: Curve | None
+    board: Leaderboard, *, probe: Probe | None, distance: float | None, fitted: list[Fitted], curve: Curve | None
 ) -> list[Reason]:
-    """What the figures say about the verdict; nothing is claimed that no figure shows."""
+    """What the figures say about the verdict; nothing is claimed that no figure shows. `probe` is None where the
+    training labels cannot tell: no two classes have two of them."""
     return [
         *_about_source(probe, distance),
         *_about_labels(curve),
@@ -119,23 +120,8 @@ def reasons(
     ]
 
 
-def _about_source(probe: Probe, distance: float | None) -> Iterator[Reason]:
-    lead = probe.lead
-    useless = lead.low <= 0
-    yield Reason(
-        "Do the source's features tell the target's classes apart?",
-        f"probe {probe.source:.3f} ± {probe.source_error:.3f}; of random weights {probe.random:.3f} "
-        f"± {probe.random_error:.3f}",
-        "more than two standard errors better than random weights",
-        useless,
-        f"A linear probe on the source's frozen features is right on {probe.source:.3f} of the training labels that it "
-        f"did not see, on those of random weights on {probe.random:.3f}: "
-        + (
-            "the source is not shown to know what helps here."
-            if useless
-            else "the source knows something that helps here."
-        ),
-    )
+def _about_source(probe: Probe | None, distance: float | None) -> Iterator[Reason]:
+    yield _about_features(probe)
     if distance is not None:
         far = distance > FAR
         yield Reason(
@@ -148,18 +134,74 @@ def _about_source(probe: Probe, distance: float | None) -> Iterator[Reason]:
         )
 
 
+def _about_features(probe: Probe | None) -> Reason:
+    question = "Do the source's features tell the target's classes apart?"
+    threshold = "more than two standard errors better than random weights"
+    if probe is None:
+        return Reason(
+            question,
+            "no probe",
+            threshold,
+            None,
+            "Whether the source's features tell the target's classes apart cannot be told: a probe asks about training "
+            "samples that it did not see, and no two classes have two of them.",
+        )
+    useless = probe.lead.low <= 0
+    return Reason(
+        question,
+        f"probe {probe.source:.3f} ± {probe.source_error:.3f}; of random weights {probe.random:.3f} "
+        f"± {probe.random_error:.3f}",
+        threshold,
+        useless,
+        f"A linear probe on the source's frozen features is right on {probe.source:.3f} of the training labels that it "
+        f"did not see, on those of random weights on {probe.random:.3f}: "
+        + (
+            "the source is not shown to know what helps here."
+            if useless
+            else "the source knows something that helps here."
+        ),
+    )
+
+
 def _about_labels(curve: Curve | None) -> Iterator[Reason]:
-    rise = curve.last_doubling if curve else None
-    if curve is None or rise is None:
-        return
-    few = rise > STILL_RISING
-    yield Reason(
+    question, threshold = (
         "Are there too few labels?",
-        f"{rise:+.3f} by the last doubling",
-        f"at most {STILL_RISING:+g}",
-        few,
-        f"With {curve.sizes[-1]} labels a class, the last doubling of the labels has brought {rise:+.3f}: "
-        + ("more labels would help further." if few else "more labels would add little."),
+        f"at most {STILL_RISING:+g} with two standard errors, of a trained network",
+    )
+    trained = curve.last_doubling(trained=True) if curve else None
+    fitted = curve.last_doubling(trained=False) if curve else None
+    if trained:
+        few = trained.value > STILL_RISING and trained.value > 2 * trained.error
+        little = trained.value + 2 * trained.error <= STILL_RISING
+        yield Reason(
+            question,
+            f"{trained.value:+.3f} ± {trained.error:.3f} by the last doubling",
+            threshold,
+            few if few or little else None,
+            _last_doubling(trained, trained.method.partition(",")[0])
+            + (
+                ": more labels would help further."
+                if few
+                else ": more labels would add little."
+                if little
+                else ": whether more would help cannot be told."
+            ),
+        )
+    elif fitted:
+        # What is fitted to frozen features stops gaining while a network that learns from the labels still does.
+        yield Reason(
+            question,
+            f"{fitted.value:+.3f} by the last doubling, without training",
+            threshold,
+            None,
+            f"{_last_doubling(fitted, f'the {fitted.method}')}; that says nothing about a network that trains on them, "
+            "which evaluation.curve_training measures.",
+        )
+
+
+def _last_doubling(rise: Rise, method: str) -> str:
+    return (
+        f"With {rise.labels_per_class} labels a class, the last doubling of them has brought {method} {rise.value:+.3f}"
     )
 
 
@@ -170,7 +212,7 @@ def _about_fit(fitted: Fitted) -> Reason:
         f"Does {fitted.strategy} overfit?",
         f"training {fitted.train:.3f}, test {fitted.test:.3f}",
         f"a gap of at most {OVERFITTING:g}",
-        over and fitted.strategy != SCRATCH,
+        over,
         f"{fitted.strategy} is right on {fitted.train:.3f} of its training samples and {fitted.test:.3f} of the "
         "test's: " + ("it has learned samples by heart." if over else "what it learned carries over."),
     )

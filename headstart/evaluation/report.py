@@ -10,9 +10,10 @@ import numpy as np
 from headstart.charts import Axis, LogAxis, heat, heat_paths, polyline
 from headstart.evaluation.curve import SEEDS, Curve
 from headstart.evaluation.examination import Examination
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.evaluation.leaderboard import Entry, Leaderboard
 from headstart.evaluation.metrics import metric_title
 from headstart.evaluation.robustness import SEVERITIES, Robustness
+from headstart.evaluation.statistics import Interval
 from headstart.html import render
 from headstart.models.reference import unpinned
 
@@ -31,6 +32,7 @@ def render_report(
     *,
     examination: Examination,
     history: History,
+    kept: Mapping[str, int | None],
     data: Mapping[str, object],
     lineage: Mapping[str, object],
     reproduction: str,
@@ -41,7 +43,8 @@ def render_report(
 
     name: the experiment's; metrics: `classification_metrics` of the chosen strategy on the test split; examination: of
     the chosen strategy; history: for each trained strategy its epochs as {"epoch", "train/loss", "val/loss",
-    "val/<metric>"}, keys that are missing are not drawn; data, lineage: facts in the order they are to be shown, a
+    "val/<metric>"}, keys that are missing are not drawn; kept: for each of these the epoch whose weights it kept, 0 for
+    the start, None for weights between those of epochs; data, lineage: facts in the order they are to be shown, a
     label and its value each, None is left out; reproduction: the command that gives this result again; ranking: the
     candidates for the source as their selection describes them, and why one was taken.
     """
@@ -55,7 +58,10 @@ def render_report(
         examination=examination,
         notes=list(_notes(leaderboard, metrics)),
         qualified=_qualified(leaderboard),
-        intervals=[(_TITLES[key], examination.intervals[key]) for key in _TITLES],
+        intervals=[
+            ("calibration error" if name == "ece" else metric_title(name), interval)
+            for name, interval in examination.intervals.items()
+        ],
         learning=_learning(examination.curve, leaderboard) if examination.curve else None,
         reliability=_reliability(examination),
         selective=_selective(examination),
@@ -67,7 +73,7 @@ def render_report(
         scratch=next((entry for entry in leaderboard.entries if entry.strategy == "scratch"), None),
         confusion=_confusion(metrics),
         weakest=sorted(examination.classes, key=lambda row: (row.support == 0, row.f1.value))[:10],
-        curves=_curves(leaderboard, history),
+        curves=_curves(leaderboard, history, kept),
         data=_facts(data),
         lineage=_facts(lineage),
         reproduction=reproduction,
@@ -155,13 +161,13 @@ class TrainingCurve:
     score: str
     train_loss: str
     val_loss: str
-    best: float
-    best_epoch: int
-    best_x: float
-    best_y: float
+    kept: str
+    """which weights were kept, in words, with their score: that of the leaderboard"""
+    dot: tuple[float, float] | None
+    """where these stand in the box; None where they are no epoch's"""
 
 
-def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
+def _curves(board: Leaderboard, history: History, kept: Mapping[str, int | None]) -> dict[str, Any]:
     """Small multiples on shared axes, in the leaderboard's order."""
     key = f"val/{board.metric}"
 
@@ -178,11 +184,12 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
         point for entry in trained for name in ("train/loss", "val/loss") for point in series(entry.strategy, name)
     ]
     epochs = Axis.spanning([0.0, *(epoch for points in scores.values() for epoch, _ in points)], least_step=1.0)
-    score_axis = Axis.spanning([score for points in scores.values() for _, score in points])
+    validations = [entry.validation for entry in trained]
+    score_axis = Axis.spanning([*validations, *(score for points in scores.values() for _, score in points)])
     loss_axis = Axis.spanning([0.0, *(loss for _, loss in losses)], intervals=3)
     curves = []
     for entry in trained:
-        best_epoch, best = max(scores[entry.strategy], key=lambda point: point[1])
+        epoch = kept.get(entry.strategy)
         curves.append(
             TrainingCurve(
                 strategy=entry.strategy,
@@ -190,10 +197,8 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
                 score=polyline(scores[entry.strategy], epochs, score_axis),
                 train_loss=polyline(series(entry.strategy, "train/loss"), epochs, loss_axis),
                 val_loss=polyline(series(entry.strategy, "val/loss"), epochs, loss_axis),
-                best=best,
-                best_epoch=int(best_epoch),
-                best_x=epochs.at(best_epoch),
-                best_y=round(100 - score_axis.at(best), 2),
+                kept=_kept(entry, epoch, scores[entry.strategy]),
+                dot=None if epoch is None else (epochs.at(epoch), round(100 - score_axis.at(entry.validation), 2)),
             )
         )
     return {
@@ -205,14 +210,14 @@ def _curves(board: Leaderboard, history: History) -> dict[str, Any]:
     }
 
 
-# What the page calls the metrics, in the order it shows them.
-_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_f1": "macro F1",
-    "ece": "calibration error",
-}
+def _kept(entry: Entry, epoch: int | None, scores: Sequence[tuple[float, float]]) -> str:
+    """Which weights a strategy kept and how they score, and where another epoch scored higher."""
+    weights = {None: "weights between the start and an epoch", 0: "the start"}.get(epoch, f"epoch {epoch}")
+    highest_epoch, highest = max(scores, key=lambda point: point[1])
+    higher = f"; highest {highest:.3f} in epoch {highest_epoch:.0f}" if highest > entry.validation else ""
+    return f"kept {weights}: {entry.validation:.3f}{higher}"
+
+
 _BASELINE_STYLES = ("base-0", "base-1", "base-2")
 _TRANSFER_STYLES = ("gain-0", "gain-1", "gain-2")
 
@@ -251,14 +256,18 @@ def _learning(curve: Curve, board: Leaderboard) -> dict[str, Any]:
                 "cells": [(each.mean, min(each.scores), max(each.scores)) for each in series.points],
             }
         )
+    trained = any(series.trained for series in curve.series)
+    start = "the best start from the source" if trained else "the source's frozen features"
     sentences = []
     for each in curve.catch_ups:
         if each.labels_per_class is None:
-            sentences.append(f"{each.baseline} does not catch up with {curve.sizes[-1]} labels a class or fewer.")
+            sentences.append(f"{each.baseline} is behind {start} with {curve.sizes[-1]} labels a class.")
         elif each.labels_per_class <= curve.sizes[0]:
-            sentences.append(f"{each.baseline} is as good from {curve.sizes[0]} labels a class on.")
+            sentences.append(f"{each.baseline} is as good as {start} from {curve.sizes[0]} labels a class on.")
         else:
-            sentences.append(f"{each.baseline} catches up at about {each.labels_per_class:.0f} labels a class.")
+            sentences.append(
+                f"{each.baseline} catches up with {start} at about {each.labels_per_class:.0f} labels a class."
+            )
     return {
         "x": x,
         "y": y,
@@ -269,6 +278,7 @@ def _learning(curve: Curve, board: Leaderboard) -> dict[str, Any]:
             (entry.strategy, entry.kind, round(100 - y.at(entry.value), 2), entry.chosen) for entry in board.entries
         ],
         "sentences": sentences,
+        "trained": trained,
         "draws": SEEDS,
         "seconds": curve.seconds,
     }
@@ -352,7 +362,7 @@ def _ranking(ranking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     shown = [key for key in _SCORES if any(each.get(key) is not None for each in ranking)]
     rows = []
     for number, each in enumerate(ranking):
-        error = each.get("probe_error", 0.0)
+        probe, error = each["probe"], each.get("probe_error", 0.0)
         overlap = each.get("overlap") or {}
         rows.append(
             {
@@ -360,13 +370,16 @@ def _ranking(ranking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "architecture": each.get("architecture", ""),
                 # KFP carries whole numbers as floats.
                 "parameters": int(each.get("parameters") or 0),
-                "probe": each["probe"],
-                "low": each.get("probe_low", each["probe"] - 2 * error),
-                "high": each.get("probe_high", each["probe"] + 2 * error),
+                "probe": None
+                if probe is None
+                else Interval(
+                    probe, each.get("probe_low", probe - 2 * error), each.get("probe_high", probe + 2 * error)
+                ),
                 "scores": [each.get(key) for key in shown],
                 "seconds": each.get("seconds"),
                 "chosen": each.get("chosen", number == 0),
                 "overlap": int(sum(overlap.values())),
+                "complete": each.get("overlap_complete", True),
             }
         )
     return {"rows": rows, "titles": [_SCORES[key] for key in shown]}

@@ -36,11 +36,13 @@ _NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give 
 @dataclass(frozen=True)
 class Background:
     """What is known of a source beside its content: its accuracy on test samples of its own data, the ids of the
-    samples that it, or a source of it, was trained on, and where its packed data set lay; None for what is not."""
+    samples that it, or a source of it, was trained on, and where its packed data set lay; None for what is not.
+    `complete` is False where `learned_from` lacks the samples of a source of it."""
 
     accuracy: float | None = None
     learned_from: frozenset[str] | None = None
     data: str | None = None
+    complete: bool = True
 
 
 def load_source(

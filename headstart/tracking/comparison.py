@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import InputError
 from headstart.evaluation.metrics import METRICS
 from headstart.tracking.client import explained
-from headstart.tracking.names import CHOSEN, PARENT_RUN, SENTENCE, SOURCE_MODEL, STRATEGY
+from headstart.tracking.names import CHOSEN, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
 from headstart.tracking.paging import search_all
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Entry:
     """A strategy or baseline."""
 
     figures: dict[str, Any]
-    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high, seconds, run_id;
-    None is what is not known, as the gains of baselines"""
+    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high, seconds, run_id,
+    same_as; None is what is not known, as the gains of baselines"""
     parent_id: str
     pipeline_run: str
     """the name of the parent run"""
@@ -136,6 +136,7 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         "gain_high": figure(f"gain/{metric}_high"),
         "seconds": figure("time/seconds"),
         "run_id": run.info.run_id,
+        "same_as": tags.get(SAME_AS) or None,
     }
     parent = parents.get(parent_id)
     return Entry(figures, parent_id, parent.info.run_name if parent else parent_id, tags.get(CHOSEN) == "true")
@@ -143,7 +144,7 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
 
 def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
     """By the figure `key`, what is smaller first where that is better or where it is text, and what is unknown last."""
-    ascending = key in ("strategy", "source", "run_id", "seconds")
+    ascending = key in ("strategy", "source", "run_id", "same_as", "seconds")
 
     def order(entry: Entry) -> tuple[bool, Any, Any]:
         value = entry.figures[key]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
+from headstart.models.reference import unpinned
 from headstart.tracking import registry
 from headstart.tracking.client import connect
 from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, ROLE, SOURCE_DIGEST, SOURCE_MODEL
@@ -30,6 +31,8 @@ class Dossier:
     """ids of the samples that it, or a source that it descends from, was trained on, as far as they are known"""
     gaps: tuple[str, ...]
     """what its lineage lacks, as clauses; empty where it is whole"""
+    unknown: tuple[str, ...] = ()
+    """the sources of which nothing says what they were trained on"""
     digest: str | None = None
     """of its bundle, as it was registered; None for what headstart has not registered"""
 
@@ -49,7 +52,7 @@ def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
     gaps: list[str] = []
     evidence = _evidence(client, version, gaps)
     learned_from = set(evidence.trained_on.tolist()) if evidence else set()
-    _follow(client, version, gaps, learned_from, seen={(version.name, str(version.version))})
+    unknown = _follow(client, version, gaps, learned_from, seen={(version.name, str(version.version))})
     return Dossier(
         model=version.name,
         version=str(version.version),
@@ -57,6 +60,7 @@ def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
         evidence=evidence,
         learned_from=frozenset(learned_from),
         gaps=tuple(gaps),
+        unknown=tuple(unknown),
         digest=version.tags.get(MODEL_DIGEST),
     )
 
@@ -78,7 +82,9 @@ def background(uri: str) -> "Background":
     evidence = dossier.evidence
     if evidence is None:
         return Background()
-    return Background(evidence.figures.get("test/accuracy"), dossier.learned_from, evidence.dataset)
+    return Background(
+        evidence.figures.get("test/accuracy"), dossier.learned_from, evidence.dataset, complete=not dossier.unknown
+    )
 
 
 def _evidence(client: "MlflowClient", version: "ModelVersion", gaps: list[str]) -> "Evidence | None":
@@ -103,31 +109,35 @@ def _follow(
     gaps: list[str],
     learned_from: set[str],
     seen: set[tuple[str, str]],
-) -> None:
-    """Adds what the version's source lacks and what it learned from, and so on up to the last source."""
+) -> list[str]:
+    """Adds what the version's source lacks and what it learned from, and so on up to the last source. Returns the
+    sources of which nothing says what they were trained on."""
     name, source = f"{version.name}/{version.version}", version.tags.get(SOURCE_MODEL)
     if not source:
-        if version.tags.get(ROLE) != "source":
-            gaps.append(f"{name} names no source")
-        return
+        if version.tags.get(ROLE) == "source":
+            return []
+        gaps.append(f"{name} names no source")
+        return [f"the source of {name}"]
+    unknown = [unpinned(source)]
     digest = version.tags.get(SOURCE_DIGEST)
     if not digest:
         gaps.append(f"{name} does not name the content of its source {source}")
     if not source.startswith("models:/"):
-        return
+        return unknown
     try:
         origin = registry.find_version(client, source)
     except InputError:
         gaps.append(f"the source of {name}, {source}, is not in the registry any more")
-        return
+        return unknown
     if digest and origin.tags.get(MODEL_DIGEST) != digest:
         gaps.append(f"{source} is not the model that {name} came from: its content is another")
-        return
+        return unknown
     # A version cannot be its own source, but tags can be edited by hand.
     key = (origin.name, str(origin.version))
     if key in seen:
         gaps.append(f"{source} is named as its own source")
-        return
+        return unknown
     if evidence := _evidence(client, origin, gaps):
         learned_from.update(evidence.trained_on.tolist())
-    _follow(client, origin, gaps, learned_from, seen | {key})
+        unknown = []
+    return [*unknown, *_follow(client, origin, gaps, learned_from, seen | {key})]

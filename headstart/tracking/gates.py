@@ -11,7 +11,6 @@ import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.evaluation.metrics import (
-    METRICS,
     count,
     expected_calibration_error,
     metric_title,
@@ -33,8 +32,9 @@ _UNLABELLED = "its data has no labels to measure it by"
 class Gate:
     """What one gate found: whether `value` stands in `relation` to `limit`.
 
-    `passed` is None where the question does not arise, for example about a champion where there is none. `value` is
-    None also where it could not be found out, which closes the gate; `text` says why.
+    `passed` is None where the question does not arise, for example about a champion where there is none, or where it
+    cannot be answered and the policy lets that pass. `value` is None also where it could not be found out, which else
+    closes the gate; `text` says why.
     """
 
     name: str
@@ -101,8 +101,7 @@ def _against_champion(
 
 
 def _min_metrics(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
-    for metric in METRICS:
-        limit = getattr(policy.min_metrics, metric)
+    for metric, limit in policy.min_metrics:
         if limit is None:
             continue
         name = f"min_metrics.{metric}"
@@ -209,6 +208,10 @@ def _leaked(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
         return
     ids = challenger.evidence.predictions.ids
     value = sum(each in challenger.learned_from for each in ids.tolist())
+    if challenger.unknown and value <= limit:
+        text = f"at least {value:,} of its {len(ids):,} test items; {_not_known(challenger)}"
+        yield Gate(name, _lets_pass(policy), None, "<=", float(limit), text)
+        return
     text = f"of its {len(ids):,} test items it or a source of it was trained on"
     yield Gate(name, value <= limit, float(value), "<=", float(limit), text)
 
@@ -217,8 +220,21 @@ def _lineage(policy: Policy, challenger: Dossier) -> Iterator[Gate]:
     if not policy.lineage:
         return
     gaps = challenger.gaps
+    if challenger.unknown and not gaps:
+        text = f"digests and evidence agree; {_not_known(challenger)}"
+        yield Gate("lineage", _lets_pass(policy), None, "<=", 0.0, text)
+        return
     text = "; ".join(gaps) if gaps else "digests, evidence and sources are there and agree"
     yield Gate("lineage", not gaps, float(len(gaps)), "<=", 0.0, text)
+
+
+def _not_known(challenger: Dossier) -> str:
+    return f"what {' and '.join(challenger.unknown)} learned from is not known"
+
+
+def _lets_pass(policy: Policy) -> bool | None:
+    """What becomes of a gate that unknown training data leave unanswered."""
+    return None if policy.unknown_training_data == "pass" else False
 
 
 def _unknown(name: str, relation: Literal[">=", "<="], limit: float, text: str = "the version has no evidence") -> Gate:

@@ -16,6 +16,8 @@ REUSED_FROM = "headstart.reused_from"
 REGISTERED = "headstart.registered"
 CHOSEN = "headstart.chosen"
 VERDICT = "headstart.verdict"
+# Of a strategy that predicts the same as another: that one's name.
+SAME_AS = "headstart.same_as"
 SENTENCE = "headstart.sentence"
 PROMOTION = "headstart.promotion"
 # Of a run with the role `promotion`: one change of a model's champion.

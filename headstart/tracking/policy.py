@@ -1,21 +1,22 @@
 """The policy: what a version must show before it becomes the champion, one YAML file."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from headstart.config import Section, Share, read_mapping
+from headstart.evaluation.metrics import METRICS
 
-
-class MinMetrics(Section):
-    """The least that each metric must reach on the test split."""
-
-    accuracy: Share | None = None
-    balanced_accuracy: Share | None = None
-    macro_precision: Share | None = None
-    macro_recall: Share | None = None
-    macro_f1: Share | None = None
+if TYPE_CHECKING:
+    MinMetrics = Section
+else:
+    MinMetrics = create_model(
+        "MinMetrics",
+        __base__=Section,
+        __doc__="The least that each metric must reach on the test split.",
+        **dict.fromkeys(METRICS, (Share | None, None)),
+    )
 
 
 class Policy(Section):
@@ -26,8 +27,10 @@ class Policy(Section):
     targets. `max_class_regression` is the largest drop of any class's recall against the champion, `max_ece` the
     calibration error, `max_size_mb` the bundle's 10⁶ bytes, `max_latency_ms` the median time for one sample on the
     machine that promotes, `max_leaked` the number of test items that the version or one of its sources was trained
-    on. `lineage` wants the digests, the evidence and the sources to be there and to agree. `loads` wants the model's
-    files to be there and whole, and the model to predict the example that is stored with it; a rollback asks it too.
+    on. `lineage` wants the digests, the evidence and the sources to be there and to agree. Where nothing says what a
+    source was trained on, as with published weights, `unknown_training_data: refuse` closes both, and `pass` leaves
+    them unanswered. `loads` wants the model's files to be there and whole, and the model to predict the example that
+    is stored with it; a rollback asks it too.
     """
 
     against_champion: Literal["better", "not_worse", "none"] = "better"
@@ -43,6 +46,7 @@ class Policy(Section):
     max_leaked: Annotated[int, Field(ge=0)] | None = 0
     lineage: bool = True
     loads: bool = True
+    unknown_training_data: Literal["pass", "refuse"] = "pass"
 
     @model_validator(mode="before")
     @classmethod

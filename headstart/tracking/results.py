@@ -13,6 +13,7 @@ from headstart.tracking.names import (
     PARENT_RUN,
     REUSED_FROM,
     ROLE,
+    SAME_AS,
     SOURCE_MODEL,
     STRATEGY,
     VERDICT,
@@ -46,7 +47,7 @@ def record_assessment(
         run_ids[entry.strategy] = target.id
         target.log_metrics(assessment.figures(entry.strategy))
         target.log_artifact(predictions / f"{entry.strategy}.parquet")
-        target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or ""})
+        target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or "", SAME_AS: entry.same_as or ""})
         if target.id != entry.run_id:
             parent.client.set_terminated(target.id, "FINISHED")
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)

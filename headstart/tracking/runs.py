@@ -78,8 +78,9 @@ class Run:
             for start in range(0, len(entries), 100):
                 self.client.log_batch(self.id, params=entries[start : start + 100])
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Metrics at `step`. What is infinite is kept as NaN: MLflow would make it the largest number there is."""
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Metrics at `step`; what is None is not known and left out. What is infinite is kept as NaN: MLflow would make
+        it the largest number there is."""
         with explained():
             self.client.log_batch(self.id, metrics=_entries(metrics, step))
 
@@ -420,12 +421,14 @@ def _tops(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> l
     return [run.info for run in found if PARENT_RUN not in run.data.tags]
 
 
-def _entries(metrics: Mapping[str, float], step: int) -> list["Metric"]:
+def _entries(metrics: Mapping[str, float | None], step: int) -> list["Metric"]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     return [
-        Metric(key, float(value) if math.isfinite(value) else math.nan, now, step) for key, value in metrics.items()
+        Metric(key, float(value) if math.isfinite(value) else math.nan, now, step)
+        for key, value in metrics.items()
+        if value is not None
     ]
 
 

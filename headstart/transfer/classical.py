@@ -1,6 +1,7 @@
 """Classical models: what pictures give away without anything deep, by scikit-learn on pixels and on gradients."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +40,9 @@ def fit_classical(dataset: Dataset, *, metric: str = "accuracy", seed: int = 0) 
     """The best of logistic regression, RBF support vector machine and random forest on the training split's pixels, and
     of the first two on its histograms of gradients.
 
-    The grid is searched by stratified cross-validation on training samples alone, 3000 of them at most; where a class
-    has one sample, which no fold can hold out, the validation split chooses instead. The best is fitted to all.
+    The grid is searched for the best `metric` by stratified cross-validation on training samples alone, 3000 of them at
+    most; where a class has one sample, which no fold can hold out, the validation split chooses instead. The best is
+    fitted to all.
     """
     from scipy.special import softmax
     from sklearn.decomposition import PCA
@@ -83,9 +85,8 @@ def fit_classical(dataset: Dataset, *, metric: str = "accuracy", seed: int = 0) 
         {"read": [of_gradients], **raw, **turned, "model": [linear], "model__C": [1.0]},
         {"read": [of_gradients], **raw, "model": [SVC()], "model__C": [1.0, 10.0]},
     ]
-    scoring = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy"}.get(metric, "f1_macro")
     pipeline = Pipeline([("read", of_pixels), ("scale", StandardScaler()), ("turn", "passthrough"), ("model", SVC())])
-    search = GridSearchCV(pipeline, grid, cv=folds, scoring=scoring, refit=False)
+    search = GridSearchCV(pipeline, grid, cv=folds, scoring=_scorer(metric, classes), refit=False)
     search.fit(search_features, search_labels)
     # The winner is fitted on training samples only, also where the validation split chose it.
     best = pipeline.set_params(**search.best_params_).fit(features, labels)
@@ -106,20 +107,23 @@ def fit_classical(dataset: Dataset, *, metric: str = "accuracy", seed: int = 0) 
     )
 
 
-def quick_classical(samples: Samples, *, classes: int, rows: np.ndarray | None = None) -> "QuickClassical":
+def quick_classical(
+    samples: Samples, *, classes: int, metric: str = "accuracy", rows: np.ndarray | None = None
+) -> "QuickClassical":
     """A classical model that is fitted many times, to subsets of the same samples: all of them, or those at positions
     `rows`, int (n,)."""
-    return QuickClassical(*_read(samples, np.arange(len(samples)) if rows is None else rows), classes)
+    return QuickClassical(*_read(samples, np.arange(len(samples)) if rows is None else rows), classes, metric)
 
 
 @dataclass(frozen=True, eq=False)
 class QuickClassical:
-    """RBF support vector machines (C 10) on pixels and on gradients, the better of the two by cross-validation; of more
-    than 2000 samples, for which these take minutes, ridge regression on both."""
+    """RBF support vector machines (C 10) on pixels and on gradients, the one with the better metric in
+    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on both."""
 
     pixels: np.ndarray
     gradients: np.ndarray
     classes: int
+    metric: str
 
     def predict(self, subset: np.ndarray, labels: np.ndarray, others: "QuickClassical", *, seed: int) -> np.ndarray:
         """Class indices (M,) of `others` by the model that the samples at `subset`, int (n,), with `labels`, int (n,),
@@ -138,7 +142,11 @@ class QuickClassical:
         best = 0
         if fewest >= 2:
             folds = StratifiedKFold(min(3, fewest), shuffle=True, random_state=seed)
-            merits = [cross_val_score(SVC(C=10.0), ours[subset], labels, cv=folds).mean() for ours, _ in choices]
+            scorer = _scorer(self.metric, self.classes)
+            merits = [
+                cross_val_score(SVC(C=10.0), ours[subset], labels, cv=folds, scoring=scorer).mean()
+                for ours, _ in choices
+            ]
             best = int(np.argmax(merits))
         ours, theirs = choices[best]
         predicted: np.ndarray = SVC(C=10.0).fit(ours[subset], labels).predict(theirs)
@@ -178,6 +186,11 @@ def gradients(samples: np.ndarray) -> np.ndarray:
         blocks = _of_length_1(np.concatenate(corners, axis=3))
         found[start : start + _READ] = _of_length_1(np.minimum(blocks, 0.2)).reshape(len(grey), -1)
     return found
+
+
+def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray], float]:
+    """The project's own metric for scikit-learn's searches: what tunes a model is what judges it."""
+    return lambda model, features, labels: score(metric, labels, model.predict(features), classes)
 
 
 def _both(samples: Samples) -> np.ndarray:

@@ -151,15 +151,6 @@ def best_head(
     return head, best.name, score(metric, val_labels, head.logits(val_features).argmax(1), classes)
 
 
-def cross_validated_probe(features: np.ndarray, labels: np.ndarray, *, seed: int) -> tuple[float, float]:
-    """Accuracy of a ridge probe by stratified cross-validation on training labels, and its standard error.
-
-    (0, 0) where the samples cannot tell: see `cross_validated_hits`.
-    """
-    hits = cross_validated_hits(features, labels, seed=seed)
-    return (float(hits.mean()), float(hits.std() / np.sqrt(len(hits)))) if len(hits) else (0.0, 0.0)
-
-
 def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
     """Whether a ridge probe that was fitted without a sample's fold names its class: bool (M,), by sample.
 

@@ -29,11 +29,12 @@ _READ = 256
 class Overlap:
     """How many of the target's samples a source, or a source of it, was trained on, by split; how many of its other
     test samples look like one that it was trained on; and whether it knows, or may know, test samples. None for what
-    cannot be told."""
+    cannot be told. Numbers that are not `complete` are the least, as a source of it may have seen more."""
 
     samples: dict[str, int] | None
     look_alikes: int | None
     leaks: bool
+    complete: bool = True
 
 
 def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
@@ -52,7 +53,7 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
     seen = {name: np.array([each in known.learned_from for each in ids[name].tolist()], dtype=bool) for name in SPLITS}
     alike = _look_alikes(bundle, known.data, target, ~seen["test"])
     counts = {name: int(found.sum()) for name, found in seen.items()}
-    return Overlap(counts, alike, leaks=counts["test"] > 0 or bool(alike))
+    return Overlap(counts, alike, leaks=counts["test"] > 0 or bool(alike), complete=known.complete)
 
 
 def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:

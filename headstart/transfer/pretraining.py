@@ -54,7 +54,7 @@ def pretrain(
     plan = make_plan(pretraining, unread, pretrained=False)
     plan = replace(plan, augmentation="views", patience=plan.epochs)
     fitted = fit_without_labels(bundle, dataset, plan, seed=seed, on_epoch=on_epoch, progress=progress)
-    bundle.provenance["history"] = fitted.history
+    bundle.provenance |= {"history": fitted.history, "kept_epoch": fitted.best_epoch}
     return bundle, fitted, plan
 
 
@@ -90,7 +90,7 @@ def train_from_scratch(
     bundle.provenance |= {"role": role, "strategy": strategy, "head": "trained"}
     plan = make_plan(training, dataset.split("train").labels, pretrained=False)
     fitted = fit(bundle, dataset, plan, metric=metric, seed=seed, on_epoch=on_epoch, progress=progress, name=label)
-    bundle.provenance["history"] = fitted.history
+    bundle.provenance |= {"history": fitted.history, "kept_epoch": fitted.best_epoch}
     return bundle, fitted, plan
 
 

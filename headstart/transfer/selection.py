@@ -43,6 +43,7 @@ _MOST_SAMPLES = 10_000
 # Standard errors to the end of an interval of 95 % and of 99 %; and the confidence of one of one to either side.
 _Z, _DECISIVE = 1.959964, 2.575829
 _ONE_ERROR = 0.6827
+_UNTOLD = "a probe tells nothing, as no two classes have two training samples"
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,24 @@ class Ranked:
     """on test samples of its own data"""
     overlap: dict[str, int] | None
     """how many of the target's samples, by split, it or a source of it was trained on"""
+    overlap_complete: bool
+    """False where that is the least, as what a source of it was trained on is not known"""
     look_alikes: int | None
     """how many further test samples of the target look like one that it was trained on"""
     leaks: bool
     """whether it knows, or may know, test samples of the target"""
-    probe: float
-    """accuracy of a ridge probe on frozen features, cross-validated on the training split"""
-    probe_error: float
+    probe: float | None
+    """accuracy of a ridge probe on frozen features, cross-validated on the training split; None where no two classes
+    have two samples there"""
+    probe_error: float | None
     """its standard error"""
-    probe_low: float
-    probe_high: float
-    knn: float
-    """accuracy of the five nearest neighbours, leave-one-out"""
-    knn_error: float
-    knn_low: float
-    knn_high: float
+    probe_low: float | None
+    probe_high: float | None
+    knn: float | None
+    """accuracy of the five nearest neighbours, leave-one-out; None as for the probe"""
+    knn_error: float | None
+    knn_low: float | None
+    knn_high: float | None
     logme: float
     h_score: float
     leep: float | None
@@ -248,13 +252,14 @@ class _Contest:
         probe, probe_error, probe_low, probe_high = _share(hits)
         knn, knn_error, knn_low, knn_high = _share(neighbours)
         if self._progress:
-            self._progress("probing sources", index + 1, count, f"{bundle.architecture} {probe:.3f}")
+            self._progress("probing sources", index + 1, count, f"{bundle.architecture} {_shown(probe)}")
         ranked = Ranked(
             source=uri,
             architecture=bundle.architecture,
             parameters=sum(p.numel() for p in bundle.network.parameters()),
             source_accuracy=known.accuracy,
             overlap=seen.samples,
+            overlap_complete=seen.complete,
             look_alikes=seen.look_alikes,
             leaks=seen.leaks,
             probe=probe,
@@ -308,11 +313,10 @@ class _Contest:
         """The finalist that is chosen, of one or two in the probe's order, and why in a sentence."""
         first = finalists[0]
         if len(finalists) == 1:
-            at = f"{first.ranked.probe:.3f} [{first.ranked.probe_low:.3f}, {first.ranked.probe_high:.3f}]"
-            return first, f"{first.ranked.name} is the only candidate; a probe of its features reaches {at}."
+            return first, f"{first.ranked.name} is the only candidate; {_probe_of(first.ranked)}."
         second = finalists[1]
-        probes = f"({first.ranked.probe:.3f} against {second.ranked.probe:.3f} of {second.ranked.name})"
-        if first.ranked.probe > second.ranked.probe:
+        probes = f"({_shown(first.ranked.probe)} against {_shown(second.ranked.probe)} of {second.ranked.name})"
+        if _merit(first.ranked) > _merit(second.ranked):
             leads = f"{first.ranked.name} leads by the probe {probes}"
         else:
             rule = "was named first"
@@ -320,7 +324,8 @@ class _Contest:
                 rule = "was trained on fewer of the target's samples"
             elif first.ranked.parameters < second.ranked.parameters:
                 rule = "is smaller"
-            leads = f"{first.ranked.name} {rule}, of two that probe alike {probes}"
+            alike = f"that probe alike {probes}" if first.ranked.probe is not None else f"of which {_UNTOLD}"
+            leads = f"{first.ranked.name} {rule}, of two {alike}"
         chosen, other = first, second
         if first.predictions is None or second.predictions is None:
             reason = f"{leads}; neither was fine-tuned."
@@ -366,7 +371,22 @@ class _Contest:
 def _place(scored: _Scored) -> tuple[float, int, int]:
     """Sorts by the probe; of equals, what knows fewer of the target's samples comes first, and then what is smaller."""
     ranked = scored.ranked
-    return -ranked.probe, _seen(ranked), ranked.parameters
+    return -_merit(ranked), _seen(ranked), ranked.parameters
+
+
+def _merit(ranked: Ranked) -> float:
+    """The probe, or the same for all where it tells nothing: which it does of all candidates or of none."""
+    return ranked.probe or 0.0
+
+
+def _probe_of(ranked: Ranked) -> str:
+    if ranked.probe is None:
+        return _UNTOLD
+    return f"a probe of its features reaches {ranked.probe:.3f} [{ranked.probe_low:.3f}, {ranked.probe_high:.3f}]"
+
+
+def _shown(share: float | None) -> str:
+    return "–" if share is None else f"{share:.3f}"
 
 
 def _seen(ranked: Ranked) -> int:
@@ -439,10 +459,13 @@ def _some(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(order[spread_out(labels[order], _MOST_SAMPLES)])
 
 
-def _share(hits: np.ndarray) -> tuple[float, float, float, float]:
-    """The share of hits, its standard error, and its 95 % interval (Wilson 1927); (0, 0, 0, 1) where there is none."""
+def _share(hits: np.ndarray) -> tuple[float, float, float, float] | tuple[None, None, None, None]:
+    """The share of hits, its standard error, and its 95 % interval (Wilson 1927); None of them where nothing was
+    asked."""
+    if len(hits) == 0:
+        return None, None, None, None
     found = wilson_interval(int(hits.sum()), len(hits))
-    return found.value, math.sqrt(found.value * (1 - found.value) / max(len(hits), 1)), found.low, found.high
+    return found.value, math.sqrt(found.value * (1 - found.value) / len(hits)), found.low, found.high
 
 
 @contextmanager

@@ -374,13 +374,16 @@ def _train(
     validation = fitted.validation
     if strategy.lora:
         merge_lora(network)
+    kept: int | None = fitted.best_epoch
     if before is not None and strategy.interpolate is not None:
-        decisions["alpha"] = interpolate(bundle, before, task.dataset, strategy.interpolate, metric=task.metric)
+        alpha = interpolate(bundle, before, task.dataset, strategy.interpolate, metric=task.metric)
+        decisions["alpha"] = alpha
+        kept = {0.0: 0, 1.0: kept}.get(alpha)
         validation, logits = _validation(task, bundle)
         bundle.temperature = fit_temperature(logits, task.dataset.split("val").labels)
     network.keep_statistics(False)
     network.unfreeze()
-    bundle.provenance["history"] = fitted.history
+    bundle.provenance |= {"history": fitted.history, "kept_epoch": kept}
     return Transferred(bundle, validation, seconds=0.0, fit=fitted, plan=plan, decisions=decisions)
 
 

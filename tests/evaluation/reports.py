@@ -62,9 +62,9 @@ def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True
         source = "models:/digits-source/3#sha256=abc" if kind == "transfer" else None
         return Candidate(strategy, kind, source, ids, labels, probabilities, validation, 75.0)
 
-    candidates = [candidate("full", "transfer", full, 0.9), candidate("zero", "transfer", 0.3, 0.2)]
+    candidates = [candidate("full", "transfer", full, 0.8), candidate("zero", "transfer", 0.3, 0.2)]
     if baseline:
-        candidates.append(candidate("scratch", "baseline", scratch, 0.5))
+        candidates.append(candidate("scratch", "baseline", scratch, 0.4))
     if classical:
         candidates.append(candidate("classical", "baseline", classical, 0.5))
     board = build_leaderboard(candidates, **changes.pop("board", {}))
@@ -73,6 +73,7 @@ def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True
     ]
     arguments = {
         "history": {"full": epochs, "scratch": epochs[:1]},
+        "kept": {"full": 5, "scratch": 1},
         "data": {"reference": "data/digits", "classes": K, "test items": 12345, "group": None},
         "lineage": {"source model": "models:/digits-source/3"},
         "reproduction": "headstart run digits.yaml --set seed=0",

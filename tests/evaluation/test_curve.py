@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,16 @@ def test_more_labels_include_those_of_fewer_and_every_class_has_as_many(dataset,
     assert len({tuple(subset) for _, subset, _ in seen[:3]}) == 3
 
 
+def test_the_classical_line_is_chosen_by_the_metric_of_the_curve(dataset, features, monkeypatch):
+    asked = set()
+    monkeypatch.setattr(
+        "headstart.transfer.classical.QuickClassical.predict",
+        lambda self, subset, labels, others, *, seed: asked.add(self.metric) or np.zeros(len(others.pixels), dtype=int),
+    )
+    data_efficiency(dataset, [], features, metric="macro_f1")
+    assert asked == {"macro_f1"}
+
+
 def test_of_very_many_labels_the_last_point_takes_a_part(dataset, features, monkeypatch):
     monkeypatch.setattr("headstart.evaluation.curve._MOST", 30)
     curve = data_efficiency(dataset, [2, 5, 20], features)
@@ -91,6 +103,7 @@ def test_a_training_that_is_asked_for_sees_the_part_and_nothing_else_of_the_trai
     assert [sorted(labels) for labels, _, _ in parts[:3]] == [[0, 0, 1, 1, 2, 2]] * 3
     assert [seed for _, _, seed in parts] == [0, 1, 2, 0]
     assert {count for _, count, _ in parts} == {dataset.counts["test"]}
+    assert [each.name for each in curve.series if each.trained] == ["full, trained"]
     share = np.mean(dataset.split("test").labels == 0)
     assert curve.series[-1].points[0].mean == pytest.approx(share)
 
@@ -129,5 +142,23 @@ def test_a_baseline_catches_up_where_the_lines_cross_on_the_logarithmic_axis():
 
 def test_the_last_doubling_is_a_share_of_the_last_step():
     # .1 over two doublings, from 4 to 16 labels.
-    assert Curve("accuracy", (series("probe", "transfer", (0.5, 0.7, 0.8)),), 0.0).last_doubling == pytest.approx(0.05)
-    assert Curve("accuracy", (series("probe", "transfer", (0.5,), (4,)),), 0.0).last_doubling is None
+    rise = Curve("accuracy", (series("probe", "transfer", (0.5, 0.7, 0.8)),), 0.0).last_doubling(trained=False)
+    assert (rise.method, rise.labels_per_class) == ("probe", 16)
+    assert rise.value == pytest.approx(0.05)
+    assert Curve("accuracy", (series("probe", "transfer", (0.5,), (4,)),), 0.0).last_doubling(trained=False) is None
+
+
+def test_the_last_doubling_is_told_apart_by_whether_networks_were_trained():
+    trained = replace(series("full, trained", "transfer", (0.3, 0.4, 0.6)), trained=True)
+    curve = Curve("accuracy", (series("probe", "transfer", (0.5, 0.7, 0.7)), trained), 0.0)
+    assert curve.last_doubling(trained=True).value == pytest.approx(0.1)
+    assert curve.last_doubling(trained=False).value == pytest.approx(0.0)
+    assert Curve("accuracy", curve.series[:1], 0.0).last_doubling(trained=True) is None
+
+
+def test_the_error_of_a_doubling_is_that_of_the_draws_before_and_of_the_one_of_all_labels():
+    points = (Point(8, (0.6, 0.7, 0.8)), Point(16, (0.8,)))
+    rise = Curve("accuracy", (Series("probe", "transfer", points),), 0.0).last_doubling(trained=False)
+    # Draws differ by .1: of three the mean has .1 / √3, of one .1.
+    assert rise.value == pytest.approx(0.1)
+    assert rise.error == pytest.approx(0.1 * np.sqrt(1 / 3 + 1))

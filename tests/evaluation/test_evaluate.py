@@ -21,6 +21,7 @@ from headstart.storage.local import write_json
 from headstart.transfer.heads import nearest_class_mean
 from headstart_pipelines.demo import digits, write_folder
 
+EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]
 QUICK = Evaluation(resamples=200)
 
 
@@ -47,11 +48,11 @@ def contenders(dataset, tmp_path_factory) -> dict[str, Contender]:
         modality="image",
         preprocessing=Preprocessing.fit(train.samples, size=16, channels=1),
         classes=dataset.classes,
-        provenance={"role": "target", **dataset.digests, "history": [{"epoch": 1, "val/accuracy": 0.3}]},
+        provenance={"role": "target", **dataset.digests, "history": EPOCHS, "kept_epoch": 1},
     )
     bundle.save(root / "scratch")
     nearest_class_mean(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
-    bundle.provenance.pop("history")
+    del bundle.provenance["history"], bundle.provenance["kept_epoch"]
     bundle.save(root / "zero")
     write_predictions(root / "classical.parquet", test.ids, test.labels, np.eye(3)[test.labels], dataset.classes)
     return {
@@ -98,8 +99,9 @@ def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):
     assert board.verdict == "helped"
 
 
-def test_only_what_was_trained_has_a_history(assessment):
-    assert assessment[0].history == {"scratch": [{"epoch": 1, "val/accuracy": 0.3}]}
+def test_only_what_was_trained_has_a_history_and_an_epoch_that_was_kept(assessment):
+    assert assessment[0].history == {"scratch": EPOCHS}
+    assert assessment[0].kept == {"scratch": 1}
 
 
 def test_the_strategy_is_chosen_on_validation_whatever_the_test_says(contenders, dataset, tmp_path):
@@ -252,6 +254,20 @@ def test_what_the_recipe_switches_off_is_not_computed(assessment, contenders, da
     assert (found.curve, found.robustness, found.scratch_robustness, found.explained) == (None, None, None, None)
 
 
+@pytest.mark.parametrize(("each", "words"), [(5, "is right on 0.9"), (1, "cannot be told: a probe asks")])
+def test_however_many_classes_there_are_the_probe_is_asked_about_some_samples_of_each_or_says_nothing(
+    assessment, contenders, dataset, monkeypatch, each, words
+):
+    # As a thousand classes leave one of a thousand samples to each.
+    monkeypatch.setattr("headstart.evaluation.examination._SEEN", len(dataset.classes))
+    monkeypatch.setattr("headstart.evaluation.examination._PROBED_PER_CLASS", each, raising=False)
+    section = Evaluation(resamples=100, curve=(), robustness=0, explanations=0)
+    found = look_closer(
+        assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path, evaluation=section
+    )
+    assert words in found.reasons[0].sentence
+
+
 def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_for_it(assessment, contenders, dataset):
     section = Evaluation(resamples=100, curve=(2,), curve_training=True, robustness=0, explanations=0)
     inputs = (assessment[0], list(contenders.values()), dataset, assessment[1], contenders["zero"].path)
@@ -261,7 +277,7 @@ def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_
     found = look_closer(
         *inputs, evaluation=section, training=training, strategies=[{"name": "zero", "transfer": "zero"}]
     )
-    trained = {each.name: each.kind for each in found.curve.series if each.name.endswith("trained")}
+    trained = {each.name: each.kind for each in found.curve.series if each.trained}
     assert trained == {"zero, trained": "transfer", "scratch, trained": "baseline"}
     assert all(0 <= score <= 1 for each in found.curve.series for point in each.points for score in point.scores)
 

@@ -8,21 +8,21 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.evaluation.evidence import Evidence, figures
-from headstart.evaluation.metrics import classification_metrics
+from headstart.evaluation.metrics import METRICS, classification_metrics, recalls
 from headstart.evaluation.predictions import Predictions
 from headstart.evaluation.statistics import Interval
 
 CLASSES = ("cat", "`dog`|<b>", "owl\n")
 LABELS = np.array([0, 1, 2, 2])
 PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]], dtype=np.float32)
-METRICS = classification_metrics(LABELS, PROBABILITIES, CLASSES)
+MEASURED = classification_metrics(LABELS, PROBABILITIES, CLASSES)
 
 
 @pytest.fixture
 def evidence() -> Evidence:
     return Evidence(
         metric="macro_f1",
-        figures=figures(METRICS, "macro_f1", Interval(0.7, 0.6, 0.8), Interval(0.1, -0.05, 0.2)),
+        figures=figures(MEASURED, "macro_f1", Interval(0.7, 0.6, 0.8), Interval(0.1, -0.05, 0.2)),
         sentence="no evidence: full gains +0.100 macro F1.",
         digests={"data_digest": "sha256:1", "train_digest": "sha256:2", "test_digest": "sha256:3"},
         dataset="s3://bucket/packed",
@@ -106,8 +106,14 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path):
 def test_figures_have_the_names_of_the_record():
     names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
     bounds = {"test/macro_f1_low": 0.6, "test/macro_f1_high": 0.8}
-    found = figures(METRICS, "macro_f1", Interval(METRICS["macro_f1"], 0.6, 0.8))
-    assert found == {f"test/{name}": METRICS[name] for name in names} | bounds
+    found = figures(MEASURED, "macro_f1", Interval(MEASURED["macro_f1"], 0.6, 0.8))
+    assert found == {f"test/{name}": MEASURED[name] for name in names} | bounds
+
+
+def test_a_metric_that_is_added_is_recorded_too(monkeypatch):
+    monkeypatch.setitem(METRICS, "worst_recall", lambda counts: recalls(counts).min(axis=-1))
+    measured = classification_metrics(LABELS, PROBABILITIES, CLASSES)
+    assert figures(measured, "accuracy", Interval(0.75, 0.5, 0.9))["test/worst_recall"] == 0.5
 
 
 def test_a_gain_has_its_interval_beside_it(evidence):

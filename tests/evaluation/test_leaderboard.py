@@ -40,6 +40,26 @@ def test_a_tie_on_validation_goes_to_the_earlier_candidate():
     assert build_leaderboard([candidate("a", 100, 0.9), candidate("b", 300, 0.9)]).chosen.strategy == "a"
 
 
+def test_strategies_that_predict_the_same_are_one_result():
+    generator = np.random.default_rng(2)
+    twins = generator.dirichlet(np.ones(K), 400)
+    pair = [candidate("zero", 0, 0.6, probabilities=twins), candidate("scratch", 100, 0.5, probabilities=twins)]
+    board = build_leaderboard(
+        [
+            *pair,
+            candidate("partial", 0, 0.7, probabilities=twins + generator.uniform(-1e-8, 1e-8, (400, K))),
+            candidate("full", 0, 0.7, probabilities=twins),
+            candidate("other", 0, 0.6, probabilities=np.where(twins == twins.max(1, keepdims=True), 0.7, 0.1)),
+        ]
+    )
+    # The one that was chosen stands for all; a baseline has weights of its own, whatever it predicts.
+    assert board.chosen.strategy == "partial"
+    same = {entry.strategy: entry.same_as for entry in board.entries}
+    assert same == {"partial": None, "full": "partial", "zero": "partial", "other": None, "scratch": None}
+    assert board.gains_count == 2
+    assert Leaderboard.from_json(board.to_json()) == board
+
+
 def test_gains_are_over_scratch_and_baselines_have_none():
     board = build_leaderboard(
         [candidate("zero", 100, 0.2), candidate("full", 380, 0.9), candidate("scratch", 200, 0.5)]
@@ -136,7 +156,7 @@ def test_rows_carry_the_metric_under_its_own_name():
     row = build_leaderboard(candidates).rows()[0]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high"]
-    assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id"]
+    assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
     assert (row["strategy"], row["accuracy"], row["run_id"]) == ("full", 0.95, "run-full")
     row = build_leaderboard(candidates, metric="macro_recall").rows()[0]
     assert row["macro_recall_low"] < row["macro_recall"] < row["macro_recall_high"]

@@ -1,11 +1,13 @@
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from headstart.config import Metric
 from headstart.errors import HeadstartError, InputError
-from headstart.evaluation.metrics import classification_metrics, expected_calibration_error, metric
+from headstart.evaluation.metrics import METRICS, classification_metrics, expected_calibration_error, metric
 
 CASES = {
     "every class": (200, 5, range(5), range(5)),
@@ -84,3 +86,7 @@ def test_arrays_that_make_no_sense_are_refused(labels, probabilities, reason):
 def test_an_unknown_metric_is_answered_with_the_known_ones():
     with pytest.raises(InputError, match=r"'acuracy'.*accuracy.*macro_f1"):
         metric("acuracy")
+
+
+def test_a_recipe_may_ask_for_every_metric():
+    assert set(get_args(Metric)) == set(METRICS)

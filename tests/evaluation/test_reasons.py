@@ -22,19 +22,36 @@ def board(full, scratch):
     return build_leaderboard([candidate("full", "transfer", full), candidate("scratch", "baseline", scratch)])
 
 
-def curve(*means):
-    points = tuple(Point(2**number, (mean,)) for number, mean in enumerate(means))
-    return Curve("accuracy", (Series("probe on the source", "transfer", points),), 0.0)
+def curve(trained, *means, spread=0.0):
+    """The curve of a probe that gains nothing any more, and of a trained strategy with these means."""
+    flat = tuple(Point(2**number, (0.7,)) for number in range(3))
+    points = tuple(Point(2**number, (mean - spread, mean, mean + spread)) for number, mean in enumerate(means))
+    lines = (
+        Series("probe on the source", "transfer", flat),
+        Series("full, trained", "transfer", points, trained=True),
+    )
+    return Curve("accuracy", lines[: 1 + trained], 0.0)
 
 
-def told(full=160, scratch=120, *, probe=(0.8, 0.02, 0.5, 0.03), distance=0.03, train=0.85, means=(0.5, 0.7, 0.71)):
+def told(
+    full=160,
+    scratch=120,
+    *,
+    probe=(0.8, 0.02, 0.5, 0.03),
+    distance=0.03,
+    train=0.85,
+    strategy="full",
+    means=(0.5, 0.7, 0.71),
+    trained=True,
+    spread=0.0,
+):
     """The reasons, by the first words of their questions."""
     found = reasons(
         board(full, scratch),
-        probe=Probe(*probe),
+        probe=probe and Probe(*probe),
         distance=distance,
-        fitted=[Fitted("full", train, full / 200)],
-        curve=curve(*means) if means else None,
+        fitted=[Fitted(strategy, train, full / 200)],
+        curve=curve(trained, *means, spread=spread) if means else None,
     )
     return {each.question: each for each in found}
 
@@ -58,15 +75,47 @@ def test_a_source_is_far_beyond_the_threshold_and_unjudged_where_it_keeps_no_sta
     assert not any(question.startswith("Is the source") for question in told(distance=None))
 
 
-def test_labels_are_too_few_where_the_last_doubling_still_brought_something():
-    assert answer(told(means=(0.5, 0.6, 0.7)), "Are there too few labels").speaks_against
-    assert not answer(told(means=(0.5, 0.7, 0.71)), "Are there too few labels").speaks_against
+def test_where_no_class_has_two_labels_it_cannot_be_told_what_the_features_know():
+    untold = answer(told(probe=None), "Do the source's")
+    assert untold.speaks_against is None
+    assert "cannot be told" in untold.sentence
+    assert "0.000" not in untold.sentence + untold.figure
+
+
+def test_labels_are_too_few_where_the_last_doubling_still_brought_a_trained_network_something():
+    few = answer(told(means=(0.5, 0.6, 0.7)), "Are there too few labels")
+    assert few.speaks_against is True
+    assert few.sentence.endswith("the last doubling of them has brought full +0.100: more labels would help further.")
+    enough = answer(told(means=(0.5, 0.7, 0.71)), "Are there too few labels")
+    assert enough.speaks_against is False
+    assert enough.sentence.endswith("more labels would add little.")
     assert not any(question.startswith("Are there too few labels") for question in told(means=None))
+
+
+@pytest.mark.parametrize("last", [0.71, 0.75])
+def test_where_the_draws_differ_by_more_than_the_doubling_brought_nothing_is_concluded(last):
+    unsure = answer(told(means=(0.5, 0.7, last), spread=0.05), "Are there too few labels")
+    assert unsure.speaks_against is None
+    assert unsure.sentence.endswith("whether more would help cannot be told.")
+
+
+def test_from_frozen_features_alone_nothing_is_concluded_about_labels():
+    reason = answer(told(trained=False), "Are there too few labels")
+    assert reason.speaks_against is None
+    assert "brought the probe on the source +0.000" in reason.sentence
+    assert "more labels would" not in reason.sentence
+    assert reason.sentence.endswith("evaluation.curve_training measures.")
 
 
 def test_a_model_overfits_where_it_is_much_better_on_what_it_was_trained_on():
     assert answer(told(train=0.95), "Does full").speaks_against
     assert not answer(told(train=0.85), "Does full").speaks_against
+
+
+def test_the_same_sentence_has_the_same_sign_whoever_it_is_about():
+    full, scratch = (answer(told(train=0.95, strategy=name), f"Does {name} overfit") for name in ("full", "scratch"))
+    assert full.sentence.replace("full", "scratch") == scratch.sentence
+    assert full.speaks_against is scratch.speaks_against is True
 
 
 def test_too_few_test_items_are_a_reason_only_where_a_gain_was_found_but_not_shown():

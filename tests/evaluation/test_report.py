@@ -1,10 +1,12 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from headstart.evaluation.examination import Explained
-from tests.evaluation.reports import report
+from headstart.evaluation.reasons import Reason
+from tests.evaluation.reports import CURVE, report
 
 VOID = {"meta", "br", "line", "rect", "circle", "path", "polyline", "img"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
@@ -85,6 +87,12 @@ def test_the_figures_of_every_strategy_are_in_the_table():
     assert "#sha256" not in text
 
 
+def test_a_strategy_that_predicts_the_same_as_another_is_marked():
+    text = Page(report(full=0.3, scratch=0.2)).text
+    assert "zero same as full models:/digits-source/3" in text
+    assert "same as" not in Page(report()).text
+
+
 def test_facts_are_shown_in_order_and_what_is_unknown_is_left_out():
     text = Page(report()).text
     assert "reference data/digits classes 3 test items 12,345 Lineage" in text
@@ -96,16 +104,32 @@ def test_each_trained_strategy_has_a_curve_and_the_others_are_named():
     html = report()
     page = Page(html)
     assert html.count('<polyline class="score"') == 2
-    assert "best 0.800 in epoch 5" in page.text
+    assert "kept epoch 5: 0.800" in page.text
     assert "Not trained by epochs: zero." in page.text
 
 
 def test_epochs_without_a_usable_number_are_left_out_of_the_curve():
     nan = float("nan")
     history = {"full": [{"epoch": 1, "val/accuracy": 0.5}, {"epoch": 2, "val/accuracy": nan, "train/loss": nan}]}
-    page = Page(report(history=history))
+    page = Page(report(history=history, kept={"full": 1}))
     assert "nan" not in " ".join(value or "" for _, value in page.attributes)
-    assert "best 0.500 in epoch 1" in page.text
+    assert "kept epoch 1" in page.text
+
+
+@pytest.mark.parametrize(
+    ("kept", "words", "dots"),
+    [
+        (2, "kept epoch 2: 0.800; highest 0.812 in epoch 1", ["66.67%"]),
+        (0, "kept the start: 0.800; highest 0.812 in epoch 1", ["0.0%"]),
+        (None, "kept weights between the start and an epoch: 0.800; highest 0.812 in epoch 1", []),
+    ],
+)
+def test_the_curve_marks_the_epoch_whose_weights_were_kept_with_the_leaderboards_score(kept, words, dots):
+    epochs = [{"epoch": n, "val/accuracy": each} for n, each in enumerate((0.812, 0.8, 0.7), 1)]
+    html = report(history={"full": epochs}, kept={"full": kept})
+    assert words in Page(html).text
+    assert re.findall(r'<circle class="kept" cx="(\S+)"', html) == dots
+    assert re.search(r'data-label="validation">0.800<', html)
 
 
 def test_without_any_history_there_is_no_section_of_curves():
@@ -132,6 +156,13 @@ def test_every_section_is_there():
     ]
 
 
+def test_a_source_that_no_probe_could_judge_has_a_dash_and_what_it_knows_at_least_says_so():
+    row = {"source": "models:/a/1#sha256=a", "probe": None, "probe_low": None, "chosen": True}
+    seen = {"overlap": {"train": 3, "val": 0, "test": 0}, "overlap_complete": False}
+    text = Page(report(ranking=[row | seen])).text
+    assert "models:/a/1 chosen · knows at least 3 target samples –" in text
+
+
 def test_what_the_recipe_did_not_ask_for_has_no_section():
     html = report(examined={"robustness": None, "scratch_robustness": None, "curve": None, "explained": None})
     for heading in ("What labels are worth", "Worse pictures", "What its predictions rest on", "Source ranking"):
@@ -146,7 +177,23 @@ def test_a_reason_stands_beside_its_figure_and_the_threshold():
 
 def test_the_page_says_where_a_baseline_catches_up():
     # On the logarithmic axis classical is .2 behind at 5 and .02 ahead at 20: 5 · 4^(.2 / .22) = 17.6.
-    assert "classical catches up at about 18 labels a class." in Page(report()).text
+    text = Page(report()).text
+    assert "classical catches up with the source's frozen features at about 18 labels a class." in text
+    assert "All are fitted to frozen features or to pictures" in text
+
+
+def test_the_page_does_not_say_that_nothing_was_trained_where_something_was():
+    probe, classical = CURVE.series
+    curve = replace(CURVE, series=(probe, replace(probe, name="full, trained", trained=True), classical))
+    text = Page(report(examined={"curve": curve})).text
+    assert "catches up with the best start from the source" in text
+    assert "Lines that say so are whole trainings, the others are fitted to frozen features" in text
+
+
+@pytest.mark.parametrize(("speaks_against", "kind"), [(True, "against"), (False, "for"), (None, "untold")])
+def test_a_reason_has_one_of_three_signs(speaks_against, kind):
+    html = report(examined={"reasons": (Reason("Is it?", "1", "2", speaks_against, "It may be."),)})
+    assert f'<li class="{kind}">It may be.' in html
 
 
 def test_every_metric_and_every_class_has_an_interval():

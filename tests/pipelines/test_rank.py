@@ -13,7 +13,7 @@ from headstart.data.prepare import prepare
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.sources import pin_source
+from headstart.models.sources import Background, pin_source
 from headstart.transfer.pretraining import train_from_scratch
 from headstart_pipelines import rank as module
 from headstart_pipelines.check import check
@@ -71,6 +71,14 @@ def test_the_better_source_is_first_with_every_score_and_the_reason_below(rank):
     assert "neither was fine-tuned" in sentences
 
 
+def test_samples_that_a_source_of_a_candidate_may_have_seen_are_no_0(rank, monkeypatch):
+    known = Background(learned_from=frozenset(), complete=False)
+    monkeypatch.setattr("headstart.tracking.dossier.background", lambda uri: known)
+    found = json.loads(rank("--json", candidates=("random",)))
+    assert found["ranking"][0]["overlap_complete"] is False
+    assert "≥0 + ≥0" in rank(candidates=("random",))
+
+
 def test_with_json_nothing_else_is_printed(rank, place):
     found = json.loads(rank("--json", "--labels-per-class", "3"))
     assert found["data"]["train"] == 30
@@ -82,6 +90,20 @@ def test_with_json_nothing_else_is_printed(rank, place):
 def test_confirm_fine_tunes_the_two_best(rank):
     found = json.loads(rank("--json", "--confirm", "--labels-per-class", "1"))
     assert all(row["confirmed"] is not None and row["costs"]["confirm"] > 0 for row in found["ranking"])
+
+
+def test_confirm_says_that_one_candidate_cannot_be_compared(rank):
+    found = json.loads(rank("--json", "--confirm", candidates=("trained", "trained")))
+    (warning,) = found["warnings"]
+    assert warning.startswith("--confirm fine-tunes the two best candidates to compare them; file://")
+    assert warning.endswith("is the only one, so that nothing was fine-tuned.")
+    assert "so that nothing was fine-tuned" in " ".join(rank("--confirm", candidates=("trained",)).split())
+    assert "fine-tuned" not in rank(candidates=("trained",))
+
+
+def test_where_no_class_has_two_labels_the_ranking_shows_no_share(rank):
+    row = next(line for line in rank("--labels-per-class", "1").splitlines() if line.startswith("file://"))
+    assert row.replace("←", "").split()[1:3] == ["–", "–"]
 
 
 def test_data_that_has_not_changed_is_not_packed_again(rank, place, monkeypatch):

@@ -95,12 +95,19 @@ def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, 
     assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high"]
-    assert list(rows[0]) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id"]
+    assert list(rows[0]) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
     for row, expected in zip(rows, board.rows(), strict=True):
         expected = {**expected, "source": expected["source"] and "models:/pets-source/1"}
         assert row == {
             key: pytest.approx(value) if isinstance(value, float) else value for key, value in expected.items()
         }
+
+
+def test_what_predicts_the_same_as_another_says_so(client, evaluate):
+    evaluate("run-1", {"full": 57, "partial": 57, "scratch": 30})
+    found = compare(client, "pets", sort="same_as").rows
+    assert {row["strategy"]: row["same_as"] for row in found} == {"full": None, "partial": "full", "scratch": None}
+    assert found[0]["strategy"] == "partial"
 
 
 def test_baselines_have_no_gain_and_no_source(client, evaluate):

@@ -1,5 +1,6 @@
 """Each gate by itself, on dossiers that are made here."""
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 
 from headstart.evaluation.evidence import Evidence
+from headstart.evaluation.metrics import METRICS, recalls
 from headstart.evaluation.pairing import Pair
 from headstart.evaluation.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
+from headstart.tracking import policy as policy_module
 from headstart.tracking.dossier import Dossier
 from headstart.tracking.gates import Gate, judge
 from headstart.tracking.match import match
@@ -133,6 +136,17 @@ def test_each_metric_has_its_own_least_value():
     assert found["min_metrics.macro_recall"].passed is False
 
 
+def test_a_metric_that_is_added_has_a_gate_and_ends_no_promotion(monkeypatch):
+    monkeypatch.setitem(METRICS, "worst_recall", lambda counts: recalls(counts).min(axis=-1))
+    assert "against_champion" in gates({})
+    afresh = runpy.run_path(policy_module.__file__)["Policy"]
+    mistaken = with_mistakes(0, 3, 6, 9)
+    gate = judge(afresh.of({"min_metrics": {"worst_recall": 0.95}}), dossier(1, mistaken), None, None)[1]
+    assert (gate.name, gate.passed) == ("min_metrics.worst_recall", False)
+    assert gate.value == pytest.approx(0.9)
+    assert gate.text == "worst recall on the test split"
+
+
 @pytest.mark.parametrize(
     ("policy", "value", "passed"),
     [
@@ -183,6 +197,23 @@ def test_leaks_are_counted_among_the_test_items():
     assert only({"max_leaked": 1}, learned_from=known).passed is False
     assert only({"max_leaked": 2}, learned_from=known).value == 2
     assert only({"max_leaked": 2}, learned_from=known).passed is True
+
+
+PUBLISHED = "torchvision://resnet18/IMAGENET1K_V1"
+
+
+@pytest.mark.parametrize(("word", "passed"), [("pass", None), ("refuse", False)])
+def test_what_a_source_was_trained_on_is_not_0_where_nobody_knows_it(word, passed):
+    found = gates({"unknown_training_data": word}, unknown=(PUBLISHED,))
+    for name, before in (("max_leaked", "at least 0 of its 120 test items"), ("lineage", "digests and evidence agree")):
+        assert (found[name].passed, found[name].value) == (passed, None)
+        assert found[name].text == f"{before}; what {PUBLISHED} learned from is not known"
+
+
+def test_known_leaks_and_gaps_close_their_gates_whatever_else_is_not_known():
+    found = gates({}, unknown=(PUBLISHED,), learned_from=frozenset(["000", "007"]), gaps=("a is missing",))
+    assert (found["max_leaked"].passed, found["max_leaked"].value) == (False, 2)
+    assert (found["lineage"].passed, found["lineage"].text) == (False, "a is missing")
 
 
 def test_gaps_in_the_lineage_are_listed():

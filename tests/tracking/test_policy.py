@@ -20,6 +20,7 @@ def test_without_a_file_the_champion_is_protected():
     policy = Policy()
     assert (policy.against_champion, policy.min_gain, policy.max_leaked) == ("better", 0, 0)
     assert (policy.max_class_regression, policy.lineage) == (0.1, True)
+    assert policy.unknown_training_data == "pass"
 
 
 def test_a_file_sets_what_it_names_and_leaves_the_rest(written):
@@ -51,6 +52,7 @@ def test_no_comparison_is_null_or_none(written):
         ("min_metrics: {accuracy: 80}", "min_metrics.accuracy: 80 must be less than or equal to 1"),
         ("against_champion: best", "against_champion: 'best' is not one of 'better', 'not_worse' or 'none'"),
         ("max_leaked: 1.5", "max_leaked: 1.5 must be"),
+        ("unknown_training_data: maybe", "unknown_training_data: 'maybe' is not one of 'pass' or 'refuse'"),
         ("max_ece: '0.1'", "max_ece: '0.1' must be a valid number"),
         ("max_size_mb: 0", "max_size_mb: 0 must be greater than 0"),
         ("lineage: 1", "lineage: 1 must be a valid boolean"),

@@ -293,9 +293,25 @@ def test_a_gap_in_the_lineage_is_named(registry, add, tags, gap):
     assert gap in closed(outcome)["lineage"]
 
 
-def test_a_pinned_source_outside_the_registry_is_lineage_enough(registry, add):
+def test_a_pinned_source_outside_the_registry_is_lineage_enough_unless_the_policy_refuses_what_is_not_known(
+    registry, add
+):
     add(tags={SOURCE_MODEL: "torchvision://vgg16/IMAGENET1K_V1", SOURCE_DIGEST: "sha256:5"})
-    assert promote(registry, MODEL).change
+    refused = promote(registry, MODEL, policy=Policy.of({"unknown_training_data": "refuse"}))
+    assert set(closed(refused)) == {"max_leaked", "lineage"}
+    assert "what torchvision://vgg16/IMAGENET1K_V1 learned from is not known" in closed(refused)["lineage"]
+    outcome = promote(registry, MODEL)
+    assert outcome.change
+    assert {gate.name for gate in outcome.gates if gate.passed is None and gate.value is None} >= {
+        "max_leaked", "lineage",
+    }  # fmt: skip
+
+
+def test_what_a_source_that_left_the_registry_was_trained_on_is_not_0(registry, add):
+    add(tags={SOURCE_MODEL: "models:/pets-source/9"})
+    (leaked,) = (gate for gate in promote(registry, MODEL).gates if gate.name == "max_leaked")
+    assert (leaked.passed, leaked.value) == (None, None)
+    assert "what models:/pets-source/9 learned from is not known" in leaked.text
 
 
 def test_a_version_that_was_registered_by_hand_is_promoted_by_force_alone(registry, by_hand):

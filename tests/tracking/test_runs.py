@@ -148,6 +148,11 @@ def test_a_refused_epoch_does_not_hide_why_the_step_failed(client, parent, caplo
     assert client.get_run(run.id).info.status == "FAILED"
 
 
+def test_a_metric_that_is_not_known_is_left_out(client, parent):
+    parent.log_metrics({"probe/accuracy": None, "time/seconds": 2})
+    assert client.get_run(parent.id).data.metrics == {"time/seconds": 2}
+
+
 def test_a_metric_that_is_no_number_or_infinite_is_kept_as_no_number(client, parent):
     with step_run("pets", "finetune") as run:
         run.log_metrics({"test/ece": math.nan, "val/loss": -math.inf, "time/seconds": 2})

@@ -77,6 +77,7 @@ def test_a_registered_source_is_known_by_its_evidence(registry, source, family_h
     known = background(source.reference)
     assert known.accuracy == pytest.approx(50 / 60)
     assert known.learned_from == {"train-1", "train-2", "val-1"}
+    assert known.complete
 
 
 def test_what_a_source_of_a_candidate_has_seen_counts_too(registry, target, bundle, write_evidence, new_run, tmp_path):
@@ -84,6 +85,16 @@ def test_what_a_source_of_a_candidate_has_seen_counts_too(registry, target, bund
     proof = write_evidence(tmp_path / "evidence", trained_on=np.array(["grandchild"]))
     register(new_run(), bundle(tmp_path / "next", seed=5, role="target", **origin), model="next", evidence=proof)
     assert background("models:/next/1").learned_from == {"grandchild", "train-1", "train-2", "val-1"}
+
+
+def test_what_came_from_published_weights_may_have_seen_more_than_is_known(
+    registry, bundle, write_evidence, new_run, tmp_path
+):
+    origin = {"source": "torchvision://vgg16/IMAGENET1K_V1", "source_digest": "sha256:5"}
+    proof = write_evidence(tmp_path / "evidence")
+    register(new_run(), bundle(tmp_path / "next", seed=5, role="target", **origin), model="next", evidence=proof)
+    known = background("models:/next/1")
+    assert (known.learned_from, known.complete) == ({"train-1", "train-2", "val-1"}, False)
 
 
 def test_of_what_was_registered_without_evidence_nothing_is_known(more):

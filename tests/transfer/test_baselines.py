@@ -3,9 +3,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import GridSearchCV
 
 from headstart.config import Training
 from headstart.data.dataset import Dataset
+from headstart.evaluation.metrics import METRICS, score
 from headstart.evaluation.predictions import read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.transfer.baselines import fit_baseline
@@ -97,6 +101,24 @@ def test_classical_is_tuned_and_fitted_on_training_samples_only(classical, renam
     assert odds == pytest.approx(scale * expected, rel=1e-2, abs=1e-3)
     # What validation says is only reported.
     assert model.validation < contender.validation
+
+
+class _SearchedError(Exception):
+    """Carries what a search is asked to maximise."""
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_classical_is_tuned_by_the_metric_that_judges_it(metric, renamed, monkeypatch):
+    def stop(search, features, labels):
+        raise _SearchedError(search.scoring)
+
+    monkeypatch.setattr(GridSearchCV, "fit", stop)
+    with pytest.raises(_SearchedError) as asked:
+        fit_classical(renamed, metric=metric)
+    labels = np.arange(40) % 3 % 2 + np.repeat([0, 1], [30, 10])
+    guesses = DummyClassifier(strategy="stratified", random_state=0).fit(labels[:, None], labels)
+    found = check_scoring(guesses, scoring=asked.value.args[0])(guesses, labels[:, None], labels)
+    assert found == pytest.approx(score(metric, labels, guesses.predict(labels[:, None]), 3))
 
 
 def test_with_one_sample_a_class_validation_tunes_and_is_not_trained_on(single):

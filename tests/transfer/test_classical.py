@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.metrics import check_scoring
 from sklearn.svm import SVC
 
+from headstart.evaluation.metrics import score
 from headstart.transfer.classical import gradients, pixels, quick_classical
 
 
@@ -72,6 +74,28 @@ def test_the_quick_model_is_the_better_of_two_support_vector_machines():
     ]
     assert any(np.array_equal(found, one) for one in each)
     assert np.mean(found == labels[200:]) > 0.85
+
+
+def test_the_quick_model_is_chosen_by_the_metric_that_judges_it(monkeypatch):
+    asked = []
+
+    def note(model, features, labels, *, cv, scoring=None):
+        asked.append(check_scoring(model, scoring=scoring)(model.fit(features, labels), features, labels))
+        return np.zeros(2)
+
+    monkeypatch.setattr("sklearn.model_selection.cross_val_score", note)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (40, 16, 16, 1), dtype=np.uint8)
+    # The rare class is hidden in noise of its own: a model misses it, which accuracy hardly sees.
+    labels = (np.arange(40) % 8 == 0).astype(int)
+    images[labels == 1] = images[labels == 0][:5]
+    ours = quick_classical(images, classes=2, metric="macro_recall")
+    ours.predict(np.arange(40), labels, ours, seed=0)
+    expected = [
+        score("macro_recall", labels, SVC(C=10.0).fit(read(images), labels).predict(read(images)), 2)
+        for read in (gradients, pixels)
+    ]
+    assert asked == pytest.approx(expected)
 
 
 def test_many_samples_are_left_to_ridge_regression(monkeypatch):

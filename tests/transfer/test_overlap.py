@@ -92,6 +92,12 @@ def test_the_same_files_count_as_samples_and_not_again_as_look_alikes(learned, o
     assert (found.samples, found.look_alikes, found.leaks) == (origin.counts, 0, True)
 
 
+def test_where_the_data_of_a_sources_source_is_not_known_the_numbers_are_the_least(learned, origin):
+    bundle, known = learned
+    assert overlap(bundle, known, origin).complete
+    assert not overlap(bundle, replace(known, complete=False), origin).complete
+
+
 @pytest.mark.parametrize("place", [None, "s3://bucket/data", "nowhere"])
 def test_where_the_sources_data_is_not_at_hand_look_alikes_are_not_known(learned, target, place):
     bundle, known = learned

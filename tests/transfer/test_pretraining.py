@@ -39,6 +39,7 @@ def test_the_model_says_what_it_was_trained_on(known):
     assert expected.items() <= bundle.provenance.items()
     assert bundle.provenance["data_digest"] == known.digest
     assert bundle.provenance["history"] == fitted.history
+    assert bundle.provenance["kept_epoch"] == fitted.best_epoch
 
 
 def test_input_is_normalised_by_the_training_split_alone(known):

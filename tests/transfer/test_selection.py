@@ -70,9 +70,19 @@ def test_where_the_labels_cannot_tell_the_smaller_network_is_taken(single, sourc
     source.save(tmp_path / "larger")
     selection = select_source([str(tmp_path / "larger"), str(source_path)], single)
     assert [ranked.source for ranked in selection.ranking] == [str(source_path), str(tmp_path / "larger")]
-    assert [ranked.probe for ranked in selection.ranking] == [0.0, 0.0]
+    assert [(ranked.probe, ranked.probe_low, ranked.knn) for ranked in selection.ranking] == [(None, None, None)] * 2
+    assert selection.reason.startswith(
+        f"{source_path} is smaller, of two of which a probe tells nothing, as no two classes have two training samples"
+    )
     assert selection.ranking[0].parameters < selection.ranking[1].parameters
     assert selection.bundle.preprocessing.channels == 1
+
+
+def test_of_one_candidate_whose_features_the_labels_cannot_judge_no_share_is_claimed(single, source_path):
+    selection = select_source([str(source_path)], single)
+    assert selection.reason == (
+        f"{source_path} is the only candidate; a probe tells nothing, as no two classes have two training samples."
+    )
 
 
 def test_a_candidate_that_is_given_twice_is_ranked_once(renamed, source_path, random_path):

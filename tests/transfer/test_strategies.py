@@ -481,6 +481,9 @@ def test_interpolation_ends_at_the_start_and_at_what_was_fine_tuned(source, rena
         start, end = (dict(ends[share].bundle.network.named_parameters())[name] for share in (0.0, 1.0))
         assert torch.allclose(middle, (start + end) / 2, atol=1e-6)
     assert [ends[share].decisions["alpha"] for share in ends] == [0.0, 0.5, 1.0]
+    kept = [ends[share].bundle.provenance["kept_epoch"] for share in ends]
+    assert kept == [0, None, fine_tuned.bundle.provenance["kept_epoch"]]
+    assert fine_tuned.bundle.provenance["kept_epoch"] == fine_tuned.fit.best_epoch
 
 
 def test_the_share_that_interpolation_chooses_is_no_worse_than_either_end(source, renamed, carry):

@@ -20,12 +20,14 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_EXHAU
 from mlflow.pyfunc import scoring_server
 
 from headstart.modalities.room import NoRoom, Room
+from headstart.training.memory import give_back_memory
 
 _MAX_BYTES = 32 * 2**20
-_MAX_PIXELS = 16_000_000
-_PATIENCE_SECONDS = 1.0
+# A photo of most phones.
+_MAX_PIXELS = 12_500_000
+_PATIENCE_SECONDS = 0.5
 # A request is held by the first and its pictures by the second, in this order.
-_REQUESTS, _PICTURES = Room(256 * 2**20), Room(256 * 2**20)
+_REQUESTS, _PICTURES = Room(256 * 2**20), Room(200 * 2**20)
 # MLflow reads JSON twice and makes text of it for messages.
 _COPIES_OF_A_REQUEST = 8
 _MESSAGE_LENGTH = 1000
@@ -96,6 +98,7 @@ def _bounded(invocations: _Invocations) -> _Invocations:
     ) -> scoring_server.InvocationsResponse:
         if len(data) > _MAX_BYTES:
             raise Refusal(f"The request has more than {_MAX_BYTES // 2**20} MiB; send fewer pictures at a time.")
+        give_back_memory()
         kind = content_type or ""
         # A tensor has no types of columns, for which MLflow asks the schema when it reads CSV.
         schema = None if kind.startswith(scoring_server.CONTENT_TYPE_CSV) else input_schema

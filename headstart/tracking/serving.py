@@ -62,6 +62,7 @@ class ServedBundle(PythonModel):
             raise Refusal("The request holds no image; give one or more.")
         try:
             self.bundle.require_head()
+            bounds().hold([len(images) * self.bundle.preprocessing.size**2])
             samples = _decoded(self.bundle, images) if images.ndim == 1 else _checked(self.bundle, images)
             return answers(self.bundle, self.bundle.predict_probabilities(samples, _BATCH))
         except InputError as reason:
@@ -150,7 +151,6 @@ def _checked(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
             f"The pixels have the shape {images.shape}, not {_shape(bundle)}; resize them, or send the files' content, "
             "which is resized here."
         )
-    bounds().hold([len(images) * size * size])
     try:
         values = np.asarray(images.tolist()) if images.dtype == object else images
     except ValueError:

@@ -200,8 +200,8 @@ ROWS = PIXELS.astype(int).tolist()
         ({"inputs": [in_base64(b"some text")]}, "Image 0 .* not an image in a known format"),
         ({"inputs": [in_base64(FILES[0][:60])]}, "Image 0 .* damaged"),
         ({"inputs": [in_base64(blank(10_000))]}, "Image 0 .* more than 64 megapixels"),
-        ({"inputs": [in_base64(blank(4001))]}, "The request's pictures have more than 16 megapixels; shrink them or"),
-        ({"inputs": 2 * [in_base64(blank(2900))]}, "The request's pictures have more than 16 megapixels"),
+        ({"inputs": [in_base64(blank(3600))]}, "The request's pictures have more than 12.5 megapixels; shrink them or"),
+        ({"inputs": 2 * [in_base64(blank(2600))]}, "The request's pictures have more than 12.5 megapixels"),
         ({"dataframe_records": [{"image": TEXTS[0]}, {}]}, "Image 1 .* of type"),
         ({"dataframe_records": [{"image": 3}]}, f"Image 0 .* of type int; give .* {SHAPE}"),
         ({"inputs": None}, "Image 0 .* of type NoneType"),
@@ -286,7 +286,7 @@ def test_a_request_for_which_there_is_no_memory_is_told_to_ask_again(served, exp
 
 
 def test_whoever_asks_in_python_may_ask_for_any_number_of_pictures(served, expected):
-    files = pd.DataFrame({"image": [*FILES, blank(2900), blank(2900)]})
+    files = pd.DataFrame({"image": [*FILES, blank(2600), blank(2600)]})
     assert same(served.predict(files)[:3], expected)
 
 

@@ -39,7 +39,7 @@ def _predict(options: argparse.Namespace) -> None:
     from headstart.models.bundle import NotFinite
     from headstart.models.inputs import raw_samples
     from headstart.models.prediction import predict, table_format, to_json, write_table
-    from headstart_pipelines.display import printable
+    from headstart.terminal import printable
 
     if options.output:
         table_format(options.output)

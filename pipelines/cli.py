@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from headstart import terminal
 from headstart.errors import HeadstartError
 from headstart.version import __version__
 from headstart_pipelines.commands import cluster, models, recipes, record
@@ -54,9 +55,8 @@ def _answer(arguments: Sequence[str] | None) -> int:
 
 
 def _say(message: str) -> None:
-    """Writes a message, without what a terminal would take for a command: it may hold names that others gave."""
-    shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in message)
-    print(f"headstart: {shown}", file=sys.stderr)
+    """Writes a message, which may hold names that others gave and addresses with passwords, fit to be shown."""
+    print(f"headstart: {terminal.message(message)}", file=sys.stderr)
 
 
 class _Help(argparse.HelpFormatter):

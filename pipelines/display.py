@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.tree import Tree
 
+from headstart.terminal import printable as printable
+
 if TYPE_CHECKING:
     from headstart.tracking.gates import Gate
 
@@ -33,7 +35,7 @@ class Steps:
         if not self._console.is_terminal or self._verbose:
             return
         self._bar = Progress(
-            TextColumn(f"  [cyan]…[/] {escape(step):<{_WIDTH}}"),
+            TextColumn(f"  [cyan]…[/] {plain(step):<{_WIDTH}}"),
             BarColumn(bar_width=24),
             TextColumn("[dim]{task.fields[note]}"),
             console=self._console,
@@ -48,7 +50,7 @@ class Steps:
     def progressed(self, label: str, done: int, total: int, note: str) -> None:
         """Moves the bar; `note` is what there is to say about it."""
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, note=f"{done}/{total}  {escape(note)}")
+            self._bar.update(self._task, completed=done, total=total, note=f"{done}/{total}  {plain(note)}")
 
     def finished(self, step: str, seconds: float) -> None:
         """Ends the step's line with its time."""
@@ -65,13 +67,13 @@ class Steps:
     def logged(self, line: str) -> None:
         """Streams a line of the step's log where that was asked for."""
         if self._verbose:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(printable(line, keep="\t"), markup=False, highlight=False, soft_wrap=True)
 
     def _end(self, color: str, mark: str, step: str, text: str) -> None:
         if self._bar:
             self._bar.stop()
             self._bar = self._task = None
-        self._console.print(f"  [{color}]{mark}[/] {escape(step):<{_WIDTH}} {text}", highlight=False)
+        self._console.print(f"  [{color}]{mark}[/] {plain(step):<{_WIDTH}} {text}", highlight=False)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -241,11 +243,6 @@ def _model(member: dict[str, Any], asked: bool) -> str:
 def plain(text: str) -> str:
     """Text from the record that is neither markup for rich nor a control sequence for the terminal."""
     return escape(printable(text))
-
-
-def printable(text: str) -> str:
-    """Text without what a terminal would take for a command."""
-    return "".join(each if each.isprintable() else "�" for each in text)
 
 
 def _gain(row: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from headstart.modalities.room import Room
+
 
 class UnreadableSample(InputError):  # noqa: N818 - a sample's state, which callers catch and record
     """A raw sample that cannot become a stored array. Its message is the reason, without the sample's path."""
@@ -34,13 +36,33 @@ class Modality(Protocol):
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         """What is wrong where a file's content is of another known format than its extension says; None elsewhere."""
 
-    def decode(self, raw: bytes, size: int, channels: int | None = None) -> "np.ndarray":
+    def pixels(self, raw: bytes, size: int) -> int:
+        """How many pixels `decode` to `size` works on, by the file's header; raises UnreadableSample."""
+
+    def decode(
+        self,
+        raw: bytes,
+        size: int,
+        channels: int | None = None,
+        *,
+        room: "Room | None" = None,
+        patience: float | None = None,
+    ) -> "np.ndarray":
         """The stored array, uint8 (size, size, channels), of a file's content; raises UnreadableSample.
 
-        With `channels` None the array has as many channels as the sample itself.
+        With `channels` None the array has as many channels as the sample itself. What decoding takes of memory comes
+        out of `room`, by default one of the process; NoRoom if it is not free within `patience` seconds.
         """
 
-    def decode_sized(self, raw: bytes, size: int, channels: int | None = None) -> "tuple[np.ndarray, tuple[int, int]]":
+    def decode_sized(
+        self,
+        raw: bytes,
+        size: int,
+        channels: int | None = None,
+        *,
+        room: "Room | None" = None,
+        patience: float | None = None,
+    ) -> "tuple[np.ndarray, tuple[int, int]]":
         """What `decode` gives, and the sample's own width and height, as it is shown."""
 
     def augment(

@@ -34,6 +34,16 @@ _SUMS_LIMIT = 4096
 FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
 
 
+class NotFinite(InputError):  # noqa: N818 - a model's state
+    """A model whose results are no numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model's results are no numbers: its training diverged, or its weights, mean, standard deviation or "
+            "temperature were damaged; take another version, or train it again at a lower learning rate."
+        )
+
+
 @dataclass
 class ModelBundle:
     """A network with its preprocessing and class names, and its provenance as plain JSON values.
@@ -110,17 +120,23 @@ class ModelBundle:
         )
 
     def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 logits (N, classes), in eval mode."""
-        return self._predict(self.network, samples, batch_size, len(self.classes))
+        """uint8 samples (N, H, W, C) → float32 logits (N, classes), in eval mode. NotFinite if one is not finite."""
+        return _finite(self._predict(self.network, samples, batch_size, len(self.classes)))
 
     def predict_probabilities(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), calibrated, in eval mode."""
+        """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), calibrated, in eval mode.
+
+        NotFinite if one is NaN.
+        """
         logits = torch.from_numpy(self.predict_logits(samples, batch_size))
-        return torch.softmax(logits / self.temperature, dim=1).numpy()
+        return _finite(torch.softmax(logits / self.temperature, dim=1).numpy())
 
     def predict_features(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 feature vectors (N, feature_dim), in eval mode."""
-        return self._predict(self.network.features, samples, batch_size, self.network.feature_dim)
+        """uint8 samples (N, H, W, C) → float32 feature vectors (N, feature_dim), in eval mode.
+
+        NotFinite if a value is NaN or infinite.
+        """
+        return _finite(self._predict(self.network.features, samples, batch_size, self.network.feature_dim))
 
     def _predict(
         self, function: Callable[[Tensor], Tensor], samples: Samples, batch_size: int, width: int
@@ -146,6 +162,12 @@ def versions() -> dict[str, str]:
 def bundle_digest(path: Path) -> str:
     """sha256:<hex> over the bundle's SHA256SUMS: equal for equal content. InputError if there is no bundle."""
     return f"sha256:{hashlib.sha256(_read_sums(Path(path)).encode()).hexdigest()}"
+
+
+def _finite(results: np.ndarray) -> np.ndarray:
+    if not np.isfinite(results).all():
+        raise NotFinite
+    return results
 
 
 def _sha256(path: Path) -> str:

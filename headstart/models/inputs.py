@@ -1,5 +1,6 @@
 """What a model is asked about: files, folders, tables and objects in S3, as a stream of raw samples."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from headstart.storage import s3
 
 @dataclass(frozen=True)
 class RawSample:
-    """A sample that is read when it is needed. `read` gives a file's content, or raises UnreadableSample."""
+    """A sample that is read when it is needed. `read` gives a file's content, or raises UnreadableSample.
+
+    `name` is text, also where a file's name is not: bytes that are none are written as \\xff.
+    """
 
     name: str
     read: Callable[[], bytes]
@@ -28,7 +32,8 @@ def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSa
     """The samples that paths and `s3://` URIs name, in the order given; nothing but names is held in memory.
 
     A folder, or a prefix in S3, is walked by name, and files whose names do not say that they hold a sample are passed
-    over. A `.csv` or `.parquet` file is a table of samples: its column `path` has paths relative to the table or
+    over. A folder within that cannot be read, or that is linked there, stands in its place as a sample that cannot be
+    read. A `.csv` or `.parquet` file is a table of samples: its column `path` has paths relative to the table or
     `s3://` URIs, or its column `image`, in Parquet, the content of files.
 
     Raises:
@@ -51,11 +56,24 @@ def _samples(reference: str, kind: Modality) -> Iterable[RawSample]:
         return _objects(reference, kind)
     path = Path(reference)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in kind.extensions and p.is_file())
-        return (_sample(str(file)) for file in files)
+        return _folder(path, kind)
     if not path.exists():
         raise InputError(f"{path} does not exist; give image files, folders of them, or tables that list them.")
     return _table(reference) if is_table(path.name) else [_sample(reference)]
+
+
+def _folder(path: Path, kind: Modality) -> list[RawSample]:
+    found: dict[Path, str | None] = {}
+
+    def refuse(error: OSError) -> None:
+        found[Path(error.filename)] = f"the folder cannot be read: {error.strerror}"
+
+    for place, folders, files in os.walk(path, onerror=refuse):
+        for name in folders:
+            if (Path(place) / name).is_symlink():
+                found[Path(place) / name] = "a symbolic link to a folder; name the folder itself"
+        found |= {Path(place) / name: None for name in files if _suffix(name) in kind.extensions}
+    return [_sample(str(name), refusal=found[name]) for name in sorted(found)]
 
 
 def _objects(uri: str, kind: Modality) -> Iterator[RawSample]:
@@ -66,11 +84,14 @@ def _objects(uri: str, kind: Modality) -> Iterator[RawSample]:
             yield _sample(name)
 
 
-def _sample(name: str) -> RawSample:
-    return RawSample(name, partial(_read, name))
+def _sample(name: str, *, refusal: str | None = None) -> RawSample:
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return RawSample(text, partial(_read, name, refusal))
 
 
-def _read(name: str) -> bytes:
+def _read(name: str, refusal: str | None) -> bytes:
+    if refusal:
+        raise UnreadableSample(refusal)
     if not s3.is_s3(name):
         return read_file(Path(name))
     try:

@@ -1,6 +1,8 @@
 """Predictions: a model's classes and probabilities for samples that belong to no data set."""
 
+import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,9 @@ from headstart.storage.local import write_bytes
 
 # Objects in S3 are waited for, and the decoders release the interpreter's lock.
 _READERS = s3.CONNECTIONS
+
+# Spreadsheets take a cell that begins so for a formula, which can read other cells and call programs; not a number.
+_FORMULA = re.compile(r"[=+\-@\t\r](?!\d+(\.\d+)?$)")
 
 
 def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: int = 256) -> Iterator[pd.DataFrame]:
@@ -78,10 +83,14 @@ def table_format(name: str) -> str:
 
 
 def write_table(table: pd.DataFrame, name: str) -> None:
-    """Writes predictions to a file or to an object in S3 as CSV, JSON or Parquet, by the name's ending."""
+    """Writes predictions to a file or to an object in S3 as CSV, JSON or Parquet, by the name's ending.
+
+    In CSV, text that a spreadsheet would take for a formula has an apostrophe before it, as OWASP advises (CSV
+    injection); JSON and Parquet hold it as it is.
+    """
     match table_format(name):
         case ".csv":
-            content = table.to_csv(index=False).encode()
+            content = _to_csv(table).encode()
         case ".json":
             content = to_json(table).encode()
         case _:
@@ -92,6 +101,17 @@ def write_table(table: pd.DataFrame, name: str) -> None:
         s3.write_object(name, content)
     else:
         write_bytes(Path(name), content)
+
+
+def _to_csv(table: pd.DataFrame) -> str:
+    table = table.map(_as_text)
+    # Readers take \r for the end of a row, and Python's writer does not quote it unless it quotes all text.
+    broken = any("\r" in text for text in [*table.columns, *table.to_numpy().flat] if isinstance(text, str))
+    return table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL)
+
+
+def _as_text(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def to_json(table: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import urlsplit
 
+from headstart.credentials import require_sendable
 from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def client() -> "S3Client":
     Raises:
         InputError: the environment or the AWS configuration files cannot be used.
     """
+    require_sendable("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError

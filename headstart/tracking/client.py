@@ -12,7 +12,10 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
+from headstart.credentials import require_sendable
+from headstart.credentials import without_password as without_password
 from headstart.errors import HeadstartError, InputError
+from headstart.terminal import make_printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,8 +76,11 @@ def connect() -> "MlflowClient":
             "MLFLOW_TRACKING_URI is not set, so there is nowhere to keep the record; set it to the address of the "
             "MLflow server, or run through `headstart run`, which keeps a store in its workspace."
         )
+    require_sendable("MLFLOW_TRACKING_TOKEN")
     from mlflow import MlflowClient
 
+    # A server's answer may be part of what they write.
+    make_printable(logging.lastResort, *logging.getLogger("mlflow").handlers)
     with explained():
         return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
 
@@ -84,8 +90,9 @@ def _without_credentials(uri: str) -> str:
     them with every address in its messages."""
     try:
         parts = urlsplit(uri)
-    except ValueError as error:
-        raise HeadstartError(f"MLFLOW_TRACKING_URI is not an address ({error}); correct it.") from None
+    except ValueError:
+        # Python's message may show the password.
+        raise HeadstartError("MLFLOW_TRACKING_URI is not an address; correct it.") from None
     if parts.scheme in ("http", "https") and parts.password is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
@@ -159,16 +166,6 @@ def _reason(error: BaseException) -> str:
     """The cause at the bottom of what urllib, urllib3 and requests wrap around it."""
     inner = getattr(error, "reason", error.args[-1] if error.args else None)
     return _reason(inner) if isinstance(inner, BaseException) else str(error).rpartition(": ")[2]
-
-
-def without_password(uri: str) -> str:
-    """`uri` without the user and password that it may hold, fit to be shown."""
-    scheme, _, rest = uri.partition("://")
-    user, at, place = rest.rpartition("@")
-    # Whoever forgets to encode a password puts any character there, a slash too. A path may have an @ as well.
-    if not at or rest.startswith("/") or ("/" in user and ":" not in user):
-        return uri
-    return f"{scheme}://{place}"
 
 
 def shown_to_people(uri: str) -> str:

@@ -68,7 +68,7 @@ def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
 def unjudged(version: "ModelVersion") -> Dossier:
     """The dossier of a registered version without what speaks for it."""
     number, role = str(version.version), version.tags.get(ROLE, "")
-    return Dossier(version.name, number, role, None, frozenset(), (), version.tags.get(MODEL_DIGEST))
+    return Dossier(version.name, number, role, None, frozenset(), (), digest=version.tags.get(MODEL_DIGEST))
 
 
 def background(uri: str) -> "Background":

@@ -2,46 +2,42 @@
 
 A request has one input, `image`, and gives each picture in one of two forms:
 
-- the content of its file, as base64 text where the request is JSON and as bytes elsewhere:
+- the content of its file, as base64 text where the request is JSON or CSV and as bytes elsewhere:
   `{"dataframe_records": [{"image": "iVBORw0…"}, …]}`, `{"dataframe_split": …}`, `{"inputs": ["iVBORw0…", …]}`, a
-  Parquet table, or in Python a DataFrame or an object array;
+  CSV or Parquet table, or in Python a DataFrame or an object array;
 - pixels as the network reads them, integers from 0 to 255 in (N, H, W, C): `{"inputs": [[[[0], …]]]}`, or in Python a
   uint8 array.
 
 The answer has one record a picture, whatever its form: `label`, `probability` and `p_<class>` for each class, as
 `headstart predict` gives them. What cannot be read is refused as a whole, with the picture's number and the reason.
+
+How large a request may be is said in request.py.
 """
 
 import base64
 import binascii
 import io
-import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, set_model
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from headstart.modalities.room import NoRoom
+from headstart.tracking.request import Busy, Refusal, bound_server, bounds
 
 if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle
 
+_Read = TypeVar("_Read")
+
 _INPUT = "image"
-
-
-class _Refusal(MlflowException):
-    """A request that cannot be answered. The server's answer is the reason alone, HTTP status 400."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, error_code=INVALID_PARAMETER_VALUE)
-
-    def serialize_as_json(self) -> str:
-        # The server has put the whole request in front of the message, base64 text included.
-        return json.dumps({"error_code": self.error_code, "message": str(self)})
+# Activations of a large network take 10 MB and more a picture.
+_BATCH = 32
 
 
 class ServedBundle(PythonModel):
@@ -51,6 +47,7 @@ class ServedBundle(PythonModel):
         """Loads and verifies the bundle that was logged with the model."""
         from headstart.models.bundle import ModelBundle
 
+        bound_server()
         self.bundle = ModelBundle.load(Path(context.artifacts["bundle"]))
 
     # MLflow hands over a mapping of the signature's inputs to arrays and knows no hint for that; a hint that it does
@@ -60,15 +57,16 @@ class ServedBundle(PythonModel):
         from headstart.errors import InputError
         from headstart.models.prediction import answers
 
-        try:
-            self.bundle.require_head()
-        except InputError as reason:
-            raise _Refusal(str(reason)) from None
         images = np.atleast_1d(model_input[_INPUT])
         if len(images) == 0:
-            raise _Refusal("The request holds no image; give one or more.")
-        samples = _decoded(self.bundle, images) if images.ndim == 1 else _checked(self.bundle, images)
-        return answers(self.bundle, self.bundle.predict_probabilities(samples))
+            raise Refusal("The request holds no image; give one or more.")
+        try:
+            self.bundle.require_head()
+            bounds().hold([len(images) * self.bundle.preprocessing.size**2])
+            samples = _decoded(self.bundle, images) if images.ndim == 1 else _checked(self.bundle, images)
+            return answers(self.bundle, self.bundle.predict_probabilities(samples, _BATCH))
+        except InputError as reason:
+            raise Refusal(str(reason)) from None
 
 
 def signature(bundle: "ModelBundle") -> ModelSignature:
@@ -105,13 +103,24 @@ def _decoded(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
     from headstart.modalities import UnreadableSample, modality
 
     kind = modality(bundle.modality)
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    size, channels, bound = bundle.preprocessing.size, bundle.preprocessing.channels, bounds()
+
+    def of_each(read: Callable[[bytes], _Read]) -> Iterator[_Read]:
+        for number, image in enumerate(images):
+            try:
+                yield read(_content(bundle, image))
+            except UnreadableSample as reason:
+                raise Refusal(f"Image {number} of the request cannot be read: {reason}.") from None
+            except NoRoom:
+                raise Busy from None
+
+    def decode(raw: bytes) -> np.ndarray:
+        return kind.decode(raw, size, channels, room=bound.room, patience=bound.patience)
+
+    bound.hold(of_each(lambda raw: kind.pixels(raw, size)))
     samples = np.empty((len(images), size, size, channels), dtype=np.uint8)
-    for number, image in enumerate(images):
-        try:
-            samples[number] = kind.decode(_content(bundle, image), size, channels)
-        except UnreadableSample as reason:
-            raise _Refusal(f"Image {number} of the request cannot be read: {reason}.") from None
+    for number, sample in enumerate(of_each(decode)):
+        samples[number] = sample
     return samples
 
 
@@ -138,7 +147,7 @@ def _checked(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
     """Pixels as a request gives them → uint8 samples (N, H, W, C)."""
     size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
     if images.shape[1:] != (size, size, channels):
-        raise _Refusal(
+        raise Refusal(
             f"The pixels have the shape {images.shape}, not {_shape(bundle)}; resize them, or send the files' content, "
             "which is resized here."
         )
@@ -147,9 +156,9 @@ def _checked(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
     except ValueError:
         values = images
     if values.dtype.kind not in "iu":
-        raise _Refusal(f"The pixels are of type {values.dtype}; give integers from 0 to 255.")
+        raise Refusal(f"The pixels are of type {values.dtype}; give integers from 0 to 255.")
     if values.min() < 0 or values.max() > 255:
-        raise _Refusal(f"The pixels range from {values.min()} to {values.max()}; give integers from 0 to 255.")
+        raise Refusal(f"The pixels range from {values.min()} to {values.max()}; give integers from 0 to 255.")
     return values.astype(np.uint8)
 
 

@@ -1,6 +1,7 @@
-"""Memory that a training frees in one step and needs again in the next."""
+"""Whether freed memory stays with the process: a training needs it again in its next step, a server may not."""
 
 import ctypes
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 # What they are at the start, and where glibc, which no longer adapts them once one was set, would take them.
 _DEFAULT_MMAP_MAX = 65_536
 _ADAPTED_TRIM_THRESHOLD, _ADAPTED_MMAP_THRESHOLD = 64 * 2**20, 32 * 2**20
+_LARGE = 4 * 2**20
 _NEVER = 2**31 - 1
 
 
@@ -34,3 +36,15 @@ def kept_memory() -> Iterator[None]:
         library.mallopt(_TRIM_THRESHOLD, _ADAPTED_TRIM_THRESHOLD)
         library.mallopt(_MMAP_THRESHOLD, _ADAPTED_MMAP_THRESHOLD)
         library.malloc_trim(0)
+
+
+@functools.cache
+def give_back_memory() -> None:
+    """From now on, what is freed in pieces of 4 MiB and more goes back to the system at once.
+
+    By default glibc keeps pieces of up to 32 MiB once it has seen such: of a server that large pictures were sent to,
+    half of what they took stayed. Another C library is left as it is.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_MMAP_THRESHOLD, _LARGE)

@@ -194,6 +194,12 @@ class _Reading:
                 raise UnansweredError(
                     f"The server at {host} broke off its answer ({type(error).__name__}); run again."
                 ) from None
+            case ValueError():
+                # http.client refuses a header, and shows it.
+                raise InputError(
+                    f"The token or cookie for the server at {host} holds a line break or another character that cannot "
+                    f"be sent; write it as one line of ASCII (--token-file, {TOKEN_VARIABLE} or {COOKIE_VARIABLE})."
+                ) from None
             case OSError():
                 raise InputError(f"The token cannot be read any more ({error.strerror}).") from None
 

@@ -36,21 +36,26 @@ def add(commands: Commands) -> None:
 def _predict(options: argparse.Namespace) -> None:
     import pandas as pd
 
+    from headstart.models.bundle import NotFinite
     from headstart.models.inputs import raw_samples
     from headstart.models.prediction import predict, table_format, to_json, write_table
+    from headstart.terminal import printable
 
     if options.output:
         table_format(options.output)
     bundle, _ = _load(options)
     samples = raw_samples(options.paths, bundle.modality)
     tables = []
-    for table in predict(bundle, samples, batch_size=options.batch_size):
-        tables.append(table)
-        if options.output or options.json:
-            continue
-        for row in table.to_dict(orient="records"):
-            outcome = f"-\t{row['error']}" if row["error"] else f"{row['label']}\t{row['probability']:.3f}"
-            print(f"{row['path']}\t{outcome}")
+    try:
+        for table in predict(bundle, samples, batch_size=options.batch_size):
+            tables.append(table)
+            if options.output or options.json:
+                continue
+            for row in table.to_dict(orient="records"):
+                outcome = ["-", row["error"]] if row["error"] else [row["label"], f"{row['probability']:.3f}"]
+                print("\t".join(printable(text) for text in (row["path"], *outcome)))
+    except NotFinite as error:
+        raise InputError(f"{options.model}: {error}") from error
     whole = pd.concat(tables, ignore_index=True)
     if options.output:
         write_table(whole, options.output)
@@ -58,9 +63,14 @@ def _predict(options: argparse.Namespace) -> None:
         print(to_json(whole))
     elif options.output:
         print(f"{len(whole)} files: {options.output}")
-    refused = int((whole["error"] != "").sum())
-    if refused:
-        raise HeadstartError(f"{refused} of {len(whole)} files could not be read; see the column error.")
+    refused = whole.loc[whole["error"] != "", "path"]
+    if folders := [path for path in refused if Path(path).is_dir()]:
+        raise HeadstartError(
+            f"{len(refused)} of {len(whole)} files and folders could not be read, and nothing in {', '.join(folders)} "
+            "was; see the column error."
+        )
+    if len(refused):
+        raise HeadstartError(f"{len(refused)} of {len(whole)} files could not be read; see the column error.")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -195,7 +195,7 @@ def _lineage(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(family, indent=2))
     elif options.mermaid:
-        print(mermaid(family))
+        print(display.printable(mermaid(family), keep="\n"))
     else:
         display.console().print(display.lineage_tree(family))
 

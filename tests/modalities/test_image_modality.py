@@ -1,6 +1,9 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,14 +11,16 @@ import torch
 from PIL import Image
 
 from headstart.errors import InputError
-from headstart.modalities import UnreadableSample, modality
+from headstart.modalities import UnreadableSample, image, modality
 from headstart.modalities.image import (
     _shifted_by_index,
     _shifted_by_slices,
     augment,
     decode,
     draws_per_sample,
+    pixels,
 )
+from headstart.modalities.room import NoRoom, Room
 
 
 def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
@@ -34,7 +39,7 @@ def test_pixels_of_a_picture_of_the_right_size_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "channels"),
+    ("picture", "channels"),
     [
         (Image.fromarray(GRADIENT), 1),
         (Image.fromarray(GRADIENT > 99), 1),
@@ -46,10 +51,10 @@ def test_pixels_of_a_picture_of_the_right_size_stay_as_they_are() -> None:
     ],
     ids=["grey", "two-level", "16-bit", "grey-alpha", "rgb", "rgb-alpha", "palette"],
 )
-def test_a_picture_keeps_its_own_channels_or_takes_those_asked_for(image: Image.Image, channels: int) -> None:
-    assert decode(encoded(image), 8).shape == (8, 8, channels)
-    assert decode(encoded(image), 8, 1).shape == (8, 8, 1)
-    assert decode(encoded(image), 8, 3).shape == (8, 8, 3)
+def test_a_picture_keeps_its_own_channels_or_takes_those_asked_for(picture: Image.Image, channels: int) -> None:
+    assert decode(encoded(picture), 8).shape == (8, 8, channels)
+    assert decode(encoded(picture), 8, 1).shape == (8, 8, 1)
+    assert decode(encoded(picture), 8, 3).shape == (8, 8, 3)
 
 
 def test_a_cmyk_jpeg_becomes_rgb() -> None:
@@ -108,15 +113,116 @@ def test_an_animation_gives_its_first_frame() -> None:
     assert set(decode(raw, 8).ravel()) == {40}
 
 
+def peak_of_memory() -> int:
+    """The most memory that this process had since its peak was last forgotten, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def forget_peak() -> int:
+    """Makes the present use of memory the peak; returns it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_of_memory()
+
+
+class Ledger(Room):
+    """Room for everything, which notes what was taken."""
+
+    def __init__(self) -> None:
+        super().__init__(2**40)
+        self.taken: list[int] = []
+
+    def take(self, need: int, patience: float | None = None) -> AbstractContextManager[None]:
+        self.taken.append(need)
+        return super().take(need, patience)
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+LARGE = Image.new("RGB", (2400, 2400), "teal")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a peak of memory")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        lambda: encoded(Image.fromarray(np.full((2400, 2400), 40_000, dtype=np.uint16))),
+        lambda: encoded(LARGE.convert("RGBA")),
+        lambda: encoded(LARGE.convert("P")),
+        lambda: encoded(LARGE.convert("CMYK"), "TIFF", compression="tiff_lzw"),
+        lambda: encoded(LARGE, "WEBP", lossless=True, method=0),
+        lambda: encoded(LARGE, "JPEG", progressive=True, subsampling=0),
+        lambda: encoded(LARGE, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"),
+    ],
+    ids=["16-bit", "alpha", "palette", "cmyk", "webp", "progressive", "turned"],
+)
+def test_decoding_takes_no_more_memory_than_it_asks_for(raw: Callable[[], bytes]) -> None:
+    content, ledger = raw(), Ledger()
+    before = forget_peak()
+    decode(content, 32, 3, room=ledger)
+    (asked,) = ledger.taken
+    # A strip is converted at a time: up to 2**20 pixels in a few copies.
+    assert peak_of_memory() - before <= asked + 16 * 2**20
+    assert asked <= 20 * 2400**2
+
+
+def test_a_picture_is_decoded_where_there_is_room_and_not_elsewhere() -> None:
+    raw, room = encoded(Image.fromarray(GRADIENT)), Room(1000)
+    assert decode(raw, 8, room=room, patience=0).shape == (8, 8, 1)
+    with room.take(1000), pytest.raises(NoRoom):
+        decode(raw, 8, room=room, patience=0)
+    assert decode(raw, 8, room=room, patience=0).shape == (8, 8, 1)
+
+
+def test_a_picture_that_is_converted_in_many_strips_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (70, 90)).astype(np.uint16)
+    files = [
+        encoded(NOISE), encoded(NOISE.convert("RGBA")), encoded(NOISE.convert("P"), transparency=3),
+        encoded(NOISE.convert("CMYK"), "TIFF"), encoded(Image.fromarray(values)),
+    ]  # fmt: skip
+    whole = [decode(raw, 16) for raw in files]
+    monkeypatch.setattr(image, "_PIXELS_A_STRIP", 200)
+    assert all(np.array_equal(decode(raw, 16), expected) for raw, expected in zip(files, whole, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (lambda: png_that_claims(3000), 3000**2),
+        # Decoded at an eighth of its size, but read whole; one with several scans is put together whole.
+        (lambda: encoded(LARGE, "JPEG"), 2400**2 // 8),
+        (lambda: encoded(LARGE, "JPEG", progressive=True), 2400**2),
+        (lambda: encoded(Image.new("L", (1, 1))), 200**2),
+        (lambda: tiff_with_a_tile_of(3000), 3000**2),
+    ],
+    ids=["png", "jpeg", "progressive jpeg", "one pixel", "tile"],
+)
+def test_the_header_tells_how_many_pixels_decoding_works_on(raw: Callable[[], bytes], expected: int) -> None:
+    assert pixels(raw(), 200) == expected
+
+
+def test_no_file_costs_nothing() -> None:
+    assert pixels(encoded(Image.new("L", (1, 1))), 1) > 1000
+    with pytest.raises(UnreadableSample, match="not an image"):
+        pixels(b"a text", 8)
+
+
+def tiff_with_a_tile_of(side: int) -> bytes:
+    """A small file of a picture of 8 by 8 pixels in a tile of `side` by `side`, all of which is unpacked."""
+    tile = zlib.compress(bytes(side))
+    tags = [
+        (256, 4, 8), (257, 4, 8), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1), (284, 3, 1),
+        (322, 4, side), (323, 4, side), (324, 4, 8 + 2 + 12 * 11 + 4), (325, 4, len(tile)),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + tile
+
+
 def png_that_claims(side: int) -> bytes:
     """A tiny file whose header announces a picture of `side` by `side` pixels."""
     raw = b"\x89PNG\r\n\x1a\n"
     for name, content in ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b""))):
         raw += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     return raw
-
-
-NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -129,10 +235,11 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), d
         (encoded(NOISE, "JPEG")[:-300], "damaged"),
         (png_that_claims(9_000), "megapixels"),
         (png_that_claims(30_000), "megapixels"),
+        (tiff_with_a_tile_of(9_000), "megapixels"),
         (encoded(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF"), "floating-point"),
         (encoded(Image.fromarray(GRADIENT.astype(np.int32) * 10_000), "TIFF"), "32-bit"),
     ],
-    ids=["empty", "text", "postscript", "cut png", "cut jpeg", "large", "bomb", "float", "32-bit"],
+    ids=["empty", "text", "postscript", "cut png", "cut jpeg", "large", "bomb", "tile", "float", "32-bit"],
 )
 def test_what_is_no_whole_picture_is_refused_with_the_reason(raw: bytes, reason: str) -> None:
     with pytest.raises(UnreadableSample, match=reason):

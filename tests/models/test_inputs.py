@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,6 +76,51 @@ def test_an_empty_folder_alone_is_refused_and_beside_others_passed_over(folder, 
     with pytest.raises(InputError, match=r"There is no image file in .*empty"):
         raw_samples([str(tmp_path / "empty")], "image")
     assert len(read([tmp_path / "empty", folder])) == 2
+
+
+@pytest.fixture
+def locked(folder, monkeypatch) -> Path:
+    """A folder among the pictures that this user may not read; root may read any."""
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "deep":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return folder / "deep"
+
+
+def test_a_folder_that_cannot_be_read_stands_in_its_place_with_the_reason(folder, locked):
+    (folder / "e.png").write_text("e.png")
+    first, second, third = raw_samples([str(folder)], "image")
+    assert [first.name, second.name, third.name] == [str(folder / "b.png"), str(locked), str(folder / "e.png")]
+    with pytest.raises(UnreadableSample, match=r"^the folder cannot be read: Permission denied$"):
+        second.read()
+
+
+def test_what_a_folder_only_links_to_stands_in_its_place_with_the_reason(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "c.png").symlink_to(tmp_path / "nothing")
+    os.mkfifo(folder / "d.png")
+    reasons = {}
+    for sample in raw_samples([str(folder)], "image"):
+        try:
+            sample.read()
+        except UnreadableSample as reason:
+            reasons[Path(sample.name).name] = str(reason)
+    assert reasons == {
+        "c.png": "the file cannot be read: No such file or directory",
+        "d.png": "it is not a regular file",
+        "linked": "a symbolic link to a folder; name the folder itself",
+    }
+
+
+def test_a_name_that_is_no_text_is_shown_as_text_and_its_file_read(folder):
+    Path(os.fsdecode(os.fsencode(folder / "b") + b"\xff.png")).write_text("bytes")
+    assert (str(folder / r"b\xff.png"), b"bytes") in read([folder])
 
 
 def test_a_prefix_in_s3_is_walked_as_a_folder_is(bucket):

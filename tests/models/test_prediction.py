@@ -1,4 +1,5 @@
 import copy
+import csv
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from headstart.errors import InputError
-from headstart.models.bundle import ModelBundle
+from headstart.models.bundle import ModelBundle, NotFinite
 from headstart.models.convnet import convnet
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict, probability_columns, write_table
@@ -115,6 +116,27 @@ def test_an_answer_names_the_most_probable_class_and_all_probabilities(model):
     assert table["p_owl"].tolist() == pytest.approx([0.2, 0.1])
 
 
+@pytest.mark.parametrize("damage", ["weights", "mean", "deviation", "temperature"])
+def test_a_model_whose_results_are_no_numbers_is_refused(model, damage):
+    damaged, samples = copy.deepcopy(model), np.zeros((2, 16, 16, 1), dtype=np.uint8)
+    if damage == "weights":
+        damaged.network.head.weight.data[0, 0] = float("nan")
+    elif damage == "mean":
+        damaged.preprocessing = Preprocessing(size=16, channels=1, mean=(float("nan"),), std=(0.3,))
+    elif damage == "deviation":
+        damaged.preprocessing = Preprocessing(size=16, channels=1, mean=(0.5,), std=(float("nan"),))
+    else:
+        damaged.temperature = 1e-45
+    with pytest.raises(NotFinite, match=r"The model's results are no numbers.*; take another version"):
+        damaged.predict_probabilities(samples)
+    if damage != "temperature":
+        with pytest.raises(NotFinite):
+            damaged.predict_logits(samples)
+    if damage in ("mean", "deviation"):
+        with pytest.raises(NotFinite):
+            damaged.predict_features(samples)
+
+
 def test_classes_that_share_a_name_keep_a_column_each():
     assert probability_columns(["crane", "cat", "crane"]) == ["p_crane_0", "p_cat", "p_crane_2"]
 
@@ -131,6 +153,23 @@ def test_a_table_is_written_in_the_form_that_the_name_asks_for(model, pictures, 
     assert read["label"].tolist() == table["label"].tolist()
     assert read["error"].tolist() == ["", "", ""]
     assert read["p_cat"].tolist() == pytest.approx(table["p_cat"].tolist(), abs=1e-6)
+
+
+FORMULAS = ["=1+2", "+1;2", "-1-2", "@sum", "\tx", "\rx", "-photo.png"]
+HARMLESS = ["-1", "+1", "-0.5", "a=b", "", "'x", "cat", " =1", "7"]
+
+
+def test_a_spreadsheet_finds_no_formula_in_csv_and_json_and_parquet_hold_the_data(tmp_path):
+    names = [*FORMULAS, *HARMLESS]
+    table = pd.DataFrame({"path": names, "label": names[::-1], "probability": 0.5, "error": ""})
+    for suffix in ("csv", "json", "parquet"):
+        write_table(table, str(tmp_path / f"table.{suffix}"))
+    with (tmp_path / "table.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["path"] for row in written] == [f"'{name}" for name in FORMULAS] + HARMLESS
+    assert [row["label"] for row in written] == HARMLESS[::-1] + [f"'{name}" for name in FORMULAS[::-1]]
+    assert [row["path"] for row in json.loads((tmp_path / "table.json").read_text())] == names
+    assert pd.read_parquet(tmp_path / "table.parquet")["path"].tolist() == names
 
 
 def test_a_table_goes_to_s3_where_its_name_says_so(model, pictures, tmp_path, monkeypatch):

@@ -181,6 +181,18 @@ def test_a_workspace_without_a_record_is_named(cli, tmp_path, arguments):
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.parametrize("scheme", ["ftp", "gopher"])
+def test_an_address_of_the_record_is_shown_without_its_password(cli, monkeypatch, scheme):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://ann:canary@host/x")
+    answer = cli("compare", "digits")
+
+    (line,) = answer.err.splitlines()
+    assert answer.code == 1
+    assert f"{scheme}://host/x" in line
+    assert "canary" not in answer.out + answer.err
+    assert "ann" not in line.replace("cannot", "")
+
+
 # lineage and promote
 
 

@@ -1,8 +1,12 @@
+"""What a person sees: every result as what it is, and no word of a log, a recipe or the record as a command."""
+
 import io
 
 from rich.console import Console
 
-from headstart_pipelines import display
+from headstart_pipelines.display import Steps, leaderboard_table
+
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 
 
 def row(strategy, **changes):
@@ -14,7 +18,22 @@ def row(strategy, **changes):
 
 def test_the_leaderboard_shows_a_strategy_that_predicts_the_same_as_another_as_equal_to_it():
     console = Console(file=io.StringIO(), width=80)
-    console.print(display.leaderboard_table([row("partial"), row("zero", same_as="partial")], chosen=[True, False]))
+    console.print(leaderboard_table([row("partial"), row("zero", same_as="partial")], chosen=[True, False]))
     first, second = console.file.getvalue().splitlines()[1:3]
     assert first.startswith("partial ← ")
     assert second.startswith("zero = partial ")
+
+
+def test_the_lines_of_a_run_hold_no_commands_to_the_terminal_from_what_its_steps_say():
+    screen = Console(file=io.StringIO(), force_terminal=True, color_system=None)
+    for steps in (Steps(screen, verbose=True), Steps(screen)):
+        steps.started(f"train{ESCAPES}")
+        steps.progressed("epoch", 1, 2, ESCAPES)
+        steps.logged(f"cat{ESCAPES}\tdog")
+        steps.finished(f"train{ESCAPES}", 1.0)
+    shown = screen.file.getvalue()
+    assert "cat�[2J�]0;owned��31m" in shown
+    # Rich itself moves the cursor for the bar.
+    assert "\x1b[2J\x1b" not in shown
+    assert "\x1b]" not in shown
+    assert not set("\x07\x9b") & set(shown)

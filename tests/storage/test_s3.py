@@ -129,3 +129,11 @@ def test_an_endpoint_that_is_none_is_refused(monkeypatch):
     s3.client.cache_clear()
     with pytest.raises(InputError, match="Invalid endpoint: nonsense; correct"):
         list(s3.list_objects("s3://scans/"))
+
+
+def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(monkeypatch):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "canary\nX-Other: 1")
+    s3.client.cache_clear()
+    with pytest.raises(InputError, match="AWS_SESSION_TOKEN holds a line break") as refusal:
+        list(s3.list_objects("s3://scans/"))
+    assert "canary" not in str(refusal.value)

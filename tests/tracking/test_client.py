@@ -99,6 +99,36 @@ def test_an_address_that_is_none_is_one_clear_error(monkeypatch):
         assert "canary" not in str(error.value)
 
 
+def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(nobody, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary\nX-Other: 1")
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_TOKEN holds a line break") as refusal:
+        connect()
+    assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["[::1", "host℀"])
+def test_an_address_that_python_cannot_read_is_refused_without_its_password(monkeypatch, name):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:canary@{name}")
+    with pytest.raises(HeadstartError, match="MLFLOW_TRACKING_URI is not an address") as refusal:
+        connect()
+    assert "canary" not in "".join(traceback.format_exception(refusal.value))
+
+
+@pytest.mark.parametrize("logger", ["mlflow.utils.rest_utils", "headstart.tracking.client"])
+def test_what_a_server_says_through_a_log_is_no_command_to_the_terminal(nobody, logger, capsys):
+    """Through MLflow's own handler and Python's last one; pytest's are taken away."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        connect()
+        logging.getLogger(logger).warning("Response is not a valid JSON object: %s", "\x1b[2J\x1b]0;owned\x07\x9b31m")
+    finally:
+        root.handlers = handlers
+    written = capsys.readouterr().err
+    assert "Response is not a valid JSON object: �[2J" in written
+    assert all(each.isprintable() or each == "\n" for each in written)
+
+
 def test_a_server_that_is_starting_is_waited_for_with_one_line_in_the_log(nobody, monkeypatch, caplog):
     servers = []
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc.scoring_server import invocations
+from mlflow.pyfunc import scoring_server
 from PIL import Image
 
 from headstart.errors import InputError
@@ -26,7 +26,7 @@ from headstart.models.convnet import convnet
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict
 from headstart.models.preprocessing import Preprocessing
-from headstart.tracking import serving
+from headstart.tracking import request, serving
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
 
@@ -37,15 +37,19 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def bomb() -> bytes:
-    """A small file of a picture with 100 million pixels."""
+def blank(side: int) -> bytes:
+    """A small file of a large picture."""
     file = io.BytesIO()
-    Image.new("1", (10_000, 10_000)).save(file, format="PNG")
+    Image.new("1", (side, side)).save(file, format="PNG")
     return file.getvalue()
 
 
+def in_base64(file: bytes) -> str:
+    return base64.b64encode(file).decode()
+
+
 FILES = [png(pixels) for pixels in PIXELS]
-TEXTS = [base64.b64encode(file).decode() for file in FILES]
+TEXTS = [in_base64(file) for file in FILES]
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +95,14 @@ def expected(bundle) -> pd.DataFrame:
 def ask(served: Any, request: Any, content_type: str = "application/json") -> pd.DataFrame:
     """What the server answers to a request."""
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
-    answer = invocations(body, content_type, served, served.metadata.get_input_schema())
+    answer = scoring_server.invocations(body, content_type, served, served.metadata.get_input_schema())
     assert answer.status == 200
     return pd.DataFrame(json.loads(answer.response)["predictions"])
 
 
-def refusal(served: Any, request: Any) -> tuple[int, dict[str, Any]]:
+def refusal(served: Any, request: Any, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
     with pytest.raises(MlflowException) as refused:
-        ask(served, request)
+        ask(served, request, content_type)
     return refused.value.get_http_status_code(), json.loads(refused.value.serialize_as_json())
 
 
@@ -136,6 +140,11 @@ def test_a_parquet_table_of_files_is_answered(served, expected):
     assert same(ask(served, table.getvalue(), "application/vnd.apache.parquet"), expected)
 
 
+def test_a_csv_table_of_base64_text_is_answered(served, expected):
+    table = pd.DataFrame({"image": TEXTS}).to_csv(index=False).encode()
+    assert same(ask(served, table, "text/csv"), expected)
+
+
 def test_base64_may_be_broken_into_lines(served, expected):
     broken = base64.encodebytes(FILES[0]).decode()
     assert "\n" in broken.strip()
@@ -146,7 +155,7 @@ def test_a_picture_of_any_size_and_colour_is_read_as_headstart_predict_does(serv
     large = png(np.random.default_rng(1).integers(0, 256, (30, 50, 3), dtype=np.uint8))
     (tmp_path / "large.png").write_bytes(large)
     (table,) = predict(bundle, raw_samples([str(tmp_path / "large.png")], "image"))
-    found = ask(served, {"inputs": [base64.b64encode(large).decode()]})
+    found = ask(served, {"inputs": [in_base64(large)]})
     assert same(found, table.drop(columns=["path", "error"]))
 
 
@@ -188,9 +197,11 @@ ROWS = PIXELS.astype(int).tolist()
     [
         ({"inputs": [TEXTS[0], "no base64!"]}, "Image 1 of the request cannot be read: its text is not base64"),
         ({"inputs": [""]}, "Image 0 .* the file is empty"),
-        ({"inputs": [base64.b64encode(b"some text").decode()]}, "Image 0 .* not an image in a known format"),
-        ({"inputs": [base64.b64encode(FILES[0][:60]).decode()]}, "Image 0 .* damaged"),
-        ({"inputs": [base64.b64encode(bomb()).decode()]}, "Image 0 .* more than 64 megapixels"),
+        ({"inputs": [in_base64(b"some text")]}, "Image 0 .* not an image in a known format"),
+        ({"inputs": [in_base64(FILES[0][:60])]}, "Image 0 .* damaged"),
+        ({"inputs": [in_base64(blank(10_000))]}, "Image 0 .* more than 64 megapixels"),
+        ({"inputs": [in_base64(blank(3600))]}, "The request's pictures have more than 12.5 megapixels; shrink them or"),
+        ({"inputs": 2 * [in_base64(blank(2600))]}, "The request's pictures have more than 12.5 megapixels"),
         ({"dataframe_records": [{"image": TEXTS[0]}, {}]}, "Image 1 .* of type"),
         ({"dataframe_records": [{"image": 3}]}, f"Image 0 .* of type int; give .* {SHAPE}"),
         ({"inputs": None}, "Image 0 .* of type NoneType"),
@@ -230,6 +241,68 @@ def test_what_does_not_have_the_signature_is_refused_by_mlflow(served, request_,
     assert "stack_trace" not in answer
     for word in words:
         assert word in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "content_type", "words"),
+    [
+        (b'image\n"open', "text/csv", "valid CSV-formatted"),
+        (b"", "text/csv", "valid CSV-formatted"),
+        (b"image\nno base64!", "text/csv", "Image 0 of the request cannot be read: its text is not base64"),
+        (b"picture\nx", "text/csv", "missing inputs"),
+        (b"junk", "application/vnd.apache.parquet", "valid Parquet"),
+        (b"[" * 50_000, "application/json", "The request is not JSON that can be read"),
+        (b'{"inputs": ' + b"1" * 5000 + b"}", "application/json", "The request is not JSON that can be read"),
+        (b'{"pictures": "' + b"A" * 100_000 + b'"}', "application/json", "exactly one of the input fields"),
+        (b'{"instances": [{"picture": "' + b"A" * 100_000 + b'"}]}', "application/json", "missing inputs"),
+        (b" " * (32 * 2**20 + 1), "application/json", "The request has more than 32 MiB; send fewer"),
+    ],
+    ids=["open quote", "no table", "no base64", "no image", "no parquet", "deep", "long number", "other key",
+         "other name", "large"],
+)  # fmt: skip
+def test_what_cannot_be_parsed_is_refused_with_a_short_sentence_and_no_stack_trace(
+    served, request_, content_type, words
+):
+    status, answer = refusal(served, request_, content_type)
+    assert status == 400
+    assert words in answer["message"]
+    assert len(answer["message"]) < 1100
+    assert "stack_trace" not in answer
+
+
+def test_a_request_without_a_content_type_is_told_which_there_are(served):
+    answer = scoring_server.invocations(b"{}", None, served, served.metadata.get_input_schema())
+    assert (answer.status, "application/json" in answer.response) == (415, True)
+
+
+def test_a_request_for_which_there_is_no_memory_is_told_to_ask_again(served, expected, monkeypatch):
+    monkeypatch.setattr(request, "_PATIENCE_SECONDS", 0)
+    for room in (request._REQUESTS, request._PICTURES):
+        with room.take(2**40):
+            status, answer = refusal(served, {"inputs": TEXTS})
+        assert status == 429
+        assert answer["message"].endswith("ask again.")
+    assert same(ask(served, {"inputs": TEXTS}), expected)
+
+
+def test_whoever_asks_in_python_may_ask_for_any_number_of_pictures(served, expected):
+    files = pd.DataFrame({"image": [*FILES, blank(2600), blank(2600)]})
+    assert same(served.predict(files)[:3], expected)
+
+
+@pytest.mark.parametrize("damage", ["weights", "mean", "temperature"])
+def test_a_model_whose_results_are_no_numbers_answers_no_request(bundle, tmp_path, damage):
+    damaged = copy.deepcopy(bundle)
+    if damage == "weights":
+        damaged.network.head.weight.data[0, 0] = float("nan")
+    elif damage == "mean":
+        damaged.preprocessing = Preprocessing(size=16, channels=1, mean=(float("nan"),), std=(0.3,))
+    else:
+        damaged.temperature = 1e-45
+    model = serving.ServedBundle()
+    model.bundle = damaged
+    with pytest.raises(MlflowException, match=r"^The model's results are no numbers: .* take another version"):
+        model.predict(None, {"image": PIXELS})
 
 
 def test_pixels_of_another_type_are_refused_in_python_too(served):

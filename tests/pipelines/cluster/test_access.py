@@ -129,6 +129,20 @@ def test_a_token_comes_from_a_file_and_is_read_anew_for_each_request(kfp, tmp_pa
     assert server.runs.run_service_list_runs().runs == []
 
 
+@pytest.mark.parametrize("variable", ["HEADSTART_KFP_TOKEN", "HEADSTART_KFP_COOKIE", None])
+@pytest.mark.parametrize("end", ["\nX-Other: 1", "€"], ids=["line break", "no ASCII"])
+def test_a_token_or_cookie_that_cannot_be_sent_is_refused_without_being_shown(
+    kfp, cli, monkeypatch, tmp_path, variable, end
+):
+    (tmp_path / "token").write_text(TOKEN + end)
+    if variable:
+        monkeypatch.setenv(variable, TOKEN + end)
+    answer = cli("runs", *([] if variable else ["--token-file", tmp_path / "token"]))
+
+    assert answer.code == 2
+    assert "holds a line break or another character that cannot be sent" in sentence(answer)
+
+
 def test_a_token_comes_from_the_environment(kfp, cli, monkeypatch):
     kfp.token = TOKEN
     monkeypatch.setenv("HEADSTART_KFP_TOKEN", TOKEN)

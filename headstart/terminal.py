@@ -1,0 +1,33 @@
+"""Text that others wrote, fit for a terminal: a name, a label or a server's message may hold commands to it."""
+
+import logging
+
+from headstart.credentials import without_passwords
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Text without what a terminal would take for a command; characters of `keep` stay."""
+    return "".join(each if each.isprintable() or each in keep else "�" for each in text)
+
+
+def message(text: str) -> str:
+    """A message of one or more lines, fit to be shown: without commands to the terminal, and without passwords."""
+    return without_passwords(printable(text, keep="\n\t"))
+
+
+class _Printable(logging.Formatter):
+    """What another formatter writes, fit to be shown."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        self._inner = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return message(self._inner.format(record))
+
+
+def make_printable(*handlers: logging.Handler | None) -> None:
+    """Lets handlers of logs write only what is fit to be shown."""
+    for handler in handlers:
+        if handler and not isinstance(handler.formatter, _Printable):
+            handler.setFormatter(_Printable(handler.formatter))

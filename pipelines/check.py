@@ -14,7 +14,7 @@ from headstart.storage import s3
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained, reach, without_password
 from headstart_pipelines.resolve import at, refuse_unlabelled
-from headstart_pipelines.store import is_there, store_file, tracking_uri
+from headstart_pipelines.store import examine, is_there, store_file, tracking_uri
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
@@ -68,6 +68,7 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
 
 def _check_mlflow(uri: str) -> None:
     if store_file(uri):
+        examine(uri)
         return
     reach(uri)
     try:

@@ -1,6 +1,7 @@
 """What is left of a command that was killed."""
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -67,7 +68,7 @@ def test_a_killed_commands_processes_end_with_it_also_those_of_other_sessions_an
 
 
 def test_a_command_that_ends_leaves_no_watchdog_and_touches_nobody():
-    with subprocess.Popen(["sleep", "600"]) as other:
+    with subprocess.Popen(["/bin/sleep", "600"]) as other:
         with watchdog.watched():
             (watching,) = [each for each in psutil.Process().children() if each.pid != other.pid]
         assert not watching.is_running()
@@ -87,7 +88,7 @@ def test_a_killed_runs_containers_are_removed(monkeypatch):
 
     client = SimpleNamespace(containers=SimpleNamespace(list=listed), close=lambda: None)
     monkeypatch.setattr(docker, "from_env", lambda: client)
-    monkeypatch.setattr(watchdog.sys, "stdin", SimpleNamespace(buffer=open(os.devnull, "rb")))
+    monkeypatch.setattr(watchdog.sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
     watchdog.main("ours", "--containers")
     assert removed == [("ours", True)]
 

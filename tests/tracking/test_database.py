@@ -114,17 +114,17 @@ def test_a_record_that_another_process_locks_gets_one_sentence(store, monkeypatc
 
 @pytest.fixture
 def read_only(empty_database: Path):
-    """A store that this process may read and not write; root may write everything, and so is somebody else meanwhile."""
+    """A store that this process may read and not write; root, who may write everything, is somebody else meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(shutil.copy(empty_database, folder))
         store.chmod(0o444)
-        os.chmod(folder, 0o555)
+        Path(folder).chmod(0o555)
         before = os.geteuid()
         if before == 0:
             os.seteuid(65534)
         yield store
         os.seteuid(before)
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o700)
 
 
 def test_a_record_that_may_not_be_written_gets_one_sentence_where_it_must_and_is_read_otherwise(read_only):

@@ -1,6 +1,7 @@
 """Pipeline runs whose process was killed."""
 
 import logging
+import os
 import subprocess
 
 import pytest
@@ -29,7 +30,7 @@ def begin(client, tmp_path):
 @pytest.fixture
 def dead() -> str:
     """The number of a process that has ended."""
-    with subprocess.Popen(["true"]) as process:
+    with subprocess.Popen(["/bin/true"]) as process:
         return str(process.pid)
 
 
@@ -49,13 +50,13 @@ def test_the_run_of_a_process_whose_number_another_process_has_now_is_ended(begi
 
 
 def test_the_run_of_a_process_that_waits_for_its_parent_to_notice_its_end_is_ended(begin, client):
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
         tags = {**OURS, OWNER_PROCESS: owner._process(str(process.pid))}
         states = begin(tags)
         assert end_abandoned(client) == []
         process.kill()
         # Without reaping it.
-        subprocess.os.waitid(subprocess.os.P_PID, process.pid, subprocess.os.WEXITED | subprocess.os.WNOWAIT)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert end_abandoned(client) == ["pets-1"]
     assert states() == {"KILLED"}
 

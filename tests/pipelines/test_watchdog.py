@@ -154,3 +154,37 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_ends_its_record(cli
     assert "was killed and could not say so" in caplog.text
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     assert {run.info.status for run in client.search_runs(["1"])} == {"KILLED"}
+
+
+# What runs of a recipe that ends, one after the other in one workspace, are killed at: moments between the command's
+# first and its last.
+_MOMENTS = 20
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_any_moment_leave_no_process_and_no_running_record_and_the_next_goes_on(
+    cli, images, tmp_path
+):
+    sections = {"uri": str(images / "digits"), "size": 8}
+    (tmp_path / "two.yaml").write_text(
+        json.dumps({"name": "two", "source": {"data": sections, "pretraining": {"epochs": 5}}})
+    )
+    command = [sys.executable, "-m", "headstart_pipelines.cli", "run", "two.yaml", "--workspace"]
+    begun = time.monotonic()
+    subprocess.run([*command, "measured"], check=True, stdout=subprocess.DEVNULL)
+    whole = time.monotonic() - begun
+    moments = random.Random(0)  # noqa: S311
+    for _ in range(_MOMENTS):
+        with subprocess.Popen([*command, "workspace"], text=True, stdout=subprocess.DEVNULL) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0.1, whole))
+            if process.poll() is None:
+                assert end(process, signal.SIGKILL) == []
+
+    answer = cli("run", "two.yaml", "--workspace", "workspace")
+
+    assert answer.code == 0, answer.err
+    assert "models:/two-source/1" in answer.out
+    client = MlflowClient(f"sqlite:///{tmp_path / 'workspace' / 'mlflow.db'}")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert {run.info.status for run in runs} == {"KILLED", "FINISHED"}

@@ -76,9 +76,3 @@ def is_there(uri: str) -> bool:
 def store_file(uri: str) -> Path | None:
     """The database that keeps the record at a `tracking_uri`; None where a server does."""
     return database.file_of(uri)
-
-
-def examine(uri: str) -> None:
-    """Sees whether the record at a `tracking_uri`, if there is one, can be written to; InputError if not."""
-    if (file := store_file(uri)) and database.exists(file):
-        database.examine(file, writing=True)

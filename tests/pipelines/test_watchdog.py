@@ -148,12 +148,14 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_ends_its_record(cli
             (data / label / file.name).symlink_to(file)
     workspace = tmp_path / "workspace"
 
-    run_killed(tmp_path, data, at="Executing task 'prepare-data'", workspace=workspace)
+    run_killed(tmp_path, data, at="Executing task 'pretrain'", workspace=workspace)
     cli("lineage", "two-source", "--workspace", workspace)
 
     assert "was killed and could not say so" in caplog.text
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
-    assert {run.info.status for run in client.search_runs(["1"])} == {"KILLED"}
+    states = {run.info.run_name: run.info.status for run in client.search_runs(["1"])}
+    assert states.pop("prepare-source") == "FINISHED"
+    assert set(states.values()) == {"KILLED"}
 
 
 # What runs of a recipe that ends, one after the other in one workspace, are killed at: moments between the command's

@@ -13,8 +13,12 @@ _AGAIN_SECONDS = 0.05
 
 @contextlib.contextmanager
 def exiting_when_terminated() -> Iterator[None]:
-    """Makes SIGTERM raise SystemExit, so that what is terminated still ends what it began."""
-    with raising(signal.SIGTERM, SystemExit, 128 + signal.SIGTERM):
+    """Makes SIGTERM, and SIGHUP of a terminal that is closed, raise SystemExit, so that what is terminated still ends
+    what it began."""
+    with (
+        raising(signal.SIGTERM, SystemExit, 128 + signal.SIGTERM),
+        raising(signal.SIGHUP, SystemExit, 128 + signal.SIGHUP),
+    ):
         yield
 
 

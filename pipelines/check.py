@@ -1,6 +1,5 @@
 """Everything that can be found wrong with a recipe before any work starts."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_sources
 from headstart.storage import s3
 from headstart.tracking import registry
-from headstart.tracking.client import connect, explained, reach, without_password
+from headstart.tracking.client import connect, explained, without_password
 from headstart_pipelines.resolve import at, refuse_unlabelled
-from headstart_pipelines.store import is_there, store_file, tracking_uri
+from headstart_pipelines.store import is_there, open_record, store_file
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
@@ -34,7 +33,7 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
         _check_freezing(recipe, architecture, len(network.stages))
     if recipe.target:
         yield _data("target", recipe.target.data, recipe)
-    os.environ["MLFLOW_TRACKING_URI"] = uri = tracking_uri(workspace)
+    uri = open_record(workspace, writing=True)
     _check_mlflow(uri)
     yield f"MLflow      {without_password(uri)}"
     for candidate in recipe.source.candidates:
@@ -69,7 +68,6 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
 def _check_mlflow(uri: str) -> None:
     if store_file(uri):
         return
-    reach(uri)
     try:
         with explained():
             connect().search_experiments(max_results=1)

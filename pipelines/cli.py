@@ -1,18 +1,21 @@
 """The command line. It imports nothing heavy before it knows which command is wanted."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from headstart import terminal
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, InputError
 from headstart.version import __version__
 from headstart_pipelines.commands import cluster, models, recipes, record
 from headstart_pipelines.commands.arguments import Commands
 
 _COMMAND_WIDTH = 13
+# Characters of a path that a message shows.
+_SHOWN = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -49,9 +52,36 @@ def _answer(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        _say(f"{type(error).__name__}: {error}; --debug shows where.")
+        from headstart.tracking.client import explanation
+
+        if known := explanation(error) or _of_the_system(error):
+            _say(str(known))
+            return known.exit_code
+        first_line = str(error).strip().partition("\n")[0]
+        _say(f"{type(error).__name__}: {first_line}; --debug shows where.")
         return 1
     return 0
+
+
+# What helps against what the operating system refuses, whichever file it is.
+_REMEDIES = {
+    errno.ENAMETOOLONG: "give a shorter one",
+    errno.ENOSPC: "make room on that disk, then run again",
+    errno.EDQUOT: "make room in your share of that disk, then run again",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "see who owns it, or choose another place",
+    errno.EPERM: "see who owns it, or choose another place",
+}
+
+
+def _of_the_system(error: Exception) -> HeadstartError | None:
+    """What the operating system's `error` about a file means; None where it says nothing that a user can mend."""
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
+        return None
+    name = str(error.filename or "")
+    shown = f"{name[:_SHOWN]}…" if len(name) > _SHOWN else name
+    kind = InputError if error.errno == errno.ENAMETOOLONG else HeadstartError
+    return kind(f"{shown + ': ' if shown else ''}{error.strerror}; {_REMEDIES[error.errno]}.")
 
 
 def _say(message: str) -> None:

@@ -76,12 +76,19 @@ class Steps:
         self._console.print(f"  [{color}]{mark}[/] {plain(step):<{_WIDTH}} {text}", highlight=False)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line what a reader that had enough means; rich would end with exit code 1."""
+        # rich calls this where it has caught the BrokenPipeError.
+        raise
+
+
 def console(*, stderr: bool = False) -> Console:
     """Standard output, or standard error, wide enough for the leaderboard also where it is not a terminal."""
     # The stream is bound now: while a pipeline runs, sys.stdout is what reads kfp's log.
     stream = sys.stderr if stderr else sys.stdout
-    made = Console(file=stream)
-    return made if made.is_terminal or "COLUMNS" in os.environ else Console(file=stream, width=120)
+    made = _Console(file=stream)
+    return made if made.is_terminal or "COLUMNS" in os.environ else _Console(file=stream, width=120)
 
 
 def verdict(sentence: str) -> str:

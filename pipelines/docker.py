@@ -26,8 +26,10 @@ from headstart.storage.cache import CACHE_VARIABLE
 from headstart.storage.s3 import is_s3
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import PAGE_VARIABLE, connect, shown_to_people
+from headstart.tracking.database import address, file_of
 from headstart_pipelines.execution import executed_by
 from headstart_pipelines.network import NETWORK_VARIABLE, choose
+from headstart_pipelines.watchdog import LABEL, MARK_VARIABLE
 
 # What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
 # neither into the compiled pipeline nor into the cache key.
@@ -136,6 +138,7 @@ def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
     environment = {key: network.inside(value) for key, value in environment.items()}
     options = {
         "environment": {PAGE_VARIABLE: page, **environment},
+        "labels": {LABEL: os.environ.get(MARK_VARIABLE, "")},
         "mounts": [
             docker.types.Mount(str(path), str(path), type="bind", read_only=read_only)
             for path, read_only in modes.items()
@@ -180,12 +183,11 @@ def _own_folders(environment: dict[str, str]) -> list[Path]:
 
 def _database(environment: dict[str, str]) -> Path | None:
     """The record's SQLite file, where it is one; its address then holds in every folder."""
-    store = urlsplit(environment["MLFLOW_TRACKING_URI"])
-    if store.scheme != "sqlite":
+    database = file_of(environment["MLFLOW_TRACKING_URI"])
+    if database is None:
         return None
-    database = Path(store.path.removeprefix("/")).absolute()
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
-    return database
+    environment["MLFLOW_TRACKING_URI"] = address(database)
+    return database.absolute()
 
 
 def _let_write(user: str, folders: Iterable[Path], database: Path | None, *, workspace: Path) -> None:

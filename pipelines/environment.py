@@ -4,6 +4,15 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
+from headstart.errors import InputError
+
+
+def require_temporary_folder() -> None:
+    """InputError where TMPDIR names no folder that can be written into: Python takes another, a step's shell ends."""
+    folder = os.environ.get("TMPDIR")
+    if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        raise InputError(f"TMPDIR is {folder}, which is no folder that steps can write into; make it, or unset TMPDIR.")
+
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:

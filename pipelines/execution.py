@@ -23,9 +23,10 @@ class Steps(Protocol):
 def executed_by(steps: Steps, module: ModuleType, function: str, on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Puts `steps.run` in the place of kfp.local's own `module.function`; kfp offers no other place for it.
 
-    SIGINT and SIGTERM stop `steps` and then raise KeyboardInterrupt. Stopping comes first: kfp.local runs strategies in
-    a thread that goes on with the next one, and waits for it, also when the main thread was interrupted. Outside of
-    the main thread, which alone gets signals, they are left as they are. `on_interrupt` is called before all that.
+    SIGINT, SIGTERM and the SIGHUP of a terminal that is closed stop `steps` and then raise KeyboardInterrupt. Stopping
+    comes first: kfp.local runs strategies in a thread that goes on with the next one, and waits for it, also when the
+    main thread was interrupted. Outside of the main thread, which alone gets signals, they are left as they are.
+    `on_interrupt` is called before all that.
 
     What was interrupted ends with KeyboardInterrupt also where that got lost on its way: Python drops what is raised
     while an object is finalised, and the run then sees no more than a step that failed.
@@ -44,7 +45,11 @@ def executed_by(steps: Steps, module: ModuleType, function: str, on_interrupt: C
     original = getattr(module, function)
     handlers = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        # nohup has it ignored.
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        handlers = {number: signal.signal(number, interrupt) for number in numbers}
     setattr(module, function, steps.run)
     try:
         yield

@@ -19,6 +19,7 @@ from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
 from headstart.tracking.outcome import read_outcome
+from headstart.tracking.owner import end_abandoned, owner_tags
 from headstart.tracking.runs import (
     INJECTED_VARIABLE,
     PARENT_VARIABLE,
@@ -32,11 +33,13 @@ from headstart.training.progress import PROGRESS_VARIABLE
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines import docker
 from headstart_pipelines.catalog import PIPELINES, parameters
-from headstart_pipelines.environment import environment
+from headstart_pipelines.environment import environment, require_temporary_folder
 from headstart_pipelines.placement import SPIN_COUNT, Placement
 from headstart_pipelines.processes import processes
 from headstart_pipelines.reader import Display, StepReader
-from headstart_pipelines.store import store_file, tracking_uri
+from headstart_pipelines.reuse import reusing
+from headstart_pipelines.store import artifacts, make_record, store_file
+from headstart_pipelines.watchdog import watched
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -59,13 +62,14 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     `workspace`. Steps are processes, or containers of `image` where one is named.
 
     Raises:
-        InputError: Docker does not answer, or lacks the image or the network that was named.
+        InputError: Docker does not answer, or lacks the image or the network that was named; the workspace, its record
+            or the folder for temporary files cannot be used.
         HeadstartError: a step failed; the message is the step's own.
     """
     workspace = workspace.absolute()
-    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(workspace)
+    require_temporary_folder()
+    make_record(workspace)
     found = docker.find_image(image) if image else None
-    workspace.mkdir(parents=True, exist_ok=True)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     parent = _open_parent(recipe, workspace, name)
     log = workspace / "logs" / f"{name}.log"
@@ -90,7 +94,7 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
             "PYTHONUNBUFFERED": "1",
         }
         try:
-            with environment(variables):
+            with watched(containers=bool(found)) as mark, environment({**variables, **mark}):
                 _run_pipeline(pipeline, recipe, workspace, reader, found)
         except BaseException as error:
             end_with_steps(parent, "FAILED" if isinstance(error, Exception) else "KILLED")
@@ -136,10 +140,15 @@ def code_digest() -> str:
 
 def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
     client = connect()
+    end_abandoned(client)
     local = store_file(os.environ["MLFLOW_TRACKING_URI"])
-    location = (workspace / "mlartifacts").as_uri() if local else None
+    location = artifacts(workspace).as_uri() if local else None
     parent = new_parent(
-        client, experiment_named(client, recipe.name, artifact_location=location), name=name, pipeline_run=name
+        client,
+        experiment_named(client, recipe.name, artifact_location=location),
+        name=name,
+        pipeline_run=name,
+        tags=owner_tags(),
     )
     values = recipe.to_dict()
     parent.log_params({key: values[key] for key in ("name", "modality", "seed", "source", "target", "training")})
@@ -160,13 +169,12 @@ def _run_pipeline(
     local.init(
         local.DockerRunner(**container.options) if container else local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),
-        enable_caching=True,
-        cache_root=str(workspace / "cache"),
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(reader))
         # kfp says what it reuses outside of its own logging, where Python drops it.
         stack.enter_context(local_logger_context())
+        stack.enter_context(reusing(workspace))
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(docker.containers(reader.interrupt) if container else processes(reader.interrupt))
         # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it

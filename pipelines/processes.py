@@ -51,7 +51,11 @@ class Processes:
             try:
                 for line in process.stdout or ():
                     print(line, end="")
-                return process.wait()
+                status = process.wait()
+                # Of the shell itself, or of what it ran.
+                if status in (-signal.SIGKILL, 128 + signal.SIGKILL) and not self._stopped:
+                    print("MemoryError: the step was killed, most likely because memory ran out.")
+                return status
             finally:
                 self._running.remove(process)
 

@@ -30,6 +30,7 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _EXECUTING = re.compile(r" - INFO - Executing task '([\w-]+)'")
 _REUSED = re.compile(r" - INFO - Task ([\w-]+) cache hit")
 _ENDED = re.compile(r" Task '([\w-]+)' finished with status (\w+)")
+_KFP = re.compile(r" - (INFO|WARNING|ERROR) - ")
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.*)")
 
 
@@ -47,6 +48,7 @@ class StepReader:
     _start: float = 0.0
     _rest: str = ""
     _errors: list[str] = field(default_factory=list)
+    _last: str = ""
     _failures: list[tuple[str, list[str]]] = field(default_factory=list)
     _interrupted: bool = False
 
@@ -79,7 +81,8 @@ class StepReader:
             self._step = None
 
     def explain(self, error: BaseException, log: Path) -> str:
-        """Why the first step that failed did: the last exception in its output, else what kfp.local says.
+        """Why the first step that failed did: the last exception in its output, else its last line, else what kfp.local
+        says.
 
         It need not be the last step that ran: kfp.local goes on with what does not depend on it.
         """
@@ -109,13 +112,15 @@ class StepReader:
                 self.display.finished(self._step, seconds)
             else:
                 self.display.failed(self._step, seconds)
-                self._failures.append((self._step, self._errors))
+                self._failures.append((self._step, self._errors or ([self._last] if self._last else [])))
             self._step = None
         elif match := _ERROR.match(record):
             self._errors.append(match[2] if match[1] in ("InputError", "HeadstartError") else record)
+        elif record and not _KFP.search(line):
+            self._last = record
 
     def _begin(self, step: str) -> None:
-        self._start, self._errors, self._step = time.monotonic(), [], step
+        self._start, self._errors, self._last, self._step = time.monotonic(), [], "", step
         self.display.started(step)
 
     def _name(self, task: str) -> str:

@@ -1,37 +1,78 @@
-"""Where the record of this machine's runs is kept."""
+"""Where the record of this machine's runs is kept: in the workspace, or by the server that the environment names."""
 
 import os
 from pathlib import Path
 
 from headstart.errors import InputError
+from headstart.tracking import database
+from headstart.tracking.client import reach
+
+_DATABASE = "mlflow.db"
+_ARTIFACTS = "mlartifacts"
 
 
 def tracking_uri(workspace: Path) -> str:
     """The MLflow store: MLFLOW_TRACKING_URI where it is set, else a database in the workspace."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace / 'mlflow.db').absolute()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or database.address(workspace / _DATABASE)
+
+
+def artifacts(workspace: Path) -> Path:
+    """The folder for the artifacts of a record that is kept in a file."""
+    return workspace.absolute() / _ARTIFACTS
+
+
+def open_record(workspace: Path, *, writing: bool = False) -> str:
+    """The `tracking_uri` of the record, which the environment names from now on; one in a file need not exist yet.
+
+    Args:
+        writing: whether much will be written to it, so that it is looked at closely first.
+
+    Raises:
+        InputError: the record cannot be used or the server does not answer.
+    """
+    uri = tracking_uri(workspace)
+    reach(uri)
+    if (file := store_file(uri)) and database.exists(file):
+        database.examine(file, writing=writing)
+        if file == (workspace / _DATABASE).absolute():
+            database.settle(file, artifacts(workspace))
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def make_record(workspace: Path) -> None:
+    """`open_record` of one that is made where it is missing, and the workspace too.
+
+    Raises:
+        InputError: the workspace cannot be made, the record cannot be used or the server does not answer.
+    """
+    uri = tracking_uri(workspace)
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        if (file := store_file(uri)) and not database.exists(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            database.create(file, artifacts(workspace))
+    except OSError as error:
+        raise InputError(
+            f"The workspace {workspace} cannot be made or written into ({error.strerror}); name another folder with "
+            "--workspace."
+        ) from error
+    open_record(workspace, writing=True)
 
 
 def use_record(workspace: Path, otherwise: str) -> None:
-    """Has this process read and write the workspace's record, or that of the server that the environment names.
-
-    Raises:
-        InputError: the server does not answer; or there is no record in the workspace, which `otherwise` says.
-    """
-    from headstart.tracking.client import reach
-
-    uri = tracking_uri(workspace)
-    reach(uri)
-    if not is_there(uri):
+    """`open_record` of one that exists; where there is none in the workspace, InputError, which `otherwise` says."""
+    if not is_there(tracking_uri(workspace)):
         raise InputError(otherwise)
-    os.environ["MLFLOW_TRACKING_URI"] = uri
+    open_record(workspace)
 
 
 def is_there(uri: str) -> bool:
     """Whether there is a record at a `tracking_uri`, as far as that shows without asking a server."""
-    database = store_file(uri)
-    return database is None or database.exists()
+    file = store_file(uri)
+    return file is None or database.exists(file)
 
 
 def store_file(uri: str) -> Path | None:
     """The database that keeps the record at a `tracking_uri`; None where a server does."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return database.file_of(uri)

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headstart.errors import HeadstartError, InputError
+from headstart.signals import exiting_when_terminated
+from headstart_pipelines.watchdog import watched
 
 _PATIENCE_SECONDS = 60.0
 
 
 def serve(store: str, port: int, log: Path, ready: Callable[[], None]) -> None:
-    """Runs MLflow's server on `store` until it is interrupted; calls `ready` once it answers.
+    """Runs MLflow's server on `store` until it is interrupted or terminated; calls `ready` once it answers.
 
     Raises:
         InputError: the port is taken.
@@ -35,10 +37,12 @@ def serve(store: str, port: int, log: Path, ready: Callable[[], None]) -> None:
     # Not on the command line, which every user of the machine can read: a database's URI holds a password.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (
+        exiting_when_terminated(),
+        watched() as mark,
         log.open("w") as file,
         # A session of its own: Ctrl-C reaches only this process, which then ends the server and its worker in order.
         subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command, stdout=file, stderr=subprocess.STDOUT, env={**environment, **mark}, start_new_session=True
         ) as server,
     ):
         try:

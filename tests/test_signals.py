@@ -86,6 +86,12 @@ def test_what_else_is_dropped_is_told_as_before(monkeypatch):
     assert sys.unraisablehook is hook
 
 
+def test_a_terminal_that_is_closed_terminates():
+    with pytest.raises(SystemExit) as exit, exiting_when_terminated():
+        signal.raise_signal(signal.SIGHUP)
+    assert exit.value.code == 128 + signal.SIGHUP
+
+
 def test_afterwards_the_signal_does_what_it_did_before():
     handled = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: handled.append(number))

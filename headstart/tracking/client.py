@@ -3,6 +3,7 @@
 import getpass
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from headstart.credentials import require_sendable
 from headstart.credentials import without_password as without_password
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import make_printable
+from headstart.tracking.database import file_of, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,6 +38,7 @@ os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 PAGE_VARIABLE = "HEADSTART_MLFLOW_PAGE"
 
 _REACH_SECONDS = 10
+_SERVER_ERROR = 500
 # A server that is started again, or moved to another machine, is back by then. For a step that is under way, MLflow's
 # client has the patience: it asks again after 0, 4, 8, 16, 32, 64 and 120 seconds.
 _PATIENCE_SECONDS = 120
@@ -46,21 +49,33 @@ log = logging.getLogger(__name__)
 
 
 class _OneLineAnOutage(logging.Filter):
-    """Says in a sentence, once a minute, what urllib3 says about every retry of every request."""
+    """Says in a sentence, once a minute, what urllib3 says about every retry of every request, or does not say: that a
+    server answers with an error of its own is worth a retry to it and no line."""
 
     _last = -float("inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.msg.startswith("Retrying") or not isinstance(record.args, tuple):
-            return True
-        error = record.args[1]
-        if isinstance(error, Exception) and record.created - self._last >= _OUTAGE_LINE_SECONDS:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if record.msg.startswith("Retrying"):
+            problem = f"does not answer ({_reason(arguments[1])})" if isinstance(arguments[1], Exception) else None
+        elif record.msg.startswith("Incremented Retry"):
+            history = getattr(arguments[1], "history", ())
+            status = history[-1].status if history else None
+            problem = f"answers with status {status}" if status else None
+        else:
+            return record.levelno > logging.DEBUG
+        if problem and record.created - self._last >= _OUTAGE_LINE_SECONDS:
             self._last = record.created
-            log.warning("A server does not answer (%s); trying again for some minutes.", _reason(error))
+            log.warning("A server %s; trying again for some minutes.", problem)
         return False
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_OneLineAnOutage())
+_outages = _OneLineAnOutage()
+logging.getLogger("urllib3.connectionpool").addFilter(_outages)
+logging.getLogger("urllib3.util.retry").addFilter(_outages)
+logging.getLogger("urllib3.util.retry").setLevel(logging.DEBUG)
+# MLflow logs each error of a database with its traceback and its SQL before it raises it, which is said in a sentence.
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: record.exc_info is None)
 
 
 def connect() -> "MlflowClient":
@@ -103,38 +118,65 @@ def _without_credentials(uri: str) -> str:
 @contextmanager
 def explained() -> Iterator[None]:
     """Turns MLflow's exceptions into HeadstartError: the server's own words, or that it did not answer."""
-    from mlflow.exceptions import MlflowException
     from requests import RequestException  # type: ignore[import-untyped]
 
     try:
         yield
-    except (MlflowException, RequestException) as error:
-        where = without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
-        # MLflow's client wraps a connection that failed; what it does not wrap is an answer to an upload.
-        if isinstance(error, MlflowException) and isinstance(error.__context__, RequestException):
-            raise HeadstartError(
-                f"The MLflow server at {where} did not answer for minutes ({_reason(error.__context__)}); see that it "
-                "runs and that MLFLOW_TRACKING_URI names it, then run again."
-            ) from error
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HeadstartError(f"MLflow at {where} refused: {first_line}") from error
+    except RequestException as error:
+        raise _explanation(error) from error
+    except Exception as error:
+        if known := explanation(error):
+            raise known from error
+        raise
+
+
+def explanation(error: Exception) -> HeadstartError | None:
+    """What `explained` makes of an error of MLflow's or of its database's; None for any other."""
+    mlflow = sys.modules.get("mlflow.exceptions")
+    if isinstance(error, HeadstartError) or mlflow is None:
+        return None
+    return _explanation(error) if sentence(error) or isinstance(error, mlflow.MlflowException) else None
+
+
+def _explanation(error: Exception) -> HeadstartError:
+    from requests import RequestException
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    where = without_password(uri)
+    if said := sentence(error):
+        return HeadstartError(f"The record {file_of(uri) or where} {said}.")
+    # MLflow's client wraps a connection that failed; what it does not wrap is an answer to an upload.
+    if not isinstance(error, RequestException) and isinstance(error.__context__, RequestException):
+        return HeadstartError(
+            f"The MLflow server at {where} did not answer for minutes ({_reason(error.__context__)}); see that it "
+            "runs and that MLFLOW_TRACKING_URI names it, then run again."
+        )
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return HeadstartError(f"MLflow at {where} refused: {first_line.replace(uri, where) if uri else first_line}")
 
 
 def reach(uri: str) -> None:
-    """Asks the server at an http(s) `uri` for a sign of life; MLflow's own client would try for minutes.
+    """Asks the server at an http(s) `uri` for its first experiment; MLflow's own client would try for minutes.
 
     Raises:
-        InputError: nothing answers there.
+        InputError: nothing answers there, or the server cannot read its record.
     """
     if not uri.startswith(("http://", "https://")):
         return
     shown = without_password(uri)
+    question = f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        with urlopen(f"{shown.rstrip('/')}/health", timeout=_REACH_SECONDS):  # noqa: S310 (http or https, as checked above)
+        # Without a name: a server that asks for one is there. Python would send it on to wherever it is redirected.
+        with urlopen(question, timeout=_REACH_SECONDS):  # noqa: S310 (http or https, as checked above)
             pass
-    except HTTPError:
-        # Whatever it says, it is there.
-        return
+    except HTTPError as error:
+        if error.code < _SERVER_ERROR:
+            # Whatever it says, it is there.
+            return
+        raise InputError(
+            f"The MLflow server at {shown} answers with status {error.code} ({error.reason}); its log says why. Mend "
+            "that, or correct MLFLOW_TRACKING_URI."
+        ) from None
     except (OSError, ValueError, HTTPException) as error:
         raise InputError(
             f"The MLflow server at {shown} does not answer ({_reason(error)}); start it, or correct "

@@ -9,6 +9,9 @@ MODEL_DIGEST = "headstart.model_digest"
 SOURCE_MODEL = "headstart.source_model"
 SOURCE_DIGEST = "headstart.source_digest"
 PIPELINE_RUN = "headstart.pipeline_run"
+# The process whose end is that of a pipeline run on a person's machine.
+OWNER_MACHINE = "headstart.owner.machine"
+OWNER_PROCESS = "headstart.owner.process"
 # A request's own mark on the run that it made, by which one that was sent twice is noticed.
 CREATION = "headstart.creation"
 REUSED_STEPS = "headstart.reused_steps"

@@ -353,9 +353,12 @@ def _pipeline_run() -> str:
     return pipeline_run
 
 
-def new_parent(client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str) -> Run:
+def new_parent(
+    client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str, tags: Mapping[str, str] | None = None
+) -> Run:
     """A parent run for the pipeline run called `pipeline_run`."""
-    return Run(client, _create(client, experiment_id, name, {PIPELINE_RUN: pipeline_run}), experiment_id, None)
+    run_id = _create(client, experiment_id, name, {PIPELINE_RUN: pipeline_run, **(tags or {})})
+    return Run(client, run_id, experiment_id, None)
 
 
 def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:

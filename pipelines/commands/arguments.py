@@ -7,6 +7,8 @@ from typing import Any
 
 WORKSPACE = Path(".headstart")
 UI_PORT = 5000
+# Characters of a path that a message shows.
+_SHOWN = 200
 
 
 class Commands:
@@ -82,7 +84,12 @@ def as_json(command: argparse.ArgumentParser) -> None:
 def folder(text: str) -> Path:
     """A folder that exists or can be made."""
     path = Path(text)
-    if path.exists() and not path.is_dir():
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:
+        shown = f"{text[:_SHOWN]}…" if len(text) > _SHOWN else text
+        raise argparse.ArgumentTypeError(f"{shown} cannot be a folder: {error.strerror}; give another") from None
+    if is_other:
         raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
     return path
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from headstart.errors import InputError
@@ -102,13 +101,15 @@ def add(commands: Commands) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from headstart.config import load_recipe
-    from headstart_pipelines.check import check
-    from headstart_pipelines.health import health
 
     if options.set and not options.recipe:
         raise InputError("--set changes a recipe; name its file, or remove --set.")
-    lines = check(load_recipe(options.recipe, options.set), options.workspace) if options.recipe else health()
-    for line in lines:
+    # Before what takes seconds to import: it may be all that there is to say.
+    recipe = load_recipe(options.recipe, options.set) if options.recipe else None
+    from headstart_pipelines.check import check
+    from headstart_pipelines.health import health
+
+    for line in check(recipe, options.workspace) if recipe else health():
         print(line)
 
 
@@ -142,22 +143,22 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from headstart.config import load_recipe
-    from headstart.tracking.client import reach, without_password
+
+    # Before what takes seconds to import: it may be all that there is to say.
+    recipe = load_recipe(options.recipe, options.set)
+    from headstart.tracking.client import without_password
     from headstart_components import IMAGE
     from headstart_pipelines import display
     from headstart_pipelines.local import run
     from headstart_pipelines.resolve import resolve
-    from headstart_pipelines.store import tracking_uri
+    from headstart_pipelines.store import open_record
 
     if options.image and options.runner != "docker":
         raise InputError(
             f"--image {options.image} has a meaning with --runner docker only; add that, or remove --image."
         )
     image = (options.image or IMAGE) if options.runner == "docker" else None
-    recipe = load_recipe(options.recipe, options.set)
-    os.environ["MLFLOW_TRACKING_URI"] = uri = tracking_uri(options.workspace.absolute())
-    reach(uri)
-    options.workspace.mkdir(parents=True, exist_ok=True)
+    uri = open_record(options.workspace.absolute(), writing=True)
     console = display.console()
     console.print(
         f"[bold]{recipe.name}[/]  pipeline {recipe.pipeline}"

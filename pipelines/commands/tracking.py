@@ -9,6 +9,7 @@ from headstart_pipelines.commands.arguments import UI_PORT
 def connect(workspace: Path) -> Any:
     """The MLflow client of the workspace's store or of the server that the environment names."""
     from headstart.tracking.client import connect
+    from headstart.tracking.owner import end_abandoned
     from headstart_pipelines.store import use_record
 
     use_record(
@@ -16,7 +17,9 @@ def connect(workspace: Path) -> Any:
         f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier run "
         "with --workspace.",
     )
-    return connect()
+    client = connect()
+    end_abandoned(client)
+    return client
 
 
 def is_server(uri: str) -> bool:

@@ -1,5 +1,6 @@
 """Recipes run by the command line on small real data, each once a session, and the record that they left."""
 
+import hashlib
 import json
 import os
 import re
@@ -287,8 +288,32 @@ def small(once: Once, images: Path) -> Execution:
     return executed(once("small", make))
 
 
+def contents(folder: Path) -> dict[str, str]:
+    """The digest of each file below `folder`."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 @pytest.fixture(scope="session")
-def grown(once: Once, images: Path, small: Execution) -> Execution:
+def copied(once: Once, small: Execution) -> Execution:
+    """The recipe of `small` in a copy of its workspace in which the packed data set is damaged; beside it, what that
+    changed in the original."""
+
+    def make(place: Path) -> None:
+        before = contents(small.workspace)
+        workspace = shutil.copytree(small.workspace, place / "workspace")
+        (packed,) = workspace.glob("pipeline/*/prepare-data/dataset/train.npy")
+        packed.write_bytes(packed.read_bytes()[:-1] + b"!")
+        execute(place, small.workspace.parent / "two.yaml", workspace)
+        changed = sorted(dict(before.items() ^ contents(small.workspace).items()))
+        (place / "changed.json").write_text(json.dumps(changed))
+
+    return executed(once("copied", make))
+
+
+# Not beside `copied`, as it changes the workspace and the data.
+@pytest.fixture(scope="session")
+def grown(once: Once, images: Path, small: Execution, copied: Execution) -> Execution:
     """The recipe of `small` in its workspace after one more picture came into its folder."""
 
     def make(place: Path) -> None:
@@ -300,7 +325,7 @@ def grown(once: Once, images: Path, small: Execution) -> Execution:
 
 
 @pytest.fixture(scope="session")
-def failed(once: Once, images: Path, small: Execution) -> Execution:
+def failed(once: Once, images: Path, small: Execution, copied: Execution) -> Execution:
     """A recipe whose data turn out unusable only when the step prepares them."""
 
     def make(place: Path) -> None:

@@ -596,7 +596,7 @@ def test_a_workspace_that_is_a_file_is_refused(cli, images, command):
     assert "file" in answer.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "digits", "--json"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "digits", "--json"], ["compare", "digits"]])
 def test_a_reader_that_had_enough_is_no_failure(first, arguments):
     if arguments != ["--help"]:
         arguments = [*arguments, "--workspace", str(first.workspace)]

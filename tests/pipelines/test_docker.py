@@ -165,6 +165,10 @@ def test_a_step_sees_the_data_and_of_a_table_the_files_beside_it(
     recipe = Recipe.of(
         {"name": "pets", "target": {"data": {"uri": str(data / name)}}, "source": {"candidates": ["/m"]}}
     )
-    mounts = docker.container(recipe, tmp_path / "workspace" / "pipeline", IMAGE).options["mounts"]
+    monkeypatch.setenv("HEADSTART_WATCHED", "a-mark")
+    options = docker.container(recipe, tmp_path / "workspace" / "pipeline", IMAGE).options
+    mounts = options["mounts"]
     readable = [Path(mount["Target"]) for mount in mounts if mount["ReadOnly"]]
     assert readable == [(data / seen).resolve()]
+    # By which it is found where the run is killed.
+    assert options["labels"] == {"headstart.watched": "a-mark"}

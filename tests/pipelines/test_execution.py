@@ -58,7 +58,26 @@ def test_what_fails_uninterrupted_keeps_its_own_error():
         raise RuntimeError("prepare target failed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_run_stops_its_steps(number):
+    steps = Steps()
+    with pytest.raises(KeyboardInterrupt), executed_by(steps, MODULE, "run", nothing):
+        signal.raise_signal(number)
+    assert steps.stopped == 1
+
+
+def test_a_run_that_shall_outlive_its_terminal_does():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    steps = Steps()
+    try:
+        with executed_by(steps, MODULE, "run", nothing):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert steps.stopped == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_mean_what_they_meant_before_once_the_run_is_over(number):
     before = signal.getsignal(number)
     with executed_by(Steps(), MODULE, "run", nothing):

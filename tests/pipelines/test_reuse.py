@@ -1,5 +1,6 @@
 """What a later run takes over from an earlier one, and what it must not."""
 
+import json
 import os
 import re
 import shutil
@@ -145,3 +146,31 @@ def test_a_recipe_without_target_pretrains_and_registers_only(small):
     assert small.worked == ["prepare source", "pretrain", "register source", "close record"]
     assert re.search("^registered +models:/two-source/1$", small.out, re.MULTILINE)
     assert "report" not in small.out
+
+
+# A workspace elsewhere, and damaged.
+
+
+def test_in_a_copied_workspace_steps_are_reused_and_only_the_one_whose_artifact_is_damaged_runs_again(copied):
+    assert copied.code == 0, copied.err
+    assert copied.reused == ["pretrain"]
+    assert copied.worked == ["prepare source", "register source"]
+    assert copied.before == copied.after == {"two-source": ["1"]}
+
+
+def test_a_damaged_artifact_is_named(copied):
+    (line,) = copied.err.splitlines()
+    assert re.fullmatch(rf"headstart: {copied.workspace}/pipeline/.*/dataset is damaged; its step runs again\.", line)
+
+
+def test_a_copied_workspace_writes_nothing_into_the_original(copied):
+    assert json.loads((copied.workspace.parent / "changed.json").read_text()) == []
+
+
+def test_what_a_copied_workspace_registered_before_is_read_from_the_copy(cli, copied, small):
+    version = copied.client.get_model_version("two-source", "1")
+    logged = copied.client.get_logged_model(version.source.removeprefix("models:/"))
+    assert logged.artifact_location.startswith(copied.workspace.as_uri())
+    picture = next(small.workspace.parent.glob("data/0/*.png"))
+    answer = cli("predict", "models:/two-source/1", picture, "--workspace", copied.workspace)
+    assert (answer.code, answer.err) == (0, "")

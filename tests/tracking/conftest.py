@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from headstart.evaluation.statistics import Interval, bootstrap_interval
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
+from headstart.tracking import database
 from headstart.tracking.client import connect
 from headstart.tracking.registry import Registered, register
 from headstart.tracking.runs import Run, child_run, experiment_named, new_parent
@@ -129,15 +131,41 @@ def open_store() -> Callable[..., AbstractContextManager[MlflowClient]]:
     return opened
 
 
+# What addresses give a meaning of its own, or have to quote.
+ODD = "a ?x=1#b%41@é"
+
+
 @pytest.fixture(scope="session")
-def empty_database(once: Callable[..., Path], open_store: Callable[..., Any]) -> Path:
-    """An MLflow store with nothing in it; making one takes seconds."""
+def made_twice(once: Callable[..., Path]) -> Path:
+    """A folder in which two made the same store at once, in a folder with an odd name in which a third was killed
+    meanwhile; errors.txt holds what they said."""
 
     def make(home: Path) -> None:
-        with open_store(home / "mlflow.db", home) as client:
-            client.search_experiments()
+        workspace = home / "place" / ODD
+        workspace.mkdir(parents=True)
+        (workspace / ".mlflow.db.draft").write_text("half a database")
+        errors: list[str] = []
 
-    return once("empty-mlflow", make) / "mlflow.db"
+        def create() -> None:
+            try:
+                database.create(workspace / "mlflow.db", workspace / "mlartifacts")
+            except Exception as error:
+                errors.append(repr(error))
+
+        threads = [threading.Thread(target=create) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (home / "errors.txt").write_text("\n".join(errors))
+
+    return once("made-twice", make)
+
+
+@pytest.fixture(scope="session")
+def empty_database(made_twice: Path) -> Path:
+    """An MLflow store with nothing in it; making one takes seconds."""
+    return made_twice / "place" / ODD / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

@@ -163,13 +163,72 @@ def test_an_outage_is_one_line_in_the_log_however_often_requests_are_tried_again
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
     client = connect()
-    for logged in logging.getLogger("urllib3.connectionpool").filters:
-        monkeypatch.setattr(logged, "_last", -float("inf"), raising=False)
+    monkeypatch.setattr(module._outages, "_last", -float("inf"))
     for _ in range(2):
         with pytest.raises(HeadstartError), explained():
             client.get_run("a" * 32)
     assert len(caplog.records) == 1
     assert "A server does not answer ([Errno" in caplog.text
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A server whose database is gone: it lives, and answers every question with an error."""
+
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 503)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def failing(nobody):
+    """The address of a server that answers every question with an error."""
+    with HTTPServer(("127.0.0.1", int(nobody.partition(":")[2])), Failing) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield nobody
+        server.shutdown()
+
+
+def test_a_server_that_answers_with_errors_of_its_own_is_one_clear_error_before_the_work(failing):
+    with pytest.raises(InputError, match=rf"http://{failing} answers with status 503 .*MLFLOW_TRACKING_URI") as error:
+        reach(f"http://ann:canary@{failing}")
+    assert "canary" not in str(error.value)
+
+
+def test_a_server_that_answers_with_errors_of_its_own_is_one_line_in_the_log_while_it_is_asked_again(
+    failing, monkeypatch, caplog
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    monkeypatch.setattr(module._outages, "_last", -float("inf"))
+    client = connect()
+    with pytest.raises(HeadstartError) as error, explained():
+        client.get_run("a" * 32)
+    assert "\n" not in str(error.value)
+    assert [record.getMessage() for record in caplog.records] == [
+        "A server answers with status 503; trying again for some minutes."
+    ]
+
+
+def test_a_database_that_fails_on_the_way_is_one_clear_error_and_no_sql_in_the_log(client, tmp_path, caplog):
+    # Behind what has been read already.
+    with (tmp_path / "mlflow.db").open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xff" * ((tmp_path / "mlflow.db").stat().st_size - file.tell()))
+    with pytest.raises(HeadstartError, match=r"mlflow\.db is damaged; restore it from a backup") as error, explained():
+        client.search_registered_models()
+    assert "\n" not in str(error.value)
+    assert "SELECT" not in str(error.value) + caplog.text
+
+
+def test_a_password_in_an_address_that_mlflow_refuses_is_not_shown(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://ann:canary@127.0.0.1:9/mlflow")
+    with pytest.raises(HeadstartError, match=r"ftp://127\.0\.0\.1:9") as error:
+        connect().search_registered_models()
+    assert "canary" not in str(error.value)
 
 
 def test_nothing_is_unpickled_and_no_usage_data_is_sent():

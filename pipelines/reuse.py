@@ -1,0 +1,139 @@
+"""Reuse of steps between local runs: a cache for kfp.local that is true to content, wherever its workspace lies.
+
+kfp.local's own cache knows an artifact by its absolute path and takes whatever lies there. This one knows it by a
+digest of its content: a damaged artifact is made again, and a workspace that was moved or copied reuses its steps.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+from kfp.local import cache
+from kfp.local.cache import LocalCache
+
+from headstart.storage.local import write_json
+
+# What differs between two executions of a step that give the same.
+_INCIDENTAL = ("run_id", "seconds")
+
+
+class StepCache(LocalCache):
+    """The outputs of the steps of a workspace's earlier runs, by what went into them."""
+
+    def __init__(self, workspace: Path) -> None:
+        super().__init__(str(workspace / "cache"))
+        self._workspace = workspace
+        # Of artifacts that this run has looked at; nobody changes them meanwhile.
+        self._digests: dict[str, str] = {}
+
+    def compute_key(
+        self,
+        component_name: str,
+        image: str,
+        full_command: list[str],
+        arguments: dict[str, Any],
+        env_vars: dict[str, str] | None = None,
+        custom_cache_key: str | None = None,
+    ) -> str:
+        """The key of a task: its code, its arguments and the content of its input artifacts."""
+        content = [component_name, image, full_command, self._content(arguments), env_vars, custom_cache_key]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The outputs that are kept under `key`; None if there are none, or not as they were made."""
+        entry = Path(self._entry_path(key))
+        try:
+            kept = json.loads(entry.read_text())
+            artifacts = {place: self._workspace / place for place in kept["digests"]}
+            for place, path in artifacts.items():
+                if not path.exists():
+                    return None
+                if self._digest(str(path)) != kept["digests"][place]:
+                    print(f"headstart: {path} is damaged; its step runs again.", file=sys.stderr)
+                    entry.unlink(missing_ok=True)
+                    return None
+            outputs: dict[str, Any] = self._deserialize_outputs(_moved(kept["outputs"], artifacts))
+            return outputs
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            print(f"headstart: {entry} is damaged; its step runs again.", file=sys.stderr)
+            entry.unlink(missing_ok=True)
+            return None
+
+    def put(self, key: str, outputs: dict[str, Any]) -> None:
+        """Keeps the outputs of a task under `key`; an artifact that was not written is never reused."""
+        paths = [artifact.path for artifact in _artifacts(outputs)]
+        if not all(map(os.path.exists, paths)):
+            return
+        places = {path: os.path.relpath(path, self._workspace) for path in paths}
+        kept = {
+            "outputs": _moved(self._serialize_outputs(outputs), places),
+            "digests": {place: self._digest(path) for path, place in places.items()},
+        }
+        write_json(Path(self._entry_path(key)), kept)
+
+    def _content(self, value: Any) -> Any:
+        """A JSON value that is the same for the same content."""
+        if isinstance(value, dsl.Artifact):
+            metadata = {name: fact for name, fact in value.metadata.items() if name not in _INCIDENTAL}
+            return [value.schema_title, value.name, self._digest(value.path), metadata]
+        if isinstance(value, list):
+            return [self._content(each) for each in value]
+        if isinstance(value, dict):
+            return {name: self._content(each) for name, each in value.items()}
+        return value
+
+    def _digest(self, path: str) -> str:
+        if path not in self._digests:
+            self._digests[path] = _digest(Path(path))
+        return self._digests[path]
+
+
+@contextlib.contextmanager
+def reusing(workspace: Path) -> Iterator[None]:
+    """Puts the workspace's `StepCache` in the place of kfp.local's own cache; kfp offers no other place for it."""
+    original, ours = cache.get_local_cache, StepCache(workspace)
+    cache.get_local_cache = lambda: ours
+    try:
+        yield
+    finally:
+        cache.get_local_cache = original
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, or of the names and contents of a folder's files; "" where nothing is."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        return ""
+    listing = [(file.relative_to(path).as_posix(), _digest(file)) for file in path.rglob("*") if file.is_file()]
+    return hashlib.sha256(json.dumps(sorted(listing)).encode()).hexdigest()
+
+
+def _artifacts(value: Any) -> Iterator[dsl.Artifact]:
+    if isinstance(value, dsl.Artifact):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _artifacts(each)
+    elif isinstance(value, dict):
+        yield from _artifacts(list(value.values()))
+
+
+def _moved(kept: Any, places: dict[str, Any]) -> Any:
+    """`kept` with the URIs of artifacts that are named in `places` as that has them."""
+    if isinstance(kept, list):
+        return [_moved(each, places) for each in kept]
+    if not isinstance(kept, dict):
+        return kept
+    if "__kfp_artifact__" in kept:
+        return {**kept, "uri": str(places[kept["uri"]])}
+    return {name: _moved(each, places) for name, each in kept.items()}

@@ -263,7 +263,8 @@ def _learning(curve: Curve, board: Leaderboard) -> dict[str, Any]:
         if each.labels_per_class is None:
             sentences.append(f"{each.baseline} is behind {start} with {curve.sizes[-1]} labels a class.")
         elif each.labels_per_class <= curve.sizes[0]:
-            sentences.append(f"{each.baseline} is as good as {start} from {curve.sizes[0]} labels a class on.")
+            few = f"{curve.sizes[0]} label{'' if curve.sizes[0] == 1 else 's'}"
+            sentences.append(f"{each.baseline} is as good as {start} from {few} a class on.")
         else:
             sentences.append(
                 f"{each.baseline} catches up with {start} at about {each.labels_per_class:.0f} labels a class."

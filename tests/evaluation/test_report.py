@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from headstart.evaluation.curve import Point, Series
 from headstart.evaluation.examination import Explained
 from headstart.evaluation.reasons import Reason
 from tests.evaluation.reports import CURVE, report
@@ -180,6 +181,15 @@ def test_the_page_says_where_a_baseline_catches_up():
     text = Page(report()).text
     assert "classical catches up with the source's frozen features at about 18 labels a class." in text
     assert "All are fitted to frozen features or to pictures" in text
+
+
+def test_a_baseline_that_is_as_good_with_one_label_is_so_from_one_label_on():
+    series = tuple(
+        Series(name, kind, (Point(1, (0.5,)), Point(4, (0.6,))))
+        for name, kind in (("probe on the source", "transfer"), ("classical", "baseline"))
+    )
+    text = Page(report(examined={"curve": replace(CURVE, series=series)})).text
+    assert "classical is as good as the source's frozen features from 1 label a class on." in text
 
 
 def test_the_page_does_not_say_that_nothing_was_trained_where_something_was():

@@ -44,6 +44,13 @@ def blank(side: int) -> bytes:
     return file.getvalue()
 
 
+def packed_table(rows: int) -> bytes:
+    """A small Parquet table of many equal rows."""
+    file = io.BytesIO()
+    pd.DataFrame({"image": ["x"] * rows}).to_parquet(file)
+    return file.getvalue()
+
+
 def in_base64(file: bytes) -> str:
     return base64.b64encode(file).decode()
 
@@ -255,10 +262,14 @@ def test_what_does_not_have_the_signature_is_refused_by_mlflow(served, request_,
         (b'{"inputs": ' + b"1" * 5000 + b"}", "application/json", "The request is not JSON that can be read"),
         (b'{"pictures": "' + b"A" * 100_000 + b'"}', "application/json", "exactly one of the input fields"),
         (b'{"instances": [{"picture": "' + b"A" * 100_000 + b'"}]}', "application/json", "missing inputs"),
-        (b" " * (32 * 2**20 + 1), "application/json", "The request has more than 32 MiB; send fewer"),
+        (b" " * (32 * 2**20 + 1), "application/json", "The request would take more than 256 MiB to read; send fewer"),
+        (b'{"inputs": [' + b"0," * 700_000, "application/json", "The request would take more than 256 MiB to read"),
+        (b'{"inputs": [' + b"[" * 700_000, "application/json", "The request would take more than 256 MiB to read"),
+        (b"image\n" * 700_000, "text/csv", "The request would take more than 256 MiB to read"),
+        (packed_table(1_000_000), "application/vnd.apache.parquet", "The request would take more than 256 MiB to"),
     ],
     ids=["open quote", "no table", "no base64", "no image", "no parquet", "deep", "long number", "other key",
-         "other name", "large"],
+         "other name", "large", "many pixels", "many lists", "many rows", "many equal rows"],
 )  # fmt: skip
 def test_what_cannot_be_parsed_is_refused_with_a_short_sentence_and_no_stack_trace(
     served, request_, content_type, words

@@ -400,9 +400,9 @@ def test_strategies_that_a_loop_hands_on_with_another_type_fail_as_on_a_real_ser
 
     def untyped(name, output, placement, *, allow_tag=False):
         compiled(name, output, placement, allow_tag=allow_tag)
-        text = output.read_text()
-        start = text.index("strategies-loop-item:\n          parameterType: STRUCT")
-        output.write_text(text[:start] + text[start:].replace("STRUCT", "STRING", 1))
+        text, count = re.subn(r"(strategies-loop-item: *\{?\s*parameterType: )STRUCT", r"\1STRING", output.read_text())
+        assert count == 1
+        output.write_text(text)
 
     monkeypatch.setattr("headstart_pipelines.cluster.submission.compile_pipeline", untyped)
 

@@ -70,10 +70,10 @@ def _wait(child: int) -> tuple[int, bool]:
 
 
 def main() -> None:
-    """Starts the step, on a cluster in a child process."""
-    from headstart.tracking.runs import KFP_RUN_VARIABLE
+    """Starts the step; on a cluster in a child process, but not for `headstart run`, which has made a parent run."""
+    from headstart.tracking.runs import KFP_RUN_VARIABLE, PARENT_VARIABLE
 
-    if os.environ.get(KFP_RUN_VARIABLE):
+    if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
         survive()
     runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
 

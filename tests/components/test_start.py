@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from headstart_components.close_record.component import close_record
+
 # Writes a line into `tries` at each try, and does what the test says at its first ones.
 STEP = """
 import os, signal, sys
@@ -91,21 +93,27 @@ def test_a_step_that_a_signal_ends_which_asks_for_it_is_not_started_again(tmp_pa
     assert (step.returncode, step.out) == (143, "try 1\n")
 
 
-@pytest.mark.parametrize(("environment", "tries"), [({"KFP_RUN_ID": "run-a"}, 2), ({}, 1)])
-def test_only_on_a_cluster_is_a_killed_step_started_again(tmp_path, environment, tries):
-    (tmp_path / "step.py").write_text(
+@pytest.mark.parametrize(
+    ("environment", "tries"),
+    [({"KFP_RUN_ID": "run-a"}, 2), ({}, 1), ({"KFP_RUN_ID": "run-a", "HEADSTART_PARENT_RUN_ID": "of a local run"}, 1)],
+    ids=["on a cluster", "on this machine", "by `headstart run` in a pod"],
+)
+def test_only_a_step_on_a_cluster_is_started_again_by_the_command_of_its_component(tmp_path, environment, tries):
+    source = (
         "import os, signal\n"
         "def step():\n"
         "    with open('tries', 'a') as file: file.write('x')\n"
         "    if len(open('tries').read()) < 2: os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    command = [
-        sys.executable, "-m", "headstart_components.start", "--component_module_path", str(tmp_path / "step.py"),
-        "--executor_input", '{"outputs": {"outputFile": "outputs/all.json"}}', "--function_to_execute", "step",
-    ]  # fmt: skip
+    *command, _ = close_record.component_spec.implementation.container.command
+    inputs = ["--executor_input", '{"outputs": {"outputFile": "outputs/all.json"}}', "--function_to_execute", "step"]
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+
     answer = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "_KFP_RUNTIME": "true", **environment}, capture_output=True, text=True
-    )
+        [*command, source, *inputs],
+        cwd=tmp_path, env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True,
+    )  # fmt: skip
 
     assert len((tmp_path / "tries").read_text()) == tries
-    assert answer.returncode == (0 if tries == 2 else -signal.SIGKILL), answer.stderr
+    # A shell that waits for the step says that it was killed; one that has become the step was killed itself.
+    assert answer.returncode in ([0] if tries == 2 else [-signal.SIGKILL, 128 + signal.SIGKILL]), answer.stderr

@@ -1,11 +1,10 @@
 """What speaks for a model: its figures, the predictions behind them, and what it was trained on.
 
 The steps that judge a model write it as a directory, registration keeps it with the version, and promotion reads it
-back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids) and `report.html`.
+back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids), `report.html` and SHA256SUMS.
 """
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from headstart.errors import InputError
 from headstart.evaluation.metrics import METRICS
 from headstart.evaluation.predictions import Predictions, read_predictions, write_predictions
 from headstart.evaluation.statistics import Interval
-from headstart.storage.local import new_directory, write_bytes, write_json, write_text
+from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
+from headstart.storage.sums import SUMS, verify_sums, write_sums
 
 FORMAT_VERSION = 1
 
@@ -30,6 +30,7 @@ _FACTS = "evidence.json"
 _PREDICTIONS = "predictions.parquet"
 _TRAINING = "training.parquet"
 _REPORT = "report.html"
+_FILES = (_FACTS, _PREDICTIONS, _TRAINING, _REPORT)
 
 
 def figures(metrics: Mapping[str, Any], metric: str, score: Interval, gain: Interval | None = None) -> dict[str, float]:
@@ -85,17 +86,22 @@ class Evidence:
             )
             write_bytes(draft / _TRAINING, buffer.getvalue())
             write_text(draft / _REPORT, self.report)
+            write_sums(draft, _FILES)
 
     @classmethod
     def load(cls, path: Path) -> "Evidence":
-        """What `save` wrote; InputError if a file is missing, damaged or of another format version."""
+        """What `save` wrote; InputError if a file is missing, damaged or of another format version.
+
+        What was written before there were sums is read as it is.
+        """
         try:
-            facts = json.loads((path / _FACTS).read_bytes())
+            facts = read_json(path / _FACTS)
             if facts["format_version"] != FORMAT_VERSION:
                 raise InputError(
                     f"{path} holds evidence of format {facts['format_version']}, not {FORMAT_VERSION}; read it with "
                     "the version that wrote it."
                 )
+            _verify(path)
             trained_on = pq.read_table(path / _TRAINING)["id"].to_pylist()
             return cls(
                 metric=str(facts["metric"]),
@@ -112,3 +118,12 @@ class Evidence:
                 f"{path} does not hold the evidence for a model ({type(error).__name__}: {error}); register the model "
                 "again."
             ) from error
+
+
+def _verify(path: Path) -> None:
+    if not (path / SUMS).exists():
+        return
+    try:
+        verify_sums(path, _FILES)
+    except InputError as error:
+        raise InputError(f"{error}; register the model again.") from error

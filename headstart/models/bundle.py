@@ -21,7 +21,8 @@ from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.network import Network
 from headstart.models.preprocessing import Preprocessing
-from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
+from headstart.storage.local import new_directory, read_json, write_bytes, write_json
+from headstart.storage.sums import SUMS, read_sums, verify_sums, write_sums
 from headstart.version import __version__
 
 # 2: model.json has the temperature, which a reader of 1 would leave out of the probabilities.
@@ -29,8 +30,6 @@ FORMAT_VERSION = 2
 
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
-SUMS = "SHA256SUMS"
-_SUMS_LIMIT = 4096
 FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
 
 
@@ -85,8 +84,7 @@ class ModelBundle:
                 "provenance": self.provenance,
             }
             write_json(draft / _DESCRIPTION, description)
-            lines = [f"{_sha256(draft / name)}  {name}\n" for name in (_DESCRIPTION, _WEIGHTS)]
-            write_text(draft / SUMS, "".join(lines))
+            write_sums(draft, (_DESCRIPTION, _WEIGHTS))
         return bundle_digest(path)
 
     @classmethod
@@ -97,7 +95,8 @@ class ModelBundle:
         InputError names the file that is missing, changed, foreign, or does not fit the architecture.
         """
         path = Path(path)
-        _verify_sums(path)
+        _read_sums(path)
+        verify_sums(path, (_DESCRIPTION, _WEIGHTS))
         description = _read_description(path / _DESCRIPTION)
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
         classes = tuple(description["classes"])
@@ -170,35 +169,14 @@ def _finite(results: np.ndarray) -> np.ndarray:
     return results
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_sums(path: Path) -> str:
     try:
-        with (path / SUMS).open(encoding="utf-8") as file:
-            return file.read(_SUMS_LIMIT)
+        return read_sums(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not a model bundle: its {SUMS} cannot be read; a bundle is a directory with "
             f"{_WEIGHTS}, {_DESCRIPTION} and {SUMS}"
         ) from error
-
-
-def _verify_sums(path: Path) -> None:
-    """Compares the two files with SHA256SUMS; names in it are compared with the known ones, never opened."""
-    sums: dict[str, str] = {}
-    for line in _read_sums(path).splitlines():
-        digest, _, name = line.partition("  ")
-        sums[name] = digest
-    if set(sums) != {_WEIGHTS, _DESCRIPTION}:
-        raise InputError(f"{path / SUMS} must list {_DESCRIPTION} and {_WEIGHTS} and nothing else; it is damaged")
-    for name, expected in sums.items():
-        if not (path / name).is_file():
-            raise InputError(f"{path / name} is missing; copy the whole bundle again")
-        if _sha256(path / name) != expected:
-            raise InputError(f"{path / name} is not the file that {SUMS} lists: it is damaged or was changed")
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from urllib.parse import unquote, urlsplit
 import torch
 
 from headstart.errors import InputError
-from headstart.models.bundle import FILES, SUMS, ModelBundle, bundle_digest, versions
+from headstart.models.bundle import FILES, ModelBundle, bundle_digest, versions
 from headstart.models.preprocessing import Preprocessing
 from headstart.models.reference import pin_of, pinned, unpinned
 from headstart.storage import s3
+from headstart.storage.sums import SUMS
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

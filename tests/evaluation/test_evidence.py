@@ -69,8 +69,11 @@ def test_a_model_that_was_trained_on_nothing_has_evidence_too(evidence, tmp_path
         *product(["report.html"], ["removed", "garbage"]),
     ],
 )
-def test_a_damaged_file_is_one_sentence(evidence, tmp_path, name, damage):
+@pytest.mark.parametrize("sums", [True, False])
+def test_a_damaged_file_is_one_sentence(evidence, tmp_path, name, damage, sums):
     evidence.save(tmp_path / "evidence")
+    if not sums:
+        (tmp_path / "evidence" / "SHA256SUMS").unlink()
     file = tmp_path / "evidence" / name
     content = file.read_bytes()
     if damage == "removed":
@@ -81,11 +84,30 @@ def test_a_damaged_file_is_one_sentence(evidence, tmp_path, name, damage):
         Evidence.load(tmp_path / "evidence")
 
 
+@pytest.mark.parametrize("name", ["evidence.json", "predictions.parquet", "training.parquet", "report.html"])
+def test_one_changed_digit_of_the_evidence_is_found(evidence, tmp_path, name):
+    evidence.save(tmp_path / "evidence")
+    file = tmp_path / "evidence" / name
+    content = bytearray(file.read_bytes())
+    place = content.index(b"0.") + 2 if name == "evidence.json" else len(content) // 2
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name} is not the file that SHA256SUMS lists.*; register the model again"):
+        Evidence.load(tmp_path / "evidence")
+
+
+def test_evidence_of_before_there_were_sums_is_read(evidence, tmp_path):
+    evidence.save(tmp_path / "evidence")
+    (tmp_path / "evidence" / "SHA256SUMS").unlink()
+    assert Evidence.load(tmp_path / "evidence").figures == evidence.figures
+
+
 @pytest.mark.parametrize("change", [{"figures": [1]}, {"figures": {"test/accuracy": "high"}}, {"digests": None}])
 def test_facts_of_other_types_are_refused(evidence, tmp_path, change):
     evidence.save(tmp_path / "evidence")
     file = tmp_path / "evidence" / "evidence.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    (tmp_path / "evidence" / "SHA256SUMS").unlink()
     with pytest.raises(InputError, match="does not hold the evidence for a model"):
         Evidence.load(tmp_path / "evidence")
 

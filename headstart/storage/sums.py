@@ -1,0 +1,46 @@
+"""SHA256SUMS: the digests of the files beside it, in the format of `sha256sum`."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from headstart.errors import InputError
+from headstart.storage.local import write_text
+
+SUMS = "SHA256SUMS"
+_LIMIT = 4096
+
+
+def write_sums(folder: Path, names: Sequence[str]) -> None:
+    """Writes the sums of these files, in this order."""
+    write_text(folder / SUMS, "".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
+
+
+def read_sums(folder: Path) -> str:
+    """The content of SHA256SUMS. OSError or UnicodeDecodeError if it cannot be read."""
+    with (folder / SUMS).open(encoding="utf-8") as file:
+        return file.read(_LIMIT)
+
+
+def verify_sums(folder: Path, names: Sequence[str]) -> None:
+    """Compares these files with SHA256SUMS, whose names are compared with the known ones and never opened.
+
+    Raises:
+        InputError: it lists others, or one is missing or was changed. OSError or UnicodeDecodeError as `read_sums`.
+    """
+    sums: dict[str, str] = {}
+    for line in read_sums(folder).splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    if set(sums) != set(names):
+        raise InputError(f"{folder / SUMS} must list {' and '.join(names)} and nothing else; it is damaged")
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing; copy the whole of {folder} again")
+        if _sha256(folder / name) != expected:
+            raise InputError(f"{folder / name} is not the file that {SUMS} lists: it is damaged or was changed")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -68,7 +68,7 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
     try:
         with raising(signal.SIGINT, KeyboardInterrupt):
             for course in courses(server, run_id, watch.waiting, clock):
-                watch.update(course, clock.now())
+                watch.update(with_progress(server, course), clock.now())
             return course
     except KeyboardInterrupt:
         raise DetachedError(
@@ -84,7 +84,7 @@ def courses(server: Server, run_id: str, waiting: Callable[[str, float], None], 
     wait = _POLL_SECONDS
     while True:
         try:
-            course = with_progress(server, read_course(server, server.runs.run_service_get_run(run_id)))
+            course = read_course(server, server.runs.run_service_get_run(run_id))
         except UnansweredError as error:
             failing_since = failing_since or clock.now()
             if (clock.now() - failing_since).total_seconds() >= _PATIENCE_SECONDS:

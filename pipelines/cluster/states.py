@@ -150,16 +150,20 @@ class _Reading:
             node, _ = self.workflow.at(path)
             if node and node.kind != "Skipped":
                 continue
-            driver, pods = self.workflow.at(f"{path}-driver")
+            # All rounds of a loop have one driver.
+            is_round = segments[end - 1].startswith("iteration-iterations(")
+            group = ".".join(segments[: end - 1]) if is_round else path
+            driver_path = f"{group}.iteration-driver" if is_round else f"{path}-driver"
+            driver, pods = self.workflow.at(driver_path)
             latest = pods[-1] if pods else driver
             if latest is None or latest.kind == "Skipped":
                 if node:
                     return self._skipped(step, node)
                 continue
             word, reason = self._word(latest)
-            said = f"the driver of {segments[end - 1]}: {reason}" if reason else None
+            said = f"the driver of {group.rpartition('.')[2]}: {reason}" if reason else None
             if word in ("failed", "terminated") and not (driver and driver.phase == "Running"):
-                return State(step, word, said, None, latest.ended, self._attempts(path))
+                return State(step, word, said, None, latest.ended, self._driver_attempts(driver_path))
             return self._skipped(step, node) if node else State(step, "waiting", said)
         return None
 
@@ -174,15 +178,17 @@ class _Reading:
 
     def _attempts(self, path: str) -> tuple[Attempt, ...]:
         """Every pod of a step, and those of its driver that failed, in the order of time."""
-        executors = [node for place in (f"{path}.executor", path) for node in self.workflow.paths.get(place, ())]
-        tried = self.workflow.paths.get(f"{path}-driver", ())
-        drivers = [node for node in tried if node.phase in ("Failed", "Error")]
-        pods = [(node, False) for node in executors] + [(node, True) for node in drivers]
-        return tuple(
-            Attempt(node.pod, *self._word(node), node.started, node.ended, is_driver, node.log_key)
-            for node, is_driver in sorted(pods, key=lambda each: (each[0].started is None, each[0].started))
-            if node.kind == "Pod"
-        )
+        pods = [node for place in (f"{path}.executor", path) for node in self.workflow.paths.get(place, ())]
+        attempts = [self._attempt(node) for node in pods if node.kind == "Pod"]
+        drivers = self._driver_attempts(f"{path}-driver")
+        return tuple(sorted([*attempts, *drivers], key=lambda each: (each.started is None, each.started)))
+
+    def _driver_attempts(self, path: str) -> tuple[Attempt, ...]:
+        pods = [node for node in self.workflow.paths.get(path, ()) if node.kind == "Pod"]
+        return tuple(self._attempt(node, is_driver=True) for node in pods if node.phase in ("Failed", "Error"))
+
+    def _attempt(self, node: Node, *, is_driver: bool = False) -> Attempt:
+        return Attempt(node.pod, *self._word(node), node.started, node.ended, is_driver, node.log_key)
 
     def _word(self, pod: Node) -> tuple[str, str | None]:
         """The word for a pod, and the reason of what holds or ended it."""

@@ -66,6 +66,11 @@ class Workflow:
         return self.manifest["metadata"].get("namespace")
 
     @property
+    def message(self) -> str | None:
+        """What Argo says of the workflow as a whole."""
+        return (self.manifest.get("status") or {}).get("message")
+
+    @property
     def is_packed(self) -> bool:
         """Whether it is so large that Argo packs its nodes, of which Kubeflow Pipelines then knows nothing."""
         return bool((self.manifest.get("status") or {}).get("compressedNodes"))

@@ -404,8 +404,9 @@ def _conclude(connected: "Server", ended: "Course") -> None:
         raise HeadstartError(f"The run {run.display_name} is lost: {ended.reason}. Submit its recipe again.")
     found = failure(connected, ended)
     if found is None:
-        said = f": {run.error.message}" if run.error and run.error.message else ""
-        raise HeadstartError(f"The run {run.display_name} failed{said}. Its page is {connected.page(run.run_id)}.")
+        said = (run.error.message if run.error else None) or (ended.workflow.message if ended.workflow else None)
+        because = f": {said}" if said else ""
+        raise HeadstartError(f"The run {run.display_name} failed{because}. Its page is {connected.page(run.run_id)}.")
     if found.tail:
         view.show_tail(display.console(stderr=True), found.step, found.tail)
     log = found.missing or f"`headstart logs {run.run_id} '{found.step}'` shows all of its log."

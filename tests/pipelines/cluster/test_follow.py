@@ -173,6 +173,23 @@ def test_steps_of_a_group_whose_driver_does_not_do_its_work_say_so(phase, messag
     states = read("flat-exit-task-succeeded", fail)
 
     assert {(state.word, state.reason) for state in states} == {(word, reason)}
+    assert all(attempt.is_driver for state in states for attempt in state.attempts)
+
+
+def test_the_rounds_of_a_loop_whose_driver_fails_fail_with_it():
+    def fail(nodes):
+        loop = "(0).root(0).exit-handler-1(0).for-loop-2(0)"
+        for name in [each for each in nodes if each.startswith(f"{loop}.iteration-iterations")]:
+            del nodes[name]
+        for name in (f"{loop}.iteration-driver", f"{loop}.iteration-driver(0)"):
+            nodes[name] |= {"phase": "Failed", "message": "main: Error (exit code 1)"}
+        nodes[f"{loop}.iteration-iterations"] = {**nodes[loop], "type": "Skipped", "phase": "Omitted"}
+
+    states = read("flat-exit-task-strategy-failed-stock", fail)
+
+    told = [(state.step.label, state.word, state.reason) for state in states[2:5]]
+    assert told == [(f"tune {name}", "failed", "the driver of for-loop-2: Error (exit code 1)") for name in "abc"]
+    assert [len(state.attempts) for state in states[2:5]] == [1, 1, 1]
 
 
 # Following
@@ -312,6 +329,17 @@ def test_a_run_that_failed_before_any_step_says_what_the_server_says(kfp, submit
 
     assert answer.code == 1
     assert "failed: quota exceeded. Its page is" in answer.err
+
+
+def test_a_run_that_argo_refused_says_what_argo_says(kfp, cli):
+    run = kfp.replay("out-of-memory")
+    kfp.recorded[run["run_id"]]["status"] = {"phase": "Error", "message": "invalid spec: templates.root is missing"}
+    run["run_details"] = {}
+
+    answer = cli("runs", run["run_id"], "--wait")
+
+    assert answer.code == 1
+    assert "failed: invalid spec: templates.root is missing. Its page is" in answer.err
 
 
 def test_a_run_that_somebody_terminates_ends_as_terminated(kfp, submit):

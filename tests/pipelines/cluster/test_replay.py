@@ -392,6 +392,20 @@ def test_a_run_with_a_parameter_that_its_pipeline_does_not_know_is_refused(kfp, 
             kfp.run_service_create_run({**body, "runtime_config": {"parameters": changed}})
 
 
+@pytest.mark.parametrize(
+    ("known", "unknown"), [("deploymentSpec:", "deploymentSpecs:"), ("podMetadata:", "podMetadatas:")]
+)
+def test_a_package_with_a_field_that_kubeflow_does_not_know_is_refused(kfp, run_id, known, unknown):
+    from tests.pipelines.cluster.kfp_server.store import Refused
+
+    package = kfp.called("upload_pipeline_version")[0].body
+    pipeline = kfp.pipelines[0]["pipeline_id"]
+
+    assert known in package
+    with pytest.raises(Refused, match="Failed to parse the pipeline spec"):
+        kfp.upload_pipeline_version(package.replace(known, unknown, 1), name="other", pipelineid=pipeline)
+
+
 def test_strategies_that_a_loop_hands_on_with_another_type_fail_as_on_a_real_server(kfp, submit, cli, monkeypatch):
     from headstart_pipelines.cluster import submission
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from google.protobuf.json_format import ParseDict, ParseError
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from tests.pipelines.cluster.kfp_server.store import Refused, Store, now
 
@@ -59,8 +62,19 @@ class Pipelines(Store):
 
 @functools.cache
 def spec_of(package: str) -> dict[str, Any]:
-    """Pipeline and platform of an uploaded file, in the form in which the API gives them back."""
+    """Pipeline and platform of an uploaded file, in the form in which the API gives them back.
+
+    Refused is what KFP's messages for them do not know, as its server refuses it.
+    """
     documents = list(yaml.load_all(package, yaml.CSafeLoader))
+    try:
+        for document, message in zip(documents, (PipelineSpec(), PlatformSpec()), strict=False):
+            ParseDict(document, message)
+        executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if documents[1:] else {}
+        for config in executors.values():
+            ParseDict(config, KubernetesExecutorConfig())
+    except ParseError as error:
+        raise Refused(400, f"Invalid input error: Failed to parse the pipeline spec: {error}") from None
     return (
         documents[0] if len(documents) == 1 else dict(zip(("pipeline_spec", "platform_spec"), documents, strict=True))
     )

@@ -104,7 +104,7 @@ class Runs(Pipelines, Plugins):
             raise Refused(400, f"Bad request: workflow {workflow.name} is not in a failed state")
         workflow.at = min((index for index in workflow.failing if index < workflow.at), default=workflow.at) - 1
         self.failures -= 1
-        workflow.fails, workflow.end = workflow.fails if self.failures else None, None
+        workflow.fails, workflow.end = workflow.fails if self.failures > 0 else None, None
         self._tell(run, "RUNNING")
         return {}
 

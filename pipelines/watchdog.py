@@ -30,7 +30,10 @@ def watched(*, containers: bool = False) -> Iterator[dict[str, str]]:
         containers: whether there are containers with the label `headstart.watched`, to be removed likewise.
     """
     mark = uuid.uuid4().hex
-    command = [sys.executable, "-m", "headstart_pipelines.watchdog", mark, *(["--containers"] if containers else [])]
+    # -P: modules in the folder where the user is are not the watchdog's.
+    command = [sys.executable, "-P", "-m", "headstart_pipelines.watchdog", mark]
+    if containers:
+        command.append("--containers")
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -13,10 +13,10 @@ from headstart.version import __version__
 # The image that every step runs in unless a profile or --image names another.
 IMAGE = f"headstart:{__version__}"
 
-# As KFP starts a lightweight component: its executor wants the source as a file. start.py starts the executor.
+# As KFP starts a lightweight component: its executor, which start.py runs, wants the source as a file.
 _START = """step=$(mktemp -d)/step.py
 printf %s "$0" >"$step"
-_KFP_RUNTIME=true python3 -m headstart_components.start --component_module_path "$step" "$@"
+_KFP_RUNTIME=true python3 -m headstart_components.start kfp.dsl.executor_main --component_module_path "$step" "$@"
 """
 
 

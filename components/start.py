@@ -1,9 +1,9 @@
 """Starts a step in its pod, and starts it again where only its process was killed.
 
-`python -m headstart_components.start` takes what `python -m kfp.dsl.executor_main` takes. On a cluster the step is a
-child process: one that is killed, as by a kernel that is short of memory, goes on from its checkpoint while its pod
-still stands. Kubeflow Pipelines 2.17 as it is installed retries a lost pod, but not a process that died in one. Where
-the kernel ends all of a pod's processes at once, this one is among them, and the pod has failed.
+`python -m headstart_components.start MODULE …` runs a module as `python -m MODULE …` does. On a cluster that is a child
+process: one that is killed, as by a kernel that is short of memory, goes on from its checkpoint while its pod still
+stands. Kubeflow Pipelines 2.17 as it is installed retries a lost pod, but not a process that died in one. Where the
+kernel ends all of a pod's processes at once, this one is among them, and the pod has failed.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def main() -> None:
 
     if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
         survive()
-    runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_named(rank):
 def test_check_loads_every_model_that_a_search_among_the_candidates_finds(place, tmp_path, monkeypatch):
     found = [pin_source(str(place / name)) for name in ("trained", "random")]
     monkeypatch.setattr("headstart.tracking.registry.search", lambda pattern: found)
-    (tmp_path / "mlflow.db").touch()
+    monkeypatch.setattr("headstart_pipelines.check.is_there", lambda uri: True)
     data = {"uri": str(place / "new")}
     recipe = Recipe.of({"name": "a", "source": {"candidates": ["models:/*-source"]}, "target": {"data": data}})
     lines = list(check(recipe, tmp_path))

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_ends_its_record(cli
     for label in "01":
         (data / label).mkdir(parents=True)
         for file in sorted((images / "digits" / label).iterdir())[:12]:
-            (data / label / file.name).symlink_to(file)
+            shutil.copy(file, data / label)
     workspace = tmp_path / "workspace"
 
     run_killed(tmp_path, data, at="Executing task 'pretrain'", workspace=workspace)

@@ -65,6 +65,7 @@ def test_an_interrupted_run_ends_its_step_starts_no_other_and_says_so_in_the_rec
     assert processes_that_mention(str(workspace)) == []
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     states = {run.info.run_name: run.info.status for run in client.search_runs(["1"])}
-    assert states.pop("prepare-source") == states.pop("prepare-target") == "FINISHED"
+    # The target's data may be prepared before the source is trained, or after it.
+    assert states.pop("prepare-source") == states.pop("prepare-target", "FINISHED") == "FINISHED"
     assert states.pop("pretrain", "KILLED") == "KILLED"
     assert set(states.values()) == {"KILLED"}

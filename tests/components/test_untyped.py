@@ -9,6 +9,7 @@ PROGRAM = """
 import importlib, pkgutil
 from kfp.dsl.executor import Executor
 from kfp.dsl.types.type_annotations import is_Input_Output_artifact_annotation as is_artifact
+from kfp.dsl.types.type_annotations import maybe_strip_optional_from_annotation as present
 import headstart_components
 
 count = 0
@@ -17,7 +18,7 @@ for module in pkgutil.iter_modules(headstart_components.__path__):
         continue
     function = getattr(importlib.import_module(f"headstart_components.{module.name}.component"), module.name)
     given = {name: {"artifacts": [{"name": "7", "uri": "/tmp/x", "metadata": {}}]}
-             for name, annotation in function.__annotations__.items() if name != "return" and is_artifact(annotation)}
+             for name, annotation in function.__annotations__.items() if name != "return" and is_artifact(present(annotation))}
     executor = Executor({"inputs": {"artifacts": given}, "outputs": {"outputFile": "/tmp/x"}}, function)
     assert executor.input_artifacts.keys() == given.keys(), module.name
     count += len(given)

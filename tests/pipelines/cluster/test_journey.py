@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart_pipelines import cli
+from headstart_pipelines.profile import load_profile
 from tests.cluster import __main__ as program
 from tests.cluster import journey as journeys
 from tests.cluster.journey import Journey, NotKept, NotPossible, copy_project
@@ -75,7 +77,8 @@ class Commands:
         return answer
 
     def lost(self, how: str) -> None:
-        """The training's pod goes: without retries its step fails."""
+        """The training's pod goes, with a checkpoint of a second ago: without retries its step fails."""
+        assert load_profile(Path("demo/cpu.yaml")).environment.values == {CHECKPOINT_VARIABLE: "1"}
         if how == "killed" and "count: 0" in Path("demo/cpu.yaml").read_text():
             self._kfp.workflows[self._kfp.runs[-1]["run_id"]].fails = "pretrain"
 

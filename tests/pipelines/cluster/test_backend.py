@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from headstart.config import load_recipe
 from headstart_pipelines import demo
@@ -17,7 +19,7 @@ from headstart_pipelines.profile import load_profile
 from headstart_pipelines.resolve import resolve
 from tests.pipelines.cluster.backend import Pods
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE, ROOT
-from tests.pipelines.conftest import execute, executed
+from tests.pipelines.conftest import execute, executed, write_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +39,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def pods(recipe: Path) -> Pods:
-    """The recipe, compiled for a cluster and run as the backend runs it."""
+def run_on_cluster(recipe: Path, place: Path) -> tuple[Pods, str]:
+    """Compiles a recipe for a cluster and runs it as the backend does; the run's state."""
     resolved = resolve(load_recipe(recipe, []))
     package = build_package(
         resolved, image=IMAGE, profile=load_profile(PROFILE), unfingerprinted=frozenset(), allow_tag=False
     )
-    place = recipe.parent / "cluster"
+    place.mkdir()
     pods = Pods(
         package.text,
         place / "pods",
@@ -55,10 +56,22 @@ def pods(recipe: Path) -> Pods:
             "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
         },
     )
-    place.mkdir()
-    state = pods.run(parameters(resolved))
+    return pods, pods.run(parameters(resolved))
+
+
+@pytest.fixture(scope="module")
+def pods(recipe: Path) -> Pods:
+    """The recipe that ships, run to its end."""
+    pods, state = run_on_cluster(recipe, recipe.parent / "cluster")
     assert (state, pods.failed) == ("SUCCEEDED", {})
     return pods
+
+
+def runs_of(pods: Pods, experiment: str) -> list[Run]:
+    """The MLflow runs of an experiment."""
+    client = MlflowClient(pods.environment["MLFLOW_TRACKING_URI"])
+    (found,) = (each for each in client.search_experiments() if each.name == experiment)
+    return list(client.search_runs([found.experiment_id]))
 
 
 def figures(leaderboard: str) -> dict[str, Any]:
@@ -79,12 +92,31 @@ def test_digits_has_the_local_runs_figures_to_the_last_digit(recipe, pods):
 
 
 def test_the_record_of_a_run_on_a_cluster_is_whole_and_has_ended(pods):
-    client = MlflowClient(pods.environment["MLFLOW_TRACKING_URI"])
-    (experiment,) = (each for each in client.search_experiments() if each.name == "digits")
-    runs = client.search_runs([experiment.experiment_id])
+    runs = runs_of(pods, "digits")
 
     assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert parent.data.tags["headstart.pipeline_run"] == pods.run_id
     assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {None, parent.info.run_id}
-    assert {version.name for version in client.search_model_versions()} == {"digits-source", "digits-target"}
+    versions = MlflowClient(pods.environment["MLFLOW_TRACKING_URI"]).search_model_versions()
+    assert {version.name for version in versions} == {"digits-source", "digits-target"}
+
+
+def test_a_run_that_fails_does_what_does_not_wait_for_the_failure_and_ends_its_record_as_failed(images, tmp_path):
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    (tmp_path / "data" / "0" / "text.png").write_text("no picture")
+    shutil.copytree(images / "digits" / "1", tmp_path / "data" / "1")
+    source = {"data": {"uri": str(images / "mnist"), "size": 8}, "pretraining": {"epochs": 1}}
+    target = {"data": {"uri": str(tmp_path / "data"), "size": 8}}
+    recipe = write_recipe(tmp_path / "broken.yaml", name="broken", source=source, target=target)
+
+    pods, state = run_on_cluster(recipe, tmp_path / "cluster")
+
+    assert state == "FAILED"
+    assert list(pods.failed) == ["prepare target"]
+    assert sorted(pods.outputs) == ["close record", "prepare source", "pretrain", "register source"]
+    states = {run.info.run_name: run.info.status for run in runs_of(pods, "broken")}
+    done = {name: states.pop(name) for name in ("prepare-source", "pretrain", "register-source")}
+    assert set(done.values()) == {"FINISHED"}
+    # The step that failed, and the run's own.
+    assert sorted(states.values()) == ["FAILED", "FAILED"]

@@ -68,8 +68,8 @@ def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None 
     """
     workspace = workspace.absolute()
     require_temporary_folder()
-    make_record(workspace)
     found = docker.find_image(image) if image else None
+    make_record(workspace)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     parent = _open_parent(recipe, workspace, name)
     log = workspace / "logs" / f"{name}.log"

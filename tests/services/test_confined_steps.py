@@ -102,8 +102,8 @@ def test_the_whole_transfer_runs_on_a_network_of_mlflow_and_s3_alone(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(re.findall(r"^  ✓ (.*?)  +\d+\.\d s$", done.stdout, re.MULTILINE)) == [
-        "evaluate", "finetune partial", "finetune zero", "fit baselines", "prepare source", "prepare target",
-        "pretrain", "register source", "register target", "select source",
+        "close record", "evaluate", "finetune partial", "finetune zero", "fit baselines", "prepare source",
+        "prepare target", "pretrain", "register source", "register target", "select source",
     ]  # fmt: skip
     assert "network" not in done.stderr
 

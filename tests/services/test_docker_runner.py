@@ -134,8 +134,8 @@ def left(client: docker.DockerClient, place: Path) -> list[Any]:
 def test_a_recipe_runs_in_containers_from_data_to_registration(first: Answer) -> None:
     assert first.code == 0, first.err
     assert sorted(first.worked) == [
-        "evaluate", "finetune partial", "finetune zero", "fit baselines", "prepare target", "register target",
-        "select source",
+        "close record", "evaluate", "finetune partial", "finetune zero", "fit baselines", "prepare target",
+        "register target", "select source",
     ]  # fmt: skip
     assert re.search("^registered +models:/docker-target/1$", first.out, re.MULTILINE)
 
@@ -143,7 +143,7 @@ def test_a_recipe_runs_in_containers_from_data_to_registration(first: Answer) ->
 def test_a_second_run_reuses_every_step_that_does_not_write_into_mlflow(again: Answer) -> None:
     """So neither the id of the run's record nor anything else that changes from run to run is in the cache's key."""
     assert again.code == 0, again.err
-    assert again.worked == ["evaluate", "register target"]
+    assert again.worked == ["evaluate", "register target", "close record"]
     assert sorted(again.reused) == [
         "finetune partial", "finetune zero", "fit baselines", "prepare target", "select source",
     ]  # fmt: skip
@@ -165,7 +165,7 @@ def test_other_code_under_the_same_image_name_reuses_nothing(
         container.remove()
         client.images.remove(name)
     assert (before.code, after.code) == (0, 0), before.err + after.err
-    assert after.worked == ["prepare source", "pretrain", "register source"]
+    assert after.worked == ["prepare source", "pretrain", "register source", "close record"]
 
 
 def test_what_steps_write_belongs_to_the_caller_or_where_that_is_root_to_the_images_user(first: Answer) -> None:
@@ -365,7 +365,7 @@ def test_a_network_that_docker_does_not_have_is_said_before_anything_is_written(
     answer = run(tmp_path, "--runner", "docker", "--image", image, **variables)
     assert answer.code == 2
     assert re.fullmatch(r"headstart: HEADSTART_DOCKER_NETWORK names absent, .* docker network create .*\n", answer.err)
-    assert not list((tmp_path / "workspace").iterdir())
+    assert not (tmp_path / "workspace").exists()
 
 
 @pytest.mark.parametrize(
@@ -383,4 +383,4 @@ def test_what_is_missing_is_said_before_anything_is_written(
     answer = run(tmp_path, "--runner", "docker", *options, **variables)
     assert answer.code == 2
     assert re.fullmatch(rf"headstart: .*{words}.*\n", answer.err), answer.err
-    assert not list((tmp_path / "workspace").iterdir())
+    assert not (tmp_path / "workspace").exists()

@@ -32,7 +32,7 @@ test: $(DEV) ## run the tests that need nothing but Python packages
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not services and not slow' -n auto --dist worksteal
 
 test-slow: $(DEV) ## run the tests that take minutes: recipes end to end, families of faults
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slow and not services' -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slow and not services' -n auto --dist loadfile
 
 # As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
 test-services: $(SBOM) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test

@@ -104,7 +104,14 @@ serve("sqlite:///nowhere.db", {port}, Path("ui.log"), lambda: None)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_the_mlflow_pages_server_and_its_workers_end_with_the_command(number, tmp_path):
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "__main__.py").write_text(SERVER)

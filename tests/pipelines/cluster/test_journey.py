@@ -160,6 +160,7 @@ def gone(whole: SimpleNamespace) -> list[str]:
     return [said.removeprefix("$ ") for said in whole.said if said.startswith("$ ")]
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_does_what_it_promises(journey, kfp):
     whole = journey()
     whole.journey.travel(steps())

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headstart import yaml_text
-from headstart.errors import InputError
+from headstart.errors import InputError, shortened
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"]
 Baseline = Literal["scratch", "classical"]
@@ -524,8 +524,7 @@ def _explain(error: ValidationError, section: type[BaseModel], at: str) -> str:
 
 
 def _named(key: Any) -> str:
-    name = str(key)
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+    return shortened(str(key), _LONGEST_NAME)
 
 
 def _sentence(problem: Any, section: type[BaseModel]) -> str:

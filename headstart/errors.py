@@ -4,6 +4,14 @@ Every error that reaches a user is one of these. Its message is one or two sente
 place and the remedy; the command line prints it and exits with `exit_code`.
 """
 
+# Characters of a name, path or address that a message has room for.
+_SHOWN = 200
+
+
+def shortened(text: str, most: int = _SHOWN) -> str:
+    """The text, or its first `most` characters and an ellipsis: for names that a message repeats."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
 
 class HeadstartError(Exception):
     """A failure that headstart explains. Exit code 1: the work was started and failed."""

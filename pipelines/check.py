@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headstart.config import Data, Recipe
+from headstart.credentials import without_password
 from headstart.data.reference import check as check_data
 from headstart.errors import HeadstartError, InputError
 from headstart.models.architectures import build_network
@@ -11,7 +12,7 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_sources
 from headstart.storage import s3
 from headstart.tracking import registry
-from headstart.tracking.client import connect, explained, without_password
+from headstart.tracking.client import connect, explained
 from headstart_pipelines.resolve import at, refuse_unlabelled
 from headstart_pipelines.store import is_there, open_record, store_file
 

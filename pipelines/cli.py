@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from headstart import terminal
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError, InputError, shortened
 from headstart.version import __version__
 from headstart_pipelines.commands import cluster, models, recipes, record
 from headstart_pipelines.commands.arguments import Commands
 
 _COMMAND_WIDTH = 13
-# Characters of a path that a message shows.
-_SHOWN = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -79,7 +77,7 @@ def _of_the_system(error: Exception) -> HeadstartError | None:
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     name = str(error.filename or "")
-    shown = f"{name[:_SHOWN]}…" if len(name) > _SHOWN else name
+    shown = shortened(name)
     kind = InputError if error.errno == errno.ENAMETOOLONG else HeadstartError
     return kind(f"{shown + ': ' if shown else ''}{error.strerror}; {_REMEDIES[error.errno]}.")
 

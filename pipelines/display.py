@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.tree import Tree
 
-from headstart.terminal import printable as printable
+from headstart.terminal import printable
 
 if TYPE_CHECKING:
     from headstart.tracking.gates import Gate

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from headstart.credentials import without_password
 from headstart.errors import InputError
-from headstart.tracking.client import reach, without_password
+from headstart.tracking.client import reach
 from headstart.version import __version__
 from headstart_pipelines.store import store_file
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from headstart.credentials import without_password
 from headstart.errors import InputError
-from headstart.tracking.client import without_password
 
 NETWORK_VARIABLE = "HEADSTART_DOCKER_NETWORK"
 """Names the Docker network that steps join: an internal one, with the containers of MLflow and S3 and no others."""

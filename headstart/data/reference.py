@@ -31,12 +31,11 @@ from headstart.data.npz import list_npz
 from headstart.data.published import check_name, datasets_folder, is_published, list_published
 from headstart.data.remote import RemoteTree
 from headstart.data.tree import LocalTree, Tree, one_line
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError, InputError, shortened
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.storage import cache, s3
 
 _PROBES_PER_CLASS = 10
-_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -271,6 +270,5 @@ def _local_path(uri: str) -> Path | None:
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
-        shown = uri if len(uri) <= _SHOWN else f"{uri[:_SHOWN]}…"
-        raise InputError(f"Data reference '{shown}' cannot be reached ({reason}); correct the path.") from None
+        raise InputError(f"Data reference '{shortened(uri)}' cannot be reached ({reason}); correct the path.") from None
     return path

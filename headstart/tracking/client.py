@@ -13,8 +13,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
-from headstart.credentials import require_sendable
-from headstart.credentials import without_password as without_password
+from headstart.credentials import require_sendable, without_password
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import make_printable
 from headstart.tracking.database import file_of, sentence

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode
 
-from headstart.tracking.client import without_password
+from headstart.credentials import without_password
 from headstart.tracking.names import PARENT_RUN, STRATEGY
 
 # Without it, MLflow's page shows itself as one for agents and their traces.

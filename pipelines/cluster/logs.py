@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from headstart.errors import HeadstartError
+from headstart.terminal import printable
 from headstart_pipelines.cluster.connection import Server
 from headstart_pipelines.cluster.states import Attempt, Progress
 from headstart_pipelines.cluster.transport import NotFoundError
@@ -142,7 +143,5 @@ def _message(line: str) -> str:
 def _lines(body: bytes, *, whole: bool) -> list[str]:
     """The lines of a log; of one that is still written only those that are `whole`."""
     text = body.decode("utf-8", "replace")
-    return [
-        "".join(each if each.isprintable() or each == "\t" else "�" for each in line)
-        for line in (text[: text.rfind("\n") + 1] if whole else text).splitlines()
-    ]
+    told = text[: text.rfind("\n") + 1] if whole else text
+    return [printable(line, keep="\t") for line in told.splitlines()]

@@ -11,9 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from headstart.terminal import printable
 from headstart_pipelines.cluster.course import Course
 from headstart_pipelines.cluster.states import Attempt, Progress, State
-from headstart_pipelines.display import plain, printable
+from headstart_pipelines.display import plain
 
 _MARKS = {
     "waiting": ("·", "dim"),

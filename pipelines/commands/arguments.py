@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headstart.errors import shortened
+
 WORKSPACE = Path(".headstart")
 UI_PORT = 5000
-# Characters of a path that a message shows.
-_SHOWN = 200
 
 
 class Commands:
@@ -87,8 +87,9 @@ def folder(text: str) -> Path:
     try:
         is_other = path.exists() and not path.is_dir()
     except OSError as error:
-        shown = f"{text[:_SHOWN]}…" if len(text) > _SHOWN else text
-        raise argparse.ArgumentTypeError(f"{shown} cannot be a folder: {error.strerror}; give another") from None
+        raise argparse.ArgumentTypeError(
+            f"{shortened(text)} cannot be a folder: {error.strerror}; give another"
+        ) from None
     if is_other:
         raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
     return path

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
+from headstart.terminal import printable
 from headstart_pipelines.commands.arguments import Commands, as_json, count, placement, recipe
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _submit(options: argparse.Namespace) -> None:
     connected = _connected(options)
     console = display.console(stderr=options.json)
     if other := difference(connected.release):
-        console.print(display.printable(other), markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(other), markup=False, highlight=False, soft_wrap=True)
     console.print(f"[bold]{resolved.name}[/]  pipeline {resolved.pipeline}", highlight=False)
     if said := warning(package.text, parameters(resolved)):
         console.print(said, markup=False, highlight=False, soft_wrap=True)
@@ -253,7 +254,6 @@ def _logs(options: argparse.Namespace) -> None:
 def _retry(options: argparse.Namespace) -> None:
     from headstart_pipelines.cluster.record import align
     from headstart_pipelines.cluster.runs import retry
-    from headstart_pipelines.display import printable
 
     connected = _connected(options)
     found = retry(connected, options.run)
@@ -268,7 +268,6 @@ def _terminate(options: argparse.Namespace) -> None:
     from headstart_pipelines.cluster.follow import Clock
     from headstart_pipelines.cluster.runs import to_terminate, word_of
     from headstart_pipelines.cluster.termination import stop
-    from headstart_pipelines.display import printable
 
     connected = _connected(options)
     found = to_terminate(connected, options.run)
@@ -304,7 +303,7 @@ def _list_schedules(options: argparse.Namespace) -> None:
     for row in rows if not options.json else ():
         if row["missed"]:
             print(
-                f"{display.printable(row['schedule'])}: nothing was started at {row['missed'][:16].replace('T', ' ')} "
+                f"{printable(row['schedule'])}: nothing was started at {row['missed'][:16].replace('T', ' ')} "
                 f"UTC. The server does not say why; the events of its object do:\n  {row['look']}"
             )
 
@@ -312,7 +311,6 @@ def _list_schedules(options: argparse.Namespace) -> None:
 def _change_schedule(options: argparse.Namespace) -> None:
     from headstart_pipelines.cluster.follow import Clock
     from headstart_pipelines.cluster.schedule import delete, switch
-    from headstart_pipelines.display import printable
 
     connected = _connected(options)
     if name := options.delete:

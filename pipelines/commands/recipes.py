@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace) -> None:
 
     # Before what takes seconds to import: it may be all that there is to say.
     recipe = load_recipe(options.recipe, options.set)
-    from headstart.tracking.client import without_password
+    from headstart.credentials import without_password
     from headstart_components import IMAGE
     from headstart_pipelines import display
     from headstart_pipelines.local import run

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from headstart.errors import HeadstartError
+from headstart.terminal import printable
 from headstart_pipelines.commands.arguments import UI_PORT, Commands, as_json, folder, workspace
 from headstart_pipelines.commands.tracking import connect, is_server, page_server
 
@@ -195,7 +196,7 @@ def _lineage(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(family, indent=2))
     elif options.mermaid:
-        print(display.printable(mermaid(family), keep="\n"))
+        print(printable(mermaid(family), keep="\n"))
     else:
         display.console().print(display.lineage_tree(family))
 

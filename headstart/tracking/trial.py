@@ -28,21 +28,21 @@ def fault(dossier: "Dossier") -> str | None:
         bundle = ModelBundle.load(dossier.bundle)
         if dossier.digest and dossier.digest != bundle_digest(dossier.bundle):
             return "its content is not the one that was registered"
-        outputs = _outputs(bundle, stored_example(f"models:/{dossier.name}"))
+        _predict(bundle, stored_example(f"models:/{dossier.name}"))
     except (UnreadableSample, binascii.Error) as error:
         return f"its stored example cannot be read: {error}"
     except HeadstartError as error:
         return str(error).rstrip(".")
-    return None if np.isfinite(outputs).all() else "what it predicts for its stored example are no numbers"
+    return None
 
 
-def _outputs(bundle: "ModelBundle", example: Sequence[str] | None) -> np.ndarray:
-    """What the bundle makes of an example request, base64 texts of files; of the one that would be stored with it where
-    none is: probabilities, or features where it knows no classes."""
+def _predict(bundle: "ModelBundle", example: Sequence[str] | None) -> None:
+    """Has the bundle predict an example request, base64 texts of files; the one that would be stored with it where none
+    is. HeadstartError where it cannot, or what it predicts are no numbers."""
     from headstart.modalities import modality
     from headstart.tracking.serving import input_example
 
     texts = input_example(bundle).iloc[:, 0].tolist() if example is None else example
     kind, shape = modality(bundle.modality), bundle.preprocessing
     samples = np.stack([kind.decode(base64.b64decode(text), shape.size, shape.channels) for text in texts])
-    return bundle.predict_probabilities(samples) if bundle.classes else bundle.predict_features(samples)
+    (bundle.predict_probabilities if bundle.classes else bundle.predict_features)(samples)

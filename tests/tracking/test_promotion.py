@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
@@ -370,6 +371,17 @@ def test_a_model_that_was_exchanged_with_its_sums_is_not_the_one_that_was_regist
     version = add()
     bundle(weights(version).parent, seed=99)
     assert closed(promote(registry, MODEL))["loads"] == "its content is not the one that was registered"
+
+
+def test_a_version_that_predicts_no_numbers_is_not_promoted(registry, by_hand, tmp_path):
+    folder = tmp_path / "by-hand" / "artifacts" / "bundle"
+    diverged = ModelBundle.load(folder)
+    with torch.no_grad():
+        next(diverged.network.head.parameters()).fill_(torch.nan)
+    shutil.rmtree(folder)
+    diverged.save(folder)
+
+    assert "The model's results are no numbers" in closed(promote(registry, MODEL, version=by_hand()))["loads"]
 
 
 def test_force_overrides_what_does_not_load_and_says_so_in_the_record(registry, add, weights, by_hand):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.config import Pretraining
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import new_directory, write_json
-from headstart.transfer.pretraining import train_from_scratch
+from headstart.strategies.pretraining import train_from_scratch
+from headstart.training.section import Pretraining
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 TASKS = ("linear_probe", "partial", "full", "scratch")

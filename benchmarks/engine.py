@@ -41,7 +41,6 @@ import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-from headstart.config import Training  # noqa: E402
 from headstart.data.dataset import Dataset  # noqa: E402
 from headstart.data.prepare import prepare  # noqa: E402
 from headstart.models.architectures import build_network  # noqa: E402
@@ -51,6 +50,7 @@ from headstart.storage.local import write_json  # noqa: E402
 from headstart.storage.state import State  # noqa: E402
 from headstart.training.engine import CHECKPOINT_VARIABLE, OnEpoch  # noqa: E402
 from headstart.training.plan import Plan, make_plan  # noqa: E402
+from headstart.training.section import Training  # noqa: E402
 from headstart.training.speed import Speed, processor  # noqa: E402
 from headstart.training.supervised import fit  # noqa: E402
 from headstart_pipelines.demo import digits, write_folder  # noqa: E402

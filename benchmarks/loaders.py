@@ -173,11 +173,11 @@ def decode_tensor(path: str) -> "torch.Tensor":
 def _feed(packed: Path) -> "SampleFeed":
     import torch
 
-    from headstart.config import Training
     from headstart.data.dataset import Dataset
     from headstart.models.preprocessing import Preprocessing
     from headstart.training.feed import SampleFeed
     from headstart.training.plan import make_plan
+    from headstart.training.section import Training
 
     dataset = Dataset.open(packed)
     training = Training.of(

@@ -19,17 +19,19 @@ from typing import Any
 
 import torch
 
-from headstart.config import Evaluation, Strategy, Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
-from headstart.evaluation.evaluate import Contender, evaluate
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.judging.baselines import fit_baseline
+from headstart.judging.evaluate import Contender, evaluate
+from headstart.judging.leaderboard import Leaderboard
+from headstart.judging.section import Evaluation
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
-from headstart.transfer.baselines import fit_baseline
-from headstart.transfer.strategies import transfer
+from headstart.strategies.section import Strategy
+from headstart.strategies.transfer import transfer
+from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 
 SPLIT = {"train": 0.3, "val": 0.1, "test": 0.6}

@@ -26,18 +26,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.config import Pretraining, Strategy, Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
+from headstart.judging.selection import Ranked, select_source
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
+from headstart.strategies.pretraining import pretrain
+from headstart.strategies.section import Strategy
+from headstart.strategies.transfer import transfer
+from headstart.training.section import Pretraining, Training
 from headstart.training.speed import processor
-from headstart.transfer.pretraining import pretrain
-from headstart.transfer.selection import Ranked, select_source
-from headstart.transfer.strategies import transfer
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 # As in the demo's recipe, pipelines/recipes/digits.yaml.

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import torch
 
-from headstart.config import Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle
@@ -34,6 +33,7 @@ from headstart.tracking.runs import PARENT_VARIABLE, Run, experiment_named, new_
 from headstart.tracking.system_metrics import system_metrics
 from headstart.training.engine import OnEpoch
 from headstart.training.plan import make_plan
+from headstart.training.section import Training
 from headstart.training.supervised import fit
 from headstart_pipelines.demo import digits, write_folder
 

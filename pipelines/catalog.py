@@ -9,7 +9,7 @@ import yaml
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from headstart.config import Recipe
+from headstart.recipe.recipe import Recipe
 from headstart.storage.local import write_text
 from headstart_pipelines.finetune import build_finetune
 from headstart_pipelines.guards import refuse_unsafe

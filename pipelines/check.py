@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from headstart.config import Data, Recipe
 from headstart.credentials import without_password
 from headstart.data.reference import check as check_data
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.models.architectures import build_network
 from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_sources
+from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import registry
 from headstart.tracking.client import connect, explained

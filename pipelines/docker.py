@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from headstart.config import Recipe
 from headstart.data.published import FOLDER_VARIABLE, datasets_folder, is_published
 from headstart.data.reference import place_to_read
 from headstart.errors import InputError
 from headstart.models.reference import unpinned
+from headstart.recipe.recipe import Recipe
 from headstart.storage.cache import CACHE_VARIABLE
 from headstart.storage.s3 import is_s3
 from headstart.storage.state import STATE_VARIABLE

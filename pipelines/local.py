@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.config import Recipe
 from headstart.errors import HeadstartError
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.judging.leaderboard import Leaderboard
+from headstart.recipe.recipe import Recipe
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import connect

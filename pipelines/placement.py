@@ -123,8 +123,8 @@ def _threads(steps: Steps) -> dict[str, str]:
 
 def _distributed(distribution: Distribution, image: str | None) -> dict[str, str]:
     """The variables that have a training run as a TrainJob."""
-    from headstart.training.launch import NODES_VARIABLE, PROCESSES_VARIABLE
-    from headstart.training.trainjob import (
+    from headstart.jobs.launch import NODES_VARIABLE, PROCESSES_VARIABLE
+    from headstart.jobs.trainjob import (
         DEVICE_VARIABLE,
         IMAGE_VARIABLE,
         MEMORY_VARIABLE,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from headstart.config import Section, read_mapping
+from headstart.sections import Section, read_mapping
 from headstart.tracking.runs import KFP_RUN_VARIABLE
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where a container's shared memory is, not a temporary file)

@@ -13,9 +13,9 @@ from headstart.storage import s3
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from headstart.config import Data
     from headstart.data.dataset import Dataset
-    from headstart.transfer.selection import Ranked
+    from headstart.data.section import Data
+    from headstart.judging.selection import Ranked
 
 _FOLDER = "rank"
 _LEGEND = (
@@ -50,12 +50,13 @@ def rank(options: argparse.Namespace) -> None:
     Raises:
         InputError: the data or a candidate cannot be reached; it is named.
     """
-    from headstart.config import Data, Training
+    from headstart.data.section import Data
+    from headstart.judging.selection import select_source
     from headstart.models.sources import pin_sources
     from headstart.storage.state import STATE_VARIABLE
     from headstart.tracking import registry
     from headstart.tracking.dossier import background
-    from headstart.transfer.selection import select_source
+    from headstart.training.section import Training
     from headstart_pipelines import display
     from headstart_pipelines.environment import environment
     from headstart_pipelines.store import use_record
@@ -141,10 +142,10 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
 @s3.listed_once()
 def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed: int) -> "Dataset":
     """The packed data set, one that was packed before where nothing has changed since."""
-    from headstart.config import Recipe
     from headstart.data.dataset import Dataset
     from headstart.data.prepare import prepare
     from headstart.data.reference import fingerprint
+    from headstart.recipe.recipe import Recipe
     from headstart_pipelines.resolve import input_size
 
     recipe = Recipe.of(

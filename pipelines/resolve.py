@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from headstart.config import Data, Recipe
 from headstart.data.published import is_published
 from headstart.data.reference import fingerprint, has_no_labels, located
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import modality
 from headstart.models.reference import pin_of
 from headstart.models.sources import pin_source, pin_sources
+from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import registry
 from headstart.tracking.client import reach

@@ -20,6 +20,10 @@ os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# The fixtures that several folders share.
+pytest_plugins = ["tests.sources"]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each of two processes begins with the pipeline runs of one of two workspaces; otherwise one waits for what the

@@ -12,8 +12,9 @@ from typing import get_args
 
 import pytest
 
-from headstart import config
-from headstart.evaluation.metrics import METRICS
+from headstart.judging.section import Metric
+from headstart.metrics.classification import METRICS
+from headstart.recipe.recipe import load_recipe
 from headstart.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +160,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_work(arguments):
 
 
 def test_the_recipe_is_read_without_anything_heavy_but_its_own_validation():
-    program = f"import sys, headstart.config; print(sorted(sys.modules.keys() & set({HEAVY!r})))"
+    program = f"import sys, headstart.recipe.recipe; print(sorted(sys.modules.keys() & set({HEAVY!r})))"
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
@@ -179,7 +180,7 @@ def test_the_version_is_the_same_everywhere():
 
 
 def test_the_recipe_knows_the_metrics_that_are_computed_and_no_others():
-    assert set(get_args(config.Metric)) == set(METRICS)
+    assert set(get_args(Metric)) == set(METRICS)
 
 
 def test_there_are_recipes_to_start_from():
@@ -188,7 +189,7 @@ def test_there_are_recipes_to_start_from():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_that_ships_is_valid(path):
-    config.load_recipe(path)
+    load_recipe(path)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -9,11 +9,13 @@ import scipy.special  # noqa: F401
 import sklearn.metrics  # noqa: F401
 
 from benchmarks.peers.work import Work, checksum
-from headstart.config import Strategy, Training
 from headstart.data.dataset import Dataset
 from headstart.models.bundle import ModelBundle
+from headstart.strategies import pretraining
+from headstart.strategies import transfer as strategies
+from headstart.strategies.section import Strategy
+from headstart.training.section import Training
 from headstart.training.supervised import Fit
-from headstart.transfer import pretraining, strategies
 
 
 def train(work: Work, tuned: bool) -> None:

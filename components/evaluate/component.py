@@ -49,18 +49,19 @@ def evaluate(
     import shutil
     from pathlib import Path
 
-    from headstart import config
     from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
-    from headstart.evaluation import evaluate as evaluation_step
-    from headstart.evaluation.evidence import EVIDENCE
+    from headstart.judging import evaluate as evaluation_step
+    from headstart.judging.evidence import EVIDENCE
+    from headstart.judging.section import Evaluation
+    from headstart.judging.selection import RANKING
     from headstart.models.bundle import bundle_digest
     from headstart.models.reference import numbered
     from headstart.storage.local import write_json, write_text
     from headstart.tracking.client import shown_to_people
     from headstart.tracking.results import record_assessment
     from headstart.tracking.runs import step_run
-    from headstart.transfer.selection import RANKING
+    from headstart.training.section import Training
 
     packed = PackedDataset.open(Path(dataset.path))
     selection = json.loads(numbered((Path(source.path) / RANKING).read_text(), pretrained))
@@ -69,7 +70,7 @@ def evaluate(
         for m in models
     ]
     contenders += evaluation_step.read_baselines(Path(baselines.path))
-    section = config.Evaluation.of(evaluation, at="evaluation")
+    section = Evaluation.of(evaluation, at="evaluation")
     with step_run(experiment, "evaluate") as run:
         assessment = evaluation_step.evaluate(contenders, packed, Path(predictions.path), evaluation=section, seed=seed)
         examination = evaluation_step.look_closer(
@@ -79,7 +80,7 @@ def evaluate(
             Path(predictions.path),
             Path(source.path),
             evaluation=section,
-            training=config.Training.of(training, at="training"),
+            training=Training.of(training, at="training"),
             strategies=strategies,
             seed=seed,
         )

@@ -30,19 +30,21 @@ def finetune(
     """
     from pathlib import Path
 
-    from headstart import config
     from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
-    from headstart.evaluation.evaluate import Contender
+    from headstart.jobs.job import train, transfer_job
+    from headstart.judging.evaluate import Contender
+    from headstart.judging.section import Evaluation
     from headstart.models.reference import unpinned
+    from headstart.strategies.section import Strategy
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, SOURCE_MODEL, STRATEGY
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
-    from headstart.transfer.job import train, transfer_job
+    from headstart.training.section import Training
 
-    section = config.Strategy.of(strategy, at="strategies")
-    metric = config.Evaluation.of(evaluation, at="evaluation").metric
+    section = Strategy.of(strategy, at="strategies")
+    metric = Evaluation.of(evaluation, at="evaluation").metric
     packed = PackedDataset.open(Path(dataset.path))
     reference, digest = (described(source)[key] for key in ("source", "digest"))
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
@@ -50,7 +52,7 @@ def finetune(
         Path(source.path),
         packed.path,
         section,
-        training=config.Training.of(training, at="training"),
+        training=Training.of(training, at="training"),
         metric=metric,
         seed=seed,
         reference=reference,

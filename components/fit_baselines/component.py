@@ -30,20 +30,21 @@ def fit_baselines(
     """
     from pathlib import Path
 
-    from headstart import config
     from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
+    from headstart.judging.baselines import fit_baseline
+    from headstart.judging.section import Evaluation
     from headstart.models.bundle import ModelBundle
     from headstart.storage.local import write_json
     from headstart.tracking.names import STRATEGY
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
-    from headstart.transfer.baselines import fit_baseline
+    from headstart.training.section import Training
 
     packed = PackedDataset.open(Path(dataset.path))
     like = ModelBundle.load(Path(source.path))
-    section = config.Evaluation.of(evaluation, at="evaluation")
+    section = Evaluation.of(evaluation, at="evaluation")
     listed = []
     for name in baselines:
         with step_run(experiment, name, role="baseline", tags={STRATEGY: name}) as run, system_metrics(run):
@@ -52,7 +53,7 @@ def fit_baselines(
                 packed,
                 Path(fitted.path),
                 like=like,
-                training=config.Training.of(training, at="training"),
+                training=Training.of(training, at="training"),
                 metric=section.metric,
                 seeds=section.seeds,
                 seed=seed,

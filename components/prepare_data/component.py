@@ -29,16 +29,16 @@ def prepare_data(
     import shutil
     from pathlib import Path
 
-    from headstart import config
     from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.data.finished import FinishedData
     from headstart.data.prepare import prepare
+    from headstart.data.section import Data
     from headstart.storage.state import State
     from headstart.tracking.names import DATA_DIGEST, REUSED_FROM
     from headstart.tracking.runs import step_run
 
-    section = config.Data.of(data, at=f"{role}.data")
+    section = Data.of(data, at=f"{role}.data")
     settings = {
         **section.model_dump(exclude={"uri", "fingerprint"}),
         # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.

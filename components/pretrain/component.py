@@ -28,18 +28,18 @@ def pretrain(
     import json
     from pathlib import Path
 
-    from headstart import config
     from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
-    from headstart.evaluation.evaluate import evaluate_source
-    from headstart.evaluation.evidence import EVIDENCE
+    from headstart.jobs.job import pretraining_job, train
+    from headstart.judging.evaluate import evaluate_source
+    from headstart.judging.evidence import EVIDENCE
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
     from headstart.training.progress import progress
-    from headstart.transfer.job import pretraining_job, train
+    from headstart.training.section import Pretraining
 
-    section = config.Pretraining.of(pretraining, at="source.pretraining")
+    section = Pretraining.of(pretraining, at="source.pretraining")
     packed = PackedDataset.open(Path(dataset.path))
     with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
         result = train(pretraining_job(packed.path, section, seed=seed), on_epoch=run.log_epoch, progress=progress())

@@ -48,8 +48,8 @@ def register(
     from pathlib import Path
 
     from headstart.artifacts import described
-    from headstart.config import Recipe
-    from headstart.evaluation.evidence import EVIDENCE
+    from headstart.judging.evidence import EVIDENCE
+    from headstart.recipe.recipe import Recipe
     from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
     from headstart.tracking.registry import register
     from headstart.tracking.runs import step_run
@@ -75,7 +75,7 @@ def register(
             Path(model.path),
             model=f"{experiment}-{role}",
             evidence=Path(model.path) / EVIDENCE,
-            recipe=recipe,
+            recipe=recipe.to_dict(),
             trained_by=described(model)["run_id"],
             aliases=(CHALLENGER,) if role == "target" else (),
         )

@@ -32,16 +32,17 @@ def select_source(
     """
     from pathlib import Path
 
-    from headstart import config
     from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
+    from headstart.judging.section import Evaluation
+    from headstart.judging.selection import RANKING, select_source
     from headstart.models.reference import unpinned
     from headstart.storage.local import write_json
     from headstart.tracking.candidates import Pretrained, offer
     from headstart.tracking.names import NOTE, SOURCE_MODEL
     from headstart.tracking.runs import step_run
     from headstart.training.progress import progress
-    from headstart.transfer.selection import RANKING, select_source
+    from headstart.training.section import Training
 
     own = Pretrained(f"{experiment}-source", Path(pretrained.path)) if pretrained else None
     with step_run(experiment, "select-source") as run:
@@ -49,8 +50,8 @@ def select_source(
         selection = select_source(
             offered.references,
             PackedDataset.open(Path(dataset.path)),
-            training=config.Training.of(training, at="training"),
-            metric=config.Evaluation.of(evaluation, at="evaluation").metric,
+            training=Training.of(training, at="training"),
+            metric=Evaluation.of(evaluation, at="evaluation").metric,
             seed=seed,
             fetch_registered=offered.fetch,
             background=offered.background,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.evaluation.evidence import EVIDENCE, Evidence
+from headstart.judging.evidence import EVIDENCE, Evidence
 from headstart.models.bundle import bundle_digest
 from headstart.models.reference import by_content, pin_of, unpinned
 from headstart.models.sources import Background, pin_sources

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from headstart.evaluation.evidence import Evidence
+    from headstart.judging.evidence import Evidence
     from headstart.models.sources import Background
 
 

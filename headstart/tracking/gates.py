@@ -10,15 +10,15 @@ from typing import Literal
 import numpy as np
 
 from headstart.errors import HeadstartError
-from headstart.evaluation.metrics import (
+from headstart.judging.pairing import Pair
+from headstart.metrics.classification import (
     count,
     expected_calibration_error,
     metric_title,
     recalls,
     score,
 )
-from headstart.evaluation.pairing import Pair
-from headstart.evaluation.statistics import mcnemar_p, paired_bootstrap_gain
+from headstart.metrics.intervals import mcnemar_p, paired_bootstrap_gain
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.dossier import Dossier
 from headstart.tracking.policy import Policy

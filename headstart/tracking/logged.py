@@ -4,9 +4,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headstart.config import Recipe
 from headstart.storage.local import write_json
 from headstart.tracking.names import MODEL_DIGEST
 
@@ -33,7 +32,7 @@ def logged_model(
     *,
     evidence: Path | None,
     figures: Mapping[str, float],
-    recipe: Recipe | None,
+    recipe: Mapping[str, Any] | None,
 ) -> "LoggedModel":
     """The run's logged model with the digest: the one that there is, else a new one that shows `figures` on its page.
 
@@ -105,7 +104,7 @@ def _write(
     loaded: "ModelBundle",
     *,
     evidence: Path | None,
-    recipe: Recipe | None,
+    recipe: Mapping[str, Any] | None,
 ) -> Path:
     """The logged model's directory inside `folder`."""
     import mlflow
@@ -124,7 +123,7 @@ def _write(
     if evidence:
         artifacts["evidence"] = shutil.copytree(evidence, folder / Path(EVIDENCE).name)
         if recipe:
-            write_json(artifacts["evidence"] / RECIPE, recipe.to_dict())
+            write_json(artifacts["evidence"] / RECIPE, dict(recipe))
     # A model from code: the pyfunc is a source file and the weights are the bundle, so nothing is pickled.
     mlflow.pyfunc.save_model(
         folder / "model",

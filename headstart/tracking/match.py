@@ -7,8 +7,8 @@ from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from headstart.data.dataset import Split
-    from headstart.evaluation.evidence import Evidence
-    from headstart.evaluation.pairing import Pair
+    from headstart.judging.evidence import Evidence
+    from headstart.judging.pairing import Pair
     from headstart.models.bundle import ModelBundle
     from headstart.tracking.dossier import Dossier
 
@@ -22,7 +22,7 @@ def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) 
     Raises:
         InputError: `data` does not have the challenger's test split.
     """
-    from headstart.evaluation.pairing import ComparisonError, evaluated_pair, stored_pair
+    from headstart.judging.pairing import ComparisonError, evaluated_pair, stored_pair
 
     ours, theirs = challenger.evidence, champion.evidence
     if ours is None or theirs is None:
@@ -45,7 +45,7 @@ def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) 
 
 def _loaded(version: "Dossier") -> "ModelBundle":
     """The version's bundle; ComparisonError where it cannot be loaded, as it then has nothing to be compared by."""
-    from headstart.evaluation.pairing import ComparisonError
+    from headstart.judging.pairing import ComparisonError
     from headstart.models.bundle import ModelBundle
 
     try:
@@ -60,7 +60,7 @@ def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple
 
     from headstart.data.dataset import Dataset
     from headstart.data.hashing import merkle_digest
-    from headstart.evaluation.pairing import ComparisonError
+    from headstart.judging.pairing import ComparisonError
 
     wanted = evidence.digests.get("test_digest")
     if data is None and not Path(evidence.dataset).is_dir():

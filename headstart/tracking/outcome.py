@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.judging.leaderboard import Leaderboard
 from headstart.tracking.client import explained
 from headstart.tracking.names import PARENT_RUN, REGISTERED
 from headstart.tracking.paging import search_all

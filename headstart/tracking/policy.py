@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from headstart.config import Section, Share, read_mapping
-from headstart.evaluation.metrics import METRICS
+from headstart.metrics.classification import METRICS
+from headstart.sections import Section, Share, read_mapping
 
 if TYPE_CHECKING:
     MinMetrics = Section

@@ -5,14 +5,14 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headstart.config import Recipe
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
-from headstart.evaluation.evidence import Evidence
+from headstart.judging.evidence import Evidence
 from headstart.models.reference import numbered, pinned, unpinned
 from headstart.storage.local import read_json
 from headstart.tracking.card import card, model_card
@@ -69,16 +69,17 @@ def register(
     *,
     model: str,
     evidence: Path | None = None,
-    recipe: Recipe | None = None,
+    recipe: Mapping[str, Any] | None = None,
     trained_by: str | None = None,
     aliases: tuple[str, ...] = (),
 ) -> Registered:
     """Makes the bundle a version of `model`, or finds the version that already holds it and completes what it lacks.
 
-    The version holds the bundle, what `Evidence.save` wrote to `evidence`, and `recipe`; its tags say role, strategy,
-    digests and source, its description what it is. The source's version, where the source is registered, gets a tag
-    that names this one. Whatever killed an earlier call, and whoever makes the same call at the same time, there is one
-    version in the end. `trained_by` is the run whose metrics the version's page shows, by default `run`.
+    The version holds the bundle, what `Evidence.save` wrote to `evidence`, and the resolved `recipe`; its tags say
+    role, strategy, digests and source, its description what it is. The source's version, where the source is
+    registered, gets a tag that names this one. Whatever killed an earlier call, and whoever makes the same call at the
+    same time, there is one version in the end. `trained_by` is the run whose metrics the version's page shows, by
+    default `run`.
 
     `aliases` move to the version if it is the model's newest: an old run that is repeated takes them from no later
     version. The champion does not become its own challenger.

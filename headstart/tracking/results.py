@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from headstart.evaluation.evaluate import Assessment
-from headstart.evaluation.leaderboard import Entry
+from headstart.judging.evaluate import Assessment
+from headstart.judging.leaderboard import Entry
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained
 from headstart.tracking.names import (

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.judging.leaderboard import Leaderboard
 from headstart.tracking.client import explained
 from headstart.tracking.links import charts_page, compare_page, curves_page
 from headstart.tracking.names import NOTE, SENTENCE

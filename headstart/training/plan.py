@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.config import Training
 from headstart.training.batches import batch_count
+from headstart.training.section import Training
 
 # Steps at which a small data set has been seen often enough; between BiT-HyperRule's 500 for under 20 k samples on a
 # much larger network (Kolesnikov et al. 2020) and what MNIST-5k needs here to come within 0.5 points of its best.

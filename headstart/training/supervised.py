@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headstart.data.dataset import Dataset, Split
-from headstart.evaluation.calibration import fit_temperature
-from headstart.evaluation.metrics import score
+from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.classification import score
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import evaluated
 from headstart.storage.state import State

@@ -11,8 +11,8 @@ import kfp_server_api
 from kfp_server_api import V2beta1RecurringRun as Schedule
 from kfp_server_api import V2beta1Run as Run
 
-from headstart.config import Recipe
 from headstart.errors import InputError
+from headstart.recipe.recipe import Recipe
 from headstart_pipelines.cluster.connection import Server
 from headstart_pipelines.cluster.cron import Cron
 from headstart_pipelines.cluster.follow import Clock

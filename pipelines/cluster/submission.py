@@ -16,9 +16,9 @@ from kfp_server_api import V2beta1Pipeline as Pipeline
 from kfp_server_api import V2beta1PipelineVersion as PipelineVersion
 from kfp_server_api import V2beta1Run as Run
 
-from headstart.config import Recipe
 from headstart.credentials import without_password
 from headstart.errors import HeadstartError, InputError
+from headstart.recipe.recipe import Recipe
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines.catalog import compile_pipeline, parameters
 from headstart_pipelines.cluster.connection import Server

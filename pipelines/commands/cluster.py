@@ -10,7 +10,7 @@ from headstart.terminal import printable
 from headstart_pipelines.commands.arguments import Commands, as_json, count, placement, recipe
 
 if TYPE_CHECKING:
-    from headstart.config import Recipe
+    from headstart.recipe.recipe import Recipe
     from headstart_pipelines.cluster.connection import Server
     from headstart_pipelines.cluster.course import Course
     from headstart_pipelines.cluster.submission import Package
@@ -141,7 +141,7 @@ def _connected(options: argparse.Namespace) -> "Server":
 
 def _built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
     """The recipe, resolved and compiled for the cluster; all of it before anything is sent."""
-    from headstart.config import load_recipe
+    from headstart.recipe.recipe import load_recipe
     from headstart_pipelines.cluster.submission import build_package
     from headstart_pipelines.profile import load_profile
     from headstart_pipelines.resolve import resolve_for_cluster

@@ -100,7 +100,7 @@ def add(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from headstart.config import load_recipe
+    from headstart.recipe.recipe import load_recipe
 
     if options.set and not options.recipe:
         raise InputError("--set changes a recipe; name its file, or remove --set.")
@@ -114,8 +114,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from headstart.config import Data
     from headstart.data.prepare import prepare
+    from headstart.data.section import Data
 
     given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
     section = Data.of({"uri": options.data, **given})
@@ -142,7 +142,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from headstart.config import load_recipe
+    from headstart.recipe.recipe import load_recipe
 
     # Before what takes seconds to import: it may be all that there is to say.
     recipe = load_recipe(options.recipe, options.set)

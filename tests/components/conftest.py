@@ -10,7 +10,7 @@ import pytest
 from kfp import dsl
 from PIL import Image
 
-from headstart.config import Recipe
+from headstart.recipe.recipe import Recipe
 from headstart.tracking.client import connect
 from headstart.tracking.runs import PARENT_VARIABLE, new_parent
 from headstart_components.close_record.component import close_record

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from headstart.config import Evaluation, Training
 from headstart.data import encoded
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.encoded import EncodedSamples, write_encoded
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
-from headstart.evaluation.curve import subset_of
-from headstart.evaluation.evaluate import Contender, evaluate, look_closer
+from headstart.judging.curve import subset_of
+from headstart.judging.evaluate import Contender, evaluate, look_closer
+from headstart.judging.section import Evaluation
 from headstart.storage.local import write_json
-from headstart.transfer.pretraining import train_from_scratch
+from headstart.strategies.pretraining import train_from_scratch
+from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 
 SHAPE = (30, 48, 64, 3)

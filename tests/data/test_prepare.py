@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.config import Data
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
 from headstart.data.reference import check, has_no_labels, place_to_read
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import digests
 from headstart.storage.digests import file_digest

@@ -2,7 +2,7 @@
 
 import yaml
 
-from headstart.training import trainjob
+from headstart.jobs import trainjob
 from headstart_components import IMAGE
 from tests.infra.manifests import INFRA, validate_custom
 

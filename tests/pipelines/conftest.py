@@ -20,7 +20,7 @@ from kfp.dsl import pipeline_task
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.judging.leaderboard import Leaderboard
 from headstart_pipelines.cli import main
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from headstart.config import Recipe
 from headstart.errors import InputError
+from headstart.recipe.recipe import Recipe
 from headstart_pipelines import docker
 from headstart_pipelines.docker import Image
 from headstart_pipelines.network import choose

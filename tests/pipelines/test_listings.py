@@ -18,7 +18,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from PIL import Image
 
-from headstart.config import Data, Recipe
+from headstart.data.section import Data
+from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart_pipelines import rank
 from headstart_pipelines.check import check

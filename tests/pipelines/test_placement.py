@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from headstart.errors import InputError
+from headstart.jobs import launch, trainjob
 from headstart.storage.local import write_text
 from headstart.tracking.runs import KFP_RUN_VARIABLE
-from headstart.training import launch, trainjob
 from headstart.version import CODE_VARIABLE
 from headstart_components import IMAGE
 from headstart_pipelines.catalog import PIPELINES, compile_pipeline

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from headstart.config import Recipe, Training
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background, pin_source
-from headstart.transfer.pretraining import train_from_scratch
+from headstart.recipe.recipe import Recipe
+from headstart.strategies.pretraining import train_from_scratch
+from headstart.training.section import Training
 from headstart_pipelines import rank as module
 from headstart_pipelines.check import check
 from headstart_pipelines.demo import digits, write_folder

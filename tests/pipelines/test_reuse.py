@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.config import Recipe
+from headstart.recipe.recipe import Recipe
 from headstart_pipelines.catalog import parameters
 from headstart_pipelines.resolve import resolve
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.config import Recipe
+from headstart.recipe.recipe import Recipe
 from headstart_components import IMAGE
 from headstart_pipelines.catalog import PIPELINES, compile_pipeline, parameters
 from headstart_pipelines.placement import Placement

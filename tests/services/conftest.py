@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from playwright.sync_api import Browser, sync_playwright
 
-from headstart.evaluation.leaderboard import Leaderboard
+from headstart.judging.leaderboard import Leaderboard
 from headstart.tracking.client import connect
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 from tests.services.servers import fail

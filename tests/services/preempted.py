@@ -21,14 +21,15 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from headstart.config import Pretraining, Strategy, Training
 from headstart.data.dataset import Dataset
+from headstart.jobs.job import scratch_job, train, transfer_job
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.signals import exiting_when_terminated
-from headstart.transfer.job import scratch_job, train, transfer_job
-from headstart.transfer.pretraining import pretrain
+from headstart.strategies.pretraining import pretrain
+from headstart.strategies.section import Strategy
+from headstart.training.section import Pretraining, Training
 
 BEGUN, MODULE, STEP = b"bms"
 
@@ -171,7 +172,7 @@ def _code_of(request: dict[str, Any]) -> int:
 
 def main() -> None:
     # What the trainings import late.
-    for module in ("pyarrow.parquet", "scipy.optimize", "sklearn.metrics", "timm", "headstart.transfer.strategies"):
+    for module in ("pyarrow.parquet", "scipy.optimize", "sklearn.metrics", "timm", "headstart.strategies.transfer"):
         importlib.import_module(module)
 
     for line in sys.stdin:

@@ -19,7 +19,6 @@ from typing import Any
 import mlflow.pyfunc
 import requests
 
-from headstart.config import Recipe
 from headstart.tracking import serving
 from headstart.tracking.client import connect
 from headstart.tracking.registry import register
@@ -37,7 +36,7 @@ def _register(job: dict[str, Any]) -> None:
         Path(job["bundle"]),
         model=job["model"],
         evidence=Path(job["evidence"]),
-        recipe=Recipe.of(job["recipe"]),
+        recipe=job["recipe"],
         aliases=("challenger",),
     )
 

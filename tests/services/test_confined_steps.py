@@ -16,7 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from headstart.config import Recipe
+from headstart.recipe.recipe import Recipe
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 from headstart_pipelines.docker import Containers, container, find_image
 from headstart_pipelines.resolve import resolve

@@ -22,10 +22,10 @@ import torchvision
 import yaml
 from mlflow import MlflowClient
 
-from headstart.config import Recipe
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
+from headstart.recipe.recipe import Recipe
 from headstart_pipelines.demo import digits, write_folder
 from headstart_pipelines.docker import Containers, container, find_image
 from headstart_pipelines.resolve import resolve

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.evaluation.evidence import Evidence
-from headstart.evaluation.predictions import Predictions
+from headstart.judging.evidence import Evidence
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing

@@ -13,14 +13,14 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from headstart.config import Recipe
-from headstart.evaluation.evidence import Evidence, figures
-from headstart.evaluation.metrics import classification_metrics
-from headstart.evaluation.predictions import Predictions
-from headstart.evaluation.statistics import Interval
+from headstart.judging.evidence import Evidence, figures
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.intervals import Interval
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
+from headstart.recipe.recipe import Recipe
 from headstart.tracking import registry
 from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, child_run, experiment_named, new_parent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.evaluation.reports import report
+from tests.judging.reports import report
 
 pytestmark = pytest.mark.services
 

@@ -15,14 +15,15 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from headstart.config import Strategy, Training
 from headstart.data.prepare import prepare
 from headstart.errors import HeadstartError, InputError
+from headstart.jobs.job import Job, train, transfer_job
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.s3 import client as s3_client
-from headstart.transfer.job import Job, train, transfer_job
+from headstart.strategies.section import Strategy
+from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 from tests.services.servers import SeaweedFS
 
@@ -163,7 +164,7 @@ def test_two_nodes_finish_a_step_of_the_pipeline_with_the_loss_curve_of_one_proc
 STEP = """
 import logging, sys
 from pathlib import Path
-from headstart.transfer.job import Job, train
+from headstart.jobs.job import Job, train
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 job = Job({kind!r}, Path({dataset!r}), Path({source!r}), {arguments!r})
 trained = train(job, on_epoch=lambda epoch, metrics: print("epoch", epoch, flush=True))

@@ -14,14 +14,14 @@ import torch
 from mlflow import MlflowClient
 from mlflow.store.db import utils as mlflow_database
 
-from headstart.config import Recipe
-from headstart.evaluation.evidence import Evidence, figures
-from headstart.evaluation.metrics import classification_metrics
-from headstart.evaluation.predictions import Predictions
-from headstart.evaluation.statistics import Interval, bootstrap_interval
+from headstart.judging.evidence import Evidence, figures
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.intervals import Interval, bootstrap_interval
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
+from headstart.recipe.recipe import Recipe
 from headstart.tracking import database
 from headstart.tracking.client import connect
 from headstart.tracking.registry import Registered, register
@@ -183,13 +183,13 @@ def family_home(once: Callable[..., Path], empty_database: Path, open_store: Cal
                 _write_bundle(home / "source"),
                 model="pets-source",
                 evidence=_write_evidence(home / "source-evidence"),
-                recipe=RECIPE,
+                recipe=RECIPE.to_dict(),
             )
             origin = {"source": source.reference, "source_digest": source.digest}
             target = _write_bundle(home / "target", seed=1, role="target", strategy="full", **origin)
             gain = Interval(0.1, 0.02, 0.18)
             proof = _write_evidence(home / "target-evidence", gain=gain, sentence="helped: full gains +0.100 accuracy.")
-            register(run, target, model="pets-target", evidence=proof, recipe=RECIPE, aliases=("challenger",))
+            register(run, target, model="pets-target", evidence=proof, recipe=RECIPE.to_dict(), aliases=("challenger",))
 
     return once("family-mlflow", make)
 

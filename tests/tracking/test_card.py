@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from headstart.evaluation.evidence import Evidence
-from headstart.evaluation.predictions import Predictions
-from headstart.evaluation.statistics import Interval
+from headstart.judging.evidence import Evidence
+from headstart.metrics.intervals import Interval
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.card import card, model_card
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from headstart.errors import InputError
-from headstart.evaluation.evaluate import Assessment, Contender
-from headstart.evaluation.leaderboard import Candidate, build_leaderboard
-from headstart.evaluation.metrics import classification_metrics
-from headstart.evaluation.predictions import write_predictions
+from headstart.judging.evaluate import Assessment, Contender
+from headstart.judging.leaderboard import Candidate, build_leaderboard
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.predictions import write_predictions
 from headstart.tracking.comparison import compare
 from headstart.tracking.names import NOTE, PARENT_RUN, REUSED_FROM, STRATEGY
 from headstart.tracking.results import record_assessment

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.evaluation.evidence import Evidence
-from headstart.evaluation.metrics import METRICS, recalls
-from headstart.evaluation.pairing import Pair
-from headstart.evaluation.predictions import Predictions
+from headstart.judging.evidence import Evidence
+from headstart.judging.pairing import Pair
+from headstart.metrics.classification import METRICS, recalls
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing

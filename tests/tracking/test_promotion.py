@@ -18,8 +18,8 @@ from mlflow.entities import ViewType
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import HeadstartError, InputError
-from headstart.evaluation.predictions import Predictions
-from headstart.evaluation.statistics import Interval
+from headstart.metrics.intervals import Interval
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.config import load_recipe
 from headstart.errors import HeadstartError, InputError
-from headstart.evaluation.evidence import Evidence
-from headstart.evaluation.predictions import Predictions
+from headstart.judging.evidence import Evidence
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import by_content
 from headstart.models.sources import load_source, pin_source
+from headstart.recipe.recipe import load_recipe
 from headstart.tracking.names import MODEL_DIGEST
 from headstart.tracking.registry import Registered, evidence, fetch, find_version, register, resolve
 

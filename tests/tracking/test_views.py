@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.evaluation.leaderboard import Candidate, build_leaderboard
+from headstart.judging.leaderboard import Candidate, build_leaderboard
 from headstart.tracking import links
 from headstart.tracking.names import NOTE
 from headstart.tracking.views import prepare_views

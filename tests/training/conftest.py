@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.config import Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.training.plan import Plan, make_plan
+from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

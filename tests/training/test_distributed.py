@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.config import Pretraining, Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import HeadstartError, InputError
+from headstart.jobs.exchange import Exchange
 from headstart.models.bundle import ModelBundle
+from headstart.strategies.pretraining import pretrain
 from headstart.training.distributed import Group, current_group, process_group, synchronize_batch_norm
-from headstart.training.exchange import Exchange
 from headstart.training.feed import SampleFeed
 from headstart.training.plan import make_plan
+from headstart.training.section import Pretraining, Training
 from headstart.training.speed import Speed
 from headstart.training.supervised import _Supervised
-from headstart.transfer.pretraining import pretrain
 from headstart_pipelines.demo import digits, write_folder
 
 SIZE = 2

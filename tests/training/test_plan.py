@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from headstart.config import Training
 from headstart.training.plan import make_plan
+from headstart.training.section import Training
 
 EVEN = np.repeat([0, 1, 2], 40)
 SKEWED = np.repeat([0, 1, 2], [80, 20, 20])

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from headstart.config import Training
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
@@ -23,6 +22,7 @@ from headstart.storage.state import State
 from headstart.training import self_supervised
 from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.plan import Plan, make_plan
+from headstart.training.section import Training
 from headstart.training.self_supervised import fit_without_labels, vicreg_loss
 from headstart.training.supervised import Fit
 from headstart_pipelines.demo import digits, write_folder

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.config import load_recipe
 from headstart.data.prepare import prepare
-from headstart.evaluation.statistics import paired_bootstrap_gain
+from headstart.metrics.intervals import paired_bootstrap_gain
 from headstart.models.architectures import build_network
 from headstart.models.convnet import convnet
+from headstart.recipe.recipe import load_recipe
 from headstart.storage.state import State
 from headstart.training import speed as speed_module
 from headstart.training.distributed import Group

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.config import Training
 from headstart.errors import HeadstartError, InputError
-from headstart.evaluation.calibration import fit_temperature
-from headstart.evaluation.metrics import score
+from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.classification import score
 from headstart.training.engine import warmup_cosine
 from headstart.training.plan import make_plan
+from headstart.training.section import Training
 from headstart.training.supervised import fit
 
 

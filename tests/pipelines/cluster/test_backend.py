@@ -11,7 +11,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from headstart.config import load_recipe
+from headstart.recipe.recipe import load_recipe
 from headstart_pipelines import demo
 from headstart_pipelines.catalog import parameters
 from headstart_pipelines.cluster.submission import build_package

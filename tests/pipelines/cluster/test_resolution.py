@@ -2,8 +2,8 @@
 
 import pytest
 
-from headstart.config import Recipe
 from headstart.errors import InputError
+from headstart.recipe.recipe import Recipe
 from headstart_pipelines import resolve
 from headstart_pipelines.resolve import resolve_for_cluster
 

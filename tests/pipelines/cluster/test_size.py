@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headstart.config import load_recipe
+from headstart.recipe.recipe import load_recipe
 from headstart_pipelines.catalog import compile_pipeline, parameters
 from headstart_pipelines.cluster.size import LIMIT, warning, workflow_bytes
 from headstart_pipelines.placement import Placement

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from headstart.config import Recipe
+from headstart.recipe.recipe import Recipe
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines.cluster import releases, submission
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE, ROOT

@@ -1,0 +1,381 @@
+"""Linear heads on frozen features, fitted instead of trained: nearest class mean, ridge and logistic regression.
+
+Ridge and logistic regression read features that are standardised by the training samples' mean and standard deviation,
+and give weights for the features as they come. The same input and number of threads give the same bits.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+from torch import nn
+
+from headstart.features.transferability import told_apart
+from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.classification import score
+from headstart.models.network import Network
+
+# λ of ridge regression, in units of the mean squared singular value of the standardised features.
+_RIDGE_PENALTIES = np.logspace(-5, 2, 22)
+# λ of logistic regression, strongest first: the optima of each start from those of the one before.
+_LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
+# Directions with less than this share of the largest variance are rounding errors.
+_RANK_TOLERANCE = 1e-10
+# Ridge regression's scores lie about [0, 1]; that many times as far apart they are about as far apart as logits.
+_RIDGE_SCALE = 10.0
+_FOLDS = 5
+# Relative changes of logistic regression's loss at which the search for its optimum ends: float32 products leave no
+# more digits to find; and samples are named alike, and so a penalty chosen, much earlier.
+_TOLERANCE, _CHOICE_TOLERANCE = 1e-8, 1e-5
+# Values below which a second thread costs more than it saves.
+_SMALL = 2**22
+# With more validation samples than this the heads' scores there are told apart well enough, and with more training
+# samples than this cross-validation takes seconds.
+_FEW_FOR_VALIDATION = 500
+_MOST_FOR_FOLDS = 2000
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """A linear classifier on features: `weight` (K, D) and `bias` (K,), float32."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """(N, D) features to (N, K) logits."""
+        return features @ self.weight.T + self.bias
+
+    def install(self, network: Network) -> None:
+        """Makes this the head of `network`."""
+        classes, width = self.weight.shape
+        head = nn.Linear(width, classes)
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(self.weight))
+            head.bias.copy_(torch.from_numpy(self.bias))
+        network.head = head.to(next(network.parameters()).device)
+
+
+def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
+    """The nearest class mean as a linear head: softmax of −‖f − μ_k‖² / 2σ².
+
+    (Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", 2017, §2.3.) The ‖f‖² that all classes
+    share cancels in the softmax, which leaves a linear function. σ² is the mean squared distance to the own mean
+    per dimension; it scales the probabilities and changes no prediction.
+
+    Args:
+        features, labels: (N, D) and int (N,), with every class present.
+    """
+    means = np.stack([features[labels == k].mean(axis=0, dtype=np.float64) for k in range(classes)])
+    spread = float(np.mean((features - means[labels]) ** 2))
+    if spread < 1e-12:
+        # One sample a class is its own mean; the spread between the means is all there is to scale by.
+        spread = float(means.var(axis=0).mean()) or 1.0
+    return LinearHead(
+        weight=(means / spread).astype(np.float32),
+        bias=(-0.5 * (means**2).sum(axis=1) / spread).astype(np.float32),
+    )
+
+
+def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
+    """Ridge regression to the classes' indicators, its penalty chosen by exact leave-one-out.
+
+    Minimises Σ_i w_i ‖y_i − b − W z_i‖² + λ‖W‖² over standardised features z, with y_i the indicator of the label, w_i
+    the inverse frequency of its class and b not penalised (Hoerl and Kennard 1970). λ is the one of 22 with the least
+    Σ_i w_i ‖e_i‖², where e_i is the residual of sample i for the fit without it: e_i = r_i / (1 − h_ii), with r_i the
+    residual of the whole fit and h_ii the diagonal of its hat matrix (Allen 1974; Golub, Heath and Wahba 1979), so
+    that one decomposition serves all of them. Only samples whose class has another one can tell; where there is none,
+    λ is the mean squared singular value. The scores are scaled to logits by the temperature that suits those which the
+    samples have when they are left out.
+
+    Args:
+        features, labels: (N, D) and int (N,), with every class present.
+    """
+    return _ridge(_Axes.of(features, labels, classes), labels, classes)[0]
+
+
+def logistic(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> LinearHead:
+    """Multinomial logistic regression (Cox 1958), by L-BFGS (Liu and Nocedal 1989).
+
+    Minimises Σ_i −log softmax(W z_i + b)_{y_i} + λ/2 ‖W‖² over standardised features z, with λ = `penalty` and b not
+    penalised.
+
+    Args:
+        features, labels: (N, D) and int (N,), with every class present.
+    """
+    axes = _Axes.of(features, labels, classes)
+    return _logistic_head(axes, labels, penalty, np.zeros((1, classes, len(axes.variances) + 1)))
+
+
+def best_head(
+    features: np.ndarray,
+    labels: np.ndarray,
+    val_features: np.ndarray,
+    val_labels: np.ndarray,
+    *,
+    classes: int,
+    metric: str,
+) -> tuple[LinearHead, str, float]:
+    """The best head by `metric` on validation samples, its name and its score there.
+
+    The heads are nearest_class_mean, ridge, and logistic with four penalties. Where there are fewer than 500 validation
+    samples and at most 2000 training samples, `metric` is taken over the validation samples and the training samples
+    together, the latter predicted by 5-fold cross-validation: with 20 validation samples and 50 training samples a
+    class, that is worth .01 to .02 of accuracy on pixels of digits. In the folds, features are standardised by all
+    training samples, and ridge's λ is that of all. Equals are told apart by the validation samples' cross-entropy at
+    its best temperature, and then the simpler one, which comes first, is taken.
+
+    Args:
+        features, labels: (N, D) and int (N,), with every class present.
+        val_features, val_labels: (M, D) and int (M,).
+    """
+    few = len(val_labels) < _FEW_FOR_VALIDATION and len(labels) <= _MOST_FOR_FOLDS
+    folds = [held_out for _, held_out in _folds(labels, seed=0)] if few else []
+    judged = np.concatenate([val_labels, *(labels[held_out] for held_out in folds)])
+
+    with _few_threads(features):
+        axes = _Axes.of(features, labels, classes)
+        candidates = _candidates(axes, features, labels, classes, folds)
+        val_logits = [candidate.head.logits(val_features) for candidate in candidates]
+        scores = [
+            score(metric, judged, np.concatenate([logits.argmax(1), *candidate.held_out]), classes)
+            for candidate, logits in zip(candidates, val_logits, strict=True)
+        ]
+        equals = [number for number, reached in enumerate(scores) if reached == max(scores)]
+        best = candidates[min(equals, key=lambda number: _cross_entropy(val_logits[number], val_labels))]
+        head = _logistic_head(axes, labels, *best.near) if best.near else best.head
+    return head, best.name, score(metric, val_labels, head.logits(val_features).argmax(1), classes)
+
+
+def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
+    """Whether a ridge probe that was fitted without a sample's fold names its class: bool (M,), by sample.
+
+    Needs at least two samples of a class for it to take part in a fold; classes with one sample are left out. With
+    fewer than two such classes nothing is left. The same labels and seed give the same folds, whatever the features.
+    """
+    features, labels = told_apart(features, labels)
+    hits = np.zeros(len(labels), dtype=bool)
+    if len(labels) == 0:
+        return hits
+    with _few_threads(features):
+        for train, held_out in _folds(labels, seed=seed):
+            head = ridge(features[train], labels[train], int(labels.max()) + 1)
+            hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
+    return hits
+
+
+@contextmanager
+def _few_threads(features: np.ndarray) -> Iterator[None]:
+    """One thread for products that are too small for more: waiting for each other, two take four times as long."""
+    if features.size > _SMALL:
+        yield
+        return
+    with _blas().limit(limits=1):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's and SciPy's BLAS; to find them takes as long as to fit a small head."""
+    import scipy.linalg  # noqa: F401 - loads its own
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A head that may be the best."""
+
+    name: str
+    head: LinearHead
+    held_out: list[np.ndarray]
+    """for each fold, the classes that its samples have by the fit without them"""
+    near: tuple[float, np.ndarray] | None = None
+    """of logistic regression: its λ and about where its optimum is, (1, K, r + 1)"""
+
+
+def _candidates(
+    axes: "_Axes", features: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray]
+) -> list[_Candidate]:
+    """Every head, simpler ones first. `folds` are the positions held out."""
+    # The samples of each fit: all, and all but those of a fold.
+    kept = np.ones((1 + len(folds), len(labels)), dtype=bool)
+    for fit, fold in zip(kept[1:], folds, strict=True):
+        fit[fold] = False
+
+    means = [nearest_class_mean(features[fit], labels[fit], classes) for fit in kept]
+    held_out = [fit.logits(features[fold]).argmax(1) for fit, fold in zip(means[1:], folds, strict=True)]
+    candidates = [_Candidate("nearest_class_mean", means[0], held_out)]
+
+    head, penalty = _ridge(axes, labels, classes)
+    held_out = [scores.argmax(1) for scores in _left_out(axes, labels, classes, penalty, folds)]
+    candidates.append(_Candidate("ridge", head, held_out))
+
+    points, optima = axes.points, np.zeros((len(kept), classes, len(axes.variances) + 1))
+    for penalty in _LOGISTIC_PENALTIES:
+        optima = _logistic(axes, labels, penalty, kept, optima, _CHOICE_TOLERANCE)
+        held_out = [(points[fold] @ fit.T).argmax(1) for fit, fold in zip(optima[1:], folds, strict=True)]
+        candidates.append(_Candidate("logistic", axes.head(optima[0]), held_out, (penalty, optima[:1])))
+    return candidates
+
+
+def _folds(labels: np.ndarray, *, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions to train on and positions held out, five times or as often as the smallest class has samples; nothing
+    if that is once. Every class is spread evenly over the folds."""
+    counts = np.bincount(labels)
+    folds = min(_FOLDS, int(counts[counts > 0].min()))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    # Dealt out class by class, so that two folds differ by one sample at most.
+    fold_of = np.empty(len(labels), dtype=np.int64)
+    fold_of[by_class] = np.arange(len(labels)) % folds
+    for fold in range(folds if folds > 1 else 0):
+        yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Training samples along the principal axes of their standardised features, classes weighing alike.
+
+    With Z the standardised features less their weighted mean and w the samples' weights, √w Z = U diag(s) Vᵀ.
+    Penalised linear models have their optimum among the combinations of these axes, so that none needs more of them
+    than there are samples.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    """(D,): z = (x − mean) / scale"""
+    weights: np.ndarray
+    """(N,), w; their sum is N"""
+    left: np.ndarray
+    """(N, r), U"""
+    variances: np.ndarray
+    """(r,), s²"""
+    axes: np.ndarray
+    """(D, r), V"""
+
+    @classmethod
+    def of(cls, features: np.ndarray, labels: np.ndarray, classes: int) -> "_Axes":
+        samples = len(labels)
+        weights = samples / (classes * np.bincount(labels, minlength=classes)[labels])
+        features = np.asarray(features, dtype=np.float64)
+        mean, scale = np.average(features, axis=0, weights=weights), features.std(axis=0)
+        # A constant feature has rounding errors for a spread.
+        scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
+        scaled = np.sqrt(weights)[:, None] * ((features - mean) / scale)
+        wide = samples < features.shape[1]
+        variances, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
+        kept = variances > _RANK_TOLERANCE * max(variances[-1], np.finfo(np.float64).tiny)
+        variances, vectors = variances[kept], vectors[:, kept]
+        lengths = np.sqrt(variances)
+        left, axes = (vectors, scaled.T @ vectors / lengths) if wide else (scaled @ vectors / lengths, vectors)
+        return cls(mean, scale, weights, left, variances, axes)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(N, r + 1): the samples' V-coordinates, and 1 for the bias."""
+        coordinates = self.left * np.sqrt(self.variances / self.weights[:, None])
+        return np.hstack([coordinates, np.ones((len(coordinates), 1))])
+
+    def head(self, coefficients: np.ndarray) -> LinearHead:
+        """The head whose logits are `points` · `coefficients`ᵀ, (K, r + 1)."""
+        weight = coefficients[:, :-1] @ self.axes.T / self.scale
+        return LinearHead(weight.astype(np.float32), (coefficients[:, -1] - weight @ self.mean).astype(np.float32))
+
+
+def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, float]:
+    """The head and its λ."""
+    weights, roots = axes.weights[:, None], np.sqrt(axes.weights)[:, None]
+    targets = np.eye(classes)[labels]
+    means = np.average(targets, axis=0, weights=axes.weights)
+    projected = axes.left.T @ (roots * (targets - means))
+    # A class whose only sample is left out can only be missed, whatever the penalty.
+    tells = np.bincount(labels, minlength=classes)[labels] > 1
+    unit = float(axes.variances.mean()) if len(axes.variances) else 1.0
+    penalties = unit * (_RIDGE_PENALTIES if tells.any() else np.ones(1))
+    shrinkage = axes.variances / (axes.variances + penalties[:, None])
+    leverages = weights / weights.sum() + axes.left**2 @ shrinkage.T
+    best_error, best_penalty, best_scores = np.inf, penalties[0], targets
+    for penalty, shrunk, leverage in zip(penalties, shrinkage, leverages.T, strict=True):
+        fitted = means + axes.left @ (shrunk[:, None] * projected) / roots
+        errors = (targets - fitted) / (1 - leverage)[:, None]
+        error = float(np.sum((weights * errors**2)[tells]))
+        if error < best_error:
+            best_error, best_penalty, best_scores = error, penalty, targets - errors
+    coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + best_penalty)[:, None]
+    scale = _RIDGE_SCALE / fit_temperature(_RIDGE_SCALE * best_scores[tells], labels[tells])
+    return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty)
+
+
+def _left_out(
+    axes: _Axes, labels: np.ndarray, classes: int, penalty: float, folds: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """For each fold, ridge regression's scores of its M samples for the fit without them, (M, K).
+
+    With r the residuals of the whole fit and H its hat matrix, both for samples times the roots of their weights, those
+    without the fold F are (I − H_FF)⁻¹ r_F.
+    """
+    weights, roots = axes.weights, np.sqrt(axes.weights)[:, None]
+    targets = np.eye(classes)[labels]
+    shrunk = axes.left * (axes.variances / (axes.variances + penalty))
+    centred = roots * (targets - np.average(targets, axis=0, weights=weights))
+    residuals = centred - shrunk @ (axes.left.T @ centred)
+    for fold in folds:
+        hat = roots[fold] @ roots[fold].T / weights.sum() + shrunk[fold] @ axes.left[fold].T
+        yield targets[fold] - np.linalg.solve(np.eye(len(fold)) - hat, residuals[fold]) / roots[fold]
+
+
+def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.ndarray) -> LinearHead:
+    """The head at the optimum of all samples, searched for from `start`, (1, K, r + 1)."""
+    every = np.ones((1, len(labels)), dtype=bool)
+    return axes.head(_logistic(axes, labels, penalty, every, start, _TOLERANCE)[0])
+
+
+def _logistic(
+    axes: _Axes, labels: np.ndarray, penalty: float, kept: np.ndarray, start: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """The optimum of each fit, (F, K, r + 1), as coefficients of the axes' `points`, searched for from `start`.
+
+    Row f of `kept`, bool (F, N), marks the samples of fit f. The optima of all fits are that of the sum of their
+    losses: one search finds them together, in fewer and larger products.
+    """
+    from scipy.optimize import minimize
+
+    fits, classes, _ = start.shape
+    samples = len(labels)
+    # Along an axis the loss bends about as its variance at even odds: in these units it is nearly round.
+    units = 1 / np.sqrt(np.append(axes.variances / classes + penalty, samples / classes))
+    inputs = (axes.points * units).astype(np.float32)
+    penalties = np.append(penalty * units[:-1] ** 2, 0.0)
+    own = (slice(None), labels, np.arange(samples))
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        found = flat.reshape(fits * classes, -1)
+        logits = (found.astype(np.float32) @ inputs.T).reshape(fits, classes, samples)
+        logits -= logits.max(axis=1, keepdims=True)
+        own_logits = logits[own]
+        errors = np.exp(logits, out=logits)
+        sums = errors.sum(axis=1)
+        losses = kept * (np.log(sums) - own_logits)
+        errors *= (kept / sums)[:, None]
+        errors[own] -= kept
+        shrinkage = penalties * found
+        value = losses.sum(dtype=np.float64) + 0.5 * np.vdot(shrinkage, found)
+        gradient = errors.reshape(fits * classes, samples) @ inputs + shrinkage
+        return float(value), gradient.ravel()
+
+    options = {"maxiter": 500, "maxcor": 5, "ftol": tolerance, "gtol": 1e-4}
+    result = minimize(loss, (start / units).ravel(), jac=True, method="L-BFGS-B", options=options)
+    return result.x.reshape(start.shape) * units
+
+
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean negative log-likelihood of the labels, after the temperature that suits them."""
+    from scipy.special import logsumexp
+
+    logits = logits.astype(np.float64) / fit_temperature(logits, labels)
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).mean())

@@ -1,0 +1,1 @@
+"""Where a training runs: in this process, in several, or on a cluster's nodes."""

@@ -1,0 +1,1 @@
+"""Contenders, the choice among them, the verdict and the report."""

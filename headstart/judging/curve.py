@@ -1,0 +1,261 @@
+"""How much labels are worth: the test metric against the labels a class, for a start from the source and without one.
+
+What is fitted to frozen features takes milliseconds, so the whole curve costs seconds; whole trainings on parts of the
+labels are made only where the recipe asks for them.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headstart.data.dataset import SPLITS, Dataset, Split
+from headstart.data.encoded import EncodedSamples
+from headstart.data.subsets import spread_out, with_every_class
+from headstart.metrics.classification import score
+from headstart.models.bundle import ModelBundle
+
+Kind = Literal["transfer", "baseline"]
+Predict = Callable[[np.ndarray, int], np.ndarray]
+Train = Callable[[Dataset, int], ModelBundle]
+"""a model, trained on a data set with a seed"""
+
+SEEDS = 3
+# More labels than these fill the memory with features, and no curve is still steep there.
+_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a method reaches with some labels a class, over the draws of these."""
+
+    labels_per_class: int
+    scores: tuple[float, ...]
+    """one for each draw"""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores))
+
+
+@dataclass(frozen=True)
+class Series:
+    """One method's points, fewest labels first."""
+
+    name: str
+    kind: Kind
+    points: tuple[Point, ...]
+    trained: bool = False
+    """whether whole networks were trained, rather than a model fitted to features that are frozen"""
+
+
+@dataclass(frozen=True)
+class Rise:
+    """What a method gained from the last doubling of the labels, and the standard error of that over the draws."""
+
+    method: str
+    labels_per_class: int
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """Where a baseline is as good as the best start from the source."""
+
+    baseline: str
+    labels_per_class: float | None
+    """between two points on the logarithmic axis; None where it is behind at all of them"""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The curve of all methods; every point is the mean over `SEEDS` draws of labels, the last one of all labels."""
+
+    metric: str
+    series: tuple[Series, ...]
+    seconds: float
+    complete: bool = True
+    """whether the last point is of all labels; of very many it is not"""
+
+    @property
+    def sizes(self) -> list[int]:
+        """The labels a class at which there are points."""
+        return sorted({point.labels_per_class for each in self.series for point in each.points})
+
+    @property
+    def catch_ups(self) -> list[CatchUp]:
+        """For each baseline where it catches up with the best of the transfers at each point, for good."""
+        best = {
+            size: max(_mean_at(each, size) for each in self.series if each.kind == "transfer") for size in self.sizes
+        }
+        return [CatchUp(each.name, _crossing(each, best)) for each in self.series if each.kind == "baseline"]
+
+    def last_doubling(self, *, trained: bool) -> Rise | None:
+        """What the last doubling of the labels brought the transfer that is the best with all of them, interpolated;
+        None for a single point.
+
+        Only transfers that were `trained`, or only those that were not, are asked: features that are frozen stop
+        gaining from labels long before a network does that learns from them. A draw of all labels counts as spread
+        like those of fewer.
+        """
+        asked = [each for each in self.series if each.kind == "transfer" and each.trained == trained]
+        if not asked or len(self.sizes) < 2:
+            return None
+        best = max(asked, key=lambda each: each.points[-1].mean)
+        before, last = best.points[-2:]
+        doublings = max(1.0, math.log2(last.labels_per_class / before.labels_per_class))
+        deviation = float(np.std(before.scores, ddof=1)) if len(before.scores) > 1 else 0.0
+        error = deviation * math.sqrt(1 / len(before.scores) + 1 / len(last.scores))
+        return Rise(best.name, last.labels_per_class, (last.mean - before.mean) / doublings, error / doublings)
+
+
+def data_efficiency(
+    dataset: Dataset,
+    sizes: Sequence[int],
+    features: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    metric: str = "accuracy",
+    trained: Mapping[str, tuple[Kind, Train]] | None = None,
+) -> Curve | None:
+    """The curve on the test split for those `sizes`, labels a class, that the training split has, and for all of it.
+
+    `features` are vectors of the training and the test samples, (N, D) and (M, D), under `source`, as the source makes
+    them, and `random`, as its architecture does with random weights: what the architecture alone is worth. Methods: a
+    ridge probe on both and the nearest class means of the first, and support vector machines on pixels and gradients.
+    Each is fitted to 3 draws of the labels, the same for all methods, a draw of fewer part of one of more; the point of
+    all labels, or of 10 000 where there are more, stands at their mean number. `trained` are further methods, by name:
+    what trains a model on a part of the data set with a seed, as many times as there are points. None where a class has
+    no training sample.
+    """
+    from headstart.features.heads import nearest_class_mean, ridge
+    from headstart.strategies.classical import quick_classical
+
+    start = time.perf_counter()
+    train, test = dataset.split("train"), dataset.split("test")
+    classes = len(dataset.classes)
+    fewest = int(np.bincount(train.labels, minlength=classes).min())
+    if not fewest:
+        return None
+    kept = with_every_class(train.labels, spread_out(train.labels, _MOST))
+    labels = train.labels[kept]
+    draws = _draws(labels, [size for size in sizes if size < np.bincount(labels).min()])
+    classical = quick_classical(train.samples, classes=classes, metric=metric, rows=kept)
+    judged = quick_classical(test.samples, classes=classes)
+
+    def on(name: str, head: Callable[..., object]) -> Predict:
+        ours, theirs = features[name][0][kept], features[name][1]
+
+        def predict(subset: np.ndarray, seed: int) -> np.ndarray:
+            fitted = head(ours[subset], labels[subset], classes)
+            found: np.ndarray = fitted.logits(theirs).argmax(axis=1)  # type: ignore[attr-defined]
+            return found
+
+        return predict
+
+    methods: dict[str, tuple[Kind, Predict]] = {
+        "probe on the source": ("transfer", on("source", ridge)),
+        "class means on the source": ("transfer", on("source", nearest_class_mean)),
+        "probe on random weights": ("baseline", on("random", ridge)),
+        "classical": (
+            "baseline",
+            lambda subset, seed: classical.predict(subset, labels[subset], judged, seed=seed),
+        ),
+    }
+    for name, (kind, fit) in (trained or {}).items():
+        methods[name] = (kind, _training(dataset, kept, fit, test))
+    series = tuple(
+        Series(
+            name,
+            kind,
+            tuple(
+                Point(
+                    size,
+                    tuple(
+                        score(metric, test.labels, predict(subset, seed), classes) for seed, subset in enumerate(drawn)
+                    ),
+                )
+                for size, drawn in draws.items()
+            ),
+            trained=name in (trained or {}),
+        )
+        for name, (kind, predict) in methods.items()
+    )
+    return Curve(metric, series, time.perf_counter() - start, complete=len(kept) == len(train.labels))
+
+
+def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
+    """A data set in `folder` with the training samples at `positions`, rising, and the other splits as they are."""
+    folder.mkdir(parents=True)
+    index = pq.read_table(dataset.path / "index.parquet")
+    rows = np.flatnonzero(pc.equal(index["split"], "train").to_numpy(zero_copy_only=False))
+    dropped = np.delete(rows, positions)
+    pq.write_table(index.take(pa.array(np.delete(np.arange(len(index)), dropped))), folder / "index.parquet")
+    train = dataset.split("train").samples
+    place = folder / dataset.samples_file("train")
+    if isinstance(train, EncodedSamples):
+        train.write_rows(positions, place)
+    else:
+        np.save(place, train[positions])
+    for split in SPLITS:
+        if split != "train":
+            name = dataset.samples_file(split)
+            (folder / name).symlink_to((dataset.path / name).absolute())
+    manifest = {**dataset.manifest, "splits": {**dataset.manifest["splits"]}}
+    digest = f"{dataset.split_digest('train')}[{','.join(map(str, positions.tolist()))}]"
+    manifest["splits"]["train"] = {**manifest["splits"]["train"], "samples": len(positions), "digest": digest}
+    Dataset(folder, manifest).write_manifest()
+    return Dataset.open(folder)
+
+
+def _training(dataset: Dataset, kept: np.ndarray, fit: Train, test: Split) -> Predict:
+    def predict(subset: np.ndarray, seed: int) -> np.ndarray:
+        with tempfile.TemporaryDirectory(prefix="headstart-") as place:
+            bundle = fit(subset_of(dataset, kept[subset], Path(place) / "part"), seed)
+        predicted: np.ndarray = bundle.predict_logits(test.samples).argmax(axis=1)
+        return predicted
+
+    return predict
+
+
+def _draws(labels: np.ndarray, sizes: Sequence[int]) -> dict[int, list[np.ndarray]]:
+    """For each size the positions of as many samples a class, rising, in 3 draws; last all samples, once."""
+    ranks = []
+    for seed in range(SEEDS):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        rank = np.empty(len(labels), dtype=np.int64)
+        for label in np.unique(labels):
+            members = order[labels[order] == label]
+            rank[members] = np.arange(len(members))
+        ranks.append(rank)
+    drawn = {size: [np.flatnonzero(rank < size) for rank in ranks] for size in sorted(set(sizes))}
+    return {**drawn, round(len(labels) / len(np.unique(labels))): [np.arange(len(labels))]}
+
+
+def _mean_at(series: Series, size: int) -> float:
+    return next(point.mean for point in series.points if point.labels_per_class == size)
+
+
+def _crossing(series: Series, best: Mapping[int, float]) -> float | None:
+    """The labels a class from which on the series is at least as good as `best` at all points, interpolated in their
+    logarithm."""
+    sizes = sorted(best)
+    ahead = [_mean_at(series, size) - best[size] for size in sizes]
+    first = len(sizes)
+    while first and ahead[first - 1] >= 0:
+        first -= 1
+    if first == len(sizes):
+        return None
+    if first == 0:
+        return float(sizes[0])
+    before, after = ahead[first - 1], ahead[first]
+    share = before / (before - after)
+    return float(sizes[first - 1] * (sizes[first] / sizes[first - 1]) ** share)

@@ -1,0 +1,129 @@
+"""What speaks for a model: its figures, the predictions behind them, and what it was trained on.
+
+The steps that judge a model write it as a directory, registration keeps it with the version, and promotion reads it
+back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids), `report.html` and SHA256SUMS.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.errors import InputError
+from headstart.metrics.classification import METRICS
+from headstart.metrics.intervals import Interval
+from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
+from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
+from headstart.storage.sums import SUMS, verify_sums, write_sums
+
+FORMAT_VERSION = 1
+
+# Its folder beside the files of the model's bundle.
+EVIDENCE = "evidence"
+
+_FACTS = "evidence.json"
+_PREDICTIONS = "predictions.parquet"
+_TRAINING = "training.parquet"
+_REPORT = "report.html"
+_FILES = (_FACTS, _PREDICTIONS, _TRAINING, _REPORT)
+
+
+def figures(metrics: Mapping[str, Any], metric: str, score: Interval, gain: Interval | None = None) -> dict[str, float]:
+    """A model's figures on a test split under their names in the record.
+
+    `metrics` are those of `classification_metrics`; `score` is the value of `metric`, and `gain` its gain over scratch.
+    """
+    found = {f"test/{name}": float(metrics[name]) for name in (*METRICS, "ece")}
+    found |= {f"test/{metric}_low": score.low, f"test/{metric}_high": score.high}
+    if gain:
+        found |= {f"gain/{metric}": gain.value, f"gain/{metric}_low": gain.low, f"gain/{metric}_high": gain.high}
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What speaks for one model."""
+
+    metric: str
+    """the metric that it was chosen by"""
+    figures: Mapping[str, float]
+    """under their names in the record: `test/accuracy`, `test/accuracy_low`, `gain/accuracy`, …"""
+    sentence: str
+    """the verdict, or what was reached"""
+    digests: Mapping[str, str]
+    """`data_digest`, `train_digest` and `test_digest`: of the data set and of two of its splits"""
+    dataset: str
+    """where the packed data set lay: a path or an s3:// address"""
+    predictions: Predictions
+    """on the test split"""
+    trained_on: np.ndarray
+    """str (N,): the ids of the samples that training or the choice of the best epoch has seen"""
+    report: str
+    """an HTML page"""
+
+    def save(self, path: Path) -> None:
+        """Writes the directory, whole or not at all, in place of what stood there."""
+        with new_directory(path) as draft:
+            facts = {
+                "format_version": FORMAT_VERSION,
+                "metric": self.metric,
+                "figures": dict(self.figures),
+                "sentence": self.sentence,
+                "digests": dict(self.digests),
+                "dataset": self.dataset,
+            }
+            write_json(draft / _FACTS, facts)
+            test = self.predictions
+            write_predictions(draft / _PREDICTIONS, test.ids, test.labels, test.probabilities, test.classes)
+            buffer = io.BytesIO()
+            pq.write_table(
+                pa.table({"id": pa.array(self.trained_on.tolist(), pa.string())}), buffer, compression="zstd"
+            )
+            write_bytes(draft / _TRAINING, buffer.getvalue())
+            write_text(draft / _REPORT, self.report)
+            write_sums(draft, _FILES)
+
+    @classmethod
+    def load(cls, path: Path) -> "Evidence":
+        """What `save` wrote; InputError if a file is missing, damaged or of another format version.
+
+        What was written before there were sums is read as it is.
+        """
+        try:
+            facts = read_json(path / _FACTS)
+            if facts["format_version"] != FORMAT_VERSION:
+                raise InputError(
+                    f"{path} holds evidence of format {facts['format_version']}, not {FORMAT_VERSION}; read it with "
+                    "the version that wrote it."
+                )
+            _verify(path)
+            trained_on = pq.read_table(path / _TRAINING)["id"].to_pylist()
+            return cls(
+                metric=str(facts["metric"]),
+                figures={str(name): float(value) for name, value in facts["figures"].items()},
+                sentence=str(facts["sentence"]),
+                digests={str(name): str(value) for name, value in facts["digests"].items()},
+                dataset=str(facts["dataset"]),
+                predictions=read_predictions(path / _PREDICTIONS),
+                trained_on=np.array(trained_on, dtype=str),
+                report=(path / _REPORT).read_text(encoding="utf-8"),
+            )
+        except (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} does not hold the evidence for a model ({type(error).__name__}: {error}); register the model "
+                "again."
+            ) from error
+
+
+def _verify(path: Path) -> None:
+    if not (path / SUMS).exists():
+        return
+    try:
+        verify_sums(path, _FILES)
+    except InputError as error:
+        raise InputError(f"{error}; register the model again.") from error

@@ -1,0 +1,235 @@
+"""Why a transfer helped or did not: measured figures, each beside the threshold that makes it a reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from headstart.judging.curve import Curve, Rise
+from headstart.judging.leaderboard import SCRATCH, Leaderboard
+from headstart.metrics.intervals import Interval
+from headstart.models.bundle import ModelBundle
+
+# Squared Hellinger distances above it are far. For a convnet that read MNIST, other MNIST is 0.002 away, digits of
+# another scanner 0.03, MNIST with a third of its contrast 0.14, with shuffled pixels 0.15, inverted 0.18, noise 0.31.
+FAR = 0.1
+# What the last doubling of the labels has to bring for more labels to be the remedy.
+STILL_RISING = 0.02
+# Training accuracy may be that much above the test's.
+OVERFITTING = 0.1
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One question, the figure that answers it, the threshold that was set before, and the answer."""
+
+    question: str
+    figure: str
+    threshold: str
+    speaks_against: bool | None
+    """whether it is a warning, about the transfer or about trusting a figure; None where it cannot be told"""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Cross-validated accuracies of a ridge probe on frozen features, with standard errors."""
+
+    source: float
+    source_error: float
+    random: float
+    random_error: float
+    """the same of a network of random weights"""
+
+    @property
+    def lead(self) -> Interval:
+        """By how much the source's features are better, with an interval of two standard errors."""
+        lead, error = self.source - self.random, float(np.hypot(self.source_error, self.random_error))
+        return Interval(lead, lead - 2 * error, lead + 2 * error)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a model does on what it was trained on, and on the test split: accuracies."""
+
+    strategy: str
+    train: float
+    test: float
+
+
+def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
+    """How far samples uint8 (N, H, W, C) are from what the source was trained on, in its own features: from 0, alike,
+    to 1, nothing in common. None where the network keeps no statistics of them, as transformers do not.
+
+    A batch norm remembers mean and variance of each channel over the source's data, which tell domains apart (Li et al.
+    2017, "Revisiting batch normalization for practical domain adaptation"). Taken as normal distributions N(m, s²) and
+    N(n, t²), they and those of the samples have the squared Hellinger distance
+    1 - √(2st / (s² + t²)) exp(-(m - n)² / 4(s² + t²)); this is its mean over the channels and the batch norms.
+    """
+    norms = [module for module in source.network.stages.modules() if isinstance(module, _BatchNorm)]
+    norms = [norm for norm in norms if norm.running_mean is not None and norm.num_batches_tracked is not None]
+    norms = [norm for norm in norms if int(norm.num_batches_tracked or 0) > 0]
+    if not norms:
+        return None
+    sums: dict[nn.Module, list[Tensor]] = {}
+
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        values = given[0].detach().float()
+        axes = [axis for axis in range(values.ndim) if axis != 1]
+        new = [values.mean(axes), values.square().mean(axes), torch.ones(())]
+        weighed = [each.double().cpu() * len(values) for each in new]
+        kept = sums.get(module)
+        sums[module] = weighed if kept is None else [a + b for a, b in zip(kept, weighed, strict=True)]
+
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    try:
+        source.predict_features(samples)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    distances = []
+    for norm in norms:
+        if norm not in sums:
+            continue
+        total, squares, count = sums[norm]
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=1e-12)
+        known_mean, known_variance = (
+            each.double().cpu() for each in (norm.running_mean, norm.running_var) if each is not None
+        )
+        known_variance = known_variance.clamp(min=1e-12)
+        both = variance + known_variance
+        overlap = (2 * (variance * known_variance).sqrt() / both).sqrt()
+        distances.append(float((1 - overlap * torch.exp(-(mean - known_mean).square() / (4 * both))).mean()))
+    return float(np.mean(distances))
+
+
+def reasons(
+    board: Leaderboard, *, probe: Probe | None, distance: float | None, fitted: list[Fitted], curve: Curve | None
+) -> list[Reason]:
+    """What the figures say about the verdict; nothing is claimed that no figure shows. `probe` is None where the
+    training labels cannot tell: no two classes have two of them."""
+    return [
+        *_about_source(probe, distance),
+        *_about_labels(curve),
+        *(_about_fit(each) for each in fitted),
+        *_about_test(board),
+    ]
+
+
+def _about_source(probe: Probe | None, distance: float | None) -> Iterator[Reason]:
+    yield _about_features(probe)
+    if distance is not None:
+        far = distance > FAR
+        yield Reason(
+            "Is the source too far away?",
+            f"distance {distance:.3f} of 1",
+            f"at most {FAR:g}",
+            far,
+            f"In the source's own features the target is {distance:.3f} away from what the source was trained on (0 is "
+            f"alike, 1 has nothing in common): " + ("it is far." if far else "it is near."),
+        )
+
+
+def _about_features(probe: Probe | None) -> Reason:
+    question = "Do the source's features tell the target's classes apart?"
+    threshold = "more than two standard errors better than random weights"
+    if probe is None:
+        return Reason(
+            question,
+            "no probe",
+            threshold,
+            None,
+            "Whether the source's features tell the target's classes apart cannot be told: a probe asks about training "
+            "samples that it did not see, and no two classes have two of them.",
+        )
+    useless = probe.lead.low <= 0
+    return Reason(
+        question,
+        f"probe {probe.source:.3f} ± {probe.source_error:.3f}; of random weights {probe.random:.3f} "
+        f"± {probe.random_error:.3f}",
+        threshold,
+        useless,
+        f"A linear probe on the source's frozen features is right on {probe.source:.3f} of the training labels that it "
+        f"did not see, on those of random weights on {probe.random:.3f}: "
+        + (
+            "the source is not shown to know what helps here."
+            if useless
+            else "the source knows something that helps here."
+        ),
+    )
+
+
+def _about_labels(curve: Curve | None) -> Iterator[Reason]:
+    question, threshold = (
+        "Are there too few labels?",
+        f"at most {STILL_RISING:+g} with two standard errors, of a trained network",
+    )
+    trained = curve.last_doubling(trained=True) if curve else None
+    fitted = curve.last_doubling(trained=False) if curve else None
+    if trained:
+        few = trained.value > STILL_RISING and trained.value > 2 * trained.error
+        little = trained.value + 2 * trained.error <= STILL_RISING
+        yield Reason(
+            question,
+            f"{trained.value:+.3f} ± {trained.error:.3f} by the last doubling",
+            threshold,
+            few if few or little else None,
+            _last_doubling(trained, trained.method.partition(",")[0])
+            + (
+                ": more labels would help further."
+                if few
+                else ": more labels would add little."
+                if little
+                else ": whether more would help cannot be told."
+            ),
+        )
+    elif fitted:
+        # What is fitted to frozen features stops gaining while a network that learns from the labels still does.
+        yield Reason(
+            question,
+            f"{fitted.value:+.3f} by the last doubling, without training",
+            threshold,
+            None,
+            f"{_last_doubling(fitted, f'the {fitted.method}')}; that says nothing about a network that trains on them, "
+            "which evaluation.curve_training measures.",
+        )
+
+
+def _last_doubling(rise: Rise, method: str) -> str:
+    return (
+        f"With {rise.labels_per_class} labels a class, the last doubling of them has brought {method} {rise.value:+.3f}"
+    )
+
+
+def _about_fit(fitted: Fitted) -> Reason:
+    gap = fitted.train - fitted.test
+    over = gap > OVERFITTING
+    return Reason(
+        f"Does {fitted.strategy} overfit?",
+        f"training {fitted.train:.3f}, test {fitted.test:.3f}",
+        f"a gap of at most {OVERFITTING:g}",
+        over,
+        f"{fitted.strategy} is right on {fitted.train:.3f} of its training samples and {fitted.test:.3f} of the "
+        "test's: " + ("it has learned samples by heart." if over else "what it learned carries over."),
+    )
+
+
+def _about_test(board: Leaderboard) -> Iterator[Reason]:
+    gain = next((each.gain for each in board.comparisons if each.baseline == SCRATCH), None)
+    if gain is None or board.verdict != "no evidence":
+        return
+    half = (gain.high - gain.low) / 2
+    hidden = gain.value > board.min_gain
+    yield Reason(
+        "Are there too few test items?",
+        f"gain {gain.value:+.3f} ± {half:.3f}",
+        "a gain above the half-width of its interval",
+        hidden,
+        f"With {board.items:,} test items a gain below {half + board.min_gain:.3f} cannot be told from "
+        + (f"{board.min_gain:.3f}" if board.min_gain else "none")
+        + (": there may be one that is too small to see." if hidden else ", and no gain was found."),
+    )

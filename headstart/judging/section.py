@@ -1,0 +1,50 @@
+"""The recipe's section of the evaluation."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from headstart.sections import Section
+
+Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"]
+
+
+Baseline = Literal["scratch", "classical"]
+
+
+class Evaluation(Section):
+    """How the result is judged: `min_gain` is the gain over scratch that counts as help.
+
+    `seeds` is how many times scratch is trained, each time with another seed: how far these differ widens the gains'
+    intervals, which otherwise tell nothing of what another training would have given.
+    `curve` lists the labels a class at which the data-efficiency curve has points beside that of all labels; none, no
+    curve. It is fitted to frozen features, in seconds; `curve_training` adds the chosen strategy and scratch, which are
+    trained three times for each point. `robustness` is how many test items are corrupted in 21 ways, and `explanations`
+    how many are explained; 0, none.
+    """
+
+    metric: Metric = "accuracy"
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    curve: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 25, 50, 100)
+    curve_training: bool = False
+    robustness: Annotated[int, Field(ge=0, le=100_000)] = 100
+    explanations: Annotated[int, Field(ge=0, le=100)] = 8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        # Strict models take tuples only, YAML and JSON know lists only; and KFP no integers, as above.
+        if isinstance(values, Mapping) and isinstance(values.get("curve"), list):
+            whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values["curve"])
+            return {**values, "curve": tuple(whole)}
+        return values
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.curve_training and not self.curve:
+            raise ValueError("curve_training needs points: list labels a class in curve, for example [5, 10]")
+        return self

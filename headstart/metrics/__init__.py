@@ -1,0 +1,1 @@
+"""Metrics, their intervals, calibration and the predictions that they are computed from."""

@@ -1,0 +1,86 @@
+"""Per-sample predictions as a Parquet file: the evidence that every later figure can be computed from again.
+
+Columns: `id` and, as readable class names, `label` and `predicted`; `probabilities` lists one number a class in the
+order of the classes, which the schema's metadata holds as JSON under `classes`.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.errors import HeadstartError, InputError
+from headstart.metrics.classification import check_predictions
+from headstart.storage.local import write_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A model's predictions on one split."""
+
+    ids: np.ndarray
+    """str (N,), the samples' ids in the data set"""
+    labels: np.ndarray
+    """int64 (N,), indices into `classes`, or -1 where the samples have no labels"""
+    probabilities: np.ndarray
+    """float (N, K)"""
+    classes: tuple[str, ...]
+    """empty where the samples have no labels: then only `ids` says something"""
+
+
+def write_predictions(
+    path: Path, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Writes ids (N,), labels (N,) and probabilities (N, K) atomically; their float type is kept. Without classes, only
+    ids are written.
+
+    An id may occur more than once: copies of a file are samples of their own with the same content. HeadstartError if
+    the lengths differ, a class name occurs twice, or a label is outside `classes`.
+    """
+    if classes:
+        check_predictions(labels, probabilities, len(classes))
+    if len(ids) != len(labels):
+        raise HeadstartError(
+            f"{len(ids)} ids and {len(labels)} labels do not belong together; give one id for each item."
+        )
+    if len(set(classes)) != len(classes):
+        raise HeadstartError("A class name occurs twice; predictions name their classes uniquely.")
+    columns = {"id": pa.array([str(each) for each in ids], pa.string())}
+    if classes:
+        names = np.asarray(classes, dtype=object)
+        flat = pa.array(np.ascontiguousarray(probabilities).ravel())
+        columns |= {
+            "label": pa.array(names[labels], pa.string()),
+            "predicted": pa.array(names[probabilities.argmax(axis=1)], pa.string()),
+            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(classes)),
+        }
+    table = pa.table(columns).replace_schema_metadata({"classes": json.dumps(list(classes))})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """What `write_predictions` wrote; InputError if the file is missing, damaged or of another kind."""
+    try:
+        table = pq.read_table(path)
+        classes = tuple(json.loads(table.schema.metadata[b"classes"]))
+        ids = np.array(table["id"].to_pylist(), dtype=str)
+        if not classes:
+            return Predictions(ids, np.full(len(ids), -1), np.empty((len(ids), 0), dtype=np.float32), ())
+        index = {name: position for position, name in enumerate(classes)}
+        labels = np.array([index[name] for name in table["label"].to_pylist()], dtype=np.int64)
+        flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        probabilities = flat.reshape(len(labels), len(classes))
+    except FileNotFoundError:
+        raise InputError(f"There are no predictions at {path}; evaluate the model first.") from None
+    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not hold predictions of headstart ({type(error).__name__}); evaluate the model again."
+        ) from error
+    return Predictions(ids, labels, probabilities, classes)

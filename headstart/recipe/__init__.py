@@ -1,0 +1,1 @@
+"""The recipe: put together from the sections that each package keeps beside its code."""

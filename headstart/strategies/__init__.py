@@ -1,0 +1,1 @@
+"""The ways to carry a source model to a target, and their penalties."""

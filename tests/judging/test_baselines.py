@@ -1,0 +1,130 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import GridSearchCV
+
+from headstart.data.dataset import Dataset
+from headstart.judging.baselines import fit_baseline
+from headstart.metrics.classification import METRICS, score
+from headstart.metrics.predictions import read_predictions
+from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.strategies.classical import fit_classical
+from headstart.training.section import Training
+
+TRAINING = Training(epochs=2, batch_size=8, augmentation="none")
+
+
+def fitted(name, dataset, directory, like, **changes):
+    options = {"training": TRAINING, "metric": "accuracy", "seed": 0, "run_id": "run", **changes}
+    return fit_baseline(name, dataset, directory, like=like, **options)
+
+
+def test_scratch_has_the_sources_architecture_and_input_and_the_targets_classes(renamed, source, tmp_path):
+    contender, params = fitted("scratch", renamed, tmp_path, source)
+    bundle = ModelBundle.load(contender.path)
+    assert (bundle.architecture, bundle.classes) == (source.architecture, renamed.classes)
+    assert (bundle.preprocessing.size, bundle.preprocessing.channels) == (16, 1)
+    assert bundle.preprocessing.mean != source.preprocessing.mean
+    assert (bundle.provenance["role"], bundle.provenance["strategy"]) == ("baseline", "scratch")
+    assert bundle.provenance["data_digest"] == renamed.digest
+    assert (contender.strategy, contender.kind, contender.source, contender.run_id) == (
+        "scratch",
+        "baseline",
+        None,
+        "run",
+    )
+    assert (params["epochs"], params["architecture"]) == (2, "convnet")
+
+
+def test_scratch_takes_nothing_that_the_source_learned(renamed, source, tmp_path):
+    learned, _ = fitted("scratch", renamed, tmp_path / "learned", source)
+    with torch.no_grad():
+        for parameter in source.network.parameters():
+            parameter.zero_()
+    forgotten, _ = fitted("scratch", renamed, tmp_path / "forgotten", source)
+    assert bundle_digest(learned.path) == bundle_digest(forgotten.path)
+    assert learned.validation == forgotten.validation
+
+
+def test_scratch_is_trained_again_with_other_seeds_and_what_these_predict_is_kept(renamed, source, tmp_path):
+    contender, _ = fitted("scratch", renamed, tmp_path / "often", source, seeds=3)
+    once, _ = fitted("scratch", renamed, tmp_path / "once", source)
+    assert bundle_digest(contender.path) == bundle_digest(once.path)
+    kept = [read_predictions(tmp_path / "often" / "retrained" / f"{number}.parquet") for number in (1, 2)]
+    assert not (tmp_path / "once" / "retrained").exists()
+    test = renamed.split("test")
+    assert all(each.ids.tolist() == test.ids.tolist() for each in kept)
+    other, _ = fitted("scratch", renamed, tmp_path / "other", source, seed=2)
+    assert kept[1].probabilities == pytest.approx(
+        ModelBundle.load(other.path).predict_probabilities(test.samples), abs=1e-5
+    )
+    assert not np.allclose(kept[0].probabilities, kept[1].probabilities)
+
+
+@pytest.fixture(scope="module")
+def classical(renamed, source_path, tmp_path_factory):
+    """The classical baseline and the settings that it came to."""
+    like = ModelBundle.load(source_path)
+    return fitted("classical", renamed, tmp_path_factory.mktemp("classical"), like)
+
+
+def test_classical_keeps_its_test_predictions(classical, renamed):
+    contender, params = classical
+    kept, test = read_predictions(contender.path), renamed.split("test")
+    assert kept.ids.tolist() == test.ids.tolist()
+    assert kept.labels.tolist() == test.labels.tolist()
+    assert kept.probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert np.mean(kept.probabilities.argmax(1) == test.labels) > 0.8
+    assert (contender.strategy, contender.kind) == ("classical", "baseline")
+    assert 0.8 < params["cross_validated"] <= 1
+    assert [file.suffix for file in contender.path.parent.iterdir()] == [".parquet"]
+
+
+def test_classical_is_tuned_and_fitted_on_training_samples_only(classical, renamed, tmp_path):
+    copy = Dataset.open(shutil.copytree(renamed.path, tmp_path / "copy"))
+    noise = np.random.default_rng(0).integers(0, 256, copy.split("val").samples.shape, dtype=np.uint8)
+    np.save(copy.path / "val.npy", noise)
+    np.save(copy.path / "test.npy", renamed.split("test").samples[::-1])
+    copy.write_manifest()
+    contender, params = classical
+    model = fit_classical(copy)
+    assert {**model.params, "temperature": 0} == {**params, "temperature": 0}
+    # Validation sets the temperature of the softmax, which scales the logarithms of all odds alike, and nothing else.
+    odds, expected = (
+        np.log(p[:, :1] / p[:, 1:]) for p in (model.probabilities[::-1], read_predictions(contender.path).probabilities)
+    )
+    scale = params["temperature"] / model.params["temperature"]
+    assert odds == pytest.approx(scale * expected, rel=1e-2, abs=1e-3)
+    # What validation says is only reported.
+    assert model.validation < contender.validation
+
+
+class _SearchedError(Exception):
+    """Carries what a search is asked to maximise."""
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_classical_is_tuned_by_the_metric_that_judges_it(metric, renamed, monkeypatch):
+    def stop(search, features, labels):
+        raise _SearchedError(search.scoring)
+
+    monkeypatch.setattr(GridSearchCV, "fit", stop)
+    with pytest.raises(_SearchedError) as asked:
+        fit_classical(renamed, metric=metric)
+    labels = np.arange(40) % 3 % 2 + np.repeat([0, 1], [30, 10])
+    guesses = DummyClassifier(strategy="stratified", random_state=0).fit(labels[:, None], labels)
+    found = check_scoring(guesses, scoring=asked.value.args[0])(guesses, labels[:, None], labels)
+    assert found == pytest.approx(score(metric, labels, guesses.predict(labels[:, None]), 3))
+
+
+def test_with_one_sample_a_class_validation_tunes_and_is_not_trained_on(single):
+    model = fit_classical(single)
+    assert model.validation == pytest.approx(model.params["cross_validated"])
+    test = single.split("test")
+    assert model.probabilities.shape == (len(test.labels), 2)
+    # A model that had seen the validation samples would know them by heart.
+    assert np.mean(model.probabilities.argmax(1) == test.labels) > 0.5

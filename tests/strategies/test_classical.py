@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import check_scoring
+from sklearn.svm import SVC
+
+from headstart.metrics.classification import score
+from headstart.strategies.classical import gradients, pixels, quick_classical
+
+
+def ramp(angle, side=32, strength=120):
+    """A picture that grows brighter in the direction `angle`, in degrees."""
+    rows, columns = np.mgrid[:side, :side] / side - 0.5
+    along = columns * np.cos(np.radians(angle)) + rows * np.sin(np.radians(angle))
+    return np.clip(128 + strength * along, 0, 255).astype(np.float32)[None, ..., None]
+
+
+def orientations(samples):
+    """The histograms' mean over all cells, (N, 9)."""
+    return gradients(samples).reshape(len(samples), -1, 9).mean(axis=1)
+
+
+@pytest.mark.parametrize("angle", [0, 40, 80, 120, 160])
+def test_a_ramp_has_the_direction_in_which_it_grows(angle):
+    found = orientations(ramp(angle))[0]
+    # Directions are 20 degrees apart and the first stands for 0.
+    assert found.argmax() == angle // 20
+    assert found[angle // 20] > 0.5 * found.sum()
+
+
+def test_a_direction_between_two_is_shared_by_them():
+    found = orientations(ramp(50))[0]
+    assert set(np.argsort(found)[-2:]) == {2, 3}
+    assert found[2] == pytest.approx(found[3], rel=0.1)
+
+
+def test_neither_contrast_nor_light_nor_its_opposite_changes_the_histograms():
+    whole = gradients(ramp(30, strength=100))
+    assert gradients(ramp(30, strength=50)) == pytest.approx(whole, abs=0.01)
+    assert gradients(ramp(30, strength=100) + 20) == pytest.approx(whole, abs=1e-5)
+    assert gradients(255 - ramp(30, strength=100)) == pytest.approx(whole, abs=1e-5)
+
+
+def test_every_block_has_length_1_or_no_gradient():
+    samples = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
+    lengths = np.linalg.norm(gradients(samples).reshape(3, 49, 36), axis=2)
+    assert lengths == pytest.approx(1, abs=1e-3)
+    assert not gradients(np.full((1, 32, 32, 1), 9, dtype=np.uint8)).any()
+
+
+@pytest.mark.parametrize("side", [16, 32, 100, 224])
+def test_pictures_of_every_size_have_as_many_histograms(side):
+    samples = np.random.default_rng(0).integers(0, 256, (2, side, side, 1), dtype=np.uint8)
+    assert gradients(samples).shape == (2, 49 * 36)
+    assert pixels(samples).shape[0] == 2
+    assert pixels(samples).shape[1] <= 64**2
+
+
+def test_pixels_of_large_pictures_are_averages():
+    samples = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 1), dtype=np.uint8)
+    expected = samples[0, :2, :2, 0].mean() / 255
+    assert pixels(samples)[0, 0] == pytest.approx(expected)
+
+
+def test_the_quick_model_is_the_better_of_two_support_vector_machines():
+    digits = load_digits()
+    images = np.repeat(np.repeat(digits.images * 15, 4, axis=1), 4, axis=2).astype(np.uint8)[:400, ..., None]
+    labels = digits.target[:400]
+    ours, others = quick_classical(images[:200], classes=10), quick_classical(images[200:], classes=10)
+    subset = np.arange(150)
+    found = ours.predict(subset, labels[:150], others, seed=0)
+    each = [
+        SVC(C=10.0).fit(read(images[:150]), labels[:150]).predict(read(images[200:])) for read in (pixels, gradients)
+    ]
+    assert any(np.array_equal(found, one) for one in each)
+    assert np.mean(found == labels[200:]) > 0.85
+
+
+def test_the_quick_model_is_chosen_by_the_metric_that_judges_it(monkeypatch):
+    asked = []
+
+    def note(model, features, labels, *, cv, scoring=None):
+        asked.append(check_scoring(model, scoring=scoring)(model.fit(features, labels), features, labels))
+        return np.zeros(2)
+
+    monkeypatch.setattr("sklearn.model_selection.cross_val_score", note)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (40, 16, 16, 1), dtype=np.uint8)
+    # The rare class is hidden in noise of its own: a model misses it, which accuracy hardly sees.
+    labels = (np.arange(40) % 8 == 0).astype(int)
+    images[labels == 1] = images[labels == 0][:5]
+    ours = quick_classical(images, classes=2, metric="macro_recall")
+    ours.predict(np.arange(40), labels, ours, seed=0)
+    expected = [
+        score("macro_recall", labels, SVC(C=10.0).fit(read(images), labels).predict(read(images)), 2)
+        for read in (gradients, pixels)
+    ]
+    assert asked == pytest.approx(expected)
+
+
+def test_many_samples_are_left_to_ridge_regression(monkeypatch):
+    digits = load_digits()
+    images = np.repeat(np.repeat(digits.images * 15, 2, axis=1), 2, axis=2).astype(np.uint8)[:300, ..., None]
+    ours, others = quick_classical(images[:200], classes=10), quick_classical(images[200:], classes=10)
+    monkeypatch.setattr("headstart.strategies.classical._MOST_FOR_MACHINES", 100)
+    monkeypatch.setattr("sklearn.svm.SVC.fit", None)
+    found = ours.predict(np.arange(200), digits.target[:200], others, seed=0)
+    assert np.mean(found == digits.target[200:300]) > 0.85

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.data.dataset import Dataset
+from headstart.data.prepare import prepare
+from headstart.errors import InputError
+from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.strategies.pretraining import pretrain, train_from_scratch
+from headstart.training.section import Pretraining, Training
+from headstart_pipelines.demo import digits, write_folder
+
+TRAINING = Training(epochs=2, batch_size=8)
+
+
+def pretrained(dataset, architecture="convnet", **changes):
+    return train_from_scratch(architecture, dataset, training=TRAINING, **{"role": "source", **changes})
+
+
+def test_one_seed_gives_the_same_metrics_and_bundle_and_another_seed_does_not(known, tmp_path):
+    outcomes = []
+    for noise, seed in ((5, 1), (6, 1), (5, 2)):
+        torch.manual_seed(noise)
+        bundle, fitted, _ = pretrained(known, seed=seed)
+        outcomes.append((fitted.history, bundle.save(tmp_path / "bundle"), bundle.network.state_dict()))
+    (history, digest, state), (history_again, digest_again, _), (other, other_digest, other_state) = outcomes
+    assert (history_again, digest_again) == (history, digest)
+    assert other != history
+    assert other_digest != digest
+    assert not torch.equal(other_state["stages.0.0.weight"], state["stages.0.0.weight"])
+
+
+def test_the_model_says_what_it_was_trained_on(known):
+    bundle, fitted, _ = pretrained(known, seed=3)
+    assert bundle.classes == known.classes
+    expected = {"role": "source", "strategy": "pretraining", "source": None, "seed": 3, "head": "trained"}
+    assert expected.items() <= bundle.provenance.items()
+    assert bundle.provenance["data_digest"] == known.digest
+    assert bundle.provenance["history"] == fitted.history
+    assert bundle.provenance["kept_epoch"] == fitted.best_epoch
+
+
+def test_input_is_normalised_by_the_training_split_alone(known):
+    bundle, _, _ = pretrained(known)
+    pixels = known.split("train").samples / 255
+    assert bundle.preprocessing.mean == pytest.approx((np.mean(pixels),), abs=1e-5)
+    assert bundle.preprocessing.std == pytest.approx((np.std(pixels),), abs=1e-5)
+
+
+def test_the_network_may_read_another_size_and_other_channels_than_are_stored(known):
+    bundle, _, _ = pretrained(known, size=24, channels=3)
+    assert (bundle.preprocessing.size, bundle.preprocessing.channels) == (24, 3)
+    assert bundle.network.stages[0][0].in_channels == 3
+    assert bundle.predict_logits(known.split("test").samples).shape[1] == 3
+
+
+def test_an_unknown_architecture_is_refused(known):
+    with pytest.raises(InputError, match="convnett"):
+        pretrained(known, "convnett")
+
+
+# A source without labels
+
+
+@pytest.fixture(scope="module")
+def nameless(tmp_path_factory) -> Dataset:
+    """200 digits in one folder, which says nothing about them."""
+    images, _ = digits()
+    root = tmp_path_factory.mktemp("nameless")
+    write_folder(images[:200], np.full(200, "pictures"), root)
+    split = {"train": 0.6, "val": 0.2, "test": 0.2}
+    return prepare(str(root / "pictures"), root / "packed", size=16, split=split, labels="optional")
+
+
+@pytest.fixture(scope="module")
+def unlabelled_source(nameless, tmp_path_factory) -> Path:
+    """The bundle of a convnet that was pretrained on them."""
+    path = tmp_path_factory.mktemp("unlabelled-source") / "bundle"
+    bundle, _, _ = pretrain(VIEWS, nameless)
+    bundle.save(path)
+    return path
+
+
+VIEWS = Pretraining.of(
+    {"objective": "vicreg", "epochs": 3, "batch_size": 32, "precision": "fp32", "layout": "contiguous"}
+)
+
+
+def test_a_source_without_labels_has_features_and_no_classes_and_says_so(nameless, unlabelled_source):
+    bundle = ModelBundle.load(unlabelled_source)
+    assert bundle.classes == ()
+    assert bundle.predict_features(nameless.split("test").samples).std(axis=0).max() > 0
+    expected = {"role": "source", "strategy": "pretraining", "objective": "vicreg", "head": "none", "source": None}
+    assert expected.items() <= bundle.provenance.items()
+    assert [set(entry) for entry in bundle.provenance["history"]] == [{"epoch", "train/loss", "val/loss"}] * 3
+
+
+def test_one_seed_gives_the_same_source_without_labels(nameless, unlabelled_source, tmp_path):
+    bundle, _, _ = pretrain(VIEWS, nameless)
+    assert bundle.save(tmp_path / "bundle") == bundle_digest(unlabelled_source)
+
+
+def test_its_plan_has_views_and_no_end_before_the_last_epoch(nameless):
+    section = Pretraining.of({"objective": "vicreg", "epochs": 1, "precision": "fp32", "layout": "contiguous"})
+    _, _, plan = pretrain(section, nameless)
+    assert (plan.augmentation, plan.batch_size, plan.patience, plan.balance) == ("views", 64, 1, False)
+
+
+def test_labels_that_are_not_there_cannot_be_learned(nameless):
+    with pytest.raises(InputError, match=r"pictures has no class folders.*<class>/<file>.*objective vicreg"):
+        pretrain(Pretraining.of({"epochs": 1}), nameless)
+
+
+@pytest.mark.parametrize("strategy", ["zero", "linear_probe", "full"])
+def test_a_target_learns_from_a_source_without_labels(strategy, unlabelled_source, known, carry):
+    result = carry(ModelBundle.load(unlabelled_source), known, strategy, epochs=4)
+    assert result.bundle.classes == known.classes
+    test = known.split("test")
+    accuracy = np.mean(result.bundle.predict_logits(test.samples).argmax(1) == test.labels)
+    assert accuracy > 1.5 / len(known.classes)
+
+
+def test_a_zero_transfer_of_a_source_without_labels_is_its_nearest_class_mean(unlabelled_source, known, carry):
+    source = ModelBundle.load(unlabelled_source)
+    train, test = known.split("train"), known.split("test")
+    features, means = source.predict_features(train.samples), []
+    for label in range(len(known.classes)):
+        means.append(features[train.labels == label].mean(axis=0))
+    distances = np.linalg.norm(source.predict_features(test.samples)[:, None] - np.array(means)[None], axis=2)
+    found = carry(source, known, "zero").bundle.predict_logits(test.samples)
+    assert found.argmax(1).tolist() == distances.argmin(1).tolist()

@@ -1,0 +1,593 @@
+import copy
+import json
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestCentroid
+
+from headstart.errors import InputError
+from headstart.features import extraction as features
+from headstart.features.extraction import vectors
+from headstart.features.heads import best_head
+from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.classification import score
+from headstart.models.bundle import ModelBundle
+from headstart.models.network import Network
+from headstart.strategies import transfer as strategies
+from headstart.strategies.section import PRESETS, Strategy
+from headstart.strategies.transfer import Transferred, transfer
+from headstart.training.section import Training
+from headstart.version import __version__
+from headstart_pipelines.demo import digits
+from tests.sources import pack
+
+# Every word of a recipe, and what has none.
+EVERY_KIND = [
+    *PRESETS,
+    {"name": "constant", "transfer": "full", "schedule": "constant"},
+    {"name": "held", "transfer": "full", "regularizer": "l2_sp", "strength": 0.1},
+    {"name": "behaving", "transfer": "full", "regularizer": "delta", "strength": 0.1},
+]
+FITTED = ("zero", "linear_probe")
+THAT_TRAIN = [kind for kind in EVERY_KIND if kind not in FITTED]
+FULL = [kind for kind in THAT_TRAIN if kind not in ("partial", "surgical", "lora")]
+
+# A step too small to move a weight by anything that shows: what is left is what training started from.
+STANDING = {"learning_rate": 1e-12, "weight_decay": 0.0}
+
+
+def name_of(strategy) -> str:
+    return strategy if isinstance(strategy, str) else strategy["name"]
+
+
+@pytest.fixture
+def suited(source, transformer):
+    """The source that a strategy needs: a convolutional network, for `lora` a transformer."""
+    return lambda strategy: transformer if strategy == "lora" else source
+
+
+def watch(patch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """The weights at the start of the last training and after each of its epochs, whichever of them are kept."""
+    seen = []
+    fit = strategies.fit
+
+    def watched(bundle, *arguments, on_epoch, **named):
+        seen.clear()
+        return fit(bundle, *arguments, on_epoch=lambda epoch, metrics: seen.append(weights(bundle)), **named)
+
+    patch.setattr(strategies, "fit", watched)
+    return seen
+
+
+@pytest.fixture
+def epochs(monkeypatch) -> list[dict[str, torch.Tensor]]:
+    """What `watch` sees."""
+    return watch(monkeypatch)
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """A transfer, the source as it was before and as it is after, and the weights after the last epoch, if any."""
+
+    before: ModelBundle
+    source: ModelBundle
+    result: Transferred
+    end: dict[str, torch.Tensor] | None
+
+
+@pytest.fixture(scope="module")
+def carried(loaded_source, built_transformer, renamed, carry) -> Callable[..., _Carried]:
+    """`carried(strategy, seed=0)`: its transfer of `renamed`, made once and only to be looked at."""
+    made = {}
+
+    def made_once(strategy: object, seed: int = 0) -> _Carried:
+        key = name_of(strategy), seed
+        if key not in made:
+            before = built_transformer if strategy == "lora" else loaded_source
+            source = copy.deepcopy(before)
+            with pytest.MonkeyPatch.context() as patch:
+                seen = watch(patch)
+                result = carry(source, renamed, strategy, seed=seed)
+            made[key] = _Carried(before, source, result, seen[-1] if seen else None)
+        return made[key]
+
+    return made_once
+
+
+def moved(before, after) -> set[str]:
+    """The names of what differs."""
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def stages_of(names) -> set[str]:
+    return {name.split(".")[1] if name.startswith("stages.") else "head" for name in names}
+
+
+def trainable(names) -> set[str]:
+    """Those of what training moves while batch norms keep their statistics."""
+    return {name for name in names if "running_" not in name and "num_batches" not in name}
+
+
+def weights(bundle, part="") -> dict[str, torch.Tensor]:
+    state = bundle.network.state_dict()
+    return {name: value.clone() for name, value in state.items() if name.startswith(part)}
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("strategy", EVERY_KIND, ids=name_of)
+def test_a_transfer_changes_nothing_of_the_source(carried, strategy):
+    before, source = carried(strategy).before, carried(strategy).source
+    assert same(weights(source), weights(before))
+    assert (source.classes, source.provenance) == (before.classes, before.provenance)
+    assert all(parameter.requires_grad for parameter in source.network.parameters())
+    assert source.network.frozen_stages == 0
+
+
+@pytest.mark.parametrize("frozen", [None, 1, 3])
+def test_a_partial_transfer_leaves_frozen_stages_as_they_are_to_the_bit_and_moves_all_others(
+    source, renamed, carry, epochs, frozen
+):
+    settings = {"weight_decay": 0.5, "augmentation": "affine"}
+    result = carry(source, renamed, {"transfer": "partial", "freeze": frozen}, **settings)
+    # Unless told otherwise, half of the five.
+    kept = tuple(f"stages.{stage}." for stage in range(frozen or 3))
+    assert moved(epochs[0], epochs[-1]) == trainable(name for name in epochs[0] if not name.startswith(kept))
+    for stages in kept:
+        assert same(weights(result.bundle, stages), weights(source, stages))
+    # The promise is about batch-norm statistics too.
+    assert any("running_var" in name for name in epochs[0] if name.startswith(kept))
+
+
+@pytest.mark.parametrize("schedule", ["lp_ft", "constant"])
+def test_what_starts_from_a_probe_keeps_the_sources_statistics_and_a_new_head_takes_the_targets(
+    source, renamed, carry, epochs, schedule
+):
+    carry(source, renamed, {"transfer": "full", "schedule": schedule}, augmentation="affine")
+    statistics = epochs[0].keys() - trainable(epochs[0])
+    assert statistics
+    assert moved(epochs[0], epochs[-1]) & statistics == (set() if schedule == "lp_ft" else statistics)
+
+
+@pytest.mark.parametrize("kind", ["partial", "full"])
+def test_with_enough_samples_a_new_head_and_the_targets_statistics_take_the_place_of_the_probe(
+    source, renamed, carry, epochs, monkeypatch, kind
+):
+    samples = renamed.counts["train"]
+    monkeypatch.setattr(strategies, "_ENOUGH", samples + 1)
+    few = carry(source, renamed, kind, augmentation="affine")
+    kept = epochs[0].keys() - trainable(epochs[0])
+    assert few.decisions["head"] != "new"
+    assert not moved(epochs[0], epochs[-1]) & kept
+    monkeypatch.setattr(strategies, "_ENOUGH", samples)
+    assert carry(source, renamed, kind, augmentation="affine").decisions == {
+        "head": "new",
+        "schedule": "constant",
+    }
+    assert moved(epochs[0], epochs[-1]) & kept
+
+
+def test_a_network_without_batch_norms_is_probed_first_however_many_samples_there_are(
+    transformer, renamed, carry, monkeypatch
+):
+    monkeypatch.setattr(strategies, "_ENOUGH", 1)
+    decisions = carry(transformer, renamed, "full", epochs=1).decisions
+    assert decisions["head"] != "new"
+    assert decisions["schedule"] == "lp_ft"
+
+
+@pytest.mark.parametrize("freeze", ["all", 5])
+def test_with_every_stage_frozen_nothing_but_the_head_changes(source, renamed, carry, freeze):
+    result = carry(source, renamed, {"transfer": "partial", "freeze": freeze}, augmentation="affine")
+    assert same(weights(result.bundle, "stages."), weights(source, "stages."))
+    # A linear probe is fitted, not trained.
+    assert (result.fit is None) == (result.plan is None) == (freeze == "all")
+
+
+def probe_of(source, dataset):
+    train, val = dataset.split("train"), dataset.split("val")
+    features, val_features = vectors(source, train), vectors(source, val)
+    return best_head(features, train.labels, val_features, val.labels, classes=3, metric="accuracy")
+
+
+def test_a_linear_probe_is_the_best_head_on_the_sources_features_calibrated(source, renamed, carry):
+    result, (head, kind, validation) = carry(source, renamed, "linear_probe"), probe_of(source, renamed)
+    val = renamed.split("val")
+    logits = result.bundle.predict_logits(val.samples)
+    assert np.allclose(logits, head.logits(vectors(source, val)), atol=1e-3)
+    assert (result.decisions, result.validation) == ({"head": kind}, validation)
+    assert result.bundle.temperature == fit_temperature(logits, val.labels)
+
+
+def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stages_see_an_augmented_sample(
+    source, renamed, monkeypatch
+):
+    augmented, told = [], []
+    inputs = features._Work._inputs
+    monkeypatch.setattr(features._Work, "_inputs", lambda *given: augmented.append(given[0].views) or inputs(*given))
+    strategy = Strategy.model_validate({"transfer": "partial", "schedule": "lp_ft"})
+    training = Training.of({"epochs": 3, "views": 2, "batch_size": 8, "precision": "fp32"})
+    transfer(
+        source, renamed, strategy, training=training, on_epoch=lambda epoch, _: told.append((epoch, any(augmented)))
+    )
+    assert told[:2] == [(0, False), (1, True)]
+
+
+@pytest.mark.parametrize(("part", "trained"), [("first", "01"), ("middle", "23"), ("last", "4")])
+def test_surgery_moves_one_third_of_the_stages_and_the_head_and_no_other_to_the_bit(
+    source, renamed, carry, epochs, part, trained
+):
+    result = carry(source, renamed, {"transfer": "partial", "surgical": part}, augmentation="affine")
+    assert stages_of(moved(epochs[0], epochs[-1])) == {*trained, "head"}
+    whole = {name for name in epochs[0] if stages_of([name]) <= {*trained, "head"}}
+    assert moved(epochs[0], epochs[-1]) == trainable(whole)
+    assert stages_of(moved(weights(source, "stages."), weights(result.bundle, "stages."))) <= {*trained}
+    assert result.decisions["part"] == part
+
+
+@pytest.mark.parametrize(
+    ("shift", "part"),
+    [
+        ("negative", "first"),
+        ("noise", "first"),
+        ("faint", "first"),
+        ("others' names", "last"),
+        ("names turned", "last"),
+    ],
+)
+def test_surgery_goes_where_the_target_differs(source, carry, tmp_path, shift, part):
+    images, labels = digits()
+    images, labels = images[1000:1080], labels[1000:1080]
+    noise = np.random.default_rng(0).normal(0, 80, images.shape)
+    shifted = {"negative": 255 - images, "noise": (images + noise).clip(0, 255), "faint": 100 + 0.2 * images}
+    named = {"others' names": 9 - labels, "names turned": (labels + 1) % 10}
+    dataset = pack(shifted.get(shift, images).astype(np.uint8), named.get(shift, labels), tmp_path)
+    assert carry(source, dataset, "surgical", epochs=1).decisions["part"] == part
+
+
+def test_a_stages_signal_is_how_far_the_samples_gradients_agree(source, known, carry, monkeypatch):
+    monkeypatch.setattr(strategies, "_ASKED", 10)
+    signals = []
+    measure = strategies._signals
+    monkeypatch.setattr(strategies, "_signals", lambda *given: signals.append(measure(*given)) or signals[0])
+    carry(source, known, "surgical", epochs=1)
+    bundle, train = carry(source, known, "zero").bundle, known.split("train")
+    inputs = bundle.preprocessing(torch.from_numpy(np.array(train.samples)))
+    chosen = np.linspace(0, len(train.labels) - 1, 10).astype(int)
+    for stage, signal in zip(bundle.network.stages, signals[0], strict=True):
+        gradients = []
+        for position in chosen:
+            bundle.network.zero_grad()
+            loss = -torch.log_softmax(bundle.network(inputs[position : position + 1]), dim=1)
+            loss[0, train.labels[position]].backward()
+            gradients.append(np.concatenate([p.grad.numpy().ravel() for p in stage.parameters()]).astype(np.float64))
+        mean, deviation = np.mean(gradients, axis=0), np.std(gradients, axis=0)
+        asked = deviation > 0
+        assert signal == pytest.approx(np.mean(np.abs(mean[asked]) / deviation[asked]), rel=0.02)
+
+
+def test_surgery_needs_a_part_for_each_third(source, renamed, carry):
+    network = Network([torch.nn.Sequential(*source.network.stages)], source.network.head)
+    with pytest.raises(InputError, match="surgical parts the stages into three, but convnet has 1; use transfer: full"):
+        carry(replace(source, network=network), renamed, "surgical")
+
+
+@pytest.mark.parametrize("kind", ["partial", "surgical", "full"])
+def test_training_starts_from_the_probe_unless_told_otherwise(source, known, carry, kind):
+    strategy = {"transfer": "full"} if kind == "full" else {"transfer": "partial"}
+    if kind == "surgical":
+        strategy["surgical"] = "last"
+    head, name, _ = probe_of(source, known)
+    result = carry(source, known, strategy, **STANDING)
+    assert np.allclose(result.bundle.network.head.weight.detach(), head.weight, atol=1e-6)
+    assert np.allclose(result.bundle.network.head.bias.detach(), head.bias, atol=1e-6)
+    assert result.decisions["head"] == name
+
+
+def test_more_stages_cannot_be_frozen_than_there_are(source, renamed, carry):
+    with pytest.raises(InputError, match=r"strategies.deep.freeze is 6, but convnet has 5 stages"):
+        carry(source, renamed, {"name": "deep", "transfer": "partial", "freeze": 6})
+
+
+@pytest.mark.parametrize("strategy", EVERY_KIND, ids=name_of)
+def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_target(
+    carried, renamed, tmp_path, strategy
+):
+    source, result = carried(strategy).before, carried(strategy).result
+    network = result.bundle.network
+    assert result.bundle.classes == renamed.classes == ("eight", "five", "three")
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not network.training
+    val = renamed.split("val")
+    predictions = result.bundle.predict_logits(val.samples).argmax(1)
+    assert result.validation == score("accuracy", val.labels, predictions, 3)
+    assert result.seconds > 0
+    assert (result.fit is None) == (result.plan is None) == (strategy in FITTED)
+    # Nothing in it says how it was made, and it is read as any other.
+    assert weights(result.bundle).keys() == weights(source).keys()
+    result.bundle.save(tmp_path / "bundle")
+    assert same(weights(ModelBundle.load(tmp_path / "bundle")), weights(result.bundle))
+    # What was chosen is part of the model's provenance and of what the record is told.
+    assert result.bundle.provenance["decisions"] == result.decisions
+    assert result.decisions.items() <= result.to_params().items()
+    assert json.loads(json.dumps(result.to_params())) == result.to_params()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "decided"),
+    [
+        ("zero", {"head"}),
+        ("linear_probe", {"head"}),
+        ("partial", {"head", "schedule"}),
+        ("full", {"head", "schedule"}),
+        ("gradual", {"head"}),
+        ("lora", {"head"}),
+        ("surgical", {"head", "part"}),
+        ("wise_ft", {"head", "alpha"}),
+    ],
+)
+def test_what_was_chosen_is_recorded(carried, strategy, decided):
+    assert carried(strategy).result.decisions.keys() == decided
+
+
+@pytest.mark.parametrize("strategy", [kind for kind in EVERY_KIND if kind != "lora"], ids=name_of)
+def test_a_source_gives_a_head_start(source, renamed, carry, strategy):
+    assert carry(source, renamed, strategy, epochs=4).validation >= 0.8
+
+
+@pytest.mark.parametrize("strategy", EVERY_KIND, ids=name_of)
+def test_one_seed_gives_the_same_metrics_and_the_same_bundle(suited, renamed, carry, tmp_path, strategy):
+    source, outcomes = suited(strategy), []
+    for noise in (5, 6):
+        torch.manual_seed(noise)
+        result = carry(source, renamed, strategy, seed=1, augmentation="affine")
+        outcomes.append((result.validation, result.fit and result.fit.history, result.bundle.save(tmp_path / "bundle")))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("strategy", THAT_TRAIN, ids=name_of)
+def test_another_seed_gives_another_training(carried, strategy):
+    assert {"head.weight", "head.bias"} <= moved(carried(strategy).end, carried(strategy, seed=1).end)
+
+
+def test_the_seed_also_decides_a_new_head(source, renamed, carry):
+    strategy = {"transfer": "full", "schedule": "constant"}
+    one, other = (carry(source, renamed, strategy, seed=seed, **STANDING) for seed in (1, 2))
+    assert not torch.allclose(one.bundle.network.head.weight, other.bundle.network.head.weight, atol=1e-4)
+
+
+def test_zero_takes_the_sources_head_for_classes_that_it_knows_whatever_their_order(source, relabelled, known, carry):
+    samples = known.split("test").samples
+    rows = [source.classes.index(name) for name in known.classes]
+    expected = source.predict_logits(samples)[:, rows]
+    for start in (source, relabelled):
+        result = carry(start, known, "zero")
+        assert np.allclose(result.bundle.predict_logits(samples), expected, atol=1e-4)
+
+
+def test_a_head_follows_the_names_and_not_the_positions(source, known, carry):
+    # A source that calls a 3 a 5 and a 5 a 3 says so of the target's pictures too.
+    swapped = replace(source, classes=tuple({"5": "3", "3": "5"}.get(name, name) for name in source.classes))
+    samples = known.split("test").samples
+    plain, other = (carry(start, known, "zero").bundle.predict_logits(samples) for start in (source, swapped))
+    assert known.classes == ("3", "5", "8")
+    assert np.allclose(other, plain[:, [1, 0, 2]], atol=1e-4)
+
+
+@pytest.mark.parametrize("reason", ["other names", "one other name", "no trained head"])
+def test_zero_takes_the_nearest_prototype_elsewhere(source, known, renamed, carry, reason):
+    dataset = renamed if reason == "other names" else known
+    if reason == "one other name":
+        source = replace(source, classes=tuple("five" if name == "5" else name for name in source.classes))
+    if reason == "no trained head":
+        # A head that means nothing, as one that was made for the architecture's sake does.
+        source = replace(source, provenance={**source.provenance, "head": "none"})
+        torch.nn.init.normal_(source.network.head.weight)
+    bundle = carry(source, dataset, "zero").bundle
+    train, test = dataset.split("train"), dataset.split("test")
+    centroids = NearestCentroid().fit(source.predict_features(train.samples), train.labels)
+    expected = centroids.predict(source.predict_features(test.samples))
+    assert bundle.predict_logits(test.samples).argmax(1).tolist() == expected.tolist()
+
+
+def test_zero_trains_no_stage(source, known, renamed, carry):
+    for dataset in (known, renamed):
+        assert same(weights(carry(source, dataset, "zero").bundle, "stages."), weights(source, "stages."))
+
+
+def test_zero_fits_no_temperature_and_keeps_the_sources_where_it_keeps_its_head(source, known, renamed, carry):
+    assert source.temperature != 1.0
+    assert carry(source, known, "zero").bundle.temperature == source.temperature
+    assert carry(source, renamed, "zero").bundle.temperature == 1.0
+
+
+@pytest.mark.parametrize("strategy", [kind for kind in THAT_TRAIN if kind != "lora"], ids=name_of)
+def test_what_is_trained_has_a_temperature_of_its_own(source, known, carry, strategy):
+    result, val = carry(source, known, strategy), known.split("val")
+    fitted = fit_temperature(result.bundle.predict_logits(val.samples), val.labels)
+    assert result.bundle.temperature == fitted != source.temperature
+    assert result.to_params()["temperature"] == fitted
+
+
+def test_zero_needs_no_more_than_one_sample_a_class(source, single, carry):
+    assert single.counts["train"] == 2
+    assert carry(source, single, "zero").validation >= 0.7
+
+
+def test_full_at_a_constant_rate_starts_from_the_sources_head_where_it_knows_the_classes(
+    source, relabelled, known, renamed, carry
+):
+    strategy = {"transfer": "full", "schedule": "constant"}
+    rows = [source.classes.index(name) for name in known.classes]
+    for start in (source, relabelled):
+        head = carry(start, known, strategy, **STANDING).bundle.network.head
+        assert torch.allclose(head.weight, source.network.head.weight[rows], atol=1e-6)
+        assert torch.allclose(head.bias, source.network.head.bias[rows], atol=1e-6)
+    assert carry(source, renamed, strategy, **STANDING).bundle.network.head.weight.abs().max() < 0.1
+
+
+@pytest.mark.parametrize("strategy", FULL, ids=name_of)
+def test_full_moves_every_weight(source, renamed, carry, epochs, strategy):
+    # Six epochs are what gradual unfreezing needs to reach the first stage.
+    carry(source, renamed, strategy, epochs=6, patience=6, augmentation="affine")
+    assert trainable(moved(epochs[0], epochs[-1])) == trainable(epochs[0])
+
+
+def test_gradual_unfreezing_goes_from_the_head_to_the_first_stage_one_stage_at_a_time(source, renamed, carry, epochs):
+    result = carry(source, renamed, {"transfer": "full", "schedule": "gradual"}, epochs=12, patience=12)
+    assert result.plan.unfreeze_every == 1
+    order = ["head", "4", "3", "2", "1", "0"]
+    steps = [moved(before, after) for before, after in pairwise(epochs)]
+    assert [stages_of(names) for names in steps] == [set(order[: count + 1]) for count in [*range(6), *[5] * 6]]
+    # What has not joined yet is the source's to the bit, batch-norm statistics included; what has is all of it.
+    for names in steps:
+        assert names == trainable(name for name in epochs[0] if stages_of([name]) <= stages_of(names))
+
+
+def test_a_stage_further_from_the_head_moves_at_a_lower_rate(source, renamed, carry, epochs):
+    steps = []
+    for layer_decay in (1.0, 0.5):
+        # One step of plain gradients: how far a weight goes is its rate.
+        strategy = {"transfer": "full", "schedule": "constant", "layer_decay": layer_decay}
+        settings = {"epochs": 1, "batch_size": 64, "optimizer": "sgd", "learning_rate": 1.0, "weight_decay": 0.0}
+        carry(source, renamed, strategy, **settings)
+        steps.append({name: epochs[1][name] - epochs[0][name] for name in epochs[0]})
+    even, decayed = steps
+    for name in (name for name, _ in source.network.named_parameters()):
+        distance = 0 if name.startswith("head.") else 5 - int(name.split(".")[1])
+        assert torch.allclose(decayed[name], even[name] * 0.5**distance, rtol=1e-3, atol=5e-7), name
+        assert even[name].abs().max() > 1e-4
+
+
+def test_gradual_as_a_word_has_rates_that_fall_by_three_tenths_a_stage(source, renamed, carry):
+    assert carry(source, renamed, "gradual", epochs=1).plan.layer_decay == 0.7
+
+
+def test_interpolation_ends_at_the_start_and_at_what_was_fine_tuned(source, renamed, carry):
+    fine_tuned = carry(source, renamed, "full")
+    ends = {
+        share: carry(source, renamed, {"name": "full", "transfer": "full", "interpolate": share})
+        for share in (0.0, 0.5, 1.0)
+    }
+    assert same(weights(ends[0.0].bundle, "stages."), weights(source, "stages."))
+    assert same(weights(ends[1.0].bundle), weights(fine_tuned.bundle))
+    for name, middle in ends[0.5].bundle.network.named_parameters():
+        start, end = (dict(ends[share].bundle.network.named_parameters())[name] for share in (0.0, 1.0))
+        assert torch.allclose(middle, (start + end) / 2, atol=1e-6)
+    assert [ends[share].decisions["alpha"] for share in ends] == [0.0, 0.5, 1.0]
+    kept = [ends[share].bundle.provenance["kept_epoch"] for share in ends]
+    assert kept == [0, None, fine_tuned.bundle.provenance["kept_epoch"]]
+    assert fine_tuned.bundle.provenance["kept_epoch"] == fine_tuned.fit.best_epoch
+
+
+def test_the_share_that_interpolation_chooses_is_no_worse_than_either_end(source, renamed, carry):
+    chosen, start, end = (
+        carry(source, renamed, {"name": "full", "transfer": "full", "interpolate": share}, learning_rate=0.01)
+        for share in ("auto", 0.0, 1.0)
+    )
+    assert chosen.validation >= max(start.validation, end.validation)
+    assert 0 <= chosen.decisions["alpha"] <= 1
+
+
+def test_lora_trains_matrices_of_its_rank_and_hands_back_plain_weights(transformer, renamed, carry):
+    # From a new head: there is no probe that would be hard to beat.
+    strategy = {"transfer": "partial", "lora": 2, "schedule": "constant"}
+    result = carry(transformer, renamed, strategy, learning_rate=0.01)
+    assert result.fit.best_epoch > 0
+    before, after = weights(transformer, "stages."), weights(result.bundle, "stages.")
+    assert moved(before, after) == {name for name in before if re.search(r"(qkv|proj|fc\d)\.weight", name)} - {
+        "stages.0.patch_embed.proj.weight"
+    }
+    for name in moved(before, after):
+        for matrix in (after[name] - before[name]).chunk(3 if "qkv" in name else 1):
+            assert torch.linalg.svdvals(matrix)[2] < 1e-4 * torch.linalg.svdvals(matrix)[0]
+
+
+def test_lora_is_for_transformers(source, renamed, carry):
+    with pytest.raises(InputError, match="lora adds to linear layers, and most of convnet's weights are in others"):
+        carry(source, renamed, "lora")
+
+
+@pytest.mark.parametrize("kind", ["full", "partial"])
+def test_a_strong_pull_to_the_source_keeps_the_stages_there_and_no_pull_does_not(source, renamed, carry, epochs, kind):
+    def travelled(**regularizer: object) -> float:
+        strategy = {"transfer": kind, "schedule": "constant", **regularizer}
+        carry(source, renamed, strategy, optimizer="sgd", learning_rate=0.02, epochs=4)
+        names = [name for name, _ in source.network.named_parameters() if name.startswith("stages.")]
+        return float(sum((epochs[-1][name] - epochs[0][name]).square().sum() for name in names)) ** 0.5
+
+    free = travelled()
+    assert free > 0.1
+    assert travelled(regularizer="l2_sp", strength=5.0) < 0.2 * free
+
+
+def test_a_pull_to_zero_shrinks_the_weights_and_takes_the_place_of_weight_decay(source, renamed, carry):
+    training = {"optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 0.3, "epochs": 8}
+    strategy = {"transfer": "full", "schedule": "constant", "regularizer": "l2", "strength": 0.2}
+    shrunk = carry(source, renamed, strategy, **training)
+    assert shrunk.fit.best_epoch > 0
+    size = sum(p.norm().item() for p in shrunk.bundle.network.stages.parameters())
+    assert size < 0.9 * sum(p.norm().item() for p in source.network.stages.parameters())
+    assert shrunk.plan.weight_decay == 0.0
+    assert carry(source, renamed, "full", **training).plan.weight_decay == 0.3
+
+
+def test_a_regularizer_of_strength_zero_is_none(source, renamed, carry):
+    plain = carry(source, renamed, "full", weight_decay=0.0)
+    for regularizer in ("l2", "l2_sp", "delta"):
+        strategy = {"name": "full", "transfer": "full", "regularizer": regularizer, "strength": 0.0}
+        assert carry(source, renamed, strategy, weight_decay=0.0).fit.history == plain.fit.history
+
+
+def test_a_strategys_own_budget_goes_before_the_recipes(source, renamed, carry):
+    strategy = {"transfer": "full", "epochs": 3, "learning_rate": 0.002}
+    result = carry(source, renamed, strategy, epochs=1, learning_rate=0.5)
+    assert (result.plan.epochs, result.plan.learning_rate) == (3, 0.002)
+    assert len(result.fit.history) == 3
+
+
+def test_the_model_says_where_it_comes_from(source, renamed):
+    section = Strategy(name="mine", transfer="zero")
+    result = transfer(source, renamed, section, training=Training(), seed=7, reference="models:/a/1", digest="sha256:1")
+    assert result.bundle.provenance == {
+        "role": "target",
+        "strategy": "mine",
+        "data_digest": renamed.digest,
+        "train_digest": renamed.split_digest("train"),
+        "source": "models:/a/1",
+        "source_digest": "sha256:1",
+        "seed": 7,
+        "head": "trained",
+        "decisions": {"head": "nearest class mean"},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "headstart": __version__},
+    }
+
+
+def test_epochs_are_told_and_progress_is_named_after_the_strategy(source, renamed):
+    told, seen = [], set()
+    result = transfer(
+        source,
+        renamed,
+        Strategy.of({"name": "mine", "transfer": "full"}),
+        training=Training(epochs=2),
+        metric="macro_f1",
+        on_epoch=lambda epoch, metrics: told.append(metrics["val/macro_f1"]),
+        progress=lambda label, done, total, note="": seen.add(label),
+    )
+    # The first is the start.
+    assert told[1:] == [epoch["val/macro_f1"] for epoch in result.bundle.provenance["history"]]
+    assert len(told) == 3
+    assert seen == {"mine"}
+
+
+def test_a_source_of_another_modality_is_refused(source, renamed, carry):
+    with pytest.raises(InputError, match="The source reads text and the target is image"):
+        carry(replace(source, modality="text"), renamed, "zero")

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from headstart.errors import HeadstartError
 from headstart.judging.leaderboard import Leaderboard
 from headstart.recipe.recipe import Recipe
+from headstart.registry import added_packages
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking.client import connect
@@ -125,7 +127,8 @@ def _keep_report(page: str, workspace: Path, name: str) -> Path:
 
 
 def code_digest() -> str:
-    """A digest of the source files that steps run, so that changed code reuses nothing."""
+    """A digest of the source files that steps run, and of the packages that add members to headstart's registries, so
+    that changed code reuses nothing."""
     import headstart
     import headstart_components
 
@@ -135,6 +138,7 @@ def code_digest() -> str:
         for path in sorted([*root.rglob("*.py"), *root.rglob("*.html")]):
             digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
+    digest.update(json.dumps(added_packages(), sort_keys=True).encode())
     return digest.hexdigest()
 
 

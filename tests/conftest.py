@@ -5,9 +5,12 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+
+from headstart.registry import Registry
 
 # Before anything imports torch or mlflow. The developer's own servers, credentials and caches are not the tests'.
 for variable in [key for key in os.environ if key.startswith(("MLFLOW_", "HEADSTART_", "KFP_", "AWS_", "_MLFLOW_"))]:
@@ -74,3 +77,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         return folder
 
     return made
+
+
+@pytest.fixture
+def add_member(monkeypatch: pytest.MonkeyPatch) -> Callable[[Registry, str, object], None]:
+    """Makes an object a member of a registry, as an installed package would, until the test ends."""
+
+    def add(registry: Registry, name: str, member: object) -> None:
+        monkeypatch.setattr(registry, "_added", {**registry._added, name: EntryPoint(name, "none:NONE", registry.name)})
+        monkeypatch.setitem(registry._members, name, member)
+
+    return add

@@ -14,10 +14,11 @@ from headstart.errors import HeadstartError, InputError
 from headstart.judging.evidence import Evidence, figures
 from headstart.judging.leaderboard import SCRATCH, Candidate, Kind, Leaderboard, build_leaderboard
 from headstart.judging.report import render_report, render_source_report
-from headstart.judging.section import Evaluation, Metric
+from headstart.judging.section import Evaluation
 from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import classification_metrics, metric_title
+from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval, bootstrap_interval
+from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
@@ -304,7 +305,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
 
 
 def _unlabelled_evidence(
-    bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, metric: Metric
+    bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, metric: str
 ) -> Evidence:
     ids = dataset.split("test").ids
     sentence = "The source's own data has no labels: what it is worth shows on a target."

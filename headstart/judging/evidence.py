@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.errors import InputError
-from headstart.metrics.classification import METRICS
 from headstart.metrics.intervals import Interval
+from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
 from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
 from headstart.storage.sums import SUMS, verify_sums, write_sums

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.classification import accuracy, check_predictions, count, macro_f1, metric_title
+from headstart.metrics.classification import check_predictions
 from headstart.metrics.classification import score as metric_score
+from headstart.metrics.counts import count
 from headstart.metrics.intervals import (
     Interval,
     Verdict,
@@ -26,6 +27,9 @@ from headstart.metrics.intervals import (
     simultaneous_gains,
     verdict,
 )
+from headstart.metrics.metric import metric_title
+from headstart.metrics.scores.accuracy import accuracy
+from headstart.metrics.scores.macro_f1 import macro_f1
 
 Kind = Literal["transfer", "baseline"]
 

@@ -13,8 +13,8 @@ from headstart.judging.curve import SEEDS, Curve
 from headstart.judging.examination import Examination
 from headstart.judging.leaderboard import Entry, Leaderboard
 from headstart.judging.robustness import SEVERITIES, Robustness
-from headstart.metrics.classification import metric_title
 from headstart.metrics.intervals import Interval
+from headstart.metrics.metric import metric_title
 from headstart.models.reference import unpinned
 
 # Above this a matrix of numbers is a wall: the page draws it and lists what stands out.

@@ -5,10 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headstart.metrics.metric import METRICS
 from headstart.sections import Section
-
-Metric = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"]
-
 
 Baseline = Literal["scratch", "classical"]
 
@@ -24,7 +22,7 @@ class Evaluation(Section):
     how many are explained; 0, none.
     """
 
-    metric: Metric = "accuracy"
+    metric: Annotated[str, METRICS] = "accuracy"
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000

@@ -25,7 +25,6 @@ from headstart.features.extraction import vectors
 from headstart.features.heads import cross_validated_hits
 from headstart.jobs.job import train, transfer_job
 from headstart.judging.overlap import overlap
-from headstart.judging.section import Metric
 from headstart.metrics.intervals import bootstrap_interval, paired_bootstrap_gain, wilson_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
@@ -140,7 +139,7 @@ def select_source(
     dataset: Dataset,
     *,
     training: Training | None = None,
-    metric: Metric = "accuracy",
+    metric: str = "accuracy",
     seed: int = 0,
     state: State | None = None,
     fetch_registered: Callable[[str], Path] | None = None,
@@ -206,7 +205,7 @@ class _Contest:
     def __init__(
         self,
         dataset: Dataset,
-        metric: Metric,
+        metric: str,
         seed: int,
         state: State | None,
         fetch_registered: Callable[[str], Path] | None,

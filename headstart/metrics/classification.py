@@ -1,102 +1,20 @@
-"""Classification metrics from class-wise counts, the same for one test split and for thousands of resamples.
+"""What the record keeps of one model on one split: every metric, calibration, each class, the confusion."""
 
-One rule holds everywhere. Macro averages run over the classes that occur among the labels (a class without a label
-has no recall to speak of), and a ratio with a zero denominator counts as 0. This is scikit-learn with
-`labels=np.unique(y_true), average="macro", zero_division=0`.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError
+from headstart.metrics.counts import count, f1_scores, precisions, recalls
+from headstart.metrics.metric import METRICS
 
 ECE_BINS = 15
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What the metrics need to know of labels and predictions; each array is (..., K), one entry a class."""
-
-    hits: np.ndarray
-    """items of the class that were predicted as it"""
-    labelled: np.ndarray
-    """items of the class"""
-    predicted: np.ndarray
-    """items predicted as the class"""
-
-
-def count(labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> Counts:
-    """The counts (K,) of integer labels (N,) and predictions (N,) in [0, K)."""
-    return Counts(
-        hits=np.bincount(labels[labels == predictions], minlength=classes_count),
-        labelled=np.bincount(labels, minlength=classes_count),
-        predicted=np.bincount(predictions, minlength=classes_count),
-    )
-
-
-def accuracy(counts: Counts) -> np.ndarray:
-    """Correct predictions among all, in [0, 1]; counts (..., K) give shape (...)."""
-    return _ratio(counts.hits.sum(axis=-1), counts.labelled.sum(axis=-1))
-
-
-def macro_recall(counts: Counts) -> np.ndarray:
-    """Mean over the classes of correct predictions among the class's items; also called balanced accuracy."""
-    return _macro(recalls(counts), counts)
-
-
-def macro_precision(counts: Counts) -> np.ndarray:
-    """Mean over the classes of correct predictions among the predictions of the class."""
-    return _macro(precisions(counts), counts)
-
-
-def macro_f1(counts: Counts) -> np.ndarray:
-    """Mean over the classes of the harmonic mean of precision and recall."""
-    return _macro(f1_scores(counts), counts)
-
-
-METRICS: dict[str, Callable[[Counts], np.ndarray]] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": macro_recall,
-    "macro_precision": macro_precision,
-    "macro_recall": macro_recall,
-    "macro_f1": macro_f1,
-}
-"""By name, the metrics that a recipe can choose; higher is better and the range is [0, 1] for all of them."""
-
-
-def metric(name: str) -> Callable[[Counts], np.ndarray]:
-    """The metric called `name`; InputError for an unknown name."""
-    if name not in METRICS:
-        raise InputError(f"{name!r} is not a metric; choose one of {', '.join(METRICS)}.")
-    return METRICS[name]
-
-
 def score(name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> float:
     """The metric called `name` of integer labels (N,) and predictions (N,) in [0, K)."""
-    return float(metric(name)(count(labels, predictions, classes_count)))
-
-
-def metric_title(name: str) -> str:
-    """The metric's name as people write it: "macro_f1" is macro F1."""
-    return name.replace("_", " ").replace("f1", "F1")
-
-
-def recalls(counts: Counts) -> np.ndarray:
-    """Recall of each class, (..., K)."""
-    return _ratio(counts.hits, counts.labelled)
-
-
-def precisions(counts: Counts) -> np.ndarray:
-    """Precision of each class, (..., K)."""
-    return _ratio(counts.hits, counts.predicted)
-
-
-def f1_scores(counts: Counts) -> np.ndarray:
-    """F1 of each class, (..., K), as 2·hits / (labelled + predicted)."""
-    return _ratio(2 * counts.hits, counts.labelled + counts.predicted)
+    return float(METRICS[name].of(count(labels, predictions, classes_count)))
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> np.ndarray:
@@ -129,9 +47,9 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
     """Everything that the record keeps of one model on one split, ready for JSON.
 
     labels: int (N,) in [0, K); probabilities: (N, K), rows sum to 1; classes: K names. The prediction is the most
-    probable class, the first one where several are. Keys: accuracy, balanced_accuracy, macro_precision,
-    macro_recall, macro_f1, ece; per_class, a list of {name, precision, recall, f1, support}; confusion, K lists of
-    K counts (row: true class). HeadstartError if the arrays do not fit together.
+    probable class, the first one where several are. Keys: the name of each metric; ece; per_class, a list of {name,
+    precision, recall, f1, support}; confusion, K lists of K counts (row: true class). HeadstartError if the arrays do
+    not fit together.
     """
     check_predictions(labels, probabilities, len(classes))
     predictions = probabilities.argmax(axis=1)
@@ -145,7 +63,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
         strict=True,
     )
     return {
-        **{name: float(function(counts)) for name, function in METRICS.items()},
+        **{name: float(metric.of(counts)) for name, metric in METRICS.items()},
         "ece": expected_calibration_error(labels, probabilities),
         "per_class": [
             {"name": name, "precision": precision, "recall": recall, "f1": f1, "support": support}
@@ -179,13 +97,3 @@ def check_predictions(labels: np.ndarray, probabilities: np.ndarray, classes_cou
         )
     if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3:
         raise HeadstartError("Some rows are not probabilities; apply a softmax to the model's logits first.")
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    # A zero denominator always has a zero numerator here, so 0 / 1 is the 0 that the module promises.
-    return numerator / np.maximum(denominator, 1)
-
-
-def _macro(scores: np.ndarray, counts: Counts) -> np.ndarray:
-    occurs = counts.labelled > 0
-    return _ratio((scores * occurs).sum(axis=-1), occurs.sum(axis=-1))

@@ -17,15 +17,9 @@ from typing import Literal
 import numpy as np
 
 from headstart.errors import InputError
-from headstart.metrics.classification import (
-    ECE_BINS,
-    METRICS,
-    Counts,
-    calibration_gaps,
-    count,
-    expected_calibration_error,
-    metric,
-)
+from headstart.metrics.classification import ECE_BINS, calibration_gaps, expected_calibration_error
+from headstart.metrics.counts import Counts, count
+from headstart.metrics.metric import METRICS
 
 Verdict = Literal["helped", "no evidence", "hurt"]
 
@@ -58,7 +52,7 @@ def bootstrap_interval(
     (Efron 1987, "Better bootstrap confidence intervals"); where all resamples score alike, as with a model that makes
     no mistake, they have the width that a proportion of N items has.
     """
-    score = metric(metric_name)
+    score = METRICS[metric_name].of
     counts = count(labels, predictions, classes_count)
     value = float(score(counts))
     if metric_name == "accuracy":
@@ -208,7 +202,7 @@ def simultaneous_gains(
     happen to agree would look like certainty. `variances` are those that each gain has beside, as by the seeds of
     trainings. Where the predictions of a pair are the same, so is its gain: exactly 0.
     """
-    score = metric(metric_name)
+    score = METRICS[metric_name].of
     ours, theirs = np.array([i for i, _ in pairs], dtype=int), np.array([j for _, j in pairs], dtype=int)
     parts = []
     for each in _resample(labels, list(predictions), classes_count, resamples, seed):
@@ -311,7 +305,7 @@ def _without_one(
         left[0][rows, label] -= label == predicted
         left[1][rows, label] -= 1
         left[2][rows, predicted] -= 1
-        values.append(metric(metric_name)(Counts(*left)))
+        values.append(METRICS[metric_name].of(Counts(*left)))
     return np.concatenate(values), sizes
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headstart.judging.evidence import Evidence
-from headstart.metrics.classification import metric_title
+from headstart.metrics.metric import metric_title
 from headstart.models.reference import unpinned
 from headstart.tracking.links import version_page
 from headstart.tracking.logged import EVIDENCE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
-from headstart.metrics.classification import METRICS
+from headstart.metrics.metric import METRICS
 from headstart.tracking.client import explained
 from headstart.tracking.names import CHOSEN, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
 from headstart.tracking.paging import search_all

@@ -11,14 +11,10 @@ import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.judging.pairing import Pair
-from headstart.metrics.classification import (
-    count,
-    expected_calibration_error,
-    metric_title,
-    recalls,
-    score,
-)
+from headstart.metrics.classification import expected_calibration_error, score
+from headstart.metrics.counts import count, recalls
 from headstart.metrics.intervals import mcnemar_p, paired_bootstrap_gain
+from headstart.metrics.metric import metric_title
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.dossier import Dossier
 from headstart.tracking.policy import Policy

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from headstart.metrics.classification import METRICS
+from headstart.metrics.metric import METRICS
 from headstart.sections import Section, Share, read_mapping
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from sklearn.model_selection import GridSearchCV
 
 from headstart.data.dataset import Dataset
 from headstart.judging.baselines import fit_baseline
-from headstart.metrics.classification import METRICS, score
+from headstart.metrics.classification import score
+from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.strategies.classical import fit_classical

@@ -8,8 +8,10 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.judging.evidence import Evidence, figures
-from headstart.metrics.classification import METRICS, classification_metrics, recalls
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.counts import recalls
 from headstart.metrics.intervals import Interval
+from headstart.metrics.metric import METRICS, Metric
 from headstart.metrics.predictions import Predictions
 
 CLASSES = ("cat", "`dog`|<b>", "owl\n")
@@ -132,8 +134,8 @@ def test_figures_have_the_names_of_the_record():
     assert found == {f"test/{name}": MEASURED[name] for name in names} | bounds
 
 
-def test_a_metric_that_is_added_is_recorded_too(monkeypatch):
-    monkeypatch.setitem(METRICS, "worst_recall", lambda counts: recalls(counts).min(axis=-1))
+def test_a_metric_that_is_added_is_recorded_too(add_member):
+    add_member(METRICS, "worst_recall", Metric("worst recall", lambda counts: recalls(counts).min(axis=-1)))
     measured = classification_metrics(LABELS, PROBABILITIES, CLASSES)
     assert figures(measured, "accuracy", Interval(0.75, 0.5, 0.9))["test/worst_recall"] == 0.5
 

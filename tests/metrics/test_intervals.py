@@ -4,7 +4,8 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import precision_recall_fscore_support
 
 from headstart.errors import InputError
-from headstart.metrics.classification import METRICS, classification_metrics, count
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.counts import count
 from headstart.metrics.intervals import (
     Interval,
     bootstrap_interval,
@@ -17,6 +18,7 @@ from headstart.metrics.intervals import (
     verdict,
     wilson_interval,
 )
+from headstart.metrics.metric import METRICS
 
 
 def predictions_with_accuracy(labels, share, K, generator):
@@ -35,7 +37,7 @@ def test_95_percent_intervals_of_scores_and_gains_hold_the_truth_in_95_percent_o
         [right.all(axis=1), right[:, 0], right[:, 1]], [0.72, 0.13 / 3, 0.06 / 3], default=0.09 / 9
     ) * np.take(prior, cells[:, 0])
     flat = [np.repeat(cells[:, i], np.round(share * 1e6).astype(int)) for i in range(3)]
-    truths = [METRICS[name](count(flat[0], flat[i], 4)) for i in (1, 2)]
+    truths = [METRICS[name].of(count(flat[0], flat[i], 4)) for i in (1, 2)]
     score_holds = gain_holds = 0
     for draw in range(1000):
         labels, ours, theirs = cells[generator.choice(len(cells), size=400, p=share / share.sum())].T
@@ -73,7 +75,7 @@ def test_the_interval_is_the_bca_bootstrap_that_scipy_makes_by_drawing_items(nam
     fast = bootstrap_interval(name, labels, predictions, 4, resamples=10_000)
     drawn = bootstrap(
         (labels, predictions),
-        lambda truth, predicted: float(METRICS[name](count(truth, predicted, 4))),
+        lambda truth, predicted: float(METRICS[name].of(count(truth, predicted, 4))),
         paired=True, vectorized=False, method="BCa", n_resamples=4000, rng=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     assert [fast.low, fast.high] == pytest.approx([drawn.low, drawn.high], abs=0.012)
@@ -143,7 +145,7 @@ def test_the_estimate_is_the_metric_itself_and_lies_within_its_interval(name):
     labels = generator.integers(0, 10, size=500)
     predictions = predictions_with_accuracy(labels, 0.6, 10, generator)
     interval = bootstrap_interval(name, labels, predictions, 10)
-    assert interval.value == METRICS[name](count(labels, predictions, 10))
+    assert interval.value == METRICS[name].of(count(labels, predictions, 10))
     assert interval.low < interval.value < interval.high
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from headstart.judging.evidence import Evidence
 from headstart.judging.pairing import Pair
-from headstart.metrics.classification import METRICS, recalls
+from headstart.metrics.counts import recalls
+from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet

@@ -1,0 +1,1 @@
+"""The metrics that a recipe can choose by, one file each."""

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -14,54 +16,75 @@ class Step:
     path: str
 
 
-def steps_of(
-    package: Mapping[str, Any], parameters: Mapping[str, Any], seen: Collection[str] = frozenset()
-) -> list[Step]:
+@dataclass(frozen=True)
+class Task:
+    """A task of a compiled pipeline, or one round of a loop, with its component and what is known of its parameters."""
+
+    label: str
+    path: str
+    key: str = ""
+    spec: Values = field(default_factory=dict)
+    component: Values = field(default_factory=dict)
+    parameters: Values = field(default_factory=dict)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it holds tasks, and is no step itself."""
+        return "dag" in self.component
+
+
+def steps_of(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> list[Step]:
     """The steps of a compiled pipeline in an order in which they may run, one for each round of a loop.
 
     `parameters` are the run's, from which loops take their rounds. A loop over what another step puts out has the
     rounds whose paths are among `seen`, those of the workflow's nodes.
     """
+    return [Step(task.label, task.path) for task in tasks_of(package, parameters, seen) if not task.is_graph]
+
+
+def tasks_of(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> Iterator[Task]:
+    """The steps in the order of `steps_of`, and before each the graphs that hold it: loops and their rounds, too."""
     spec = package.get("pipeline_spec", package)
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     defaults = {name: each["defaultValue"] for name, each in declared.items() if "defaultValue" in each}
-    return list(_below(spec, spec["root"]["dag"], "root", "", {**defaults, **parameters}, seen))
+    root = Task("", "root", component=spec["root"], parameters={**defaults, **parameters})
+    yield root
+    yield from _below(spec["components"], root, "", seen)
 
 
-def _below(
-    spec: Mapping[str, Any],
-    dag: Mapping[str, Any],
-    path: str,
-    suffix: str,
-    scope: Mapping[str, Any],
-    seen: Collection[str],
-) -> Iterator[Step]:
-    """The steps of one graph; `scope` holds the values of its parameters as far as they are known beforehand."""
-    for key, task in _in_order(dag["tasks"]):
-        component = spec["components"].get(task["componentRef"]["name"], {})
-        place = f"{_enclosing(path, task)}.{key}"
-        inner = _passed(task, scope)
-        if "dag" not in component:
-            yield Step(task.get("taskInfo", {}).get("name", key) + suffix, place)
-        elif "parameterIterator" not in task:
-            yield from _below(spec, component["dag"], place, suffix, inner, seen)
-        else:
-            for index, item in _rounds(task["parameterIterator"], inner, place, seen):
+def _below(components: Values, graph: Task, suffix: str, seen: Collection[str]) -> Iterator[Task]:
+    """The tasks in a graph, and those in them; `suffix` tells rounds apart that their steps are in."""
+    for key, spec in _in_order(graph.component["dag"]["tasks"]):
+        task = Task(
+            label=spec.get("taskInfo", {}).get("name", key) + suffix,
+            path=f"{_enclosing(graph.path, spec)}.{key}",
+            key=key,
+            spec=spec,
+            component=components.get(spec["componentRef"]["name"], {}),
+            parameters=_passed(spec, graph.parameters),
+        )
+        yield task
+        if task.is_graph and "parameterIterator" not in spec:
+            yield from _below(components, task, suffix, seen)
+        elif task.is_graph:
+            for index, item in _rounds(task, seen):
                 name = item.get("name", index) if isinstance(item, Mapping) else item
-                bound = {**inner, task["parameterIterator"]["itemInput"]: item}
-                place_of_round = f"{_round(place, index)}.iteration-item"
-                yield from _below(spec, component["dag"], place_of_round, f"{suffix} {name}", bound, seen)
+                bound = {**task.parameters, spec["parameterIterator"]["itemInput"]: item}
+                path = f"{_round(task.path, index)}.iteration-item"
+                turn = replace(task, path=path, parameters=bound)
+                yield turn
+                yield from _below(components, turn, f"{suffix} {name}", seen)
 
 
-def _enclosing(path: str, task: Mapping[str, Any]) -> str:
-    """Where a task's node hangs. KFP makes an exit task a hook of the group that it follows."""
+def _enclosing(path: str, task: Values) -> str:
+    """The path that a task's node hangs on. KFP makes an exit task a hook of the group that it follows."""
     follows = task.get("dependentTasks", ())
     if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED" and follows:
         return f"{path}.{follows[-1]}.onExit"
     return path
 
 
-def _passed(task: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+def _passed(task: Values, scope: Values) -> dict[str, Any]:
     """The parameters that a task hands on, without those that only another step will tell."""
     passed = {}
     for name, source in task.get("inputs", {}).get("parameters", {}).items():
@@ -72,17 +95,15 @@ def _passed(task: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]
     return passed
 
 
-def _rounds(
-    iterator: Mapping[str, Any], scope: Mapping[str, Any], place: str, seen: Collection[str]
-) -> Iterator[tuple[int, Any]]:
+def _rounds(loop: Task, seen: Collection[str]) -> Iterator[tuple[int, Any]]:
     """The rounds of a loop: their numbers and items; an item that nobody tells beforehand is its number."""
-    items = iterator["items"]
-    values = json.loads(items["raw"]) if "raw" in items else scope.get(items["inputParameter"])
+    items = loop.spec["parameterIterator"]["items"]
+    values = json.loads(items["raw"]) if "raw" in items else loop.parameters.get(items["inputParameter"])
     if isinstance(values, list):
         yield from enumerate(values)
         return
     index = 0
-    while _round(place, index) in seen:
+    while _round(loop.path, index) in seen:
         yield index, index
         index += 1
 
@@ -92,7 +113,7 @@ def _round(place: str, index: int) -> str:
     return f"{place}.iteration-iterations({index}:{index})"
 
 
-def _in_order(tasks: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _in_order(tasks: Values) -> list[tuple[str, Any]]:
     """The tasks, each after those that it depends on."""
     ordered: dict[str, Any] = {}
     while len(ordered) < len(tasks):

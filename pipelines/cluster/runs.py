@@ -1,6 +1,7 @@
 """The runs on a server: found, listed, retried, terminated, and MLflow's record of them brought in line."""
 
 import contextlib
+import functools
 import logging
 import os
 import uuid
@@ -53,13 +54,7 @@ def is_lost(server: Server, run: Run) -> bool:
 
     Whoever deletes a schedule deletes the workflows of its runs with it, and nobody tells the runs.
     """
-    if run.state in FINAL or not run.recurring_run_id:
-        return False
-    try:
-        server.schedules.recurring_run_service_get_recurring_run(run.recurring_run_id)
-    except NotFoundError:
-        return True
-    return False
+    return run.state not in FINAL and bool(run.recurring_run_id) and _is_deleted(server, run.recurring_run_id)
 
 
 def find_run(server: Server, name: str) -> Run:
@@ -92,17 +87,15 @@ def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> l
                 f"There is no experiment {experiment} on {server.host}; it is called as the recipe that was submitted."
             )
         options = {"experiment_id": found[0].experiment_id}
-    lost: dict[str, bool] = {}
+    is_deleted = functools.cache(functools.partial(_is_deleted, server))
     rows = []
     for run in islice(_latest(server, **options), limit):
         ended = run.finished_at if run.state in FINAL else None
-        is_going = bool(run.recurring_run_id) and run.state not in FINAL
-        if is_going and run.recurring_run_id not in lost:
-            lost[run.recurring_run_id] = is_lost(server, run)
+        lost = run.state not in FINAL and run.recurring_run_id and is_deleted(run.recurring_run_id)
         rows.append(
             {
                 "run": run.display_name,
-                "state": "lost" if is_going and lost[run.recurring_run_id] else word_of(run),
+                "state": "lost" if lost else word_of(run),
                 "created": iso(run.created_at),
                 "finished": iso(ended),
                 "seconds": (ended - run.created_at).total_seconds() if ended and run.created_at else None,
@@ -197,6 +190,14 @@ def find_experiments(server: Server, name: str) -> list[Experiment]:
 def iso(at: datetime | None) -> str | None:
     """A time as text; None for one that has not come, for which KFP writes the year 1 or 1970."""
     return at.isoformat(timespec="seconds") if at and at.year > 1970 else None
+
+
+def _is_deleted(server: Server, schedule: str) -> bool:
+    try:
+        server.schedules.recurring_run_service_get_recurring_run(schedule)
+    except NotFoundError:
+        return True
+    return False
 
 
 def _latest(server: Server, **options: Any) -> Iterator[Run]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from headstart_pipelines.cluster.steps import Task, tasks_of
+from headstart_pipelines.cluster.steps import Step, steps_and_graphs
 
 # Of the workflow's JSON, in bytes: Argo's default.
 LIMIT = 1024 * 1024
@@ -48,16 +48,16 @@ def workflow_bytes(package: str, parameters: Values, *, retry_nodes: bool) -> in
     size = _WORKFLOW + _templates(spec, platform) + nodes.size("", "DAG", {}, {})
     holding: set[str] = set()
     rounds = 0
-    for task in tasks_of(spec, parameters):
-        levels = task.path.split(".")
+    for step in steps_and_graphs(spec, parameters):
+        levels = step.path.split(".")
         holding |= {".".join(levels[:count]) for count in range(1, len(levels))}
-        if task.is_graph:
-            rounds += task.path.endswith(".iteration-item")
-            size += nodes.graph_driver(task, parameters)
+        if step.is_graph:
+            rounds += step.path.endswith(".iteration-item")
+            size += nodes.graph_driver(step, parameters)
         else:
-            label = task.component["executorLabel"]
+            label = step.component["executorLabel"]
             container = spec["deploymentSpec"]["executors"][label]["container"]
-            size += nodes.step(task, container, platform.get(label, {}), rounds)
+            size += nodes.step(step, container, platform.get(label, {}), rounds)
     return size + sum(nodes.size(path, "DAG", _PARENT, {}) for path in holding)
 
 
@@ -96,12 +96,12 @@ class _Nodes:
         held = name + _listed(inputs) + _listed(outputs) + _OUTPUT * len(outputs) + (_LOG if kind == "Pod" else 0)
         return _NODE[kind] + held + (_NODE["Retry"] + held if self.with_retries or retried else 0)
 
-    def graph_driver(self, graph: Task, parameters: Values) -> int:
+    def graph_driver(self, graph: Step, parameters: Values) -> int:
         """The bytes of the driver of a graph, of which the whole pipeline's is given the run's parameters."""
         inputs = {
             "component": _json(graph.component),
-            "runtime-config": "" if graph.spec else _json({"parameterValues": parameters}),
-            "task": _json(graph.spec) if graph.spec else "",
+            "runtime-config": "" if graph.task else _json({"parameterValues": parameters}),
+            "task": _json(graph.task) if graph.task else "",
             "task-name": "",
             "parent-dag-id": "000",
             "iteration-index": "-1",
@@ -110,39 +110,39 @@ class _Nodes:
         outputs = {"execution-id": "000", "iteration-count": "0", "condition": "nil"}
         return self.size(f"{graph.path}-driver", "Pod", inputs, outputs)
 
-    def step(self, task: Task, container: Values, platform: Values, rounds: int) -> int:
+    def step(self, step: Step, container: Values, platform: Values, rounds: int) -> int:
         """The bytes of a step's nodes; a list of artifacts that it is given has one of each of so many `rounds`."""
-        patch = {"pod-spec-patch": _json(_patch(task, container, platform, rounds))}
+        patch = {"pod-spec-patch": _json(_patch(step, container, platform, rounds))}
         inputs = {
-            "component": _json(task.component),
-            "task": _json(task.spec),
+            "component": _json(step.component),
+            "task": _json(step.task),
             "container": _json(container),
-            "task-name": task.key,
+            "task-name": step.key,
             "parent-dag-id": "000",
             "iteration-index": "-1",
             "kubernetes-config": _json(platform),
         }
         decided = {**patch, "cached-decision": "false"}
-        pod = _pod_metadata(platform) | _retries(task.spec)
-        driver = self.size(f"{task.path}-driver", "Pod", inputs, {**decided, "condition": "nil"})
-        body = self.size(task.path, "DAG", {**decided, **pod}, {})
+        pod = _pod_metadata(platform) | _retries(step.task)
+        driver = self.size(f"{step.path}-driver", "Pod", inputs, {**decided, "condition": "nil"})
+        body = self.size(step.path, "DAG", {**decided, **pod}, {})
         return (
             driver
             + body
-            + self.size(f"{task.path}.executor", "Pod", {**patch, **pod}, {}, retried="retryPolicy" in task.spec)
+            + self.size(f"{step.path}.executor", "Pod", {**patch, **pod}, {}, retried="retryPolicy" in step.task)
         )
 
 
-def _patch(task: Task, container: Values, platform: Values, rounds: int) -> Values:
+def _patch(step: Step, container: Values, platform: Values, rounds: int) -> Values:
     """The driver's patch of a step's pod: its container, with the launcher's arguments."""
-    given = task.component.get("inputDefinitions", {}).get("artifacts", {})
-    made = task.component.get("outputDefinitions", {}).get("artifacts", {})
+    given = step.component.get("inputDefinitions", {}).get("artifacts", {})
+    made = step.component.get("outputDefinitions", {}).get("artifacts", {})
     execution = {
         "given": {name: [_GIVEN] * (rounds if each.get("isArtifactList") else 1) for name, each in given.items()},
-        "parameters": task.parameters,
+        "parameters": step.parameters,
         "made": dict.fromkeys(made, _MADE),
     }
-    return {"command": [_LAUNCHER, _json(execution), _json(task.component)], "container": container, **platform}
+    return {"command": [_LAUNCHER, _json(execution), _json(step.component)], "container": container, **platform}
 
 
 def _templates(spec: Values, platform: Values) -> int:

@@ -10,26 +10,19 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """A step that a pipeline has: what people call it, and the path of its node below the workflow's own."""
+    """A step of a pipeline, or a graph that holds steps: what people call it, and the path of its node below the
+    workflow's own; its key and task in the compiled pipeline, its component, and what is known of its parameters."""
 
     label: str
     path: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of a compiled pipeline, or one round of a loop, with its component and what is known of its parameters."""
-
-    label: str
-    path: str
-    key: str = ""
-    spec: Values = field(default_factory=dict)
-    component: Values = field(default_factory=dict)
-    parameters: Values = field(default_factory=dict)
+    key: str = field(default="", compare=False)
+    task: Values = field(default_factory=dict, compare=False, repr=False)
+    component: Values = field(default_factory=dict, compare=False, repr=False)
+    parameters: Values = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_graph(self) -> bool:
-        """Whether it holds tasks, and is no step itself."""
+        """Whether it holds steps, and is none itself."""
         return "dag" in self.component
 
 
@@ -39,39 +32,39 @@ def steps_of(package: Values, parameters: Values, seen: Collection[str] = frozen
     `parameters` are the run's, from which loops take their rounds. A loop over what another step puts out has the
     rounds whose paths are among `seen`, those of the workflow's nodes.
     """
-    return [Step(task.label, task.path) for task in tasks_of(package, parameters, seen) if not task.is_graph]
+    return [step for step in steps_and_graphs(package, parameters, seen) if not step.is_graph]
 
 
-def tasks_of(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> Iterator[Task]:
+def steps_and_graphs(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> Iterator[Step]:
     """The steps in the order of `steps_of`, and before each the graphs that hold it: loops and their rounds, too."""
     spec = package.get("pipeline_spec", package)
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     defaults = {name: each["defaultValue"] for name, each in declared.items() if "defaultValue" in each}
-    root = Task("", "root", component=spec["root"], parameters={**defaults, **parameters})
+    root = Step("", "root", component=spec["root"], parameters={**defaults, **parameters})
     yield root
     yield from _below(spec["components"], root, "", seen)
 
 
-def _below(components: Values, graph: Task, suffix: str, seen: Collection[str]) -> Iterator[Task]:
-    """The tasks in a graph, and those in them; `suffix` tells rounds apart that their steps are in."""
-    for key, spec in _in_order(graph.component["dag"]["tasks"]):
-        task = Task(
-            label=spec.get("taskInfo", {}).get("name", key) + suffix,
-            path=f"{_enclosing(graph.path, spec)}.{key}",
+def _below(components: Values, graph: Step, suffix: str, seen: Collection[str]) -> Iterator[Step]:
+    """The steps and graphs in a graph, whatever deep; `suffix` tells apart the rounds of loops that they are in."""
+    for key, task in _in_order(graph.component["dag"]["tasks"]):
+        step = Step(
+            label=task.get("taskInfo", {}).get("name", key) + suffix,
+            path=f"{_enclosing(graph.path, task)}.{key}",
             key=key,
-            spec=spec,
-            component=components.get(spec["componentRef"]["name"], {}),
-            parameters=_passed(spec, graph.parameters),
+            task=task,
+            component=components.get(task["componentRef"]["name"], {}),
+            parameters=_passed(task, graph.parameters),
         )
-        yield task
-        if task.is_graph and "parameterIterator" not in spec:
-            yield from _below(components, task, suffix, seen)
-        elif task.is_graph:
-            for index, item in _rounds(task, seen):
+        yield step
+        if step.is_graph and "parameterIterator" not in task:
+            yield from _below(components, step, suffix, seen)
+        elif step.is_graph:
+            for index, item in _rounds(step, seen):
                 name = item.get("name", index) if isinstance(item, Mapping) else item
-                bound = {**task.parameters, spec["parameterIterator"]["itemInput"]: item}
-                path = f"{_round(task.path, index)}.iteration-item"
-                turn = replace(task, path=path, parameters=bound)
+                bound = {**step.parameters, task["parameterIterator"]["itemInput"]: item}
+                path = f"{_round(step.path, index)}.iteration-item"
+                turn = replace(step, path=path, parameters=bound)
                 yield turn
                 yield from _below(components, turn, f"{suffix} {name}", seen)
 
@@ -95,9 +88,9 @@ def _passed(task: Values, scope: Values) -> dict[str, Any]:
     return passed
 
 
-def _rounds(loop: Task, seen: Collection[str]) -> Iterator[tuple[int, Any]]:
+def _rounds(loop: Step, seen: Collection[str]) -> Iterator[tuple[int, Any]]:
     """The rounds of a loop: their numbers and items; an item that nobody tells beforehand is its number."""
-    items = loop.spec["parameterIterator"]["items"]
+    items = loop.task["parameterIterator"]["items"]
     values = json.loads(items["raw"]) if "raw" in items else loop.parameters.get(items["inputParameter"])
     if isinstance(values, list):
         yield from enumerate(values)

@@ -2,19 +2,23 @@
 
 import contextlib
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError
 from headstart.signals import raising
+from headstart.terminal import printable
 from headstart_pipelines.cluster import clock
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.logs import progress_of, read_log
+from headstart_pipelines.cluster.logs import own_lines, progress_of, read_log
 from headstart_pipelines.cluster.run_state import RunState, run_states
+from headstart_pipelines.cluster.runs import align, retry
 from headstart_pipelines.cluster.states import State
+from headstart_pipelines.cluster.view import RunWatch
+from headstart_pipelines.display import console
 
-if TYPE_CHECKING:
-    from headstart_pipelines.cluster.view import RunWatch
+# Lines of the log of what failed.
+_TAIL = 20
 
 
 class DetachedError(HeadstartError):
@@ -23,7 +27,71 @@ class DetachedError(HeadstartError):
     exit_code = 130
 
 
-def follow(server: Server, run_id: str, name: str, watch: "RunWatch") -> RunState:
+def watch_run(server: Server, run_id: str, name: str, *, retries: int = 0, stderr: bool = False) -> None:
+    """Follows a run to its end on standard output, or on standard error where that is for JSON alone.
+
+    Args:
+        retries: how often what failed in it is started again.
+
+    Raises:
+        HeadstartError: it did not succeed; the message says what it failed of and how to go on.
+        DetachedError: interrupted; the run goes on.
+    """
+    screen = console(stderr=stderr)
+    for number in range(retries + 1):
+        if number:
+            screen.print(
+                f"  What failed is started again, from its checkpoint if it has one: retry {number} of {retries}.",
+                style="yellow", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+            align(retry(server, run_id), "retried")
+        with RunWatch(screen) as watch:
+            ended = follow(server, run_id, name, watch)
+        if ended.word != "failed":
+            break
+    align(ended.run, ended.word)
+    if ended.word != "succeeded":
+        raise HeadstartError(_ending(server, ended))
+
+
+def _ending(server: Server, ended: RunState) -> str:
+    """The message about a run that did not succeed, with the remedy; first prints the end of the failed step's log."""
+    run = ended.run
+    if ended.word == "terminated":
+        return f"The run {run.display_name} was terminated; `headstart retry {run.run_id}` goes on with it."
+    if ended.word == "lost":
+        return f"The run {run.display_name} is lost: {ended.reason}. Submit its recipe again."
+    failed = next((state for state in ended.states if state.word == "failed"), None)
+    if failed is None:
+        said = (run.error.message if run.error else None) or (ended.workflow.message if ended.workflow else None)
+        because = f": {said}" if said else ""
+        return f"The run {run.display_name} failed{because}. Its page is {server.page(run.run_id)}."
+    log = f"`headstart logs {run.run_id} '{failed.step.label}'` shows all of its log."
+    for attempt in [each for each in failed.attempts if each.word == "failed"][-1:]:
+        try:
+            lines = own_lines(read_log(server, ended, attempt), attempt)
+        except HeadstartError as error:
+            log = str(error)
+        else:
+            if lines:
+                _show_tail(failed.step.label, lines[-_TAIL:])
+    reason = failed.reason or "no reason is told"
+    return (
+        f"The run {run.display_name} failed in {failed.step.label!r}: {reason}. {log} When mended, `headstart retry "
+        f"{run.run_id}` goes on from there."
+    )
+
+
+def _show_tail(step: str, lines: Sequence[str]) -> None:
+    """The end of a step's log on standard error, set off from what is around it."""
+    screen = console(stderr=True)
+    screen.print(f"\nThe end of the log of {printable(step)}:", markup=False, highlight=False)
+    for line in lines:
+        screen.print(f"  {printable(line)}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    screen.print()
+
+
+def follow(server: Server, run_id: str, name: str, watch: RunWatch) -> RunState:
     """Shows the steps of a run, which has an id and a name, until it ends; returns its state then.
 
     Raises:

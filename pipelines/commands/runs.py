@@ -14,7 +14,7 @@ _LISTED = 20
 def _runs(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
     from headstart_pipelines.cluster import clock, view
-    from headstart_pipelines.cluster.follow import with_progress
+    from headstart_pipelines.cluster.follow import watch_run, with_progress
     from headstart_pipelines.cluster.run_state import read_run_state
     from headstart_pipelines.cluster.runs import align, find_run, list_runs
 
@@ -28,7 +28,7 @@ def _runs(options: argparse.Namespace) -> None:
         return
     found = find_run(server, options.run)
     if options.wait:
-        view.watch_run(server, found.run_id, found.display_name)
+        watch_run(server, found.run_id, found.display_name)
         return
     run_state = with_progress(server, read_run_state(server, found))
     now = clock.now()
@@ -56,7 +56,7 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def _retry(options: argparse.Namespace) -> None:
-    from headstart_pipelines.cluster import view
+    from headstart_pipelines.cluster.follow import watch_run
     from headstart_pipelines.cluster.runs import align, retry
 
     server = connected(options)
@@ -65,7 +65,7 @@ def _retry(options: argparse.Namespace) -> None:
     print(f"{printable(found.display_name)}: what failed is started again; what was done stays done.")
     print(f"KFP page     {server.page(found.run_id)}")
     if options.wait:
-        view.watch_run(server, found.run_id, found.display_name)
+        watch_run(server, found.run_id, found.display_name)
 
 
 def _terminate(options: argparse.Namespace) -> None:

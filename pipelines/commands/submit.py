@@ -13,10 +13,10 @@ from headstart_pipelines.commands.server import SERVER, built, connected
 def _submit(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
     from headstart_pipelines.catalog import parameters
+    from headstart_pipelines.cluster.follow import watch_run
     from headstart_pipelines.cluster.releases import difference
     from headstart_pipelines.cluster.size import warning
     from headstart_pipelines.cluster.submission import submit
-    from headstart_pipelines.cluster.view import watch_run
 
     if options.retries and not options.wait:
         raise InputError("--retries starts again what failed while the run is followed; add --wait.")

@@ -1,4 +1,4 @@
-"""What a pod runs: one folder a step, a thin Kubeflow component each.
+"""The middle floor, which pods run: one folder a step, a thin Kubeflow component each.
 
 A component maps artifacts and parameters to calls of the library and their results back to artifacts. It imports the
 library inside its body, so that compiling a pipeline loads none of it.

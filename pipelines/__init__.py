@@ -1,1 +1,1 @@
-"""What people drive: the pipelines, their recipes, where their steps run, and the command line."""
+"""The upper floor: the pipelines, their recipes, where their steps run, and the command line."""

@@ -1,4 +1,4 @@
-"""Everything that can be found wrong with a recipe before any work starts."""
+"""Checks of a recipe before any work starts: its data, architecture, candidates and MLflow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +12,10 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_sources
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
-from headstart.tracking import registry
+from headstart.tracking import database, registry
 from headstart.tracking.client import connect, explained
 from headstart_pipelines.resolve import at, refuse_unlabelled
-from headstart_pipelines.store import is_there, open_record, store_file
+from headstart_pipelines.store import is_there, open_record
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
 
 
 def _check_mlflow(uri: str) -> None:
-    if store_file(uri):
+    if database.file_of(uri):
         return
     try:
         with explained():

@@ -10,10 +10,25 @@ from typing import NoReturn
 from headstart import terminal
 from headstart.errors import HeadstartError, InputError, shortened
 from headstart.version import __version__
-from headstart_pipelines.commands import cluster, models, recipes, record
-from headstart_pipelines.commands.arguments import Commands
+from headstart_pipelines.commands import (
+    check,
+    compare,
+    compile,
+    lineage,
+    predict,
+    prepare,
+    promotion,
+    rank,
+    run,
+    runs,
+    schedule,
+    submit,
+    ui,
+)
 
 _COMMAND_WIDTH = 13
+# In the order in which they are listed.
+_GROUPS = (check, prepare, rank, run, compile, submit, runs, schedule, compare, promotion, lineage, ui, predict)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -73,7 +88,7 @@ _REMEDIES = {
 
 
 def _of_the_system(error: Exception) -> HeadstartError | None:
-    """What the operating system's `error` about a file means; None where it says nothing that a user can mend."""
+    """Explain the operating system's `error` about a file; None for one that a user cannot mend."""
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     name = str(error.filename or "")
@@ -104,9 +119,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"headstart {__version__}")
-    commands = Commands(parser)
-    for group in (recipes, cluster, record, models):
-        group.add(commands)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in _GROUPS:
+        for command in group.COMMANDS:
+            command.add_to(commands)
     return parser
 
 

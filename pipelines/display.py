@@ -1,4 +1,4 @@
-"""What a person sees in a terminal: the course of a run, and tables."""
+"""Terminal output: the steps of a run as they go, and tables."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.tree import Tree
 
 from headstart.terminal import printable
@@ -47,7 +47,7 @@ class Steps:
         self._task = self._bar.add_task("", total=None, note="")
         self._bar.start()
 
-    def progressed(self, label: str, done: int, total: int, note: str) -> None:
+    def progressed(self, label: str, done: int, total: int, note: str = "") -> None:
         """Moves the bar; `note` is what there is to say about it."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, note=f"{done}/{total}  {plain(note)}")
@@ -96,12 +96,12 @@ def verdict(sentence: str) -> str:
     return f"\n[bold]{plain(sentence)}[/]\n"
 
 
-def show_list(rows: Sequence[Any], table: Callable[[Any], Table], nothing: str, *, as_json: bool) -> None:
-    """Prints rows as JSON or as the table that `table` makes of them; where there are none, the sentence `nothing`."""
+def show_list(rows: Sequence[Any], shown: Callable[[Any], Table], nothing: str, *, as_json: bool) -> None:
+    """Prints rows as JSON or as the table that `shown` makes of them; where there are none, the sentence `nothing`."""
     if as_json:
         print(json.dumps(rows, indent=2))
     elif rows:
-        console().print(table(rows))
+        console().print(shown(rows))
     else:
         print(nothing)
 
@@ -112,6 +112,16 @@ def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     width = max(12, *(len(label) for label, _ in facts))
     for label, text in facts:
         console.print(f"{printable(label):<{width}} {printable(text)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def table(*columns: Column | str) -> Table:
+    """A table without lines around its cells."""
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def minute(time: str | None) -> str:
+    """A time in ISO 8601 as tables show it, to the minute."""
+    return (time or "–")[:16].replace("T", " ")
 
 
 def leaderboard_table(
@@ -157,17 +167,18 @@ def leaderboard_table(
 
 
 def gates_table(gates: "Sequence[Gate]") -> Table:
-    """What each gate of a promotion asked and found; fits into 80 columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
-    table.add_column("gate", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("limit", no_wrap=True)
-    table.add_column("", overflow="fold")
+    """The gates of a promotion with their values and limits; fits into 80 columns."""
+    made = table(
+        "",
+        Column("gate", no_wrap=True),
+        Column("value", justify="right", no_wrap=True),
+        Column("limit", no_wrap=True),
+        Column("", overflow="fold"),
+    )
     for gate in gates:
         mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[gate.passed]
         relation = {">": ">", ">=": "≥", "<=": "≤"}[gate.relation]
-        table.add_row(
+        made.add_row(
             f"[{style}]{mark}[/]",
             gate.name,
             "–" if gate.value is None else _figure(gate.value),
@@ -175,17 +186,18 @@ def gates_table(gates: "Sequence[Gate]") -> Table:
             plain(gate.text),
             style="dim" if gate.passed is None else None,
         )
-    return table
+    return made
 
 
 def history_table(changes: Sequence[dict[str, Any]]) -> Table:
     """The changes of a champion, as `headstart history --json` lists them; fits into 80 columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("champion", no_wrap=True)
-    table.add_column("before", no_wrap=True)
-    table.add_column("when (UTC)", no_wrap=True)
-    table.add_column("by", overflow="fold", max_width=16)
-    table.add_column("why", overflow="fold")
+    made = table(
+        Column("champion", no_wrap=True),
+        Column("before", no_wrap=True),
+        Column("when (UTC)", no_wrap=True),
+        Column("by", overflow="fold", max_width=16),
+        Column("why", overflow="fold"),
+    )
     for change in changes:
         why = [change["reason"]] if change["reason"] else []
         if change["kind"] == "outside":
@@ -195,15 +207,15 @@ def history_table(changes: Sequence[dict[str, Any]]) -> Table:
         if change["forced"]:
             closed = ", ".join(str(gate.get("name")) for gate in change["gates"] if gate.get("passed") is False)
             why.append(f"forced past {closed}")
-        table.add_row(
+        made.add_row(
             plain(change["version"] or "none"),
             plain(change["previous"] or "none"),
-            plain((change["at"] or "–")[:16].replace("T", " ")),
+            plain(minute(change["at"])),
             plain(change["by"] or "–"),
             plain("; ".join(why)),
             style="yellow" if change["kind"] == "outside" else None,
         )
-    return table
+    return made
 
 
 def _figure(value: float) -> str:
@@ -224,10 +236,11 @@ def lineage_tree(family: dict[str, Any]) -> Tree:
 
 def champions_table(models: Sequence[dict[str, Any]]) -> Table:
     """Champions as `lineage.champions` gives them, one a line."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    made = table("")
+    made.show_header = False
     for model in models:
-        table.add_row(_model(model, False))
-    return table
+        made.add_row(_model(model, False))
+    return made
 
 
 def _add_descendants(branch: Tree, descendants: Sequence[dict[str, Any]]) -> None:

@@ -89,7 +89,7 @@ def find_image(name: str) -> Image:
 
 @dataclass(frozen=True)
 class Container:
-    """What `docker run` is told for each step, and what a person should know about it."""
+    """The options of `docker run` for each step, and a note about them for the user, which may be empty."""
 
     options: dict[str, Any]
     note: str
@@ -226,7 +226,7 @@ def _servers(addresses: Iterable[str], environment: Mapping[str, str]) -> list[s
 
 
 def _gpus(info: Mapping[str, Any], visible: str | None) -> list[Any]:
-    """What Docker is asked for: all GPUs that it can hand on, or those that CUDA_VISIBLE_DEVICES names."""
+    """The GPUs of a container: all that Docker can hand on, or those that CUDA_VISIBLE_DEVICES names."""
     from docker.types import DeviceRequest
 
     if "nvidia" not in (info.get("Runtimes") or {}):
@@ -240,7 +240,7 @@ def _gpus(info: Mapping[str, Any], visible: str | None) -> list[Any]:
 
 
 def containers(on_interrupt: Callable[[], None]) -> AbstractContextManager[None]:
-    """Has kfp.local's DockerRunner run containers by `Containers`, and ends them when this process is interrupted.
+    """Make kfp.local's DockerRunner run containers by `Containers`, and ends them when this process is interrupted.
 
     kfp.local's own way takes a step whose container is gone before its status was asked for as done, which befell one
     in five failing steps, and leaves containers running after Ctrl-C.

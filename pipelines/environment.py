@@ -16,7 +16,7 @@ def require_temporary_folder() -> None:
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Has the variables hold these values, None for none at all; afterwards they are as they were."""
+    """Set variables for the length of the body; None unsets one. Afterwards they are as before."""
     before = {key: os.environ.get(key) for key in values}
     _set(values)
     try:

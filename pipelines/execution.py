@@ -1,4 +1,4 @@
-"""How kfp.local executes a step, replaced for the length of a run, so that Ctrl-C and termination end it for good."""
+"""The execution of steps by kfp.local, replaced for the length of a run, so that Ctrl-C and termination end it."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Steps(Protocol):
-    """What runs a pipeline's steps."""
+    """A way to run a pipeline's steps."""
 
     @property
     def run(self) -> Callable[..., int]:
@@ -21,7 +21,7 @@ class Steps(Protocol):
 
 @contextlib.contextmanager
 def executed_by(steps: Steps, module: ModuleType, function: str, on_interrupt: Callable[[], None]) -> Iterator[None]:
-    """Puts `steps.run` in the place of kfp.local's own `module.function`; kfp offers no other place for it.
+    """Put `steps.run` in the place of kfp.local's own `module.function`; kfp offers no other place for it.
 
     SIGINT, SIGTERM and the SIGHUP of a terminal that is closed stop `steps` and then raise KeyboardInterrupt. Stopping
     comes first: kfp.local runs strategies in a thread that goes on with the next one, and waits for it, also when the

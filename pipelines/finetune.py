@@ -1,5 +1,6 @@
 """The pipeline `finetune`: prepare_data(target) → select_source → strategies and baselines → evaluate → register."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -11,93 +12,57 @@ from headstart_components.fit_baselines.component import fit_baselines
 from headstart_components.prepare_data.component import prepare_data
 from headstart_components.register.component import register
 from headstart_components.select_source.component import select_source
+from headstart_pipelines.exit_handler import closed_record
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.pretrain import Pretrained
-from headstart_pipelines.record import closed_record
 
 
-def add_transfer(
-    placement: Placement,
-    pretrained: Pretrained | None = None,
-    *,
-    name: Any,
-    modality: Any,
-    seed: Any,
-    source_candidates: Any,
-    target_data: Any,
-    training: Any,
-    strategies: Any,
-    baselines: Any,
-    evaluation: Any,
-) -> None:
-    """Adds the steps from the target's data to its registration to the pipeline that is being built; `pretrained` is a
-    further candidate, the others are the pipeline's parameters."""
-    prepared = prepare_data(experiment=name, modality=modality, role="target", data=target_data, seed=seed)
+def add_transfer(placement: Placement, parameters: Mapping[str, Any], pretrained: Pretrained | None = None) -> None:
+    """Adds the steps from the target's data to its registration to the pipeline that is being built.
+
+    Args:
+        parameters: the pipeline's, by their names; those of `finetune` are needed.
+        pretrained: a further candidate.
+    """
+    name, seed, modality = parameters["name"], parameters["seed"], parameters["modality"]
+    shared = {"experiment": name, "seed": seed, **_only(parameters, "training", "evaluation")}
+    prepared = prepare_data(
+        experiment=name, modality=modality, role="target", data=parameters["target_data"], seed=seed
+    )
     placement.prepare(prepared, "target")
-    dataset = prepared.outputs["dataset"]
+    shared["dataset"] = prepared.outputs["dataset"]
     own = {"pretrained": pretrained.model} if pretrained else {}
-    selected = select_source(
-        experiment=name,
-        candidates=source_candidates,
-        seed=seed,
-        dataset=dataset,
-        training=training,
-        evaluation=evaluation,
-        **own,
-    )
+    selected = select_source(candidates=parameters["source_candidates"], **shared, **own)
     placement.place(selected, "select source", cached="candidates" not in placement.unfingerprinted)
-    source = selected.outputs["source"]
+    shared["source"] = selected.outputs["source"]
+    strategies = parameters["strategies"]
     with dsl.ParallelFor(strategies, name="strategies", parallelism=placement.strategies_at_once) as strategy:
-        tuned = finetune_step(
-            experiment=name,
-            strategy=strategy,
-            training=training,
-            evaluation=evaluation,
-            seed=seed,
-            dataset=dataset,
-            source=source,
-        )
+        tuned = finetune_step(strategy=strategy, **shared)
         placement.place(tuned, "finetune")
-    fitted = fit_baselines(
-        experiment=name,
-        baselines=baselines,
-        training=training,
-        evaluation=evaluation,
-        seed=seed,
-        dataset=dataset,
-        source=source,
-    )
+    fitted = fit_baselines(baselines=parameters["baselines"], **shared)
     placement.place(fitted, "fit baselines")
     version = {"pretrained": pretrained.version} if pretrained else {}
     judged = evaluate(
-        experiment=name,
-        training=training,
         strategies=strategies,
-        evaluation=evaluation,
-        seed=seed,
-        dataset=dataset,
-        source=source,
         models=dsl.Collected(tuned.outputs["model"]),
         baselines=fitted.outputs["fitted"],
+        **shared,
         **version,
     )
     # Evaluation and registration write into MLflow, whose state no cache key knows; both are idempotent.
     placement.place(judged, "evaluate", cached=False)
-    registered = register(
-        experiment=name,
-        role="target",
-        modality=modality,
-        seed=seed,
-        model=judged.outputs["winner"],
-        source_candidates=source_candidates,
-        target_data=target_data,
-        training=training,
-        strategies=strategies,
-        baselines=baselines,
-        evaluation=evaluation,
-        **version,
+    sections = _only(
+        parameters, "source_candidates", "target_data", "training", "strategies", "baselines", "evaluation"
     )
+    registered = register(
+        experiment=name, role="target", modality=modality, seed=seed, model=judged.outputs["winner"], **sections,
+        **version,
+    )  # fmt: skip
     placement.place(registered, "register target", cached=False)
+
+
+def _only(parameters: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: parameters[name] for name in names}
 
 
 def build_finetune(placement: Placement) -> GraphComponent:
@@ -128,18 +93,9 @@ def build_finetune(placement: Placement) -> GraphComponent:
             baselines: the recipe's baselines.
             evaluation: the recipe's evaluation.
         """
+        # By their names.
+        parameters = dict(locals())
         with closed_record(placement, name):
-            add_transfer(
-                placement,
-                name=name,
-                modality=modality,
-                seed=seed,
-                source_candidates=source_candidates,
-                target_data=target_data,
-                training=training,
-                strategies=strategies,
-                baselines=baselines,
-                evaluation=evaluation,
-            )
+            add_transfer(placement, parameters)
 
     return finetune

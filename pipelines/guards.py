@@ -1,4 +1,4 @@
-"""What no compiled pipeline may do on a cluster, whoever wrote it: refused before it is uploaded.
+"""Guards: a compiled pipeline that is unsafe on a cluster is refused before it is uploaded.
 
 A guard reads the compiled package alone, so it holds for any pipeline of KFP v2, with pipelines and loops inside, and
 for a profile or a file that was edited by hand.
@@ -53,12 +53,12 @@ class _Step:
 
     @property
     def command(self) -> str:
-        """Everything that its container is started with, with the source of a lightweight component."""
+        """The container's whole command line, with the source of a lightweight component."""
         return " ".join(map(str, [*self.container.get("command", []), *self.container.get("args", [])]))
 
     @property
     def accelerators(self) -> str:
-        """What it holds, such as 2 nvidia.com/gpu; empty if it holds none."""
+        """Its accelerators, such as 2 nvidia.com/gpu; empty if it has none."""
         held = self.container.get("resources", {}).get("accelerator", {})
         count = held.get("resourceCount") or held.get("count") or ""
         return f"{count} {held.get('resourceType') or held.get('type')}" if str(count) not in ("", "0") else ""
@@ -75,23 +75,18 @@ def refuse_unsafe(package: Mapping[str, Any], platform: Mapping[str, Any], *, al
     Raises:
         InputError: every problem on a line of its own, with the steps that have it, its cause and its remedy.
     """
-    problems: dict[str, list[str]] = {}
+    # The steps that have each; a dictionary keeps them in order, once.
+    problems: dict[str, dict[str, None]] = {}
     for guard in _GUARDS:
         if guard is _images and allow_tag:
             continue
         for step in _steps(package, platform):
             for problem in guard(step):
-                _note(problems, problem, step.name)
+                problems.setdefault(problem, {})[step.name] = None
     for name, problem in _parameters(package):
-        _note(problems, problem, name)
+        problems.setdefault(problem, {})[name] = None
     if problems:
         raise InputError("\n".join(f"{', '.join(names)}: {problem}" for problem, names in problems.items()))
-
-
-def _note(problems: dict[str, list[str]], problem: str, name: str) -> None:
-    names = problems.setdefault(problem, [])
-    if name not in names:
-        names.append(name)
 
 
 def _images(step: _Step) -> Iterator[str]:
@@ -195,7 +190,7 @@ def _parameters(package: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _secrets_below(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Where in a parameter's value a secret is, and what gives it away."""
+    """The places of secrets in a parameter's value, each with what gives it away."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if isinstance(inner, str) and inner and _is_secret_name(str(name)):
@@ -224,14 +219,12 @@ def _components(package: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
         yield ", ".join(names.get(name, [name])), component
 
 
-def _names(package: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The names by which the tasks of each component are shown."""
-    found: dict[str, list[str]] = {}
+def _names(package: Mapping[str, Any]) -> dict[str, dict[str, None]]:
+    """The names by which the tasks of each component are shown, each once."""
+    found: dict[str, dict[str, None]] = {}
     for component in (package.get("root", {}), *package.get("components", {}).values()):
         for task in component.get("dag", {}).get("tasks", {}).values():
-            names = found.setdefault(task.get("componentRef", {}).get("name", ""), [])
-            if _shown(task) not in names:
-                names.append(_shown(task))
+            found.setdefault(task.get("componentRef", {}).get("name", ""), {})[_shown(task)] = None
     return found
 
 
@@ -244,7 +237,7 @@ def _steps(package: Mapping[str, Any], platform: Mapping[str, Any]) -> Iterator[
     names: dict[str, list[str]] = {}
     for component, definition in package.get("components", {}).items():
         if "executorLabel" in definition:
-            names.setdefault(definition["executorLabel"], []).extend(shown.get(component, []))
+            names.setdefault(definition["executorLabel"], []).extend(shown.get(component, ()))
     given = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     for label, executor in package.get("deploymentSpec", {}).get("executors", {}).items():
         container = executor.get("container")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from headstart.credentials import without_password
 from headstart.errors import InputError
+from headstart.tracking import database
 from headstart.tracking.client import reach
 from headstart.version import __version__
-from headstart_pipelines.store import store_file
 
 _LIBRARIES = ("torch", "torchvision", "mlflow", "kfp")
 _MEGABYTE = 2**20
@@ -33,7 +33,7 @@ def health() -> Iterator[str]:
         space = os.statvfs(shared)
         yield f"shared      {shared}: {space.f_frsize * space.f_blocks // _MEGABYTE} MB"
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and not store_file(uri):
+    if uri and not database.file_of(uri):
         reach(uri)
         yield f"MLflow      {without_password(uri)}"
 
@@ -47,7 +47,7 @@ def _loaded(library: str) -> str:
 
 
 def _device() -> str:
-    """Where networks are trained, after a multiplication there."""
+    """The device that networks are trained on, tried by a multiplication."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,6 +18,7 @@ from headstart.recipe.recipe import Recipe
 from headstart.registry import added_packages
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
+from headstart.tracking import database
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
 from headstart.tracking.outcome import read_outcome
@@ -38,18 +39,20 @@ from headstart_pipelines.catalog import PIPELINES, parameters
 from headstart_pipelines.environment import environment, require_temporary_folder
 from headstart_pipelines.placement import SPIN_COUNT, Placement
 from headstart_pipelines.processes import processes
-from headstart_pipelines.reader import Display, StepReader
-from headstart_pipelines.reuse import reusing
-from headstart_pipelines.store import artifacts, make_record, store_file
+from headstart_pipelines.reader import StepReader
+from headstart_pipelines.step_cache import reusing
+from headstart_pipelines.store import artifacts, make_record
 from headstart_pipelines.watchdog import watched
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
+    from headstart_pipelines.display import Steps
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a local run left behind; the last three are None for a recipe without a target."""
+    """Results of a local run; leaderboard and report are None for a recipe without a target."""
 
     run_id: str
     registered: tuple[str, ...]
@@ -59,7 +62,7 @@ class Outcome:
     report: Path | None
 
 
-def run(recipe: Recipe, workspace: Path, display: Display, *, image: str | None = None) -> Outcome:
+def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None = None) -> Outcome:
     """Runs a resolved recipe's pipeline and keeps artifacts, cache, logs and, by default, the MLflow store in
     `workspace`. Steps are processes, or containers of `image` where one is named.
 
@@ -145,7 +148,7 @@ def code_digest() -> str:
 def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
     client = connect()
     end_abandoned(client)
-    local = store_file(os.environ["MLFLOW_TRACKING_URI"])
+    local = database.file_of(os.environ["MLFLOW_TRACKING_URI"])
     location = artifacts(workspace).as_uri() if local else None
     parent = new_parent(
         client,

@@ -1,4 +1,4 @@
-"""Where a pipeline's steps run: image, environment and what a profile gives them, applied to every task in one place.
+"""Placement of a pipeline's steps: image, environment, CPU, memory and what else a profile gives them, for every task.
 
 What a task gets depends on its component alone.
 """
@@ -29,10 +29,8 @@ SELECTION_STEPS = frozenset({"select-source"})
 # They decode, count, write pages and talk to MLflow: an accelerator would idle while nobody else may have it.
 LIGHT_STEPS = frozenset({"prepare-data", "evaluate", "register", "close-record"})
 
-# How often a thread of GNU's OpenMP looks for work before it sleeps; by itself 300,000 times, during which it holds up
-# the threads that have work where a limit or a neighbour takes their core. 400 steps of a small network on two cores
-# took 1.1 s, and with this 1.2 s; while some ten processes wanted both cores, 95 to 166 s, and 12 to 16 s with 1,000;
-# while three did, 8 to 10 s with this. Threads that sleep at once (OMP_WAIT_POLICY=PASSIVE) take 2.8 s undisturbed.
+# How often a thread of GNU's OpenMP looks for work before it sleeps; its default, 300,000, holds up threads that have
+# work where a limit or a neighbour takes their core: docs/studies/openmp-spin-count.md.
 SPIN_COUNT = "10000"
 
 # KFP gives it to each pod of a run.
@@ -61,7 +59,7 @@ class Placement:
 
     @property
     def strategies_at_once(self) -> int | None:
-        """How many strategies run at once, None for all."""
+        """Number of strategies that run at once; None for all."""
         return self.parallelism or (self.profile.parallelism if self.profile else None)
 
     def place(self, task: PipelineTask, name: str, *, cached: bool = True) -> PipelineTask:
@@ -93,14 +91,15 @@ class Placement:
     def _steps_of(self, task: PipelineTask) -> Steps | None:
         if self.profile is None:
             return None
+        kinds = {
+            **dict.fromkeys(LIGHT_STEPS, self.profile.light),
+            **dict.fromkeys(SELECTION_STEPS, self.profile.selection or self.profile.training),
+            **dict.fromkeys(TRAINING_STEPS, self.profile.training),
+        }
         component = task.component_spec.name
-        if component in LIGHT_STEPS:
-            return self.profile.light
-        if component in SELECTION_STEPS:
-            return self.profile.selection or self.profile.training
-        if component in TRAINING_STEPS:
-            return self.profile.training
-        raise ValueError(f"{component} is in none of the sets of {__name__}; say there what kind of step it is")
+        if component not in kinds:
+            raise ValueError(f"{component} is in none of the sets of {__name__}; say there what kind of step it is")
+        return kinds[component]
 
     def _environment(self, image: str | None, digest: str | None, steps: Steps | None) -> dict[str, str]:
         own = {CODE_VARIABLE: digest} if digest else {}
@@ -123,25 +122,19 @@ def _threads(steps: Steps) -> dict[str, str]:
 
 def _distributed(distribution: Distribution, image: str | None) -> dict[str, str]:
     """The variables that have a training run as a TrainJob."""
-    from headstart.jobs.launch import NODES_VARIABLE, PROCESSES_VARIABLE
-    from headstart.jobs.trainjob import (
-        DEVICE_VARIABLE,
-        IMAGE_VARIABLE,
-        MEMORY_VARIABLE,
-        QUEUE_VARIABLE,
-        RUNTIME_VARIABLE,
-    )
+    from headstart.jobs import launch, trainjob
 
-    return {
-        NODES_VARIABLE: str(distribution.nodes),
-        PROCESSES_VARIABLE: str(distribution.processes),
-        DEVICE_VARIABLE: distribution.device,
-        RUNTIME_VARIABLE: distribution.runtime,
-        **({MEMORY_VARIABLE: distribution.memory} if distribution.memory else {}),
+    values = {
+        launch.NODES_VARIABLE: str(distribution.nodes),
+        launch.PROCESSES_VARIABLE: str(distribution.processes),
+        trainjob.DEVICE_VARIABLE: distribution.device,
+        trainjob.RUNTIME_VARIABLE: distribution.runtime,
+        trainjob.MEMORY_VARIABLE: distribution.memory,
         # The code of the nodes is the step's.
-        **({IMAGE_VARIABLE: image} if image else {}),
-        **({QUEUE_VARIABLE: distribution.queue} if distribution.queue else {}),
+        trainjob.IMAGE_VARIABLE: image,
+        trainjob.QUEUE_VARIABLE: distribution.queue,
     }
+    return {variable: value for variable, value in values.items() if value}
 
 
 def _place_on_kubernetes(task: PipelineTask, profile: Profile, steps: Steps) -> None:
@@ -204,8 +197,4 @@ def _place_on_node(task: PipelineTask, steps: Steps) -> None:
 
 
 def _reference(reference: Reference, kind: str) -> dict[str, Any]:
-    return {
-        f"{kind}_name": reference.name,
-        f"{kind}_key_to_env": reference.keys,
-        "optional": reference.optional,
-    }
+    return {f"{kind}_name": reference.name, f"{kind}_key_to_env": reference.keys, "optional": reference.optional}

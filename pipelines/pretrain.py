@@ -1,5 +1,6 @@
 """The pipeline `pretrain`: prepare_data(source) → pretrain → register(source)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ from kfp.dsl.graph_component import GraphComponent
 from headstart_components.prepare_data.component import prepare_data
 from headstart_components.pretrain.component import pretrain as pretrain_step
 from headstart_components.register.component import register
+from headstart_pipelines.exit_handler import closed_record
 from headstart_pipelines.placement import Placement
-from headstart_pipelines.record import closed_record
 
 
 @dataclass(frozen=True)
@@ -21,29 +22,20 @@ class Pretrained:
     version: Any
 
 
-def add_pretraining(
-    placement: Placement, *, name: Any, modality: Any, seed: Any, source_data: Any, source_pretraining: Any
-) -> Pretrained:
-    """Adds the steps to the pipeline that is being built; the arguments are its parameters.
+def add_pretraining(placement: Placement, parameters: Mapping[str, Any]) -> Pretrained:
+    """Adds the steps to the pipeline that is being built; `parameters` are that pipeline's by their names.
 
     Only `version` waits for the registry.
     """
-    prepared = prepare_data(experiment=name, modality=modality, role="source", data=source_data, seed=seed)
+    shared = {"experiment": parameters["name"], "seed": parameters["seed"]}
+    data, pretraining = parameters["source_data"], parameters["source_pretraining"]
+    about = {"role": "source", "modality": parameters["modality"]}
+    prepared = prepare_data(data=data, **shared, **about)
     placement.prepare(prepared, "source")
-    trained = pretrain_step(
-        experiment=name, pretraining=source_pretraining, seed=seed, dataset=prepared.outputs["dataset"]
-    )
+    trained = pretrain_step(pretraining=pretraining, dataset=prepared.outputs["dataset"], **shared)
     placement.place(trained, "pretrain")
     model = trained.outputs["model"]
-    registered = register(
-        experiment=name,
-        role="source",
-        modality=modality,
-        seed=seed,
-        model=model,
-        source_data=source_data,
-        source_pretraining=source_pretraining,
-    )
+    registered = register(model=model, source_data=data, source_pretraining=pretraining, **shared, **about)
     # The registry is a service whose state no cache key knows; registering again is idempotent.
     placement.place(registered, "register source", cached=False)
     return Pretrained(model, registered.output)
@@ -63,14 +55,9 @@ def build_pretrain(placement: Placement) -> GraphComponent:
             source_data: the recipe's source.data.
             source_pretraining: the recipe's source.pretraining.
         """
+        # By their names.
+        parameters = dict(locals())
         with closed_record(placement, name):
-            add_pretraining(
-                placement,
-                name=name,
-                modality=modality,
-                seed=seed,
-                source_data=source_data,
-                source_pretraining=source_pretraining,
-            )
+            add_pretraining(placement, parameters)
 
     return pretrain

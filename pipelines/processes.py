@@ -14,7 +14,7 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 def processes(on_interrupt: Callable[[], None]) -> AbstractContextManager[None]:
-    """Has kfp.local's SubprocessRunner run steps by `Processes`, and ends them when this process is interrupted.
+    """Make kfp.local's SubprocessRunner run steps by `Processes`, and ends them when this process is interrupted.
 
     kfp.local's own way shares the terminal's signals with its steps and then starts the next one.
     """

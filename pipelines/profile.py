@@ -107,7 +107,7 @@ def _cores(amount: str) -> float:
 
 
 class Cores(Section):
-    """What the scheduler keeps free for a step, and what it is held to."""
+    """CPU cores: `request` is kept free for a step by the scheduler, `limit` is all that it gets."""
 
     request: _Cores
     limit: _Cores
@@ -120,12 +120,12 @@ class Cores(Section):
 
     @property
     def threads(self) -> int:
-        """How many threads can run at once within the limit, at least 1."""
+        """Threads that can run at once within the limit, at least 1."""
         return max(1, int(_cores(self.limit)))
 
 
 class Memory(Section):
-    """What the scheduler keeps free for a step, and what it is killed for exceeding."""
+    """Memory: `request` is kept free for a step by the scheduler; a step that takes more than `limit` is killed."""
 
     request: _Memory
     limit: _Memory
@@ -176,7 +176,7 @@ class Volume(Section):
 
 
 class Retries(Section):
-    """How often a failed step is started again, after `wait`, which each further time is `factor` times as long."""
+    """Retries of a failed step: `count` at most, after `wait`, which each further time is `factor` times as long."""
 
     count: Annotated[int, Field(ge=0, le=10)] = 0
     wait: _Duration = "30s"
@@ -211,7 +211,7 @@ class Distribution(Section):
 
 
 class Steps(Section):
-    """What one kind of step gets.
+    """Resources and settings of one kind of step.
 
     Args:
         shared_memory: the size of /dev/shm, a part of `memory`; without it a container has 64 MiB.
@@ -258,13 +258,13 @@ class Steps(Section):
 
 
 class AcceleratedSteps(Steps):
-    """What a step gets that runs networks over whole data sets."""
+    """Resources of a step that runs networks over whole data sets."""
 
     accelerator: Accelerator | None = None
 
 
 class TrainingSteps(AcceleratedSteps):
-    """What the steps get that train networks."""
+    """Resources of the steps that train networks."""
 
     distribution: Distribution | None = None
 
@@ -325,7 +325,7 @@ class Identity(Section):
 
 
 class Profile(Section):
-    """Where the steps of a pipeline run, and with what.
+    """Resources of all steps of a pipeline, and where they run.
 
     Args:
         service_account: what `submit` has the run's pods be to Kubernetes; None for the server's default. A compiled

@@ -1,29 +1,16 @@
-"""What kfp.local writes while it runs a pipeline: kept as the log, and understood step by step."""
+"""Reader of the output of kfp.local while it runs a pipeline: kept as the log, and shown step by step."""
 
 import json
 import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from headstart.training.progress import RECORD
 
-
-class Display(Protocol):
-    """What is shown while a pipeline runs."""
-
-    def started(self, step: str) -> None: ...
-
-    def progressed(self, label: str, done: int, total: int, note: str) -> None: ...
-
-    def finished(self, step: str, seconds: float) -> None: ...
-
-    def reused(self, step: str) -> None: ...
-
-    def failed(self, step: str, seconds: float) -> None: ...
-
-    def logged(self, line: str) -> None: ...
+if TYPE_CHECKING:
+    from headstart_pipelines.display import Steps
 
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -39,7 +26,7 @@ class StepReader:
     """Stands in for stdout while kfp.local runs: keeps the log and tells the display what its lines mean."""
 
     file: TextIO
-    display: Display
+    display: "Steps"
     names: dict[str, list[str]]
     """what people call each task, turn by turn"""
     reused: list[str] = field(default_factory=list)
@@ -81,8 +68,8 @@ class StepReader:
             self._step = None
 
     def explain(self, error: BaseException, log: Path) -> str:
-        """Why the first step that failed did: the last exception in its output, else its last line, else what kfp.local
-        says.
+        """The reason of the first failure: the step's last exception, else its last line, else kfp.local's
+        message.
 
         It need not be the last step that ran: kfp.local goes on with what does not depend on it.
         """

@@ -112,7 +112,7 @@ def input_size(recipe: Recipe) -> int:
 
 @contextmanager
 def at(key: str) -> Iterator[None]:
-    """Puts the recipe's key before the message of an InputError that is about its value."""
+    """Put the recipe's key before the message of an InputError about its value."""
     try:
         yield
     except InputError as error:
@@ -147,7 +147,7 @@ def _pinned(candidates: Sequence[str]) -> tuple[str, ...]:
 
 
 def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple[str, ...]:
-    """What a candidate means now, pinned; empty where that is left to the step that chooses the source."""
+    """Pin a candidate; empty where that is left to the step that chooses the source."""
     if pin_of(uri):
         return (uri,)
     if uri.startswith("torchvision://"):

@@ -1,4 +1,4 @@
-"""Where the record of this machine's runs is kept: in the workspace, or by the server that the environment names."""
+"""The MLflow store of this machine's runs: in the workspace, or on the server that the environment names."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def open_record(workspace: Path, *, writing: bool = False) -> str:
     """
     uri = tracking_uri(workspace)
     reach(uri)
-    if (file := store_file(uri)) and database.exists(file):
+    if (file := database.file_of(uri)) and database.exists(file):
         database.examine(file, writing=writing)
         if file == (workspace / _DATABASE).absolute():
             database.settle(file, artifacts(workspace))
@@ -49,7 +49,7 @@ def make_record(workspace: Path) -> None:
     uri = tracking_uri(workspace)
     try:
         workspace.mkdir(parents=True, exist_ok=True)
-        if (file := store_file(uri)) and not database.exists(file):
+        if (file := database.file_of(uri)) and not database.exists(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             database.create(file, artifacts(workspace))
     except OSError as error:
@@ -69,10 +69,5 @@ def use_record(workspace: Path, otherwise: str) -> None:
 
 def is_there(uri: str) -> bool:
     """Whether there is a record at a `tracking_uri`, as far as that shows without asking a server."""
-    file = store_file(uri)
+    file = database.file_of(uri)
     return file is None or database.exists(file)
-
-
-def store_file(uri: str) -> Path | None:
-    """The database that keeps the record at a `tracking_uri`; None where a server does."""
-    return database.file_of(uri)

@@ -3,10 +3,10 @@
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
+from headstart_pipelines.exit_handler import closed_record
 from headstart_pipelines.finetune import add_transfer
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.pretrain import add_pretraining
-from headstart_pipelines.record import closed_record
 
 
 def build_transfer(placement: Placement) -> GraphComponent:
@@ -30,27 +30,9 @@ def build_transfer(placement: Placement) -> GraphComponent:
 
         The parameters are the recipe's sections.
         """
+        # By their names.
+        parameters = dict(locals())
         with closed_record(placement, name):
-            pretrained = add_pretraining(
-                placement,
-                name=name,
-                modality=modality,
-                seed=seed,
-                source_data=source_data,
-                source_pretraining=source_pretraining,
-            )
-            add_transfer(
-                placement,
-                pretrained,
-                name=name,
-                modality=modality,
-                seed=seed,
-                source_candidates=source_candidates,
-                target_data=target_data,
-                training=training,
-                strategies=strategies,
-                baselines=baselines,
-                evaluation=evaluation,
-            )
+            add_transfer(placement, parameters, add_pretraining(placement, parameters))
 
     return transfer

@@ -5,9 +5,10 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import kfp_server_api
@@ -35,19 +36,10 @@ _POD_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 (a name)
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _TIMEOUT_SECONDS = 30.0
 
-# A server of an earlier release refuses fields that it does not know.
-_RELEASE_WITH_PLUGINS = (2, 17)
 
-
-@dataclass(frozen=True)
-class Access:
-    """What was said about the server and about who asks; None is looked up in the environment by `connect`."""
-
-    host: str | None = None
-    namespace: str | None = None
-    token_file: Path | None = None
-    ca: Path | None = None
-    timeout: float = _TIMEOUT_SECONDS
+def _service(kind: Callable[[kfp_server_api.ApiClient], Any]) -> "functools.cached_property[Any]":
+    """An attribute of a server: one of the services of its API."""
+    return functools.cached_property(lambda server: kind(server.api))
 
 
 @dataclass(frozen=True)
@@ -60,38 +52,16 @@ class Server:
     release: str | None
     api: kfp_server_api.ApiClient = field(repr=False)
 
+    runs = _service(kfp_server_api.RunServiceApi)
+    experiments = _service(kfp_server_api.ExperimentServiceApi)
+    pipelines = _service(kfp_server_api.PipelineServiceApi)
+    uploads = _service(kfp_server_api.PipelineUploadServiceApi)
+    schedules = _service(kfp_server_api.RecurringRunServiceApi)
+
     @property
-    def takes_plugins_input(self) -> bool | None:
-        """Whether a run may carry `plugins_input`; None where that has to be tried."""
-        if self.release is None:
-            return None
-        major, minor, *_ = self.release.split(".")
-        return (int(major), int(minor)) >= _RELEASE_WITH_PLUGINS
-
-    @functools.cached_property
-    def runs(self) -> kfp_server_api.RunServiceApi:
-        """The runs."""
-        return kfp_server_api.RunServiceApi(self.api)
-
-    @functools.cached_property
-    def experiments(self) -> kfp_server_api.ExperimentServiceApi:
-        """The experiments."""
-        return kfp_server_api.ExperimentServiceApi(self.api)
-
-    @functools.cached_property
-    def pipelines(self) -> kfp_server_api.PipelineServiceApi:
-        """The pipelines and their versions."""
-        return kfp_server_api.PipelineServiceApi(self.api)
-
-    @functools.cached_property
-    def uploads(self) -> kfp_server_api.PipelineUploadServiceApi:
-        """Where packages are uploaded to."""
-        return kfp_server_api.PipelineUploadServiceApi(self.api)
-
-    @functools.cached_property
-    def schedules(self) -> kfp_server_api.RecurringRunServiceApi:
-        """The recurring runs."""
-        return kfp_server_api.RecurringRunServiceApi(self.api)
+    def scope(self) -> dict[str, Any]:
+        """The options that narrow a list of the API to the namespace's own, where the server knows users."""
+        return {"namespace": self.namespace} if self.namespace else {}
 
     def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """The body at a path that kfp_server_api has no method for."""
@@ -107,16 +77,23 @@ class Server:
         return f"{os.environ.get('KF_PIPELINES_UI_ENDPOINT', self.host).rstrip('/')}/#/runs/details/{run_id}"
 
 
-def connect(access: Access) -> Server:
-    """The server, which has answered once.
+def connect(
+    host: str | None = None,
+    *,
+    namespace: str | None = None,
+    token_file: Path | None = None,
+    ca: Path | None = None,
+    timeout: float = _TIMEOUT_SECONDS,
+) -> Server:
+    """The server, which has answered once. What is None is looked up in the environment.
 
     Raises:
         InputError: no address is known, a file that was named cannot be read, or the server does not let us in.
     """
-    host = _host(access.host)
-    client = _client(host, access)
+    host = _host(host)
+    client = _client(host, token_file, ca)
     # kfp keeps the client that it has set up to itself.
-    api = Api(client._run_api.api_client, access.timeout)
+    api = Api(client._run_api.api_client, timeout)
     try:
         health = api.call_api(
             "/apis/v2beta1/healthz", "GET", response_type="object", auth_settings=["Bearer"],
@@ -133,9 +110,7 @@ def connect(access: Access) -> Server:
             f"Kubeflow Pipelines' page is at {host}, but its API server does not answer there; see that it runs: "
             "kubectl get -n kubeflow deploy/ml-pipeline."
         )
-    namespace = (
-        access.namespace or os.environ.get(NAMESPACE_VARIABLE) or client.get_user_namespace() or _pod_namespace()
-    )
+    namespace = namespace or os.environ.get(NAMESPACE_VARIABLE) or client.get_user_namespace() or _pod_namespace()
     if health.get("multi_user") and not namespace:
         raise InputError(
             f"The server at {host} keeps its users apart, so it has to know whose namespace is meant; name it with "
@@ -174,16 +149,16 @@ def _host(given: str | None) -> str:
     return address.partition("#")[0].rstrip("/")
 
 
-def _client(host: str, access: Access) -> Client:
+def _client(host: str, token_file: Path | None, ca: Path | None) -> Client:
     """KFP's own client, which knows the ways to authenticate and the context that it was given before."""
-    credentials, token = _credentials(access.token_file)
+    credentials, token = _credentials(token_file)
     cookie = os.environ.get(COOKIE_VARIABLE)
     if (credentials or token or cookie) and not _is_private(host):
         raise InputError(
             f"{host} is not encrypted, and everybody on the way could read the credentials that are sent there; use "
             "https://."
         )
-    named = str(access.ca) if access.ca else os.environ.get(CA_VARIABLE) or os.environ.get("SSL_CERT_FILE")
+    named = str(ca) if ca else os.environ.get(CA_VARIABLE) or os.environ.get("SSL_CERT_FILE")
     if named and not Path(named).is_file():
         raise InputError(f"There is no certificate file {named}; correct --ca or {CA_VARIABLE}.")
     with warnings.catch_warnings():
@@ -206,7 +181,7 @@ class _Client(Client):
 
 
 def _credentials(token_file: Path | None) -> tuple[ServiceAccountTokenVolumeCredentials | None, str | None]:
-    """What reads a token anew for each request, as one in a file may be renewed meanwhile; or the token itself."""
+    """A reader of the token for each request, as a file's may be renewed meanwhile; or the token itself."""
     if token_file:
         try:
             empty = not token_file.read_text(encoding="utf-8").strip()

@@ -20,7 +20,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
     ("weekday", 0, 6, {name: number for number, name in enumerate(_WEEKDAYS)}),
 )
-_PART = re.compile(r"(?P<first>[*?]|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?", re.ASCII)
+_PART = re.compile(r"((?P<any>[*?])|(?P<first>\w+)(-(?P<last>\w+))?)(/(?P<step>\d+))?", re.ASCII)
 _DAY = timedelta(days=1)
 _DAY_MINUTES = 24 * 60
 
@@ -104,11 +104,9 @@ class Cron:
     def _on(self, day: date) -> bool:
         *_, days, months, weekdays = self.values
         in_days, in_weekdays = day.day in days, day.isoweekday() % 7 in weekdays
-        either = not any(field[0] in "*?" for field in (self._field("day"), self._field("weekday")))
+        *_, day_field, _, weekday_field = self.text.split()
+        either = day_field[0] not in "*?" and weekday_field[0] not in "*?"
         return day.month in months and (in_days or in_weekdays if either else in_days and in_weekdays)
-
-    def _field(self, name: str) -> str:
-        return self.text.split()[[each[0] for each in _FIELDS].index(name)]
 
     def _moved(self, offset: timedelta) -> str | None:
         """The text in UTC of an expression of a zone that is `offset` ahead; None where there is none."""
@@ -136,19 +134,15 @@ def _written(values: frozenset[int] | set[int]) -> str:
 
 
 def _values(text: str, least: int, most: int, names: dict[str, int]) -> frozenset[int] | None:
-    """What a field admits; None if that is nothing that Kubeflow Pipelines understands."""
+    """The values that a field admits; None if Kubeflow Pipelines does not understand it."""
     found: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part)
         if match is None:
             return None
-        star = match["first"] in ("*", "?")
-        first = least if star else _number(match["first"], names)
-        if star and match["last"]:
-            return None
-        last = most if star or (match["step"] and not match["last"]) else first
-        if match["last"]:
-            last = _number(match["last"], names)
+        first = least if match["any"] else _number(match["first"], names)
+        is_open = match["any"] or (match["step"] and not match["last"])
+        last = most if is_open else _number(match["last"] or match["first"], names)
         step = int(match["step"] or 1)
         if first is None or last is None or not (least <= first <= last <= most) or step == 0:
             return None

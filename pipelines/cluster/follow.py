@@ -1,25 +1,23 @@
-"""A run is followed to its end; whoever stops following leaves it going."""
+"""Following a run to its end; whoever stops following leaves it going."""
 
 import contextlib
 import signal
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
 from headstart.errors import HeadstartError
 from headstart.signals import raising
+from headstart.terminal import printable
+from headstart_pipelines.cluster import clock
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.course import Course, read_course
 from headstart_pipelines.cluster.logs import own_lines, progress_of, read_log
+from headstart_pipelines.cluster.run_state import RunState, run_states
+from headstart_pipelines.cluster.runs import align, retry
 from headstart_pipelines.cluster.states import State
-from headstart_pipelines.cluster.transport import UnansweredError
+from headstart_pipelines.cluster.view import RunWatch
+from headstart_pipelines.display import console
 
-_POLL_SECONDS = 5.0
-_LONGEST_WAIT_SECONDS = 60.0
-# An API server that is upgraded or moved to another node is back by then.
-_PATIENCE_SECONDS = 900.0
+# Lines of the log of what failed.
 _TAIL = 20
 
 
@@ -29,36 +27,72 @@ class DetachedError(HeadstartError):
     exit_code = 130
 
 
-class Watch(Protocol):
-    """Who sees the course of a run."""
+def watch_run(server: Server, run_id: str, name: str, *, retries: int = 0, stderr: bool = False) -> None:
+    """Follows a run to its end on standard output, or on standard error where that is for JSON alone.
 
-    def update(self, course: Course, now: datetime) -> None:
-        """Takes what has become of the run."""
+    Args:
+        retries: how often what failed in it is started again.
 
-    def waiting(self, problem: str, seconds: float) -> None:
-        """Takes why the server is asked again only in so many seconds."""
+    Raises:
+        HeadstartError: it did not succeed; the message says what it failed of and how to go on.
+        DetachedError: interrupted; the run goes on.
+    """
+    screen = console(stderr=stderr)
+    for number in range(retries + 1):
+        if number:
+            screen.print(
+                f"  What failed is started again, from its checkpoint if it has one: retry {number} of {retries}.",
+                style="yellow", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+            align(retry(server, run_id), "retried")
+        with RunWatch(screen) as watch:
+            ended = follow(server, run_id, name, watch)
+        if ended.word != "failed":
+            break
+    align(ended.run, ended.word)
+    if ended.word != "succeeded":
+        raise HeadstartError(_ending(server, ended))
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Time as it passes; tests have another one."""
+def _ending(server: Server, ended: RunState) -> str:
+    """The message about a run that did not succeed, with the remedy; first prints the end of the failed step's log."""
+    run = ended.run
+    if ended.word == "terminated":
+        return f"The run {run.display_name} was terminated; `headstart retry {run.run_id}` goes on with it."
+    if ended.word == "lost":
+        return f"The run {run.display_name} is lost: {ended.reason}. Submit its recipe again."
+    failed = next((state for state in ended.states if state.word == "failed"), None)
+    if failed is None:
+        said = (run.error.message if run.error else None) or (ended.workflow.message if ended.workflow else None)
+        because = f": {said}" if said else ""
+        return f"The run {run.display_name} failed{because}. Its page is {server.page(run.run_id)}."
+    log = f"`headstart logs {run.run_id} '{failed.step.label}'` shows all of its log."
+    for attempt in [each for each in failed.attempts if each.word == "failed"][-1:]:
+        try:
+            lines = own_lines(read_log(server, ended, attempt), attempt)
+        except HeadstartError as error:
+            log = str(error)
+        else:
+            if lines:
+                _show_tail(failed.step.label, lines[-_TAIL:])
+    reason = failed.reason or "no reason is told"
+    return (
+        f"The run {run.display_name} failed in {failed.step.label!r}: {reason}. {log} When mended, `headstart retry "
+        f"{run.run_id}` goes on from there."
+    )
 
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    sleep: Callable[[float], None] = time.sleep
+
+def _show_tail(step: str, lines: Sequence[str]) -> None:
+    """The end of a step's log on standard error, set off from what is around it."""
+    screen = console(stderr=True)
+    screen.print(f"\nThe end of the log of {printable(step)}:", markup=False, highlight=False)
+    for line in lines:
+        screen.print(f"  {printable(line)}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    screen.print()
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The step that a run failed of, why, and the end of what it wrote; or, as `missing`, why nobody has that."""
-
-    step: str
-    reason: str
-    tail: tuple[str, ...] = ()
-    missing: str | None = None
-
-
-def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -> Course:
-    """Shows the course of a run, which has an id and a name, until it ends; returns it as it ended.
+def follow(server: Server, run_id: str, name: str, watch: RunWatch) -> RunState:
+    """Shows the steps of a run, which has an id and a name, until it ends; returns its state then.
 
     Raises:
         DetachedError: interrupted; the run goes on.
@@ -67,9 +101,9 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
     again = f"`headstart runs {run_id} --wait` follows it again"
     try:
         with raising(signal.SIGINT, KeyboardInterrupt):
-            for course in courses(server, run_id, watch.waiting, clock):
-                watch.update(with_progress(server, course), clock.now())
-            return course
+            for run_state in run_states(server, run_id, watch.waiting):
+                watch.update(with_progress(server, run_state), clock.now())
+            return run_state
     except KeyboardInterrupt:
         raise DetachedError(
             f"no longer following; the run {name} goes on. {again}, `headstart terminate {run_id}` stops it."
@@ -78,54 +112,16 @@ def follow(server: Server, run_id: str, name: str, watch: Watch, clock: Clock) -
         raise HeadstartError(f"{error} The run {name} goes on; {again}.") from None
 
 
-def courses(server: Server, run_id: str, waiting: Callable[[str, float], None], clock: Clock) -> Iterator[Course]:
-    """The course of a run, again and again until it is over; a server that is away is asked again for a while."""
-    failing_since: datetime | None = None
-    wait = _POLL_SECONDS
-    while True:
-        try:
-            course = read_course(server, server.runs.run_service_get_run(run_id))
-        except UnansweredError as error:
-            failing_since = failing_since or clock.now()
-            if (clock.now() - failing_since).total_seconds() >= _PATIENCE_SECONDS:
-                raise
-            waiting(str(error), wait)
-            clock.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
-            continue
-        failing_since, wait = None, _POLL_SECONDS
-        yield course
-        if course.is_over:
-            return
-        clock.sleep(_POLL_SECONDS)
+def with_progress(server: Server, run_state: RunState) -> RunState:
+    """The run with how far the steps at work say that they are."""
+    return replace(run_state, states=tuple(_with_progress(server, run_state, state) for state in run_state.states))
 
 
-def with_progress(server: Server, course: Course) -> Course:
-    """The course with how far the steps at work say that they are."""
-    return replace(course, states=tuple(_with_progress(server, course, state) for state in course.states))
-
-
-def _with_progress(server: Server, course: Course, state: State) -> State:
+def _with_progress(server: Server, run_state: RunState, state: State) -> State:
     if state.word != "running" or not state.attempts:
         return state
-    # The run's course does not depend on its steps' words.
+    # What becomes of the run does not depend on its steps' words.
     with contextlib.suppress(HeadstartError):
-        lines = read_log(server, course.run.run_id, state.attempts[-1], course.workflow)
+        lines = read_log(server, run_state, state.attempts[-1])
         return replace(state, progress=progress_of(lines))
     return state
-
-
-def failure(server: Server, course: Course) -> Failure | None:
-    """What a failed run failed of; None where no step did."""
-    failed = next((state for state in course.states if state.word == "failed"), None)
-    if failed is None:
-        return None
-    reason = failed.reason or "no reason is told"
-    attempt = next((each for each in reversed(failed.attempts) if each.word == "failed"), None)
-    if attempt is None:
-        return Failure(failed.step.label, reason)
-    try:
-        lines = own_lines(read_log(server, course.run.run_id, attempt, course.workflow), attempt)
-    except HeadstartError as error:
-        return Failure(failed.step.label, reason, missing=str(error))
-    return Failure(failed.step.label, reason, tuple(lines[-_TAIL:]))

@@ -1,4 +1,4 @@
-"""What the steps of a run wrote, and how far they say that they are."""
+"""The logs of the steps of a run: where a pod's is, which lines are the step's own, how far they say that it is."""
 
 import json
 import re
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from headstart.errors import HeadstartError
+from kfp_server_api import V2beta1Run as Run
+
+from headstart.errors import HeadstartError, InputError
 from headstart.terminal import printable
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.states import Attempt, Progress
+from headstart_pipelines.cluster.run_state import RunState, read_run_state, run_states
+from headstart_pipelines.cluster.states import ENDED, Attempt, Progress, State
 from headstart_pipelines.cluster.transport import NotFoundError
-from headstart_pipelines.cluster.workflow import Workflow
 
 # Beside a step's own lines, its log holds those of KFP's launcher, written in Go, of Argo, and of KFP's executor, whose
 # prefix Python's logging has in a step.
@@ -26,15 +28,133 @@ _EXECUTOR = (
 
 _PROGRESS = re.compile(r"^(.*\S) (\d+)/(\d+)(?: (.*))?$")
 
+# Pods that have written something, or may have.
+_STARTED = frozenset({"running", "done", "failed", "terminated"})
 
-def read_log(server: Server, run_id: str, attempt: Attempt, workflow: Workflow | None = None) -> list[str]:
-    """The lines that a pod wrote, KFP's among them.
+
+def log_parts(
+    server: Server, run: Run, label: str | None, *, follow: bool, own: bool
+) -> Iterator[tuple[str | None, list[str]]]:
+    """The log of the step called `label`; without one, the logs of the failed steps, or of all where none failed.
+
+    Lines come with a heading that says which attempt wrote them where there are several. With `follow`, whatever they
+    write until they end comes, too. `own` leaves Kubeflow Pipelines' own lines out.
+
+    Raises:
+        InputError: there is no such step, or the server does not tell its pods.
+        HeadstartError: it has not started, or its log is gone.
+    """
+    if follow:
+        yield from _followed(server, run, label, own=own)
+        return
+    run_state = read_run_state(server, run)
+    wanted = _wanted(server, run_state, label)
+    found = [(state, number, attempt) for state in wanted for number, attempt in _numbered(state)]
+    if not found:
+        raise HeadstartError(_not_started(run_state, wanted[0] if label else None))
+    missing = []
+    for state, number, attempt in found:
+        said = f"{attempt.word}: {attempt.reason}" if attempt.reason else attempt.word
+        heading = f"{state.step.label}, {_name(number, attempt)}: {said}" if len(found) > 1 else None
+        try:
+            lines = _written(server, run_state, attempt, own=own)
+        except HeadstartError as error:
+            missing.append(str(error))
+            continue
+        yield heading, lines
+    if missing:
+        more = f" So it is with {len(missing) - 1} more." if len(missing) > 1 else ""
+        raise HeadstartError(f"{missing[0]}{more}")
+
+
+def _followed(server: Server, run: Run, label: str | None, *, own: bool) -> Iterator[tuple[str | None, list[str]]]:
+    shown: dict[str, int] = {}
+    complete: set[str] = set()
+    for run_state in run_states(server, run.run_id, lambda problem, seconds: None):
+        wanted = _wanted(server, run_state, label, everything=True)
+        for state in wanted:
+            for number, attempt in _numbered(state):
+                if attempt.pod in complete:
+                    continue
+                try:
+                    lines = _written(server, run_state, attempt, own=own)
+                except HeadstartError:
+                    # Its container may only be starting.
+                    if attempt.ended is None:
+                        continue
+                    raise
+                if attempt.ended:
+                    complete.add(attempt.pod)
+                if new := lines[shown.get(attempt.pod, 0) :]:
+                    is_one = label and len(state.attempts) == 1
+                    yield None if is_one else f"{state.step.label}, {_name(number, attempt)}", new
+                shown[attempt.pod] = max(len(lines), shown.get(attempt.pod, 0))
+        if label and all(state.word in ENDED for state in wanted):
+            break
+    if not shown:
+        raise HeadstartError(_not_started(run_state, wanted[0] if label else None))
+
+
+def _wanted(server: Server, run_state: RunState, label: str | None, *, everything: bool = False) -> list[State]:
+    if run_state.workflow is None:
+        raise InputError(
+            f"The server at {server.host} does not say in which pods run {run_state.run.run_id} worked; see its page, "
+            f"{server.page(run_state.run.run_id)}."
+        )
+    if label is None:
+        failed = [state for state in run_state.states if state.word == "failed"]
+        return list(run_state.states) if everything or not failed else failed
+    wanted = [state for state in run_state.states if state.step.label == label]
+    if not wanted:
+        labels = ", ".join(state.step.label for state in run_state.states)
+        raise InputError(f"The run {run_state.run.display_name} has no step {label!r}; it has {labels}.")
+    return wanted
+
+
+def _numbered(state: State) -> list[tuple[int, Attempt]]:
+    """The attempts of a step that have started, with their numbers."""
+    return [(number, each) for number, each in enumerate(state.attempts, start=1) if each.word in _STARTED]
+
+
+def _name(number: int, attempt: Attempt) -> str:
+    return f"attempt {number}" + (" (its driver)" if attempt.is_driver else "")
+
+
+def _written(server: Server, run_state: RunState, attempt: Attempt, *, own: bool) -> list[str]:
+    lines = read_log(server, run_state, attempt)
+    return own_lines(lines, attempt) if own else lines
+
+
+def _not_started(run_state: RunState, state: State | None) -> str:
+    """The reason that there is no log to print."""
+    if state is None:
+        held = next((each for each in run_state.states if each.reason), None)
+        because = f": {held.step.label} is {held.word}, {held.reason}" if held else ""
+        return f"The run {run_state.run.display_name} has started no step yet{because}."
+    match state.word:
+        case "reused":
+            return f"The step {state.step.label!r} was reused: an earlier run did its work, and has its log."
+        case "waiting":
+            reason = state.reason or "it waits for the steps before it"
+        case word if word in ENDED:
+            return f"The step {state.step.label!r} was never started: it is {word}{_because(state)}."
+        case word:
+            reason = f"{word}{_because(state)}"
+    return f"The step {state.step.label!r} has not started: {reason}."
+
+
+def _because(state: State) -> str:
+    return f", {state.reason}" if state.reason else ""
+
+
+def read_log(server: Server, run_state: RunState, attempt: Attempt) -> list[str]:
+    """The lines that a pod of the run wrote, KFP's among them.
 
     Raises:
         HeadstartError: nobody has them any more.
     """
     said = ""
-    for path, query in _places(server, run_id, attempt, workflow):
+    for path, query in _places(server, run_state, attempt):
         try:
             lines = _lines(server.read(path, query), whole=attempt.ended is None)
         except NotFoundError:
@@ -49,13 +169,12 @@ def read_log(server: Server, run_id: str, attempt: Attempt, workflow: Workflow |
                 continue
         if not (lines and lines[0].lstrip().startswith("<")):
             return lines
-    raise HeadstartError(_gone(server, run_id, attempt, workflow, said))
+    raise HeadstartError(_gone(server, run_state, attempt, said))
 
 
-def _places(
-    server: Server, run_id: str, attempt: Attempt, workflow: Workflow | None
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where the log of a pod may be: the API, and, behind the address of KFP's page, the page's server."""
+def _places(server: Server, run_state: RunState, attempt: Attempt) -> Iterator[tuple[str, dict[str, str]]]:
+    """The places that may have the log of a pod: the API, and, behind the address of KFP's page, the page's server."""
+    run_id, workflow = run_state.run.run_id, run_state.workflow
     yield f"/apis/v1alpha1/runs/{run_id}/nodes/{attempt.pod}/log", {}
     query = {"podname": attempt.pod, "runid": run_id, "createdat": f"{attempt.started:%Y-%m-%d}"}
     namespace = server.namespace or (workflow.namespace if workflow else None)
@@ -68,20 +187,19 @@ def _places(
         yield "/artifacts/get", {**query, **({"namespace": namespace} if namespace else {})}
 
 
-def _gone(server: Server, run_id: str, attempt: Attempt, workflow: Workflow | None, said: str) -> str:
-    why = "a log outlives its pod only where the cluster archives logs"
+def _gone(server: Server, run_state: RunState, attempt: Attempt, said: str) -> str:
+    """The message that nobody has the log of a pod, and where it may be all the same."""
+    workflow = run_state.workflow
+    why, told, kept = "a log outlives its pod only where the cluster archives logs", "", ""
     if workflow and workflow.bucket and attempt.log_key:
-        kept = f"It is kept in KFP's store as {workflow.bucket}/{attempt.log_key}."
+        kept = f" It is kept in KFP's store as {workflow.bucket}/{attempt.log_key}."
         if workflow.is_packed:
             why = "of a workflow as large as this one, the server does not know where its logs are kept"
-        return (
-            f"The log of {attempt.pod} is not there any more, or {server.host} does not show it: {why}. {kept} The "
-            f"run's page is {server.page(run_id)}."
-        )
-    told = f" (it says: {said[:200]})" if said else ""
+    elif said:
+        told = f" (it says: {said[:200]})"
     return (
-        f"The log of {attempt.pod} is not there any more, or {server.host} does not show it{told}: {why}. The run's "
-        f"page is {server.page(run_id)}."
+        f"The log of {attempt.pod} is not there any more, or {server.host} does not show it{told}: {why}.{kept} The "
+        f"run's page is {server.page(run_state.run.run_id)}."
     )
 
 
@@ -117,7 +235,7 @@ def own_lines(lines: Sequence[str], attempt: Attempt) -> list[str]:
 
 
 def progress_of(lines: Sequence[str]) -> Progress | None:
-    """How far a step says that it is; None where it does not say so."""
+    """The progress that a step reports in its log; None where it reports none."""
     first: tuple[datetime, int] | None = None
     last: Progress | None = None
     for line in lines:

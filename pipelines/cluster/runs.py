@@ -1,24 +1,38 @@
-"""The runs on a server: found, listed, retried, terminated."""
+"""The runs on a server: found, listed, retried, terminated, and MLflow's record of them brought in line."""
 
-import json
+import contextlib
+import functools
+import logging
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from kfp_server_api import V2beta1Experiment as Experiment
 from kfp_server_api import V2beta1Run as Run
 
-from headstart.errors import InputError
+from headstart.errors import HeadstartError, InputError
+from headstart.tracking.client import reach
+from headstart_pipelines.cluster import clock
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.transport import NotFoundError
+from headstart_pipelines.cluster.listing import equals, named, paged
+from headstart_pipelines.cluster.transport import NotFoundError, UnansweredError
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
-_PAGE = 100
+# The words for runs that nothing happens in any more, and how MLflow calls them.
+_STATUS = {"succeeded": "FINISHED", "failed": "FAILED", "terminated": "KILLED", "lost": "KILLED"}
+
+_POLL_SECONDS = 2.0
+# A step has 30 seconds to write its checkpoint, and Argo looks every ten.
+_PATIENCE_SECONDS = 180.0
+
+log = logging.getLogger(__name__)
 
 
 def word_of(run: Run) -> str:
-    """What a run is: pending, running, paused, terminating, succeeded, failed, terminated or skipped."""
+    """The word for a run: pending, running, paused, terminating, succeeded, failed, terminated or skipped."""
     if run.state == "CANCELED" or (run.state in FINAL and terminated_at(run)):
         return "terminated"
     return "terminating" if run.state == "CANCELING" else (run.state or "PENDING").lower()
@@ -40,13 +54,7 @@ def is_lost(server: Server, run: Run) -> bool:
 
     Whoever deletes a schedule deletes the workflows of its runs with it, and nobody tells the runs.
     """
-    if run.state in FINAL or not run.recurring_run_id:
-        return False
-    try:
-        server.schedules.recurring_run_service_get_recurring_run(run.recurring_run_id)
-    except NotFoundError:
-        return True
-    return False
+    return run.state not in FINAL and bool(run.recurring_run_id) and _is_deleted(server, run.recurring_run_id)
 
 
 def find_run(server: Server, name: str) -> Run:
@@ -57,7 +65,7 @@ def find_run(server: Server, name: str) -> Run:
         except NotFoundError:
             pass
     else:
-        for run in _listed(server, filter=equals("display_name", name)):
+        for run in _latest(server, **server.scope, filter=equals("display_name", name)):
             return server.runs.run_service_get_run(run.run_id)
     raise InputError(f"There is no run {name} on {server.host}; `headstart runs` lists those that there are.")
 
@@ -69,30 +77,27 @@ def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> l
     Raises:
         InputError: there is no such experiment.
     """
-    experiments = {each.experiment_id: each.display_name for each in _experiments(server)}
-    options = {}
+    listed = paged(server.experiments.experiment_service_list_experiments, "experiments", **server.scope)
+    experiments = {each.experiment_id: each.display_name for each in listed}
+    options = dict(server.scope)
     if experiment is not None:
-        found = find_experiment(server, experiment)
-        if found is None:
+        found = find_experiments(server, experiment)
+        if not found:
             raise InputError(
                 f"There is no experiment {experiment} on {server.host}; it is called as the recipe that was submitted."
             )
-        options["experiment_id"] = found.experiment_id
-    rows: list[dict[str, Any]] = []
-    gone: dict[str, bool] = {}
-    for run in _listed(server, **options):
-        if len(rows) == limit:
-            break
+        options = {"experiment_id": found[0].experiment_id}
+    is_deleted = functools.cache(functools.partial(_is_deleted, server))
+    rows = []
+    for run in islice(_latest(server, **options), limit):
         ended = run.finished_at if run.state in FINAL else None
-        is_going = bool(run.recurring_run_id) and run.state not in FINAL
-        if is_going and run.recurring_run_id not in gone:
-            gone[run.recurring_run_id] = is_lost(server, run)
+        lost = run.state not in FINAL and run.recurring_run_id and is_deleted(run.recurring_run_id)
         rows.append(
             {
                 "run": run.display_name,
-                "state": "lost" if is_going and gone[run.recurring_run_id] else word_of(run),
-                "created": _iso(run.created_at),
-                "finished": _iso(ended),
+                "state": "lost" if lost else word_of(run),
+                "created": iso(run.created_at),
+                "finished": iso(ended),
                 "seconds": (ended - run.created_at).total_seconds() if ended and run.created_at else None,
                 "experiment": experiments.get(run.experiment_id),
                 "run_id": run.run_id,
@@ -126,38 +131,77 @@ def to_terminate(server: Server, name: str) -> Run:
     return run
 
 
-def find_experiment(server: Server, name: str) -> Experiment | None:
-    """The experiment called `name`."""
-    listed = _experiments(server, filter=equals("display_name", name))
-    return next((each for each in listed if each.display_name == name), None)
+def stop(server: Server, run: Run) -> Run:
+    """Terminates a run unless somebody has, and returns it as it ended, its record closed.
+
+    Raises:
+        HeadstartError: it has not ended after minutes.
+    """
+    if run.state != "CANCELING":
+        server.runs.run_service_terminate_run(run.run_id)
+    since = clock.now()
+    while (clock.now() - since).total_seconds() < _PATIENCE_SECONDS:
+        with contextlib.suppress(UnansweredError):
+            run = server.runs.run_service_get_run(run.run_id)
+            if run.state in FINAL:
+                align(run, word_of(run))
+                return run
+        clock.sleep(_POLL_SECONDS)
+    raise HeadstartError(
+        f"The run {run.display_name} was told to end and has not for {_PATIENCE_SECONDS:g} seconds; `headstart runs "
+        f"{run.run_id}` says when it has."
+    )
 
 
-def equals(key: str, value: str) -> str:
-    """A filter, in KFP's notation, for what has `value` as its `key`."""
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "string_value": value}]})
+def align(run: Run, word: str) -> None:
+    """Ends the record of a run that is what `word` says; opens it again where that is `retried`.
+
+    The run's last step ends it too, but is not started in a run that was terminated under Kubeflow Pipelines' own
+    configuration, nor in one whose workflow was deleted. Nothing is done where MLFLOW_TRACKING_URI does not say where
+    the record is, or nobody answers there: a run ends as well without.
+    """
+    from headstart.tracking.runs import close_record, reopen_record
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    experiment = parameters_of(run).get("name")
+    if not uri or not experiment or not (word == "retried" or word in _STATUS):
+        return
+    ended = run.finished_at if iso(run.finished_at) else None
+    try:
+        reach(uri)
+        if word == "retried":
+            reopen_record(experiment, run.run_id)
+        else:
+            close_record(experiment, _STATUS[word], pipeline_run=run.run_id, ended=ended)
+    except HeadstartError as error:
+        log.info("The record of %s stays as it is: %s", run.display_name, error)
 
 
-def paged(ask: Callable[..., Any], entries: str, *, page_size: int = _PAGE, **options: Any) -> Iterator[Any]:
-    """Everything that a list of the API has, page after page."""
-    token = ""
-    while True:
-        answer = ask(page_size=page_size, **options, **({"page_token": token} if token else {}))
-        yield from getattr(answer, entries) or ()
-        token = answer.next_page_token
-        if not token:
-            return
+def parameters_of(run: Run) -> dict[str, Any]:
+    """The parameters that a run was started with."""
+    return (run.runtime_config.parameters if run.runtime_config else None) or {}
 
 
-def _listed(server: Server, **options: Any) -> Iterator[Run]:
-    if server.namespace and "experiment_id" not in options:
-        options["namespace"] = server.namespace
+def find_experiments(server: Server, name: str) -> list[Experiment]:
+    """The experiments called `name`, of which there is one at most."""
+    return named(server.experiments.experiment_service_list_experiments, "experiments", name, **server.scope)
+
+
+def iso(at: datetime | None) -> str | None:
+    """A time as text; None for one that has not come, for which KFP writes the year 1 or 1970."""
+    return at.isoformat(timespec="seconds") if at and at.year > 1970 else None
+
+
+def _is_deleted(server: Server, schedule: str) -> bool:
+    try:
+        server.schedules.recurring_run_service_get_recurring_run(schedule)
+    except NotFoundError:
+        return True
+    return False
+
+
+def _latest(server: Server, **options: Any) -> Iterator[Run]:
     return paged(server.runs.run_service_list_runs, "runs", sort_by="created_at desc", **options)
-
-
-def _experiments(server: Server, **options: Any) -> Iterator[Experiment]:
-    if server.namespace:
-        options["namespace"] = server.namespace
-    return paged(server.experiments.experiment_service_list_experiments, "experiments", **options)
 
 
 def _is_id(text: str) -> bool:
@@ -165,7 +209,3 @@ def _is_id(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="seconds") if at and at.year > 1970 else None

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -13,13 +12,12 @@ from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import InputError
 from headstart.recipe.recipe import Recipe
+from headstart_pipelines.cluster import clock
 from headstart_pipelines.cluster.connection import Server
 from headstart_pipelines.cluster.cron import Cron
-from headstart_pipelines.cluster.follow import Clock
-from headstart_pipelines.cluster.record import align
-from headstart_pipelines.cluster.runs import FINAL, equals, paged, word_of
+from headstart_pipelines.cluster.listing import equals, named, paged
+from headstart_pipelines.cluster.runs import FINAL, align, iso, stop, word_of
 from headstart_pipelines.cluster.submission import Package, upload, work
-from headstart_pipelines.cluster.termination import stop
 
 # How many runs of a schedule may go at once. Where as many go, the next starts when one of them has ended.
 OVERLAPS = {"forbid": 1, "allow": 10}
@@ -30,66 +28,61 @@ _GRACE = timedelta(minutes=2)
 _LATEST = 20
 
 
-@dataclass(frozen=True)
-class Plan:
-    """When a schedule runs: at the ticks of `cron`, as many runs at once as `overlap` says, and with `catch_up` once
-    for every tick that an outage or a long run has left out, else once for all of them."""
+def schedule(
+    server: Server, recipe: Recipe, package: Package, cron: Cron, *, name: str, overlap: str, catch_up: bool
+) -> Schedule:
+    """Make the server run the recipe at the ticks of `cron`.
 
-    cron: Cron
-    overlap: str = "forbid"
-    catch_up: bool = False
-
-
-def schedule(server: Server, recipe: Recipe, package: Package, plan: Plan, *, name: str) -> Schedule:
-    """Has the server run the recipe as planned.
+    Args:
+        overlap: one of `OVERLAPS`.
+        catch_up: one run for every tick that an outage or a long run has left out, instead of one for all of them.
 
     Raises:
         InputError: the name is taken.
     """
-    if any(True for _ in _named(server, name)):
+    if _named(server, name):
         raise InputError(
             f"There is a schedule {name} already; remove it with `headstart schedule --delete {name}`, or choose "
             "another --name."
         )
-    version = upload(server, package)
+    version, _ = upload(server, package)
     return server.schedules.recurring_run_service_create_recurring_run(
         # Nothing is told to KFP's MLflow plugin: with `plugins_input` the server keeps the schedule without the
         # pipeline's parameters, and refuses every run for want of them.
         Schedule(
             display_name=name,
             **work(server, recipe, package, version),
-            trigger=kfp_server_api.V2beta1Trigger(
-                cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=plan.cron.text)
-            ),
+            trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=cron.text)),
             mode="ENABLE",
-            max_concurrency=str(OVERLAPS[plan.overlap]),
-            no_catchup=not plan.catch_up,
+            max_concurrency=str(OVERLAPS[overlap]),
+            no_catchup=not catch_up,
         )
     )
 
 
-def list_schedules(server: Server, now: datetime) -> list[dict[str, Any]]:
+def list_schedules(server: Server) -> list[dict[str, Any]]:
     """Every schedule: name, cron, enabled, overlap, catch_up, created and id; its last run's name, id, state and tick;
     the tick that nothing was started at, if any, and the command that shows why."""
-    return [_row(server, each, now) for each in _listed(server)]
+    listed = paged(server.schedules.recurring_run_service_list_recurring_runs, "recurring_runs", **server.scope)
+    return [_row(server, each) for each in listed]
 
 
-def _row(server: Server, schedule: Schedule, now: datetime) -> dict[str, Any]:
+def _row(server: Server, schedule: Schedule) -> dict[str, Any]:
     last = next(_runs_of(server, schedule, 1), None)
-    missed = _missed(schedule, last, now)
+    missed = _missed(schedule, last, clock.now())
     return {
         "schedule": schedule.display_name,
         "cron": _cron_of(schedule),
         "enabled": schedule.status == "ENABLED",
         "overlap": "forbid" if _at_once(schedule) == 1 else "allow",
         "catch_up": not schedule.no_catchup,
-        "created": _iso(schedule.created_at),
+        "created": iso(schedule.created_at),
         "schedule_id": schedule.recurring_run_id,
         "last_run": last.display_name if last else None,
         "last_run_id": last.run_id if last else None,
         "last_state": word_of(last) if last else None,
-        "last_tick": _iso(last.scheduled_at) if last else None,
-        "missed": _iso(missed),
+        "last_tick": iso(last.scheduled_at) if last else None,
+        "missed": iso(missed),
         "look": _look(schedule, last) if missed else None,
     }
 
@@ -125,10 +118,16 @@ def _look(schedule: Schedule, last: Run | None) -> str:
 
 def switch(server: Server, name: str, *, on: bool) -> None:
     """Enables or disables the schedule called `name`. InputError if there is none, or several."""
-    _switch(server, _one(server, name), on=on)
+    service = server.schedules
+    change = (
+        service.recurring_run_service_enable_recurring_run
+        if on
+        else service.recurring_run_service_disable_recurring_run
+    )
+    change(_one(server, name).recurring_run_id)
 
 
-def delete(server: Server, name: str, clock: Clock, *, terminate: bool = False, force: bool = False) -> list[Run]:
+def delete(server: Server, name: str, *, terminate: bool = False, force: bool = False) -> list[Run]:
     """Deletes the schedule called `name`; returns the runs that went with it.
 
     Kubernetes deletes the workflows of a schedule with it, and KFP then shows a run that was going as running for ever.
@@ -147,10 +146,10 @@ def delete(server: Server, name: str, clock: Clock, *, terminate: bool = False, 
             "it now, or --force to lose it."
         )
     if found.status == "ENABLED":
-        _switch(server, found, on=False)
+        server.schedules.recurring_run_service_disable_recurring_run(found.recurring_run_id)
     if terminate:
         for run in going:
-            stop(server, run, clock)
+            stop(server, run)
     going = _going(server, found)
     if going and not force:
         raise InputError(
@@ -172,23 +171,13 @@ def _runs_of(server: Server, schedule: Schedule, limit: int) -> Iterator[Run]:
     listed = paged(
         server.runs.run_service_list_runs, "runs", page_size=limit, sort_by="created_at desc",
         filter=equals("recurring_run_id", schedule.recurring_run_id),
-        **({"namespace": server.namespace} if server.namespace else {}),
+        **server.scope,
     )  # fmt: skip
     return islice(listed, limit)
 
 
-def _switch(server: Server, schedule: Schedule, *, on: bool) -> None:
-    service = server.schedules
-    change = (
-        service.recurring_run_service_enable_recurring_run
-        if on
-        else (service.recurring_run_service_disable_recurring_run)
-    )
-    change(schedule.recurring_run_id)
-
-
 def _one(server: Server, name: str) -> Schedule:
-    found = list(_named(server, name))
+    found = _named(server, name)
     if len(found) != 1:
         raise InputError(
             f"There {'is no schedule' if not found else 'are several schedules'} {name} on {server.host}; `headstart "
@@ -197,15 +186,8 @@ def _one(server: Server, name: str) -> Schedule:
     return found[0]
 
 
-def _named(server: Server, name: str) -> Iterator[Schedule]:
-    listed = _listed(server, filter=equals("display_name", name))
-    return (each for each in listed if each.display_name == name)
-
-
-def _listed(server: Server, **options: Any) -> Iterator[Schedule]:
-    if server.namespace:
-        options["namespace"] = server.namespace
-    return paged(server.schedules.recurring_run_service_list_recurring_runs, "recurring_runs", **options)
+def _named(server: Server, name: str) -> list[Schedule]:
+    return named(server.schedules.recurring_run_service_list_recurring_runs, "recurring_runs", name, **server.scope)
 
 
 def _cron_of(schedule: Schedule) -> str | None:
@@ -214,7 +196,3 @@ def _cron_of(schedule: Schedule) -> str | None:
 
 def _at_once(schedule: Schedule) -> int:
     return int(schedule.max_concurrency or 1)
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="seconds") if at else None

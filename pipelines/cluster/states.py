@@ -1,4 +1,4 @@
-"""What the steps of a run are doing, in words, with the reason and every attempt.
+"""States of the steps of a run, in words, with the reason and every attempt.
 
 The words of a step that goes on: waiting, queued, no image, no secret, no config, starting, running, retrying. Those of
 one that has come to an end are `ENDED`.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from kfp_server_api import V2beta1PipelineTaskDetail as Task
 
 from headstart_pipelines.cluster.steps import Step
-from headstart_pipelines.cluster.workflow import Node, Workflow
+from headstart_pipelines.cluster.workflow import Node, Workflow, located
 
 # Steps that have come to an end, whichever.
 ENDED = frozenset({"done", "reused", "skipped", "omitted", "failed", "terminated", "lost", "unknown", "not run"})
@@ -31,7 +31,7 @@ _CAUSES = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work is: `done` of `total`, with `note` about it; `seconds_left` is None while unknown."""
+    """Progress that a step reports: `done` of `total`, with a `note`; `seconds_left` is None while unknown."""
 
     label: str
     done: int
@@ -55,7 +55,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class State:
-    """How far a step is; `progress` is how far it says that it is itself, `reason` why it is not further."""
+    """State of a step; `reason` says why it is not further, `progress` is what the step itself reports."""
 
     step: Step
     word: str
@@ -66,7 +66,7 @@ class State:
     progress: Progress | None = None
 
     def seconds(self, now: datetime) -> float | None:
-        """How long it took, or has taken until `now`; None before it starts."""
+        """Seconds that it took, or has taken until `now`; None before it starts."""
         return max(((self.ended or now) - self.started).total_seconds(), 0) if self.started else None
 
 
@@ -114,7 +114,7 @@ class _Reading:
             executor = body if pods or (body and body.kind == "Pod") else None
         attempts = self._attempts(step.path)
         if executor and executor.kind == "Skipped":
-            return self._ended_without_pod(step, executor, "reused", None)
+            return State(step, "reused", ended=executor.ended)
         if executor:
             return self._of_pods(step, executor, pods, attempts)
         drivers = driver_pods or ([driver] if driver else [])
@@ -169,12 +169,8 @@ class _Reading:
 
     def _skipped(self, step: Step, node: Node) -> State:
         if node.phase == "Omitted":
-            return self._ended_without_pod(step, node, "omitted", "a step that it needs did not succeed")
-        return self._ended_without_pod(step, node, "skipped", "its condition did not hold")
-
-    @staticmethod
-    def _ended_without_pod(step: Step, node: Node, word: str, reason: str | None) -> State:
-        return State(step, word, reason, None, node.ended)
+            return State(step, "omitted", "a step that it needs did not succeed", ended=node.ended)
+        return State(step, "skipped", "its condition did not hold", ended=node.ended)
 
     def _attempts(self, path: str) -> tuple[Attempt, ...]:
         """Every pod of a step, and those of its driver that failed, in the order of time."""
@@ -219,7 +215,7 @@ def _pending(pod: Node) -> tuple[str, str | None]:
 
 
 def _reason(pod: Node) -> str:
-    """Why a pod failed: in a person's words where they are known, then in Kubernetes' own."""
+    """The reason that a pod failed: in plain words for known causes, then in Kubernetes' own."""
     said = pod.message.removeprefix("main: ") or pod.phase.lower()
     cause = next((text for pattern, text in _CAUSES if pattern.search(said)), None)
     return f"{cause}: {said}" if cause else said
@@ -261,7 +257,7 @@ class _TaskReading:
 
     def state(self, step: Step) -> State:
         """From the driver, which is before the step, and the body, which is before its executor."""
-        base, current = self._at(step.path)
+        base, current = located(self.workflow, step.path, self._latest)
         driver, body = self._before(base), self._before(f"{current}.executor")
         if body is None or body.state in (None, "SKIPPED"):
             if driver is None:
@@ -272,13 +268,6 @@ class _TaskReading:
         if word == "done" and started and ended and (ended - started).total_seconds() < _CACHED_SECONDS:
             word = "reused" if any(started <= each <= ended for each in self.skipped if each) else word
         return State(step, word, None, started, ended)
-
-    def _at(self, path: str) -> tuple[str, str]:
-        base, current = self.workflow, self._latest(self.workflow)
-        for segment in path.split("."):
-            base = f"{base if segment == 'onExit' else current}.{segment}"
-            current = self._latest(base)
-        return base, current
 
     def _latest(self, base: str) -> str:
         """The name of a node's latest attempt; of the node itself where it has none."""

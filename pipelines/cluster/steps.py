@@ -2,66 +2,82 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step that a pipeline has: what people call it, and the path of its node below the workflow's own."""
+    """A step of a pipeline, or a graph that holds steps: what people call it, and the path of its node below the
+    workflow's own; its key and task in the compiled pipeline, its component, and what is known of its parameters."""
 
     label: str
     path: str
+    key: str = field(default="", compare=False)
+    task: Values = field(default_factory=dict, compare=False, repr=False)
+    component: Values = field(default_factory=dict, compare=False, repr=False)
+    parameters: Values = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it holds steps, and is none itself."""
+        return "dag" in self.component
 
 
-def steps_of(
-    package: Mapping[str, Any], parameters: Mapping[str, Any], seen: Collection[str] = frozenset()
-) -> list[Step]:
+def steps_of(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> list[Step]:
     """The steps of a compiled pipeline in an order in which they may run, one for each round of a loop.
 
     `parameters` are the run's, from which loops take their rounds. A loop over what another step puts out has the
     rounds whose paths are among `seen`, those of the workflow's nodes.
     """
+    return [step for step in steps_and_graphs(package, parameters, seen) if not step.is_graph]
+
+
+def steps_and_graphs(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> Iterator[Step]:
+    """The steps in the order of `steps_of`, and before each the graphs that hold it: loops and their rounds, too."""
     spec = package.get("pipeline_spec", package)
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     defaults = {name: each["defaultValue"] for name, each in declared.items() if "defaultValue" in each}
-    return list(_below(spec, spec["root"]["dag"], "root", "", {**defaults, **parameters}, seen))
+    root = Step("", "root", component=spec["root"], parameters={**defaults, **parameters})
+    yield root
+    yield from _below(spec["components"], root, "", seen)
 
 
-def _below(
-    spec: Mapping[str, Any],
-    dag: Mapping[str, Any],
-    path: str,
-    suffix: str,
-    scope: Mapping[str, Any],
-    seen: Collection[str],
-) -> Iterator[Step]:
-    """The steps of one graph; `scope` holds the values of its parameters as far as they are known beforehand."""
-    for key, task in _in_order(dag["tasks"]):
-        component = spec["components"].get(task["componentRef"]["name"], {})
-        place = f"{_enclosing(path, task)}.{key}"
-        inner = _passed(task, scope)
-        if "dag" not in component:
-            yield Step(task.get("taskInfo", {}).get("name", key) + suffix, place)
-        elif "parameterIterator" not in task:
-            yield from _below(spec, component["dag"], place, suffix, inner, seen)
-        else:
-            for index, item in _rounds(task["parameterIterator"], inner, place, seen):
+def _below(components: Values, graph: Step, suffix: str, seen: Collection[str]) -> Iterator[Step]:
+    """The steps and graphs in a graph, whatever deep; `suffix` tells apart the rounds of loops that they are in."""
+    for key, task in _in_order(graph.component["dag"]["tasks"]):
+        step = Step(
+            label=task.get("taskInfo", {}).get("name", key) + suffix,
+            path=f"{_enclosing(graph.path, task)}.{key}",
+            key=key,
+            task=task,
+            component=components.get(task["componentRef"]["name"], {}),
+            parameters=_passed(task, graph.parameters),
+        )
+        yield step
+        if step.is_graph and "parameterIterator" not in task:
+            yield from _below(components, step, suffix, seen)
+        elif step.is_graph:
+            for index, item in _rounds(step, seen):
                 name = item.get("name", index) if isinstance(item, Mapping) else item
-                bound = {**inner, task["parameterIterator"]["itemInput"]: item}
-                place_of_round = f"{_round(place, index)}.iteration-item"
-                yield from _below(spec, component["dag"], place_of_round, f"{suffix} {name}", bound, seen)
+                bound = {**step.parameters, task["parameterIterator"]["itemInput"]: item}
+                path = f"{_round(step.path, index)}.iteration-item"
+                turn = replace(step, path=path, parameters=bound)
+                yield turn
+                yield from _below(components, turn, f"{suffix} {name}", seen)
 
 
-def _enclosing(path: str, task: Mapping[str, Any]) -> str:
-    """Where a task's node hangs. KFP makes an exit task a hook of the group that it follows."""
+def _enclosing(path: str, task: Values) -> str:
+    """The path that a task's node hangs on. KFP makes an exit task a hook of the group that it follows."""
     follows = task.get("dependentTasks", ())
     if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED" and follows:
         return f"{path}.{follows[-1]}.onExit"
     return path
 
 
-def _passed(task: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+def _passed(task: Values, scope: Values) -> dict[str, Any]:
     """The parameters that a task hands on, without those that only another step will tell."""
     passed = {}
     for name, source in task.get("inputs", {}).get("parameters", {}).items():
@@ -72,17 +88,15 @@ def _passed(task: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]
     return passed
 
 
-def _rounds(
-    iterator: Mapping[str, Any], scope: Mapping[str, Any], place: str, seen: Collection[str]
-) -> Iterator[tuple[int, Any]]:
+def _rounds(loop: Step, seen: Collection[str]) -> Iterator[tuple[int, Any]]:
     """The rounds of a loop: their numbers and items; an item that nobody tells beforehand is its number."""
-    items = iterator["items"]
-    values = json.loads(items["raw"]) if "raw" in items else scope.get(items["inputParameter"])
+    items = loop.task["parameterIterator"]["items"]
+    values = json.loads(items["raw"]) if "raw" in items else loop.parameters.get(items["inputParameter"])
     if isinstance(values, list):
         yield from enumerate(values)
         return
     index = 0
-    while _round(place, index) in seen:
+    while _round(loop.path, index) in seen:
         yield index, index
         index += 1
 
@@ -92,7 +106,7 @@ def _round(place: str, index: int) -> str:
     return f"{place}.iteration-iterations({index}:{index})"
 
 
-def _in_order(tasks: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _in_order(tasks: Values) -> list[tuple[str, Any]]:
     """The tasks, each after those that it depends on."""
     ordered: dict[str, Any] = {}
     while len(ordered) < len(tasks):

@@ -1,4 +1,4 @@
-"""A recipe becomes a run on a server: package, pipeline version, experiment, run."""
+"""Submission of a recipe to a server: it builds the package and makes pipeline version, experiment and run."""
 
 import functools
 import hashlib
@@ -7,7 +7,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from headstart.recipe.recipe import Recipe
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines.catalog import compile_pipeline, parameters
 from headstart_pipelines.cluster.connection import Server
-from headstart_pipelines.cluster.runs import equals, find_experiment, paged
-from headstart_pipelines.cluster.transport import ConflictError, UnansweredError
+from headstart_pipelines.cluster.listing import found_or_made, named
+from headstart_pipelines.cluster.runs import find_experiments
+from headstart_pipelines.cluster.transport import UnansweredError
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.profile import Profile
 
@@ -31,6 +32,8 @@ from headstart_pipelines.profile import Profile
 _DIGITS = 16
 # Before the server answers, its MLflow plugin has a minute for its work and one for trying again.
 _CREATION_SECONDS = 150.0
+# A server of an earlier release refuses fields that it does not know.
+_RELEASE_WITH_PLUGINS = (2, 17)
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,6 @@ class Package:
     version: str
     text: str
     service_account: str | None = None
-
-
-@dataclass(frozen=True)
-class Version:
-    """A pipeline version on a server; `is_new` where it was uploaded just now."""
-
-    pipeline_id: str
-    version_id: str
-    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -66,10 +60,6 @@ class Submission:
     page: str
     mlflow_page: str | None
     mlflow_problem: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 def build_package(
@@ -102,76 +92,48 @@ def build_package(
     return Package(name, version, text, profile.service_account if profile else None)
 
 
-def upload(server: Server, package: Package) -> Version:
-    """The package's version on the server, uploaded unless it is there."""
-    pipeline = _pipeline(server, package.pipeline)
-    if found := _version(server, pipeline, package.version):
-        return Version(pipeline.pipeline_id, found.pipeline_version_id, is_new=False)
+def upload(server: Server, package: Package) -> tuple[PipelineVersion, bool]:
+    """The package's version on the server, and whether it was uploaded now; a version that is there is left alone.
+
+    Its pipeline is one of the namespace's own where the server knows users.
+    """
+    service = server.pipelines
+    pipeline, _ = found_or_made(
+        lambda: named(service.pipeline_service_list_pipelines, "pipelines", package.pipeline, **server.scope),
+        lambda: service.pipeline_service_create_pipeline(
+            Pipeline(display_name=package.pipeline, namespace=server.namespace, description="Submitted by headstart.")
+        ),
+    )
+    return found_or_made(
+        lambda: named(
+            service.pipeline_service_list_pipeline_versions,
+            "pipeline_versions",
+            package.version,
+            pipeline_id=pipeline.pipeline_id,
+        ),
+        lambda: _upload(server, pipeline.pipeline_id, package),
+    )
+
+
+def _upload(server: Server, pipeline_id: str, package: Package) -> PipelineVersion:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"{package.version}.yaml")
         file.write_text(package.text, encoding="utf-8")
-        try:
-            made = server.uploads.upload_pipeline_version(
-                str(file), name=package.version, pipelineid=pipeline.pipeline_id
-            )
-        except ConflictError:
-            if found := _version(server, pipeline, package.version):
-                return Version(pipeline.pipeline_id, found.pipeline_version_id, is_new=False)
-            raise
-    return Version(pipeline.pipeline_id, made.pipeline_version_id, is_new=True)
+        return server.uploads.upload_pipeline_version(str(file), name=package.version, pipelineid=pipeline_id)
 
 
-def _pipeline(server: Server, name: str) -> Pipeline:
-    """The pipeline called `name`, made unless it is there; one of the namespace's own where the server knows users."""
-    if found := _find_pipeline(server, name):
-        return found
-    try:
-        return server.pipelines.pipeline_service_create_pipeline(
-            Pipeline(display_name=name, namespace=server.namespace, description="Submitted by headstart.")
-        )
-    except ConflictError:
-        if found := _find_pipeline(server, name):
-            return found
-        raise
-
-
-def _find_pipeline(server: Server, name: str) -> Pipeline | None:
-    options: dict[str, Any] = {"namespace": server.namespace} if server.namespace else {}
-    listed = paged(
-        server.pipelines.pipeline_service_list_pipelines, "pipelines", filter=equals("display_name", name), **options
+def work(server: Server, recipe: Recipe, package: Package, version: PipelineVersion) -> dict[str, Any]:
+    """The fields that a run and a schedule share: experiment, uploaded package, parameters, service account."""
+    experiment, _ = found_or_made(
+        lambda: find_experiments(server, recipe.name),
+        lambda: server.experiments.experiment_service_create_experiment(
+            kfp_server_api.V2beta1Experiment(display_name=recipe.name, namespace=server.namespace)
+        ),
     )
-    return next((each for each in listed if each.display_name == name), None)
-
-
-def _version(server: Server, pipeline: Pipeline, name: str) -> PipelineVersion | None:
-    listed = paged(
-        server.pipelines.pipeline_service_list_pipeline_versions, "pipeline_versions",
-        pipeline_id=pipeline.pipeline_id, filter=equals("display_name", name),
-    )  # fmt: skip
-    return next((each for each in listed if each.display_name == name), None)
-
-
-def experiment_id(server: Server, name: str) -> str:
-    """The experiment called `name`, made unless it is there."""
-    found = find_experiment(server, name)
-    if found is None:
-        try:
-            found = server.experiments.experiment_service_create_experiment(
-                kfp_server_api.V2beta1Experiment(display_name=name, namespace=server.namespace)
-            )
-        except ConflictError:
-            found = find_experiment(server, name)
-            if found is None:
-                raise
-    return str(found.experiment_id)
-
-
-def work(server: Server, recipe: Recipe, package: Package, version: Version) -> dict[str, Any]:
-    """What a run and a schedule have in common: the experiment, the uploaded package, its parameters, its account."""
     return {
-        "experiment_id": experiment_id(server, recipe.name),
+        "experiment_id": experiment.experiment_id,
         "pipeline_version_reference": kfp_server_api.V2beta1PipelineVersionReference(
-            pipeline_id=version.pipeline_id, pipeline_version_id=version.version_id
+            pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
         ),
         "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=parameters(recipe)),
         "service_account": package.service_account,
@@ -179,19 +141,20 @@ def work(server: Server, recipe: Recipe, package: Package, version: Version) -> 
 
 
 def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
-    """Has the server start a run, and tells `plugin` to its MLflow plugin.
+    """Start a run on the server, with `plugin` as the input of its MLflow plugin.
 
     A server of a release before plugins refuses what it would be told; one that has the release and no plugin keeps it
     and does nothing with it. Whether it has the plugin, no server says before its answer.
     """
     create = functools.partial(server.runs.run_service_create_run, _request_timeout=_CREATION_SECONDS)
-    if server.takes_plugins_input is False:
+    release = tuple(map(int, server.release.split(".")[:2])) if server.release else None
+    if release and release < _RELEASE_WITH_PLUGINS:
         return create(body)
     body.plugins_input = {"mlflow": plugin}
     try:
         return create(body)
     except InputError as refusal:
-        if server.takes_plugins_input or "plugins_input" not in str(refusal):
+        if release or "plugins_input" not in str(refusal):
             raise
         body.plugins_input = None
         return create(body)
@@ -199,7 +162,7 @@ def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
 
 def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | None) -> Submission:
     """Uploads what the server does not have, and starts a run of the resolved recipe."""
-    version = upload(server, package)
+    version, is_new = upload(server, package)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     body = Run(display_name=name, **work(server, recipe, package, version))
     # Told nothing, the plugin would work all the same, and the API server's own settings for it are of another cluster.
@@ -218,7 +181,7 @@ def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | 
         experiment=recipe.name,
         pipeline=package.pipeline,
         version=package.version,
-        uploaded=version.is_new,
+        uploaded=is_new,
         page=server.page(run.run_id),
         mlflow_page=page,
         mlflow_problem=problem,

@@ -1,8 +1,10 @@
-"""How requests travel to a Kubeflow Pipelines server, and what an answer that is none means, as a sentence."""
+"""Requests to a Kubeflow Pipelines server, and sentences for answers that are none."""
 
+import contextlib
 import functools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -31,6 +33,34 @@ class ConflictError(HeadstartError):
     """The server has such a thing already."""
 
 
+_NOT_READY = (UnansweredError, "The server at {host} is not ready ({status}{because}); run again in a while.")
+# What a status means that is no success; 500 stands for every other of the server's own failures, None for the rest.
+_REFUSALS: dict[int | None, tuple[type[HeadstartError], str]] = {
+    401: (
+        InputError,
+        "The server at {host} does not know who asks (401{because}); give a valid token with --token-file or "
+        f"{TOKEN_VARIABLE}. One that worked before may have expired.",
+    ),
+    403: (
+        InputError,
+        "The server at {host} does not allow this (403{because}); ask for the right in that namespace, or name another "
+        "with --namespace.",
+    ),
+    404: (NotFoundError, "The server at {host} has no such thing (404{because})."),
+    409: (
+        ConflictError,
+        "The server at {host} has it already (409{because}); somebody else made it just now. Run again.",
+    ),
+    **dict.fromkeys((429, 502, 503, 504), _NOT_READY),
+    500: (
+        HeadstartError,
+        "The server at {host} failed ({status}{because}); its log says more: kubectl logs -n kubeflow "
+        "deploy/ml-pipeline.",
+    ),
+    None: (InputError, "The server at {host} refused the request ({status}{because})."),
+}
+
+
 class Api(kfp_server_api.ApiClient):
     """kfp_server_api's client with what kfp set up; its errors are ours, and no answer is taken for what it is not."""
 
@@ -53,7 +83,7 @@ class Api(kfp_server_api.ApiClient):
 
 
 class _Rest(RESTClientObject):
-    """How requests are sent: with a time limit, once, and to nobody but the server that was named."""
+    """A client that sends requests with a time limit, once, and to nobody but the server that was named."""
 
     def __init__(self, configuration: kfp_server_api.Configuration, timeout: float, *, secrets: list[str]) -> None:
         # Whoever asks decides whether to ask again: creating a run twice makes two.
@@ -86,9 +116,37 @@ class _Rest(RESTClientObject):
             self._see_that_it_is_json(response.data)
         return response
 
-    def reading(self, limit: float | None = None) -> "_Reading":
+    @contextlib.contextmanager
+    def reading(self, limit: float | None = None) -> Iterator[None]:
         """Turns what goes wrong on the way into sentences; `limit` is how many seconds an answer may take."""
-        return _Reading(self.host, limit or self._timeout)
+        host = self.host
+        try:
+            yield
+        except urllib3.exceptions.SSLError as error:
+            raise InputError(_tls(host, str(error))) from None
+        # Ahead of time-outs, as urllib3 counts it among them.
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.NameResolutionError) as error:
+            raise UnansweredError(
+                f"The server at {host} cannot be reached ({str(error).rpartition(': ')[2]}); see that it runs, and "
+                "correct the address."
+            ) from None
+        except urllib3.exceptions.TimeoutError:
+            raise UnansweredError(
+                f"The server at {host} did not answer within {limit or self._timeout:g} seconds; see that it runs and "
+                "can be reached from here."
+            ) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise UnansweredError(
+                f"The server at {host} broke off its answer ({type(error).__name__}); run again."
+            ) from None
+        except ValueError:
+            # http.client refuses a header, and shows it.
+            raise InputError(
+                f"The token or cookie for the server at {host} holds a line break or another character that cannot be "
+                f"sent; write it as one line of ASCII (--token-file, {TOKEN_VARIABLE} or {COOKIE_VARIABLE})."
+            ) from None
+        except OSError as error:
+            raise InputError(f"The token cannot be read any more ({error.strerror}).") from None
 
     def _see_that_it_is_json(self, body: bytes) -> None:
         try:
@@ -120,35 +178,11 @@ class _Rest(RESTClientObject):
                 f"to log in, give a token with --token-file or {TOKEN_VARIABLE}, or the session's cookie with "
                 f"{COOKIE_VARIABLE}; else correct the address."
             ) from None
-        if status == 401:
-            raise InputError(
-                f"The server at {host} does not know who asks (401{because}); give a valid token with --token-file or "
-                f"{TOKEN_VARIABLE}. One that worked before may have expired."
-            ) from None
-        if status == 403:
-            raise InputError(
-                f"The server at {host} does not allow this (403{because}); ask for the right in that namespace, or "
-                "name another with --namespace."
-            ) from None
-        if status == 404:
-            raise NotFoundError(f"The server at {host} has no such thing (404{because}).") from None
-        if status == 409:
-            raise ConflictError(
-                f"The server at {host} has it already (409{because}); somebody else made it just now. Run again."
-            ) from None
-        if status in (429, 502, 503, 504):
-            raise UnansweredError(
-                f"The server at {host} is not ready ({status}{because}); run again in a while."
-            ) from None
-        if status >= 500:
-            raise HeadstartError(
-                f"The server at {host} failed ({status}{because}); its log says more: kubectl logs -n kubeflow "
-                "deploy/ml-pipeline."
-            ) from None
-        raise InputError(f"The server at {host} refused the request ({status}{because}).") from None
+        kind, text = _REFUSALS.get(status) or _REFUSALS[500 if status >= 500 else None]
+        raise kind(text.format(host=host, status=status, because=because)) from None
 
     def _shown(self, body: bytes | str | None) -> str:
-        """What the server says, in one line and without our credentials, should it repeat them."""
+        """The server's message in one line, without our credentials, should it repeat them."""
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
         try:
             answer = json.loads(text)
@@ -162,46 +196,6 @@ class _Rest(RESTClientObject):
             text = text.replace(str(secret), "…")
         line = "".join(each for each in " ".join(text.split()) if each.isprintable()).rstrip(". ")
         return line if len(line) <= _MESSAGE_LENGTH else line[:_MESSAGE_LENGTH] + " …"
-
-
-class _Reading:
-    """Turns urllib3's errors into sentences."""
-
-    def __init__(self, host: str, limit: float) -> None:
-        self._host = host
-        self._limit = limit
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        host = self._host
-        match error:
-            case urllib3.exceptions.SSLError():
-                raise InputError(_tls(host, str(error))) from None
-            # Ahead of time-outs, as urllib3 counts it among them.
-            case urllib3.exceptions.NewConnectionError() | urllib3.exceptions.NameResolutionError():
-                raise UnansweredError(
-                    f"The server at {host} cannot be reached ({str(error).rpartition(': ')[2]}); see that it runs, and "
-                    "correct the address."
-                ) from None
-            case urllib3.exceptions.TimeoutError():
-                raise UnansweredError(
-                    f"The server at {host} did not answer within {self._limit:g} seconds; see that it runs and "
-                    "can be reached from here."
-                ) from None
-            case urllib3.exceptions.HTTPError():
-                raise UnansweredError(
-                    f"The server at {host} broke off its answer ({type(error).__name__}); run again."
-                ) from None
-            case ValueError():
-                # http.client refuses a header, and shows it.
-                raise InputError(
-                    f"The token or cookie for the server at {host} holds a line break or another character that cannot "
-                    f"be sent; write it as one line of ASCII (--token-file, {TOKEN_VARIABLE} or {COOKIE_VARIABLE})."
-                ) from None
-            case OSError():
-                raise InputError(f"The token cannot be read any more ({error.strerror}).") from None
 
 
 def _tls(host: str, reason: str) -> str:

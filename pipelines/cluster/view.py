@@ -1,4 +1,4 @@
-"""What a person sees of a run on a cluster: its course, its steps, and lists."""
+"""Terminal output about runs on a cluster: their steps as they go, how they ended, and lists."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,13 +8,13 @@ from typing import Any, Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from headstart.terminal import printable
-from headstart_pipelines.cluster.course import Course
+from headstart_pipelines.cluster.run_state import RunState
 from headstart_pipelines.cluster.states import Attempt, Progress, State
-from headstart_pipelines.display import plain
+from headstart_pipelines.display import minute, plain, table
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -59,12 +59,12 @@ class RunWatch:
         if self._live:
             self._live.stop()
 
-    def update(self, course: Course, now: datetime) -> None:
+    def update(self, run_state: RunState, now: datetime) -> None:
         """Shows the run and its steps."""
         if self._live:
-            self._live.update(steps_table(course, now), refresh=True)
+            self._live.update(steps_table(run_state, now), refresh=True)
             return
-        for state in course.states:
+        for state in run_state.states:
             path, held = state.step.path, (state.word, state.reason, len(state.attempts))
             if state.word != "waiting" and self._is_new(path, held):
                 self._print(_line(state))
@@ -72,8 +72,8 @@ class RunWatch:
                     self._print(Text(" " * _INDENT).append(text))
             if state.progress and self._is_new(f"{path} progress", (state.progress,)):
                 self._print(_line(state).append(f"  {_far(state.progress)}"))
-        if self._is_new("", (course.word,)):
-            self._print(Text(f"  run {course.word}"))
+        if self._is_new("", (run_state.word,)):
+            self._print(Text(f"  run {run_state.word}"))
 
     def waiting(self, problem: str, seconds: float) -> None:
         """Says why the server is asked again only in so many seconds."""
@@ -89,13 +89,13 @@ class RunWatch:
         self._console.print(text, soft_wrap=True)
 
 
-def as_dict(course: Course, page: str, now: datetime) -> dict[str, Any]:
+def as_dict(run_state: RunState, page: str, now: datetime) -> dict[str, Any]:
     """A run, its steps and their attempts as plain JSON values."""
     return {
-        "run": course.run.display_name,
-        "run_id": course.run.run_id,
-        "state": course.word,
-        "reason": course.reason,
+        "run": run_state.run.display_name,
+        "run_id": run_state.run.run_id,
+        "state": run_state.word,
+        "reason": run_state.reason,
         "page": page,
         "steps": [
             {
@@ -116,16 +116,16 @@ def as_dict(course: Course, page: str, now: datetime) -> dict[str, Any]:
                     for each in state.attempts
                 ],
             }
-            for state in course.states
+            for state in run_state.states
         ],
     }
 
 
-def steps_table(course: Course, now: datetime) -> Group:
+def steps_table(run_state: RunState, now: datetime) -> Group:
     """A step's line, with what there is to say about it below, and what the run is; fits into 80 columns."""
     shown: list[RenderableType] = []
     above: list[Text] = []
-    for state in course.states:
+    for state in run_state.states:
         below = _below(state)
         if state.progress:
             below.append(_bar(state.progress))
@@ -133,11 +133,11 @@ def steps_table(course: Course, now: datetime) -> Group:
         # What holds up a whole group is said once.
         shown += [Padding(text, (0, 0, 0, _INDENT)) for text in below if text not in above]
         above = below
-    done = sum(state.word in ("done", "reused") for state in course.states)
-    known = f", {done} of {len(course.states)} steps done" if course.states else ""
-    shown.append(Text(f"  run {course.word}{known}", style="bold"))
-    if course.reason:
-        shown.append(Padding(Text(course.reason), (0, 0, 0, _INDENT)))
+    done = sum(state.word in ("done", "reused") for state in run_state.states)
+    known = f", {done} of {len(run_state.states)} steps done" if run_state.states else ""
+    shown.append(Text(f"  run {run_state.word}{known}", style="bold"))
+    if run_state.reason:
+        shown.append(Padding(Text(run_state.reason), (0, 0, 0, _INDENT)))
     return Group(*shown)
 
 
@@ -156,7 +156,7 @@ def _line(state: State, now: datetime | None = None) -> Text:
 
 
 def _below(state: State) -> list[Text]:
-    """Why a step is what it is: its reason, or that of each of its attempts where there were several."""
+    """The reason of a step's state, or that of each of its attempts where there were several."""
     if len(state.attempts) > 1:
         said = [f"attempt {number}: {_said(attempt)}" for number, attempt in enumerate(state.attempts, start=1)]
     else:
@@ -183,47 +183,33 @@ def _far(progress: Progress) -> str:
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Runs as `runs.list_runs` gives them, by the names that commands take; fits into 80 columns."""
-    table = _table()
-    table.add_column("run", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("created (UTC)", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
+    made = table(
+        Column("run", overflow="fold"),
+        Column("state", no_wrap=True),
+        Column("created (UTC)", no_wrap=True),
+        Column("took", justify="right", no_wrap=True),
+    )
     colors = {"succeeded": "green", "failed": "red", "terminated": "yellow", "lost": "yellow", "running": "cyan"}
     for row in rows:
         took = "" if row["seconds"] is None else duration(row["seconds"])
         color = colors.get(row["state"])
         state = f"[{color}]{row['state']}[/]" if color else plain(row["state"])
-        created = (row["created"] or "–")[:16].replace("T", " ")
-        table.add_row(plain(row["run"] or "–"), state, created, took)
-    return table
+        made.add_row(plain(row["run"] or "–"), state, minute(row["created"]), took)
+    return made
 
 
 def schedules_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Schedules as `schedule.list_schedules` gives them; fits into 80 columns."""
-    table = _table()
-    table.add_column("schedule", overflow="fold")
-    table.add_column("cron, seconds first", overflow="fold")
-    table.add_column("last run (UTC)", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    made = table(
+        Column("schedule", overflow="fold"),
+        Column("cron, seconds first", overflow="fold"),
+        Column("last run (UTC)", no_wrap=True),
+        Column("state", no_wrap=True),
+    )
     for row in rows:
-        last = (row["last_tick"] or "–")[:16].replace("T", " ")
-        state = row["last_state"] or ""
-        if not row["enabled"]:
-            state = f"{state}, disabled" if state else "disabled"
-        table.add_row(plain(row["schedule"] or "–"), plain(row["cron"] or "–"), last, plain(state))
-    return table
-
-
-def show_tail(console: Console, step: str, lines: Sequence[str]) -> None:
-    """The end of a step's log, set off from what is around it."""
-    console.print(f"\nThe end of the log of {printable(step)}:", markup=False, highlight=False)
-    for line in lines:
-        console.print(f"  {printable(line)}", style="dim", markup=False, highlight=False, soft_wrap=True)
-    console.print()
-
-
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        state = ", ".join(filter(None, (row["last_state"], "" if row["enabled"] else "disabled")))
+        made.add_row(plain(row["schedule"] or "–"), plain(row["cron"] or "–"), minute(row["last_tick"]), plain(state))
+    return made
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -67,51 +67,47 @@ class Workflow:
 
     @property
     def message(self) -> str | None:
-        """What Argo says of the workflow as a whole."""
-        return (self.manifest.get("status") or {}).get("message")
+        """Argo's message about the workflow as a whole."""
+        return self._status.get("message")
 
     @property
     def is_packed(self) -> bool:
         """Whether it is so large that Argo packs its nodes, of which Kubeflow Pipelines then knows nothing."""
-        return bool((self.manifest.get("status") or {}).get("compressedNodes"))
+        return bool(self._status.get("compressedNodes"))
 
     @property
     def bucket(self) -> str | None:
         """The bucket that logs are archived in."""
-        reference = (self.manifest.get("status") or {}).get("artifactRepositoryRef") or {}
+        reference = self._status.get("artifactRepositoryRef") or {}
         repository = reference.get("artifactRepository") or {}
         return (repository.get("s3") or {}).get("bucket")
+
+    @property
+    def _status(self) -> Mapping[str, Any]:
+        return self.manifest.get("status") or {}
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
         """The nodes by their names."""
-        status = self.manifest.get("status") or {}
-        nodes = status.get("nodes")
-        if not nodes and status.get("compressedNodes"):
+        nodes = self._status.get("nodes")
+        if not nodes and self.is_packed:
             # Argo packs those of a workflow that would be too large for etcd.
-            nodes = json.loads(gzip.decompress(base64.b64decode(status["compressedNodes"])))
+            nodes = json.loads(gzip.decompress(base64.b64decode(self._status["compressedNodes"])))
         return {node["name"]: self._node(node) for node in (nodes or {}).values()}
 
     @cached_property
     def paths(self) -> dict[str, list[Node]]:
         """The nodes by their paths, in the order of their attempts."""
-        found: dict[str, list[Node]] = {}
-        for node in sorted(self.nodes.values(), key=lambda node: node.number):
-            found.setdefault(node.path, []).append(node)
-        return found
+        return self._by(lambda node: node.path)
 
     def at(self, path: str) -> tuple[Node | None, list[Node]]:
         """The node at `path` in the latest attempt of what encloses it, and its own attempts where it has some."""
-        base, current = self.name, self._latest(self.name)
-        for segment in path.split("."):
-            # A hook hangs on the node itself, everything else on its latest attempt.
-            base = f"{base if segment == 'onExit' else current}.{segment}"
-            current = self._latest(base)
+        base, _ = located(self.name, path, self._latest)
         return self.nodes.get(base), self._attempts.get(base, [])
 
     @cached_property
     def package(self) -> dict[str, Any] | None:
-        """What the workflow says of the pipeline that it was made of: graphs and tasks, but no components' insides."""
+        """The pipeline as far as the workflow holds it: graphs and tasks, but no components' insides."""
         given = ((self.manifest.get("spec") or {}).get("arguments") or {}).get("parameters") or ()
         specs = {each["name"].removeprefix("components-"): each["value"] for each in given}
         if "root" not in specs:
@@ -123,11 +119,14 @@ class Workflow:
 
     @cached_property
     def _attempts(self) -> dict[str, list[Node]]:
+        attempts = self._by(lambda node: re.sub(r"\(\d+\)$", "", node.name))
+        return {base: [node for node in nodes if node.name != base] for base, nodes in attempts.items()}
+
+    def _by(self, key: Callable[[Node], str]) -> dict[str, list[Node]]:
+        """The nodes by a key, in the order of their attempts."""
         found: dict[str, list[Node]] = {}
         for node in sorted(self.nodes.values(), key=lambda node: node.number):
-            base = re.sub(r"\(\d+\)$", "", node.name)
-            if base != node.name:
-                found.setdefault(base, []).append(node)
+            found.setdefault(key(node), []).append(node)
         return found
 
     def _latest(self, base: str) -> str:
@@ -184,6 +183,16 @@ def read_workflow(server: Server, run_id: str) -> Workflow | None:
     except (HeadstartError, ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, zlib.error):
         return None
     return workflow
+
+
+def located(workflow: str, path: str, latest: Callable[[str], str]) -> tuple[str, str]:
+    """The name of the node at `path` below a workflow's, and that of its latest attempt, as `latest` tells it."""
+    base, current = workflow, latest(workflow)
+    for segment in path.split("."):
+        # A hook hangs on the node itself, everything else on its latest attempt.
+        base = f"{base if segment == 'onExit' else current}.{segment}"
+        current = latest(base)
+    return base, current
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,84 +1,78 @@
-"""What several commands take."""
+"""Declarations of commands, and the options that several of them share."""
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.errors import shortened
 
-WORKSPACE = Path(".headstart")
+_WORKSPACE = Path(".headstart")
 UI_PORT = 5000
 
+Option = Callable[["argparse._ActionsContainer"], object]
+"""Adds an argument, or several that belong together, to a parser."""
 
-class Commands:
-    """The commands of the command line, as a parser collects them."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self._commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+@dataclass(frozen=True)
+class Command:
+    """A command: what carries it out, its line in the list of commands, an example, and what it takes."""
 
-    def add(
-        self, name: str, function: Callable[[argparse.Namespace], None], summary: str, example: str
-    ) -> argparse.ArgumentParser:
-        """Adds the command that `function` carries out, and returns its parser."""
-        command: argparse.ArgumentParser = self._commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"example:\n  {example}",
+    name: str
+    function: Callable[[argparse.Namespace], None]
+    summary: str
+    example: str
+    options: tuple[Option, ...]
+
+    def add_to(self, commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+        """Adds the command to a parser."""
+        parser = commands.add_parser(
+            self.name,
+            help=self.summary,
+            description=self.summary[0].upper() + self.summary[1:] + ".",
+            epilog=f"example:\n  {self.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(command=function)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        return command
+        parser.set_defaults(command=self.function)
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        for option in self.options:
+            option(parser)
 
 
-def workspace(command: argparse.ArgumentParser) -> None:
-    """--workspace."""
-    command.add_argument(
-        "--workspace",
-        type=folder,
-        default=WORKSPACE,
-        metavar="DIR",
-        help="where runs keep artifacts, cache, logs and, unless MLFLOW_TRACKING_URI is set, the MLflow store "
-        f"(default {WORKSPACE})",
-    )
+def option(*names: str, **settings: Any) -> Option:
+    """An argument, as argparse's `add_argument` takes it."""
+    return lambda parser: parser.add_argument(*names, **settings)
 
 
-def recipe(command: argparse.ArgumentParser, **options: Any) -> None:
+def either(*options: Option) -> Option:
+    """Options of which one at most may be given."""
+    return lambda parser: _add_all(parser.add_mutually_exclusive_group(), options)
+
+
+def group(title: str, description: str, *options: Option) -> Option:
+    """Options under a title of their own."""
+    return lambda parser: _add_all(parser.add_argument_group(title, description), options)
+
+
+def recipe(**settings: Any) -> tuple[Option, ...]:
     """RECIPE and --set."""
-    command.add_argument("recipe", type=Path, metavar="RECIPE", help="the experiment's YAML file", **options)
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the recipe, for example target.data.labels_per_class=10; may be repeated",
-    )
+    return (
+        option("recipe", type=Path, metavar="RECIPE", help="the experiment's YAML file", **settings),
+        option("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe, for "
+               "example target.data.labels_per_class=10; may be repeated"),
+    )  # fmt: skip
 
 
-def placement(command: argparse.ArgumentParser, *, default: str) -> None:
+def placement(*, default: str) -> tuple[Option, ...]:
     """--profile, --image and --allow-tag."""
-    command.add_argument(
-        "--profile", type=Path, metavar="FILE", help="what the cluster gives each step, a YAML file; see infra/profiles"
-    )
-    command.add_argument("--image", metavar="NAME@sha256:…", help=f"the image of every step (default {default})")
-    command.add_argument("--allow-tag", action="store_true", help="take an image without a digest; nothing is reused "
-                         "then, as its content may change")  # fmt: skip
-
-
-def model(command: argparse.ArgumentParser) -> None:
-    """MODEL_URI."""
-    command.add_argument(
-        "model",
-        metavar="MODEL_URI",
-        help="models:/name@alias, models:/name/version, torchvision://model/weights, or a bundle's path or s3:// URI",
-    )
-
-
-def as_json(command: argparse.ArgumentParser) -> None:
-    """--json."""
-    command.add_argument("--json", action="store_true", help="print JSON")
+    return (
+        option("--profile", type=Path, metavar="FILE", help="what the cluster gives each step, a YAML file; see "
+               "infra/profiles"),
+        option("--image", metavar="NAME@sha256:…", help=f"the image of every step (default {default})"),
+        option("--allow-tag", action="store_true", help="take an image without a digest; nothing is reused then, as "
+               "its content may change"),
+    )  # fmt: skip
 
 
 def folder(text: str) -> Path:
@@ -100,3 +94,19 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
+
+
+JSON = option("--json", action="store_true", help="print JSON")
+MODEL = option("model", metavar="MODEL", help="a registered model's name")
+MODEL_URI = option("model", metavar="MODEL_URI", help="models:/name@alias, models:/name/version, "
+                   "torchvision://model/weights, or a bundle's path or s3:// URI")  # fmt: skip
+REASON = option("--reason", metavar="TEXT", help="why, for the record")
+RUN = option("run", metavar="RUN", help="a run's name or id")
+WORKSPACE = option("--workspace", type=folder, default=_WORKSPACE, metavar="DIR", help="where runs keep "
+                          "artifacts, cache, logs and, unless MLFLOW_TRACKING_URI is set, the MLflow store (default "
+                          f"{_WORKSPACE})")  # fmt: skip
+
+
+def _add_all(parser: "argparse._ActionsContainer", options: tuple[Option, ...]) -> None:
+    for each in options:
+        each(parser)

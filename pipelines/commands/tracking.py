@@ -1,4 +1,4 @@
-"""Where the commands find the record."""
+"""The MLflow record that commands read."""
 
 from pathlib import Path
 from typing import Any

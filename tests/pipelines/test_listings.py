@@ -21,8 +21,8 @@ from PIL import Image
 from headstart.data.section import Data
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
-from headstart_pipelines import rank
 from headstart_pipelines.check import check
+from headstart_pipelines.commands import rank
 from headstart_pipelines.resolve import resolve, resolve_for_cluster
 
 PAGE = 10

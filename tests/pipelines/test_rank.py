@@ -16,8 +16,8 @@ from headstart.models.sources import Background, pin_source
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.pretraining import train_from_scratch
 from headstart.training.section import Training
-from headstart_pipelines import rank as module
 from headstart_pipelines.check import check
+from headstart_pipelines.commands import rank as module
 from headstart_pipelines.demo import digits, write_folder
 
 
@@ -50,9 +50,10 @@ def rank(place, capsys, monkeypatch):
         # The command sets what the steps of a run are given; each starts without.
         monkeypatch.delenv("HEADSTART_STATE", raising=False)
         parser = argparse.ArgumentParser()
-        module.add_arguments(parser)
-        options = parser.parse_args(["--data", "new", "--size", "8", *arguments, "--candidates", *candidates])
-        options.workspace = Path(workspace)
+        for option in module.COMMANDS[0].options:
+            option(parser)
+        given = ["--data", "new", "--size", "8", "--workspace", workspace, *arguments, "--candidates", *candidates]
+        options = parser.parse_args(given)
         module.rank(options)
         return capsys.readouterr().out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Dataset, Metrics, Model
 
-from headstart_pipelines.reuse import StepCache
+from headstart_pipelines.step_cache import StepCache
 
 
 @pytest.fixture

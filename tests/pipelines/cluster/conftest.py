@@ -44,7 +44,8 @@ class StandInClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> StandInClock:
     """The clock of whoever follows a run."""
     clock = StandInClock()
-    monkeypatch.setattr("headstart_pipelines.cluster.follow.Clock", lambda: clock)
+    monkeypatch.setattr("headstart_pipelines.cluster.clock.now", clock.now)
+    monkeypatch.setattr("headstart_pipelines.cluster.clock.sleep", clock.sleep)
     return clock
 
 

@@ -8,7 +8,7 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 
-from headstart_pipelines.cluster.connection import Access, connect
+from headstart_pipelines.cluster.connection import connect
 from tests.pipelines.cluster.conftest import TOKEN
 from tests.pipelines.cluster.kfp_server import Fault, KfpServer
 
@@ -122,7 +122,7 @@ def test_a_token_comes_from_a_file_and_is_read_anew_for_each_request(kfp, tmp_pa
     file.write_text(f"{TOKEN}\n")
     kfp.token = TOKEN
 
-    server = connect(Access(host=kfp.host, token_file=file))
+    server = connect(kfp.host, token_file=file)
     kfp.token = "renewed"
     file.write_text("renewed")
 

@@ -462,13 +462,13 @@ def test_a_real_interrupt_ends_the_process_at_once_and_leaves_the_run(kfp, recip
 
 
 def test_on_a_terminal_one_table_changes_in_place(kfp, run_id):
-    from headstart_pipelines.cluster.connection import Access, connect
-    from headstart_pipelines.cluster.follow import Clock, follow
+    from headstart_pipelines.cluster.connection import connect
+    from headstart_pipelines.cluster.follow import follow
 
     screen = Console(file=io.StringIO(), force_terminal=True, width=80, height=30, color_system=None)
-    server = connect(Access(host=kfp.host))
+    server = connect(kfp.host)
     with RunWatch(screen) as watch:
-        follow(server, run_id, "digits", watch, Clock())
+        follow(server, run_id, "digits", watch)
 
     shown = screen.file.getvalue()
     assert "\x1b[1A" in shown

@@ -14,8 +14,8 @@ from headstart_pipelines.placement import Placement
 from headstart_pipelines.profile import load_profile
 from tests.pipelines.cluster.conftest import IMAGE, ROOT
 
-# Packages that were run on Kubeflow Pipelines 2.17.0, and for each run its parameters, what its steps said of their
-# artifacts, whether Argo gave every node one for its retries, and the bytes of its workflow's JSON at the end.
+# Packages that were run on Kubeflow Pipelines 2.17.0, and for each run its parameters, whether Argo gave every node one
+# for its retries, and the bytes of its workflow's JSON at the end.
 WORKFLOWS = Path(__file__).parent / "workflows"
 RECORDED: dict[str, dict[str, Any]] = json.loads((WORKFLOWS / "recorded.json").read_text())
 # What gives a step the least, and the most.
@@ -29,12 +29,7 @@ def test_the_sum_is_within_a_twentieth_of_what_a_real_workflow_had(run):
     # The same package was run under a tag and by a digest.
     package = package.replace("registry.example/headstart:0.1.0", recorded["image"])
 
-    found = workflow_bytes(
-        package,
-        recorded["parameters"],
-        retry_nodes=recorded["retry_nodes"],
-        described=lambda task, output: recorded["metadata"].get(f"{task}/{output}", {}),
-    )
+    found = workflow_bytes(package, recorded["parameters"], retry_nodes=recorded["retry_nodes"])
 
     assert found == pytest.approx(recorded["bytes"], rel=0.05)
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class StepCache(LocalCache):
         custom_cache_key: str | None = None,
     ) -> str:
         """The key of a task: its code, its arguments and the content of its input artifacts."""
-        content = [component_name, image, full_command, self._content(arguments), env_vars, custom_cache_key]
+        content = [component_name, image, full_command, _replaced(arguments, self._content), env_vars, custom_cache_key]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -69,7 +69,8 @@ class StepCache(LocalCache):
 
     def put(self, key: str, outputs: dict[str, Any]) -> None:
         """Keeps the outputs of a task under `key`; an artifact that was not written is never reused."""
-        paths = [artifact.path for artifact in _artifacts(outputs)]
+        paths: list[str] = []
+        _replaced(outputs, lambda artifact: paths.append(artifact.path))
         if not all(map(os.path.exists, paths)):
             return
         places = {path: os.path.relpath(path, self._workspace) for path in paths}
@@ -79,16 +80,10 @@ class StepCache(LocalCache):
         }
         write_json(Path(self._entry_path(key)), kept)
 
-    def _content(self, value: Any) -> Any:
-        """A JSON value that is the same for the same content."""
-        if isinstance(value, dsl.Artifact):
-            metadata = {name: fact for name, fact in value.metadata.items() if name not in _INCIDENTAL}
-            return [value.schema_title, value.name, self._digest(value.path), metadata]
-        if isinstance(value, list):
-            return [self._content(each) for each in value]
-        if isinstance(value, dict):
-            return {name: self._content(each) for name, each in value.items()}
-        return value
+    def _content(self, artifact: dsl.Artifact) -> list[Any]:
+        """The content of an artifact: the same wherever it lies and whichever run made it."""
+        metadata = {name: fact for name, fact in artifact.metadata.items() if name not in _INCIDENTAL}
+        return [artifact.schema_title, artifact.name, self._digest(artifact.path), metadata]
 
     def _digest(self, path: str) -> str:
         if path not in self._digests:
@@ -98,7 +93,7 @@ class StepCache(LocalCache):
 
 @contextlib.contextmanager
 def reusing(workspace: Path) -> Iterator[None]:
-    """Puts the workspace's `StepCache` in the place of kfp.local's own cache; kfp offers no other place for it."""
+    """Put the workspace's `StepCache` in the place of kfp.local's own cache; kfp offers no other place for it."""
     original, ours = cache.get_local_cache, StepCache(workspace)
     cache.get_local_cache = lambda: ours
     try:
@@ -118,22 +113,15 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(sorted(listing)).encode()).hexdigest()
 
 
-def _artifacts(value: Any) -> Iterator[dsl.Artifact]:
-    if isinstance(value, dsl.Artifact):
-        yield value
-    elif isinstance(value, list):
-        for each in value:
-            yield from _artifacts(each)
-    elif isinstance(value, dict):
-        yield from _artifacts(list(value.values()))
-
-
 def _moved(kept: Any, places: dict[str, Any]) -> Any:
     """`kept` with the URIs of artifacts that are named in `places` as that has them."""
-    if isinstance(kept, list):
-        return [_moved(each, places) for each in kept]
-    if not isinstance(kept, dict):
-        return kept
-    if "__kfp_artifact__" in kept:
-        return {**kept, "uri": str(places[kept["uri"]])}
-    return {name: _moved(each, places) for name, each in kept.items()}
+    return _replaced(kept, lambda artifact: {**artifact, "uri": str(places[artifact["uri"]])})
+
+
+def _replaced(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A value of lists and dictionaries with each artifact in it, or what is kept of one, as `change` has it."""
+    if isinstance(value, dsl.Artifact) or (isinstance(value, dict) and "__kfp_artifact__" in value):
+        return change(value)
+    if isinstance(value, list):
+        return [_replaced(each, change) for each in value]
+    return {name: _replaced(each, change) for name, each in value.items()} if isinstance(value, dict) else value

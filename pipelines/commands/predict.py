@@ -1,36 +1,15 @@
-"""The commands that use a model."""
+"""The commands that use a model: `headstart predict` and `headstart export`."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
-from headstart_pipelines.commands.arguments import Commands, as_json, count, model, workspace
+from headstart_pipelines.commands.arguments import JSON, MODEL_URI, WORKSPACE, Command, count, option
 from headstart_pipelines.commands.tracking import connect
 
 if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle
-
-
-def add(commands: Commands) -> None:
-    """Adds them."""
-    command = commands.add("predict", _predict, "predict the classes of files, folders, tables or objects in S3",
-                  "headstart predict models:/digits-target@champion photos/ s3://scans/new/ -o new.csv")  # fmt: skip
-    model(command)
-    command.add_argument("paths", nargs="+", metavar="PATH",
-                         help="image files, folders of them, s3://bucket/key or s3://bucket/prefix/, or a .csv or "
-                         ".parquet table with a column path or, in Parquet, image (bytes)")  # fmt: skip
-    command.add_argument("-o", "--output", metavar="FILE", help="write .csv, .json or .parquet, here or to s3://…")
-    command.add_argument("--batch-size", type=count, default=256, metavar="N",
-                         help="how many images are in memory at a time (default 256)")  # fmt: skip
-    as_json(command)
-    workspace(command)
-
-    command = commands.add("export", _export, "export a model with its preprocessing to ONNX",
-                  "headstart export models:/digits-target@champion -o digits.onnx")  # fmt: skip
-    model(command)
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    workspace(command)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -93,3 +72,34 @@ def _load(options: argparse.Namespace) -> "tuple[ModelBundle, str]":
         connect(options.workspace)
     reference = pin_source(options.model, resolve_registered=registry.resolve)
     return load_source(reference, fetch_registered=registry.fetch), pin_of(reference) or ""
+
+
+COMMANDS = (
+    Command(
+        "predict",
+        _predict,
+        "predict the classes of files, folders, tables or objects in S3",
+        "headstart predict models:/digits-target@champion photos/ s3://scans/new/ -o new.csv",
+        (
+            MODEL_URI,
+            option("paths", nargs="+", metavar="PATH", help="image files, folders of them, s3://bucket/key or "
+                   "s3://bucket/prefix/, or a .csv or .parquet table with a column path or, in Parquet, image (bytes)"),
+            option("-o", "--output", metavar="FILE", help="write .csv, .json or .parquet, here or to s3://…"),
+            option("--batch-size", type=count, default=256, metavar="N", help="how many images are in memory at a time "
+                   "(default 256)"),
+            JSON,
+            WORKSPACE,
+        ),
+    ),
+    Command(
+        "export",
+        _export,
+        "export a model with its preprocessing to ONNX",
+        "headstart export models:/digits-target@champion -o digits.onnx",
+        (
+            MODEL_URI,
+            option("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write"),
+            WORKSPACE,
+        ),
+    ),
+)  # fmt: skip

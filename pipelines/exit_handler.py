@@ -1,4 +1,4 @@
-"""How a pipeline ends: with a task that always runs and closes the record."""
+"""The exit handler of a pipeline: a task that always runs and closes the record."""
 
 from contextlib import AbstractContextManager
 from typing import Any

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.storage import s3
+from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,27 +22,6 @@ _FOLDER = "rank"
 _LEGEND = (
     "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on (≥: at least)"
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes, beside the workspace and --debug, which all commands have."""
-    parser.add_argument(
-        "--data", required=True, metavar="DATA_URI", help="the target's samples, one folder a class, as for prepare"
-    )
-    parser.add_argument(
-        "--candidates",
-        required=True,
-        nargs="+",
-        metavar="REF",
-        help="models:/name@alias, models:/name/version, all registered models with such a name as 'models:/*-source' "
-        "or with a tag as 'models:/*-source[tag=value]', torchvision://model/weights, or a bundle's path or s3:// URI",
-    )
-    parser.add_argument("--size", type=int, metavar="N", help="side of the stored samples in pixels (default: what "
-                        "the candidates read)")  # fmt: skip
-    parser.add_argument("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class")
-    parser.add_argument("--seed", type=int, default=0, help="decides the splits and the folds (default 0)")
-    parser.add_argument("--confirm", action="store_true", help="fine-tune the two best for a quarter of the epochs")
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def rank(options: argparse.Namespace) -> None:
@@ -85,9 +65,7 @@ def rank(options: argparse.Namespace) -> None:
             seed=options.seed,
             fetch_registered=registry.fetch,
             background=background,
-            progress=(lambda label, done, total, note="": steps.progressed(label, done, total, note))
-            if steps
-            else None,
+            progress=steps.progressed if steps else None,
         )
     table = selection.to_dict()
     if options.confirm and len(selection.ranking) == 1:
@@ -99,8 +77,7 @@ def rank(options: argparse.Namespace) -> None:
         print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
         return
     steps.finished("rank sources", table["seconds"])
-    console.print()
-    console.print(ranking_table(selection.ranking))
+    console.print("", ranking_table(selection.ranking), sep="\n")
     console.print(_LEGEND, style="dim", highlight=False)
     console.print(display.verdict(selection.reason), highlight=False)
     for warning in table["warnings"]:
@@ -109,27 +86,28 @@ def rank(options: argparse.Namespace) -> None:
 
 def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
     """The candidates with their scores, the probe's best first and the chosen one marked."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from headstart_pipelines import display
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("source", overflow="fold")
-    table.add_column("probe", no_wrap=True)
-    for title in ("kNN", "LogME", "H-score", "LEEP", "NLEEP"):
-        table.add_column(title, justify="right", no_wrap=True)
     confirmed = any(ranked.confirmed is not None for ranked in ranking)
-    if confirmed:
-        table.add_column("fine-tuned", no_wrap=True)
-    for title in ("own", "weights", "s", "seen"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = Table(
+        Column("source", overflow="fold"),
+        Column("probe", no_wrap=True),
+        *(Column(title, justify="right", no_wrap=True) for title in ("kNN", "LogME", "H-score", "LEEP", "NLEEP")),
+        *([Column("fine-tuned", no_wrap=True)] if confirmed else []),
+        *(Column(title, justify="right", no_wrap=True) for title in ("own", "weights", "s", "seen")),
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
     for ranked in ranking:
-        tuned = [] if not confirmed else [_with_error(ranked.confirmed, ranked.confirmed_error)]
         table.add_row(
             display.plain(ranked.name.removeprefix("models:/")) + (" ←" if ranked.chosen else ""),
             _probe(ranked),
             *(_number(score) for score in (ranked.knn, ranked.logme, ranked.h_score, ranked.leep, ranked.nleep)),
-            *tuned,
+            *([_with_error(ranked.confirmed, ranked.confirmed_error)] if confirmed else []),
             _number(ranked.source_accuracy),
             _count(ranked.parameters),
             f"{ranked.seconds:.1f}",
@@ -168,7 +146,7 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
 
 
 def _seen(ranked: "Ranked") -> str:
-    """How many of the target's test samples, and of its others, the source was trained on: – where that is not known,
+    """Count of the target's test samples, and of its others, that the source was trained on: – where it is not known,
     ? where it may know test samples, ≥ where what a source of it was trained on is not known."""
     if ranked.overlap is None:
         return "?" if ranked.leaks else "–"
@@ -193,3 +171,27 @@ def _number(value: Any) -> str:
 
 def _count(parameters: int) -> str:
     return f"{parameters / 1e6:.1f}M" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k"
+
+
+COMMANDS = (
+    Command(
+        "rank",
+        rank,
+        "rank models by how well a data set would start from them",
+        "headstart rank --data photos/ --candidates torchvision://resnet18/IMAGENET1K_V1 'models:/*-source'",
+        (
+            option("--data", required=True, metavar="DATA_URI", help="the target's samples, one folder a class, as for "
+                   "prepare"),
+            option("--candidates", required=True, nargs="+", metavar="REF", help="models:/name@alias, "
+                   "models:/name/version, all registered models with such a name as 'models:/*-source' or with a tag "
+                   "as 'models:/*-source[tag=value]', torchvision://model/weights, or a bundle's path or s3:// URI"),
+            option("--size", type=int, metavar="N", help="side of the stored samples in pixels (default: what the "
+                   "candidates read)"),
+            option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
+            option("--seed", type=int, default=0, help="decides the splits and the folds (default 0)"),
+            option("--confirm", action="store_true", help="fine-tune the two best for a quarter of the epochs"),
+            JSON,
+            WORKSPACE,
+        ),
+    ),
+)  # fmt: skip

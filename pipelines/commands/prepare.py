@@ -1,0 +1,65 @@
+"""`headstart prepare`: one data set alone."""
+
+import argparse
+import json
+from pathlib import Path
+
+from headstart_pipelines.commands.arguments import Command, option
+
+# The options that are keys of a recipe's data section, and are checked as those are.
+_OF_DATA = ("size", "labels_per_class", "duplicates", "max_refused", "max_refused_per_class", "store")
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from headstart.data.prepare import prepare
+    from headstart.data.section import Data
+
+    given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
+    section = Data.of({"uri": options.data, **given})
+    packed = prepare(
+        section.uri,
+        options.output,
+        modality=options.modality,
+        size=options.size,
+        split=section.split.model_dump(),
+        labels="optional",
+        labels_per_class=section.labels_per_class,
+        duplicates=section.duplicates,
+        max_refused=section.max_refused,
+        max_refused_per_class=section.max_refused_per_class,
+        store=section.store,
+        seed=options.seed,
+    )
+    if options.json:
+        print(json.dumps(packed.manifest, indent=2))
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in packed.counts.items())
+    print(f"{len(packed.classes) or 'no'} classes; {counts}; {packed.digest}")
+    print(f"report: {packed.path / 'report.html'}")
+
+
+COMMANDS = (
+    Command(
+        "prepare",
+        _prepare,
+        "verify, split, pack and report one data set",
+        "headstart prepare photos/ -o packed/ --size 224 --duplicates drop --max-refused 0.05 --store jpeg",
+        (
+            option("data", metavar="DATA_URI", help="a folder of images, one folder a class"),
+            option("-o", "--output", type=Path, required=True, metavar="DIR", help="the packed data set"),
+            option("--modality", default="image", help="what the samples are (default image)"),
+            option("--size", type=int, default=224, help="side of the stored samples in pixels (default 224)"),
+            option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
+            option("--duplicates", metavar="report|drop|fail", help="keep copies and what looks the same within a "
+                   "split and report them, keep one of each, or end (default report)"),
+            option("--max-refused", type=float, metavar="SHARE", help="end if more of all files cannot be read, and "
+                   "more than 10 (default 0.01)"),
+            option("--max-refused-per-class", type=float, metavar="SHARE", help="end if more of a class's files cannot "
+                   "be read, and more than 5 (default 0.05)"),
+            option("--store", metavar="auto|raw|jpeg", help="keep samples as pixels, which read fastest, or as JPEG, a "
+                   "fifth of the bytes of photographs and a little different (default auto: raw up to 16 GiB)"),
+            option("--seed", type=int, default=0, help="decides the splits (default 0)"),
+            option("--json", action="store_true", help="print the manifest as JSON"),
+        ),
+    ),
+)  # fmt: skip

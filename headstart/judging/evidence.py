@@ -1,4 +1,4 @@
-"""What speaks for a model: its figures, the predictions behind them, and what it was trained on.
+"""The evidence for a model: its figures, the predictions behind them, and the samples it was trained on.
 
 The steps that judge a model write it as a directory, registration keeps it with the version, and promotion reads it
 back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids), `report.html` and SHA256SUMS.
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
@@ -45,9 +46,19 @@ def figures(metrics: Mapping[str, Any], metric: str, score: Interval, gain: Inte
     return found
 
 
+def digests(dataset: Dataset) -> dict[str, str]:
+    """The digests of a data set and of its training and test splits."""
+    return {**dataset.digests, "test_digest": dataset.split_digest("test")}
+
+
+def seen(dataset: Dataset) -> np.ndarray:
+    """The ids (N,) of the samples that training saw or that chose the best epoch and strategy."""
+    return np.concatenate([dataset.split(name).ids for name in ("train", "val")])
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What speaks for one model."""
+    """The evidence for one model."""
 
     metric: str
     """the metric that it was chosen by"""
@@ -90,9 +101,9 @@ class Evidence:
 
     @classmethod
     def load(cls, path: Path) -> "Evidence":
-        """What `save` wrote; InputError if a file is missing, damaged or of another format version.
+        """The evidence that `save` wrote; InputError if a file is missing, damaged or of another format version.
 
-        What was written before there were sums is read as it is.
+        Evidence without SHA256SUMS, which older versions wrote, is read as it is.
         """
         try:
             facts = read_json(path / _FACTS)

@@ -11,6 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.data.dataset import Dataset
+from headstart.data.subsets import spread_out
+from headstart.html import image_uri
+from headstart.judging.reliability import hardest
+from headstart.metrics.predictions import Predictions
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
@@ -18,6 +23,11 @@ from headstart.models.network import Network
 # Grad-CAM needs a map to weigh: a convolution's output of at least this many positions a side.
 _LEAST_SIDE = 4
 _STEPS = 16
+# Transformers are explained by many passes a picture, other networks by one.
+_MOST_BY_GRADIENTS = 4
+_PROTOTYPES = 3
+# Training samples that are searched for similar ones.
+_SEARCHED = 1000
 # A rank correlation above it says that a map hardly depends on the weights.
 ALIKE = 0.5
 
@@ -35,6 +45,88 @@ class Explanation:
     def sane(self) -> bool:
         """Whether random weights change the maps."""
         return self.similarity < ALIKE
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training sample that the model finds similar."""
+
+    picture: str
+    label: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test item, what was said of it and why; pictures are `data:` URIs."""
+
+    picture: str
+    heat: str
+    """the picture under its map"""
+    label: str
+    predicted: str
+    probability: float
+    """of the label"""
+    confidence: float
+    """the probability of the predicted class"""
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How the samples were explained, and whether the maps depend on what was learned."""
+
+    method: str
+    similarity: float
+    sane: bool
+    hardest: tuple[Sample, ...]
+    right: tuple[Sample, ...]
+
+
+def explained_samples(
+    bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
+) -> Explained | None:
+    """The hardest test items and as many that are right, half of `count` each."""
+    if has_attention(bundle.network):
+        count = min(count, _MOST_BY_GRADIENTS)
+    if not count:
+        return None
+    train, test = dataset.split("train"), dataset.split("test")
+    predicted = predictions.probabilities.argmax(axis=1)
+    hard = hardest(predictions.labels, predictions.probabilities, (count + 1) // 2)
+    right = np.setdiff1d(np.flatnonzero(predicted == predictions.labels), hard)
+    typical = right[spread_out(predictions.labels[right], count // 2)]
+    shown = np.concatenate([hard, typical])
+    samples, prototypes = np.array(test.samples[shown]), spread_out(train.labels, _SEARCHED)
+    explanation = explain(bundle, samples, predicted[shown], seed=seed)
+    nearest, cosines = nearest_training_samples(
+        bundle, samples, train.samples[prototypes], min(_PROTOTYPES, len(prototypes))
+    )
+
+    def sample(row: int) -> Sample:
+        item = int(shown[row])
+        neighbours = tuple(
+            Neighbour(image_uri(train.samples[position]), dataset.classes[train.labels[position]], float(cosine))
+            for position, cosine in zip(prototypes[nearest[row]], cosines[row], strict=True)
+        )
+        return Sample(
+            picture=image_uri(samples[row]),
+            heat=image_uri(overlay(samples[row], explanation.maps[row])),
+            label=dataset.classes[predictions.labels[item]],
+            predicted=dataset.classes[predicted[item]],
+            probability=float(predictions.probabilities[item, predictions.labels[item]]),
+            confidence=float(predictions.probabilities[item].max()),
+            neighbours=neighbours,
+        )
+
+    rows = [sample(row) for row in range(len(shown))]
+    return Explained(
+        explanation.method,
+        explanation.similarity,
+        explanation.sane,
+        tuple(rows[: len(hard)]),
+        tuple(rows[len(hard) :]),
+    )
 
 
 def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, seed: int = 0) -> Explanation:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.metrics.classification import ECE_BINS, calibration_gaps
-from headstart.metrics.intervals import Interval, wilson_interval
+from headstart.metrics.calibration import ECE_BINS, calibration_gaps
+from headstart.metrics.intervals import Interval
+from headstart.metrics.wilson import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.metrics.intervals import Interval, wilson_interval
+from headstart.metrics.intervals import Interval
+from headstart.metrics.wilson import wilson_interval
 from headstart.models.bundle import ModelBundle
 
 SEVERITIES = (1, 2, 3)

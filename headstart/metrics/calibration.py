@@ -1,9 +1,30 @@
-"""Calibration: probabilities that mean what they say, by one number fitted on validation samples."""
+"""Calibration: how far confidence and accuracy differ, and the temperature that brings them together."""
 
 import numpy as np
 
+ECE_BINS = 15
 # No sensible network is off by more; a value at a bound means that the samples cannot tell.
 _LOWEST, _HIGHEST = 0.05, 20.0
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
+    """Σ_b |B_b|/N · |accuracy(B_b) - confidence(B_b)| over equal-width bins ((b-1)/bins, b/bins] of the confidence.
+
+    The confidence is the probability of the predicted class (Guo et al. 2017, "On Calibration of Modern Neural
+    Networks", equation 3). In [0, 1], 0 is perfect.
+    """
+    gaps, bin_of = calibration_gaps(labels, probabilities, bins)
+    return float(np.abs(np.bincount(bin_of, weights=gaps, minlength=bins)).sum() / len(labels))
+
+
+def calibration_gaps(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each item 1 or 0, as it is right or wrong, less its confidence, float (N,); and the bin of its confidence,
+    int (N,) from 0 on."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    return correct - confidence, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -32,6 +32,11 @@ class Predictions:
     classes: tuple[str, ...]
     """empty where the samples have no labels: then only `ids` says something"""
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """int (N,), the most probable class of each item, the first one where several are."""
+        return self.probabilities.argmax(axis=1)
+
 
 def write_predictions(
     path: Path, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]

@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from headstart.judging.curve import Point, Series
-from headstart.judging.examination import Explained
+from headstart.judging.data_efficiency import Point, Series
+from headstart.judging.explanation import Explained
 from headstart.judging.reasons import Reason
 from tests.judging.reports import CURVE, report
 

@@ -18,7 +18,7 @@ RETRAINED = "retrained"
 
 @dataclass(frozen=True)
 class Contender:
-    """A trained strategy or baseline before it is judged: where it lies and what its training came to.
+    """A trained strategy or baseline before it is judged: its place and the result of its training.
 
     `path` is a model bundle, or a Parquet file with test predictions where the model itself cannot be kept.
     """
@@ -37,7 +37,7 @@ class Contender:
 
     @classmethod
     def from_metadata(cls, path: Path, metadata: dict[str, Any]) -> "Contender":
-        """What `to_metadata` wrote, with the artifact's path; further keys in `metadata` are the artifact's own."""
+        """The contender that `to_metadata` wrote, at the artifact's path; further keys are the artifact's own."""
         keys = cls.__dataclass_fields__.keys() & metadata.keys() - {"path"}
         # Metadata hold no NaN and no None.
         return cls(path=path, **{"validation": math.nan, **{key: metadata[key] for key in keys}})

@@ -39,11 +39,11 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class Point:
-    """What a method reaches with some labels a class, over the draws of these."""
+    """The scores of a method at one number of labels a class."""
 
     labels_per_class: int
     scores: tuple[float, ...]
-    """one for each draw"""
+    """one for each draw of the labels"""
 
     @property
     def mean(self) -> float:
@@ -58,12 +58,12 @@ class Series:
     kind: Kind
     points: tuple[Point, ...]
     trained: bool = False
-    """whether whole networks were trained, rather than a model fitted to features that are frozen"""
+    """whether whole networks were trained, rather than a model fitted to frozen features"""
 
 
 @dataclass(frozen=True)
 class Rise:
-    """What a method gained from the last doubling of the labels, and the standard error of that over the draws."""
+    """The gain of a method from the last doubling of the labels, with its standard error over the draws."""
 
     method: str
     labels_per_class: int
@@ -73,7 +73,7 @@ class Rise:
 
 @dataclass(frozen=True)
 class CatchUp:
-    """Where a baseline is as good as the best start from the source."""
+    """The number of labels a class from which on a baseline is as good as the best start from the source."""
 
     baseline: str
     labels_per_class: float | None
@@ -88,7 +88,7 @@ class Curve:
     series: tuple[Series, ...]
     seconds: float
     complete: bool = True
-    """whether the last point is of all labels; of very many it is not"""
+    """whether the last point is of all labels; where there are very many it is not"""
 
     @property
     def sizes(self) -> list[int]:
@@ -97,19 +97,19 @@ class Curve:
 
     @property
     def catch_ups(self) -> list[CatchUp]:
-        """For each baseline where it catches up with the best of the transfers at each point, for good."""
+        """For each baseline where it catches up for good with the transfer that is best at each point."""
         best = {
             size: max(_mean_at(each, size) for each in self.series if each.kind == "transfer") for size in self.sizes
         }
         return [CatchUp(each.name, _crossing(each, best)) for each in self.series if each.kind == "baseline"]
 
     def last_doubling(self, *, trained: bool) -> Rise | None:
-        """What the last doubling of the labels brought the transfer that is the best with all of them, interpolated;
+        """The gain from the last doubling of the labels, interpolated, of the transfer that is best with all of them;
         None for a single point.
 
-        Only transfers that were `trained`, or only those that were not, are asked: features that are frozen stop
-        gaining from labels long before a network does that learns from them. A draw of all labels counts as spread
-        like those of fewer.
+        Either the transfers that were `trained` or those that were not are considered: frozen features stop gaining
+        from labels long before a network that trains on them. The draw of all labels counts as spread like those of
+        fewer.
         """
         asked = [each for each in self.series if each.kind == "transfer" and each.trained == trained]
         if not asked or len(self.sizes) < 2:
@@ -130,15 +130,16 @@ def data_efficiency(
     metric: str = "accuracy",
     trained: Mapping[str, tuple[Kind, Train]] | None = None,
 ) -> Curve | None:
-    """The curve on the test split for those `sizes`, labels a class, that the training split has, and for all of it.
+    """The curve on the test split: for each of `sizes` labels a class that the training split has, and for all of it.
 
-    `features` are vectors of the training and the test samples, (N, D) and (M, D), under `source`, as the source makes
-    them, and `random`, as its architecture does with random weights: what the architecture alone is worth. Methods: a
-    ridge probe on both and the nearest class means of the first, and support vector machines on pixels and gradients.
+    `features` of the training and the test samples, (N, D) and (M, D), are the source's under `source`, and under
+    `random` its architecture's with random weights, which show what the architecture alone is worth. Methods: a ridge
+    probe on both and the nearest class means of the first, and support vector machines on pixels and gradients.
     Each is fitted to 3 draws of the labels, the same for all methods, a draw of fewer part of one of more; the point of
-    all labels, or of 10 000 where there are more, stands at their mean number. `trained` are further methods, by name:
-    what trains a model on a part of the data set with a seed, as many times as there are points. None where a class has
-    no training sample.
+    all labels, or of 10 000 where there are more, stands at their mean number. `trained` are further methods by
+    name, which train a model on a part of the data set with a seed, once for each draw of each point.
+
+    None where a class has no training sample.
     """
     start = time.perf_counter()
     train, test = dataset.split("train"), dataset.split("test")

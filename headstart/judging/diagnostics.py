@@ -1,5 +1,5 @@
-"""Diagnostics of the chosen model: how sure its figures are, why transfer helped or not, how far it can be relied on,
-and which parts of a sample its predictions rest on."""
+"""Diagnostics of the chosen model: intervals of its figures, reasons for the verdict, reliability, robustness and
+explanations."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,9 @@ from headstart.storage.state import State
 from headstart.training.engine import training_device
 from headstart.training.section import Training
 
-# Training samples that are looked at again: more would tell the figures apart no better.
+# Training samples that the figures are computed from: more would tell them apart no better.
 _SEEN = 1000
-# … but for a probe, which needs some of each class.
+# A probe needs some of each class.
 _PROBED_PER_CLASS = 5
 
 

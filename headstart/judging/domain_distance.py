@@ -1,5 +1,7 @@
 """The distance of a target's samples from the data that a source was trained on."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,17 +11,19 @@ from headstart.models.bundle import ModelBundle
 
 
 def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
-    """How far samples uint8 (N, H, W, C) are from what the source was trained on, in its own features: from 0, alike,
-    to 1, nothing in common. None where the network keeps no statistics of them, as transformers do not.
+    """The distance of samples uint8 (N, H, W, C) from the source's training data in its own features, from 0, alike, to
+    1, nothing in common; None where the network keeps no statistics of its data, as transformers do not.
 
-    A batch norm remembers mean and variance of each channel over the source's data, which tell domains apart (Li et al.
+    A batch norm keeps mean and variance of each channel over the source's data, which tell domains apart (Li et al.
     2017, "Revisiting batch normalization for practical domain adaptation"). Taken as normal distributions N(m, s²) and
-    N(n, t²), they and those of the samples have the squared Hellinger distance
+    N(n, t²), these and those of the samples have the squared Hellinger distance
     1 - √(2st / (s² + t²)) exp(-(m - n)² / 4(s² + t²)); this is its mean over the channels and the batch norms.
     """
-    norms = [module for module in source.network.stages.modules() if isinstance(module, _BatchNorm)]
-    norms = [norm for norm in norms if norm.running_mean is not None and norm.num_batches_tracked is not None]
-    norms = [norm for norm in norms if int(norm.num_batches_tracked or 0) > 0]
+    norms = [
+        module
+        for module in source.network.stages.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and int(module.num_batches_tracked or 0)
+    ]
     if not norms:
         return None
     sums: dict[nn.Module, list[Tensor]] = {}
@@ -32,12 +36,10 @@ def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
         kept = sums.get(module)
         sums[module] = weighed if kept is None else [a + b for a, b in zip(kept, weighed, strict=True)]
 
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    try:
+    with ExitStack() as hooks:
+        for norm in norms:
+            hooks.enter_context(norm.register_forward_pre_hook(note))
         source.predict_features(samples)
-    finally:
-        for hook in hooks:
-            hook.remove()
     distances = []
     for norm in norms:
         if norm not in sums:

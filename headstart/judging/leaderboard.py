@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All candidates on one test split, best first."""
+    """All contenders on one test split, best first."""
 
     metric: str
     confidence: float

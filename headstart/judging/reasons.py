@@ -1,4 +1,4 @@
-"""Why a transfer helped or did not: measured figures, each beside the threshold that makes it a reason."""
+"""The reasons why a transfer helped or not: measured figures, each beside the threshold that makes it a reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from headstart.metrics.intervals import Interval
 # Squared Hellinger distances above it are far. For a convnet that read MNIST, other MNIST is 0.002 away, digits of
 # another scanner 0.03, MNIST with a third of its contrast 0.14, with shuffled pixels 0.15, inverted 0.18, noise 0.31.
 FAR = 0.1
-# What the last doubling of the labels has to bring for more labels to be the remedy.
+# More labels are the remedy where their last doubling brought more than this.
 STILL_RISING = 0.02
-# Training accuracy may be that much above the test's.
+# The largest gap between training and test accuracy that is no overfitting.
 OVERFITTING = 0.1
 
 
@@ -42,14 +42,14 @@ class Probe:
 
     @property
     def lead(self) -> Interval:
-        """By how much the source's features are better, with an interval of two standard errors."""
+        """The source's accuracy less that of random weights, with an interval of two standard errors."""
         lead, error = self.source - self.random, float(np.hypot(self.source_error, self.random_error))
         return Interval(lead, lead - 2 * error, lead + 2 * error)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a model does on what it was trained on, and on the test split: accuracies."""
+    """The accuracies of a model on its training samples and on the test split."""
 
     strategy: str
     train: float
@@ -59,8 +59,8 @@ class Fitted:
 def reasons(
     board: Leaderboard, *, probe: Probe | None, distance: float | None, fitted: list[Fitted], curve: Curve | None
 ) -> list[Reason]:
-    """What the figures say about the verdict; nothing is claimed that no figure shows. `probe` is None where the
-    training labels cannot tell: no two classes have two of them."""
+    """The reasons that the figures give for the verdict. `probe` is None where the training labels are too few for it:
+    no two classes have two of them."""
     return [
         *_about_source(probe, distance),
         *_about_labels(curve),

@@ -3,7 +3,7 @@
 import numpy as np
 
 ECE_BINS = 15
-# No sensible network is off by more; a value at a bound means that the samples cannot tell.
+# Bounds of the temperature; networks that can be used lie well within.
 _LOWEST, _HIGHEST = 0.05, 20.0
 
 
@@ -28,16 +28,15 @@ def calibration_gaps(
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T > 0 that makes softmax(logits / T) best calibrated on validation samples.
+    """The temperature T > 0 with which softmax(logits / T) is best calibrated on validation samples.
 
     Minimises the negative log-likelihood of `labels`, int (N,), given `logits`, (N, K): temperature scaling (Guo et
     al. 2017, "On Calibration of Modern Neural Networks", section 4.2), convex in 1/T. The order of the classes, and so
     every prediction, stays as it is.
 
-    Where every validation sample is right, the likelihood alone would ask for certainty. So the samples are counted
-    with one more whose label could be any: a share of 1 / (N + 1) of each label is spread evenly over the classes,
-    which bounds T and weighs less the more samples there are. T lies in [0.05, 20]; it is 1 where there is no sample,
-    and where any other would make the likelihood of the given labels lower than it is.
+    Where every validation sample is right, the likelihood alone would drive T to 0. So the samples count together with
+    one more whose label is any class: a share of 1 / (N + 1) of each label is spread evenly over the classes. T lies in
+    [0.05, 20]; it is 1 where there is no sample, and where no other T raises the likelihood of the given labels.
     """
     if len(labels) == 0:
         return 1.0

@@ -1,4 +1,4 @@
-"""What the record keeps of one model on one split: every metric, calibration, each class, the confusion."""
+"""The figures of one model on one split: every metric, the calibration error, each class, the confusion matrix."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes_count:
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Everything that the record keeps of one model on one split, ready for JSON.
+    """The figures that the record keeps of one model on one split, as JSON values.
 
     labels: int (N,) in [0, K); probabilities: (N, K), rows sum to 1; classes: K names. The prediction is the most
     probable class, the first one where several are. Keys: the name of each metric; ece; per_class, a list of {name,

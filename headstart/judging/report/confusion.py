@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 
 from headstart.charts import heat, heat_paths
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 # Above this a matrix of numbers is a wall: the page draws it and lists what stands out.
 _MANY_CLASSES = 20
 _CONFUSIONS = 8
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     classes = judgement.diagnostics.classes
     weakest = sorted(classes, key=lambda row: (row.support == 0, row.f1.value))[:10]
     return {**confusion(judgement.metrics), "classes": classes, "weakest": weakest}
 
 
-def confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def confusion(metrics: Mapping[str, Any]) -> Context:
     """The confusion matrix of `classification_metrics` as numbers and as a drawing, and its largest errors.
 
     `share` in `pairs` is of the true class's items.

@@ -1,15 +1,13 @@
 """The data-efficiency curve as a drawing, a table and sentences."""
 
-from typing import Any
-
 from headstart.charts import Axis, LogAxis, polyline
 from headstart.judging.data_efficiency import SEEDS, Curve, Series
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 _STYLES = {"transfer": ("gain-0", "gain-1", "gain-2"), "baseline": ("base-0", "base-1", "base-2")}
 
 
-def section(judgement: Judgement) -> dict[str, Any] | None:
+def section(judgement: Judgement) -> Context | None:
     curve, board = judgement.diagnostics.curve, judgement.board
     if curve is None:
         return None
@@ -35,12 +33,10 @@ def _height(value: float, y: Axis) -> float:
     return round(100 - y.at(value), 2)
 
 
-def _line(series: Series, x: LogAxis, y: Axis) -> dict[str, Any]:
-    points = [(point.labels_per_class, point.mean) for point in series.points]
+def _line(series: Series, x: LogAxis, y: Axis) -> Context:
     return {
         "name": series.name,
-        "line": polyline(points, x, y),
-        "points": [(x.at(size), _height(mean, y)) for size, mean in points],
+        "line": polyline([(point.labels_per_class, point.mean) for point in series.points], x, y),
         "ranges": [
             (x.at(each.labels_per_class), _height(min(each.scores), y), _height(max(each.scores), y))
             for each in series.points

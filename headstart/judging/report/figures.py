@@ -1,14 +1,13 @@
 """The chosen strategy's figures at a glance, and notes on how to read them."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 _FEW_ITEMS = 100
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     return {"macro_f1": judgement.diagnostics.intervals["macro_f1"], "notes": list(_notes(judgement))}
 
 

@@ -8,6 +8,9 @@ from headstart.judging.assessment import Assessment
 from headstart.judging.diagnostics import Diagnostics
 from headstart.judging.leaderboard import Leaderboard
 
+# The values that a section's template shows.
+Context = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Judgement:

@@ -1,12 +1,10 @@
 """Every metric of the chosen strategy, with its interval."""
 
-from typing import Any
-
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 from headstart.metrics.metric import metric_title
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     return {
         "intervals": [
             ("calibration error" if name == "ece" else metric_title(name), interval)

@@ -1,13 +1,12 @@
 """The data, the lineage, and the commands that give the result again."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from headstart.data.dataset import SPLITS, Dataset
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     return {
         "data": shown_facts(judgement.data),
         "lineage": shown_facts(judgement.lineage),

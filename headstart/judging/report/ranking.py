@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 from headstart.metrics.intervals import Interval
 from headstart.models.reference import unpinned
 
@@ -19,7 +19,7 @@ _SCORES = {
 }
 
 
-def section(judgement: Judgement) -> dict[str, Any] | None:
+def section(judgement: Judgement) -> Context | None:
     """The candidates, with the scores that at least one of them has."""
     ranking = judgement.ranking
     if not ranking:

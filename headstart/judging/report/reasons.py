@@ -1,9 +1,7 @@
 """Why the transfer helped or not."""
 
-from typing import Any
-
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     return {"reasons": judgement.diagnostics.reasons}

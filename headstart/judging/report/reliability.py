@@ -1,18 +1,16 @@
 """How far the model's confidence can be relied on: the reliability diagram and selective prediction."""
 
-from typing import Any
-
 import numpy as np
 
 from headstart.charts import Axis, polyline
 from headstart.judging.reliability import Bin, Selective
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 # A long test split has more points than a screen has pixels.
 _POINTS = 300
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     found, unit = judgement.diagnostics, Axis(0.0, 1.0, 0.2)
     return {
         "reliability": {"axis": unit, "bins": [_bin(each, unit) for each in found.bins]},
@@ -22,7 +20,7 @@ def section(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _bin(each: Bin, unit: Axis) -> dict[str, Any]:
+def _bin(each: Bin, unit: Axis) -> Context:
     heights = {name: round(100 - unit.at(getattr(each.accuracy, name)), 2) for name in ("value", "low", "high")}
     return {
         "centre": unit.at(each.confidence),
@@ -33,7 +31,7 @@ def _bin(each: Bin, unit: Axis) -> dict[str, Any]:
     }
 
 
-def _selective(found: Selective, x: Axis) -> dict[str, Any]:
+def _selective(found: Selective, x: Axis) -> Context:
     shown = np.unique(np.linspace(0, len(found.coverage) - 1, _POINTS).round().astype(int))
     y = Axis.spanning([0.0, float(found.risk.max())])
     return {

@@ -1,12 +1,10 @@
 """The accuracy on corrupted pictures, beside that of scratch."""
 
-from typing import Any
-
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 from headstart.judging.robustness import SEVERITIES
 
 
-def section(judgement: Judgement) -> dict[str, Any] | None:
+def section(judgement: Judgement) -> Context | None:
     found, scratch = judgement.diagnostics.robustness, judgement.diagnostics.scratch_robustness
     if found is None:
         return None

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from headstart.charts import Axis, polyline
 from headstart.judging.leaderboard import Entry
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 Points = Sequence[tuple[float, float]]
 
 
-def section(judgement: Judgement) -> dict[str, Any] | None:
+def section(judgement: Judgement) -> Context | None:
     board, key = judgement.board, f"val/{judgement.board.metric}"
     trained = [entry for entry in board.entries if _points(judgement, entry, key)]
     if not trained:

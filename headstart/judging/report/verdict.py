@@ -1,14 +1,13 @@
 """The verdict, in words and as the gains over each baseline."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from headstart.charts import Axis
 from headstart.judging.leaderboard import Leaderboard
-from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.judgement import Context, Judgement
 
 
-def section(judgement: Judgement) -> dict[str, Any]:
+def section(judgement: Judgement) -> Context:
     board = judgement.board
     bounds = [bound for each in board.comparisons for bound in (each.gain.low, each.gain.high)]
     return {

@@ -22,11 +22,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
-    environment.filters["signed"] = lambda value: f"{value:+.3f}"
-    environment.filters["fixed"] = lambda value: f"{value:.3f}"
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["duration"] = _duration
+    environment.filters.update(
+        percent=lambda share: f"{100 * share:.1f}%",
+        signed=lambda value: f"{value:+.3f}",
+        fixed=lambda value: f"{value:.3f}",
+        count=lambda number: f"{number:,}",
+        duration=_duration,
+    )
     return environment
 
 

@@ -37,7 +37,7 @@ class Evaluation(Section):
     @model_validator(mode="before")
     @classmethod
     def _lists_are_tuples(cls, values: Any) -> Any:
-        # Strict models take tuples only, YAML and JSON know lists only; and KFP no integers, as above.
+        # Strict models take tuples only, YAML and JSON have lists only, and KFP carries whole numbers as floats.
         if isinstance(values, Mapping) and isinstance(values.get("curve"), list):
             whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values["curve"])
             return {**values, "curve": tuple(whole)}

@@ -21,8 +21,9 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.judging.assessment import evaluate
 from headstart.judging.baselines import fit_baseline
-from headstart.judging.evaluate import Contender, evaluate
+from headstart.judging.contenders import Contender
 from headstart.judging.leaderboard import Leaderboard
 from headstart.judging.section import Evaluation
 from headstart.models.architectures import build_network

@@ -37,7 +37,7 @@ class Axis:
         return [self.low + index * self.step for index in range(round((self.high - self.low) / self.step) + 1)]
 
     def at(self, value: float) -> float:
-        """Where `value` lies between low (0) and high (100)."""
+        """The position of `value` between low (0) and high (100)."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
     def label(self, value: float, signed: bool = False) -> str:
@@ -55,7 +55,7 @@ class LogAxis:
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """Where `value` lies between the first tick (0) and the last (100); 50 where there is one only."""
+        """The position of `value` between the first tick (0) and the last (100); 50 where there is one only."""
         low, high = math.log(self.ticks[0]), math.log(self.ticks[-1])
         return round(100 * (math.log(value) - low) / (high - low), 2) if high > low else 50.0
 

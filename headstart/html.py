@@ -16,17 +16,19 @@ def _environment() -> Environment:
     # Autoescape because class names and paths are a stranger's text; StrictUndefined because a report with a
     # silently missing figure is worse than no report.
     environment = Environment(
-        loader=PackageLoader("headstart", "templates"),
+        loader=PackageLoader("headstart", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
-    environment.filters["signed"] = lambda value: f"{value:+.3f}"
-    environment.filters["fixed"] = lambda value: f"{value:.3f}"
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["duration"] = _duration
+    environment.filters.update(
+        percent=lambda share: f"{100 * share:.1f}%",
+        signed=lambda value: f"{value:+.3f}",
+        fixed=lambda value: f"{value:.3f}",
+        count=lambda number: f"{number:,}",
+        duration=_duration,
+    )
     return environment
 
 
@@ -39,7 +41,8 @@ def _duration(seconds: float) -> str:
 
 
 def render(template: str, **context: Any) -> str:
-    """The page that `headstart/templates/<template>` makes of `context`; every value in it is escaped."""
+    """The page that the template makes of `context`; `template` is a path in the package, data/report.html for example.
+    Every value is escaped."""
     return _environment().get_template(template).render(**context)
 
 

@@ -33,7 +33,7 @@ def finetune(
     from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.jobs.job import train, transfer_job
-    from headstart.judging.evaluate import Contender
+    from headstart.judging.contenders import Contender
     from headstart.judging.section import Evaluation
     from headstart.models.reference import unpinned
     from headstart.strategies.section import Strategy

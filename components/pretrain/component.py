@@ -31,8 +31,8 @@ def pretrain(
     from headstart.artifacts import describe
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.jobs.job import pretraining_job, train
-    from headstart.judging.evaluate import evaluate_source
     from headstart.judging.evidence import EVIDENCE
+    from headstart.judging.source_evaluation import evaluate_source
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics

@@ -43,7 +43,7 @@ def render_report(
         rows.append({"label": label, "counts": counts, "total": sum(counts.values())})
     totals = [manifest["splits"][name]["samples"] for name in splits]
     return render(
-        "data.html",
+        "data/report.html",
         manifest=manifest,
         splits=splits,
         rows=rows,

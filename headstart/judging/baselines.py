@@ -9,7 +9,7 @@ from typing import Any
 
 from headstart.data.dataset import Dataset
 from headstart.jobs.job import scratch_job, train
-from headstart.judging.evaluate import RETRAINED, Contender
+from headstart.judging.contenders import RETRAINED, Contender
 from headstart.metrics.predictions import write_predictions
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.classical import fit_classical

@@ -1,4 +1,4 @@
-"""What speaks for a model: its figures, the predictions behind them, and what it was trained on.
+"""The evidence for a model: its figures, the predictions behind them, and the samples it was trained on.
 
 The steps that judge a model write it as a directory, registration keeps it with the version, and promotion reads it
 back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids), `report.html` and SHA256SUMS.
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
@@ -45,9 +46,19 @@ def figures(metrics: Mapping[str, Any], metric: str, score: Interval, gain: Inte
     return found
 
 
+def digests(dataset: Dataset) -> dict[str, str]:
+    """The digests of a data set and of its training and test splits."""
+    return {**dataset.digests, "test_digest": dataset.split_digest("test")}
+
+
+def seen(dataset: Dataset) -> np.ndarray:
+    """The ids (N,) of the samples that training saw or that chose the best epoch and strategy."""
+    return np.concatenate([dataset.split(name).ids for name in ("train", "val")])
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What speaks for one model."""
+    """The evidence for one model."""
 
     metric: str
     """the metric that it was chosen by"""
@@ -58,7 +69,7 @@ class Evidence:
     digests: Mapping[str, str]
     """`data_digest`, `train_digest` and `test_digest`: of the data set and of two of its splits"""
     dataset: str
-    """where the packed data set lay: a path or an s3:// address"""
+    """address of the packed data set: a path or s3://…"""
     predictions: Predictions
     """on the test split"""
     trained_on: np.ndarray
@@ -90,9 +101,9 @@ class Evidence:
 
     @classmethod
     def load(cls, path: Path) -> "Evidence":
-        """What `save` wrote; InputError if a file is missing, damaged or of another format version.
+        """The evidence that `save` wrote; InputError if a file is missing, damaged or of another format version.
 
-        What was written before there were sums is read as it is.
+        Evidence without SHA256SUMS, which older versions wrote, is read as it is.
         """
         try:
             facts = read_json(path / _FACTS)
@@ -101,7 +112,8 @@ class Evidence:
                     f"{path} holds evidence of format {facts['format_version']}, not {FORMAT_VERSION}; read it with "
                     "the version that wrote it."
                 )
-            _verify(path)
+            if (path / SUMS).exists():
+                _verify(path)
             trained_on = pq.read_table(path / _TRAINING)["id"].to_pylist()
             return cls(
                 metric=str(facts["metric"]),
@@ -121,8 +133,6 @@ class Evidence:
 
 
 def _verify(path: Path) -> None:
-    if not (path / SUMS).exists():
-        return
     try:
         verify_sums(path, _FILES)
     except InputError as error:

@@ -1,16 +1,22 @@
-"""What in a picture a prediction rests on, and which training samples it resembles.
+"""Saliency maps: the parts of a picture that a prediction rests on; and the training samples that it resembles.
 
 A map is worth looking at only if it depends on what the network has learned. So the same maps are made with a network
 of random weights: where they look alike, the method shows the picture's edges and not the model (Adebayo et al. 2018,
 "Sanity checks for saliency maps").
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.data.dataset import Dataset
+from headstart.data.subsets import spread_out
+from headstart.html import image_uri
+from headstart.judging.reliability import hardest
+from headstart.metrics.predictions import Predictions
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
@@ -18,6 +24,11 @@ from headstart.models.network import Network
 # Grad-CAM needs a map to weigh: a convolution's output of at least this many positions a side.
 _LEAST_SIDE = 4
 _STEPS = 16
+# Transformers are explained by many passes a picture, other networks by one.
+_MOST_BY_GRADIENTS = 4
+_PROTOTYPES = 3
+# Training samples that are searched for similar ones.
+_SEARCHED = 1000
 # A rank correlation above it says that a map hardly depends on the weights.
 ALIKE = 0.5
 
@@ -37,8 +48,90 @@ class Explanation:
         return self.similarity < ALIKE
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """A training sample that the model finds similar."""
+
+    picture: str
+    label: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test item with its prediction and its saliency map; pictures are `data:` URIs."""
+
+    picture: str
+    heat: str
+    """the picture under its map"""
+    label: str
+    predicted: str
+    probability: float
+    """of the label"""
+    confidence: float
+    """the probability of the predicted class"""
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How the samples were explained, and whether the maps depend on what was learned."""
+
+    method: str
+    similarity: float
+    sane: bool
+    hardest: tuple[Sample, ...]
+    right: tuple[Sample, ...]
+
+
+def explained_samples(
+    bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
+) -> Explained | None:
+    """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0."""
+    if has_attention(bundle.network):
+        count = min(count, _MOST_BY_GRADIENTS)
+    if not count:
+        return None
+    train, test = dataset.split("train"), dataset.split("test")
+    predicted = predictions.probabilities.argmax(axis=1)
+    hard = hardest(predictions.labels, predictions.probabilities, (count + 1) // 2)
+    right = np.setdiff1d(np.flatnonzero(predicted == predictions.labels), hard)
+    typical = right[spread_out(predictions.labels[right], count // 2)]
+    shown = np.concatenate([hard, typical])
+    samples, prototypes = np.array(test.samples[shown]), spread_out(train.labels, _SEARCHED)
+    explanation = explain(bundle, samples, predicted[shown], seed=seed)
+    nearest, cosines = nearest_training_samples(
+        bundle, samples, train.samples[prototypes], min(_PROTOTYPES, len(prototypes))
+    )
+
+    def sample(row: int) -> Sample:
+        item = int(shown[row])
+        neighbours = tuple(
+            Neighbour(image_uri(train.samples[position]), dataset.classes[train.labels[position]], float(cosine))
+            for position, cosine in zip(prototypes[nearest[row]], cosines[row], strict=True)
+        )
+        return Sample(
+            picture=image_uri(samples[row]),
+            heat=image_uri(overlay(samples[row], explanation.maps[row])),
+            label=dataset.classes[predictions.labels[item]],
+            predicted=dataset.classes[predicted[item]],
+            probability=float(predictions.probabilities[item, predictions.labels[item]]),
+            confidence=float(predictions.probabilities[item].max()),
+            neighbours=neighbours,
+        )
+
+    rows = [sample(row) for row in range(len(shown))]
+    return Explained(
+        explanation.method,
+        explanation.similarity,
+        explanation.sane,
+        tuple(rows[: len(hard)]),
+        tuple(rows[len(hard) :]),
+    )
+
+
 def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, seed: int = 0) -> Explanation:
-    """Why the model says `classes`, int (N,), of samples uint8 (N, H, W, C).
+    """Saliency maps for the predictions `classes`, int (N,), on samples uint8 (N, H, W, C).
 
     Grad-CAM at the last map of at least 4 x 4 positions in a convolutional network (Selvaraju et al. 2017);
     integrated gradients from the mean picture in 16 steps (Sundararajan, Taly and Yan 2017), absolute values summed
@@ -54,15 +147,16 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
     found, control = (
         _at_size(method(network, inputs, targets), samples.shape[1:3]) for network in (bundle.network, fresh)
     )
+    maps = np.maximum(found, 0)
     return Explanation(
-        maps=_scaled(np.maximum(found, 0)),
+        maps=maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12),
         method="integrated gradients" if by_gradients else "Grad-CAM",
         similarity=_similarity(found, control),
     )
 
 
 def with_random_weights(bundle: ModelBundle, seed: int = 0) -> ModelBundle:
-    """The same architecture and input, and nothing learned."""
+    """A bundle of the same architecture and input with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(
@@ -84,8 +178,7 @@ def grad_cam(network: Network, inputs: Tensor, targets: Tensor) -> Tensor:
     network.eval()
     layer = _last_map(network, inputs[:1])
     assert layer is not None  # noqa: S101 (explain asks before)
-    found: Tensor = LayerGradCam(network, layer).attribute(inputs, target=targets)
-    return found[:, 0].detach()
+    return LayerGradCam(network, layer).attribute(inputs, target=targets)[:, 0].detach()
 
 
 def integrated_gradients(network: Network, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -99,15 +192,14 @@ def integrated_gradients(network: Network, inputs: Tensor, targets: Tensor) -> T
     )
     maps = found.detach().float().abs().sum(dim=1, keepdim=True)
     side = 2 * (maps.shape[-1] // 32) + 1
-    smoothed: Tensor = nn.functional.avg_pool2d(maps, side, stride=1, padding=side // 2, count_include_pad=False)
-    return smoothed[:, 0]
+    return nn.functional.avg_pool2d(maps, side, stride=1, padding=side // 2, count_include_pad=False)[:, 0]
 
 
 def nearest_training_samples(
     bundle: ModelBundle, samples: np.ndarray, training: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each of samples uint8 (N, H, W, C) the positions (N, count) among `training` (M, H, W, C) of those with the
-    most similar features, most similar first, and the cosines (N, count)."""
+    """For each of samples uint8 (N, H, W, C) the positions (N, count) among `training` (M, H, W, C) of the samples with
+    the most similar features, most similar first, and the cosines (N, count)."""
     ours, theirs = (bundle.predict_features(each).astype(np.float64) for each in (samples, training))
     for features in (ours, theirs):
         features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -133,31 +225,24 @@ def _last_map(network: Network, example: Tensor) -> nn.Module | None:
         if isinstance(output, Tensor) and output.ndim == 4:
             seen.append((min(output.shape[-2:]), module))
 
-    hooks = [module.register_forward_hook(note) for module in network.stages.modules()]
-    try:
-        with torch.no_grad():
-            network.features(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in network.stages.modules():
+            hooks.enter_context(module.register_forward_hook(note))
+        network.features(example)
     least = min(_LEAST_SIDE, max((side for side, _ in seen), default=0))
     return next((module for side, module in reversed(seen) if side >= least), None)
 
 
 def _at_size(maps: Tensor, size: tuple[int, int]) -> np.ndarray:
-    resized = nn.functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)
-    found: np.ndarray = resized[:, 0].cpu().numpy()
-    return found
-
-
-def _scaled(maps: np.ndarray) -> np.ndarray:
-    scaled: np.ndarray = maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
-    return scaled
+    """Maps (N, h, w) as (N, H, W), with values between those of the given positions."""
+    return (
+        nn.functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
+    )
 
 
 def _similarity(found: np.ndarray, control: np.ndarray) -> float:
-    """The mean Spearman correlation of maps (N, H, W). One without any contrast tells nothing and is left out; where
-    none is left, the check has failed, and the maps count as alike."""
+    """The mean Spearman correlation of maps (N, H, W), those without contrast left out; 1 where none is left, as the
+    check has failed then."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (found, control)]

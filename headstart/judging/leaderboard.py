@@ -1,67 +1,30 @@
-"""Which strategy won, by how much, and whether transfer helped.
+"""The leaderboard: every contender's figures on the test split, best first, and the gains between them.
 
-The winner is chosen on the validation metric alone. The test split is only reported, so the winner's interval is not
-flattered by the choice (Cawley and Talbot 2010, "On Over-fitting in Model Selection"). All gains that a leaderboard
-shows, those of the strategies over scratch and those of the winner over the other baselines, have intervals that hold
-at once: none is a verdict only because there are many of them.
+All gains that it shows, those of the strategies over scratch and those of the winner over the other baselines, have
+intervals that hold at once: none is a verdict only because there are many of them.
 """
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.classification import check_predictions
-from headstart.metrics.classification import score as metric_score
-from headstart.metrics.counts import count
-from headstart.metrics.intervals import (
-    Interval,
-    Verdict,
-    bootstrap_interval,
-    holm,
-    mcnemar_p,
-    simultaneous_gains,
-    verdict,
-)
+from headstart.judging.choice import choose
+from headstart.judging.contenders import SCRATCH, Candidate, Contender, Kind
+from headstart.judging.section import Evaluation
+from headstart.judging.verdict import Comparison, Verdict, verdict
+from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.classification import check_predictions, score
+from headstart.metrics.gains import Pair, simultaneous_gains
+from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import metric_title
-from headstart.metrics.scores.accuracy import accuracy
-from headstart.metrics.scores.macro_f1 import macro_f1
+from headstart.metrics.significance import holm, mcnemar_p
 
-Kind = Literal["transfer", "baseline"]
-
-SCRATCH = "scratch"
 # Two evaluations of the same weights may give probabilities that differ by rounding; other weights give others.
 _ALIKE = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """One trained strategy or baseline with what it predicts on the test split."""
-
-    strategy: str
-    kind: Kind
-    source: str | None
-    """reference of the source model; None for a baseline"""
-    ids: np.ndarray
-    """(N,) ids of the test samples"""
-    labels: np.ndarray
-    """int (N,) in [0, K)"""
-    probabilities: np.ndarray
-    """(N, K)"""
-    validation: float
-    """the metric on the validation split"""
-    seconds: float
-    """training time"""
-    run_id: str | None = None
-
-    @property
-    def predictions(self) -> np.ndarray:
-        """int (N,), the most probable class of each item."""
-        return self.probabilities.argmax(axis=1)
 
 
 @dataclass(frozen=True)
@@ -91,19 +54,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The chosen strategy against one baseline, on the same test items."""
-
-    baseline: str
-    gain: Interval
-    verdict: Verdict
-    p: float
-    """of McNemar's test that both are equally accurate, Holm-corrected over the baselines"""
-
-
-@dataclass(frozen=True)
 class Leaderboard:
-    """All candidates on one test split, best first."""
+    """All contenders on one test split, best first."""
 
     metric: str
     confidence: float
@@ -124,13 +76,23 @@ class Leaderboard:
         return next(entry for entry in self.entries if entry.chosen)
 
     @property
+    def scratch(self) -> Entry | None:
+        """The entry of the baseline scratch."""
+        return next((entry for entry in self.entries if entry.strategy == SCRATCH), None)
+
+    @property
+    def over_scratch(self) -> Comparison | None:
+        """The chosen strategy against the baseline scratch."""
+        return next((each for each in self.comparisons if each.baseline == SCRATCH), None)
+
+    @property
     def verdict(self) -> Verdict | None:
         """Whether the chosen strategy helped over scratch; None without a scratch baseline."""
         return self.chosen.verdict
 
     @property
     def gains_count(self) -> int:
-        """How many gains have intervals that hold at once; of strategies that predict the same, one counts."""
+        """The number of gains whose intervals hold at once; of strategies that predict the same, one counts."""
         return sum(entry.gain is not None and entry.same_as is None for entry in self.entries) + sum(
             each.baseline != SCRATCH for each in self.comparisons
         )
@@ -148,25 +110,25 @@ class Leaderboard:
     @property
     def explanation(self) -> str:
         """The figures behind the verdict, in one sentence."""
-        over_scratch = next((each for each in self.comparisons if each.baseline == SCRATCH), None)
-        others = [each for each in self.comparisons if each is not over_scratch]
-        name = metric_title(self.metric)
-        if over_scratch is None:
+        name, chosen, scratch = metric_title(self.metric), self.chosen, self.over_scratch
+        if scratch is None:
             answer = (
-                f"{self.chosen.strategy} reaches {self.chosen.value:.3f} {name}, and without the baseline "
+                f"{chosen.strategy} reaches {chosen.value:.3f} {name}, and without the baseline "
                 f"{SCRATCH} there is nothing to measure the transfer against"
             )
         else:
+            gain = scratch.gain.value
+            change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
             answer = (
-                f"{self.chosen.strategy} {_gains(over_scratch.gain, name)} {SCRATCH} {_bounds(over_scratch.gain)} "
+                f"{chosen.strategy} {change} {SCRATCH} {scratch.bounds} "
                 f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
             )
-            if over_scratch.verdict == "no evidence" and self.min_gain > 0:
+            if scratch.verdict == "no evidence" and self.min_gain > 0:
                 answer += f", where more than {self.min_gain:+.3f} was asked for"
-        return "; ".join([answer, *(_clause(each) for each in others)]) + "."
+        return "; ".join([answer, *(each.clause for each in self.comparisons if each is not scratch)]) + "."
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines as the command line prints them; the metric and its bounds go by the metric's own name."""
+        """The entries as the command line prints them; the metric and its bounds go by the metric's own name."""
         return [
             {
                 "strategy": entry.strategy,
@@ -191,7 +153,7 @@ class Leaderboard:
 
     @classmethod
     def from_json(cls, text: str) -> "Leaderboard":
-        """What `to_json` wrote; InputError if it is something else."""
+        """The leaderboard that `to_json` wrote; InputError if the text is something else."""
         try:
             content = json.loads(text)
             content["entries"] = tuple(Entry(**entry) for entry in content["entries"])
@@ -205,155 +167,148 @@ class Leaderboard:
 
 
 def build_leaderboard(
-    candidates: Sequence[Candidate],
-    *,
-    metric: str = "accuracy",
-    confidence: float = 0.95,
-    min_gain: float = 0.0,
-    resamples: int = 2000,
-    seed: int = 0,
-    retrained: Sequence[np.ndarray] = (),
+    candidates: Sequence[Candidate], evaluation: Evaluation, *, seed: int = 0, retrained: Sequence[np.ndarray] = ()
 ) -> Leaderboard:
-    """Scores every candidate on the test split and chooses the transfer strategy with the best validation metric.
+    """Compare all contenders on the test split; gains are over the baseline scratch where there is one.
 
     `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
     trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
     test items, and one over another baseline once; estimated from few trainings, it is rough.
 
-    Ties go to the earlier candidate. Gains are over the baseline named "scratch" where there is one. HeadstartError
-    if the candidates were not all tested on the same items in the same order, if two share a name, if a validation
-    metric is not a number, or if no transfer strategy is among them.
+    Raises:
+        HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
+            none can be chosen.
     """
-    _check(candidates)
-    labels = candidates[0].labels
-    classes_count = candidates[0].probabilities.shape[1]
-    baselines = [each for each in candidates if each.kind == "baseline"]
-    scratch = next((each for each in baselines if each.strategy == SCRATCH), None)
-    chosen = max((each for each in candidates if each.kind == "transfer"), key=lambda each: each.validation)
-
-    position = {id(each): index for index, each in enumerate(candidates)}
-    over_scratch = [(each, scratch) for each in candidates if scratch and each.kind == "transfer"]
-    over_others = [(chosen, each) for each in baselines if each is not scratch]
-    pairs = [(position[id(ours)], position[id(theirs)]) for ours, theirs in (*over_scratch, *over_others) if theirs]
+    chosen = choose([each.contender for each in candidates])
+    _check_comparable(candidates)
+    labels = candidates[0].predictions.labels
+    predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
     deviation = None
-    if scratch and len(retrained):
-        trainings = [scratch.predictions, *retrained]
-        deviation = float(np.std([metric_score(metric, labels, each, classes_count) for each in trainings], ddof=1))
-    times = [2] * sum(theirs is not None for _, theirs in over_scratch) + [1] * len(over_others)
-    intervals = simultaneous_gains(
-        metric,
-        labels,
-        [each.predictions for each in candidates],
-        pairs,
-        classes_count,
-        variances=[each * (deviation or 0.0) ** 2 for each in times],
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )
-    gains = dict(zip(pairs, intervals, strict=True))
-    twins = _twins(candidates, chosen)
-
-    def score(candidate: Candidate) -> Entry:
-        value = bootstrap_interval(
-            metric,
-            labels,
-            candidate.predictions,
-            classes_count,
-            confidence=confidence,
-            resamples=resamples,
-            seed=seed,
-        )
-        counts = count(labels, candidate.predictions, classes_count)
-        gain = gains.get((position[id(candidate)], position[id(scratch)])) if scratch else None
-        return Entry(
-            strategy=candidate.strategy,
-            kind=candidate.kind,
-            source=candidate.source,
-            metric=metric,
-            value=value.value,
-            low=value.low,
-            high=value.high,
-            accuracy=float(accuracy(counts)),
-            macro_f1=float(macro_f1(counts)),
-            gain=gain.value if gain else None,
-            gain_low=gain.low if gain else None,
-            gain_high=gain.high if gain else None,
-            verdict=verdict(gain, min_gain) if gain else None,
-            validation=float(candidate.validation),
-            seconds=float(candidate.seconds),
-            chosen=candidate is chosen,
-            run_id=candidate.run_id,
-            same_as=twins.get(candidate.strategy),
-        )
-
-    entries = sorted((score(each) for each in candidates), key=lambda entry: (-entry.value, entry.strategy))
-    chances = holm([mcnemar_p(labels, chosen.predictions, each.predictions) for each in baselines])
-    won = [gains[position[id(chosen)], position[id(each)]] for each in baselines]
-    comparisons = tuple(
-        Comparison(each.strategy, gain, verdict(gain, min_gain), p)
-        for each, gain, p in zip(baselines, won, chances, strict=True)
-    )
+    if SCRATCH in predicted and len(retrained):
+        classes = candidates[0].predictions.probabilities.shape[1]
+        scores = [score(evaluation.metric, labels, each, classes) for each in (predicted[SCRATCH], *retrained)]
+        deviation = float(np.std(scores, ddof=1))
+    gains = _gains(candidates, chosen, evaluation, deviation or 0.0, seed)
+    same = _twins(candidates, chosen)
+    entries = [_entry(each, chosen, evaluation, gains, same, seed) for each in candidates]
+    baselines = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
+    chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[each]) for each in baselines])
+    comparisons = []
+    for baseline, p in zip(baselines, chances, strict=True):
+        gain = gains[chosen.strategy, baseline]
+        comparisons.append(Comparison(baseline, gain, verdict(gain, evaluation.min_gain), p))
     return Leaderboard(
-        metric, confidence, min_gain, resamples, seed, len(labels), tuple(entries), comparisons, deviation
+        metric=evaluation.metric,
+        confidence=evaluation.confidence,
+        min_gain=evaluation.min_gain,
+        resamples=evaluation.resamples,
+        seed=seed,
+        items=len(labels),
+        entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
+        comparisons=tuple(comparisons),
+        seed_deviation=deviation,
     )
 
 
-def _check(candidates: Sequence[Candidate]) -> None:
-    if not any(each.kind == "transfer" for each in candidates):
-        raise HeadstartError("No transfer strategy was evaluated; give the recipe at least one under `strategies`.")
-    first = candidates[0]
-    names = set[str]()
+def _check_comparable(candidates: Sequence[Candidate]) -> None:
+    first, names = candidates[0], set[str]()
     for each in candidates:
-        if each.strategy in names:
-            raise HeadstartError(f"Two candidates are called {each.strategy!r}; give every strategy its own name.")
-        names.add(each.strategy)
+        name, ours, theirs = each.contender.strategy, each.predictions, first.predictions
+        if name in names:
+            raise HeadstartError(f"Two candidates are called {name!r}; give every strategy its own name.")
+        names.add(name)
         try:
-            check_predictions(each.labels, each.probabilities, first.probabilities.shape[-1])
+            check_predictions(ours.labels, ours.probabilities, theirs.probabilities.shape[-1])
         except HeadstartError as error:
-            raise HeadstartError(f"The predictions of {each.strategy!r} are not usable. {error}") from error
-        if not (np.array_equal(each.ids, first.ids) and np.array_equal(each.labels, first.labels)):
+            raise HeadstartError(f"The predictions of {name!r} are not usable. {error}") from error
+        if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.labels, theirs.labels)):
             raise HeadstartError(
-                f"{each.strategy!r} and {first.strategy!r} were tested on different samples, or in another order; "
+                f"{name!r} and {first.contender.strategy!r} were tested on different samples, or in another order; "
                 "evaluate every strategy on the same packed data set."
             )
-        if not math.isfinite(each.validation):
-            raise HeadstartError(
-                f"The validation metric of {each.strategy!r} is {each.validation}, so nothing can be chosen by it; "
-                "see whether its training diverged."
-            )
 
 
-def _twins(candidates: Sequence[Candidate], chosen: Candidate) -> dict[str, str]:
-    """The transfer strategies that give every test item the probabilities that another gives it, and by their name the
-    other: the chosen one, or the first."""
-    transfers = [each for each in candidates if each.kind == "transfer"]
-    models: list[Candidate] = []
+def _gains(
+    candidates: Sequence[Candidate], chosen: Contender, evaluation: Evaluation, deviation: float, seed: int
+) -> dict[tuple[str, str], Interval]:
+    """The gains of strategies over scratch, and of the chosen one over the other baselines, by the names of the two.
+
+    `deviation` is the standard deviation of scratch's metric over its trainings.
+    """
+    position = {each.contender.strategy: number for number, each in enumerate(candidates)}
+    # How many of the two were trained by seeds.
+    trained = {}
+    for each in (each.contender for each in candidates):
+        if each.kind == "transfer" and SCRATCH in position:
+            trained[each.strategy, SCRATCH] = 2
+        elif each.kind == "baseline" and each.strategy != SCRATCH:
+            trained[chosen.strategy, each.strategy] = 1
+    intervals = simultaneous_gains(
+        evaluation.metric,
+        candidates[0].predictions.labels,
+        [each.predictions.predicted for each in candidates],
+        [Pair(position[ours], position[theirs], n * deviation**2) for (ours, theirs), n in trained.items()],
+        candidates[0].predictions.probabilities.shape[1],
+        confidence=evaluation.confidence,
+        resamples=evaluation.resamples,
+        seed=seed,
+    )
+    return dict(zip(trained, intervals, strict=True))
+
+
+def _entry(
+    candidate: Candidate,
+    chosen: Contender,
+    evaluation: Evaluation,
+    gains: Mapping[tuple[str, str], Interval],
+    same: Mapping[str, str],
+    seed: int,
+) -> Entry:
+    contender, found = candidate.contender, candidate.predictions
+    labels, predicted, classes = found.labels, found.predicted, found.probabilities.shape[1]
+    value = bootstrap_interval(
+        evaluation.metric,
+        labels,
+        predicted,
+        classes,
+        confidence=evaluation.confidence,
+        resamples=evaluation.resamples,
+        seed=seed,
+    )
+    gain = gains.get((contender.strategy, SCRATCH))
+    return Entry(
+        strategy=contender.strategy,
+        kind=contender.kind,
+        source=contender.source,
+        metric=evaluation.metric,
+        value=value.value,
+        low=value.low,
+        high=value.high,
+        accuracy=score("accuracy", labels, predicted, classes),
+        macro_f1=score("macro_f1", labels, predicted, classes),
+        gain=gain.value if gain else None,
+        gain_low=gain.low if gain else None,
+        gain_high=gain.high if gain else None,
+        verdict=verdict(gain, evaluation.min_gain) if gain else None,
+        validation=float(contender.validation),
+        seconds=float(contender.seconds),
+        chosen=contender is chosen,
+        run_id=contender.run_id,
+        same_as=same.get(contender.strategy),
+    )
+
+
+def _twins(candidates: Sequence[Candidate], chosen: Contender) -> dict[str, str]:
+    """The transfer strategies that give every test item the probabilities that another one gives it, each with the name
+    of the other: the chosen one, or else the first."""
+    transfers = [each for each in candidates if each.contender.kind == "transfer"]
+    models: dict[str, np.ndarray] = {}
     twins = {}
-    for each in sorted(transfers, key=lambda each: each is not chosen):
-        same = (model for model in models if np.allclose(model.probabilities, each.probabilities, rtol=0, atol=_ALIKE))
+    for each in sorted(transfers, key=lambda each: each.contender is not chosen):
+        name, ours = each.contender.strategy, each.predictions.probabilities
+        same = (other for other, theirs in models.items() if np.allclose(theirs, ours, rtol=0, atol=_ALIKE))
         if twin := next(same, None):
-            twins[each.strategy] = twin.strategy
+            twins[name] = twin
         else:
-            models.append(each)
+            models[name] = ours
     return twins
-
-
-def _gains(gain: Interval, name: str) -> str:
-    if gain.value < 0:
-        return f"loses {-gain.value:.3f} {name} against"
-    return f"gains {gain.value:+.3f} {name} over"
-
-
-def _bounds(gain: Interval) -> str:
-    return f"[{gain.low:+.3f}, {gain.high:+.3f}]"
-
-
-def _clause(comparison: Comparison) -> str:
-    relation = {
-        "helped": "it beats",
-        "no evidence": "it is not clearly better than",
-        "hurt": "it is worse than",
-    }[comparison.verdict]
-    gain = comparison.gain
-    return f"{relation} the baseline {comparison.baseline} ({gain.value:+.3f} {_bounds(gain)})"

@@ -1,4 +1,4 @@
-"""Two models on the same test items, which is what a comparison of models must be about."""
+"""Pairs of predictions: two models on the same test items, as their comparison needs."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ class ComparisonError(HeadstartError):
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What two models predict for the same items; the arrays are (N,) and hold indices into `classes`."""
+    """The predictions of two models for the same items; the arrays are int (N,) indices into `classes`."""
 
     classes: tuple[str, ...]
     ids: np.ndarray
@@ -31,7 +31,7 @@ class Pair:
     """items of the test split that are not among these, as one of the two was trained on them"""
 
     def without(self, ids: Collection[str]) -> "Pair":
-        """The items whose id is not among `ids`. ComparisonError if none is left."""
+        """The pair without the items whose id is among `ids`. ComparisonError if none is left."""
         keep = ~np.isin(self.ids, list(ids)) if ids else np.ones(len(self.ids), bool)
         if not keep.any():
             raise ComparisonError("one of the two was trained on every item of the test set")
@@ -68,7 +68,7 @@ def stored_pair(ours: Predictions, theirs: Predictions) -> Pair | None:
 
 
 def evaluated_pair(ours: "ModelBundle", theirs: "ModelBundle", test: "Split", classes: Sequence[str]) -> Pair:
-    """The pair that both models make now on a split, whose labels are indices into `classes`.
+    """The pair of new predictions of both models on a split, whose labels are indices into `classes`.
 
     ComparisonError if the models have different classes.
     """
@@ -83,7 +83,7 @@ def evaluated_pair(ours: "ModelBundle", theirs: "ModelBundle", test: "Split", cl
 
 
 def _numbers(classes: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """int (K,): where each of `classes` stands among `wanted`."""
+    """The positions int (K,) of `classes` among `wanted`."""
     if sorted(classes) != sorted(wanted):
         missing = ", ".join(sorted(set(wanted) ^ set(classes))[:5])
         raise ComparisonError(f"the classes differ: only one of the two knows {missing}")

@@ -1,24 +1,19 @@
-"""Why a transfer helped or did not: measured figures, each beside the threshold that makes it a reason."""
+"""The reasons why a transfer helped or not: measured figures, each beside the threshold that makes it a reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from headstart.judging.curve import Curve, Rise
-from headstart.judging.leaderboard import SCRATCH, Leaderboard
+from headstart.judging.data_efficiency import Curve, Rise
+from headstart.judging.leaderboard import Leaderboard
 from headstart.metrics.intervals import Interval
-from headstart.models.bundle import ModelBundle
 
-# Squared Hellinger distances above it are far. For a convnet that read MNIST, other MNIST is 0.002 away, digits of
-# another scanner 0.03, MNIST with a third of its contrast 0.14, with shuffled pixels 0.15, inverted 0.18, noise 0.31.
+# Squared Hellinger distances above this are far: docs/studies/domain_distance.md.
 FAR = 0.1
-# What the last doubling of the labels has to bring for more labels to be the remedy.
+# More labels are the remedy where their last doubling brought more than this.
 STILL_RISING = 0.02
-# Training accuracy may be that much above the test's.
+# The largest gap between training and test accuracy that is no overfitting.
 OVERFITTING = 0.1
 
 
@@ -46,72 +41,25 @@ class Probe:
 
     @property
     def lead(self) -> Interval:
-        """By how much the source's features are better, with an interval of two standard errors."""
+        """The source's accuracy less that of random weights, with an interval of two standard errors."""
         lead, error = self.source - self.random, float(np.hypot(self.source_error, self.random_error))
         return Interval(lead, lead - 2 * error, lead + 2 * error)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a model does on what it was trained on, and on the test split: accuracies."""
+    """The accuracies of a model on its training samples and on the test split."""
 
     strategy: str
     train: float
     test: float
 
 
-def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
-    """How far samples uint8 (N, H, W, C) are from what the source was trained on, in its own features: from 0, alike,
-    to 1, nothing in common. None where the network keeps no statistics of them, as transformers do not.
-
-    A batch norm remembers mean and variance of each channel over the source's data, which tell domains apart (Li et al.
-    2017, "Revisiting batch normalization for practical domain adaptation"). Taken as normal distributions N(m, s²) and
-    N(n, t²), they and those of the samples have the squared Hellinger distance
-    1 - √(2st / (s² + t²)) exp(-(m - n)² / 4(s² + t²)); this is its mean over the channels and the batch norms.
-    """
-    norms = [module for module in source.network.stages.modules() if isinstance(module, _BatchNorm)]
-    norms = [norm for norm in norms if norm.running_mean is not None and norm.num_batches_tracked is not None]
-    norms = [norm for norm in norms if int(norm.num_batches_tracked or 0) > 0]
-    if not norms:
-        return None
-    sums: dict[nn.Module, list[Tensor]] = {}
-
-    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        values = given[0].detach().float()
-        axes = [axis for axis in range(values.ndim) if axis != 1]
-        new = [values.mean(axes), values.square().mean(axes), torch.ones(())]
-        weighed = [each.double().cpu() * len(values) for each in new]
-        kept = sums.get(module)
-        sums[module] = weighed if kept is None else [a + b for a, b in zip(kept, weighed, strict=True)]
-
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    try:
-        source.predict_features(samples)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    distances = []
-    for norm in norms:
-        if norm not in sums:
-            continue
-        total, squares, count = sums[norm]
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=1e-12)
-        known_mean, known_variance = (
-            each.double().cpu() for each in (norm.running_mean, norm.running_var) if each is not None
-        )
-        known_variance = known_variance.clamp(min=1e-12)
-        both = variance + known_variance
-        overlap = (2 * (variance * known_variance).sqrt() / both).sqrt()
-        distances.append(float((1 - overlap * torch.exp(-(mean - known_mean).square() / (4 * both))).mean()))
-    return float(np.mean(distances))
-
-
 def reasons(
     board: Leaderboard, *, probe: Probe | None, distance: float | None, fitted: list[Fitted], curve: Curve | None
 ) -> list[Reason]:
-    """What the figures say about the verdict; nothing is claimed that no figure shows. `probe` is None where the
-    training labels cannot tell: no two classes have two of them."""
+    """The reasons that the figures give for the verdict. `probe` is None where the training labels are too few for it:
+    no two classes have two of them."""
     return [
         *_about_source(probe, distance),
         *_about_labels(curve),
@@ -219,9 +167,9 @@ def _about_fit(fitted: Fitted) -> Reason:
 
 
 def _about_test(board: Leaderboard) -> Iterator[Reason]:
-    gain = next((each.gain for each in board.comparisons if each.baseline == SCRATCH), None)
-    if gain is None or board.verdict != "no evidence":
+    if board.over_scratch is None or board.verdict != "no evidence":
         return
+    gain = board.over_scratch.gain
     half = (gain.high - gain.low) / 2
     hidden = gain.value > board.min_gain
     yield Reason(

@@ -1,12 +1,13 @@
-"""How far a model's confidence can be relied on: whether it is right as often as it says, and what is gained by asking
-a human where it is unsure."""
+"""The reliability of a model's confidence: whether it is right as often as it says, and how many errors remain where
+the items that it is unsure of are left to a human."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.metrics.classification import ECE_BINS, calibration_gaps
-from headstart.metrics.intervals import Interval, wilson_interval
+from headstart.metrics.calibration import ECE_BINS, calibration_gaps
+from headstart.metrics.intervals import Interval
+from headstart.metrics.wilson import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def reliability_bins(
 
 @dataclass(frozen=True, eq=False)
 class Selective:
-    """What remains wrong when the least confident items are left to somebody else."""
+    """The errors that remain when the least confident items are left to somebody else."""
 
     coverage: np.ndarray
     """(M,), the shares of items answered, rising to 1; items of equal confidence are answered together"""

@@ -1,4 +1,4 @@
-"""How a model does on pictures that are worse than those it was tested on: a fixed set of corruptions.
+"""The robustness of a model: its accuracy on test pictures under a fixed set of corruptions.
 
 Kinds and severities follow Hendrycks and Dietterich (2019), "Benchmarking neural network robustness to
 common corruptions and perturbations", written for batches of small and large pictures alike: lengths are
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.metrics.intervals import Interval, wilson_interval
+from headstart.metrics.intervals import Interval
+from headstart.metrics.wilson import wilson_interval
 from headstart.models.bundle import ModelBundle
 
 SEVERITIES = (1, 2, 3)
@@ -120,8 +121,8 @@ class Robustness:
 
 
 def robustness(bundle: ModelBundle, samples: np.ndarray, labels: np.ndarray, *, confidence: float = 0.95) -> Robustness:
-    """Judges a model on samples uint8 (N, H, W, C) with labels (N,), as they are and under every corruption: N times
-    22 predictions. Intervals are Wilson's."""
+    """The accuracy of a model on samples uint8 (N, H, W, C) with labels (N,), as they are and under every
+    corruption, with Wilson's intervals. It takes N times 22 predictions."""
 
     def judged(seen: np.ndarray) -> Interval:
         hits = int((bundle.predict_logits(seen).argmax(axis=1) == labels).sum())

@@ -12,14 +12,16 @@ Baseline = Literal["scratch", "classical"]
 
 
 class Evaluation(Section):
-    """How the result is judged: `min_gain` is the gain over scratch that counts as help.
+    """The recipe's section on how the result is judged.
 
-    `seeds` is how many times scratch is trained, each time with another seed: how far these differ widens the gains'
-    intervals, which otherwise tell nothing of what another training would have given.
-    `curve` lists the labels a class at which the data-efficiency curve has points beside that of all labels; none, no
-    curve. It is fitted to frozen features, in seconds; `curve_training` adds the chosen strategy and scratch, which are
-    trained three times for each point. `robustness` is how many test items are corrupted in 21 ways, and `explanations`
-    how many are explained; 0, none.
+    min_gain: the gain over scratch above which a transfer helped.
+    seeds: the number of trainings of scratch, each with another seed; their spread widens the gains' intervals, which
+        otherwise cover the test items only.
+    curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no
+        curve. It is fitted to frozen features, in seconds.
+    curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point.
+    robustness: the number of test items that are corrupted in 21 ways; 0 for none.
+    explanations: the number of test items that are explained; 0 for none.
     """
 
     metric: Annotated[str, METRICS] = "accuracy"
@@ -35,7 +37,7 @@ class Evaluation(Section):
     @model_validator(mode="before")
     @classmethod
     def _lists_are_tuples(cls, values: Any) -> Any:
-        # Strict models take tuples only, YAML and JSON know lists only; and KFP no integers, as above.
+        # Strict models take tuples only, YAML and JSON have lists only, and KFP carries whole numbers as floats.
         if isinstance(values, Mapping) and isinstance(values.get("curve"), list):
             whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values["curve"])
             return {**values, "curve": tuple(whole)}

@@ -25,7 +25,9 @@ from headstart.features.extraction import vectors
 from headstart.features.heads import cross_validated_hits
 from headstart.jobs.job import train, transfer_job
 from headstart.judging.overlap import overlap
-from headstart.metrics.intervals import bootstrap_interval, paired_bootstrap_gain, wilson_interval
+from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.gains import paired_bootstrap_gain
+from headstart.metrics.wilson import wilson_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
 from headstart.models.sources import Background, load_source, published_background

@@ -1,22 +1,42 @@
-"""Calibration: probabilities that mean what they say, by one number fitted on validation samples."""
+"""Calibration: how far confidence and accuracy differ, and the temperature that brings them together."""
 
 import numpy as np
 
-# No sensible network is off by more; a value at a bound means that the samples cannot tell.
+ECE_BINS = 15
+# Bounds of the temperature; networks that can be used lie well within.
 _LOWEST, _HIGHEST = 0.05, 20.0
 
 
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
+    """Σ_b |B_b|/N · |accuracy(B_b) - confidence(B_b)| over equal-width bins ((b-1)/bins, b/bins] of the confidence.
+
+    The confidence is the probability of the predicted class (Guo et al. 2017, "On Calibration of Modern Neural
+    Networks", equation 3). In [0, 1], 0 is perfect.
+    """
+    gaps, bin_of = calibration_gaps(labels, probabilities, bins)
+    return float(np.abs(np.bincount(bin_of, weights=gaps, minlength=bins)).sum() / len(labels))
+
+
+def calibration_gaps(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each item 1 or 0, as it is right or wrong, less its confidence, float (N,); and the bin of its confidence,
+    int (N,) from 0 on."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    return correct - confidence, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T > 0 that makes softmax(logits / T) best calibrated on validation samples.
+    """The temperature T > 0 with which softmax(logits / T) is best calibrated on validation samples.
 
     Minimises the negative log-likelihood of `labels`, int (N,), given `logits`, (N, K): temperature scaling (Guo et
     al. 2017, "On Calibration of Modern Neural Networks", section 4.2), convex in 1/T. The order of the classes, and so
     every prediction, stays as it is.
 
-    Where every validation sample is right, the likelihood alone would ask for certainty. So the samples are counted
-    with one more whose label could be any: a share of 1 / (N + 1) of each label is spread evenly over the classes,
-    which bounds T and weighs less the more samples there are. T lies in [0.05, 20]; it is 1 where there is no sample,
-    and where any other would make the likelihood of the given labels lower than it is.
+    Where every validation sample is right, the likelihood alone would drive T to 0. So the samples count together with
+    one more whose label is any class: a share of 1 / (N + 1) of each label is spread evenly over the classes. T lies in
+    [0.05, 20]; it is 1 where there is no sample, and where no other T raises the likelihood of the given labels.
     """
     if len(labels) == 0:
         return 1.0

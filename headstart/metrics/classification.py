@@ -1,4 +1,4 @@
-"""What the record keeps of one model on one split: every metric, calibration, each class, the confusion."""
+"""The figures of one model on one split: every metric, the calibration error, each class, the confusion matrix."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import HeadstartError
+from headstart.metrics.calibration import expected_calibration_error
 from headstart.metrics.counts import count, f1_scores, precisions, recalls
 from headstart.metrics.metric import METRICS
-
-ECE_BINS = 15
 
 
 def score(name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> float:
@@ -23,28 +22,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes_count:
     return cells.reshape(classes_count, classes_count)
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Σ_b |B_b|/N · |accuracy(B_b) - confidence(B_b)| over equal-width bins ((b-1)/bins, b/bins] of the confidence.
-
-    The confidence is the probability of the predicted class (Guo et al. 2017, "On Calibration of Modern Neural
-    Networks", equation 3). In [0, 1], 0 is perfect.
-    """
-    gaps, bin_of = calibration_gaps(labels, probabilities, bins)
-    return float(np.abs(np.bincount(bin_of, weights=gaps, minlength=bins)).sum() / len(labels))
-
-
-def calibration_gaps(
-    labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each item 1 or 0, as it is right or wrong, less its confidence, float (N,); and the bin of its confidence,
-    int (N,) from 0 on."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    return correct - confidence, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-
-
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Everything that the record keeps of one model on one split, ready for JSON.
+    """The figures that the record keeps of one model on one split, as JSON values.
 
     labels: int (N,) in [0, K); probabilities: (N, K), rows sum to 1; classes: K names. The prediction is the most
     probable class, the first one where several are. Keys: the name of each metric; ece; per_class, a list of {name,

@@ -1,8 +1,8 @@
-"""Counts of labels and predictions by class, and the shares of each class that follow from them.
+"""Counts of labels and predictions by class, and the precision, recall and F1 of each class, for one test split or for
+thousands of resamples.
 
-They are the same for one test split and for thousands of resamples. One rule holds everywhere: macro averages run over
-the classes that occur among the labels (a class without a label has no recall to speak of), and a ratio with a zero
-denominator counts as 0. This is scikit-learn with `labels=np.unique(y_true), average="macro", zero_division=0`.
+Macro averages run over the classes that occur among the labels, and a ratio with a zero denominator counts as 0. This
+is scikit-learn with `labels=np.unique(y_true), average="macro", zero_division=0`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Counts:
-    """What the metrics need to know of labels and predictions; each array is (..., K), one entry a class."""
+    """Item counts by class, from which all metrics follow; each array is (..., K)."""
 
     hits: np.ndarray
     """items of the class that were predicted as it"""
@@ -54,5 +54,5 @@ def macro(shares: np.ndarray, counts: Counts) -> np.ndarray:
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Counts over counts of the same shape."""
-    # A zero denominator always has a zero numerator here, so 0 / 1 is the 0 that the module promises.
+    # A zero denominator always has a zero numerator here, so that the ratio is 0 / 1.
     return numerator / np.maximum(denominator, 1)

@@ -1,4 +1,4 @@
-"""Per-sample predictions as a Parquet file: the evidence that every later figure can be computed from again.
+"""Per-sample predictions as a Parquet file, from which every figure can be computed again.
 
 Columns: `id` and, as readable class names, `label` and `predicted`; `probabilities` lists one number a class in the
 order of the classes, which the schema's metadata holds as JSON under `classes`.
@@ -32,11 +32,16 @@ class Predictions:
     classes: tuple[str, ...]
     """empty where the samples have no labels: then only `ids` says something"""
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """int (N,), the most probable class of each item, the first one where several are."""
+        return self.probabilities.argmax(axis=1)
+
 
 def write_predictions(
     path: Path, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> None:
-    """Writes ids (N,), labels (N,) and probabilities (N, K) atomically; their float type is kept. Without classes, only
+    """Write ids (N,), labels (N,) and probabilities (N, K) atomically; their float type is kept. Without classes, only
     ids are written.
 
     An id may occur more than once: copies of a file are samples of their own with the same content. HeadstartError if
@@ -66,7 +71,7 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> Predictions:
-    """What `write_predictions` wrote; InputError if the file is missing, damaged or of another kind."""
+    """The predictions that `write_predictions` wrote; InputError if the file is missing, damaged or of another kind."""
     try:
         table = pq.read_table(path)
         classes = tuple(json.loads(table.schema.metadata[b"classes"]))

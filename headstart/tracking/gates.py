@@ -11,10 +11,12 @@ import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.judging.pairing import Pair
-from headstart.metrics.classification import expected_calibration_error, score
+from headstart.metrics.calibration import expected_calibration_error
+from headstart.metrics.classification import score
 from headstart.metrics.counts import count, recalls
-from headstart.metrics.intervals import mcnemar_p, paired_bootstrap_gain
+from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.metrics.metric import metric_title
+from headstart.metrics.significance import mcnemar_p
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.dossier import Dossier
 from headstart.tracking.policy import Policy

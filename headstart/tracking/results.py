@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from headstart.judging.evaluate import Assessment
+from headstart.judging.assessment import Assessment
 from headstart.judging.leaderboard import Entry
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained

@@ -9,7 +9,7 @@ from kfp.dsl import PipelineTaskFinalStatus
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
-from headstart.judging.evaluate import read_baselines
+from headstart.judging.contenders import read_baselines
 from headstart.judging.leaderboard import Leaderboard
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import by_content, pinned

@@ -18,8 +18,10 @@ from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.encoded import EncodedSamples, write_encoded
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
-from headstart.judging.curve import subset_of
-from headstart.judging.evaluate import Contender, evaluate, look_closer
+from headstart.judging.assessment import evaluate
+from headstart.judging.contenders import Contender
+from headstart.judging.data_efficiency import subset_of
+from headstart.judging.diagnostics import diagnose
 from headstart.judging.section import Evaluation
 from headstart.storage.local import write_json
 from headstart.strategies.pretraining import train_from_scratch
@@ -311,9 +313,7 @@ def test_it_is_trained_on_judged_and_looked_at_as_one_kept_as_pixels(
     evaluation = Evaluation(resamples=100, curve=(2,), robustness=4, explanations=2)
     found = evaluate(contenders, stores["jpeg"], tmp_path / "predictions", evaluation=evaluation)
     assert found.leaderboard.chosen.value > 0.8
-    looked = look_closer(
-        found, contenders, stores["jpeg"], tmp_path / "predictions", tmp_path / "bundle", evaluation=evaluation
-    )
+    looked = diagnose(found, stores["jpeg"], tmp_path / "bundle", evaluation=evaluation)
     assert looked.curve is not None
     assert looked.curve.series[-1].points[-1].mean > 0.8
     assert looked.explained is not None

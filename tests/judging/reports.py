@@ -1,17 +1,25 @@
 """Reports on models that never were, for the tests of the page."""
 
+from pathlib import Path
+
 import numpy as np
 
 from headstart.html import image_uri
-from headstart.judging.curve import Curve, Point, Series
-from headstart.judging.examination import Examination, Explained, Neighbour, Sample
-from headstart.judging.leaderboard import Candidate, build_leaderboard
+from headstart.judging.assessment import Assessment
+from headstart.judging.data_efficiency import Curve, Point, Series
+from headstart.judging.diagnostics import Diagnostics
+from headstart.judging.explanation import Explained, Neighbour, Sample
+from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.reasons import Fitted, Probe, reasons
 from headstart.judging.reliability import reliability_bins, selective_prediction
-from headstart.judging.report import render_report
+from headstart.judging.report.judgement import Judgement
+from headstart.judging.report.page import render_report
 from headstart.judging.robustness import Corrupted, Robustness
+from headstart.judging.section import Evaluation
+from headstart.metrics.bootstrap import metric_intervals
 from headstart.metrics.classification import classification_metrics
-from headstart.metrics.intervals import class_intervals, metric_intervals, wilson_interval
+from headstart.metrics.wilson import class_intervals, wilson_interval
+from tests.judging.boards import candidate_of
 
 CURVE = Curve(
     "accuracy",
@@ -23,8 +31,8 @@ CURVE = Curve(
 )
 
 
-def examination(board, labels, probabilities, names, **changes):
-    """What examining a model with these predictions could have found."""
+def diagnostics(board, labels, probabilities, names, **changes):
+    """What diagnosing a model with these predictions could have found."""
     picture = image_uri(np.zeros((4, 4), dtype=np.uint8))
     sample = Sample(picture, picture, names[0], names[1], 0.1, 0.8, (Neighbour(picture, names[1], 0.97),))
     robust = Robustness(
@@ -46,7 +54,7 @@ def examination(board, labels, probabilities, names, **changes):
         "curve": CURVE,
         "explained": Explained("Grad-CAM", 0.1, True, (sample,), (sample,)),
     }
-    return Examination(**(fields | changes))
+    return Diagnostics(**(fields | changes))
 
 
 def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True, classical=None, items=600, **changes):
@@ -57,27 +65,30 @@ def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True
 
     def candidate(strategy, kind, share, validation):
         predictions = np.where(order < share, labels, (labels + 1) % K)
-        ids = np.arange(items).astype(str)
-        probabilities = np.eye(K)[predictions]
-        source = "models:/digits-source/3#sha256=abc" if kind == "transfer" else None
-        return Candidate(strategy, kind, source, ids, labels, probabilities, validation, 75.0)
+        return candidate_of(strategy, kind, labels, np.eye(K)[predictions], validation)
 
     candidates = [candidate("full", "transfer", full, 0.8), candidate("zero", "transfer", 0.3, 0.2)]
     if baseline:
         candidates.append(candidate("scratch", "baseline", scratch, 0.4))
     if classical:
         candidates.append(candidate("classical", "baseline", classical, 0.5))
-    board = build_leaderboard(candidates, **changes.pop("board", {}))
+    board = build_leaderboard(candidates, Evaluation(**changes.pop("board", {})))
     epochs = [
         {"epoch": n, "train/loss": 2 / n, "val/loss": 2.2 / n, "val/accuracy": 0.9 - 0.5 / n} for n in range(1, 6)
     ]
+    probabilities = candidates[0].predictions.probabilities
+    assessment = Assessment(
+        board,
+        {board.chosen.strategy: classification_metrics(labels, probabilities, names)},
+        tuple(each.contender for each in candidates),
+        Path(),
+        changes.pop("history", {"full": epochs, "scratch": epochs[:1]}),
+        changes.pop("kept", {"full": 5, "scratch": 1}),
+    )
     arguments = {
-        "history": {"full": epochs, "scratch": epochs[:1]},
-        "kept": {"full": 5, "scratch": 1},
         "data": {"reference": "data/digits", "classes": K, "test items": 12345, "group": None},
         "lineage": {"source model": "models:/digits-source/3"},
         "reproduction": "headstart run digits.yaml --set seed=0",
     }
-    metrics = classification_metrics(labels, candidates[0].probabilities, names)
-    looked = examination(board, labels, candidates[0].probabilities, names, **changes.pop("examined", {}))
-    return render_report("digits", board, metrics, examination=looked, **(arguments | changes))
+    found = diagnostics(board, labels, probabilities, names, **changes.pop("examined", {}))
+    return render_report(Judgement("digits", assessment, found, **(arguments | changes)))

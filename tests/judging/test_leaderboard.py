@@ -1,10 +1,10 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from headstart.errors import HeadstartError, InputError
-from headstart.judging.leaderboard import Candidate, Leaderboard, build_leaderboard
+from headstart.judging.leaderboard import Leaderboard, build_leaderboard
+from headstart.judging.section import Evaluation
+from tests.judging.boards import candidate_of
 
 K = 4
 LABELS = np.random.default_rng(0).integers(0, K, size=400)
@@ -14,37 +14,30 @@ IDS = np.array([f"{index:04d}" for index in range(400)])
 def candidate(strategy, right, validation, **changes):
     """A candidate that predicts the first `right` of the 400 test items correctly and no other."""
     predictions = np.where(np.arange(400) < right, LABELS, (LABELS + 1) % K)
-    baseline = strategy in ("scratch", "classical")
-    fields = {
-        "kind": "baseline" if baseline else "transfer",
-        "source": None if baseline else "models:/digits-source/1",
-        "ids": IDS,
-        "labels": LABELS,
-        "probabilities": np.eye(K)[predictions],
-        "validation": validation,
-        "seconds": 1.5,
-        "run_id": f"run-{strategy}",
-    }
-    return Candidate(strategy, **(fields | changes))
+    kind = "baseline" if strategy in ("scratch", "classical") else "transfer"
+    fields = {"labels": LABELS, "probabilities": np.eye(K)[predictions], "ids": IDS, "run_id": f"run-{strategy}"}
+    return candidate_of(strategy, kind, validation=validation, **(fields | changes))
+
+
+def compared(candidates, retrained=(), **evaluation):
+    return build_leaderboard(candidates, Evaluation(**evaluation), retrained=retrained)
 
 
 def test_the_winner_is_chosen_on_validation_and_not_on_test():
-    board = build_leaderboard(
-        [candidate("full", 300, 0.90), candidate("partial", 390, 0.80), candidate("scratch", 200, 0.95)]
-    )
+    board = compared([candidate("full", 300, 0.90), candidate("partial", 390, 0.80), candidate("scratch", 200, 0.95)])
     assert board.chosen.strategy == "full"
     assert [entry.strategy for entry in board.entries] == ["partial", "full", "scratch"]
 
 
 def test_a_tie_on_validation_goes_to_the_earlier_candidate():
-    assert build_leaderboard([candidate("a", 100, 0.9), candidate("b", 300, 0.9)]).chosen.strategy == "a"
+    assert compared([candidate("a", 100, 0.9), candidate("b", 300, 0.9)]).chosen.strategy == "a"
 
 
 def test_strategies_that_predict_the_same_are_one_result():
     generator = np.random.default_rng(2)
     twins = generator.dirichlet(np.ones(K), 400)
     pair = [candidate("zero", 0, 0.6, probabilities=twins), candidate("scratch", 100, 0.5, probabilities=twins)]
-    board = build_leaderboard(
+    board = compared(
         [
             *pair,
             candidate("partial", 0, 0.7, probabilities=twins + generator.uniform(-1e-8, 1e-8, (400, K))),
@@ -61,9 +54,7 @@ def test_strategies_that_predict_the_same_are_one_result():
 
 
 def test_gains_are_over_scratch_and_baselines_have_none():
-    board = build_leaderboard(
-        [candidate("zero", 100, 0.2), candidate("full", 380, 0.9), candidate("scratch", 200, 0.5)]
-    )
+    board = compared([candidate("zero", 100, 0.2), candidate("full", 380, 0.9), candidate("scratch", 200, 0.5)])
     full, scratch, zero = board.entries
     assert (full.verdict, full.gain) == ("helped", pytest.approx(0.45))
     assert (zero.verdict, zero.gain) == ("hurt", pytest.approx(-0.25))
@@ -72,15 +63,13 @@ def test_gains_are_over_scratch_and_baselines_have_none():
 
 
 def test_a_strategy_that_predicts_what_scratch_predicts_is_no_evidence():
-    board = build_leaderboard([candidate("full", 200, 0.9), candidate("scratch", 200, 0.9)])
+    board = compared([candidate("full", 200, 0.9), candidate("scratch", 200, 0.9)])
     assert board.verdict == "no evidence"
     assert (board.chosen.gain_low, board.chosen.gain_high) == (0.0, 0.0)
 
 
 def test_the_sentence_gives_verdict_gain_interval_and_the_other_baseline():
-    board = build_leaderboard(
-        [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 390, 0.9)]
-    )
+    board = compared([candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 390, 0.9)])
     assert board.sentence.startswith("helped: full gains +0.450 accuracy over scratch [+0.3")
     assert "at 95% confidence on 400 test items" in board.sentence
     assert "it is worse than the baseline classical (-0.025" in board.sentence
@@ -93,7 +82,7 @@ def test_all_gains_that_are_shown_hold_at_once_so_a_further_strategy_widens_them
         candidate(f"s{number}", 0, 0.1, probabilities=np.eye(K)[np.where(generator.random(400) < 0.8, LABELS, 0)])
         for number in range(4)
     ]
-    alone, among = build_leaderboard(pair), build_leaderboard([*pair, *others, candidate("classical", 310, 0.9)])
+    alone, among = compared(pair), compared([*pair, *others, candidate("classical", 310, 0.9)])
     assert (alone.gains_count, among.gains_count) == (1, 6)
     assert among.chosen.gain_low < alone.chosen.gain_low < alone.chosen.gain_high < among.chosen.gain_high
     over_scratch = next(each for each in among.comparisons if each.baseline == "scratch")
@@ -101,9 +90,7 @@ def test_all_gains_that_are_shown_hold_at_once_so_a_further_strategy_widens_them
 
 
 def test_a_baseline_that_does_as_well_is_named_and_mcnemar_is_corrected_for_their_number():
-    board = build_leaderboard(
-        [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 376, 0.9)]
-    )
+    board = compared([candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 376, 0.9)])
     assert board.verdict == "helped"
     assert board.unbeaten == ["classical"]
     # Four items that only full gets right: 2 / 2⁴, which is the larger of the two p-values.
@@ -114,7 +101,7 @@ def test_a_baseline_that_does_as_well_is_named_and_mcnemar_is_corrected_for_thei
 def test_a_gain_that_another_training_seed_would_take_away_is_no_evidence():
     candidates = [candidate("full", 340, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
     others = [np.where(np.arange(400) < right, LABELS, (LABELS + 1) % K) for right in (260, 340)]
-    once, thrice = build_leaderboard(candidates), build_leaderboard(candidates, retrained=others)
+    once, thrice = compared(candidates), compared(candidates, retrained=others)
     assert (once.verdict, once.seed_deviation) == ("helped", None)
     # Scratch is right on .75, .65 and .85.
     assert thrice.seed_deviation == pytest.approx(0.1)
@@ -134,18 +121,18 @@ def test_a_gain_that_another_training_seed_would_take_away_is_no_evidence():
 
 
 def test_the_sentence_of_a_loss_says_so():
-    board = build_leaderboard([candidate("full", 100, 0.9), candidate("scratch", 200, 0.5)])
+    board = compared([candidate("full", 100, 0.9), candidate("scratch", 200, 0.5)])
     assert board.sentence.startswith("hurt: full loses 0.250 accuracy against scratch [-0.")
 
 
 def test_a_gain_below_the_least_that_counts_is_no_evidence_and_the_sentence_names_the_least():
-    board = build_leaderboard([candidate("full", 220, 0.9), candidate("scratch", 200, 0.5)], min_gain=0.1)
+    board = compared([candidate("full", 220, 0.9), candidate("scratch", 200, 0.5)], min_gain=0.1)
     assert board.sentence.startswith("no evidence: full gains +0.050")
     assert "more than +0.100 was asked for" in board.sentence
 
 
 def test_without_scratch_the_gain_is_unknown():
-    board = build_leaderboard([candidate("full", 220, 0.9), candidate("classical", 200, 0.5)])
+    board = compared([candidate("full", 220, 0.9), candidate("classical", 200, 0.5)])
     assert board.verdict is None
     assert board.chosen.gain is None
     assert board.sentence.startswith("unknown: full reaches 0.550 accuracy")
@@ -153,18 +140,18 @@ def test_without_scratch_the_gain_is_unknown():
 
 def test_rows_carry_the_metric_under_its_own_name():
     candidates = [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5)]
-    row = build_leaderboard(candidates).rows()[0]
+    row = compared(candidates).rows()[0]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high"]
     assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
     assert (row["strategy"], row["accuracy"], row["run_id"]) == ("full", 0.95, "run-full")
-    row = build_leaderboard(candidates, metric="macro_recall").rows()[0]
+    row = compared(candidates, metric="macro_recall").rows()[0]
     assert row["macro_recall_low"] < row["macro_recall"] < row["macro_recall_high"]
 
 
 def test_json_gives_an_equal_leaderboard_back():
     for others in ([], [candidate("scratch", 200, 0.5), candidate("classical", 300, 0.5)]):
-        board = build_leaderboard([candidate("full", 380, 0.9), *others], metric="macro_f1", min_gain=0.02)
+        board = compared([candidate("full", 380, 0.9), *others], metric="macro_f1", min_gain=0.02)
         assert Leaderboard.from_json(board.to_json()) == board
 
 
@@ -176,9 +163,9 @@ def test_text_that_is_no_leaderboard_is_refused(text):
 
 def test_candidates_tested_on_different_samples_are_refused():
     for change in ({"ids": IDS[::-1]}, {"ids": IDS + "x"}, {"labels": (LABELS + 1) % K}):
-        odd = dataclasses.replace(candidate("odd", 200, 0.5), **change)
+        odd = candidate("odd", 200, 0.5, **change)
         with pytest.raises(HeadstartError, match="'odd' and 'full' were tested on different samples"):
-            build_leaderboard([candidate("full", 300, 0.9), odd])
+            compared([candidate("full", 300, 0.9), odd])
 
 
 @pytest.mark.parametrize(
@@ -196,4 +183,4 @@ def test_candidates_tested_on_different_samples_are_refused():
 )
 def test_candidates_that_cannot_be_compared_are_refused(candidates, reason):
     with pytest.raises(HeadstartError, match=reason):
-        build_leaderboard(candidates)
+        compared(candidates)

@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.judging.curve import Curve, Point, Series
-from headstart.judging.leaderboard import Candidate, build_leaderboard
-from headstart.judging.reasons import FAR, Fitted, Probe, reasons, source_distance
+from headstart.judging.data_efficiency import Curve, Point, Series
+from headstart.judging.domain_distance import source_distance
+from headstart.judging.leaderboard import build_leaderboard
+from headstart.judging.reasons import FAR, Fitted, Probe, reasons
+from headstart.judging.section import Evaluation
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
+from tests.judging.boards import candidate_of
 
 LABELS = np.arange(200) % 4
 
@@ -17,9 +20,10 @@ def board(full, scratch):
 
     def candidate(strategy, kind, right):
         predictions = np.where(np.arange(200) < right, LABELS, (LABELS + 1) % 4)
-        return Candidate(strategy, kind, None, LABELS.astype(str), LABELS, np.eye(4)[predictions], 0.5, 1.0)
+        return candidate_of(strategy, kind, LABELS, np.eye(4)[predictions])
 
-    return build_leaderboard([candidate("full", "transfer", full), candidate("scratch", "baseline", scratch)])
+    both = [candidate("full", "transfer", full), candidate("scratch", "baseline", scratch)]
+    return build_leaderboard(both, Evaluation())
 
 
 def curve(trained, *means, spread=0.0):

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from headstart.judging.reliability import hardest, reliability_bins, selective_prediction
-from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import expected_calibration_error
+from headstart.metrics.calibration import expected_calibration_error, fit_temperature
 
 
 def sure(confidence, right):

@@ -1,12 +1,14 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from headstart.judging.curve import Point, Series
-from headstart.judging.examination import Explained
+from headstart.judging.data_efficiency import Point, Series
+from headstart.judging.explanation import Explained
 from headstart.judging.reasons import Reason
+from headstart.judging.report import page
 from tests.judging.reports import CURVE, report
 
 VOID = {"meta", "br", "line", "rect", "circle", "path", "polyline", "img"}
@@ -155,6 +157,11 @@ def test_every_section_is_there():
         "Lineage",
         "Reproduce",
     ]
+
+
+def test_each_section_has_its_template_beside_it():
+    for section in page._SECTIONS:
+        assert Path(section.__file__).with_suffix(".html").is_file(), section
 
 
 def test_a_source_that_no_probe_could_judge_has_a_dash_and_what_it_knows_at_least_says_so():

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import expected_calibration_error
+from headstart.metrics.calibration import expected_calibration_error, fit_temperature
 
 
 def drawn(count: int, temperature: float, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.classification import classification_metrics, expected_calibration_error
+from headstart.metrics.calibration import expected_calibration_error
+from headstart.metrics.classification import classification_metrics
 from headstart.metrics.metric import METRICS
 
 CASES = {

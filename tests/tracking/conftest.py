@@ -15,8 +15,9 @@ from mlflow import MlflowClient
 from mlflow.store.db import utils as mlflow_database
 
 from headstart.judging.evidence import Evidence, figures
+from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.classification import classification_metrics
-from headstart.metrics.intervals import Interval, bootstrap_interval
+from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from headstart.errors import InputError
-from headstart.judging.evaluate import Assessment, Contender
-from headstart.judging.leaderboard import Candidate, build_leaderboard
+from headstart.judging.assessment import Assessment
+from headstart.judging.contenders import Contender
+from headstart.judging.leaderboard import build_leaderboard
+from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.predictions import write_predictions
 from headstart.tracking.comparison import compare
@@ -13,6 +15,7 @@ from headstart.tracking.names import NOTE, PARENT_RUN, REUSED_FROM, STRATEGY
 from headstart.tracking.results import record_assessment
 from headstart.tracking.runs import child_run, experiment_named, new_parent, step_run
 from headstart.tracking.views import prepare_views
+from tests.judging.boards import candidate_of
 
 LABELS = np.arange(60) % 3
 IDS = np.array([f"{number:02d}" for number in range(60)])
@@ -38,23 +41,26 @@ def evaluate(client, tmp_path):
             probabilities = np.eye(3)[predictions]
             write_predictions(tmp_path / f"{strategy}.parquet", IDS, LABELS, probabilities, CLASSES)
             candidates.append(
-                Candidate(
-                    strategy=strategy,
-                    kind="baseline" if baseline else "transfer",
-                    source=None if baseline else "models:/pets-source/1#sha256=12",
+                candidate_of(
+                    strategy,
+                    "baseline" if baseline else "transfer",
+                    LABELS,
+                    probabilities,
+                    count / 60,
                     ids=IDS,
-                    labels=LABELS,
-                    probabilities=probabilities,
-                    validation=count / 60,
+                    source=None if baseline else "models:/pets-source/1#sha256=12",
                     seconds=float(count),
                     run_id=trained,
                 )
             )
-        board = build_leaderboard(candidates, metric=metric, resamples=200)
-        metrics = {c.strategy: classification_metrics(c.labels, c.probabilities, CLASSES) for c in candidates}
+        board = build_leaderboard(candidates, Evaluation(metric=metric, resamples=200))
+        metrics = {
+            each.contender.strategy: classification_metrics(LABELS, each.predictions.probabilities, CLASSES)
+            for each in candidates
+        }
         chosen = Contender(board.chosen.strategy, "transfer", tmp_path, 0.5, 1.0, "run")
         step = step or child_run(parent, "evaluate", {})
-        found = record_assessment(step, Assessment(board, metrics, {}, chosen), "<p>", tmp_path)
+        found = record_assessment(step, Assessment(board, metrics, (chosen,), tmp_path, {}, {}), "<p>", tmp_path)
         return parent, found.leaderboard
 
     return run

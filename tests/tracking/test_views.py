@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.judging.leaderboard import Candidate, build_leaderboard
+from headstart.judging.leaderboard import build_leaderboard
+from headstart.judging.section import Evaluation
 from headstart.tracking import links
 from headstart.tracking.names import NOTE
 from headstart.tracking.views import prepare_views
+from tests.judging.boards import candidate_of
 
 LABELS = np.arange(60) % 3
 RIGHT = {"full": 57, "zero": 30, "scratch": 45}
@@ -23,19 +25,18 @@ def parent(new_run):
 def board():
     def candidate(strategy, right):
         predicted = np.where(np.arange(60) < right, LABELS, (LABELS + 1) % 3)
-        return Candidate(
-            strategy=strategy,
-            kind="baseline" if strategy == "scratch" else "transfer",
+        return candidate_of(
+            strategy,
+            "baseline" if strategy == "scratch" else "transfer",
+            LABELS,
+            np.eye(3)[predicted],
+            right / 60,
             source=None if strategy == "scratch" else "models:/pets-source/1#sha256=12",
-            ids=np.arange(60).astype(str),
-            labels=LABELS,
-            probabilities=np.eye(3)[predicted],
-            validation=right / 60,
             seconds=1.23456789,
             run_id=f"run-of-{strategy}",
         )
 
-    return build_leaderboard([candidate(*each) for each in RIGHT.items()], resamples=200)
+    return build_leaderboard([candidate(*each) for each in RIGHT.items()], Evaluation(resamples=200))
 
 
 def read_table(client, parent):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from headstart.data.prepare import prepare
-from headstart.metrics.intervals import paired_bootstrap_gain
+from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.models.architectures import build_network
 from headstart.models.convnet import convnet
 from headstart.recipe.recipe import load_recipe

@@ -6,7 +6,7 @@ import pytest
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.features.heads import ridge
-from headstart.judging.curve import SEEDS, Curve, Point, Series, data_efficiency, subset_of
+from headstart.judging.data_efficiency import SEEDS, Curve, Point, Series, data_efficiency, subset_of
 from headstart_pipelines.demo import digits, write_folder
 
 
@@ -80,7 +80,7 @@ def test_the_classical_line_is_chosen_by_the_metric_of_the_curve(dataset, featur
 
 
 def test_of_very_many_labels_the_last_point_takes_a_part(dataset, features, monkeypatch):
-    monkeypatch.setattr("headstart.judging.curve._MOST", 30)
+    monkeypatch.setattr("headstart.judging.data_efficiency._MOST", 30)
     curve = data_efficiency(dataset, [2, 5, 20], features)
     assert curve.sizes == [2, 5, 10]
     assert not curve.complete

@@ -1,6 +1,6 @@
-"""How much labels are worth: the test metric against the labels a class, for a start from the source and without one.
+"""The data-efficiency curve: the test metric against the labels a class, for a start from the source and without one.
 
-What is fitted to frozen features takes milliseconds, so the whole curve costs seconds; whole trainings on parts of the
+Heads on frozen features are fitted in milliseconds, so the whole curve costs seconds; whole trainings on parts of the
 labels are made only where the recipe asks for them.
 """
 
@@ -10,20 +10,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headstart.data.dataset import SPLITS, Dataset, Split
+from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.encoded import EncodedSamples
 from headstart.data.subsets import spread_out, with_every_class
+from headstart.errors import InputError
+from headstart.judging.contenders import SCRATCH, Kind
+from headstart.judging.leaderboard import Leaderboard
 from headstart.metrics.classification import score
 from headstart.models.bundle import ModelBundle
+from headstart.strategies.section import Strategy
+from headstart.training.section import Training
 
-Kind = Literal["transfer", "baseline"]
 Predict = Callable[[np.ndarray, int], np.ndarray]
 Train = Callable[[Dataset, int], ModelBundle]
 """a model, trained on a data set with a seed"""
@@ -35,11 +39,11 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class Point:
-    """What a method reaches with some labels a class, over the draws of these."""
+    """The scores of a method at one number of labels a class."""
 
     labels_per_class: int
     scores: tuple[float, ...]
-    """one for each draw"""
+    """one for each draw of the labels"""
 
     @property
     def mean(self) -> float:
@@ -54,12 +58,12 @@ class Series:
     kind: Kind
     points: tuple[Point, ...]
     trained: bool = False
-    """whether whole networks were trained, rather than a model fitted to features that are frozen"""
+    """whether whole networks were trained, rather than a model fitted to frozen features"""
 
 
 @dataclass(frozen=True)
 class Rise:
-    """What a method gained from the last doubling of the labels, and the standard error of that over the draws."""
+    """The gain of a method from the last doubling of the labels, with its standard error over the draws."""
 
     method: str
     labels_per_class: int
@@ -69,7 +73,7 @@ class Rise:
 
 @dataclass(frozen=True)
 class CatchUp:
-    """Where a baseline is as good as the best start from the source."""
+    """The number of labels a class from which on a baseline is as good as the best start from the source."""
 
     baseline: str
     labels_per_class: float | None
@@ -84,7 +88,7 @@ class Curve:
     series: tuple[Series, ...]
     seconds: float
     complete: bool = True
-    """whether the last point is of all labels; of very many it is not"""
+    """whether the last point is of all labels; where there are very many it is not"""
 
     @property
     def sizes(self) -> list[int]:
@@ -93,19 +97,19 @@ class Curve:
 
     @property
     def catch_ups(self) -> list[CatchUp]:
-        """For each baseline where it catches up with the best of the transfers at each point, for good."""
+        """For each baseline where it catches up for good with the transfer that is best at each point."""
         best = {
             size: max(_mean_at(each, size) for each in self.series if each.kind == "transfer") for size in self.sizes
         }
         return [CatchUp(each.name, _crossing(each, best)) for each in self.series if each.kind == "baseline"]
 
     def last_doubling(self, *, trained: bool) -> Rise | None:
-        """What the last doubling of the labels brought the transfer that is the best with all of them, interpolated;
+        """The gain from the last doubling of the labels, interpolated, of the transfer that is best with all of them;
         None for a single point.
 
-        Only transfers that were `trained`, or only those that were not, are asked: features that are frozen stop
-        gaining from labels long before a network does that learns from them. A draw of all labels counts as spread
-        like those of fewer.
+        Either the transfers that were `trained` or those that were not are considered: frozen features stop gaining
+        from labels long before a network that trains on them. The draw of all labels counts as spread like those of
+        fewer.
         """
         asked = [each for each in self.series if each.kind == "transfer" and each.trained == trained]
         if not asked or len(self.sizes) < 2:
@@ -126,42 +130,57 @@ def data_efficiency(
     metric: str = "accuracy",
     trained: Mapping[str, tuple[Kind, Train]] | None = None,
 ) -> Curve | None:
-    """The curve on the test split for those `sizes`, labels a class, that the training split has, and for all of it.
+    """The curve on the test split: for each of `sizes` labels a class that the training split has, and for all of it.
 
-    `features` are vectors of the training and the test samples, (N, D) and (M, D), under `source`, as the source makes
-    them, and `random`, as its architecture does with random weights: what the architecture alone is worth. Methods: a
-    ridge probe on both and the nearest class means of the first, and support vector machines on pixels and gradients.
+    `features` of the training and the test samples, (N, D) and (M, D), are the source's under `source`, and under
+    `random` its architecture's with random weights, which show what the architecture alone is worth. Methods: a ridge
+    probe on both and the nearest class means of the first, and support vector machines on pixels and gradients.
     Each is fitted to 3 draws of the labels, the same for all methods, a draw of fewer part of one of more; the point of
-    all labels, or of 10 000 where there are more, stands at their mean number. `trained` are further methods, by name:
-    what trains a model on a part of the data set with a seed, as many times as there are points. None where a class has
-    no training sample.
-    """
-    from headstart.features.heads import nearest_class_mean, ridge
-    from headstart.strategies.classical import quick_classical
+    all labels, or of 10 000 where there are more, stands at their mean number. `trained` are further methods by
+    name, which train a model on a part of the data set with a seed, once for each draw of each point.
 
+    None where a class has no training sample.
+    """
     start = time.perf_counter()
     train, test = dataset.split("train"), dataset.split("test")
     classes = len(dataset.classes)
-    fewest = int(np.bincount(train.labels, minlength=classes).min())
-    if not fewest:
+    if not np.bincount(train.labels, minlength=classes).all():
         return None
+    trained = trained or {}
     kept = with_every_class(train.labels, spread_out(train.labels, _MOST))
     labels = train.labels[kept]
     draws = _draws(labels, [size for size in sizes if size < np.bincount(labels).min()])
+    methods = _fitted_methods(dataset, kept, features, metric)
+    methods |= {name: (kind, _training(dataset, kept, fit)) for name, (kind, fit) in trained.items()}
+
+    def point(predict: Predict, size: int) -> Point:
+        drawn = (predict(subset, seed) for seed, subset in enumerate(draws[size]))
+        return Point(size, tuple(score(metric, test.labels, each, classes) for each in drawn))
+
+    series = tuple(
+        Series(name, kind, tuple(point(predict, size) for size in draws), trained=name in trained)
+        for name, (kind, predict) in methods.items()
+    )
+    return Curve(metric, series, time.perf_counter() - start, complete=len(kept) == len(train.labels))
+
+
+def _fitted_methods(
+    dataset: Dataset, kept: np.ndarray, features: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str
+) -> dict[str, tuple[Kind, Predict]]:
+    """The methods that are fitted to frozen features or pictures, on some of the training samples at `kept`."""
+    from headstart.features.heads import LinearHead, nearest_class_mean, ridge
+    from headstart.strategies.classical import quick_classical
+
+    train, classes = dataset.split("train"), len(dataset.classes)
+    labels = train.labels[kept]
     classical = quick_classical(train.samples, classes=classes, metric=metric, rows=kept)
-    judged = quick_classical(test.samples, classes=classes)
+    judged = quick_classical(dataset.split("test").samples, classes=classes)
 
-    def on(name: str, head: Callable[..., object]) -> Predict:
+    def on(name: str, fit: Callable[[np.ndarray, np.ndarray, int], LinearHead]) -> Predict:
         ours, theirs = features[name][0][kept], features[name][1]
+        return lambda subset, seed: fit(ours[subset], labels[subset], classes).logits(theirs).argmax(axis=1)
 
-        def predict(subset: np.ndarray, seed: int) -> np.ndarray:
-            fitted = head(ours[subset], labels[subset], classes)
-            found: np.ndarray = fitted.logits(theirs).argmax(axis=1)  # type: ignore[attr-defined]
-            return found
-
-        return predict
-
-    methods: dict[str, tuple[Kind, Predict]] = {
+    return {
         "probe on the source": ("transfer", on("source", ridge)),
         "class means on the source": ("transfer", on("source", nearest_class_mean)),
         "probe on random weights": ("baseline", on("random", ridge)),
@@ -170,26 +189,6 @@ def data_efficiency(
             lambda subset, seed: classical.predict(subset, labels[subset], judged, seed=seed),
         ),
     }
-    for name, (kind, fit) in (trained or {}).items():
-        methods[name] = (kind, _training(dataset, kept, fit, test))
-    series = tuple(
-        Series(
-            name,
-            kind,
-            tuple(
-                Point(
-                    size,
-                    tuple(
-                        score(metric, test.labels, predict(subset, seed), classes) for seed, subset in enumerate(drawn)
-                    ),
-                )
-                for size, drawn in draws.items()
-            ),
-            trained=name in (trained or {}),
-        )
-        for name, (kind, predict) in methods.items()
-    )
-    return Curve(metric, series, time.perf_counter() - start, complete=len(kept) == len(train.labels))
 
 
 def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
@@ -216,12 +215,49 @@ def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
     return Dataset.open(folder)
 
 
-def _training(dataset: Dataset, kept: np.ndarray, fit: Train, test: Split) -> Predict:
+def curve_trainings(
+    board: Leaderboard, source: ModelBundle, strategies: Sequence[Mapping[str, Any]], training: Training | None
+) -> dict[str, tuple[Kind, Train]]:
+    """The chosen strategy and scratch as the curve trains them: with the recipe's budget on a part of the labels.
+
+    `strategies` and `training` are the recipe's.
+
+    Raises:
+        InputError: one of the two is missing.
+    """
+    from headstart.strategies.pretraining import train_from_scratch
+    from headstart.strategies.transfer import transfer
+
+    if training is None or not strategies:
+        raise InputError("evaluation.curve_training needs the recipe's training and strategies; give them.")
+    sections = [Strategy.of(dict(each), at="strategies") for each in strategies]
+    strategy = next(each for each in sections if each.name == board.chosen.strategy)
+
+    def transferred(dataset: Dataset, seed: int) -> ModelBundle:
+        return transfer(source, dataset, strategy, training=training, metric=board.metric, seed=seed).bundle
+
+    def scratch(dataset: Dataset, seed: int) -> ModelBundle:
+        bundle, _, _ = train_from_scratch(
+            source.architecture,
+            dataset,
+            training=training,
+            role="baseline",
+            metric=board.metric,
+            seed=seed,
+            size=source.preprocessing.size,
+            channels=source.preprocessing.channels,
+            label=SCRATCH,
+        )
+        return bundle
+
+    return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
+
+
+def _training(dataset: Dataset, kept: np.ndarray, fit: Train) -> Predict:
     def predict(subset: np.ndarray, seed: int) -> np.ndarray:
         with tempfile.TemporaryDirectory(prefix="headstart-") as place:
             bundle = fit(subset_of(dataset, kept[subset], Path(place) / "part"), seed)
-        predicted: np.ndarray = bundle.predict_logits(test.samples).argmax(axis=1)
-        return predicted
+        return bundle.predict_logits(dataset.split("test").samples).argmax(axis=1)
 
     return predict
 

@@ -1,0 +1,141 @@
+"""The assessment: every contender on the target's test split, once, and the leaderboard of what they reach."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.data.dataset import Dataset
+from headstart.errors import HeadstartError
+from headstart.judging.contenders import RETRAINED, SCRATCH, Candidate, Contender
+from headstart.judging.evidence import Evidence, digests, figures, seen
+from headstart.judging.leaderboard import Leaderboard, build_leaderboard
+from headstart.judging.section import Evaluation
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.intervals import Interval
+from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
+from headstart.models.bundle import ModelBundle, bundle_digest
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The contenders with all that the test split says about them; mappings are by strategy."""
+
+    leaderboard: Leaderboard
+    metrics: Mapping[str, dict[str, Any]]
+    """`classification_metrics` of each contender"""
+    contenders: tuple[Contender, ...]
+    predictions: Path
+    """the folder with the test predictions of each contender, `<strategy>.parquet`"""
+    history: Mapping[str, list[dict[str, float]]]
+    """the epochs of those that trained: "epoch", "train/loss", "val/loss", "val/<metric>", where they were recorded"""
+    kept: Mapping[str, int | None]
+    """the epoch whose weights each of these kept; 0 is the start, None between the start and an epoch"""
+
+    @property
+    def chosen(self) -> Contender:
+        """The contender that was chosen."""
+        return next(each for each in self.contenders if each.strategy == self.leaderboard.chosen.strategy)
+
+    @property
+    def winner(self) -> dict[str, Any]:
+        """The chosen contender as its bundle's metadata."""
+        best = self.leaderboard.chosen
+        return {"digest": bundle_digest(self.chosen.path), "strategy": best.strategy, "run_id": best.run_id}
+
+    @property
+    def chosen_predictions(self) -> Predictions:
+        """Its predictions on the test split."""
+        return read_predictions(self.predictions / f"{self.chosen.strategy}.parquet")
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The chosen contender's figures in three numbers: the metric, macro F1 and, over scratch, the gain."""
+        best = self.leaderboard.chosen
+        gain = {} if best.gain is None else {"gain": best.gain}
+        return {best.metric: best.value, "macro_f1": best.macro_f1, **gain}
+
+    def figures(self, strategy: str) -> dict[str, float]:
+        """The figures of one contender under their names in the record."""
+        entry = next(each for each in self.leaderboard.entries if each.strategy == strategy)
+        gain = None
+        if entry.gain is not None and entry.gain_low is not None and entry.gain_high is not None:
+            gain = Interval(entry.gain, entry.gain_low, entry.gain_high)
+        score = Interval(entry.value, entry.low, entry.high)
+        return figures(self.metrics[strategy], entry.metric, score, gain)
+
+
+def evaluate(
+    contenders: Sequence[Contender], dataset: Dataset, predictions: Path, *, evaluation: Evaluation, seed: int = 0
+) -> Assessment:
+    """Predict the test split with every contender and compare them.
+
+    Writes `predictions/<strategy>.parquet` for each contender. `seed` is the bootstrap's.
+
+    Raises:
+        HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
+    """
+    predictions.mkdir(parents=True, exist_ok=True)
+    candidates, metrics, trained = [], {}, {}
+    for contender in contenders:
+        name = contender.strategy
+        found, provenance = _predict(contender, dataset)
+        write_predictions(predictions / f"{name}.parquet", found.ids, found.labels, found.probabilities, found.classes)
+        metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)
+        candidates.append(Candidate(contender, found))
+        if provenance.get("history"):
+            trained[name] = provenance
+    retrained = [
+        read_predictions(path).predicted
+        for each in contenders
+        if each.strategy == SCRATCH
+        for path in sorted(each.path.parent.glob(f"{RETRAINED}/*.parquet"))
+    ]
+    return Assessment(
+        build_leaderboard(candidates, evaluation, seed=seed, retrained=retrained),
+        metrics,
+        tuple(contenders),
+        predictions,
+        history={name: each["history"] for name, each in trained.items()},
+        kept={name: each.get("kept_epoch") for name, each in trained.items()},
+    )
+
+
+def _predict(contender: Contender, dataset: Dataset) -> tuple[Predictions, Mapping[str, Any]]:
+    """Predictions on the test split, and the provenance of the model, which is empty where only they were kept."""
+    test = dataset.split("test")
+    if not contender.path.is_dir():
+        kept = read_predictions(contender.path)
+        if kept.ids.tolist() != test.ids.tolist() or tuple(kept.classes) != dataset.classes:
+            raise HeadstartError(
+                f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
+                "fit it on this data set."
+            )
+        return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes), {}
+    bundle = ModelBundle.load(contender.path)
+    for name, digest in dataset.digests.items():
+        if (trained_on := bundle.provenance.get(name)) != digest:
+            data = "the data set" if name == "data_digest" else "the training split"
+            raise HeadstartError(
+                f"{contender.strategy} was trained on {data} {trained_on}, not on {digest}, and may know "
+                "samples that it would be judged on; train it on this data set."
+            )
+    probabilities = bundle.predict_probabilities(test.samples)
+    return Predictions(test.ids, test.labels, probabilities, dataset.classes), bundle.provenance
+
+
+def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: str) -> Evidence:
+    """The evidence for the contender that was chosen.
+
+    `report` is the page about the assessment, `address` where the data set lies for others: a path or an s3:// address.
+    """
+    return Evidence(
+        metric=assessment.leaderboard.metric,
+        figures=assessment.figures(assessment.chosen.strategy),
+        sentence=assessment.leaderboard.sentence,
+        digests=digests(dataset),
+        dataset=address,
+        predictions=assessment.chosen_predictions,
+        trained_on=seen(dataset),
+        report=report,
+    )

@@ -1,0 +1,63 @@
+"""Contenders: trained strategies and baselines before they are compared, and what they predict for the test split."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from headstart.metrics.predictions import Predictions
+
+Kind = Literal["transfer", "baseline"]
+
+SCRATCH = "scratch"
+# Beside the baseline scratch lie the test predictions of its trainings with other seeds.
+RETRAINED = "retrained"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained strategy or baseline before it is judged: its place and the result of its training.
+
+    `path` is a model bundle, or a Parquet file with test predictions where the model itself cannot be kept.
+    """
+
+    strategy: str
+    kind: Kind
+    path: Path
+    validation: float
+    seconds: float
+    run_id: str
+    source: str | None = None
+
+    def to_metadata(self) -> dict[str, Any]:
+        """JSON values for an artifact's metadata; the path is the artifact's own."""
+        return {key: value for key, value in asdict(self).items() if key != "path"}
+
+    @classmethod
+    def from_metadata(cls, path: Path, metadata: dict[str, Any]) -> "Contender":
+        """The contender that `to_metadata` wrote, at the artifact's path; further keys are the artifact's own."""
+        keys = cls.__dataclass_fields__.keys() & metadata.keys() - {"path"}
+        # Metadata hold no NaN and no None.
+        return cls(path=path, **{"validation": math.nan, **{key: metadata[key] for key in keys}})
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A contender with its predictions on the test split."""
+
+    contender: Contender
+    predictions: Predictions
+
+
+def read_contenders(bundles: Iterable[tuple[str, dict[str, Any]]], source: str, baselines: Path) -> list[Contender]:
+    """The strategies that started from `source`, each by its bundle's path and metadata, and then the baselines."""
+    trained = [Contender.from_metadata(Path(path), {**metadata, "source": source}) for path, metadata in bundles]
+    return [*trained, *read_baselines(baselines)]
+
+
+def read_baselines(directory: Path) -> list[Contender]:
+    """The contenders that `directory/baselines.json` lists."""
+    listed = json.loads((directory / "baselines.json").read_text())
+    return [Contender.from_metadata(directory / entry["path"], entry) for entry in listed]

@@ -1,0 +1,186 @@
+"""Diagnostics of the chosen model: intervals of its figures, reasons for the verdict, reliability, robustness and
+explanations."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.data.dataset import Dataset, Split
+from headstart.data.subsets import spread_out
+from headstart.features.extraction import vectors
+from headstart.features.heads import cross_validated_hits
+from headstart.judging.assessment import Assessment
+from headstart.judging.contenders import SCRATCH
+from headstart.judging.data_efficiency import Curve, curve_trainings, data_efficiency
+from headstart.judging.domain_distance import source_distance
+from headstart.judging.explanation import Explained, explained_samples, with_random_weights
+from headstart.judging.reasons import Fitted, Probe, Reason, reasons
+from headstart.judging.reliability import Bin, Selective, reliability_bins, selective_prediction
+from headstart.judging.robustness import Robustness, robustness
+from headstart.judging.section import Evaluation
+from headstart.metrics.bootstrap import metric_intervals
+from headstart.metrics.intervals import Interval
+from headstart.metrics.wilson import ClassIntervals, class_intervals, wilson_interval
+from headstart.models.bundle import ModelBundle
+from headstart.storage.state import State
+from headstart.training.engine import training_device
+from headstart.training.section import Training
+
+# Training samples that the figures are computed from: more would tell them apart no better.
+_SEEN = 1000
+# A probe needs some of each class.
+_PROBED_PER_CLASS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """The findings; one that the recipe did not ask for is None."""
+
+    intervals: Mapping[str, Interval]
+    """every metric of the chosen strategy"""
+    classes: tuple[ClassIntervals, ...]
+    reasons: tuple[Reason, ...]
+    bins: tuple[Bin, ...]
+    temperature: float
+    selective: Selective
+    robustness: Robustness | None
+    scratch_robustness: Robustness | None
+    curve: Curve | None
+    explained: Explained | None
+
+    def to_json(self) -> str:
+        """The numbers as indented JSON; pictures are left out."""
+        curve = self.curve and {**asdict(self.curve), "catch_ups": [asdict(each) for each in self.curve.catch_ups]}
+        found = {
+            "intervals": {name: asdict(each) for name, each in self.intervals.items()},
+            "classes": [asdict(each) for each in self.classes],
+            "reasons": [asdict(each) for each in self.reasons],
+            "reliability": [asdict(each) for each in self.bins],
+            "temperature": self.temperature,
+            "selective": {
+                "aurc": self.selective.aurc,
+                "least_aurc": self.selective.oracle,
+                "coverage": self.selective.coverage.tolist(),
+                "risk": self.selective.risk.tolist(),
+            },
+            "robustness": self.robustness and asdict(self.robustness),
+            "scratch_robustness": self.scratch_robustness and asdict(self.scratch_robustness),
+            "curve": curve,
+            "explanation": self.explained
+            and {"method": self.explained.method, "similarity_to_random_weights": self.explained.similarity},
+        }
+        return json.dumps(found, indent=2, allow_nan=False) + "\n"
+
+
+def diagnose(
+    assessment: Assessment,
+    dataset: Dataset,
+    source: Path,
+    *,
+    evaluation: Evaluation,
+    training: Training | None = None,
+    strategies: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
+) -> Diagnostics:
+    """Examine the contender that was chosen.
+
+    `source` is the bundle that the strategies started from, `training` and `strategies` the recipe's, which only
+    `curve_training` needs.
+
+    Raises:
+        InputError: `curve_training` is asked for and `training` or `strategies` are missing.
+    """
+    board, start = assessment.leaderboard, ModelBundle.load(source)
+    trained = curve_trainings(board, start, strategies, training) if evaluation.curve_training else {}
+    paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
+    chosen = board.chosen.strategy
+    models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
+    for bundle in (*models.values(), start):
+        bundle.network.to(training_device())
+    features = _features(start, dataset)
+    curve = None
+    if evaluation.curve:
+        curve = data_efficiency(dataset, evaluation.curve, features, metric=evaluation.metric, trained=trained)
+    test, predictions = dataset.split("test"), assessment.chosen_predictions
+    labels, probabilities = predictions.labels, predictions.probabilities
+    confidence = evaluation.confidence
+    corrupted = spread_out(labels, evaluation.robustness)
+    robust = {
+        name: robustness(bundle, np.array(test.samples[corrupted]), labels[corrupted], confidence=confidence)
+        for name, bundle in models.items()
+        if len(corrupted)
+    }
+    return Diagnostics(
+        intervals=metric_intervals(
+            labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed
+        ),
+        classes=tuple(class_intervals(labels, predictions.predicted, dataset.classes, confidence=confidence)),
+        reasons=tuple(_reasons(assessment, dataset, start, models, features, curve, seed)),
+        bins=tuple(reliability_bins(labels, probabilities, confidence=confidence)),
+        temperature=models[chosen].temperature,
+        selective=selective_prediction(labels, probabilities),
+        robustness=robust.get(chosen),
+        scratch_robustness=robust.get(SCRATCH),
+        curve=curve,
+        explained=explained_samples(models[chosen], dataset, predictions, evaluation.explanations, seed=seed),
+    )
+
+
+def _features(source: ModelBundle, dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Features (N, D) of the training and (M, D) of the test samples, by the source and by random weights."""
+    train, test, random = dataset.split("train"), dataset.split("test"), with_random_weights(source)
+    # Only the source's features of the training split are kept already; the others are read once.
+    return {
+        "source": (vectors(source, train, State.from_environment()), vectors(source, test, precision="fp32")),
+        "random": (vectors(random, train, precision="fp32"), vectors(random, test, precision="fp32")),
+    }
+
+
+def _reasons(
+    assessment: Assessment,
+    dataset: Dataset,
+    source: ModelBundle,
+    models: Mapping[str, ModelBundle],
+    features: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    curve: Curve | None,
+    seed: int,
+) -> list[Reason]:
+    train, board = dataset.split("train"), assessment.leaderboard
+    seen = spread_out(train.labels, _SEEN)
+    probed = spread_out(train.labels, max(_SEEN, _PROBED_PER_CLASS * len(dataset.classes)))
+    accuracies = {entry.strategy: entry.accuracy for entry in board.entries}
+    return reasons(
+        board,
+        probe=_probe([ours[probed] for ours, _ in features.values()], train.labels[probed], seed=seed),
+        distance=source_distance(source, train.samples[seen]),
+        fitted=[Fitted(name, _accuracy(bundle, train, seen), accuracies[name]) for name, bundle in models.items()],
+        curve=curve,
+    )
+
+
+def _accuracy(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
+    """The share of the split's samples at `positions` that the model is right on."""
+    predicted = bundle.predict_logits(split.samples[positions]).argmax(axis=1)
+    return float(np.mean(predicted == split.labels[positions]))
+
+
+def _probe(features: Sequence[np.ndarray], labels: np.ndarray, *, seed: int) -> Probe | None:
+    """The cross-validated probe on features (N, D) of the source and of random weights; None where the labels,
+    int (N,), are too few to test it on any sample.
+
+    Its standard error is not 0 where all folds are right: it is at least that of as many hits among as many items
+    (Wilson).
+    """
+    figures = []
+    for each in features:
+        hits = cross_validated_hits(each, labels, seed=seed)
+        if len(hits) == 0:
+            return None
+        proportion = wilson_interval(int(hits.sum()), len(hits))
+        error = float(hits.std() / np.sqrt(len(hits)))
+        figures += [float(hits.mean()), max(error, (proportion.high - proportion.low) / (2 * 1.96))]
+    return Probe(*figures)

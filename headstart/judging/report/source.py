@@ -1,0 +1,30 @@
+"""The page about a source on the test split of its own data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from headstart.data.dataset import Dataset
+from headstart.html import render
+from headstart.judging.report.confusion import confusion
+from headstart.judging.report.provenance import data_facts, shown_facts
+from headstart.models.bundle import ModelBundle
+
+
+def render_source_report(
+    name: str, sentence: str, metrics: Mapping[str, Any] | None, bundle: ModelBundle, dataset: Dataset
+) -> str:
+    """One self-contained HTML page; `metrics` are `classification_metrics`, None where the data has no labels."""
+    objective = bundle.provenance.get("objective")
+    facts = {
+        "Architecture": bundle.architecture,
+        "Objective": f"{objective}, without labels" if objective else None,
+        **data_facts(dataset),
+    }
+    return render(
+        "judging/report/source.html",
+        name=name,
+        sentence=sentence,
+        metrics=metrics,
+        facts=shown_facts(facts),
+        confusion=confusion(metrics) if metrics else None,
+    )

@@ -1,0 +1,82 @@
+"""The evaluation of a source on the test split of its own data."""
+
+from typing import Any
+
+import numpy as np
+
+from headstart.data.dataset import SPLITS, Dataset
+from headstart.judging.evidence import Evidence, digests, figures, seen
+from headstart.judging.report.source import render_source_report
+from headstart.judging.section import Evaluation
+from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.classification import classification_metrics
+from headstart.metrics.metric import metric_title
+from headstart.metrics.predictions import Predictions
+from headstart.models.bundle import ModelBundle
+
+
+def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, seed: int = 0) -> Evidence:
+    """The evidence for a source; `address` is where the data set lies for others, a path or an s3:// address.
+
+    It is judged as a recipe is by default, since a source serves many targets, each with an evaluation of its own. A
+    source without a head is judged by a linear head on its features, which is not kept. Data without labels gives no
+    figures.
+    """
+    evaluation, test = Evaluation(), dataset.split("test")
+    metrics: dict[str, Any] | None = None
+    found: dict[str, float] = {}
+    if dataset.classes:
+        probabilities = bundle.predict_probabilities(test.samples) if bundle.classes else _probe(bundle, dataset)
+        predictions = Predictions(test.ids, test.labels, probabilities, dataset.classes)
+        metrics = classification_metrics(test.labels, probabilities, dataset.classes)
+        score = bootstrap_interval(
+            evaluation.metric,
+            test.labels,
+            predictions.predicted,
+            len(dataset.classes),
+            confidence=evaluation.confidence,
+            resamples=evaluation.resamples,
+            seed=seed,
+        )
+        found = figures(metrics, evaluation.metric, score)
+        subject = "The source" if bundle.classes else "A linear head on the source's features"
+        reached = f"{score.value:.3f} {metric_title(evaluation.metric)} [{score.low:.3f}, {score.high:.3f}]"
+        sentence = (
+            f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on {len(test.labels):,} test "
+            "items of its own data."
+        )
+    else:
+        count = len(test.ids)
+        predictions = Predictions(test.ids, np.full(count, -1), np.empty((count, 0), dtype=np.float32), ())
+        sentence = "The source's own data has no labels: what it is worth shows on a target."
+    return Evidence(
+        metric=evaluation.metric,
+        figures=found,
+        sentence=sentence,
+        digests=digests(dataset),
+        dataset=address,
+        predictions=predictions,
+        trained_on=seen(dataset),
+        report=render_source_report(experiment, sentence, metrics, bundle, dataset),
+    )
+
+
+def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
+    """Probabilities (N, K) for the test split by the best linear head on the bundle's features, calibrated."""
+    from scipy.special import softmax
+
+    from headstart.features.heads import best_head
+
+    train, val, test = (dataset.split(name) for name in SPLITS)
+    features = bundle.predict_features(val.samples)
+    head, _, _ = best_head(
+        bundle.predict_features(train.samples),
+        train.labels,
+        features,
+        val.labels,
+        classes=len(dataset.classes),
+        metric=Evaluation().metric,
+    )
+    temperature = fit_temperature(head.logits(features), val.labels)
+    return softmax(head.logits(bundle.predict_features(test.samples)) / temperature, axis=1)

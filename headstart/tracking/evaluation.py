@@ -1,0 +1,83 @@
+"""The evaluation step: contenders judged, recorded, and kept as files."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headstart.data.dataset import Dataset
+from headstart.judging.assessment import Assessment, evaluate, evidence
+from headstart.judging.contenders import Contender
+from headstart.judging.diagnostics import diagnose
+from headstart.judging.evidence import EVIDENCE
+from headstart.judging.report.page import report
+from headstart.judging.section import Evaluation
+from headstart.judging.selection import RANKING
+from headstart.models.reference import numbered
+from headstart.storage.local import write_json, write_text
+from headstart.tracking.client import shown_to_people
+from headstart.tracking.results import record_assessment
+from headstart.tracking.runs import Run
+from headstart.training.section import Training
+
+
+class Outputs(NamedTuple):
+    """Paths of the step's results."""
+
+    predictions: Path
+    leaderboard: Path
+    report: Path
+    winner: Path
+    confusion: Path
+    metrics: Path
+
+
+def read_selection(source: Path, digest: str, version: str) -> dict[str, Any]:
+    """How the source in this folder was chosen among the candidates, with its `digest`, and under `version` its pinned
+    reference where this pipeline run registered it, otherwise ""."""
+    return {**json.loads(numbered((source / RANKING).read_text(), version)), "digest": digest, "version": version}
+
+
+def evaluate_and_record(
+    run: Run,
+    contenders: Sequence[Contender],
+    dataset: Dataset,
+    source: Path,
+    selection: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    outputs: Outputs,
+    *,
+    address: str,
+) -> Assessment:
+    """Judge all contenders on the test split and write what was found to the record and to files.
+
+    source: the bundle that the strategies started from; selection: as `read_selection` gives it; recipe: its name, its
+    seed and its sections evaluation, training and strategies; address: where the data set lies for others. The winner's
+    evidence goes into the folder `evidence` of its bundle. The assessment that comes back names the runs written to.
+    """
+    evaluation, seed = Evaluation.of(recipe["evaluation"], at="evaluation"), recipe["seed"]
+    training, strategies = Training.of(recipe["training"], at="training"), recipe["strategies"]
+    assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=seed)
+    diagnostics = diagnose(
+        assessment, dataset, source, evaluation=evaluation, training=training, strategies=strategies, seed=seed
+    )
+    page = report(
+        assessment,
+        diagnostics,
+        dataset,
+        experiment=recipe["name"],
+        source=selection,
+        run_id=run.parent_id or run.id,
+        tracking_uri=shown_to_people(run.client.tracking_uri),
+    )
+    write_text(outputs.report, page)
+    run.log_page("examination.json", diagnostics.to_json())
+    version = selection["version"]
+    assessment = record_assessment(run, assessment, page, outputs.predictions, source_version=version)
+    write_text(outputs.leaderboard, assessment.leaderboard.to_json())
+    shutil.copytree(assessment.chosen.path, outputs.winner, dirs_exist_ok=True)
+    evidence(assessment, dataset, report=page, address=address).save(outputs.winner / EVIDENCE)
+    write_json(outputs.confusion, assessment.metrics[assessment.chosen.strategy]["confusion"])
+    write_json(outputs.metrics, assessment.summary)
+    return assessment

@@ -1,0 +1,111 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from headstart.data.prepare import prepare
+from headstart.errors import HeadstartError
+from headstart.judging.assessment import evaluate
+from headstart.judging.section import Evaluation
+from headstart.metrics.predictions import read_predictions, write_predictions
+from headstart.models.bundle import ModelBundle
+
+EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]
+QUICK = Evaluation(resamples=200)
+
+
+def test_every_contender_is_judged_on_the_whole_test_split(assessment, contenders, dataset):
+    found, folder = assessment, assessment.predictions
+    test = dataset.split("test")
+    assert sorted(file.stem for file in folder.iterdir()) == ["classical", "scratch", "zero"]
+    for entry in found.leaderboard.entries:
+        kept = read_predictions(folder / f"{entry.strategy}.parquet")
+        assert (kept.ids.tolist(), kept.labels.tolist()) == (test.ids.tolist(), test.labels.tolist())
+        assert entry.value == pytest.approx(accuracy_score(test.labels, kept.probabilities.argmax(1)))
+        assert found.metrics[entry.strategy]["accuracy"] == pytest.approx(entry.value)
+        contender = contenders[entry.strategy]
+        assert (entry.validation, entry.seconds, entry.run_id) == (
+            contender.validation, contender.seconds, contender.run_id,
+        )  # fmt: skip
+    assert found.leaderboard.items == len(test.labels)
+
+
+def test_predictions_are_the_models_own(assessment, contenders, dataset):
+    folder = assessment.predictions
+    expected = ModelBundle.load(contenders["zero"].path).predict_probabilities(dataset.split("test").samples)
+    assert read_predictions(folder / "zero.parquet").probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):
+    board = assessment.leaderboard
+    values = {entry.strategy: entry.value for entry in board.entries}
+    assert board.chosen.strategy == assessment.chosen.strategy == "zero"
+    assert board.chosen.gain == pytest.approx(values["zero"] - values["scratch"])
+    assert board.verdict == "helped"
+
+
+def test_only_what_was_trained_has_a_history_and_an_epoch_that_was_kept(assessment):
+    assert assessment.history == {"scratch": EPOCHS}
+    assert assessment.kept == {"scratch": 1}
+
+
+def test_the_strategy_is_chosen_on_validation_whatever_the_test_says(contenders, dataset, tmp_path):
+    unlucky = replace(contenders["zero"], validation=0.2)
+    lucky = replace(contenders["scratch"], strategy="partial", kind="transfer", validation=0.8)
+    found = evaluate([unlucky, lucky], dataset, tmp_path, evaluation=QUICK)
+    assert found.chosen == lucky
+    assert found.leaderboard.entries[0].strategy == "zero"
+
+
+def test_the_evaluation_section_is_obeyed(contenders, dataset, tmp_path):
+    section = Evaluation(metric="macro_f1", confidence=0.8, min_gain=0.99, resamples=100)
+    board = evaluate(list(contenders.values()), dataset, tmp_path, evaluation=section, seed=5).leaderboard
+    assert (board.metric, board.confidence, board.resamples, board.seed) == ("macro_f1", 0.8, 100, 5)
+    assert board.verdict == "no evidence"
+
+
+def test_scratchs_trainings_with_other_seeds_widen_the_gain(contenders, dataset, tmp_path):
+    test = dataset.split("test")
+    shutil.copytree(contenders["scratch"].path, tmp_path / "fitted" / "scratch")
+    scratch = replace(contenders["scratch"], path=tmp_path / "fitted" / "scratch")
+    (tmp_path / "fitted" / "retrained").mkdir()
+    right = np.eye(3)[test.labels]
+    write_predictions(tmp_path / "fitted" / "retrained" / "1.parquet", test.ids, test.labels, right, dataset.classes)
+    both = [
+        evaluate([contenders["zero"], each], dataset, tmp_path / "predictions", evaluation=QUICK).leaderboard
+        for each in (contenders["scratch"], scratch)
+    ]
+    value = next(entry.value for entry in both[1].entries if entry.strategy == "scratch")
+    assert both[0].seed_deviation is None
+    assert both[1].seed_deviation == pytest.approx(np.std([value, 1.0], ddof=1))
+    assert both[1].chosen.gain_low < both[0].chosen.gain_low
+
+
+def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dataset, tmp_path):
+    bundle = ModelBundle.load(contenders["zero"].path)
+    bundle.provenance["data_digest"] = "sha256:other"
+    bundle.save(tmp_path / "foreign")
+    foreign = replace(contenders["zero"], path=tmp_path / "foreign")
+    with pytest.raises(HeadstartError, match="zero was trained on the data set sha256:other, not on"):
+        evaluate([foreign], dataset, tmp_path / "predictions", evaluation=QUICK)
+
+
+def test_a_model_that_was_trained_on_another_split_of_the_same_data_is_refused(contenders, dataset, tmp_path):
+    folder, settings = dataset.manifest["source"]["uri"], dataset.manifest["settings"]
+    other = prepare(folder, tmp_path / "other", size=16, split=settings["split"], seed=settings["seed"] + 1)
+    assert other.digest == dataset.digest
+    with pytest.raises(HeadstartError, match="zero was trained on the training split"):
+        evaluate([contenders["zero"]], other, tmp_path / "predictions", evaluation=QUICK)
+
+
+@pytest.mark.parametrize("change", ["order", "samples"])
+def test_predictions_for_other_samples_are_refused(contenders, dataset, tmp_path, change):
+    test = dataset.split("test")
+    ids = test.ids[::-1] if change == "order" else np.char.add(test.ids, "x")
+    labels = test.labels[::-1] if change == "order" else test.labels
+    write_predictions(tmp_path / "other.parquet", ids, labels, np.eye(3)[labels], dataset.classes)
+    other = replace(contenders["classical"], path=tmp_path / "other.parquet")
+    with pytest.raises(HeadstartError, match=r"classical.*different samples"):
+        evaluate([contenders["zero"], other], dataset, tmp_path / "predictions", evaluation=QUICK)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+
+from headstart.data.prepare import prepare
+from headstart.judging.evidence import Evidence
+from headstart.judging.source_evaluation import evaluate_source
+from headstart.models.bundle import ModelBundle
+from headstart.models.convnet import convnet
+from headstart.models.preprocessing import Preprocessing
+
+
+@pytest.fixture(scope="module")
+def headless(dataset) -> ModelBundle:
+    torch.manual_seed(0)
+    return ModelBundle(
+        network=convnet(classes=0, channels=1).eval(),
+        architecture="convnet",
+        modality="image",
+        preprocessing=Preprocessing.fit(dataset.split("train").samples, size=16, channels=1),
+        classes=(),
+        provenance={"role": "source", "objective": "vicreg", "head": "none"},
+    )
+
+
+def test_a_source_without_a_head_is_judged_by_one_that_is_fitted_to_its_features_for_that(dataset, headless):
+    found = evaluate_source(headless, dataset, experiment="digits", address="there")
+    test = dataset.split("test")
+    assert found.sentence.startswith("A linear head on the source's features reaches ")
+    predicted = found.predictions.probabilities.argmax(1)
+    assert found.figures["test/accuracy"] == accuracy_score(test.labels, predicted) > 0.5
+    assert found.predictions.probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert found.predictions.classes == dataset.classes
+    assert headless.network.head.weight.shape[0] == 0
+    assert "vicreg, without labels" in found.report
+    assert "Figures on the test split" in found.report
+
+
+def test_of_a_source_whose_data_has_no_labels_nothing_is_claimed(dataset, headless, tmp_path):
+    unlabelled = prepare(
+        str(dataset.path.parent / "pictures"),
+        tmp_path / "packed",
+        size=16,
+        split={"train": 0.4, "val": 0.2, "test": 0.4},
+        labels="none",
+    )
+    found = evaluate_source(headless, unlabelled, experiment="digits", address="there")
+    assert found.figures == {}
+    assert found.sentence == "The source's own data has no labels: what it is worth shows on a target."
+    assert found.sentence.replace("'", "&#39;") in found.report
+    assert "Figures on the test split" not in found.report
+    assert "none, its samples have no labels" in found.report
+    assert found.digests["test_digest"] == unlabelled.split_digest("test")
+    found.save(tmp_path / "evidence")
+    kept = Evidence.load(tmp_path / "evidence")
+    assert kept.predictions.ids.tolist() == unlabelled.split("test").ids.tolist()
+    seen = {*unlabelled.split("train").ids, *unlabelled.split("val").ids}
+    assert set(kept.trained_on.tolist()) == seen

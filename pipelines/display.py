@@ -15,7 +15,7 @@ from rich.tree import Tree
 from headstart.terminal import printable
 
 if TYPE_CHECKING:
-    from headstart.tracking.gates import Gate
+    from headstart.tracking.gate import GateResult
 
 # The step column's width: the longest name that a step has, with room for a strategy of the user's.
 _WIDTH = 24
@@ -156,7 +156,7 @@ def leaderboard_table(
     return table
 
 
-def gates_table(gates: "Sequence[Gate]") -> Table:
+def gates_table(gates: "Sequence[GateResult]") -> Table:
     """What each gate of a promotion asked and found; fits into 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")

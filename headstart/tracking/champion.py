@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-    from headstart.tracking.gates import Gate
+    from headstart.tracking.gate import GateResult
 
 
 def settled_history(client: "MlflowClient", model: str) -> History:
@@ -63,7 +63,7 @@ def change_champion(
     kind: Kind,
     reason: str | None,
     forced: bool = False,
-    gates: tuple["Gate", ...] = (),
+    gates: tuple["GateResult", ...] = (),
 ) -> Change:
     """Makes the version champion and records it.
 
@@ -107,7 +107,7 @@ def change_champion(
     return replace(change, run_id=run_id)
 
 
-def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["Gate", ...]) -> str:
+def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["GateResult", ...]) -> str:
     """The id of a run that records the change and is not finished yet."""
     tags = {
         ROLE: "promotion",

@@ -1,8 +1,8 @@
 """A registry that an earlier release filled goes on working: bundles of format 2 with the model code of that release.
 
-fixtures/registry-2.tar.xz is a workspace's store as `headstart run` keeps it, moved here from another folder: pets-source
-1 and its descendants pets-target 1, the champion, and pets-target 2, the challenger. answers.json holds the digests
-and what that release predicted for each version's stored example.
+fixtures/registry-2.tar.xz is a workspace's store as `headstart run` keeps it, moved here from another folder:
+pets-source 1 and its descendants pets-target 1, the champion, and pets-target 2, the challenger. answers.json holds
+the digests and what that release predicted for each version's stored example.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The policy: what a version must show before it becomes the champion, one YAML file put together from the gates."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, create_model
 
@@ -10,13 +11,11 @@ from headstart.tracking.gate import GATES, SharedSettings, in_order
 
 def policy_section() -> type[SharedSettings]:
     """The policy's section of one key for each gate that is installed, and the settings that they share."""
-    fields = {name: (gate.kind, Field(gate.default, description=gate.note)) for name, gate in GATES.items()}
-    return create_model(
-        "Policy",
-        __base__=SharedSettings,
-        __doc__="The gates of a promotion; null, false and none turn a gate off.",
-        **{name: fields[name] for name in in_order()},
-    )
+    gates = {name: GATES[name] for name in in_order()}
+    fields: dict[str, Any] = {
+        name: (gate.kind, Field(gate.default, description=gate.note)) for name, gate in gates.items()
+    }
+    return create_model("Policy", __base__=SharedSettings, __doc__="The gates of a promotion.", **fields)
 
 
 Policy = policy_section()

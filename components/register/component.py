@@ -47,7 +47,7 @@ def register(
     from headstart.judging.evidence import EVIDENCE
     from headstart.recipe.recipe import Recipe
     from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
-    from headstart.tracking.registry import register
+    from headstart.tracking.registration import register
     from headstart.tracking.runs import step_run
 
     candidates = [*source_candidates, pretrained] if pretrained else source_candidates

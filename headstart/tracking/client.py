@@ -5,10 +5,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Where people find the server, in the environment of steps that know it by another address.
 PAGE_VARIABLE = "HEADSTART_MLFLOW_PAGE"
+
+PAGE_SIZE = 1000
 
 _REACH_SECONDS = 10
 _SERVER_ERROR = 500
@@ -111,6 +113,29 @@ def _explanation(error: Exception) -> HeadstartError:
         )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return HeadstartError(f"MLflow at {where} refused: {first_line.replace(uri, where) if uri else first_line}")
+
+
+@contextmanager
+def ignoring(error_code: str) -> Iterator[None]:
+    """Leaves the body without an error where MLflow raises one with this code."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != error_code:
+            raise
+
+
+def search_all(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """All results of a search method of `MlflowClient`; one request for every `PAGE_SIZE` of them."""
+    token = None
+    while True:
+        page = search(*arguments, **options, max_results=PAGE_SIZE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def reach(uri: str) -> None:

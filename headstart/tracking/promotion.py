@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
-from headstart.tracking.champion import change_champion, settled_history
-from headstart.tracking.history import Change
+from headstart.tracking.champion_change import change_champion, settled_history
+from headstart.tracking.champion_history import Change
 from headstart.tracking.names import CHALLENGER
 from headstart.tracking.registry import find_version
 

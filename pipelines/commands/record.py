@@ -70,8 +70,8 @@ def add(commands: Commands) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from headstart.tracking import links
-    from headstart.tracking.comparison import compare
+    from headstart.tracking import mlflow_pages as links
+    from headstart.tracking.leaderboard import compare
     from headstart_pipelines import display
 
     found = compare(connect(options.workspace), options.experiment, sort=options.sort, every_run=options.all)
@@ -171,7 +171,7 @@ def _rollback(options: argparse.Namespace) -> None:
 def _history(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from headstart.tracking.history import read_history
+    from headstart.tracking.champion_history import read_history
     from headstart_pipelines import display
 
     history = read_history(connect(options.workspace), options.model)
@@ -202,7 +202,7 @@ def _lineage(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    from headstart.tracking import links
+    from headstart.tracking import mlflow_pages as links
     from headstart_pipelines import display
     from headstart_pipelines.ui import serve
 

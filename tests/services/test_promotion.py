@@ -19,7 +19,8 @@ from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
-from headstart.tracking.registry import Registered, register
+from headstart.tracking.registration import register
+from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, experiment_named
 from headstart_pipelines.cli import main
 

@@ -17,8 +17,8 @@ import pytest
 from headstart.judging.evidence import Evidence
 from headstart.models.bundle import ModelBundle
 from headstart.tracking import database, registry
+from headstart.tracking.champion_history import read_history
 from headstart.tracking.client import connect
-from headstart.tracking.history import read_history
 from headstart.tracking.lineage import lineage
 from headstart.tracking.promotion import promote, rollback
 

@@ -5,7 +5,8 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.tracking import paging
-from headstart.tracking.registry import register, resolve, search
+from headstart.tracking.registration import register
+from headstart.tracking.registry import resolve, search
 from headstart.tracking.version_record import background
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from pydantic import create_model
 
@@ -10,12 +11,8 @@ from headstart.metrics.metric import METRICS, metric_title
 from headstart.sections import Section, Share
 from headstart.tracking.gate import Case, Gate, GateResult, Measured, result
 
-MinMetrics = create_model(
-    "MinMetrics",
-    __base__=Section,
-    __doc__="The least that each metric must reach on the test split.",
-    **dict.fromkeys(METRICS, (Share | None, None)),
-)
+_LIMITS: dict[str, Any] = dict.fromkeys(METRICS, (Share | None, None))
+MinMetrics = create_model("MinMetrics", __base__=Section, __doc__="The limit of each metric.", **_LIMITS)
 
 
 def _judge(name: str, limits: Section, case: Case) -> Iterator[GateResult]:

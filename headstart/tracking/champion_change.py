@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError
+from headstart.tracking.champion_history import Change, History, Kind, find_records, read_history, read_record
+from headstart.tracking.champion_ledger import Ledger, read_ledger
 from headstart.tracking.client import explained, user_name
-from headstart.tracking.history import Change, History, Kind, find_records, read_history, read_record
-from headstart.tracking.ledger import Ledger, read_ledger
-from headstart.tracking.logged import write_once
+from headstart.tracking.logged_model import write_once
 from headstart.tracking.names import (
     CHAMPION,
     CHANGE_ENTRY,

@@ -6,7 +6,9 @@ stands. Kubeflow Pipelines 2.17 as it is installed retries a lost pod, but not a
 kernel ends all of a pod's processes at once, this one is among them, and the pod has failed.
 """
 
+import atexit
 import contextlib
+import gc
 import os
 import runpy
 import signal
@@ -75,6 +77,8 @@ def main() -> None:
 
     if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
         survive()
+    # At its end Python would search all that torch and mlflow made for garbage, which takes a second or two.
+    atexit.register(gc.freeze)
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 

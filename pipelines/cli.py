@@ -1,7 +1,9 @@
 """The command line. It imports nothing heavy before it knows which command is wanted."""
 
 import argparse
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +35,8 @@ _GROUPS = (check, prepare, rank, run, compile, submit, runs, schedule, compare, 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 the work failed, 2 the input is not usable."""
+    # At its end Python would search all that torch and mlflow made for garbage, which takes a second or two.
+    atexit.register(gc.freeze)
     try:
         code = _answer(arguments)
         sys.stdout.flush()

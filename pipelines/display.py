@@ -15,7 +15,7 @@ from rich.tree import Tree
 from headstart.terminal import printable
 
 if TYPE_CHECKING:
-    from headstart.tracking.gates import Gate
+    from headstart.tracking.gate import GateResult
 
 # The step column's width: the longest name that a step has, with room for a strategy of the user's.
 _WIDTH = 24
@@ -166,7 +166,7 @@ def leaderboard_table(
     return table
 
 
-def gates_table(gates: "Sequence[Gate]") -> Table:
+def gates_table(gates: "Sequence[GateResult]") -> Table:
     """The gates of a promotion with their values and limits; fits into 80 columns."""
     made = table(
         "",

@@ -21,8 +21,8 @@ from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
 from headstart.tracking.client import connect
 from headstart.tracking.names import REUSED_STEPS
-from headstart.tracking.outcome import read_outcome
-from headstart.tracking.owner import end_abandoned, owner_tags
+from headstart.tracking.run_outcome import read_outcome
+from headstart.tracking.run_owner import end_abandoned, owner_tags
 from headstart.tracking.runs import (
     INJECTED_VARIABLE,
     PARENT_VARIABLE,

@@ -22,9 +22,8 @@ def register(
     baselines: list[str] = [],
     evaluation: dict = {},
 ) -> str:
-    """Registers the bundle as the next version of `<experiment>-<role>`, once however often it runs.
-
-    The recipe's sections, those that the model depends on, are kept with the version.
+    """Registers the bundle as the next version of `<experiment>-<role>`, once however often it runs, and returns the
+    version's reference, pinned to its content. The sections of the recipe that the model depends on are kept with it.
 
     Args:
         experiment: the recipe's name.
@@ -41,9 +40,6 @@ def register(
         strategies: the recipe's strategies.
         baselines: the recipe's baselines.
         evaluation: the recipe's evaluation.
-
-    Returns:
-        The version's reference, pinned to its content.
     """
     from pathlib import Path
 
@@ -51,33 +47,20 @@ def register(
     from headstart.judging.evidence import EVIDENCE
     from headstart.recipe.recipe import Recipe
     from headstart.tracking.names import CHALLENGER, MODEL_DIGEST, REGISTERED
-    from headstart.tracking.registry import register
+    from headstart.tracking.registration import register
     from headstart.tracking.runs import step_run
 
-    recipe = Recipe.of_sections(
-        {
-            "name": experiment,
-            "modality": modality,
-            "seed": seed,
-            "source_data": source_data,
-            "source_pretraining": source_pretraining,
-            "source_candidates": [*source_candidates, pretrained] if pretrained else source_candidates,
-            "target_data": target_data,
-            "training": training,
-            "strategies": strategies,
-            "baselines": baselines,
-            "evaluation": evaluation,
-        }
-    )
+    candidates = [*source_candidates, pretrained] if pretrained else source_candidates
+    sections = {
+        "name": experiment, "modality": modality, "seed": seed, "source_data": source_data, "target_data": target_data,
+        "source_pretraining": source_pretraining, "source_candidates": candidates, "training": training,
+        "strategies": strategies, "baselines": baselines, "evaluation": evaluation,
+    }  # fmt: skip
     with step_run(experiment, f"register-{role}", role=role) as run:
         registered = register(
-            run,
-            Path(model.path),
-            model=f"{experiment}-{role}",
-            evidence=Path(model.path) / EVIDENCE,
-            recipe=recipe.to_dict(),
-            trained_by=described(model)["run_id"],
+            run, Path(model.path), model=f"{experiment}-{role}", evidence=Path(model.path) / EVIDENCE,
+            recipe=Recipe.of_sections(sections).to_dict(), trained_by=described(model)["run_id"],
             aliases=(CHALLENGER,) if role == "target" else (),
-        )
+        )  # fmt: skip
         run.set_tags({MODEL_DIGEST: registered.digest, REGISTERED: registered.uri})
     return registered.reference

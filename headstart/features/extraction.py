@@ -38,8 +38,8 @@ from headstart.data.dataset import Dataset, Split
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import evaluated
+from headstart.storage.content_cache import note_use
 from headstart.storage.digests import file_digest, is_intact
-from headstart.storage.eviction import note_use
 from headstart.storage.local import write_json
 from headstart.storage.state import State
 from headstart.training.distributed import current_group

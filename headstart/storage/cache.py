@@ -1,11 +1,9 @@
 """Objects of S3 on this machine: fetched once, in parts and in parallel, verified, and kept under their ETag.
 
-HEADSTART_CACHE names the folder; else it is `headstart/objects` in the user's cache folder. What lies there only saves
-time, and may be removed whenever no work is under way. HEADSTART_CACHE_LIMIT is the most that it holds, in bytes, by
-default 50 GiB or half of the disk's free space if that is less; what was unused for longest goes first.
+HEADSTART_CACHE names the folder, by default `headstart/objects` in the user's cache folder. HEADSTART_CACHE_LIMIT is
+the most that it holds, in bytes, by default 50 GiB or half of the disk's free space if that is less.
 """
 
-import fcntl
 import hashlib
 import os
 import random
@@ -16,17 +14,19 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 from headstart.errors import HeadstartError, InputError
-from headstart.storage import eviction, s3
+from headstart.storage import s3
+from headstart.storage.content_cache import ContentCache, Draft
 from headstart.storage.local import user_cache
 from headstart.storage.s3 import Object
 
 CACHE_VARIABLE = "HEADSTART_CACHE"
+LIMIT_VARIABLE = "HEADSTART_CACHE_LIMIT"
 
 PART = 8 * 2**20
 """Bytes that one request asks for, and that a cut connection can cost."""
@@ -68,7 +68,7 @@ def cache_folder() -> Path:
 def fetch(found: Object) -> BinaryIO:
     """The file with an object's content, open for reading. As long as it is open, it stays where its `name` says.
 
-    What a killed call had fetched is not fetched again. A request that fails is made again up to five times, after a
+    Parts that a killed call fetched are not fetched again. A request that fails is made again up to five times, after a
     wait of random length below 0.2, 0.4, … 20 s.
 
     Raises:
@@ -76,94 +76,77 @@ def fetch(found: Object) -> BinaryIO:
         HeadstartError: it arrives damaged, cut or not at all, time and again.
         InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is no number.
     """
-    name = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
-    folder = cache_folder()
-    path = folder / name[:2] / name
+    key = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
+    cache = ContentCache(cache_folder(), _given_limit())
+    fill = _fetch_whole if found.size <= PART else _fetch_parts
     try:
-        if kept := _kept(path, found.size):
-            return kept
-        limit = eviction.given_limit()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            file = _kept(path, found.size) or (_fetch_whole if found.size <= PART else _fetch_parts)(found, path)
-        eviction.make_room(folder, found.size, limit)
+        return cache.get(key, partial(fill, found), lambda file: os.fstat(file.fileno()).st_size == found.size)
     except OSError as error:
         raise InputError(
-            f"{found.uri} cannot be kept in {path.parent} ({error.strerror}); make room, or set {CACHE_VARIABLE}."
+            f"{found.uri} cannot be kept in {cache.folder / key[:2]} ({error.strerror}); make room, or set "
+            f"{CACHE_VARIABLE}."
         ) from error
-    return file
 
 
-def _kept(path: Path, size: int) -> BinaryIO | None:
-    """The file, in use; None where it is not there, or not whole."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
+def _given_limit() -> int | None:
+    """The limit in bytes that the environment names; None where it names none. InputError if that is no number."""
+    given = os.environ.get(LIMIT_VARIABLE)
+    if not given:
         return None
-    eviction.share(file)
-    # It may have been removed before it was in use.
-    if eviction.stands_at(file.fileno(), path) and os.fstat(file.fileno()).st_size == size:
-        eviction.note_use(file.fileno())
-        return file
-    file.close()
-    return None
+    if not (given.isascii() and given.isdecimal()):
+        raise InputError(f"{LIMIT_VARIABLE} is '{given}'; give a whole number of bytes, such as 50000000000.")
+    return int(given)
 
 
-def _fetch_whole(found: Object, path: Path) -> BinaryIO:
+def _fetch_whole(found: Object, draft: Draft) -> None:
     def read() -> bytes:
         content = s3.read_range(found, 0, found.size) if found.size else b""
-        # Nearly always it is, which saves the question what else the store says of the object.
+        # An ETag is nearly always the MD5, which saves the question what else the store says of the object.
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != found.etag:
             _check(found, [content])
         return content
 
-    return _write(path, _retried(read))
+    draft.path.write_bytes(_retried(read))
 
 
-def _fetch_parts(found: Object, path: Path) -> BinaryIO:
-    """Fills `path`.part; each part is noted in `path`.parts once it lies there."""
-    draft, journal = path.with_suffix(".part"), path.with_suffix(".parts")
+def _fetch_parts(found: Object, draft: Draft) -> None:
+    """Fills the draft; each part is noted once it lies there."""
+    for attempts_left in (1, 0):
+        _fetch_missing(found, draft)
+        try:
+            return _check(found, _chunks(draft.path))
+        except _DamagedObject:
+            # Nobody knows in which part.
+            draft.path.unlink()
+            draft.notes.unlink()
+            if not attempts_left:
+                raise
 
+
+def _fetch_missing(found: Object, draft: Draft) -> None:
     def fetch_part(number: int) -> int:
         start = number * PART
         content = _retried(lambda: s3.read_range(found, start, min(PART, found.size - start)))
-        with draft.open("r+b") as file:
+        with draft.path.open("r+b") as file:
             os.pwrite(file.fileno(), content, start)
             os.fsync(file.fileno())
         return number
 
-    def fetch_missing() -> None:
-        if not draft.exists() or draft.stat().st_size != found.size:
-            journal.unlink(missing_ok=True)
-            with draft.open("wb") as file:
-                file.truncate(found.size)
-        done = {int(line) for line in journal.read_text().split()} if journal.exists() else set()
-        missing = [number for number in range(-(-found.size // PART)) if number not in done]
-        with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool, journal.open("a") as notes:
-            waiting = [pool.submit(fetch_part, number) for number in missing]
-            try:
-                for part in as_completed(waiting):
-                    notes.write(f"{part.result()}\n")
-                    notes.flush()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    for last in (False, True):
-        fetch_missing()
+    if not draft.path.exists() or draft.path.stat().st_size != found.size:
+        draft.notes.unlink(missing_ok=True)
+        with draft.path.open("wb") as file:
+            file.truncate(found.size)
+    done = {int(line) for line in draft.notes.read_text().split()} if draft.notes.exists() else set()
+    missing = [number for number in range(-(-found.size // PART)) if number not in done]
+    with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool, draft.notes.open("a") as notes:
+        waiting = [pool.submit(fetch_part, number) for number in missing]
         try:
-            _check(found, _chunks(draft))
-            break
-        except _DamagedObject:
-            # Nobody knows in which part.
-            draft.unlink()
-            journal.unlink()
-            if last:
-                raise
-    with draft.open("rb") as file:
-        named = _named(file, draft, path)
-    journal.unlink(missing_ok=True)
-    return named
+            for part in as_completed(waiting):
+                notes.write(f"{part.result()}\n")
+                notes.flush()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _retried(action: Callable[[], _T]) -> _T:
@@ -265,43 +248,3 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
-
-
-def _write(path: Path, content: bytes) -> BinaryIO:
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            return _named(file, Path(draft), path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-
-
-def _named(file: IO[bytes], draft: Path, path: Path) -> BinaryIO:
-    """Gives a whole file its name and opens it by that; there is no moment at which it is not in use."""
-    eviction.share(file)
-    os.replace(draft, path)
-    named = path.open("rb")
-    eviction.share(named)
-    return named
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, and one thread of it, fetches an object."""
-    guard = path.with_suffix(".lock")
-    while True:
-        with guard.open("w") as lock:
-            # Some network file systems know no locks.
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever had it before has removed it.
-            if not eviction.stands_at(lock.fileno(), guard):
-                continue
-            try:
-                yield
-            finally:
-                guard.unlink(missing_ok=True)
-            return

@@ -9,7 +9,7 @@ from headstart.models.bundle import bundle_digest
 from headstart.models.reference import by_content, pin_of, unpinned
 from headstart.models.sources import Background, pin_sources
 from headstart.tracking import registry
-from headstart.tracking.dossier import background
+from headstart.tracking.version_record import background
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
@@ -17,24 +17,15 @@ from headstart.credentials import require_sendable, without_password
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import make_printable
 from headstart.tracking.database import file_of, sentence
+from headstart.tracking.mlflow_settings import configure_mlflow, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Before mlflow is imported: users did not ask to send usage data anywhere nor to read of each table that a new store
-# gets or the address of each run, which may hold a password; and nothing here may be unpickled.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# Artifacts go through the server. A server may offer signed addresses in its S3 store, which often nobody but the
-# server reaches: the client would try for minutes, and fail.
-os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
-os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-
 # Where people find the server, in the environment of steps that know it by another address.
 PAGE_VARIABLE = "HEADSTART_MLFLOW_PAGE"
+
+PAGE_SIZE = 1000
 
 _REACH_SECONDS = 10
 _SERVER_ERROR = 500
@@ -42,39 +33,8 @@ _SERVER_ERROR = 500
 # client has the patience: it asks again after 0, 4, 8, 16, 32, 64 and 120 seconds.
 _PATIENCE_SECONDS = 120
 _POLL_SECONDS = 1
-_OUTAGE_LINE_SECONDS = 60
 
 log = logging.getLogger(__name__)
-
-
-class _OneLineAnOutage(logging.Filter):
-    """Says in a sentence, once a minute, what urllib3 says about every retry of every request, or does not say: that a
-    server answers with an error of its own is worth a retry to it and no line."""
-
-    _last = -float("inf")
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        if record.msg.startswith("Retrying"):
-            problem = f"does not answer ({_reason(arguments[1])})" if isinstance(arguments[1], Exception) else None
-        elif record.msg.startswith("Incremented Retry"):
-            history = getattr(arguments[1], "history", ())
-            status = history[-1].status if history else None
-            problem = f"answers with status {status}" if status else None
-        else:
-            return record.levelno > logging.DEBUG
-        if problem and record.created - self._last >= _OUTAGE_LINE_SECONDS:
-            self._last = record.created
-            log.warning("A server %s; trying again for some minutes.", problem)
-        return False
-
-
-_outages = _OneLineAnOutage()
-logging.getLogger("urllib3.connectionpool").addFilter(_outages)
-logging.getLogger("urllib3.util.retry").addFilter(_outages)
-logging.getLogger("urllib3.util.retry").setLevel(logging.DEBUG)
-# MLflow logs each error of a database with its traceback and its SQL before it raises it, which is said in a sentence.
-logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: record.exc_info is None)
 
 
 def connect() -> "MlflowClient":
@@ -91,6 +51,7 @@ def connect() -> "MlflowClient":
             "MLflow server, or run through `headstart run`, which keeps a store in its workspace."
         )
     require_sendable("MLFLOW_TRACKING_TOKEN")
+    configure_mlflow()
     from mlflow import MlflowClient
 
     # A server's answer may be part of what they write.
@@ -147,11 +108,34 @@ def _explanation(error: Exception) -> HeadstartError:
     # MLflow's client wraps a connection that failed; what it does not wrap is an answer to an upload.
     if not isinstance(error, RequestException) and isinstance(error.__context__, RequestException):
         return HeadstartError(
-            f"The MLflow server at {where} did not answer for minutes ({_reason(error.__context__)}); see that it "
+            f"The MLflow server at {where} did not answer for minutes ({reason(error.__context__)}); see that it "
             "runs and that MLFLOW_TRACKING_URI names it, then run again."
         )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return HeadstartError(f"MLflow at {where} refused: {first_line.replace(uri, where) if uri else first_line}")
+
+
+@contextmanager
+def ignoring(error_code: str) -> Iterator[None]:
+    """Leaves the body without an error where MLflow raises one with this code."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != error_code:
+            raise
+
+
+def search_all(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """All results of a search method of `MlflowClient`; one request for every `PAGE_SIZE` of them."""
+    token = None
+    while True:
+        page = search(*arguments, **options, max_results=PAGE_SIZE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def reach(uri: str) -> None:
@@ -178,8 +162,7 @@ def reach(uri: str) -> None:
         ) from None
     except (OSError, ValueError, HTTPException) as error:
         raise InputError(
-            f"The MLflow server at {shown} does not answer ({_reason(error)}); start it, or correct "
-            "MLFLOW_TRACKING_URI."
+            f"The MLflow server at {shown} does not answer ({reason(error)}); start it, or correct MLFLOW_TRACKING_URI."
         ) from None
 
 
@@ -201,12 +184,6 @@ def await_server(uri: str) -> None:
                 told = True
                 log.warning("%s Waiting for it for up to %d seconds.", error, _PATIENCE_SECONDS)
         time.sleep(_POLL_SECONDS)
-
-
-def _reason(error: BaseException) -> str:
-    """The cause at the bottom of what urllib, urllib3 and requests wrap around it."""
-    inner = getattr(error, "reason", error.args[-1] if error.args else None)
-    return _reason(inner) if isinstance(inner, BaseException) else str(error).rpartition(": ")[2]
 
 
 def shown_to_people(uri: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from headstart.errors import InputError
+from headstart.tracking.mlflow_settings import configure_mlflow
 
 _SCHEMES = ("sqlite:///", "sqlite+pysqlite:///")
 # MLflow holds its locks for milliseconds; whoever holds one longer does not mean to let go.
@@ -64,6 +65,7 @@ def create(database: Path, artifacts: Path) -> None:
     with _alone(database):
         if exists(database):
             return
+        configure_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         draft = database.with_name(f".{database.name}.draft")

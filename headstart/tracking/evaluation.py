@@ -17,7 +17,7 @@ from headstart.judging.selection import RANKING
 from headstart.models.reference import numbered
 from headstart.storage.local import write_json, write_text
 from headstart.tracking.client import shown_to_people
-from headstart.tracking.results import record_assessment
+from headstart.tracking.evaluation_record import record_assessment
 from headstart.tracking.runs import Run
 from headstart.training.section import Training
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.errors import InputError
 from headstart.models.reference import pin_of, unpinned
-from headstart.tracking.client import explained
+from headstart.tracking.client import explained, search_all
 from headstart.tracking.names import (
     CHAMPION,
     DESCENDANT_PREFIX,
@@ -21,7 +21,6 @@ from headstart.tracking.names import (
     SOURCE_MODEL,
     STRATEGY,
 )
-from headstart.tracking.paging import search_all
 from headstart.tracking.registry import find_version
 
 if TYPE_CHECKING:

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
-from headstart.tracking.champion import change_champion, settled_history
-from headstart.tracking.history import Change
+from headstart.tracking.champion_change import change_champion, settled_history
+from headstart.tracking.champion_history import Change
 from headstart.tracking.names import CHALLENGER
-from headstart.tracking.policy import Policy
 from headstart.tracking.registry import find_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from headstart.tracking.gates import Gate
+    from headstart.tracking.gate import GateResult, SharedSettings
 
 _REASON_LIMIT = 1000
 
@@ -29,11 +28,11 @@ class Promotion:
     version: str
     champion: str | None
     """the champion that it was judged against"""
-    gates: tuple["Gate", ...]
+    gates: tuple["GateResult", ...]
     change: Change | None
 
     @property
-    def refusals(self) -> tuple["Gate", ...]:
+    def refusals(self) -> tuple["GateResult", ...]:
         """The gates that are closed."""
         return tuple(gate for gate in self.gates if gate.passed is False)
 
@@ -43,7 +42,7 @@ def promote(
     model: str,
     *,
     version: str | None = None,
-    policy: Policy | None = None,
+    policy: "SharedSettings | None" = None,
     data: Path | None = None,
     reason: str | None = None,
     force: bool = False,
@@ -58,9 +57,10 @@ def promote(
         InputError: there is no such model, version or challenger, or the arguments do not fit together.
         HeadstartError: the champion was changed while this version was judged; nothing was changed here.
     """
-    from headstart.tracking.dossier import read_dossier
-    from headstart.tracking.gates import judge
-    from headstart.tracking.match import match
+    from headstart.tracking.gate import Case, compares, judge
+    from headstart.tracking.paired_predictions import paired_predictions
+    from headstart.tracking.policy import Policy
+    from headstart.tracking.version_record import read_version
 
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
@@ -69,11 +69,11 @@ def promote(
     if history.champion == number:
         return Promotion(model, number, history.champion, (), None)
     policy = policy or Policy()
-    challenger, champion, pair = read_dossier(client, chosen), None, None
+    challenger, champion, pair = read_version(client, chosen), None, None
     if history.champion is not None:
-        champion = read_dossier(client, find_version(client, f"models:/{model}/{history.champion}"))
-        pair = match(challenger, champion, data) if policy.compares else None
-    gates = tuple(judge(policy, challenger, champion, pair))
+        champion = read_version(client, find_version(client, f"models:/{model}/{history.champion}"))
+        pair = paired_predictions(challenger, champion, data) if compares(policy) else None
+    gates = tuple(judge(Case(policy, challenger, champion, pair)))
     refused = any(gate.passed is False for gate in gates)
     if refused and not force:
         return Promotion(model, number, history.champion, gates, None)
@@ -91,8 +91,9 @@ def rollback(client: "MlflowClient", model: str, *, reason: str | None = None, f
         InputError: nothing was champion before, it was deleted, or it cannot be used.
         HeadstartError: somebody else changed the champion at the same time.
     """
-    from headstart.tracking.dossier import unjudged
-    from headstart.tracking.gates import loads
+    from headstart.tracking.gate import Case, ask
+    from headstart.tracking.policy import Policy
+    from headstart.tracking.version_record import without_evidence
 
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
@@ -107,7 +108,7 @@ def rollback(client: "MlflowClient", model: str, *, reason: str | None = None, f
             f"Version {before.version} of {model}, the champion before, was deleted; choose another with `headstart "
             f"promote {model} --version V`."
         ) from None
-    gate = loads(unjudged(version))
+    (gate,) = ask("loads", Case(Policy(), without_evidence(version)))
     if not gate.passed and not force:
         raise InputError(
             f"Version {before.version} of {model}, the champion before, cannot be used: {gate.text}. Choose another "

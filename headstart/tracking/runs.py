@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
 from headstart.signals import exiting_when_terminated
-from headstart.tracking.client import await_server, connect, explained, user_name
+from headstart.tracking.client import await_server, connect, explained, search_all, user_name
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.names import (
     CREATION,
@@ -29,7 +29,6 @@ from headstart.tracking.names import (
     STRATEGY,
     USER,
 )
-from headstart.tracking.paging import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

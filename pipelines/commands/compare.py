@@ -12,8 +12,8 @@ _COMPARABLE = 100
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from headstart.tracking import links
-    from headstart.tracking.comparison import compare
+    from headstart.tracking import mlflow_pages
+    from headstart.tracking.leaderboard import compare
     from headstart_pipelines import display
 
     found = compare(connect(options.workspace), options.experiment, sort=options.sort, every_run=options.all)
@@ -32,16 +32,18 @@ def _compare(options: argparse.Namespace) -> None:
     run_ids = [entry.figures["run_id"] for entry in found.entries]
     pages = {}
     if not options.all:
-        pages["charts"] = links.charts_page(found.experiment_id, found.entries[0].parent_id, found.metric)
+        pages["charts"] = mlflow_pages.charts_page(found.experiment_id, found.entries[0].parent_id, found.metric)
     if len(run_ids) <= _COMPARABLE:
-        pages["compare page"] = links.compare_page(found.experiment_id, run_ids)
-    pages["all runs"] = links.runs_page(found.experiment_id)
+        pages["compare page"] = mlflow_pages.compare_page(found.experiment_id, run_ids)
+    pages["all runs"] = mlflow_pages.runs_page(found.experiment_id)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if not is_server(uri):
         console.print(
             f"While `headstart ui --workspace {options.workspace}` runs:", markup=False, soft_wrap=True, highlight=False
         )
-    display.show_facts(console, [(label, links.address(page_server(uri), page)) for label, page in pages.items()])
+    display.show_facts(
+        console, [(label, mlflow_pages.address(page_server(uri), page)) for label, page in pages.items()]
+    )
 
 
 COMMANDS = (

@@ -73,7 +73,7 @@ def _rollback(options: argparse.Namespace) -> None:
 
 
 def _history(options: argparse.Namespace) -> None:
-    from headstart.tracking.history import read_history
+    from headstart.tracking.champion_history import read_history
     from headstart_pipelines import display
 
     history = read_history(connect(options.workspace), options.model)

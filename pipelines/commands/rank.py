@@ -35,7 +35,7 @@ def rank(options: argparse.Namespace) -> None:
     from headstart.models.sources import pin_sources
     from headstart.storage.state import STATE_VARIABLE
     from headstart.tracking import registry
-    from headstart.tracking.dossier import background
+    from headstart.tracking.version_record import background
     from headstart.training.section import Training
     from headstart_pipelines import display
     from headstart_pipelines.environment import environment

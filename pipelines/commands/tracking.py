@@ -9,7 +9,7 @@ from headstart_pipelines.commands.arguments import UI_PORT
 def connect(workspace: Path) -> Any:
     """The MLflow client of the workspace's store or of the server that the environment names."""
     from headstart.tracking.client import connect
-    from headstart.tracking.owner import end_abandoned
+    from headstart.tracking.run_owner import end_abandoned
     from headstart_pipelines.store import use_record
 
     use_record(

@@ -9,7 +9,7 @@ from headstart_pipelines.commands.tracking import connect, is_server, page_serve
 
 
 def _ui(options: argparse.Namespace) -> None:
-    from headstart.tracking import links
+    from headstart.tracking import mlflow_pages
     from headstart_pipelines import display
     from headstart_pipelines.ui import serve
 
@@ -19,9 +19,11 @@ def _ui(options: argparse.Namespace) -> None:
 
     def show() -> None:
         experiments = client.search_experiments(order_by=["last_update_time DESC"], max_results=10)
-        pages = [(each.name, links.runs_page(each.experiment_id)) for each in experiments if each.name != "Default"]
-        pages.append(("registered models", links.models_page()))
-        display.show_facts(display.console(), [(label, links.address(server, page)) for label, page in pages])
+        pages = [
+            (each.name, mlflow_pages.runs_page(each.experiment_id)) for each in experiments if each.name != "Default"
+        ]
+        pages.append(("registered models", mlflow_pages.models_page()))
+        display.show_facts(display.console(), [(label, mlflow_pages.address(server, page)) for label, page in pages])
         sys.stdout.flush()
 
     if is_server(uri):

@@ -75,7 +75,7 @@ def test_the_better_source_is_first_with_every_score_and_the_reason_below(rank):
 
 def test_samples_that_a_source_of_a_candidate_may_have_seen_are_no_0(rank, monkeypatch):
     known = Background(learned_from=frozenset(), complete=False)
-    monkeypatch.setattr("headstart.tracking.dossier.background", lambda uri: known)
+    monkeypatch.setattr("headstart.tracking.version_record.background", lambda uri: known)
     found = json.loads(rank("--json", candidates=("random",)))
     assert found["ranking"][0]["overlap_complete"] is False
     assert "≥0 + ≥0" in rank(candidates=("random",))

@@ -21,7 +21,7 @@ import requests
 
 from headstart.tracking import serving
 from headstart.tracking.client import connect
-from headstart.tracking.registry import register
+from headstart.tracking.registration import register
 from headstart.tracking.runs import Run
 
 _PATIENCE_SECONDS = 60

@@ -294,7 +294,7 @@ def test_the_champion_answers_from_its_pod(record_pods, client, image, tmp_path)
     from headstart.models.bundle import ModelBundle
     from headstart.models.convnet import convnet
     from headstart.models.preprocessing import Preprocessing
-    from headstart.tracking.registry import register
+    from headstart.tracking.registration import register
     from headstart.tracking.runs import experiment_named, new_parent
 
     torch.manual_seed(0)

@@ -6,9 +6,9 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from headstart.tracking import paging
+from headstart.tracking import client as mlflow_client
 from headstart.tracking.client import connect
-from headstart.tracking.comparison import Comparison, compare
+from headstart.tracking.leaderboard import Comparison, compare
 from headstart.tracking.lineage import champions, lineage
 from headstart.tracking.names import CHAMPION, MODEL_DIGEST, SOURCE_DIGEST, SOURCE_MODEL
 from tests.services.experiments import STRATEGIES, write_experiment
@@ -82,7 +82,7 @@ def test_the_latest_pipeline_run_is_found_among_many(record, written):
 
 
 def test_what_fills_many_pages_is_compared_whole(record, written, monkeypatch):
-    monkeypatch.setattr(paging, "PAGE_SIZE", 32)
+    monkeypatch.setattr(mlflow_client, "PAGE_SIZE", 32)
     assert {row["run_id"] for row in compare(record, "many", every_run=True).rows} == set(written["many"])
 
 

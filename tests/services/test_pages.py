@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect
 
-from headstart.tracking import links, names
+from headstart.tracking import mlflow_pages, names
 from tests.services.conftest import FinishedRun
 from tests.services.stack import Stack
 
@@ -42,7 +42,7 @@ def show(browser: Browser, stack: Stack, tmp_path: Path) -> Iterator[Callable[..
 
     def opener(name: str, address: str) -> Page:
         opened.append(name)
-        page.goto(links.address(stack.uri, address))
+        page.goto(mlflow_pages.address(stack.uri, address))
         # The panel of MLflow's assistant covers a quarter of the first page that a browser opens.
         close = page.get_by_role("button", name="Close").first
         close.or_(page.get_by_text("Model training").first).first.wait_for()
@@ -82,7 +82,7 @@ def test_the_curves_of_the_strategies_are_drawn_over_their_epochs(
 ) -> None:
     children = finished_run.children(record)
     ids = [children[name].info.run_id for name in ("full", "partial", "scratch")]
-    page = show("curves", links.curves_page(experiment_id, ids, "val/accuracy"))
+    page = show("curves", mlflow_pages.curves_page(experiment_id, ids, "val/accuracy"))
     expect(page.locator(".js-plotly-plot .scatterlayer .js-line").first).to_be_visible()
     for name in ("full", "partial", "scratch"):
         expect(page.get_by_text(f"{name} (val/accuracy)")).to_be_visible()
@@ -92,7 +92,7 @@ def test_the_children_are_compared_in_charts(
     show: Show, finished_run: FinishedRun, record: MlflowClient, experiment_id: str
 ) -> None:
     parent = finished_run.parent(record)
-    page = show("compare", links.charts_page(experiment_id, parent.info.run_id, "accuracy"))
+    page = show("compare", mlflow_pages.charts_page(experiment_id, parent.info.run_id, "accuracy"))
     page.get_by_placeholder("Search metric charts").fill("accuracy")
     expect(page.get_by_text("test/accuracy", exact=True).first).to_be_visible()
     for child in ("full", "partial", "scratch"):
@@ -104,20 +104,20 @@ def test_the_runs_are_compared_side_by_side(
 ) -> None:
     children = finished_run.children(record)
     ids = [children[name].info.run_id for name in ("full", "partial", "zero", "scratch", "classical")]
-    page = show("side-by-side", links.compare_page(experiment_id, ids))
+    page = show("side-by-side", mlflow_pages.compare_page(experiment_id, ids))
     expect(page.get_by_text("Comparing 5 Runs from 1 Experiment")).to_be_visible()
     expect(page.get_by_text("gain/accuracy", exact=True).first).to_be_attached()
 
 
 def test_the_registered_models_are_listed_with_their_aliases(show: Show, finished_run: FinishedRun) -> None:
-    page = show("models", links.models_page())
+    page = show("models", mlflow_pages.models_page())
     for role in ("source", "target"):
         expect(page.get_by_role("link", name=f"{finished_run.experiment}-{role}")).to_be_visible()
     expect(page.get_by_text("challenger").first).to_be_visible()
 
 
 def test_a_version_shows_its_alias_its_description_and_its_lineage(show: Show, finished_run: FinishedRun) -> None:
-    page = show("version", links.version_page(f"{finished_run.experiment}-target", "1"))
+    page = show("version", mlflow_pages.version_page(f"{finished_run.experiment}-target", "1"))
     expect(page.get_by_text("challenger").first).to_be_visible()
     # The Markdown is drawn, not shown as it was written.
     expect(page.get_by_role("heading", name="How good it is")).to_be_visible()

@@ -19,7 +19,8 @@ from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
-from headstart.tracking.registry import Registered, register
+from headstart.tracking.registration import register
+from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, experiment_named
 from headstart_pipelines.cli import main
 
@@ -33,7 +34,7 @@ _COUNT = [0]
 # A process that promotes what it is told to, a line of arguments at a time, so that two start at the same moment.
 WORKER = """
 import contextlib, io, json, sys
-import headstart.tracking.dossier, headstart.tracking.gates, headstart.tracking.promotion, mlflow
+import headstart.tracking.version_record, headstart.tracking.gate, headstart.tracking.promotion, mlflow
 from headstart_pipelines.cli import main
 print("ready", flush=True)
 for line in sys.stdin:

@@ -21,7 +21,7 @@ from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.recipe.recipe import Recipe
-from headstart.tracking import registry
+from headstart.tracking.registration import register
 from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, child_run, experiment_named, new_parent
 from tests.services.stack import Stack
@@ -73,7 +73,7 @@ def run(record: MlflowClient) -> Callable[[], Run]:
 def source(record: MlflowClient, run: Callable[[], Run], tmp_path: Path) -> Registered:
     """A registered source."""
     path = write_bundle(tmp_path / "source", 0, role="source")
-    return registry.register(run(), path, model="killed-source")
+    return register(run(), path, model="killed-source")
 
 
 @pytest.fixture

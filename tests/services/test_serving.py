@@ -26,7 +26,7 @@ from headstart.models.prediction import answers
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage import s3
 from headstart.tracking.client import connect
-from headstart.tracking.registry import register
+from headstart.tracking.registration import register
 from headstart.tracking.runs import experiment_named, new_parent
 from tests.services.servers import Process, free_ports, server_environment
 from tests.services.servers import answers as is_up

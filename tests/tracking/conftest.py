@@ -25,7 +25,8 @@ from headstart.models.preprocessing import Preprocessing
 from headstart.recipe.recipe import Recipe
 from headstart.tracking import database
 from headstart.tracking.client import connect
-from headstart.tracking.registry import Registered, register
+from headstart.tracking.registration import register
+from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, child_run, experiment_named, new_parent
 
 # Where a step looks for its run.

@@ -12,6 +12,7 @@ import requests
 
 from headstart.errors import HeadstartError, InputError
 from headstart.tracking import client as module
+from headstart.tracking import mlflow_settings
 from headstart.tracking.client import await_server, connect, explained, reach
 
 
@@ -163,7 +164,7 @@ def test_an_outage_is_one_line_in_the_log_however_often_requests_are_tried_again
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
     client = connect()
-    monkeypatch.setattr(module._outages, "_last", -float("inf"))
+    monkeypatch.setattr(mlflow_settings._outages, "_last", -float("inf"))
     for _ in range(2):
         with pytest.raises(HeadstartError), explained():
             client.get_run("a" * 32)
@@ -203,7 +204,7 @@ def test_a_server_that_answers_with_errors_of_its_own_is_one_line_in_the_log_whi
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
-    monkeypatch.setattr(module._outages, "_last", -float("inf"))
+    monkeypatch.setattr(mlflow_settings._outages, "_last", -float("inf"))
     client = connect()
     with pytest.raises(HeadstartError) as error, explained():
         client.get_run("a" * 32)
@@ -232,19 +233,37 @@ def test_a_password_in_an_address_that_mlflow_refuses_is_not_shown(monkeypatch):
 
 
 def test_nothing_is_unpickled_and_no_usage_data_is_sent():
-    code = "import headstart.tracking.client, os; print(os.environ[{!r}])"
+    code = (
+        "import os\n"
+        "from headstart.tracking.client import connect\n"
+        "connect()\n"
+        "print(os.environ['MLFLOW_ALLOW_PICKLE_DESERIALIZATION'], os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
-    for variable, value in (("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false"), ("MLFLOW_DISABLE_TELEMETRY", "true")):
-        command = [sys.executable, "-c", code.format(variable)]
-        assert (
-            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == f"{value}\n"
-        )
+    environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "false true\n"
+
+
+def test_to_import_the_client_changes_nothing_in_the_process():
+    code = (
+        "import gc, logging, os\n"
+        "before = dict(os.environ)\n"
+        "import headstart.tracking.client, headstart.tracking.runs, headstart.tracking.registry\n"
+        "assert dict(os.environ) == before\n"
+        "assert not logging.getLogger('urllib3.util.retry').filters\n"
+        "assert gc.get_freeze_count() == 0\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_artifacts_go_through_the_server_unless_the_user_says_otherwise():
     program = (
-        "import os, headstart.tracking.client\n"
+        "import os\n"
+        "from headstart.tracking.mlflow_settings import configure_mlflow\n"
+        "configure_mlflow()\n"
         "print(*(os.environ[f'MLFLOW_ENABLE_PROXY_MULTIPART_{way}'] for way in ('DOWNLOAD', 'UPLOAD')))"
     )
     plain = {key: value for key, value in os.environ.items() if "MULTIPART" not in key}

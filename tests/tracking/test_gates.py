@@ -1,5 +1,6 @@
-"""Each gate by itself, on dossiers that are made here."""
+"""Each gate by itself, on versions that are made here."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -7,19 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.errors import InputError
 from headstart.judging.evidence import Evidence
 from headstart.judging.pairing import Pair
 from headstart.metrics.counts import recalls
-from headstart.metrics.metric import METRICS
+from headstart.metrics.metric import METRICS, Metric
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
-from headstart.tracking import policy as policy_module
-from headstart.tracking.dossier import Dossier
-from headstart.tracking.gates import Gate, judge
-from headstart.tracking.match import match
-from headstart.tracking.policy import Policy
+from headstart.tracking.gate import GATES, Case, Gate, GateResult, at_most, judge
+from headstart.tracking.gates import min_metrics
+from headstart.tracking.paired_predictions import paired_predictions
+from headstart.tracking.policy import Policy, policy_section
+from headstart.tracking.version_record import VersionRecord
 
 CLASSES = ("cat", "dog", "owl")
 LABELS = np.arange(120) % 3
@@ -49,7 +51,7 @@ def evidence(predicted: np.ndarray, **changes: Any) -> Evidence:
     return Evidence(**fields | changes)
 
 
-def dossier(number: int, predicted: np.ndarray | None, **changes: Any) -> Dossier:
+def version(number: int, predicted: np.ndarray | None, **changes: Any) -> VersionRecord:
     fields: dict[str, Any] = {
         "model": "pets-target",
         "version": str(number),
@@ -58,7 +60,7 @@ def dossier(number: int, predicted: np.ndarray | None, **changes: Any) -> Dossie
         "learned_from": frozenset(),
         "gaps": (),
     }
-    return Dossier(**fields | changes)
+    return VersionRecord(**fields | changes)
 
 
 FAULTLESS = with_mistakes()
@@ -66,14 +68,14 @@ FAULTLESS = with_mistakes()
 
 def gates(policy: dict[str, Any], ours=FAULTLESS, theirs=None, pair: str | None = None, **changes: Any):
     """The gates of a policy by name; without `theirs` there is no champion."""
-    challenger = dossier(2, ours, **changes)
-    champion = None if theirs is None else dossier(1, theirs)
+    challenger = version(2, ours, **changes)
+    champion = None if theirs is None else version(1, theirs)
     if champion and pair is None:
         pair = Pair(CLASSES, IDS, LABELS, ours, theirs)
-    return {gate.name: gate for gate in judge(Policy.of(policy), challenger, champion, pair)}
+    return {gate.name: gate for gate in judge(Case(Policy.of(policy), challenger, champion, pair))}
 
 
-def only(policy: dict[str, Any], *arguments: Any, **changes: Any) -> Gate:
+def only(policy: dict[str, Any], *arguments: Any, **changes: Any) -> GateResult:
     (name,) = policy
     return gates(policy, *arguments, **changes)[name]
 
@@ -109,10 +111,10 @@ def test_more_confidence_asks_for_more():
 
 
 def test_the_comparison_is_in_the_metric_that_the_challenger_was_chosen_by():
-    ours = dossier(2, None, evidence=evidence(with_mistakes(), metric="macro_f1"))
-    theirs = dossier(1, with_mistakes(*range(30)))
+    ours = version(2, None, evidence=evidence(with_mistakes(), metric="macro_f1"))
+    theirs = version(1, with_mistakes(*range(30)))
     pair = Pair(CLASSES, IDS, LABELS, with_mistakes(), with_mistakes(*range(30)), left_out=7)
-    gate = judge(Policy(), ours, theirs, pair)[0]
+    gate = judge(Case(Policy(), ours, theirs, pair))[0]
     assert gate.text.startswith("macro F1 +0.")
     assert "McNemar" not in gate.text
     assert "7 left out as one of the two was trained on them" in gate.text
@@ -137,12 +139,12 @@ def test_each_metric_has_its_own_least_value():
     assert found["min_metrics.macro_recall"].passed is False
 
 
-def test_a_metric_that_is_added_has_a_gate_and_ends_no_promotion(monkeypatch):
-    monkeypatch.setitem(METRICS, "worst_recall", lambda counts: recalls(counts).min(axis=-1))
+def test_a_metric_that_is_added_has_a_gate_and_ends_no_promotion(add_member, monkeypatch):
+    add_member(METRICS, "worst_recall", Metric("worst recall", lambda counts: recalls(counts).min(axis=-1)))
     assert "against_champion" in gates({})
-    afresh = runpy.run_path(policy_module.__file__)["Policy"]
-    mistaken = with_mistakes(0, 3, 6, 9)
-    gate = judge(afresh.of({"min_metrics": {"worst_recall": 0.95}}), dossier(1, mistaken), None, None)[1]
+    monkeypatch.setitem(GATES._members, "min_metrics", runpy.run_path(min_metrics.__file__)["GATE"])
+    policy = policy_section().of({"min_metrics": {"worst_recall": 0.95}})
+    gate = judge(Case(policy, version(1, with_mistakes(0, 3, 6, 9))))[1]
     assert (gate.name, gate.passed) == ("min_metrics.worst_recall", False)
     assert gate.value == pytest.approx(0.9)
     assert gate.text == "worst recall on the test split"
@@ -256,23 +258,53 @@ def test_a_gate_that_is_switched_off_is_not_there(monkeypatch):
     assert gates(off | {"lineage": False, "loads": False}, with_mistakes(), with_mistakes()) == {}
 
 
-def unlabelled(number: int) -> Dossier:
+def unlabelled(number: int) -> VersionRecord:
     """A source whose own data has no labels."""
     nothing = Predictions(IDS, np.full(120, -1), np.empty((120, 0), dtype=np.float32), ())
-    return dossier(number, None, role="source", evidence=evidence(FAULTLESS, figures={}, predictions=nothing))
+    return version(number, None, role="source", evidence=evidence(FAULTLESS, figures={}, predictions=nothing))
 
 
 def test_what_was_not_measured_for_want_of_labels_passes_no_gate_that_asks_for_it():
     policy = Policy.of({"min_metrics": {"accuracy": 0.5}, "max_ece": 0.1})
-    found = {gate.name: gate for gate in judge(policy, unlabelled(1), None, None)}
+    found = {gate.name: gate for gate in judge(Case(policy, unlabelled(1)))}
     for name in ("min_metrics.accuracy", "max_ece"):
         assert (found[name].passed, found[name].value) == (False, None)
         assert found[name].text == "its data has no labels to measure it by"
     assert found["max_leaked"].passed
 
 
-@pytest.mark.parametrize(("ours", "theirs", "version"), [(2, None, 2), (None, 1, 1), (2, 1, 2)])
-def test_a_model_whose_data_has_no_labels_is_comparable_with_none(ours, theirs, version):
-    challenger = unlabelled(2) if ours else dossier(2, FAULTLESS)
-    champion = unlabelled(1) if theirs else dossier(1, FAULTLESS)
-    assert match(challenger, champion) == f"the data of version {version} has no labels"
+@pytest.mark.parametrize(("ours", "theirs", "number"), [(2, None, 2), (None, 1, 1), (2, 1, 2)])
+def test_a_model_whose_data_has_no_labels_is_comparable_with_none(ours, theirs, number):
+    challenger = unlabelled(2) if ours else version(2, FAULTLESS)
+    champion = unlabelled(1) if theirs else version(1, FAULTLESS)
+    assert paired_predictions(challenger, champion) == f"the data of version {number} has no labels"
+
+
+def test_a_gate_that_a_package_adds_is_a_key_of_the_policy_and_is_asked(add_member):
+    few = Gate(
+        int | None, None, "classes of the model", at_most(lambda case: (len(case.labelled_test.classes), "classes"))
+    )
+    add_member(GATES, "max_classes", few)
+    policy = policy_section()
+
+    assert judge(Case(policy(), version(1, FAULTLESS)))[-1].name == "loads"
+    gate = judge(Case(policy.of({"max_classes": 2}), version(1, FAULTLESS)))[-1]
+    assert gate == GateResult("max_classes", False, 3, "<=", 2, "classes")
+    with pytest.raises(InputError, match="max_clases: unknown key; did you mean max_classes"):
+        policy.of({"max_clases": 2})
+
+
+def test_the_readme_shows_each_setting_of_the_policy_with_its_default():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = {}
+    for line in ("against_champion: " + readme.partition("\nagainst_champion: ")[2].partition("```")[0]).splitlines():
+        setting, _, note = line.partition(" # ")
+        name, _, default = setting.partition(": ")
+        shown[name] = (default.strip(), note)
+    assert shown.pop("min_metrics")[0] == "{}"
+    expected = {}
+    for name, field in Policy.model_fields.items():
+        default = field.default if isinstance(field.default, str) else json.dumps(field.default, default=str)
+        expected[name] = (default, field.description)
+    assert expected.pop("min_metrics")
+    assert shown == expected

@@ -23,7 +23,7 @@ from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
-from headstart.tracking.history import read_history
+from headstart.tracking.champion_history import read_history
 from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, PROMOTION, ROLE, SOURCE_DIGEST, SOURCE_MODEL
 from headstart.tracking.policy import Policy
 from headstart.tracking.promotion import promote, rollback

@@ -14,7 +14,8 @@ from headstart.models.reference import by_content
 from headstart.models.sources import load_source, pin_source
 from headstart.recipe.recipe import load_recipe
 from headstart.tracking.names import MODEL_DIGEST
-from headstart.tracking.registry import Registered, evidence, fetch, find_version, register, resolve
+from headstart.tracking.registration import register
+from headstart.tracking.registry import Registered, evidence, fetch, find_version, resolve
 
 SAMPLES = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 1), dtype=np.uint8)
 

@@ -5,8 +5,9 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.tracking import paging
-from headstart.tracking.dossier import background
-from headstart.tracking.registry import register, resolve, search
+from headstart.tracking.registration import register
+from headstart.tracking.registry import resolve, search
+from headstart.tracking.version_record import background
 
 
 @pytest.fixture

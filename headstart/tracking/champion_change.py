@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError
+from headstart.tracking.champion_history import Change, History, Kind, find_records, read_history, read_record
+from headstart.tracking.champion_ledger import Ledger, read_ledger
 from headstart.tracking.client import explained, user_name
-from headstart.tracking.history import Change, History, Kind, find_records, read_history, read_record
-from headstart.tracking.ledger import Ledger, read_ledger
-from headstart.tracking.logged import write_once
+from headstart.tracking.logged_model import write_once
 from headstart.tracking.names import (
     CHAMPION,
     CHANGE_ENTRY,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-    from headstart.tracking.gates import Gate
+    from headstart.tracking.gate import GateResult
 
 
 def settled_history(client: "MlflowClient", model: str) -> History:
@@ -63,7 +63,7 @@ def change_champion(
     kind: Kind,
     reason: str | None,
     forced: bool = False,
-    gates: tuple["Gate", ...] = (),
+    gates: tuple["GateResult", ...] = (),
 ) -> Change:
     """Makes the version champion and records it.
 
@@ -107,7 +107,7 @@ def change_champion(
     return replace(change, run_id=run_id)
 
 
-def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["Gate", ...]) -> str:
+def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["GateResult", ...]) -> str:
     """The id of a run that records the change and is not finished yet."""
     tags = {
         ROLE: "promotion",

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
 from headstart.metrics.metric import METRICS
-from headstart.tracking.client import explained
+from headstart.tracking.client import explained, search_all
 from headstart.tracking.names import CHOSEN, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
-from headstart.tracking.paging import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

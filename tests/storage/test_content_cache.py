@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from headstart.errors import HeadstartError, InputError
-from headstart.storage import cache, eviction, s3
+from headstart.storage import cache, content_cache, s3
 
 SIZE = 1000
 # Objects have numbers; from this one on they are large, and fetched in parts.
@@ -98,7 +98,7 @@ def test_what_was_unused_for_longest_goes_first(requests: list[int], limit: Call
     # The two oldest are used again.
     assert read(0) + read(1) == content(0) + content(1)
     limit(12)
-    eviction.make_room(cache.cache_folder(), 10**12, eviction.given_limit())
+    content_cache.ContentCache(cache.cache_folder(), 12 * SIZE)._make_room(10**12)
     limit(10**6)
     assert kept(range(20), requests) == [0, 1, *range(12, 20)]
 
@@ -201,8 +201,8 @@ def test_many_objects_cost_few_looks_at_the_folder(
     requests: list[int], limit: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
-    files = eviction._files
-    monkeypatch.setattr(eviction, "_files", lambda folder: looks.append(folder) or files(folder))
+    files = content_cache._files
+    monkeypatch.setattr(content_cache, "_files", lambda folder: looks.append(folder) or files(folder))
     limit(100)
     for number in range(LARGE):
         read(number)
@@ -218,7 +218,7 @@ def test_by_default_half_of_the_free_space_and_at_most_50_gib_are_used(
     for number in range(40):
         read(number)
     assert 18 * SIZE <= used() <= 20 * SIZE
-    monkeypatch.setattr(eviction, "_DEFAULT_LIMIT", 10 * SIZE)
+    monkeypatch.setattr(content_cache, "_DEFAULT_LIMIT", 10 * SIZE)
     for number in range(40, 50):
         read(number)
     assert 9 * SIZE <= used() <= 10 * SIZE

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from headstart.errors import HeadstartError, InputError
-from headstart.tracking.ledger import Ledger, read_ledger
+from headstart.tracking.champion_ledger import Ledger, read_ledger
 from headstart.tracking.names import LEDGER
 
 

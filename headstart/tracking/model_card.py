@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from headstart.judging.evidence import Evidence
 from headstart.metrics.metric import metric_title
 from headstart.models.reference import unpinned
-from headstart.tracking.links import version_page
-from headstart.tracking.logged import EVIDENCE
+from headstart.tracking.logged_model import EVIDENCE
+from headstart.tracking.mlflow_pages import version_page
 
 if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle

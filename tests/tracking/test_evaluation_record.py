@@ -7,9 +7,9 @@ import pytest
 
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
-from headstart.tracking import links
+from headstart.tracking import mlflow_pages
+from headstart.tracking.evaluation_record import prepare_views
 from headstart.tracking.names import NOTE
-from headstart.tracking.views import prepare_views
 from tests.judging.boards import candidate_of
 
 LABELS = np.arange(60) % 3
@@ -49,9 +49,9 @@ def test_the_description_gives_the_answer_and_leads_to_the_views(client, parent,
     assert text.startswith("**helped**: full gains +0.200 accuracy over scratch")
     runs = ["run-of-full", "run-of-scratch", "run-of-zero"]
     assert re.findall(r"\]\((\S+)\)", text) == [
-        links.charts_page(parent.experiment_id, parent.id, "accuracy"),
-        links.compare_page(parent.experiment_id, runs),
-        links.curves_page(parent.experiment_id, runs, "val/accuracy"),
+        mlflow_pages.charts_page(parent.experiment_id, parent.id, "accuracy"),
+        mlflow_pages.compare_page(parent.experiment_id, runs),
+        mlflow_pages.curves_page(parent.experiment_id, runs, "val/accuracy"),
     ]
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.judging.leaderboard import Leaderboard
-from headstart.tracking.client import explained
+from headstart.tracking.client import explained, search_all
+from headstart.tracking.evaluation_record import LEADERBOARD, REPORT
 from headstart.tracking.names import PARENT_RUN, REGISTERED
-from headstart.tracking.paging import search_all
-from headstart.tracking.results import LEADERBOARD, REPORT
 from headstart.tracking.runs import Run
 
 

@@ -10,11 +10,10 @@ from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.predictions import write_predictions
-from headstart.tracking.comparison import compare
+from headstart.tracking.evaluation_record import prepare_views, record_assessment
+from headstart.tracking.leaderboard import compare
 from headstart.tracking.names import NOTE, PARENT_RUN, REUSED_FROM, STRATEGY
-from headstart.tracking.results import record_assessment
 from headstart.tracking.runs import child_run, experiment_named, new_parent, step_run
-from headstart.tracking.views import prepare_views
 from tests.judging.boards import candidate_of
 
 LABELS = np.arange(60) % 3

@@ -1,4 +1,7 @@
-"""Trying a version before it becomes the champion: its files are fetched, verified, and asked to predict."""
+"""Can it be used? Its files are fetched and verified, and it predicts the example that is stored with it.
+
+A rollback asks this gate alone.
+"""
 
 import base64
 import binascii
@@ -9,26 +12,32 @@ import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.modalities import UnreadableSample
+from headstart.tracking.gate import Case, Gate, Measured, without
 
 if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle
-    from headstart.tracking.dossier import Dossier
+    from headstart.tracking.version_record import VersionRecord
 
 
-def fault(dossier: "Dossier") -> str | None:
+def _faults(case: Case) -> Measured:
+    found = _fault(case.challenger)
+    return float(found is not None), found or "its files are whole, and it predicts its stored example"
+
+
+def _fault(version: "VersionRecord") -> str | None:
     """Why a version cannot be used, as a clause; None where it can.
 
-    Its bundle is brought here, its sums are verified, its content is compared with the digest that it was registered
-    with, and it predicts the example request that was stored with it.
+    Its bundle's sums are verified, its content is compared with the digest that it was registered with, and it predicts
+    the example request that was stored with it.
     """
     from headstart.models.bundle import ModelBundle, bundle_digest
     from headstart.tracking.registry import stored_example
 
     try:
-        bundle = ModelBundle.load(dossier.bundle)
-        if dossier.digest and dossier.digest != bundle_digest(dossier.bundle):
+        bundle = ModelBundle.load(version.bundle)
+        if version.digest and version.digest != bundle_digest(version.bundle):
             return "its content is not the one that was registered"
-        _predict(bundle, stored_example(f"models:/{dossier.name}"))
+        _predict(bundle, stored_example(f"models:/{version.name}"))
     except (UnreadableSample, binascii.Error) as error:
         return f"its stored example cannot be read: {error}"
     except HeadstartError as error:
@@ -37,8 +46,8 @@ def fault(dossier: "Dossier") -> str | None:
 
 
 def _predict(bundle: "ModelBundle", example: Sequence[str] | None) -> None:
-    """Has the bundle predict an example request, base64 texts of files; the one that would be stored with it where none
-    is. HeadstartError where it cannot, or what it predicts are no numbers."""
+    """Has the bundle predict an example request, base64 texts of files; without one, the example that registering it
+    would store. HeadstartError if it cannot, or if its results are not finite."""
     from headstart.modalities import modality
     from headstart.tracking.serving import input_example
 
@@ -46,3 +55,12 @@ def _predict(bundle: "ModelBundle", example: Sequence[str] | None) -> None:
     kind, shape = modality(bundle.modality), bundle.preprocessing
     samples = np.stack([kind.decode(base64.b64decode(text), shape.size, shape.channels) for text in texts])
     (bundle.predict_probabilities if bundle.classes else bundle.predict_features)(samples)
+
+
+GATE = Gate(
+    bool,
+    True,
+    "the model's files are whole, and it predicts the example that is stored with it",
+    without(_faults),
+    place=80,
+)

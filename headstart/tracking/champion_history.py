@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.errors import InputError
-from headstart.tracking.client import explained
-from headstart.tracking.ledger import Ledger, read_ledger
+from headstart.tracking.champion_ledger import Ledger, read_ledger
+from headstart.tracking.client import explained, search_all
 from headstart.tracking.names import (
     CHAMPION,
     CHANGE_FORCED,
@@ -20,7 +20,6 @@ from headstart.tracking.names import (
     LEDGER,
     MODEL_DIGEST,
 )
-from headstart.tracking.paging import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError
-from headstart.tracking.client import explained
+from headstart.tracking.client import explained, search_all
 from headstart.tracking.names import OWNER_MACHINE, OWNER_PROCESS
-from headstart.tracking.paging import search_all
 from headstart.tracking.runs import Run, end_with_steps
 
 if TYPE_CHECKING:

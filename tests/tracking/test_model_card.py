@@ -9,7 +9,7 @@ from headstart.judging.evidence import Evidence
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
-from headstart.tracking.card import card, model_card
+from headstart.tracking.model_card import card, model_card
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from headstart.tracking import owner
+from headstart.tracking import run_owner
 from headstart.tracking.names import OWNER_MACHINE, OWNER_PROCESS
-from headstart.tracking.owner import end_abandoned, owner_tags
+from headstart.tracking.run_owner import end_abandoned, owner_tags
 from headstart.tracking.runs import child_run, experiment_named, new_parent
 
 OURS = owner_tags()
@@ -51,7 +51,7 @@ def test_the_run_of_a_process_whose_number_another_process_has_now_is_ended(begi
 
 def test_the_run_of_a_process_that_waits_for_its_parent_to_notice_its_end_is_ended(begin, client):
     with subprocess.Popen(["/bin/sleep", "60"]) as process:
-        tags = {**OURS, OWNER_PROCESS: owner._process(str(process.pid))}
+        tags = {**OURS, OWNER_PROCESS: run_owner._process(str(process.pid))}
         states = begin(tags)
         assert end_abandoned(client) == []
         process.kill()
@@ -85,11 +85,11 @@ def test_a_run_of_another_host_or_boot_or_view_of_processes_goes_on(begin, clien
 def test_who_may_not_end_a_run_reads_the_record_all_the_same(begin, client, dead, monkeypatch, caplog):
     begin({**OURS, OWNER_PROCESS: f"{dead} 1"})
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "end_with_steps", refuse)
+        patch.setattr(run_owner, "end_with_steps", refuse)
         with caplog.at_level(logging.WARNING):
             assert end_abandoned(client) == []
     assert "you may only read" in caplog.text
 
 
 def refuse(*_: object) -> None:
-    raise owner.HeadstartError("you may only read")
+    raise run_owner.HeadstartError("you may only read")

@@ -1,4 +1,4 @@
-"""Challenger and champion on the same test items: as they were judged, or evaluated again."""
+"""Predictions of challenger and champion for the same test samples: stored ones, or made again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from headstart.judging.evidence import Evidence
     from headstart.judging.pairing import Pair
     from headstart.models.bundle import ModelBundle
-    from headstart.tracking.dossier import Dossier
+    from headstart.tracking.version_record import VersionRecord
 
 
-def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) -> "Pair | str":
-    """What both predict for the challenger's test items that neither was trained on, or why they cannot be compared.
+def paired_predictions(
+    challenger: "VersionRecord", champion: "VersionRecord", data: Path | None = None
+) -> "Pair | str":
+    """The predictions of both for those of the challenger's test samples that neither was trained on, or a clause that
+    says why they cannot be compared.
 
-    Stored predictions are taken where they are about the same items. Otherwise both bundles predict the challenger's
-    test split, which is looked for in the packed data set `data`, by default where it lay when it was judged.
+    Stored predictions serve where they are of the same samples. Otherwise both bundles predict the challenger's test
+    split from the packed data set `data`, by default the one that it was evaluated on.
 
     Raises:
         InputError: `data` does not have the challenger's test split.
@@ -43,8 +46,8 @@ def match(challenger: "Dossier", champion: "Dossier", data: Path | None = None) 
         return str(error)
 
 
-def _loaded(version: "Dossier") -> "ModelBundle":
-    """The version's bundle; ComparisonError where it cannot be loaded, as it then has nothing to be compared by."""
+def _loaded(version: "VersionRecord") -> "ModelBundle":
+    """The version's bundle; ComparisonError if it cannot be loaded."""
     from headstart.judging.pairing import ComparisonError
     from headstart.models.bundle import ModelBundle
 
@@ -55,7 +58,7 @@ def _loaded(version: "Dossier") -> "ModelBundle":
 
 
 def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple[str, ...]]:
-    """The items that the evidence is about, and their classes; ComparisonError where they cannot be reached."""
+    """The test samples of the evidence and their class names; ComparisonError if they cannot be reached."""
     import numpy as np
 
     from headstart.data.dataset import Dataset

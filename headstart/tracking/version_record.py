@@ -1,4 +1,4 @@
-"""What the registry knows about one version: its evidence, what it learned from, and what is missing."""
+"""What the registry knows of one version: its evidence, the samples that it learned from, the gaps in its lineage."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Dossier:
-    """One version, ready to be judged."""
+class VersionRecord:
+    """A registered version with the facts that the gates ask for."""
 
     model: str
     version: str
     role: str
     evidence: "Evidence | None"
     learned_from: frozenset[str]
-    """ids of the samples that it, or a source that it descends from, was trained on, as far as they are known"""
+    """ids of the samples that it or a source that it descends from was trained on, as far as they are known"""
     gaps: tuple[str, ...]
-    """what its lineage lacks, as clauses; empty where it is whole"""
+    """what its lineage lacks, one clause each"""
     unknown: tuple[str, ...] = ()
-    """the sources of which nothing says what they were trained on"""
+    """the sources whose training data nobody knows"""
     digest: str | None = None
-    """of its bundle, as it was registered; None for what headstart has not registered"""
+    """the digest that its bundle was registered with; None for versions that headstart has not registered"""
 
     @property
     def name(self) -> str:
-        """What people call it: `digits-target/3`."""
+        """Model and number: `digits-target/3`."""
         return f"{self.model}/{self.version}"
 
     @cached_property
     def bundle(self) -> Path:
-        """Its bundle, brought to this machine."""
+        """The path of its bundle, fetched when it is first asked for."""
         return registry.fetch(f"models:/{self.name}")
 
 
-def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
-    """The dossier of a registered version."""
+def read_version(client: "MlflowClient", version: "ModelVersion") -> VersionRecord:
+    """The record of a registered version; follows its sources through the registry."""
     gaps: list[str] = []
     evidence = _evidence(client, version, gaps)
     learned_from = set(evidence.trained_on.tolist()) if evidence else set()
     unknown = _follow(client, version, gaps, learned_from, seen={(version.name, str(version.version))})
-    return Dossier(
+    return VersionRecord(
         model=version.name,
         version=str(version.version),
         role=version.tags.get(ROLE, ""),
@@ -65,25 +65,25 @@ def read_dossier(client: "MlflowClient", version: "ModelVersion") -> Dossier:
     )
 
 
-def unjudged(version: "ModelVersion") -> Dossier:
-    """The dossier of a registered version without what speaks for it."""
+def without_evidence(version: "ModelVersion") -> VersionRecord:
+    """The record of a registered version whose evidence and lineage are not read."""
     number, role = str(version.version), version.tags.get(ROLE, "")
-    return Dossier(version.name, number, role, None, frozenset(), (), digest=version.tags.get(MODEL_DIGEST))
+    return VersionRecord(version.name, number, role, None, frozenset(), (), digest=version.tags.get(MODEL_DIGEST))
 
 
 def background(uri: str) -> "Background":
-    """What is known of a candidate source: of a registered one what its evidence says, of others what is published."""
+    """The facts that rank a candidate source: from the evidence of a registered version, else what is published."""
     from headstart.models.sources import Background, published_background
 
     if not uri.startswith("models:/"):
         return published_background(uri)
     client = connect()
-    dossier = read_dossier(client, registry.find_version(client, uri))
-    evidence = dossier.evidence
+    record = read_version(client, registry.find_version(client, uri))
+    evidence = record.evidence
     if evidence is None:
         return Background()
     return Background(
-        evidence.figures.get("test/accuracy"), dossier.learned_from, evidence.dataset, complete=not dossier.unknown
+        evidence.figures.get("test/accuracy"), record.learned_from, evidence.dataset, complete=not record.unknown
     )
 
 
@@ -110,8 +110,11 @@ def _follow(
     learned_from: set[str],
     seen: set[tuple[str, str]],
 ) -> list[str]:
-    """Adds what the version's source lacks and what it learned from, and so on up to the last source. Returns the
-    sources of which nothing says what they were trained on."""
+    """Adds the gaps and the training samples of the version's source, and of every source above it.
+
+    Returns:
+        The sources whose training data nobody knows.
+    """
     name, source = f"{version.name}/{version.version}", version.tags.get(SOURCE_MODEL)
     if not source:
         if version.tags.get(ROLE) == "source":

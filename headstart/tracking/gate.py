@@ -1,0 +1,185 @@
+"""Gates: each asks one question of a version that is to become the champion, and answers with a number and its limit.
+
+A gate is a file in headstart/tracking/gates/ named after its key in the policy, or the entry point of an installed
+package in the group `headstart.gates`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from headstart.errors import HeadstartError
+from headstart.registry import Registry
+from headstart.sections import Section, Share
+
+if TYPE_CHECKING:
+    from headstart.judging.evidence import Evidence
+    from headstart.judging.pairing import Pair
+    from headstart.metrics.predictions import Predictions
+    from headstart.tracking.version_record import VersionRecord
+
+Relation = Literal[">", ">=", "<="]
+
+
+class SharedSettings(Section):
+    """Settings of the policy that are no gates: several gates read them."""
+
+    margin: Annotated[Share, Field(description="of not_worse")] = 0.01
+    confidence: Annotated[float, Field(ge=0.5, lt=1, description="of the interval of the difference")] = 0.95
+    unknown_training_data: Annotated[
+        Literal["pass", "refuse"],
+        Field(description="or refuse: where nothing says what a source was trained on, as with published weights"),
+    ] = "pass"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The answer of a gate: whether `value` stands in `relation` to `limit`.
+
+    `passed` is None where the question does not arise, for example about a champion where there is none, or where it
+    cannot be answered and the policy lets that pass. `value` is None also where it could not be determined, which
+    otherwise fails the gate; `text` says why.
+    """
+
+    name: str
+    passed: bool | None
+    value: float | None
+    relation: Relation
+    limit: float
+    text: str
+
+
+class NotAsked(Exception):  # noqa: N818 - an answer
+    """The question does not arise; the message says why."""
+
+
+class Unanswered(Exception):  # noqa: N818 - an answer
+    """The value cannot be determined; the message says why."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One decision: may `challenger` replace `champion`?
+
+    `pair` holds the predictions of both for the same samples, or says why they cannot be compared; it is None without a
+    champion, and where no gate of the policy compares.
+    """
+
+    policy: SharedSettings
+    challenger: "VersionRecord"
+    champion: "VersionRecord | None" = None
+    pair: "Pair | str | None" = None
+
+    @property
+    def evidence(self) -> "Evidence":
+        """The challenger's evidence; Unanswered without."""
+        if self.challenger.evidence is None:
+            raise Unanswered("the version has no evidence")
+        return self.challenger.evidence
+
+    @property
+    def labelled_test(self) -> "Predictions":
+        """The challenger's test predictions; Unanswered where its data has no labels."""
+        if not self.evidence.predictions.classes:
+            raise Unanswered("its data has no labels to measure it by")
+        return self.evidence.predictions
+
+    def matched(self, *, with_reason: bool = False) -> "tuple[Pair, str]":
+        """The predictions of both versions, and the champion's number; NotAsked without a champion, and Unanswered
+        where they cannot be compared."""
+        if self.champion is None or self.pair is None:
+            raise NotAsked("there is no champion yet")
+        if isinstance(self.pair, str):
+            reason = f": {self.pair}" if with_reason else ""
+            raise Unanswered(f"not comparable with version {self.champion.version}{reason}")
+        return self.pair, self.champion.version
+
+    def unknown_training_data(self, known: str) -> Exception:
+        """The exception to raise after `known` where nothing says what a source of the challenger was trained on."""
+        sources = " and ".join(self.challenger.unknown)
+        kind = NotAsked if self.policy.unknown_training_data == "pass" else Unanswered
+        return kind(f"{known}; what {sources} learned from is not known")
+
+
+Measured = tuple[float, str]
+"""A value, and a clause that says what it is."""
+
+Judge = Callable[[str, Any, Case], Iterable[GateResult]]
+"""From a gate's name, its setting in the policy and the case to the gate's results."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate with its key in the policy, which is the name of its file.
+
+    `kind` is the key's type as a pydantic annotation, `default` its value where a policy does not name it; null, false
+    and `none` turn the gate off. `note` documents the key in one line. `compares` says that the gate needs the
+    champion's predictions. `place` orders the gates in what people are shown.
+    """
+
+    kind: Any
+    default: Any
+    note: str
+    judge: Judge
+    compares: bool = False
+    place: int = 100
+
+
+GATES = Registry("gates", "headstart.tracking.gates", "GATE", Gate)
+
+
+def in_order() -> list[str]:
+    """The names of all gates, as people are shown them."""
+    return sorted(GATES, key=lambda name: (GATES[name].place, name))
+
+
+def judge(case: Case) -> list[GateResult]:
+    """The results of all gates that the case's policy turns on."""
+    return [result for name in _active(case.policy) for result in ask(name, case)]
+
+
+def ask(name: str, case: Case) -> list[GateResult]:
+    """The results of one gate."""
+    return list(GATES[name].judge(name, getattr(case.policy, name), case))
+
+
+def compares(policy: SharedSettings) -> bool:
+    """Whether a gate of the policy needs the champion's predictions."""
+    return any(GATES[name].compares for name in _active(policy))
+
+
+def result(name: str, relation: Relation, limit: float, measure: Callable[[], Measured]) -> GateResult:
+    """The gate's result where `measure` gives its value, or raises why there is none."""
+    try:
+        value, text = measure()
+    except NotAsked as reason:
+        return GateResult(name, None, None, relation, limit, str(reason))
+    except (Unanswered, HeadstartError) as reason:
+        return GateResult(name, False, None, relation, limit, str(reason))
+    passed = {">": value > limit, ">=": value >= limit, "<=": value <= limit}[relation]
+    return GateResult(name, passed, value, relation, limit, text)
+
+
+def at_least(measure: Callable[[Case], Measured]) -> Judge:
+    """The judge of a gate whose setting is the smallest value that passes."""
+    return lambda name, limit, case: [result(name, ">=", float(limit), lambda: measure(case))]
+
+
+def at_most(measure: Callable[[Case], Measured]) -> Judge:
+    """The judge of a gate whose setting is the largest value that passes."""
+    return lambda name, limit, case: [result(name, "<=", float(limit), lambda: measure(case))]
+
+
+def without(measure: Callable[[Case], Measured]) -> Judge:
+    """The judge of a gate that is on or off, and that passes where the number of faults is 0."""
+    return lambda name, on, case: [result(name, "<=", 0.0, lambda: measure(case))]
+
+
+def _active(policy: SharedSettings) -> Iterator[str]:
+    for name in in_order():
+        setting = getattr(policy, name)
+        # Not "in": 0 is a limit, and equals False.
+        if not (setting is None or setting is False or setting == "none"):
+            yield name

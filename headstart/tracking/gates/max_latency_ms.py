@@ -1,0 +1,48 @@
+"""Does it predict one sample fast enough on this machine?"""
+
+import statistics
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from headstart.errors import HeadstartError
+from headstart.tracking.gate import Case, Gate, Measured, at_most
+
+_WARM_UP, _REPEATS = 5, 50
+
+
+def _latency(case: Case) -> Measured:
+    value, text = _milliseconds(case.challenger.bundle), "ms for one sample on this machine"
+    if case.champion is not None:
+        # The champion's files may be what is to be replaced.
+        with suppress(HeadstartError):
+            text += f"; version {case.champion.version} takes {_milliseconds(case.champion.bundle):.1f}"
+    return value, text
+
+
+def _milliseconds(path: Path) -> float:
+    """Median time of a prediction for one sample."""
+    from headstart.models.bundle import ModelBundle
+
+    bundle = ModelBundle.load(path)
+    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    sample = np.zeros((1, size, size, channels), dtype=np.uint8)
+    seconds = []
+    for _ in range(_WARM_UP + _REPEATS):
+        start = time.perf_counter()
+        bundle.predict_probabilities(sample)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds[_WARM_UP:])
+
+
+GATE = Gate(
+    Annotated[float, Field(gt=0)] | None,
+    None,
+    "one sample, on the machine that promotes",
+    at_most(_latency),
+    place=51,
+)

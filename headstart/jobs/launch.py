@@ -12,7 +12,7 @@ from typing import Any
 
 from headstart.errors import InputError
 from headstart.jobs.exchange import Exchange
-from headstart.training.engine import OnEpoch
+from headstart.training.context import OnEpoch
 from headstart.training.progress import PROGRESS_VARIABLE, RECORD, Progress
 
 NODES_VARIABLE = "HEADSTART_NODES"

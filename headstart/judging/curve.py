@@ -137,7 +137,7 @@ def data_efficiency(
     no training sample.
     """
     from headstart.features.heads import nearest_class_mean, ridge
-    from headstart.strategies.classical import quick_classical
+    from headstart.strategies.baselines.classical import quick_classical
 
     start = time.perf_counter()
     train, test = dataset.split("train"), dataset.split("test")

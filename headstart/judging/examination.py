@@ -30,7 +30,9 @@ from headstart.metrics.intervals import ClassIntervals, Interval, class_interval
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
+from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.section import Strategy
+from headstart.training.context import RunContext
 from headstart.training.engine import training_device
 from headstart.training.section import Training
 
@@ -195,27 +197,17 @@ def trainings(
     board: Leaderboard, source: ModelBundle, strategies: list[Strategy], training: Training
 ) -> dict[str, tuple[Kind, Train]]:
     """The chosen strategy and scratch as the curve trains them: with the recipe's budget on a part of the labels."""
-    from headstart.strategies.pretraining import train_from_scratch
     from headstart.strategies.transfer import transfer
 
     strategy = next(each for each in strategies if each.name == board.chosen.strategy)
 
     def transferred(dataset: Dataset, seed: int) -> ModelBundle:
-        return transfer(source, dataset, strategy, training=training, metric=board.metric, seed=seed).bundle
+        context = RunContext(seed, board.metric)
+        return transfer(source, dataset, strategy, training=training, context=context).bundle
 
     def scratch(dataset: Dataset, seed: int) -> ModelBundle:
-        bundle, _, _ = train_from_scratch(
-            source.architecture,
-            dataset,
-            training=training,
-            role="baseline",
-            metric=board.metric,
-            seed=seed,
-            size=source.preprocessing.size,
-            channels=source.preprocessing.channels,
-            label=SCRATCH,
-        )
-        return bundle
+        fit = BASELINES[SCRATCH].fit
+        return fit(Like.of(source), dataset, training, RunContext(seed, board.metric)).bundle
 
     return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
 

@@ -49,14 +49,8 @@ def finetune(
     packed = PackedDataset.open(Path(dataset.path))
     reference, digest = (described(source)[key] for key in ("source", "digest"))
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
-    job = transfer_job(
-        Path(source.path),
-        packed.path,
-        section,
-        training=Training.of(training, at="training"),
-        reference=reference,
-        digest=digest,
-    )
+    given = {"training": Training.of(training, at="training"), "reference": reference, "digest": digest}
+    job = transfer_job(Path(source.path), packed.path, section, **given)
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
         result = train(job, RunContext(seed, metric, on_epoch=run.log_epoch, progress=progress()))
         own_digest = result.bundle.save(Path(model.path))

@@ -353,7 +353,7 @@ def test_one_seed_gives_the_same_metrics_and_the_same_bundle(suited, renamed, ca
     for noise in (5, 6):
         torch.manual_seed(noise)
         result = carry(source, renamed, strategy, seed=1, augmentation="affine")
-        outcomes.append((result.validation, result.fit and result.history, result.bundle.save(tmp_path / "bundle")))
+        outcomes.append((result.validation, result.history, result.bundle.save(tmp_path / "bundle")))
     assert outcomes[0] == outcomes[1]
 
 

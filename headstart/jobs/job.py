@@ -1,5 +1,4 @@
-"""Trainings as jobs: written down, so that they run in this process, in several, or on several machines, with the same
-result.
+"""Trainings as jobs, which run in this process, in several, or on several machines, with the same result.
 
 HEADSTART_NODES and HEADSTART_PROCESSES say where. Whatever they are, a step of the optimiser sees the plan's batch, of
 which every process takes a share; so the learning rate stays what it is.
@@ -34,8 +33,8 @@ _FOLDER = "jobs"
 
 @dataclass(frozen=True)
 class Job:
-    """A training: of which kind, on the packed data set and from the bundle in these directories, and its arguments as
-    JSON values. `shared` is whether several processes are any use to it."""
+    """A training: its kind, the directories of its packed data set and its source's bundle, and its arguments as JSON
+    values. `shared` tells whether several processes can share it."""
 
     kind: Literal["transfer", "pretraining", "baseline"]
     dataset: Path
@@ -162,7 +161,7 @@ def _on_nodes(job: Job, context: RunContext, nodes: int, listener: Listener) -> 
 
 
 def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = False) -> None:
-    """Writes a job down for its processes; `carried` are its inputs where these do not see the step's directories."""
+    """Write a job for its processes, with its inputs (`carried`) where these do not see the step's directories."""
     if carried:
         exchange.send(job.dataset, "dataset", Dataset.open(job.dataset).files)
         if job.source:
@@ -181,8 +180,8 @@ def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = 
 
 
 def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, RunContext]:
-    """The job and the context that `_send` wrote down, in one of its processes; what was carried is put into `place`,
-    which the processes of a machine share.
+    """The job and the context that `_send` wrote, in one of its processes; carried inputs are put into `place`, which
+    the processes of a machine share.
 
     Raises:
         HeadstartError: this is another version of headstart.
@@ -205,7 +204,7 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, Ru
 
 
 def send_result(trained: Trained, exchange: Exchange) -> None:
-    """Hands the result of a job to its step."""
+    """Write the result of a job for its step."""
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         trained.bundle.save(Path(place) / "result")
         exchange.send(Path(place) / "result", "result", BUNDLE_FILES)

@@ -20,7 +20,7 @@ from headstart.training.progress import progress, write_record
 # A terminated process ends as its step does, after its checkpoint is written.
 @exiting_when_terminated()
 def work(location: str, folder: str) -> None:
-    """Takes part in the job in `folder` of the state at `location`.
+    """Take part in the job in `folder` of the state at `location`.
 
     The process of rank 0 alone reports and writes the result; each that fails leaves its error there.
     """

@@ -18,7 +18,7 @@ from headstart.training.section import Pretraining, Training
 
 
 class Source(Section):
-    """Where the head start comes from: data to pretrain on, and/or candidate models to choose among."""
+    """The source: data to pretrain on, candidate models to choose among, or both."""
 
     data: Data | None = None
     candidates: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -52,7 +52,7 @@ class Source(Section):
 
 
 class Target(Section):
-    """The task that is wanted."""
+    """The target task."""
 
     data: Data
 

@@ -10,10 +10,10 @@ from headstart.models.network import Network
 
 
 class Penalty(Protocol):
-    """λ R(w) as a scalar tensor, in float32.
+    """Compute λ R(w) as a scalar tensor, in float32.
 
-    It is given the network, the inputs of the first stage that trains (a micro-batch, preprocessed), the position
-    `start` of that stage, and the outputs that `network.activations(inputs, start)` has for them.
+    The arguments are the network, the inputs of the first stage that trains (a micro-batch, preprocessed), the outputs
+    that `network.activations(inputs, start)` has for them, and the position `start` of that stage.
     """
 
     def __call__(self, network: Network, inputs: Tensor, outputs: Sequence[Tensor], start: int) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""From a recipe's training section and the size of the data to numbers: every setting of one training, resolved."""
+"""The plan of a training: every setting resolved, from the recipe's section and the size of the data."""
 
 import math
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ def make_plan(
     layer_decay: float | None = None,
     gradual_stages: int = 0,
 ) -> Plan:
-    """Fills in what the recipe left open.
+    """Fill in what the recipe left open.
 
     The batch is a quarter of the samples, a power of two from 8 to 32: fifty samples in batches of 32 are two steps an
     epoch, in which batch-norm's running statistics lag behind the weights until training from scratch seems to stand

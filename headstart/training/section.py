@@ -9,7 +9,7 @@ from headstart.training.objective import OBJECTIVES
 
 
 class Training(Section):
-    """The budget and settings of one training; `None` is derived from the size of the training split.
+    """The budget and settings of one training; what is null follows from the size of the training split.
 
     `batch_size` is the effective one: what one step of the optimiser sees, over all processes and `accumulate`
     micro-batches. `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times

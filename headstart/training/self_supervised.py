@@ -71,7 +71,7 @@ def fit_views(bundle: ModelBundle, dataset: Dataset, plan: Plan, context: RunCon
 
 
 class _Learner(nn.Module):
-    """The stages and the projector: what is trained. The head is not."""
+    """The stages and the projector, which are trained; the head is not."""
 
     def __init__(self, network: Network, projection: nn.Module) -> None:
         super().__init__()

@@ -16,14 +16,14 @@ from headstart.models.network import Network, evaluated
 from headstart.storage.state import State
 from headstart.training.batches import batch_count, epoch_batches
 from headstart.training.context import RunContext
-from headstart.training.distributed import current_group, synchronize_batch_norm
+from headstart.training.distributed import current_group
 from headstart.training.draws import uniforms
-from headstart.training.engine import train, training_device
+from headstart.training.engine import training_device
 from headstart.training.feed import training_loader
 from headstart.training.loader import Loader
 from headstart.training.plan import Plan
 from headstart.training.speed import Speed, choose_speed
-from headstart.training.supervised import trained_by, weights_digest
+from headstart.training.supervised import minimise, trained_by
 from headstart.training.trained import Trained
 
 
@@ -53,20 +53,11 @@ def fit_views(bundle: ModelBundle, dataset: Dataset, plan: Plan, context: RunCon
                 f"{dataset.manifest['source']['uri']} gives the {split} split {dataset.counts[split]} samples, and "
                 f"{objective.name} compares samples with each other; add images or raise data.split.{split}."
             )
-    network = bundle.network.to(training_device())
+    bundle.network.to(training_device())
     torch.manual_seed(context.seed)
     views = _Views(bundle, dataset, plan, context.seed, objective)
-    group = current_group()
-    synchronize_batch_norm(views.module, group)
-    group.align(list(views.module.state_dict().values()))
-    job = {
-        "start": weights_digest(views.module),
-        "objective": objective.name,
-        "data": {split: dataset.split_digest(split) for split in ("train", "val")},
-        "preprocessing": bundle.preprocessing.to_dict(),
-    }
-    course, speed = train(views, plan, context, name="pretraining", job=job)
-    network.eval()
+    job = {"objective": objective.name}
+    course, speed = minimise(views, bundle, dataset, plan, context, name="pretraining", job=job)
     return trained_by(bundle, plan, course, speed, samples=views.samples, validation=-course.history[-1]["val/loss"])
 
 

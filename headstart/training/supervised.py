@@ -5,8 +5,9 @@ sum of the objective in the documentation: its λ is this one times the number o
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from headstart.storage.state import State
 from headstart.training.batches import epoch_batches
 from headstart.training.context import RunContext
 from headstart.training.distributed import current_group, synchronize_batch_norm
-from headstart.training.engine import Course, train, training_device
+from headstart.training.engine import Course, Objective, train, training_device
 from headstart.training.feed import Feed, SampleFeed
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
@@ -54,27 +55,48 @@ def fit(
     """
     device = training_device()
     network = bundle.network.to(device)
-    group = current_group()
-    synchronize_batch_norm(network, group)
-    group.align(list(network.state_dict().values()))
     feed = feed or SampleFeed(dataset, bundle.preprocessing, plan, seed=context.seed, device=device)
     objective = _Supervised(bundle, dataset, plan, context, penalty, feed)
     job = {
-        "start": weights_digest(network),
         "trained": [key for key, parameter in network.named_parameters() if parameter.requires_grad],
         "stage": feed.stage,
         "keeps_statistics": network.keeps_statistics,
-        "data": {split: dataset.split_digest(split) for split in ("train", "val")},
-        "preprocessing": bundle.preprocessing.to_dict(),
         "metric": context.metric,
     }
-    course, speed = train(objective, plan, context, name=name, job=job)
-    network.eval()
+    course, speed = minimise(objective, bundle, dataset, plan, context, name=name, job=job)
     logits = objective.validation_logits(replace(speed, precision="fp32"), lambda: None)
     labels = objective.val.labels
     bundle.temperature = fit_temperature(logits, labels)
     validation = score(context.metric, labels, logits.argmax(1), len(dataset.classes))
     return trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
+
+
+def minimise(
+    objective: Objective,
+    bundle: ModelBundle,
+    dataset: Dataset,
+    plan: Plan,
+    context: RunContext,
+    *,
+    name: str,
+    job: Mapping[str, Any],
+) -> tuple[Course, Speed]:
+    """Train `objective.module`, in every process from the same weights.
+
+    `job` tells trainings apart that start from the same weights with the same data, plan and seed.
+    """
+    group = current_group()
+    synchronize_batch_norm(objective.module, group)
+    group.align(list(objective.module.state_dict().values()))
+    content = {
+        "start": weights_digest(objective.module),
+        "data": {split: dataset.split_digest(split) for split in ("train", "val")},
+        "preprocessing": bundle.preprocessing.to_dict(),
+        **job,
+    }
+    course, speed = train(objective, plan, context, name=name, job=content)
+    bundle.network.eval()
+    return course, speed
 
 
 def trained_by(

@@ -104,8 +104,8 @@ def test_the_weights_that_are_kept_are_calibrated_on_the_validation_split(threes
     bundle = untrained(threes_and_eights)
     fitted = fit(bundle, threes_and_eights, plan(threes_and_eights, epochs=8), RunContext())
     val = threes_and_eights.split("val")
-    assert bundle.temperature == fitted.temperature == fit_temperature(bundle.predict_logits(val.samples), val.labels)
-    assert fitted.temperature != 1.0
+    temperature = fit_temperature(bundle.predict_logits(val.samples), val.labels)
+    assert bundle.temperature == fitted.params["temperature"] == temperature != 1.0
 
 
 def test_the_last_epoch_is_kept_where_so_few_samples_cannot_tell_it_from_the_best(rare_and_common, untrained, plan):

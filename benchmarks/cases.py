@@ -15,7 +15,8 @@ from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import new_directory, write_json
-from headstart.strategies.pretraining import train_from_scratch
+from headstart.strategies.pretraining import pretrain
+from headstart.training.context import RunContext
 from headstart.training.section import Pretraining
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
@@ -95,9 +96,10 @@ def source_of(name: str, root: Path) -> Path:
         labels_per_class=case.source_labels,
     )
     training = Pretraining.of({"architecture": case.architecture, "epochs": case.source_epochs})
-    bundle, fitted, _ = train_from_scratch(case.architecture, packed, training=training, role="source")
+    fitted = pretrain(training, packed, RunContext())
     print(f"source {name}: validation accuracy {fitted.validation:.3f} after {fitted.seconds:.0f} s", flush=True)
     # It reads the target at the case's size, as the peers do.
+    bundle = fitted.bundle
     replace(bundle, preprocessing=replace(bundle.preprocessing, size=case.size)).save(path)
     return path
 

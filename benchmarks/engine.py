@@ -48,7 +48,8 @@ from headstart.models.bundle import ModelBundle  # noqa: E402
 from headstart.models.preprocessing import Preprocessing  # noqa: E402
 from headstart.storage.local import write_json  # noqa: E402
 from headstart.storage.state import State  # noqa: E402
-from headstart.training.engine import CHECKPOINT_VARIABLE, OnEpoch  # noqa: E402
+from headstart.training.context import RunContext  # noqa: E402
+from headstart.training.engine import CHECKPOINT_VARIABLE  # noqa: E402
 from headstart.training.plan import Plan, make_plan  # noqa: E402
 from headstart.training.section import Training  # noqa: E402
 from headstart.training.speed import Speed, processor  # noqa: E402
@@ -148,7 +149,7 @@ def seconds_a_step(case: Case, way: str, packed_data: Path) -> tuple[float, floa
         if way == "bare":
             bare_loop(bundle, len(dataset.classes), case.steps)
         else:
-            fit(bundle, dataset, plan(dataset, augmented=way != "headstart"), metric="accuracy", seed=0)
+            fit(bundle, dataset, plan(dataset, augmented=way != "headstart"), RunContext())
     clock, processor_clock = np.diff(np.array(ends), axis=0).T
     return statistics.median(clock), statistics.median(processor_clock)
 
@@ -206,8 +207,7 @@ def weigh(name: str, way: str, folder: str) -> dict[str, Any]:
             epochs.append(process.memory_info().rss)
 
     settings = plan(dataset, augmented=True, epochs=EPOCHS if way == "growth" else 1)
-    tell: OnEpoch = on_epoch
-    fit(bundle, dataset, settings, metric="accuracy", seed=0, state=State(str(place)), on_epoch=tell)
+    fit(bundle, dataset, settings, RunContext(state=State(str(place)), on_epoch=on_epoch))
     return {"epochs": epochs} if way == "growth" else {"peak": peak()}
 
 

@@ -32,6 +32,7 @@ from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 
@@ -97,7 +98,7 @@ def _judged(dataset: Dataset, folder: Path, seed: int) -> Leaderboard:
     training = Training()
     contenders = []
     for strategy in STRATEGIES:
-        result = transfer(source, dataset, strategy, training=training, seed=seed)
+        result = transfer(source, dataset, strategy, training=training, context=RunContext(seed))
         result.bundle.save(folder / strategy.name)
         contenders.append(
             Contender(
@@ -105,7 +106,7 @@ def _judged(dataset: Dataset, folder: Path, seed: int) -> Leaderboard:
             )
         )
     scratch, _ = fit_baseline(
-        "scratch", dataset, folder, like=source, training=training, metric="accuracy", seed=seed, run_id=""
+        "scratch", dataset, folder, like=source, training=training, context=RunContext(seed), run_id=""
     )
     return evaluate(
         [*contenders, scratch], dataset, folder / "predictions", evaluation=Evaluation(), seed=seed

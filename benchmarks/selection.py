@@ -37,6 +37,7 @@ from headstart.storage.local import write_json
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from headstart.training.speed import processor
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
@@ -72,7 +73,7 @@ def sources(folders: dict[str, Path], place: Path, seed: int) -> dict[str, Path]
     bundles = {}
     for name, folder in folders.items():
         packed = prepare(str(folder), place / f"{name}-data", size=SIZE, split=SOURCE_SPLIT, seed=seed)
-        bundle, _, _ = pretrain(PRETRAINING, packed, seed=seed)
+        bundle = pretrain(PRETRAINING, packed, RunContext(seed)).bundle
         bundles[name] = place / name
         bundle.save(bundles[name])
     torch.manual_seed(seed)
@@ -101,7 +102,7 @@ def measure(bundles: dict[str, Path], target: Dataset, seed: int) -> dict[str, A
     for name, path in bundles.items():
         start = time.process_time()
         full = Strategy.of({"name": "full", "transfer": "full"})
-        result = transfer(ModelBundle.load(path), target, full, training=Training(), seed=seed)
+        result = transfer(ModelBundle.load(path), target, full, training=Training(), context=RunContext(seed))
         seconds = time.process_time() - start
         hits = result.bundle.predict_logits(test.samples).argmax(axis=1) == test.labels
         tuned[name] = {"seconds": seconds, "accuracy": float(hits.mean())}

@@ -31,7 +31,7 @@ from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.client import await_server, connect
 from headstart.tracking.runs import PARENT_VARIABLE, Run, experiment_named, new_parent, step_run
 from headstart.tracking.system_metrics import system_metrics
-from headstart.training.engine import OnEpoch
+from headstart.training.context import OnEpoch, RunContext
 from headstart.training.plan import make_plan
 from headstart.training.section import Training
 from headstart.training.supervised import fit
@@ -141,7 +141,7 @@ def training(folder: Path) -> Train:
     )
 
     def train(on_epoch: OnEpoch | None) -> None:
-        fit(fresh(dataset), dataset, plan, metric="accuracy", seed=0, on_epoch=on_epoch)
+        fit(fresh(dataset), dataset, plan, RunContext(on_epoch=on_epoch))
 
     return train
 

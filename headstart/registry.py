@@ -39,6 +39,9 @@ class Registry(Mapping[str, Member], Generic[Member]):
         self.name, self._package, self._attribute, self._kind = name, package, attribute, kind
         self._members: dict[str, Member] = {}
 
+    # Annotations such as `Annotated[str, METRICS] | None` are hashed.
+    __hash__ = object.__hash__
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted([*self._own, *self._added]))
 
@@ -57,6 +60,11 @@ class Registry(Mapping[str, Member], Generic[Member]):
         if name not in self._members:
             self._members[name] = self._load(name)
         return self._members[name]
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """The names of headstart's own members, in order."""
+        return tuple(sorted(self._own))
 
     def require(self, name: str) -> str:
         """`name`, where it is that of a member. ValueError elsewhere, as a validator of sections raises it."""

@@ -47,6 +47,11 @@ class Section(BaseModel):
         except ValidationError as error:
             raise InputError(_explain(error, cls, at)) from None
 
+    @classmethod
+    def known_keys(cls) -> set[str]:
+        """The keys that a message may suggest in the place of one that is wrong."""
+        return set(cls.model_fields)
+
 
 def shortened_repr(value: Any) -> str:
     """A value as messages show it: whoever gave a long one knows the rest of it."""
@@ -77,7 +82,7 @@ def with_tuples(values: Any, *keys: str) -> Any:
     return {key: tuple(value) if key in keys and isinstance(value, list) else value for key, value in values.items()}
 
 
-def _explain(error: ValidationError, section: type[BaseModel], at: str) -> str:
+def _explain(error: ValidationError, section: type[Section], at: str) -> str:
     problems = error.errors()
     lines = [_sentence(problem, section) for problem in problems[:_MOST_PROBLEMS]]
     if len(problems) > len(lines):
@@ -90,7 +95,7 @@ def _named(key: Any) -> str:
     return shortened(str(key), _LONGEST_NAME)
 
 
-def _sentence(problem: Any, section: type[BaseModel]) -> str:
+def _sentence(problem: Any, section: type[Section]) -> str:
     path = ""
     for part in problem["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{_named(part)}" if path else _named(part)
@@ -122,9 +127,9 @@ def _sentence(problem: Any, section: type[BaseModel]) -> str:
             return f"{where}{given} must be {message}."
 
 
-def _keys_at(section: type[BaseModel], location: Sequence[Any]) -> list[str]:
+def _keys_at(section: type[Section], location: Sequence[Any]) -> list[str]:
     """The keys that the section at `location` below `section` knows."""
-    model: type[BaseModel] = section
+    model: type[Section] = section
     for part in location:
         if isinstance(part, int):
             continue
@@ -134,8 +139,8 @@ def _keys_at(section: type[BaseModel], location: Sequence[Any]) -> list[str]:
         pending = [field.annotation]
         while pending:
             annotation: Any = pending.pop()
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if isinstance(annotation, type) and issubclass(annotation, Section):
                 model = annotation
                 break
             pending.extend(get_args(annotation))
-    return sorted(model.model_fields)
+    return sorted(model.known_keys())

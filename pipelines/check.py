@@ -32,7 +32,7 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
             network = build_network(architecture, classes=2)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         yield f"architecture  {architecture}: {len(network.stages)} stages, {parameters:,} parameters"
-        _check_freezing(recipe, architecture, len(network.stages))
+        _check_stages(recipe, architecture, len(network.stages))
     if recipe.target:
         yield _data("target", recipe.target.data, recipe)
     uri = open_record(workspace, writing=True)
@@ -89,14 +89,10 @@ def _candidates(uri: str, recipe: Recipe, store: str) -> Iterator[str]:
     for pinned in found:
         with at("source.candidates"):
             bundle = load_source(pinned, modality=recipe.modality, fetch_registered=registry.fetch)
-        _check_freezing(recipe, unpinned(pinned), len(bundle.network.stages))
+        _check_stages(recipe, unpinned(pinned), len(bundle.network.stages))
         yield pinned
 
 
-def _check_freezing(recipe: Recipe, model: str, stages: int) -> None:
+def _check_stages(recipe: Recipe, model: str, stages: int) -> None:
     for strategy in recipe.strategies:
-        if isinstance(strategy.freeze, int) and strategy.freeze > stages:
-            raise InputError(
-                f"strategies.{strategy.name}.freeze is {strategy.freeze}, but {model} has {stages} stages; "
-                f"freeze at most {stages}."
-            )
+        strategy.check_stages(stages, model)

@@ -14,10 +14,12 @@ from headstart.data.prepare import prepare
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
-from headstart.strategies.pretraining import train_from_scratch
+from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
-from headstart.strategies.transfer import Transferred, transfer
-from headstart.training.section import Training
+from headstart.strategies.transfer import transfer
+from headstart.training.context import RunContext
+from headstart.training.section import Pretraining, Training
+from headstart.training.trained import Trained
 from headstart_pipelines.demo import digits, write_folder
 
 WORDS = {3: "three", 5: "five", 8: "eight"}
@@ -37,10 +39,10 @@ def source_path(once: Callable[..., Path]) -> Path:
     def make(root: Path) -> None:
         images, labels = digits()
         dataset = pack(images[:700], labels[:700], root, split={"train": 0.7, "val": 0.2, "test": 0.1})
-        training = Training(epochs=6, augmentation="crop")
-        bundle, fitted, _ = train_from_scratch("convnet", dataset, training=training, role="source")
-        assert fitted.validation > 0.8
-        bundle.save(root / "bundle")
+        section = Pretraining.of({"epochs": 6, "augmentation": "crop", "batch_size": None})
+        trained = pretrain(section, dataset, RunContext())
+        assert trained.validation > 0.8
+        trained.bundle.save(root / "bundle")
 
     return once("digits-source", make) / "bundle"
 
@@ -108,7 +110,7 @@ def single(tmp_path_factory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def carry() -> Callable[..., Transferred]:
+def carry() -> Callable[..., Trained]:
     """`transfer` by a strategy given as in a recipe, with a small budget."""
 
     def run(source: ModelBundle, dataset: Dataset, strategy: object, *, seed: int = 0, **training: object):
@@ -116,6 +118,6 @@ def carry() -> Callable[..., Transferred]:
         values = {"precision": "fp32", "layout": "contiguous", "compile": "off", "augmentation": "none", **training}
         values = {"epochs": 2, "batch_size": 8, **values}
         section = Strategy.model_validate(strategy)
-        return transfer(source, dataset, section, training=Training.of(values), seed=seed)
+        return transfer(source, dataset, section, training=Training.of(values), context=RunContext(seed))
 
     return run

@@ -11,11 +11,14 @@ import sklearn.metrics  # noqa: F401
 from benchmarks.peers.work import Work, checksum
 from headstart.data.dataset import Dataset
 from headstart.models.bundle import ModelBundle
-from headstart.strategies import pretraining
-from headstart.strategies import transfer as strategies
+from headstart.strategies import fine_tuning
+from headstart.strategies.baseline import Like
+from headstart.strategies.baselines import scratch
 from headstart.strategies.section import Strategy
+from headstart.strategies.transfer import transfer
+from headstart.training.context import RunContext
 from headstart.training.section import Training
-from headstart.training.supervised import Fit
+from headstart.training.trained import Trained
 
 
 def train(work: Work, tuned: bool) -> None:
@@ -26,32 +29,25 @@ def train(work: Work, tuned: bool) -> None:
     source, packed = work.given["source"], work.given["packed"]
     training = Training.of({"epochs": work.epochs, "batch_size": work.batch_size})
     observer = _Observer(work)
-    strategies.fit = observer.observed(strategies.fit)
-    pretraining.fit = observer.observed(pretraining.fit)
+    fine_tuning.fit = observer.observed(fine_tuning.fit)
+    scratch.fit = observer.observed(scratch.fit)
+    context = RunContext(work.seed, on_epoch=observer.on_epoch)
     with work.watch.paused():
         work.watch.weights = checksum(source.network.stages)
     dataset = Dataset.open(packed)
     if work.task == "scratch":
-        bundle, fitted, _ = pretraining.train_from_scratch(
-            source.architecture,
-            dataset,
-            training=training,
-            role="baseline",
-            seed=work.seed,
-            on_epoch=observer.on_epoch,
-        )
+        result = scratch.fit_scratch(Like.of(source), dataset, training, context)
     else:
         strategy = Strategy.model_validate(work.task)
-        result = strategies.transfer(
-            source, dataset, strategy, training=training, seed=work.seed, on_epoch=observer.on_epoch
-        )
-        bundle, fitted = result.bundle, result.fit
-        work.found["decisions"] = result.decisions
+        result = transfer(source, dataset, strategy, training=training, context=context)
+        work.found["decisions"] = result.bundle.provenance["decisions"]
+    bundle = result.bundle
     if bundle.preprocessing.size != work.size:
         raise SystemExit(f"headstart trained at {bundle.preprocessing.size} pixels instead of {work.size}")
     work.network = bundle.network
-    if fitted:
-        work.found |= {"settings": fitted.settings, "images_per_second": fitted.samples_per_second}
+    if result.history:
+        settings = {key: result.params[key] for key in ("precision", "layout", "compiled", "processes")}
+        work.found |= {"settings": settings, "images_per_second": result.samples_per_second}
 
 
 class _Observer:
@@ -60,8 +56,8 @@ class _Observer:
     def __init__(self, work: Work) -> None:
         self.work = work
 
-    def observed(self, fit: Callable[..., Fit]) -> Callable[..., Fit]:
-        def observed_fit(bundle: ModelBundle, *arguments: object, **settings: object) -> Fit:
+    def observed(self, fit: Callable[..., Trained]) -> Callable[..., Trained]:
+        def observed_fit(bundle: ModelBundle, *arguments: object, **settings: object) -> Trained:
             self.network = bundle.network
             self.work.watch.begin(bundle.network, whole=self.work.task == "scratch")
             return fit(bundle, *arguments, **settings)

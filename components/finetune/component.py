@@ -40,6 +40,7 @@ def finetune(
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, SOURCE_MODEL, STRATEGY
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
+    from headstart.training.context import RunContext
     from headstart.training.progress import progress
     from headstart.training.section import Training
 
@@ -48,18 +49,10 @@ def finetune(
     packed = PackedDataset.open(Path(dataset.path))
     reference, digest = (described(source)[key] for key in ("source", "digest"))
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
-    job = transfer_job(
-        Path(source.path),
-        packed.path,
-        section,
-        training=Training.of(training, at="training"),
-        metric=metric,
-        seed=seed,
-        reference=reference,
-        digest=digest,
-    )
+    given = {"training": Training.of(training, at="training"), "reference": reference, "digest": digest}
+    job = transfer_job(Path(source.path), packed.path, section, **given)
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
-        result = train(job, on_epoch=run.log_epoch, progress=progress())
+        result = train(job, RunContext(seed, metric, on_epoch=run.log_epoch, progress=progress()))
         own_digest = result.bundle.save(Path(model.path))
         contender = Contender(section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id)
         run.log_params({**section.model_dump(mode="json"), "seed": seed, **result.params})

@@ -39,6 +39,7 @@ def fit_baselines(
     from headstart.tracking.names import STRATEGY
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
+    from headstart.training.context import RunContext
     from headstart.training.progress import progress
     from headstart.training.section import Training
 
@@ -54,12 +55,9 @@ def fit_baselines(
                 Path(fitted.path),
                 like=like,
                 training=Training.of(training, at="training"),
-                metric=section.metric,
-                seeds=section.seeds,
-                seed=seed,
+                context=RunContext(seed, section.metric, on_epoch=run.log_epoch, progress=progress()),
                 run_id=run.id,
-                on_epoch=run.log_epoch,
-                progress=progress(),
+                seeds=section.seeds,
             )
             run.log_params({**params, "seed": seed})
             run.log_metrics({f"val/best_{section.metric}": contender.validation, "time/seconds": contender.seconds})

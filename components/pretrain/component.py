@@ -36,13 +36,15 @@ def pretrain(
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
+    from headstart.training.context import RunContext
     from headstart.training.progress import progress
     from headstart.training.section import Pretraining
 
     section = Pretraining.of(pretraining, at="source.pretraining")
     packed = PackedDataset.open(Path(dataset.path))
     with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
-        result = train(pretraining_job(packed.path, section, seed=seed), on_epoch=run.log_epoch, progress=progress())
+        context = RunContext(seed, on_epoch=run.log_epoch, progress=progress())
+        result = train(pretraining_job(packed.path, section), context)
         found = evaluate_source(result.bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)
         accuracy = {name: found.figures[name] for name in ("test/accuracy", "test/macro_f1") if name in found.figures}
         digest = result.bundle.save(Path(model.path))

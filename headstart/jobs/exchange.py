@@ -1,4 +1,4 @@
-"""How a step and the processes that train for it, here or on other machines, hand each other files."""
+"""Files that a step and the processes that train for it, here or on other machines, hand each other."""
 
 import json
 import time
@@ -16,7 +16,7 @@ RESULT = "result.json"
 
 _ABANDONED_AFTER_SECONDS = 14 * 24 * 3600
 
-# What ended a process: what headstart explains, another process's silence, or anything else.
+# Kinds of errors: a user's, another that headstart explains, the loss of another process, anything else.
 _INPUT, _EXPLAINED, _MISSED, _UNEXPLAINED = "input", "explained", "missed", "unexplained"
 
 
@@ -29,25 +29,25 @@ class Exchange:
         self._state = State(location)
 
     def write(self, name: str, values: Any) -> None:
-        """Makes `name` hold JSON values, whole or not at all."""
+        """Write JSON values to `name`, whole or not at all."""
         with self._state.draft() as draft:
             write_json(draft, values)
             self._state.put(draft, f"{self.folder}/{name}")
 
     def read(self, name: str) -> Any:
-        """The JSON values that `name` holds; None if it is not there."""
+        """The JSON values in `name`; None if it is not there."""
         with self._state.draft() as draft:
             if not self._state.get(f"{self.folder}/{name}", draft):
                 return None
             return json.loads(draft.read_bytes())
 
     def send(self, directory: Path, name: str, files: Sequence[str]) -> None:
-        """Makes `files` of `directory` those of `name`."""
+        """Copy `files` of `directory` to `name`."""
         for file in files:
             self._state.put(directory / file, f"{self.folder}/{name}/{file}")
 
     def receive(self, name: str, directory: Path) -> Path:
-        """The files of `name`, in the new directory `directory`/`name`."""
+        """Copy the files of `name` to the new directory `directory`/`name`, and return that."""
         path = directory / name
         path.mkdir(parents=True)
         prefix = f"{self.folder}/{name}/"
@@ -56,7 +56,7 @@ class Exchange:
         return path
 
     def remove(self, *names: str) -> None:
-        """Removes `names` and all that is below them."""
+        """Remove `names` and all that is below them."""
         for name in names:
             for found in self._state.names(f"{self.folder}/{name}"):
                 self._state.remove(found)
@@ -66,15 +66,15 @@ class Exchange:
         return RESULT in (name.removeprefix(f"{self.folder}/") for name in self._state.names(f"{self.folder}/{RESULT}"))
 
     def write_error(self, rank: int, error: Exception) -> None:
-        """Keeps why the process `rank` failed."""
+        """Keep the reason why the process `rank` failed."""
         told = str(error) if isinstance(error, HeadstartError) else traceback.format_exception_only(error)[-1].strip()
         self.write(f"errors/{rank}.json", {"kind": _kind(error), "message": told, "time": time.time()})
 
     def failure(self, silent: str) -> HeadstartError:
         """Why the training failed: the error of the process that failed first, or `silent` where none left its own.
 
-        When one fails, the others miss it and fail as well: what they say of that is no cause. What headstart explains
-        is believed before anything else.
+        When one fails, the others lose their connection to it and fail as well: that is no cause. An error that
+        headstart explains goes before any other.
         """
         prefix = f"{self.folder}/"
         found = [
@@ -99,6 +99,6 @@ def _kind(error: Exception) -> str:
 
 
 def remove_abandoned(state: State, folder: str) -> None:
-    """Removes what has lain below `folder` for 14 days."""
+    """Remove what has lain below `folder` for 14 days."""
     for name in state.names_before(f"{folder}/", time.time() - _ABANDONED_AFTER_SECONDS):
         state.remove(name)

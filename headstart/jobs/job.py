@@ -1,5 +1,4 @@
-"""Trainings as jobs: written down, so that they run in this process, in several, or on several machines, with the same
-result.
+"""Trainings as jobs, which run in this process, in several, or on several machines, with the same result.
 
 HEADSTART_NODES and HEADSTART_PROCESSES say where. Whatever they are, a step of the optimiser sees the plan's batch, of
 which every process takes a share; so the learning rate stays what it is.
@@ -11,7 +10,7 @@ import os
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import HeadstartError, InputError
@@ -20,51 +19,37 @@ from headstart.jobs.launch import Listener, node_count, process_count, run_proce
 from headstart.models.bundle import FILES as BUNDLE_FILES
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.storage.state import STATE_VARIABLE, State
+from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.section import Strategy
+from headstart.training.context import RunContext
 from headstart.training.distributed import Group
-from headstart.training.engine import OnEpoch, training_device
-from headstart.training.progress import Progress
+from headstart.training.engine import training_device
 from headstart.training.section import Pretraining, Training
-from headstart.training.supervised import Fit
+from headstart.training.trained import Trained
 from headstart.version import CODE_VARIABLE, __version__
 
 _FOLDER = "jobs"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model, how well it does on the validation split, and what its training came to.
-
-    `params` are the settings and choices that belong into the record. Where nothing was trained step by step,
-    `samples_per_second` is None and `history` empty.
-    """
-
-    bundle: ModelBundle
-    validation: float
-    seconds: float
-    params: dict[str, Any]
-    history: list[dict[str, float]]
-    samples_per_second: float | None
-
-
-@dataclass(frozen=True)
 class Job:
-    """A training: of which kind, on the packed data set and from the bundle in these directories, and its arguments as
-    JSON values. `shared` is whether several processes are any use to it."""
+    """A training: its kind, the directories of its packed data set and its source's bundle, and its arguments as JSON
+    values. `shared` tells whether several processes can share it."""
 
-    kind: str
+    kind: Literal["transfer", "pretraining", "baseline"]
     dataset: Path
     source: Path | None
     arguments: dict[str, Any]
     shared: bool = True
 
-    @property
-    def key(self) -> str:
+    def key(self, context: RunContext) -> str:
         """A digest of all that decides the result."""
         dataset = Dataset.open(self.dataset)
         content = {
             "kind": self.kind,
             "arguments": self.arguments,
+            "seed": context.seed,
+            "metric": context.metric,
             "data": [
                 dataset.digest,
                 dataset.store,
@@ -77,9 +62,21 @@ class Job:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def run(self, on_epoch: OnEpoch | None = None, progress: Progress | None = None) -> Trained:
-        """Trains in this process, or its part of it where it is one of several."""
-        return _KINDS[self.kind](self, on_epoch, progress)
+    def run(self, context: RunContext) -> Trained:
+        """Train in this process, or its part of it where it is one of several."""
+        from headstart.strategies.pretraining import pretrain
+        from headstart.strategies.transfer import transfer
+
+        given, dataset = dict(self.arguments), Dataset.open(self.dataset)
+        if self.kind == "pretraining":
+            return pretrain(Pretraining.of(given["pretraining"], at="source.pretraining"), dataset, context)
+        training = Training.of(given.pop("training"), at="training")
+        if self.kind == "baseline":
+            return BASELINES[given["baseline"]].fit(Like(**given["like"]), dataset, training, context)
+        assert self.source is not None  # noqa: S101 (transfer_job asks for it)
+        strategy = Strategy.of(given.pop("strategy"), at="strategies")
+        source = ModelBundle.load(self.source)
+        return transfer(source, dataset, strategy, training=training, context=context, **given)
 
 
 def transfer_job(
@@ -88,8 +85,6 @@ def transfer_job(
     strategy: Strategy,
     *,
     training: Training,
-    metric: str,
-    seed: int,
     reference: str | None,
     digest: str | None,
 ) -> Job:
@@ -97,60 +92,54 @@ def transfer_job(
     arguments = {
         "strategy": strategy.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
-        "metric": metric,
-        "seed": seed,
         "reference": reference,
         "digest": digest,
     }
-    trains = strategy.transfer != "zero" and strategy.freeze != "all"
-    return Job("transfer", dataset, source, arguments, shared=trains)
+    return Job("transfer", dataset, source, arguments, shared=strategy.trains)
 
 
-def pretraining_job(dataset: Path, pretraining: Pretraining, *, seed: int) -> Job:
+def pretraining_job(dataset: Path, pretraining: Pretraining) -> Job:
     """The pretraining of a source as the recipe's section says."""
-    return Job("pretraining", dataset, None, {"pretraining": pretraining.model_dump(mode="json"), "seed": seed})
+    return Job("pretraining", dataset, None, {"pretraining": pretraining.model_dump(mode="json")})
 
 
-def scratch_job(dataset: Path, like: ModelBundle, *, training: Training, metric: str, seed: int) -> Job:
-    """The baseline that has the architecture and the input of `like`, and nothing that it learned."""
-    arguments = {
-        "architecture": like.architecture,
-        "size": like.preprocessing.size,
-        "channels": like.preprocessing.channels,
-        "training": training.model_dump(mode="json"),
-        "metric": metric,
-        "seed": seed,
-    }
-    return Job("scratch", dataset, None, arguments)
+def baseline_job(name: str, dataset: Path, source: ModelBundle, training: Training) -> Job:
+    """The baseline `name`, which may be like the source and takes over nothing that it learned."""
+    arguments = {"baseline": name, "like": Like.of(source)._asdict(), "training": training.model_dump(mode="json")}
+    return Job("baseline", dataset, None, arguments, shared=BASELINES[name].is_network)
 
 
-def train(job: Job, *, on_epoch: OnEpoch | None = None, progress: Progress | None = None) -> Trained:
-    """Does a job where the environment says: on HEADSTART_NODES machines with HEADSTART_PROCESSES processes each, by
+def train(job: Job, context: RunContext) -> Trained:
+    """Do a job where the environment says: on HEADSTART_NODES machines with HEADSTART_PROCESSES processes each, by
     default in this process, or in one process for each of its GPUs.
 
-    `on_epoch` and `progress` are called in this process, with what the process of rank 0 reports.
+    The context's `on_epoch` and `progress` are called in this process, with what the process of rank 0 reports; the
+    state of other processes is the one that their environment names.
 
     Raises:
         InputError, HeadstartError: what the first process that failed says.
     """
     nodes, processes = node_count(), process_count()
     if not job.shared or nodes * processes == 1:
-        return job.run(on_epoch, progress)
-    listener = Listener(on_epoch, progress)
-    trained = _on_nodes(job, nodes, listener) if nodes > 1 else _in_processes(job, processes, listener)
+        return job.run(context)
+    listener = Listener(context.on_epoch, context.progress)
+    if nodes > 1:
+        trained = _on_nodes(job, context, nodes, listener)
+    else:
+        trained = _in_processes(job, context, processes, listener)
     listener.tell_rest(trained.history)
     return trained
 
 
-def _in_processes(job: Job, processes: int, listener: Listener) -> Trained:
+def _in_processes(job: Job, context: RunContext, processes: int, listener: Listener) -> Trained:
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         exchange = Exchange(place, _FOLDER)
-        _send(job, exchange)
+        _send(job, context, exchange)
         run_processes(exchange, processes, listener)
         return _received(exchange)
 
 
-def _on_nodes(job: Job, nodes: int, listener: Listener) -> Trained:
+def _on_nodes(job: Job, context: RunContext, nodes: int, listener: Listener) -> Trained:
     from headstart.jobs.trainjob import run_train_job
 
     state = State.from_environment()
@@ -160,17 +149,19 @@ def _on_nodes(job: Job, nodes: int, listener: Listener) -> Trained:
             "directory of a volume that this step and the nodes mount at the same place."
         )
     remove_abandoned(state, _FOLDER)
-    key = job.key
+    key = job.key(context)
     exchange = Exchange(os.environ[STATE_VARIABLE], f"{_FOLDER}/{key}")
     # The name says what is trained, so that a step which is run again finds the job of the one before.
-    run_train_job(f"headstart-{key[:16]}", nodes, exchange, lambda: _send(job, exchange, carried=True), listener)
+    run_train_job(
+        f"headstart-{key[:16]}", nodes, exchange, lambda: _send(job, context, exchange, carried=True), listener
+    )
     trained = _received(exchange)
     exchange.remove("dataset", "source")
     return trained
 
 
-def _send(job: Job, exchange: Exchange, *, carried: bool = False) -> None:
-    """Writes a job down for its processes; `carried` are its inputs where these do not see the step's directories."""
+def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = False) -> None:
+    """Write a job for its processes, with its inputs (`carried`) where these do not see the step's directories."""
     if carried:
         exchange.send(job.dataset, "dataset", Dataset.open(job.dataset).files)
         if job.source:
@@ -180,15 +171,17 @@ def _send(job: Job, exchange: Exchange, *, carried: bool = False) -> None:
         "dataset": "dataset" if carried else str(job.dataset.absolute()),
         "source": job.source and ("source" if carried else str(job.source.absolute())),
         "arguments": job.arguments,
+        "seed": context.seed,
+        "metric": context.metric,
         "carried": carried,
         "version": __version__,
     }
     exchange.write("job.json", description)
 
 
-def received_job(exchange: Exchange, group: Group, place: Path) -> Job:
-    """The job that `_send` wrote down, in one of its processes; what was carried is put into `place`, which the
-    processes of a machine share.
+def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, RunContext]:
+    """The job and the context that `_send` wrote, in one of its processes; carried inputs are put into `place`, which
+    the processes of a machine share.
 
     Raises:
         HeadstartError: this is another version of headstart.
@@ -206,15 +199,16 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> Job:
         group.barrier()
     source = description["source"] and place / description["source"]
     # Where an input was not carried, its path is absolute and stays what it is.
-    return Job(description["kind"], place / description["dataset"], source, description["arguments"])
+    job = Job(description["kind"], place / description["dataset"], source, description["arguments"])
+    return job, RunContext(seed=description["seed"], metric=description["metric"])
 
 
 def send_result(trained: Trained, exchange: Exchange) -> None:
-    """Hands the result of a job to its step."""
+    """Write the result of a job for its step."""
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         trained.bundle.save(Path(place) / "result")
         exchange.send(Path(place) / "result", "result", BUNDLE_FILES)
-    values = {field.name: getattr(trained, field.name) for field in fields(trained) if field.name != "bundle"}
+    values = {field.name: getattr(trained, field.name) for field in fields(trained) if field.name != "model"}
     exchange.write(RESULT, values)
 
 
@@ -222,66 +216,4 @@ def _received(exchange: Exchange) -> Trained:
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         bundle = ModelBundle.load(exchange.receive("result", Path(place)))
     bundle.network.to(training_device())
-    return Trained(bundle=bundle, **exchange.read(RESULT))
-
-
-def _transfer(job: Job, on_epoch: OnEpoch | None, progress: Progress | None) -> Trained:
-    from headstart.strategies.transfer import transfer
-
-    assert job.source is not None  # noqa: S101 (transfer_job asks for it)
-    given = dict(job.arguments)
-    result = transfer(
-        ModelBundle.load(job.source),
-        Dataset.open(job.dataset),
-        Strategy.of(given.pop("strategy"), at="strategies"),
-        training=Training.of(given.pop("training"), at="training"),
-        on_epoch=on_epoch,
-        progress=progress,
-        **given,
-    )
-    return _trained(result.bundle, result.validation, result.seconds, result.to_params(), result.fit)
-
-
-def _pretraining(job: Job, on_epoch: OnEpoch | None, progress: Progress | None) -> Trained:
-    from headstart.strategies.pretraining import pretrain
-
-    section = Pretraining.of(job.arguments["pretraining"], at="source.pretraining")
-    bundle, fitted, plan = pretrain(
-        section, Dataset.open(job.dataset), seed=job.arguments["seed"], on_epoch=on_epoch, progress=progress
-    )
-    params = {"architecture": section.architecture, **plan.to_params(), **fitted.settings}
-    return _trained(bundle, fitted.validation, fitted.seconds, params, fitted)
-
-
-def _scratch(job: Job, on_epoch: OnEpoch | None, progress: Progress | None) -> Trained:
-    from headstart.strategies.pretraining import train_from_scratch
-
-    given = dict(job.arguments)
-    bundle, fitted, plan = train_from_scratch(
-        given.pop("architecture"),
-        Dataset.open(job.dataset),
-        training=Training.of(given.pop("training"), at="training"),
-        role="baseline",
-        on_epoch=on_epoch,
-        progress=progress,
-        label="scratch",
-        **given,
-    )
-    params = {"architecture": job.arguments["architecture"], **plan.to_params(), **fitted.settings}
-    return _trained(bundle, fitted.validation, fitted.seconds, params, fitted)
-
-
-def _trained(
-    bundle: ModelBundle, validation: float, seconds: float, params: dict[str, Any], fitted: Fit | None
-) -> Trained:
-    return Trained(
-        bundle=bundle,
-        validation=validation,
-        seconds=seconds,
-        params={**params, "temperature": bundle.temperature},
-        history=fitted.history if fitted else [],
-        samples_per_second=fitted.samples_per_second if fitted else None,
-    )
-
-
-_KINDS = {"transfer": _transfer, "pretraining": _pretraining, "scratch": _scratch}
+    return Trained(model=bundle, **exchange.read(RESULT))

@@ -12,7 +12,7 @@ from typing import Any
 
 from headstart.errors import InputError
 from headstart.jobs.exchange import Exchange
-from headstart.training.engine import OnEpoch
+from headstart.training.context import OnEpoch
 from headstart.training.progress import PROGRESS_VARIABLE, RECORD, Progress
 
 NODES_VARIABLE = "HEADSTART_NODES"
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 def node_count() -> int:
-    """On how many machines a training runs: HEADSTART_NODES, 1 by default. InputError if that is no whole number."""
+    """The number of machines of a training: HEADSTART_NODES, 1 by default. InputError if that is no whole number."""
     return _number(NODES_VARIABLE) or 1
 
 
 def process_count() -> int:
-    """In how many processes of a machine: HEADSTART_PROCESSES, by default one for each GPU, and one without.
+    """The number of processes of a machine: HEADSTART_PROCESSES, by default one for each GPU, and one without.
     InputError if that is no whole number."""
     import torch
 
@@ -48,14 +48,14 @@ def _number(variable: str) -> int | None:
 
 
 class Listener:
-    """Reads what the processes of a training print: hands on the records of rank 0 and prints the rest."""
+    """Reads the output of a training's processes: passes on the records of rank 0 and prints the rest."""
 
     def __init__(self, on_epoch: OnEpoch | None, progress: Progress | None) -> None:
         self._on_epoch, self._progress = on_epoch, progress
         self._told: set[int] = set()
 
     def hear(self, line: str) -> None:
-        """Takes a line without its end."""
+        """Take one line, without its end."""
         # Several processes share the output, so a record may begin behind what another has not ended.
         text, mark, record = line.partition(RECORD)
         if text or not mark:
@@ -69,20 +69,20 @@ class Listener:
             self._progress(values["label"], values["done"], values["total"], values["note"])
 
     def tell(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Hands on an epoch."""
+        """Pass an epoch on."""
         self._told.add(epoch)
         if self._on_epoch:
             self._on_epoch(epoch, metrics)
 
     def tell_rest(self, history: Iterable[Mapping[str, float]]) -> None:
-        """Hands on the epochs whose records were lost, as those of a log that was cut."""
+        """Pass on the epochs whose records were lost, as those of a log that was cut."""
         for entry in history:
             if entry["epoch"] not in self._told:
                 self.tell(int(entry["epoch"]), {key: value for key, value in entry.items() if key != "epoch"})
 
 
 def run_processes(exchange: Exchange, processes: int, listener: Listener) -> None:
-    """Does the job in `exchange` in `processes` processes, and waits until its result is there.
+    """Do the job in `exchange` in `processes` processes, and wait until its result is there.
 
     torchrun ends all of them when one fails. When this process is interrupted or terminated, they are terminated too,
     write their checkpoint and are waited for.
@@ -137,7 +137,7 @@ def _hear(process: "subprocess.Popen[str]", listener: Listener) -> None:
 
 
 def end_with_step() -> None:
-    """Terminates torchrun, the parent of this process, when the step at the other end of stdin is gone."""
+    """Terminate torchrun, the parent of this process, when the step at the other end of stdin is gone."""
 
     def watch() -> None:
         sys.stdin.read()

@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 
 
 def run_train_job(name: str, nodes: int, exchange: Exchange, prepare: Callable[[], None], listener: Listener) -> None:
-    """Does the job in `exchange` as the TrainJob `name` on `nodes` machines, and waits until its result is there.
+    """Do the job in `exchange` as the TrainJob `name` on `nodes` machines, and wait until its result is there.
 
     A TrainJob of that name which still runs is watched instead of starting another, one that has left its result is
     removed, and one that failed is started anew. When it has ended, and when this process is interrupted or terminated,
@@ -112,7 +112,7 @@ def run_train_job(name: str, nodes: int, exchange: Exchange, prepare: Callable[[
 
 
 def train_on_node(location: str, folder: str) -> None:
-    """What a node runs; only this function's source travels there."""
+    """Take part in a job on a node, to which only this function's source travels."""
     from headstart.jobs.worker import work
 
     work(location, folder)
@@ -143,7 +143,7 @@ class _Jobs:
             self._client = _client(self._backend, source)
 
     def find(self, name: str) -> _Found:
-        """Looks a TrainJob up."""
+        """Look a TrainJob up."""
         try:
             found = self._client.get_job(name)
         except Exception as error:
@@ -177,8 +177,8 @@ class _Jobs:
             self._client.train(runtime=self._runtime, trainer=trainer, options=options)
 
     def watch(self, name: str, listener: Listener) -> str | None:
-        """Waits until a TrainJob has ended, hands on what its nodes print, and returns its last status; None if
-        somebody has removed it."""
+        """Wait until a TrainJob has ended, pass on what its nodes print, and return its last status; None if somebody
+        has removed it."""
         ended = threading.Event()
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=self._read_logs, args=(name, lines, ended), daemon=True)
@@ -236,7 +236,7 @@ class _Jobs:
             yield rest
 
     def print_other_nodes(self, name: str) -> None:
-        """Prints the last lines of all nodes but the first, whose lines were handed on; a failure is a warning."""
+        """Print the last lines of all nodes but the first, whose lines were passed on; a failure is a warning."""
         try:
             for number in range(1, self.find(name).nodes):
                 print(f"the last lines of node {number} of TrainJob {name}:")
@@ -248,13 +248,13 @@ class _Jobs:
             log.warning("What the nodes of TrainJob %s printed cannot be read: %s", name, _reason(error))
 
     def delete(self, name: str) -> None:
-        """Has a TrainJob removed, if there is one."""
+        """Have a TrainJob removed, if there is one."""
         if self.find(name).status is not None:
             with _explained(f"remove the TrainJob {name}"):
                 self._client.delete_job(name)
 
     def remove(self, name: str) -> None:
-        """Removes a TrainJob, if there is one, and waits until its name is free."""
+        """Remove a TrainJob, if there is one, and wait until its name is free."""
         self.delete(name)
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self.find(name).status is not None:
@@ -264,7 +264,7 @@ class _Jobs:
 
 
 def _hear(lines: "queue.Queue[str]", listener: Listener, seconds: float) -> None:
-    """Hands on the lines that come within that time."""
+    """Pass on the lines that come within that time."""
     deadline = time.monotonic() + seconds
     with contextlib.suppress(queue.Empty):
         while True:
@@ -326,7 +326,7 @@ def _client(backend: str, runtime: Path | None) -> "TrainerClient":
 
 @contextlib.contextmanager
 def _explained(action: str) -> Iterator[None]:
-    """The SDK's errors as ones that say what could not be done."""
+    """Raise the SDK's errors as errors that say which action failed."""
     try:
         yield
     except HeadstartError:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from headstart.jobs.exchange import Exchange
@@ -19,7 +20,7 @@ from headstart.training.progress import progress, write_record
 # A terminated process ends as its step does, after its checkpoint is written.
 @exiting_when_terminated()
 def work(location: str, folder: str) -> None:
-    """Takes part in the job in `folder` of the state at `location`.
+    """Take part in the job in `folder` of the state at `location`.
 
     The process of rank 0 alone reports and writes the result; each that fails leaves its error there.
     """
@@ -42,11 +43,11 @@ def work(location: str, folder: str) -> None:
 
 
 def _work(exchange: Exchange, group: Group, place: Path) -> None:
-    job = received_job(exchange, group, place)
+    job, context = received_job(exchange, group, place)
     if group.rank > 0:
-        job.run()
+        job.run(context)
     else:
-        send_result(job.run(_report_epoch, progress()), exchange)
+        send_result(job.run(replace(context, on_epoch=_report_epoch, progress=progress())), exchange)
     # Nobody leaves before the result is there: those that are left would take that for a failure.
     group.barrier()
 

@@ -1,20 +1,15 @@
-"""Baselines: what a transfer has to beat, trained on the target alone.
+"""Baselines as contenders."""
 
-`scratch` is the source's architecture from random weights with the strategies' budget; `classical` is the best of
-several scikit-learn models on pixels and gradients, tuned by cross-validation.
-"""
-
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from headstart.data.dataset import Dataset
-from headstart.jobs.job import scratch_job, train
+from headstart.jobs.job import baseline_job, train
 from headstart.judging.contenders import RETRAINED, Contender
-from headstart.metrics.predictions import write_predictions
 from headstart.models.bundle import ModelBundle
-from headstart.strategies.classical import fit_classical
-from headstart.training.engine import OnEpoch
-from headstart.training.progress import Progress
+from headstart.strategies.baseline import BASELINES
+from headstart.training.context import RunContext
 from headstart.training.section import Training
 
 
@@ -25,34 +20,19 @@ def fit_baseline(
     *,
     like: ModelBundle,
     training: Training,
-    metric: str,
-    seed: int,
+    context: RunContext,
     run_id: str,
     seeds: int = 1,
-    on_epoch: OnEpoch | None = None,
-    progress: Progress | None = None,
 ) -> tuple[Contender, dict[str, Any]]:
-    """Trains the baseline `name` and keeps it in `directory`; also returns the settings that it came to.
+    """Train the baseline `name` and keep it in `directory`; also return the settings that it came to.
 
-    `like` is the source: scratch takes over its architecture and input, and nothing that it learned.
-    It is trained `seeds` times, with `seed` and those after it; of all but the first, the test predictions are kept.
+    `like` is the source. A network is trained `seeds` times, with the context's seed and those after it; of all but the
+    first, the test predictions are kept.
     """
-    if name == "scratch":
-        job = scratch_job(dataset.path, like, training=training, metric=metric, seed=seed)
-        trained = train(job, on_epoch=on_epoch, progress=progress)
-        path = directory / name
-        trained.bundle.save(path)
-        test = dataset.split("test")
-        for number in range(1, seeds):
-            job = scratch_job(dataset.path, like, training=training, metric=metric, seed=seed + number)
-            again = train(job, progress=progress).bundle.predict_probabilities(test.samples)
-            kept = directory / RETRAINED / f"{number}.parquet"
-            kept.parent.mkdir(exist_ok=True)
-            write_predictions(kept, test.ids, test.labels, again, dataset.classes)
-        return Contender(name, "baseline", path, trained.validation, trained.seconds, run_id), trained.params
-    model = fit_classical(dataset, metric=metric, seed=seed)
-    test = dataset.split("test")
-    path = directory / f"{name}.parquet"
-    directory.mkdir(parents=True, exist_ok=True)
-    write_predictions(path, test.ids, test.labels, model.probabilities, dataset.classes)
-    return Contender(name, "baseline", path, model.validation, model.seconds, run_id), dict(model.params)
+    job = baseline_job(name, dataset.path, like, training)
+    trained = train(job, context)
+    path = trained.save(directory / name, dataset)
+    for number in range(1, seeds if BASELINES[name].is_network else 1):
+        again = train(job, replace(context, seed=context.seed + number, on_epoch=None))
+        again.save_predictions(directory / RETRAINED / f"{number}.parquet", dataset)
+    return Contender(name, "baseline", path, trained.validation, trained.seconds, run_id), trained.params

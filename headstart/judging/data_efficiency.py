@@ -25,7 +25,9 @@ from headstart.judging.contenders import SCRATCH, Kind
 from headstart.judging.leaderboard import Leaderboard
 from headstart.metrics.classification import score
 from headstart.models.bundle import ModelBundle
+from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.section import Strategy
+from headstart.training.context import RunContext
 from headstart.training.section import Training
 
 Predict = Callable[[np.ndarray, int], np.ndarray]
@@ -169,7 +171,7 @@ def _fitted_methods(
 ) -> dict[str, tuple[Kind, Predict]]:
     """The methods that are fitted to frozen features or pictures, on some of the training samples at `kept`."""
     from headstart.features.heads import LinearHead, nearest_class_mean, ridge
-    from headstart.strategies.classical import quick_classical
+    from headstart.strategies.baselines.classical import quick_classical
 
     train, classes = dataset.split("train"), len(dataset.classes)
     labels = train.labels[kept]
@@ -225,7 +227,6 @@ def curve_trainings(
     Raises:
         InputError: one of the two is missing.
     """
-    from headstart.strategies.pretraining import train_from_scratch
     from headstart.strategies.transfer import transfer
 
     if training is None or not strategies:
@@ -234,21 +235,12 @@ def curve_trainings(
     strategy = next(each for each in sections if each.name == board.chosen.strategy)
 
     def transferred(dataset: Dataset, seed: int) -> ModelBundle:
-        return transfer(source, dataset, strategy, training=training, metric=board.metric, seed=seed).bundle
+        context = RunContext(seed, board.metric)
+        return transfer(source, dataset, strategy, training=training, context=context).bundle
 
     def scratch(dataset: Dataset, seed: int) -> ModelBundle:
-        bundle, _, _ = train_from_scratch(
-            source.architecture,
-            dataset,
-            training=training,
-            role="baseline",
-            metric=board.metric,
-            seed=seed,
-            size=source.preprocessing.size,
-            channels=source.preprocessing.channels,
-            label=SCRATCH,
-        )
-        return bundle
+        fit = BASELINES[SCRATCH].fit
+        return fit(Like.of(source), dataset, training, RunContext(seed, board.metric)).bundle
 
     return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
 

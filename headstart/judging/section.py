@@ -1,14 +1,12 @@
 """The recipe's section of the evaluation."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from headstart.metrics.metric import METRICS
 from headstart.sections import Section
-
-Baseline = Literal["scratch", "classical"]
 
 
 class Evaluation(Section):

@@ -33,6 +33,7 @@ from headstart.models.reference import unpinned
 from headstart.models.sources import Background, load_source, published_background
 from headstart.storage.state import State
 from headstart.strategies.section import Strategy
+from headstart.training.context import RunContext
 from headstart.training.plan import make_plan
 from headstart.training.progress import Progress
 from headstart.training.section import Training
@@ -297,12 +298,10 @@ class _Contest:
                 self._dataset.path,
                 strategy,
                 training=short,
-                metric=self._metric,
-                seed=self._seed,
                 reference=scored.ranked.source,
                 digest=digest,
             )
-            trained = train(job, progress=self._progress)
+            trained = train(job, RunContext(self._seed, self._metric, progress=self._progress))
             predictions = trained.bundle.predict_logits(val.samples).argmax(axis=1)
         found = bootstrap_interval(
             self._metric, val.labels, predictions, classes, confidence=_ONE_ERROR, seed=self._seed

@@ -1,24 +1,24 @@
 """The recipe: one YAML file per experiment, refused with the path of the wrong key before any work starts."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from headstart import yaml_text
 from headstart.data.section import Data
-from headstart.errors import InputError
-from headstart.judging.section import Baseline, Evaluation
-from headstart.sections import NAME, Section, read_mapping, shortened_repr, with_tuples
-from headstart.strategies.section import PRESETS, Strategy, is_convolutional
+from headstart.judging.section import Evaluation
+from headstart.recipe.overrides import apply_override
+from headstart.sections import NAME, Section, read_mapping, with_tuples
+from headstart.strategies.baseline import BASELINES
+from headstart.strategies.section import Strategy, default_strategies
+from headstart.training.objective import OBJECTIVES
 from headstart.training.section import Pretraining, Training
 
 
 class Source(Section):
-    """Where the head start comes from: data to pretrain on, and/or candidate models to choose among."""
+    """The source: data to pretrain on, candidate models to choose among, or both."""
 
     data: Data | None = None
     candidates: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -33,10 +33,11 @@ class Source(Section):
     def _offers_something(self) -> Self:
         if self.data is None and not self.candidates:
             raise ValueError("give data to pretrain on or at least one entry in candidates")
-        if self.data and self.data.labels == "none" and self.pretraining.objective == "supervised":
+        objective = self.pretraining.objective
+        if self.data and self.data.labels == "none" and OBJECTIVES[objective].learns_labels:
             raise ValueError(
-                "data.labels is none, but pretraining.objective supervised learns labels; set it to vicreg, or remove "
-                "data.labels"
+                f"data.labels is none, but pretraining.objective {objective} learns labels; set it to vicreg, or "
+                "remove data.labels"
             )
         return self
 
@@ -51,7 +52,7 @@ class Source(Section):
 
 
 class Target(Section):
-    """The task that is wanted."""
+    """The target task."""
 
     data: Data
 
@@ -60,17 +61,6 @@ class Target(Section):
         if self.data.labels == "none":
             raise ValueError("data.labels is none, but a target's labels are what is learned; remove it")
         return self
-
-
-_DEFAULT_STRATEGIES = tuple(
-    Strategy.model_validate(values)
-    for values in (
-        "zero",
-        "partial",
-        "full",
-        {"name": "full-l2sp", "transfer": "full", "schedule": "lp_ft", "regularizer": "l2_sp"},
-    )
-)
 
 
 _TARGET_SECTIONS = ("training", "strategies", "baselines", "evaluation")
@@ -85,8 +75,8 @@ class Recipe(Section):
     source: Source
     target: Target | None = None
     training: Training = Training()
-    strategies: tuple[Strategy, ...] = _DEFAULT_STRATEGIES
-    baselines: tuple[Baseline, ...] = ("scratch", "classical")
+    strategies: tuple[SerializeAsAny[Strategy], ...] = Field(default_factory=default_strategies)
+    baselines: tuple[Annotated[str, BASELINES], ...] = ("scratch", "classical")
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="before")
@@ -101,7 +91,7 @@ class Recipe(Section):
         for name in names:
             if counts[name] > 1:
                 raise ValueError(f"strategies: the name {name!r} is used twice; give each strategy a name of its own")
-            if name in get_args(Baseline):
+            if name in BASELINES:
                 raise ValueError(f"strategies: {name!r} is the name of a baseline; choose another")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError("baselines: each may be listed once")
@@ -109,14 +99,8 @@ class Recipe(Section):
             raise ValueError("strategies: list at least one, for example full")
         if self.target is None and self.source.data is None:
             raise ValueError("target: missing; without source.data there is nothing to pretrain either")
-        adapting = next((strategy.name for strategy in self.strategies if strategy.lora is not None), None)
-        architectures = self.source.architectures
-        if adapting and all(name and is_convolutional(name) for name in architectures):
-            known = ", ".join(dict.fromkeys(map(str, architectures)))
-            raise ValueError(
-                f"strategies.{adapting}: lora adds to the linear layers of a vision transformer, and the sources here "
-                f"are convolutional ({known}); use surgical, or a source such as torchvision://vit_b_16/IMAGENET1K_V1"
-            )
+        for strategy in self.strategies:
+            strategy.check_architectures(self.source.architectures)
         return self
 
     @property
@@ -167,50 +151,12 @@ def _as_told(section: Any) -> Any:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe file and applies `key.path=value` overrides, whose values are YAML.
+    """The recipe in a file, with `key.path=value` overrides applied, whose values are YAML.
 
     Raises:
         InputError: the file is missing, is not YAML, or does not describe a recipe.
     """
     values = read_mapping(path, "recipe")
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     return Recipe.of(values, at=f"{path}")
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    given = shortened_repr(override)
-    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise InputError(f"--set {given}: write key=value, for example --set target.data.labels_per_class=10.")
-    try:
-        value = yaml_text.parse(text)
-    except yaml_text.UnreadableText as error:
-        raise InputError(f"--set {given}: the value is not valid YAML ({error}).") from None
-    *parents, last = key.split(".")
-    place: Any = values
-    for index, part in enumerate((*parents, last)):
-        is_last = index == len(parents)
-        if isinstance(place, list):
-            # A list's entries are addressed by position, or by name where they have one.
-            found = [i for i, item in enumerate(place) if str(i) == part or _name_of(item) == part]
-            if not found:
-                raise InputError(f"--set {given}: there is no entry {part!r} in that list.")
-            if isinstance(place[found[0]], str) and not is_last:
-                short = place[found[0]]
-                place[found[0]] = {"name": short, **PRESETS.get(short, {"transfer": short})}
-            slot: Any = found[0]
-        elif isinstance(place, dict):
-            slot = part
-            if not is_last and place.get(part) is None:
-                place[part] = {}
-        else:
-            raise InputError(f"--set {given}: {'.'.join(key.split('.')[:index])} is not a mapping.")
-        if is_last:
-            place[slot] = value
-        else:
-            place = place[slot]
-
-
-def _name_of(item: Any) -> str | None:
-    return item.get("name", item.get("transfer")) if isinstance(item, dict) else item if isinstance(item, str) else None

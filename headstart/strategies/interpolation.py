@@ -1,4 +1,4 @@
-"""Weights between those before fine-tuning and those after it."""
+"""Interpolation between the weights before fine-tuning and those after it (WiSE-FT)."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ _BATCH = 256
 def interpolate(
     bundle: ModelBundle, before: Mapping[str, Tensor], dataset: Dataset, share: float | str, *, metric: str
 ) -> float:
-    """Leaves `bundle.network` with w = (1 − α) w_before + α w, and returns α.
+    """Set the weights of `bundle.network` to (1 − α) w_before + α w, and return α.
 
     WiSE-FT, Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022: along this line lie models that keep
     what the source knew and what fine-tuning added, at no cost when they predict. α is `share`, or of 0, ¼, ½, ¾ and 1
@@ -48,8 +48,8 @@ def interpolate(
 
 
 def refresh_batch_norm(bundle: ModelBundle, train: Split) -> None:
-    """Sets the running mean and variance of batch norms in stages that train to those of the training samples as they
-    are, without augmentation, with the weights as they are. A network without such norms stays as it is."""
+    """Set the running mean and variance of batch norms in stages that train to those of the training samples, without
+    augmentation. A network without such norms stays as it is."""
     network = bundle.network
     trained = [stage for stage in network.stages if any(p.requires_grad for p in stage.parameters())]
     norms = [module for module in nn.ModuleList(trained).modules() if isinstance(module, _BatchNorm)]

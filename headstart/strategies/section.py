@@ -1,108 +1,211 @@
-"""The recipe's section of a strategy."""
+"""The recipe's section of a strategy, and the registry of the strategies.
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+A strategy is a section: its fields are its settings, `carry` does the transfer, and its file's docstring explains both.
+Recipes are read without torch, so a strategy imports what it works with inside its methods.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headstart.registry import Registry
 from headstart.sections import NAME, Section
+from headstart.strategies.regularizer import REGULARIZERS
 
-Transfer = Literal["zero", "partial", "full"]
+if TYPE_CHECKING:
+    from headstart.models.network import Network
+    from headstart.strategies.task import Task
+    from headstart.training.trained import Trained
 
+STRATEGIES: "Registry[type[Strategy]]" = Registry(
+    "strategies",
+    "headstart.strategies.methods",
+    "STRATEGY",
+    type(Section),  # type: ignore[arg-type]  # the class of all sections' classes
+)
 
-# Ways to transfer that have a name of their own: `- linear_probe` in a recipe is short for these settings.
-PRESETS: dict[str, dict[str, Any]] = {
-    "zero": {"transfer": "zero"},
-    "linear_probe": {"transfer": "partial", "freeze": "all"},
-    "partial": {"transfer": "partial"},
-    "full": {"transfer": "full"},
-    "lp_ft": {"transfer": "full", "schedule": "lp_ft"},
-    "gradual": {"transfer": "full", "schedule": "gradual", "layer_decay": 0.7},
-    "surgical": {"transfer": "partial", "surgical": "auto"},
-    "wise_ft": {"transfer": "full", "interpolate": "auto"},
-    "lora": {"transfer": "partial", "lora": 8},
-}
-
-
-# What begins with a probe whatever the number of samples: what `auto` chooses by was not measured with these.
-_REFINEMENTS = ("surgical", "lora", "layer_decay", "interpolate", "regularizer")
-
-
-_CONVOLUTIONAL = (
-    "alexnet", "convnet", "densenet", "efficientnet", "googlenet", "inception", "mnasnet", "mobilenet", "regnet",
-    "resnet", "resnext", "shufflenet", "squeezenet", "vgg", "wide_resnet",
-)  # fmt: skip
-
-
-def is_convolutional(architecture: str) -> bool:
-    """Whether a network of this name has most of its weights in convolutions, to which LoRA adds nothing."""
-    return architecture.startswith(_CONVOLUTIONAL)
+ANY = object()
+"""In a signature: any value but null."""
 
 
 class Strategy(Section):
-    """One way to transfer: kind + schedule + regulariser.
+    """One way to transfer.
 
-    `schedule` says how training begins: with everything at once (`constant`), after a probe has found the head
-    (`lp_ft`), after a probe and one stage more at a time (`gradual`), or by the number of samples with the first or the
-    second of these (`auto`, the default; `lp_ft` where the strategy has one of the refinements below).
-
-    A partial transfer trains what its one of these three leaves: `freeze`, the number of stages, from the input on,
-    that stay as they are (unset, half of them; `all`, a linear probe); `surgical`, the one part of the stages that
-    trains; `lora`, the rank of what is added to the frozen weights of a vision transformer.
-
-    Refinements: `surgical` and `lora`; `layer_decay`, by which the learning rate is multiplied from stage to stage
-    towards the input; `interpolate`, the share of the fine-tuned weights that is mixed with those before fine-tuning
-    (`auto` is chosen on the validation split); `regularizer`, R in Σ L + λ R(w), whose λ is `strength`, 0.01 unless
-    set. `epochs` and `learning_rate` override those of `training` for this strategy.
+    `transfer` is its kind. Which strategy it is follows from the kind and the settings, or is said by `strategy`. A
+    name alone, as in `- lora`, is short for the strategy of that name with the settings that it has by default.
     """
 
     name: Annotated[str, Field(pattern=NAME)]
-    transfer: Transfer
+    transfer: Literal["zero", "partial", "full"]
+    strategy: Annotated[str, STRATEGIES] | None = None
+
+    signature: ClassVar[Mapping[str, Any]] = {}
+    """The settings by which a recipe describes this strategy without naming it; none, it has to be named."""
+    short_for: ClassVar[Mapping[str, Any]] = {}
+    """The settings that the name alone stands for."""
+    in_every_recipe: ClassVar[Mapping[str, Any] | None] = None
+    """The entry of a recipe that lists no strategies; None, it has none."""
+    trains: ClassVar[bool] = True
+    """Whether it trains step by step, so that several processes can share the work."""
+
+    def carry(self, task: "Task") -> "Trained":
+        """Make a model of the task's source for the task's target."""
+        raise NotImplementedError
+
+    def check_stages(self, stages: int, model: str) -> None:
+        """InputError if a network of so many stages, called `model`, cannot be transferred so."""
+
+    def check_architectures(self, architectures: Sequence[str | None]) -> None:
+        """ValueError if none of the sources can be transferred so; None is an architecture that is not known yet."""
+
+    @classmethod
+    def with_defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with those that follow from others."""
+        return {"name": values.get("strategy") or values.get("transfer"), **values}
+
+    @classmethod
+    def no_meaning(cls, key: str) -> str | None:
+        """Explain why `key`, a setting of other strategies, is none here; None, it is a key that nobody knows."""
+        return None
+
+    @classmethod
+    def known_keys(cls) -> set[str]:
+        members = [STRATEGIES[name] for name in STRATEGIES.built_in] if cls is Strategy else []
+        return {key for each in (cls, *members) for key in each.model_fields}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _is_a_member(cls, values: Any, handler: Callable[[Any], Self]) -> "Strategy":
+        if cls is not Strategy or isinstance(values, Strategy):
+            return handler(values)
+        values = written_out(values) if isinstance(values, str) else values
+        if not isinstance(values, Mapping):
+            return handler(values)
+        if values.get("strategy") is not None:
+            named = STRATEGIES[STRATEGIES.require(str(values["strategy"]))]
+            return named.model_validate(named.with_defaults({**named.short_for, **values}))
+        if described := _described(values):
+            # A default may be the setting that makes it another one.
+            values = described.with_defaults(values)
+            return (_described(values) or described).model_validate(values)
+        # Only `transfer` can be wrong then, and is explained alone.
+        return handler({"name": "any", **{key: values[key] for key in values if key == "transfer"}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_are_its_own(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or cls is Strategy:
+            return values
+        named = values.get("strategy")
+        others = Strategy.known_keys() - cls.model_fields.keys()
+        for key in sorted(others & values.keys()):
+            reason = cls.no_meaning(key)
+            if values[key] is not None and reason:
+                raise ValueError(reason)
+        for key, value in cls.signature.items():
+            if not _is_value(values.get(key), value):
+                raise ValueError(f"{key} is {values.get(key)!r}, which is not the strategy {named}; remove one of them")
+        return {key: value for key, value in values.items() if key not in others or value is not None}
+
+
+class FineTuning(Strategy):
+    """A strategy that trains from the source's weights on.
+
+    `schedule` says how training begins: with everything at once (`constant`), after a probe has found the head
+    (`lp_ft`), after a probe and one stage more at a time (`gradual`), or by the number of samples with the first or the
+    second of these (`auto`, the default; `lp_ft` where one of the following is set).
+
+    `layer_decay` multiplies the learning rate from stage to stage towards the input. `interpolate` is the share of the
+    fine-tuned weights that is mixed with those before fine-tuning (`auto` is chosen on the validation split).
+    `regularizer` is R in Σ L + λ R(w), and `strength` λ, 0.01 by default. `epochs` and `learning_rate` override those
+    of the recipe's section `training`.
+    """
+
     schedule: Literal["auto", "constant", "lp_ft", "gradual"] | None = None
-    freeze: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
-    surgical: Literal["first", "middle", "last", "auto"] | None = None
-    lora: Annotated[int, Field(ge=1, le=256)] | None = None
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     interpolate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
-    regularizer: Literal["l2", "l2_sp", "delta"] | None = None
+    regularizer: Annotated[str, REGULARIZERS] | None = None
     strength: Annotated[float, Field(ge=0)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
 
-    @model_validator(mode="before")
+    refined: ClassVar[bool] = False
+    """Whether a probe comes first whatever the number of samples: `auto` was not studied with these."""
+
+    def carry(self, task: "Task") -> "Trained":
+        from headstart.strategies.fine_tuning import fine_tune
+
+        return fine_tune(self, task)
+
+    def choose_part(self, task: "Task") -> dict[str, str]:
+        """Leave those weights of the task's model trainable that this strategy trains; return what was decided."""
+        task.bundle.network.unfreeze()
+        return {}
+
+    def finish(self, network: "Network") -> None:
+        """Give the trained network the parameters of its architecture again."""
+
     @classmethod
-    def _short_form(cls, values: Any) -> Any:
-        # `- zero` is short for `- {name: zero, transfer: zero}`, and a name may be left out where the kind says it.
-        if isinstance(values, str):
-            values = {"name": values, **PRESETS.get(values, {"transfer": values})}
-        if not isinstance(values, Mapping):
-            return values
-        kind = values.get("transfer")
-        implied: dict[str, Any] = {"name": kind} if isinstance(kind, str) else {}
-        if kind in ("partial", "full"):
-            refined = values.get("freeze") == "all" or any(values.get(key) is not None for key in _REFINEMENTS)
-            implied["schedule"] = "lp_ft" if refined else "auto"
-        if values.get("regularizer") is not None:
-            implied["strength"] = 0.01
-        return {**implied, **values}
+    def with_defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        refined = cls.refined or any(
+            values.get(key) is not None for key in ("layer_decay", "interpolate", "regularizer")
+        )
+        strength = {} if values.get("regularizer") is None else {"strength": 0.01}
+        return {"schedule": "lp_ft" if refined else "auto", **strength, **super().with_defaults(values)}
 
     @model_validator(mode="after")
-    def _settings_fit_the_kind(self) -> Self:
-        if self.transfer == "zero":
-            for key in sorted(type(self).model_fields.keys() - {"name", "transfer"}):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key} has no meaning in a zero transfer, which trains nothing; remove it")
-        parts = [key for key in ("freeze", "surgical", "lora") if getattr(self, key) is not None]
-        if self.transfer == "full" and parts:
-            raise ValueError(f"{parts[0]} has no meaning in a full transfer, which trains every stage; use partial")
-        if len(parts) > 1:
-            raise ValueError(f"{parts[0]} and {parts[1]} each say which part trains; keep one of them")
-        if self.transfer == "partial" and self.schedule == "gradual":
-            raise ValueError("schedule: gradual unfreezes every stage in the end; use it with transfer: full")
-        if self.freeze == "all":
-            for key in ("layer_decay", "interpolate", "regularizer", "epochs", "learning_rate"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key} has no meaning where freeze is all: the head is fitted, not trained")
+    def _strength_has_a_regularizer(self) -> Self:
         if self.regularizer is None and self.strength is not None:
-            raise ValueError("strength needs a regularizer: l2, l2_sp or delta")
+            raise ValueError(f"strength needs a regularizer: {' or '.join(REGULARIZERS)}")
         return self
+
+
+class FullTransfer(FineTuning):
+    """A strategy that trains every stage."""
+
+    @classmethod
+    def no_meaning(cls, key: str) -> str | None:
+        return f"{key} has no meaning in a full transfer, which trains every stage; use partial"
+
+
+class PartialTransfer(FineTuning):
+    """A strategy that trains a part of the stages, which the setting called `part` says."""
+
+    part: ClassVar[str]
+
+    @classmethod
+    def no_meaning(cls, key: str) -> str | None:
+        return f"{' and '.join(sorted((key, cls.part)))} each say which part trains; keep one of them"
+
+    @model_validator(mode="after")
+    def _keeps_its_part(self) -> Self:
+        if self.schedule == "gradual":
+            raise ValueError("schedule: gradual unfreezes every stage in the end; use it with transfer: full")
+        return self
+
+
+def written_out(name: str) -> dict[str, Any]:
+    """The settings that a strategy's name alone is short for, or a kind's."""
+    if name not in STRATEGIES:
+        return {"name": name, "transfer": name}
+    outright = {} if name in STRATEGIES.built_in else {"strategy": name}
+    return {"name": name, **outright, **STRATEGIES[name].short_for}
+
+
+def default_strategies() -> tuple[Strategy, ...]:
+    """The strategies of a recipe that lists none: what trains least first."""
+    members = (STRATEGIES[name] for name in STRATEGIES.built_in)
+    found = [Strategy.of(member.in_every_recipe) for member in members if member.in_every_recipe]
+    return tuple(sorted(found, key=lambda each: ("zero", "partial", "full").index(each.transfer)))
+
+
+def _described(values: Mapping[str, Any]) -> type[Strategy] | None:
+    """The strategy with the most settings in its signature, all of which are those of `values`."""
+    members = (STRATEGIES[name] for name in STRATEGIES.built_in)
+    found = [each for each in members if all(_is_value(values.get(k), v) for k, v in each.signature.items())]
+    return max(found, key=lambda each: len(each.signature), default=None)
+
+
+def _is_value(given: Any, value: Any) -> bool:
+    return given is not None if value is ANY else given == value

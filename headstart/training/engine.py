@@ -28,6 +28,7 @@ from headstart.training.checkpoints import (
     load_optimizer,
     optimizer_tensors,
 )
+from headstart.training.context import OnEpoch, RunContext
 from headstart.training.distributed import current_group
 from headstart.training.draws import seed_of
 from headstart.training.memory import kept_memory
@@ -35,7 +36,6 @@ from headstart.training.plan import Plan
 from headstart.training.progress import Progress
 from headstart.training.speed import Speed
 
-OnEpoch = Callable[[int, dict[str, float]], None]
 _Result = TypeVar("_Result")
 
 # How often a training is kept, in seconds; a step that loses its machine repeats at most this much.
@@ -108,13 +108,10 @@ class _Paused(Exception):  # noqa: N818 - nothing failed
 def train(
     objective: Objective,
     plan: Plan,
+    context: RunContext,
     *,
-    seed: int,
     name: str,
     job: Mapping[str, Any],
-    state: State | None = None,
-    on_epoch: OnEpoch | None = None,
-    progress: Progress | None = None,
 ) -> tuple[Course, Speed]:
     """Trains `objective.module` in place and leaves it with its best weights.
 
@@ -125,9 +122,9 @@ def train(
     Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric is trained to
     the end, and its last weights are the best.
 
-    With a `state`, by default the one that the environment names, a checkpoint is kept there every minute
-    (HEADSTART_CHECKPOINT_SECONDS) and when SIGTERM or SIGINT asks for the end; a training of the same content (`job`,
-    plan, seed and versions) goes on from it, and tells `on_epoch` again what was done before.
+    Where the context has a state, a checkpoint is kept there every minute (HEADSTART_CHECKPOINT_SECONDS) and when
+    SIGTERM or SIGINT asks for the end; a training of the same content (`job`, plan, seed and versions) goes on from it,
+    and tells `on_epoch` again what was done before.
 
     Raises:
         InputError: a batch has fewer samples than there are processes and micro-batches to share it.
@@ -142,9 +139,9 @@ def train(
             f"{name}: a batch of {smallest} samples cannot be shared by {group.size} processes with {plan.accumulate} "
             "micro-batches each; raise batch_size or use fewer."
         )
+    seed, state, on_epoch, progress = context.seed, context.state, context.on_epoch, context.progress
     torch.manual_seed(seed)
     optimizer = make_optimizer(objective, plan)
-    state = state or State.from_environment()
     checkpoints = None
     if state:
         every = float(os.environ.get(CHECKPOINT_VARIABLE, _CHECKPOINT_SECONDS))

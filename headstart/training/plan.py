@@ -1,4 +1,4 @@
-"""From a recipe's training section and the size of the data to numbers: every setting of one training, resolved."""
+"""The plan of a training: every setting resolved, from the recipe's section and the size of the data."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.training.batches import batch_count
+from headstart.training.learning_rate import peak_rate
 from headstart.training.section import Training
 
 # Steps at which a small data set has been seen often enough; between BiT-HyperRule's 500 for under 20 k samples on a
@@ -14,35 +15,19 @@ _STEPS = 400
 _MAX_EPOCHS = 60
 _MIN_EPOCHS = 4
 _VIEWS = 4
-# Peak learning rates of a random start, and of a source's weights. Test accuracy of `full`, convnet at 32 px, AdamW,
-# mean of two seeds, from MNIST-5k to digits with 5, 20 and 100 labels a class, and from the digits 0-4 of MNIST-5k to
-# its 5-9 with as many:
-#     the probe    .956 .968 .984   .814 .901 .937
-#     3e-4         .971 .974 .987   .860
-#     1e-3         .975 .974 .979   .881 .942 .966
-#     3e-3         .969 .980 .989   .894 .937 .972
-# Where batch norms keep the source's statistics, 2e-3 is better than 1e-3 in 8 of 8 comparisons on the 5-9 (20 and 100
-# labels, +.0036 in the mean) and on 512 digits (.9863 instead of .9800, 3 seeds; 3e-3 .9860). Rates that fall by 0.7 a
-# stage gained from MNIST to digits (.980 .982 .983) and lost from 0-4 to 5-9 (.866 .937): they are left to `gradual`.
-_RATES = {"adamw": 3e-3, "sgd": 0.1}
-_PRETRAINED_RATES = {"adamw": 2e-3, "sgd": 0.033}
-# AdamW moves every weight by about the rate, so a sum over n of them by n times as much, and a network by the sum of
-# what its trained layers do: the rate that suits is in inverse proportion to both (for the width µP, Yang et al.,
-# "Tensor programs V", 2022; the layers' part is measured). The rate above was found with convnet's 13 layers, whose
-# widest unit has 864 inputs. Unscaled, the first epoch of ResNet-18 (4608 inputs, 21 layers), from a probe with a loss
-# of about 0.3, had a mean loss of 141. On 96 digits at 224 px it has .905 at 1e-4, .870 at 1.9e-4, .848 at 2.3e-4 and
-# .790 at 3.8e-4 (8 epochs, 2 seeds); this rule gives 2.3e-4. In partial transfer, with half of the layers, it has .875
-# at 1e-4, .863 at 1.9e-4 and .873 at 4.5e-4, and convnet .982 at 1e-3, .983 at 2e-3 and .984 at 3e-3.
-_FAN_IN = 864
-_LAYERS = 13
-# Plain gradients are as large as the fitted head makes them: without a bound, SGD diverged in its first epoch at a rate
-# of .003 and .033, and with it reached .976 and .983 (convnet, MNIST-5k to digits; Pascanu et al. 2013).
+# Plain gradients are as large as a fitted head makes them (Pascanu et al. 2013): docs/studies/learning_rate.md.
 _CLIP = 1.0
-# A source's fine-tuning is augmented fully up to so many samples, and then less, at least by that strength: half of it
-# instead of the whole gave .959 .964 .996 and .886 .933 .972 above, so less with 50 to 200 samples, but more with 500
-# and 1000, where none at all gave .986 and .958. A random start keeps all of it, and so does a source.
+# A source's fine-tuning is augmented fully up to so many samples, and then less, at least by that strength:
+# docs/studies/augmentation.md.
 _FULLY_AUGMENTED = 250
 _LEAST_STRENGTH = 0.5
+
+
+# The settings that a plan takes over as the recipe's section has them.
+_TAKEN = (
+    "accumulate", "optimizer", "weight_decay", "warmup", "label_smoothing", "augmentation", "flip", "ema", "precision",
+    "layout", "compile",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ def make_plan(
     layer_decay: float | None = None,
     gradual_stages: int = 0,
 ) -> Plan:
-    """Fills in what the recipe left open.
+    """Fill in what the recipe left open.
 
     The batch is a quarter of the samples, a power of two from 8 to 32: fifty samples in batches of 32 are two steps an
     epoch, in which batch-norm's running statistics lag behind the weights until training from scratch seems to stand
@@ -124,41 +109,28 @@ def make_plan(
     batch_size = training.batch_size or min(max(2 ** int(math.log2(max(samples / 4, 1))), 8), 32)
     epochs = training.epochs
     if epochs is None:
-        steps_per_epoch = batch_count(samples, batch_size)
-        epochs = min(max(math.ceil(_STEPS / steps_per_epoch), _MIN_EPOCHS), _MAX_EPOCHS)
-    learning_rate = training.learning_rate
-    if learning_rate is None:
-        learning_rate = (_PRETRAINED_RATES if pretrained else _RATES)[training.optimizer]
-        if pretrained and training.optimizer == "adamw":
-            reach = max(1.0, fan_in / _FAN_IN) * (layers / _LAYERS if layers else 1)
-            learning_rate = min(learning_rate / reach, _RATES["adamw"])
+        epochs = min(max(math.ceil(_STEPS / batch_count(samples, batch_size)), _MIN_EPOCHS), _MAX_EPOCHS)
     strength = training.augmentation_strength
     if strength is None:
         strength = max(_LEAST_STRENGTH, min(1.0, _FULLY_AUGMENTED / samples)) if pretrained else 1.0
-    counts = np.bincount(labels)
-    counts = counts[counts > 0]
-    skewed = bool(counts.max() > 1.5 * counts.min())
+    taken = {key: getattr(training, key) for key in _TAKEN}
     return Plan(
         epochs=epochs,
         batch_size=batch_size,
-        accumulate=training.accumulate,
-        optimizer=training.optimizer,
-        learning_rate=learning_rate,
+        learning_rate=peak_rate(training, pretrained=pretrained, fan_in=fan_in, layers=layers),
         layer_decay=1.0 if layer_decay is None else layer_decay,
         # Half of the epochs are left for the whole network.
         unfreeze_every=max(1, epochs // (2 * gradual_stages)) if gradual_stages else 0,
         clip=_CLIP if from_probe and training.optimizer == "sgd" else None,
-        weight_decay=training.weight_decay,
-        warmup=training.warmup,
-        label_smoothing=training.label_smoothing,
-        balance=training.class_weights == "balanced" or (training.class_weights == "auto" and skewed),
+        balance=training.class_weights == "balanced" or (training.class_weights == "auto" and _is_skewed(labels)),
         patience=training.patience or max(5, epochs // 2),
-        augmentation=training.augmentation,
         strength=strength,
-        flip=training.flip,
         views=training.views or min(epochs, _VIEWS),
-        ema=training.ema,
-        precision=training.precision,
-        layout=training.layout,
-        compile=training.compile,
+        **taken,
     )
+
+
+def _is_skewed(labels: np.ndarray) -> bool:
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    return bool(counts.max() > 1.5 * counts.min())

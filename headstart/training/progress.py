@@ -1,4 +1,4 @@
-"""How far a step is: a bar on a terminal, records for a supervising process, sparse lines in a log."""
+"""Progress of a step: a bar on a terminal, records for a supervising process, sparse lines in a log."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Receives how much of a piece of work is done."""
+    """Show that `done` of `total` parts of the work `label` are done."""
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None: ...
 
@@ -35,7 +35,7 @@ def progress() -> Progress:
 
 
 def write_record(values: Mapping[str, Any]) -> None:
-    """Prints a record for the process that reads this one's output, in one piece: others may print there too."""
+    """Print a record for the process that reads this one's output, in one piece: others may print there too."""
     sys.stdout.write(f"{RECORD}{json.dumps(values)}\n")
     sys.stdout.flush()
 

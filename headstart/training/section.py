@@ -5,10 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from headstart.sections import Section
+from headstart.training.objective import OBJECTIVES
 
 
 class Training(Section):
-    """The budget and settings of one training; `None` is derived from the size of the training split.
+    """The budget and settings of one training; what is null follows from the size of the training split.
 
     `batch_size` is the effective one: what one step of the optimiser sees, over all processes and `accumulate`
     micro-batches. `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times
@@ -46,17 +47,13 @@ class Pretraining(Training):
     """
 
     architecture: Annotated[str, Field(min_length=1)] = "convnet"
-    objective: Literal["supervised", "vicreg"] = "supervised"
+    objective: Annotated[str, OBJECTIVES] = "supervised"
     batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = 64
 
     @model_validator(mode="after")
     def _settings_fit_the_objective(self) -> Self:
-        if self.objective == "supervised":
-            return self
-        for key in ("label_smoothing", "class_weights", "augmentation", "accumulate", "patience"):
+        objective = OBJECTIVES[self.objective]
+        for key in objective.no_meaning:
             if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(
-                    f"{key} has no meaning with objective {self.objective}, which reads no labels, augments in its own "
-                    "way, compares all samples of a batch and trains to the end; remove it"
-                )
+                raise ValueError(f"{key} has no meaning with objective {self.objective}, {objective.reason}; remove it")
         return self

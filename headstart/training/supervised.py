@@ -5,8 +5,8 @@ sum of the objective in the documentation: its λ is this one times the number o
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,63 +21,27 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.network import evaluated
 from headstart.storage.state import State
 from headstart.training.batches import epoch_batches
+from headstart.training.context import RunContext
 from headstart.training.distributed import current_group, synchronize_batch_norm
-from headstart.training.engine import Course, OnEpoch, train, training_device
+from headstart.training.engine import Course, Objective, train, training_device
 from headstart.training.feed import Feed, SampleFeed
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
-from headstart.training.progress import Progress
 from headstart.training.speed import Speed, choose_speed
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a training came to.
-
-    `history` has one mapping an epoch: epoch, train/loss, val/loss, val/<metric>. `validation` is the metric on the
-    validation split, without labels the negated loss there, with the weights that were kept, those of `best_epoch`;
-    epoch 0 is the start. `temperature` is the one that calibrates these weights on that split. `seconds` and
-    `samples_per_second` count what was done before an interruption too. `settings` says how it was computed: precision,
-    layout, compiled or not, processes.
-    """
-
-    history: list[dict[str, float]]
-    best_epoch: int
-    validation: float
-    temperature: float
-    seconds: float
-    samples_per_second: float
-    settings: dict[str, Any]
-
-    @classmethod
-    def of(cls, course: Course, speed: Speed, *, samples: int, validation: float, temperature: float = 1.0) -> "Fit":
-        """What `engine.train` came to over `samples` training samples."""
-        return cls(
-            history=course.history,
-            best_epoch=course.kept_epoch,
-            validation=validation,
-            temperature=temperature,
-            seconds=course.seconds,
-            samples_per_second=len(course.history) * samples / course.training_seconds,
-            settings={**speed.to_params(), "processes": current_group().size},
-        )
+from headstart.training.trained import Trained
 
 
 def fit(
     bundle: ModelBundle,
     dataset: Dataset,
     plan: Plan,
+    context: RunContext,
     *,
-    metric: str,
-    seed: int,
     penalty: Penalty | None = None,
     feed: Feed | None = None,
     name: str = "training",
-    state: State | None = None,
-    on_epoch: OnEpoch | None = None,
-    progress: Progress | None = None,
-) -> Fit:
-    """Trains `bundle.network` in place on the training split and leaves it with its best weights, calibrated.
+) -> Trained:
+    """Train `bundle.network` in place on the training split and leave it with its best weights, calibrated.
 
     Which epoch is the best, and how a training goes on after an interruption, is said at `engine.train`.
     Only parameters that require a gradient change; frozen stages stay as they are, batch-norm statistics included.
@@ -85,43 +49,74 @@ def fit(
     Args:
         feed: what the first stage that trains reads; the augmented samples themselves by default.
         name: the strategy and its regulariser, say: it tells trainings apart that only differ in their `penalty`.
-        state: where checkpoints are kept; by default where the environment says.
 
     Raises:
         HeadstartError: the loss is no longer a finite number.
     """
     device = training_device()
     network = bundle.network.to(device)
-    group = current_group()
-    synchronize_batch_norm(network, group)
-    group.align(list(network.state_dict().values()))
-    feed = feed or SampleFeed(dataset, bundle.preprocessing, plan, seed=seed, device=device)
-    objective = _Supervised(bundle, dataset, plan, metric, seed, penalty, feed, device)
+    feed = feed or SampleFeed(dataset, bundle.preprocessing, plan, seed=context.seed, device=device)
+    objective = _Supervised(bundle, dataset, plan, context, penalty, feed)
     job = {
-        "start": weights_digest(network),
         "trained": [key for key, parameter in network.named_parameters() if parameter.requires_grad],
         "stage": feed.stage,
         "keeps_statistics": network.keeps_statistics,
-        "data": {split: dataset.split_digest(split) for split in ("train", "val")},
-        "preprocessing": bundle.preprocessing.to_dict(),
-        "metric": metric,
+        "metric": context.metric,
     }
-    course, speed = train(
-        objective,
-        plan,
-        seed=seed,
-        name=name,
-        job=job,
-        state=state,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
-    network.eval()
+    course, speed = minimise(objective, bundle, dataset, plan, context, name=name, job=job)
     logits = objective.validation_logits(replace(speed, precision="fp32"), lambda: None)
     labels = objective.val.labels
     bundle.temperature = fit_temperature(logits, labels)
-    validation = score(metric, labels, logits.argmax(1), len(dataset.classes))
-    return Fit.of(course, speed, samples=objective.samples, validation=validation, temperature=bundle.temperature)
+    validation = score(context.metric, labels, logits.argmax(1), len(dataset.classes))
+    return trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
+
+
+def minimise(
+    objective: Objective,
+    bundle: ModelBundle,
+    dataset: Dataset,
+    plan: Plan,
+    context: RunContext,
+    *,
+    name: str,
+    job: Mapping[str, Any],
+) -> tuple[Course, Speed]:
+    """Train `objective.module`, in every process from the same weights.
+
+    `job` tells trainings apart that start from the same weights with the same data, plan and seed.
+    """
+    group = current_group()
+    synchronize_batch_norm(objective.module, group)
+    group.align(list(objective.module.state_dict().values()))
+    content = {
+        "start": weights_digest(objective.module),
+        "data": {split: dataset.split_digest(split) for split in ("train", "val")},
+        "preprocessing": bundle.preprocessing.to_dict(),
+        **job,
+    }
+    course, speed = train(objective, plan, context, name=name, job=content)
+    bundle.network.eval()
+    return course, speed
+
+
+def trained_by(
+    bundle: ModelBundle, plan: Plan, course: Course, speed: Speed, *, samples: int, validation: float
+) -> Trained:
+    """The result of a training by `engine.train` over `samples` training samples; the bundle's provenance tells it too.
+
+    The settings say how it was computed: precision, layout, compiled or not, processes.
+    """
+    bundle.provenance |= {"history": course.history, "kept_epoch": course.kept_epoch}
+    settings = {**speed.to_params(), "processes": current_group().size}
+    return Trained(
+        bundle,
+        validation,
+        course.seconds,
+        {**plan.to_params(), **settings, "temperature": bundle.temperature},
+        history=course.history,
+        best_epoch=course.kept_epoch,
+        samples_per_second=len(course.history) * samples / course.training_seconds,
+    )
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -141,18 +136,16 @@ class _Supervised:
         bundle: ModelBundle,
         dataset: Dataset,
         plan: Plan,
-        metric: str,
-        seed: int,
+        context: RunContext,
         penalty: Penalty | None,
         feed: Feed,
-        device: torch.device,
     ) -> None:
         self.network = self.module = bundle.network
-        self.metric, self.penalty, self.feed, self.device = metric, penalty, feed, device
-        self.plan, self.seed = plan, seed
+        self.metric, self.penalty, self.feed, self.device = context.metric, penalty, feed, training_device()
+        self.plan, self.seed = plan, context.seed
         self.train, self.val = dataset.split("train"), dataset.split("val")
         self.samples, self.judged, self.classes = len(self.train.labels), len(self.val.labels), len(dataset.classes)
-        self._weights = _class_weights(self.train, self.classes, device) if plan.balance else None
+        self._weights = _class_weights(self.train, self.classes, self.device) if plan.balance else None
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
         batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]

@@ -24,8 +24,9 @@ from headstart.judging.data_efficiency import subset_of
 from headstart.judging.diagnostics import diagnose
 from headstart.judging.section import Evaluation
 from headstart.storage.local import write_json
-from headstart.strategies.pretraining import train_from_scratch
-from headstart.training.section import Training
+from headstart.strategies.pretraining import pretrain
+from headstart.training.context import RunContext
+from headstart.training.section import Pretraining
 from headstart_pipelines.demo import digits, write_folder
 
 SHAPE = (30, 48, 64, 3)
@@ -297,11 +298,8 @@ def test_it_is_trained_on_judged_and_looked_at_as_one_kept_as_pixels(
 
     monkeypatch.setattr(EncodedSamples, "__array__", refuse)
     pinned = {"precision": "fp32", "layout": "contiguous", "compile": "off"}
-    training = Training.of({"epochs": 4, "batch_size": 8, "augmentation": "crop", **pinned})
-    trained = {
-        store: train_from_scratch("convnet", dataset, training=training, role="source")[0]
-        for store, dataset in stores.items()
-    }
+    section = Pretraining.of({"epochs": 4, "batch_size": 8, "augmentation": "crop", **pinned})
+    trained = {store: pretrain(section, dataset, RunContext()).bundle for store, dataset in stores.items()}
     tests = {store: dataset.split("test") for store, dataset in stores.items()}
     for bundle in trained.values():
         of_raw, of_jpeg = (bundle.predict_probabilities(tests[store].samples) for store in ("raw", "jpeg"))

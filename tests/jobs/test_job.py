@@ -7,17 +7,20 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
 from headstart.errors import HeadstartError, InputError
-from headstart.jobs.job import Job, Trained, train, transfer_job
+from headstart.jobs.job import Job, train, transfer_job
 from headstart.jobs.launch import PROCESSES_VARIABLE
 from headstart.strategies.section import Strategy
+from headstart.training.context import RunContext
 from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.section import Training
+from headstart.training.trained import Trained
 
 # Batches of 9, which no two processes share evenly; twelve epochs, so that a process can be ended in the middle.
 SETTINGS = {
@@ -39,6 +42,10 @@ class _Outcome:
         return self.trained.bundle.network.state_dict()
 
 
+def context(on_epoch: Any = None, progress: Any = None) -> RunContext:
+    return RunContext(seed=1, on_epoch=on_epoch, progress=progress)
+
+
 def outcome(job: Job, watch: Callable[[int], None] = lambda epoch: None) -> _Outcome:
     found = _Outcome(trained=None)  # type: ignore[arg-type]
 
@@ -47,7 +54,7 @@ def outcome(job: Job, watch: Callable[[int], None] = lambda epoch: None) -> _Out
         found.curve.append(metrics)
         watch(epoch)
 
-    found.trained = train(job, on_epoch=on_epoch, progress=lambda label, done, *_: found.shown.append((label, done)))
+    found.trained = train(job, context(on_epoch, lambda label, done, *_: found.shown.append((label, done))))
     return found
 
 
@@ -84,8 +91,6 @@ def jobs(source_path: Path, tmp_path_factory: pytest.TempPathFactory, once) -> d
             packed,
             Strategy.model_validate(strategy),
             training=Training.of({**SETTINGS, **settings}),
-            metric="accuracy",
-            seed=1,
             reference="models:/digits-source/1",
             digest=None,
         )
@@ -216,9 +221,10 @@ def test_no_process_outlives_a_step_that_is_killed(jobs, tmp_path):
 import sys
 from pathlib import Path
 from headstart.jobs.job import Job, train
+from headstart.training.context import RunContext
 job = Job({jobs["full"].kind!r}, Path({str(jobs["full"].dataset)!r}), Path({str(jobs["full"].source)!r}),
           {jobs["full"].arguments!r})
-train(job, on_epoch=lambda epoch, metrics: print("epoch", epoch, flush=True))
+train(job, RunContext(seed=1, on_epoch=lambda epoch, metrics: print("epoch", epoch, flush=True)))
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as step:
         assert step.stdout
@@ -241,7 +247,7 @@ def test_what_trains_nothing_step_by_step_starts_no_processes(jobs, monkeypatch)
 def test_a_number_of_processes_that_is_none_is_refused(text, jobs, monkeypatch):
     monkeypatch.setenv(PROCESSES_VARIABLE, text)
     with pytest.raises(InputError, match=f"HEADSTART_PROCESSES is '{text}'; set it to a whole number from 1 on"):
-        train(jobs["full"])
+        train(jobs["full"], context())
 
 
 @pytest.mark.parametrize("change", ["strategy", "data", "code"])
@@ -249,9 +255,14 @@ def test_jobs_that_differ_in_anything_that_decides_the_result_have_different_key
     from dataclasses import replace
 
     job = jobs["full"]
-    assert job.key == replace(job).key
-    before = job.key
+    before = job.key(context())
+    assert before == replace(job).key(context())
     if change == "code":
         monkeypatch.setenv("HEADSTART_CODE", "sha256:1")
     other = {"strategy": jobs["partial"], "data": replace(job, dataset=renamed.path), "code": job}[change]
-    assert other.key != before
+    assert other.key(context()) != before
+
+
+@pytest.mark.parametrize("other", [RunContext(seed=2), RunContext(seed=1, metric="macro_f1")])
+def test_a_job_of_another_seed_or_metric_has_another_key(other, jobs):
+    assert jobs["full"].key(other) != jobs["full"].key(context())

@@ -13,15 +13,20 @@ from headstart.metrics.classification import score
 from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.strategies.classical import fit_classical
+from headstart.strategies.baseline import BASELINES, Like
+from headstart.training.context import RunContext
 from headstart.training.section import Training
 
 TRAINING = Training(epochs=2, batch_size=8, augmentation="none")
 
 
-def fitted(name, dataset, directory, like, **changes):
-    options = {"training": TRAINING, "metric": "accuracy", "seed": 0, "run_id": "run", **changes}
+def fitted(name, dataset, directory, like, seed=0, seeds=1):
+    options = {"training": TRAINING, "context": RunContext(seed), "run_id": "run", "seeds": seeds}
     return fit_baseline(name, dataset, directory, like=like, **options)
+
+
+def fit_classical(dataset, metric="accuracy"):
+    return BASELINES["classical"].fit(Like("convnet", 16, 1), dataset, TRAINING, RunContext(metric=metric))
 
 
 def test_scratch_has_the_sources_architecture_and_input_and_the_targets_classes(renamed, source, tmp_path):
@@ -96,7 +101,7 @@ def test_classical_is_tuned_and_fitted_on_training_samples_only(classical, renam
     assert {**model.params, "temperature": 0} == {**params, "temperature": 0}
     # Validation sets the temperature of the softmax, which scales the logarithms of all odds alike, and nothing else.
     odds, expected = (
-        np.log(p[:, :1] / p[:, 1:]) for p in (model.probabilities[::-1], read_predictions(contender.path).probabilities)
+        np.log(p[:, :1] / p[:, 1:]) for p in (model.model[::-1], read_predictions(contender.path).probabilities)
     )
     scale = params["temperature"] / model.params["temperature"]
     assert odds == pytest.approx(scale * expected, rel=1e-2, abs=1e-3)
@@ -126,6 +131,6 @@ def test_with_one_sample_a_class_validation_tunes_and_is_not_trained_on(single):
     model = fit_classical(single)
     assert model.validation == pytest.approx(model.params["cross_validated"])
     test = single.split("test")
-    assert model.probabilities.shape == (len(test.labels), 2)
+    assert model.model.shape == (len(test.labels), 2)
     # A model that had seen the validation samples would know them by heart.
-    assert np.mean(model.probabilities.argmax(1) == test.labels) > 0.5
+    assert np.mean(model.model.argmax(1) == test.labels) > 0.5

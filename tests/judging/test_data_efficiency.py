@@ -56,7 +56,7 @@ def test_the_point_of_all_labels_is_the_probe_fitted_to_all_of_them(dataset, fea
 def test_more_labels_include_those_of_fewer_and_every_class_has_as_many(dataset, features, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "headstart.strategies.classical.QuickClassical.predict",
+        "headstart.strategies.baselines.classical.QuickClassical.predict",
         lambda self, subset, labels, others, *, seed: (
             seen.append((seed, subset, labels)) or np.zeros(len(others.pixels), dtype=int)
         ),
@@ -72,7 +72,7 @@ def test_more_labels_include_those_of_fewer_and_every_class_has_as_many(dataset,
 def test_the_classical_line_is_chosen_by_the_metric_of_the_curve(dataset, features, monkeypatch):
     asked = set()
     monkeypatch.setattr(
-        "headstart.strategies.classical.QuickClassical.predict",
+        "headstart.strategies.baselines.classical.QuickClassical.predict",
         lambda self, subset, labels, others, *, seed: asked.add(self.metric) or np.zeros(len(others.pixels), dtype=int),
     )
     data_efficiency(dataset, [], features, metric="macro_f1")

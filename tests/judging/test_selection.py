@@ -277,7 +277,8 @@ def test_a_choice_that_is_interrupted_goes_on_with_the_same_result(
     monkeypatch.setenv("HEADSTART_CHECKPOINT_SECONDS", "0")
     real = module.train
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train", lambda job, progress: real(job, progress=killed_at_the_second_call()))
+        killed = {"progress": killed_at_the_second_call()}
+        patch.setattr(module, "train", lambda job, context: real(job, replace(context, **killed)))
         with pytest.raises(Killed):
             select_source(candidates, renamed, training=SHORT)
     state = State(str(tmp_path / "state"))

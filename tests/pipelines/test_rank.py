@@ -14,8 +14,9 @@ from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background, pin_source
 from headstart.recipe.recipe import Recipe
-from headstart.strategies.pretraining import train_from_scratch
-from headstart.training.section import Training
+from headstart.strategies.pretraining import pretrain
+from headstart.training.context import RunContext
+from headstart.training.section import Pretraining
 from headstart_pipelines.check import check
 from headstart_pipelines.commands import rank as module
 from headstart_pipelines.demo import digits, write_folder
@@ -30,8 +31,8 @@ def place(once):
         for name, part in (("old", slice(0, 500)), ("new", slice(500, 700))):
             write_folder(images[part], labels[part], root / name)
         packed = prepare(str(root / "old"), root / "packed", size=8, split={"train": 0.8, "val": 0.1, "test": 0.1})
-        training = Training(epochs=2, augmentation="none")
-        bundle, _, _ = train_from_scratch("convnet", packed, training=training, role="source")
+        section = Pretraining(epochs=2, augmentation="none", batch_size=None)
+        bundle = pretrain(section, packed, RunContext()).bundle
         bundle.save(root / "trained")
         torch.manual_seed(0)
         network = build_network("convnet", classes=10, channels=1)

@@ -1,15 +1,15 @@
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 
 from headstart.data.section import Data, Split
 from headstart.errors import InputError
-from headstart.judging.section import Baseline, Evaluation
+from headstart.judging.section import Evaluation
 from headstart.recipe.recipe import Recipe, load_recipe
-from headstart.strategies.section import PRESETS, Strategy
+from headstart.strategies.baseline import BASELINES
+from headstart.strategies.section import STRATEGIES, Strategy
 from headstart.training.section import Pretraining, Training
 
 SHORT = {"name": "digits", "source": {"data": {"uri": "data/mnist"}}, "target": {"data": {"uri": "data/digits"}}}
@@ -64,8 +64,8 @@ evaluation: {metric: accuracy, confidence: 0.95, min_gain: 0.0}
     recipe = load_recipe(path)
     assert recipe.target.data.split == Split(train=0.2, val=0.1, test=0.7)
     assert recipe.source.pretraining.epochs == 6
-    assert recipe.strategies[3] == Strategy(
-        name="full-l2sp", transfer="full", schedule="lp_ft", regularizer="l2_sp", strength=0.01
+    assert recipe.strategies[3] == Strategy.of(
+        {"name": "full-l2sp", "transfer": "full", "schedule": "lp_ft", "regularizer": "l2_sp", "strength": 0.01}
     )
 
 
@@ -87,17 +87,17 @@ def test_a_strategy_may_be_a_word_or_leave_out_its_name():
     assert Strategy.of({"transfer": "partial", "freeze": 2}).name == "partial"
 
 
-@pytest.mark.parametrize("word", sorted(PRESETS))
+@pytest.mark.parametrize("word", STRATEGIES)
 def test_every_word_is_short_for_settings_that_may_be_written_out(word):
     strategy = Strategy.model_validate(word)
     assert strategy.name == word
-    assert strategy == Strategy.of({"name": word, **PRESETS[word]})
+    assert strategy == Strategy.of({"name": word, **STRATEGIES[word].short_for})
     # The resolved recipe has them all, and so reads the same when a word has come to mean something else.
     assert Strategy.of(strategy.model_dump(mode="json")) == strategy
 
 
 def test_no_word_is_the_name_of_a_baseline():
-    assert not PRESETS.keys() & set(get_args(Baseline))
+    assert not STRATEGIES.keys() & BASELINES.keys()
 
 
 @pytest.mark.parametrize("kind", ["partial", "full"])
@@ -459,7 +459,7 @@ def test_overrides_reach_into_lists_by_name_and_by_position(read):
 
 def test_an_override_into_a_word_keeps_what_the_word_means(read):
     recipe = read("strategies.full.epochs=5", strategies=["zero", "full"])
-    assert recipe.strategies[1] == Strategy(name="full", transfer="full", schedule="auto", epochs=5)
+    assert recipe.strategies[1] == Strategy.of({"name": "full", "transfer": "full", "schedule": "auto", "epochs": 5})
     by_position = read("strategies.1.epochs=5", strategies=["zero", "full"])
     assert by_position.strategies == recipe.strategies
 
@@ -489,7 +489,7 @@ def test_an_override_that_fits_nothing_is_refused(read, override, expected):
         {"target": None},
         {"source": {"candidates": ["file:///a"]}, "baselines": []},
         {"strategies": [{"name": "a", "transfer": "full", "regularizer": "l2", "strength": 1e-5}], "seed": 3},
-        {"strategies": sorted(PRESETS.keys() - {"lora"})},
+        {"strategies": sorted(STRATEGIES.keys() - {"lora"})},
         {"training": {"ema": 0.99, "views": 2, "augmentation_strength": 0.0, "precision": "bf16"}},
         {"source": {"data": {"uri": "a", "labels": "none"}, "pretraining": {"objective": "vicreg"}}},
     ],

@@ -22,13 +22,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from headstart.data.dataset import Dataset
-from headstart.jobs.job import scratch_job, train, transfer_job
+from headstart.jobs.job import baseline_job, train, transfer_job
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.signals import exiting_when_terminated
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
+from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 
 BEGUN, MODULE, STEP = b"bms"
@@ -98,22 +99,21 @@ CASES: dict[str, dict[str, Any]] = {
 def bundle_of(case: dict[str, Any], dataset: Path, sources: Path) -> ModelBundle:
     """Trains as the step of a pipeline does."""
     if "pretraining" in case:
-        return pretrain(Pretraining.of(case["pretraining"], at="pretraining"), Dataset.open(dataset), seed=SEED)[0]
+        section = Pretraining.of(case["pretraining"], at="pretraining")
+        return pretrain(section, Dataset.open(dataset), RunContext(SEED)).bundle
     training = Training.of(case.get("scratch") or case["training"], at="training")
     if "scratch" in case:
         like = ModelBundle.load(sources / "convnet")
-        return train(scratch_job(dataset, like, training=training, metric="accuracy", seed=SEED)).bundle
+        return train(baseline_job("scratch", dataset, like, training), RunContext(SEED)).bundle
     job = transfer_job(
         sources / case["source"],
         dataset,
         Strategy.model_validate(case["strategy"]),
         training=training,
-        metric="accuracy",
-        seed=SEED,
         reference=None,
         digest=None,
     )
-    return train(job).bundle
+    return train(job, RunContext(SEED)).bundle
 
 
 def untrained(architecture: str, dataset: Dataset) -> ModelBundle:

@@ -23,6 +23,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.s3 import client as s3_client
 from headstart.strategies.section import Strategy
+from headstart.training.context import OnEpoch, RunContext
 from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 from tests.services.servers import SeaweedFS
@@ -101,6 +102,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def context(on_epoch: OnEpoch | None = None) -> RunContext:
+    return RunContext(seed=1, on_epoch=on_epoch)
+
+
 @pytest.fixture
 def job(place: Path) -> Callable[..., Job]:
     def make(strategy: object, **training: object) -> Job:
@@ -109,8 +114,6 @@ def job(place: Path) -> Callable[..., Job]:
             place / "packed",
             Strategy.model_validate(strategy),
             training=Training.of({**TRAINING, **training}),
-            metric="accuracy",
-            seed=1,
             reference=None,
             digest=None,
         )
@@ -165,9 +168,11 @@ STEP = """
 import logging, sys
 from pathlib import Path
 from headstart.jobs.job import Job, train
+from headstart.training.context import RunContext
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 job = Job({kind!r}, Path({dataset!r}), Path({source!r}), {arguments!r})
-trained = train(job, on_epoch=lambda epoch, metrics: print("epoch", epoch, flush=True))
+tell = lambda epoch, metrics: print("epoch", epoch, flush=True)
+trained = train(job, RunContext(seed=1, on_epoch=tell))
 print("digest", trained.bundle.save(Path({out!r})), flush=True)
 """
 
@@ -224,11 +229,11 @@ def test_a_node_that_is_killed_ends_the_step_which_goes_on_from_the_checkpoint_w
             second.kill("SIGKILL")
 
     with pytest.raises(HeadstartError, match=r"TrainJob headstart-\w{16} ended as Failed and left neither"):
-        train(training, on_epoch=kill)
+        train(training, context(kill))
     assert "the last lines of node 1" in capfd.readouterr().out
     assert left(nodes) == []
 
-    trained = train(training)
+    trained = train(training, context())
 
     assert "full goes on from its checkpoint" in capfd.readouterr().out
     assert len(trained.history) == 20
@@ -251,16 +256,16 @@ def test_a_node_that_is_told_to_stop_writes_its_checkpoint_first(job, nodes, cap
 
     training = job(FULL, epochs=20)
     with pytest.raises(HeadstartError):
-        train(training, on_epoch=stop)
+        train(training, context(stop))
     capfd.readouterr()
-    assert len(train(training).history) == 20
+    assert len(train(training, context()).history) == 20
     assert "full goes on from its checkpoint" in capfd.readouterr().out
 
 
 @pytest.mark.usefixtures("environment")
 def test_what_a_node_cannot_do_is_said_as_one_process_says_it(job, nodes):
     with pytest.raises(InputError, match=r"^strategies\.deep\.freeze is 99, but convnet has .* stages; freeze at most"):
-        train(job({"name": "deep", "transfer": "partial", "freeze": 99}))
+        train(job({"name": "deep", "transfer": "partial", "freeze": 99}), context())
     assert left(nodes) == []
 
 
@@ -285,6 +290,6 @@ def test_what_is_missing_is_said_before_anything_starts(variable, value, words, 
     else:
         monkeypatch.setenv(variable, value)
     with pytest.raises(HeadstartError, match=words):
-        train(job(FULL, epochs=1))
+        train(job(FULL, epochs=1), context())
     # The SDK leaves the network of a job whose image is missing; a retried step takes it.
     assert of_train_jobs(nodes) == []

@@ -5,7 +5,8 @@ from sklearn.metrics import check_scoring
 from sklearn.svm import SVC
 
 from headstart.metrics.classification import score
-from headstart.strategies.classical import gradients, pixels, quick_classical
+from headstart.strategies.baselines.classical import quick_classical
+from headstart.strategies.descriptors import gradients, pixels
 
 
 def ramp(angle, side=32, strength=120):
@@ -102,7 +103,7 @@ def test_many_samples_are_left_to_ridge_regression(monkeypatch):
     digits = load_digits()
     images = np.repeat(np.repeat(digits.images * 15, 2, axis=1), 2, axis=2).astype(np.uint8)[:300, ..., None]
     ours, others = quick_classical(images[:200], classes=10), quick_classical(images[200:], classes=10)
-    monkeypatch.setattr("headstart.strategies.classical._MOST_FOR_MACHINES", 100)
+    monkeypatch.setattr("headstart.strategies.baselines.classical._MOST_FOR_MACHINES", 100)
     monkeypatch.setattr("sklearn.svm.SVC.fit", None)
     found = ours.predict(np.arange(200), digits.target[:200], others, seed=0)
     assert np.mean(found == digits.target[200:300]) > 0.85

@@ -10,7 +10,7 @@ from headstart.models.architectures import build_network
 from headstart.models.convnet import convnet
 from headstart.models.network import Network, linear_head
 from headstart.recipe.recipe import Recipe
-from headstart.strategies.lora import add_lora, merge_lora
+from headstart.strategies.low_rank import add_lora, merge_lora
 
 RANK = 2
 # Of torchvision's networks, those with most of their weights in linear layers.

@@ -6,7 +6,11 @@ from torch import nn
 
 from headstart.models.convnet import convnet
 from headstart.models.network import Network
-from headstart.strategies.regularizers import REGULARIZERS, delta, l2, l2_sp, sum_of_squares
+from headstart.strategies.regularizer import REGULARIZERS
+from headstart.strategies.regularizers.delta import delta
+from headstart.strategies.regularizers.l2 import l2
+from headstart.strategies.regularizers.l2_sp import l2_sp
+from headstart.training.penalty import sum_of_squares
 
 INPUTS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
@@ -79,7 +83,7 @@ def test_l2_sp_takes_a_head_as_new_also_when_it_is_replaced_by_a_wider_one(netwo
 @pytest.mark.parametrize("name", ["l2", "l2_sp"])
 def test_gradients_point_away_from_the_centre_at_twice_the_strength(network, name):
     centre = copy.deepcopy(network)
-    penalty = REGULARIZERS[name](network, 0.25)
+    penalty = REGULARIZERS[name].penalty(network, 0.25)
     with torch.no_grad():
         network.stages[0].weight += 1.0
     penalised(penalty, network).backward()
@@ -93,7 +97,7 @@ def test_the_gradient_is_that_of_the_formula(name):
     torch.manual_seed(0)
     network = convnet(classes=3, channels=1)
     centre = {n: p.detach().clone() for n, p in network.stages.named_parameters()} if name == "l2_sp" else {}
-    penalty = REGULARIZERS[name](network, 0.1)
+    penalty = REGULARIZERS[name].penalty(network, 0.1)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -216,8 +220,8 @@ def test_with_every_stage_frozen_delta_is_the_pull_of_the_head(network):
 
 def test_a_penalty_is_a_float32_scalar_whatever_the_networks_precision(network):
     network = network.bfloat16()
-    for make in REGULARIZERS.values():
-        penalty = penalised(make(network, 0.5), network, INPUTS.bfloat16())
+    for regularizer in REGULARIZERS.values():
+        penalty = penalised(regularizer.penalty(network, 0.5), network, INPUTS.bfloat16())
         assert penalty.dtype == torch.float32
         assert penalty.shape == ()
 

@@ -19,17 +19,21 @@ from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
-from headstart.strategies import transfer as strategies
-from headstart.strategies.section import PRESETS, Strategy
-from headstart.strategies.transfer import Transferred, transfer
+from headstart.strategies import fine_tuning
+from headstart.strategies import schedule as schedule_rule
+from headstart.strategies.methods import surgical as surgery
+from headstart.strategies.section import STRATEGIES, Strategy
+from headstart.strategies.transfer import transfer
+from headstart.training.context import RunContext
 from headstart.training.section import Training
+from headstart.training.trained import Trained
 from headstart.version import __version__
 from headstart_pipelines.demo import digits
 from tests.sources import pack
 
 # Every word of a recipe, and what has none.
 EVERY_KIND = [
-    *PRESETS,
+    *STRATEGIES,
     {"name": "constant", "transfer": "full", "schedule": "constant"},
     {"name": "held", "transfer": "full", "regularizer": "l2_sp", "strength": 0.1},
     {"name": "behaving", "transfer": "full", "regularizer": "delta", "strength": 0.1},
@@ -55,13 +59,14 @@ def suited(source, transformer):
 def watch(patch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """The weights at the start of the last training and after each of its epochs, whichever of them are kept."""
     seen = []
-    fit = strategies.fit
+    fit = fine_tuning.fit
 
-    def watched(bundle, *arguments, on_epoch, **named):
+    def watched(bundle, dataset, plan, context, **named):
         seen.clear()
-        return fit(bundle, *arguments, on_epoch=lambda epoch, metrics: seen.append(weights(bundle)), **named)
+        context = replace(context, on_epoch=lambda epoch, metrics: seen.append(weights(bundle)))
+        return fit(bundle, dataset, plan, context, **named)
 
-    patch.setattr(strategies, "fit", watched)
+    patch.setattr(fine_tuning, "fit", watched)
     return seen
 
 
@@ -77,7 +82,7 @@ class _Carried:
 
     before: ModelBundle
     source: ModelBundle
-    result: Transferred
+    result: Trained
     end: dict[str, torch.Tensor] | None
 
 
@@ -162,13 +167,13 @@ def test_with_enough_samples_a_new_head_and_the_targets_statistics_take_the_plac
     source, renamed, carry, epochs, monkeypatch, kind
 ):
     samples = renamed.counts["train"]
-    monkeypatch.setattr(strategies, "_ENOUGH", samples + 1)
+    monkeypatch.setattr(schedule_rule, "_ENOUGH", samples + 1)
     few = carry(source, renamed, kind, augmentation="affine")
     kept = epochs[0].keys() - trainable(epochs[0])
-    assert few.decisions["head"] != "new"
+    assert few.bundle.provenance["decisions"]["head"] != "new"
     assert not moved(epochs[0], epochs[-1]) & kept
-    monkeypatch.setattr(strategies, "_ENOUGH", samples)
-    assert carry(source, renamed, kind, augmentation="affine").decisions == {
+    monkeypatch.setattr(schedule_rule, "_ENOUGH", samples)
+    assert carry(source, renamed, kind, augmentation="affine").bundle.provenance["decisions"] == {
         "head": "new",
         "schedule": "constant",
     }
@@ -178,8 +183,8 @@ def test_with_enough_samples_a_new_head_and_the_targets_statistics_take_the_plac
 def test_a_network_without_batch_norms_is_probed_first_however_many_samples_there_are(
     transformer, renamed, carry, monkeypatch
 ):
-    monkeypatch.setattr(strategies, "_ENOUGH", 1)
-    decisions = carry(transformer, renamed, "full", epochs=1).decisions
+    monkeypatch.setattr(schedule_rule, "_ENOUGH", 1)
+    decisions = carry(transformer, renamed, "full", epochs=1).bundle.provenance["decisions"]
     assert decisions["head"] != "new"
     assert decisions["schedule"] == "lp_ft"
 
@@ -189,7 +194,7 @@ def test_with_every_stage_frozen_nothing_but_the_head_changes(source, renamed, c
     result = carry(source, renamed, {"transfer": "partial", "freeze": freeze}, augmentation="affine")
     assert same(weights(result.bundle, "stages."), weights(source, "stages."))
     # A linear probe is fitted, not trained.
-    assert (result.fit is None) == (result.plan is None) == (freeze == "all")
+    assert (result.history == []) == (result.best_epoch is None) == (freeze == "all")
 
 
 def probe_of(source, dataset):
@@ -203,7 +208,7 @@ def test_a_linear_probe_is_the_best_head_on_the_sources_features_calibrated(sour
     val = renamed.split("val")
     logits = result.bundle.predict_logits(val.samples)
     assert np.allclose(logits, head.logits(vectors(source, val)), atol=1e-3)
-    assert (result.decisions, result.validation) == ({"head": kind}, validation)
+    assert (result.bundle.provenance["decisions"], result.validation) == ({"head": kind}, validation)
     assert result.bundle.temperature == fit_temperature(logits, val.labels)
 
 
@@ -215,9 +220,8 @@ def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stage
     monkeypatch.setattr(features._Work, "_inputs", lambda *given: augmented.append(given[0].views) or inputs(*given))
     strategy = Strategy.model_validate({"transfer": "partial", "schedule": "lp_ft"})
     training = Training.of({"epochs": 3, "views": 2, "batch_size": 8, "precision": "fp32"})
-    transfer(
-        source, renamed, strategy, training=training, on_epoch=lambda epoch, _: told.append((epoch, any(augmented)))
-    )
+    context = RunContext(on_epoch=lambda epoch, _: told.append((epoch, any(augmented))))
+    transfer(source, renamed, strategy, training=training, context=context)
     assert told[:2] == [(0, False), (1, True)]
 
 
@@ -230,7 +234,7 @@ def test_surgery_moves_one_third_of_the_stages_and_the_head_and_no_other_to_the_
     whole = {name for name in epochs[0] if stages_of([name]) <= {*trained, "head"}}
     assert moved(epochs[0], epochs[-1]) == trainable(whole)
     assert stages_of(moved(weights(source, "stages."), weights(result.bundle, "stages."))) <= {*trained}
-    assert result.decisions["part"] == part
+    assert result.bundle.provenance["decisions"]["part"] == part
 
 
 @pytest.mark.parametrize(
@@ -250,14 +254,14 @@ def test_surgery_goes_where_the_target_differs(source, carry, tmp_path, shift, p
     shifted = {"negative": 255 - images, "noise": (images + noise).clip(0, 255), "faint": 100 + 0.2 * images}
     named = {"others' names": 9 - labels, "names turned": (labels + 1) % 10}
     dataset = pack(shifted.get(shift, images).astype(np.uint8), named.get(shift, labels), tmp_path)
-    assert carry(source, dataset, "surgical", epochs=1).decisions["part"] == part
+    assert carry(source, dataset, "surgical", epochs=1).bundle.provenance["decisions"]["part"] == part
 
 
 def test_a_stages_signal_is_how_far_the_samples_gradients_agree(source, known, carry, monkeypatch):
-    monkeypatch.setattr(strategies, "_ASKED", 10)
+    monkeypatch.setattr(surgery, "_SAMPLES", 10)
     signals = []
-    measure = strategies._signals
-    monkeypatch.setattr(strategies, "_signals", lambda *given: signals.append(measure(*given)) or signals[0])
+    measure = surgery.signals
+    monkeypatch.setattr(surgery, "signals", lambda *given: signals.append(measure(*given)) or signals[0])
     carry(source, known, "surgical", epochs=1)
     bundle, train = carry(source, known, "zero").bundle, known.split("train")
     inputs = bundle.preprocessing(torch.from_numpy(np.array(train.samples)))
@@ -289,7 +293,7 @@ def test_training_starts_from_the_probe_unless_told_otherwise(source, known, car
     result = carry(source, known, strategy, **STANDING)
     assert np.allclose(result.bundle.network.head.weight.detach(), head.weight, atol=1e-6)
     assert np.allclose(result.bundle.network.head.bias.detach(), head.bias, atol=1e-6)
-    assert result.decisions["head"] == name
+    assert result.bundle.provenance["decisions"]["head"] == name
 
 
 def test_more_stages_cannot_be_frozen_than_there_are(source, renamed, carry):
@@ -310,15 +314,15 @@ def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_tar
     predictions = result.bundle.predict_logits(val.samples).argmax(1)
     assert result.validation == score("accuracy", val.labels, predictions, 3)
     assert result.seconds > 0
-    assert (result.fit is None) == (result.plan is None) == (strategy in FITTED)
+    assert (result.history == []) == (result.best_epoch is None) == (strategy in FITTED)
     # Nothing in it says how it was made, and it is read as any other.
     assert weights(result.bundle).keys() == weights(source).keys()
     result.bundle.save(tmp_path / "bundle")
     assert same(weights(ModelBundle.load(tmp_path / "bundle")), weights(result.bundle))
     # What was chosen is part of the model's provenance and of what the record is told.
-    assert result.bundle.provenance["decisions"] == result.decisions
-    assert result.decisions.items() <= result.to_params().items()
-    assert json.loads(json.dumps(result.to_params())) == result.to_params()
+    assert result.bundle.provenance["decisions"] == result.bundle.provenance["decisions"]
+    assert result.bundle.provenance["decisions"].items() <= result.params.items()
+    assert json.loads(json.dumps(result.params)) == result.params
 
 
 @pytest.mark.parametrize(
@@ -335,7 +339,7 @@ def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_tar
     ],
 )
 def test_what_was_chosen_is_recorded(carried, strategy, decided):
-    assert carried(strategy).result.decisions.keys() == decided
+    assert carried(strategy).result.bundle.provenance["decisions"].keys() == decided
 
 
 @pytest.mark.parametrize("strategy", [kind for kind in EVERY_KIND if kind != "lora"], ids=name_of)
@@ -349,7 +353,7 @@ def test_one_seed_gives_the_same_metrics_and_the_same_bundle(suited, renamed, ca
     for noise in (5, 6):
         torch.manual_seed(noise)
         result = carry(source, renamed, strategy, seed=1, augmentation="affine")
-        outcomes.append((result.validation, result.fit and result.fit.history, result.bundle.save(tmp_path / "bundle")))
+        outcomes.append((result.validation, result.history, result.bundle.save(tmp_path / "bundle")))
     assert outcomes[0] == outcomes[1]
 
 
@@ -414,7 +418,7 @@ def test_what_is_trained_has_a_temperature_of_its_own(source, known, carry, stra
     result, val = carry(source, known, strategy), known.split("val")
     fitted = fit_temperature(result.bundle.predict_logits(val.samples), val.labels)
     assert result.bundle.temperature == fitted != source.temperature
-    assert result.to_params()["temperature"] == fitted
+    assert result.params["temperature"] == fitted
 
 
 def test_zero_needs_no_more_than_one_sample_a_class(source, single, carry):
@@ -443,7 +447,7 @@ def test_full_moves_every_weight(source, renamed, carry, epochs, strategy):
 
 def test_gradual_unfreezing_goes_from_the_head_to_the_first_stage_one_stage_at_a_time(source, renamed, carry, epochs):
     result = carry(source, renamed, {"transfer": "full", "schedule": "gradual"}, epochs=12, patience=12)
-    assert result.plan.unfreeze_every == 1
+    assert result.params["unfreeze_every"] == 1
     order = ["head", "4", "3", "2", "1", "0"]
     steps = [moved(before, after) for before, after in pairwise(epochs)]
     assert [stages_of(names) for names in steps] == [set(order[: count + 1]) for count in [*range(6), *[5] * 6]]
@@ -468,7 +472,7 @@ def test_a_stage_further_from_the_head_moves_at_a_lower_rate(source, renamed, ca
 
 
 def test_gradual_as_a_word_has_rates_that_fall_by_three_tenths_a_stage(source, renamed, carry):
-    assert carry(source, renamed, "gradual", epochs=1).plan.layer_decay == 0.7
+    assert carry(source, renamed, "gradual", epochs=1).params["layer_decay"] == 0.7
 
 
 def test_interpolation_ends_at_the_start_and_at_what_was_fine_tuned(source, renamed, carry):
@@ -482,10 +486,10 @@ def test_interpolation_ends_at_the_start_and_at_what_was_fine_tuned(source, rena
     for name, middle in ends[0.5].bundle.network.named_parameters():
         start, end = (dict(ends[share].bundle.network.named_parameters())[name] for share in (0.0, 1.0))
         assert torch.allclose(middle, (start + end) / 2, atol=1e-6)
-    assert [ends[share].decisions["alpha"] for share in ends] == [0.0, 0.5, 1.0]
+    assert [ends[share].bundle.provenance["decisions"]["alpha"] for share in ends] == [0.0, 0.5, 1.0]
     kept = [ends[share].bundle.provenance["kept_epoch"] for share in ends]
     assert kept == [0, None, fine_tuned.bundle.provenance["kept_epoch"]]
-    assert fine_tuned.bundle.provenance["kept_epoch"] == fine_tuned.fit.best_epoch
+    assert fine_tuned.bundle.provenance["kept_epoch"] == fine_tuned.best_epoch
 
 
 def test_the_share_that_interpolation_chooses_is_no_worse_than_either_end(source, renamed, carry):
@@ -494,14 +498,14 @@ def test_the_share_that_interpolation_chooses_is_no_worse_than_either_end(source
         for share in ("auto", 0.0, 1.0)
     )
     assert chosen.validation >= max(start.validation, end.validation)
-    assert 0 <= chosen.decisions["alpha"] <= 1
+    assert 0 <= chosen.bundle.provenance["decisions"]["alpha"] <= 1
 
 
 def test_lora_trains_matrices_of_its_rank_and_hands_back_plain_weights(transformer, renamed, carry):
     # From a new head: there is no probe that would be hard to beat.
     strategy = {"transfer": "partial", "lora": 2, "schedule": "constant"}
     result = carry(transformer, renamed, strategy, learning_rate=0.01)
-    assert result.fit.best_epoch > 0
+    assert result.best_epoch > 0
     before, after = weights(transformer, "stages."), weights(result.bundle, "stages.")
     assert moved(before, after) == {name for name in before if re.search(r"(qkv|proj|fc\d)\.weight", name)} - {
         "stages.0.patch_embed.proj.weight"
@@ -533,30 +537,31 @@ def test_a_pull_to_zero_shrinks_the_weights_and_takes_the_place_of_weight_decay(
     training = {"optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 0.3, "epochs": 8}
     strategy = {"transfer": "full", "schedule": "constant", "regularizer": "l2", "strength": 0.2}
     shrunk = carry(source, renamed, strategy, **training)
-    assert shrunk.fit.best_epoch > 0
+    assert shrunk.best_epoch > 0
     size = sum(p.norm().item() for p in shrunk.bundle.network.stages.parameters())
     assert size < 0.9 * sum(p.norm().item() for p in source.network.stages.parameters())
-    assert shrunk.plan.weight_decay == 0.0
-    assert carry(source, renamed, "full", **training).plan.weight_decay == 0.3
+    assert shrunk.params["weight_decay"] == 0.0
+    assert carry(source, renamed, "full", **training).params["weight_decay"] == 0.3
 
 
 def test_a_regularizer_of_strength_zero_is_none(source, renamed, carry):
     plain = carry(source, renamed, "full", weight_decay=0.0)
     for regularizer in ("l2", "l2_sp", "delta"):
         strategy = {"name": "full", "transfer": "full", "regularizer": regularizer, "strength": 0.0}
-        assert carry(source, renamed, strategy, weight_decay=0.0).fit.history == plain.fit.history
+        assert carry(source, renamed, strategy, weight_decay=0.0).history == plain.history
 
 
 def test_a_strategys_own_budget_goes_before_the_recipes(source, renamed, carry):
     strategy = {"transfer": "full", "epochs": 3, "learning_rate": 0.002}
     result = carry(source, renamed, strategy, epochs=1, learning_rate=0.5)
-    assert (result.plan.epochs, result.plan.learning_rate) == (3, 0.002)
-    assert len(result.fit.history) == 3
+    assert (result.params["epochs"], result.params["learning_rate"]) == (3, 0.002)
+    assert len(result.history) == 3
 
 
 def test_the_model_says_where_it_comes_from(source, renamed):
-    section = Strategy(name="mine", transfer="zero")
-    result = transfer(source, renamed, section, training=Training(), seed=7, reference="models:/a/1", digest="sha256:1")
+    section, context = Strategy.of({"name": "mine", "transfer": "zero"}), RunContext(seed=7)
+    where = {"reference": "models:/a/1", "digest": "sha256:1"}
+    result = transfer(source, renamed, section, training=Training(), context=context, **where)
     assert result.bundle.provenance == {
         "role": "target",
         "strategy": "mine",
@@ -578,9 +583,11 @@ def test_epochs_are_told_and_progress_is_named_after_the_strategy(source, rename
         renamed,
         Strategy.of({"name": "mine", "transfer": "full"}),
         training=Training(epochs=2),
-        metric="macro_f1",
-        on_epoch=lambda epoch, metrics: told.append(metrics["val/macro_f1"]),
-        progress=lambda label, done, total, note="": seen.add(label),
+        context=RunContext(
+            metric="macro_f1",
+            on_epoch=lambda epoch, metrics: told.append(metrics["val/macro_f1"]),
+            progress=lambda label, done, total, note="": seen.add(label),
+        ),
     )
     # The first is the start.
     assert told[1:] == [epoch["val/macro_f1"] for epoch in result.bundle.provenance["history"]]

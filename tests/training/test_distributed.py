@@ -17,6 +17,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.jobs.exchange import Exchange
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.pretraining import pretrain
+from headstart.training.context import RunContext
 from headstart.training.distributed import Group, current_group, process_group, synchronize_batch_norm
 from headstart.training.feed import SampleFeed
 from headstart.training.plan import make_plan
@@ -73,8 +74,8 @@ SECTIONS: dict[str, dict[str, object]] = {
 
 def trained(packed: Path, section: dict[str, object]) -> tuple[list[dict[str, float]], ModelBundle]:
     """The loss curve and the model of a pretraining."""
-    bundle, fitted, _ = pretrain(Pretraining.of(section), Dataset.open(packed), seed=3)
-    return fitted.history, bundle
+    trained = pretrain(Pretraining.of(section), Dataset.open(packed), RunContext(seed=3))
+    return trained.history, trained.bundle
 
 
 def exact_logits(packed: Path, bundle: ModelBundle) -> np.ndarray:
@@ -83,7 +84,7 @@ def exact_logits(packed: Path, bundle: ModelBundle) -> np.ndarray:
     plan = make_plan(Training.of(TRAINING), dataset.split("train").labels, pretrained=False)
     device = torch.device("cpu")
     feed = SampleFeed(dataset, bundle.preprocessing, plan, seed=0, device=device)
-    objective = _Supervised(bundle, dataset, plan, "accuracy", 0, None, feed, device)
+    objective = _Supervised(bundle, dataset, plan, RunContext(), None, feed)
     return objective.validation_logits(Speed(), lambda: None)
 
 

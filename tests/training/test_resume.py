@@ -15,10 +15,12 @@ from headstart.data.dataset import Dataset
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.checkpoints import Checkpoints
+from headstart.training.context import RunContext
 from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.feed import SampleFeed
 from headstart.training.plan import Plan
-from headstart.training.supervised import Fit, fit
+from headstart.training.supervised import fit
+from headstart.training.trained import Trained
 
 SPEED = {"precision": "fp32", "layout": "contiguous", "compile": "off"}
 # Three steps an epoch.
@@ -72,24 +74,20 @@ class _Job:
     make: Callable[[], ModelBundle]
     plan: Plan
     folder: Path
-    settings: dict[str, Any] = field(default_factory=lambda: {"seed": 3})
+    seed: int = 3
+    name: str = "training"
     feed: Callable[[ModelBundle], Any] = lambda bundle: None
 
     def run(self, state: str | None, watch: _Watch | None = None) -> _End:
         """From a fresh bundle to the end; a kept state is all that it has from earlier starts."""
         bundle, watch, told = self.make(), watch or _Watch(), []
-        fitted: Fit = fit(
-            bundle,
-            self.dataset,
-            self.plan,
-            metric="accuracy",
-            penalty=watch,
-            feed=self.feed(bundle),
+        context = RunContext(
+            seed=self.seed,
             state=State(str(self.folder / state)) if state else None,
             on_epoch=lambda epoch, metrics: told.append((epoch, metrics)),
-            **self.settings,
         )
-        bundle.provenance["history"] = fitted.history
+        feed = self.feed(bundle)
+        fitted = fit(bundle, self.dataset, self.plan, context, penalty=watch, feed=feed, name=self.name)
         weights = {name: value.detach().clone() for name, value in bundle.network.state_dict().items()}
         digest = bundle.save(self.folder / "bundle")
         return _End(digest, fitted.history, fitted.best_epoch, told, weights, watch.seen)
@@ -293,11 +291,9 @@ def test_a_training_that_is_killed_while_an_epoch_is_told_ends_the_same_and_tell
         if told == epoch:
             raise _Killed
 
+    context = RunContext(seed=3, state=State(str(this.folder / "state")), on_epoch=tell)
     with pytest.raises(_Killed):
-        fit(
-            this.make(), this.dataset, this.plan, metric="accuracy", penalty=_Watch(), on_epoch=tell,
-            state=State(str(this.folder / "state")), **this.settings,
-        )  # fmt: skip
+        fit(this.make(), this.dataset, this.plan, context, penalty=_Watch())
     assert this.run("state") == expected
 
 
@@ -323,12 +319,12 @@ def test_progress_and_time_count_what_was_done_before(job):
     this = job()
     told: list[tuple[str, int, int]] = []
 
-    def start(**options: Any) -> Fit:
-        return fit(
-            this.make(), this.dataset, this.plan, metric="accuracy", state=State(str(this.folder / "state")),
-            progress=lambda label, done, total, note="": told.append((label, done, total)), name="full", seed=0,
-            **options,
-        )  # fmt: skip
+    def start(**options: Any) -> Trained:
+        context = RunContext(
+            state=State(str(this.folder / "state")),
+            progress=lambda label, done, total, note="": told.append((label, done, total)),
+        )
+        return fit(this.make(), this.dataset, this.plan, context, name="full", **options)
 
     with pytest.raises(SystemExit):
         start(penalty=_Watch(5, _terminate))
@@ -355,8 +351,8 @@ CHANGES: dict[str, Callable[[_Job], _Job]] = {
     "rate": lambda this: replace(this, plan=replace(this.plan, learning_rate=this.plan.learning_rate / 2)),
     "augmentation": lambda this: replace(this, plan=replace(this.plan, augmentation="crop")),
     "epochs": lambda this: replace(this, plan=replace(this.plan, epochs=4)),
-    "seed": lambda this: replace(this, settings={"seed": 4}),
-    "name": lambda this: replace(this, settings={"seed": 3, "name": "full-l2sp"}),
+    "seed": lambda this: replace(this, seed=4),
+    "name": lambda this: replace(this, name="full-l2sp"),
     "start": other_start,
 }
 

@@ -19,12 +19,13 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
 from headstart.storage.state import State
-from headstart.training import self_supervised
+from headstart.training.context import RunContext
 from headstart.training.engine import CHECKPOINT_VARIABLE
+from headstart.training.objectives.vicreg import learn_views, projector, vicreg_loss
 from headstart.training.plan import Plan, make_plan
 from headstart.training.section import Training
-from headstart.training.self_supervised import fit_without_labels, vicreg_loss
-from headstart.training.supervised import Fit
+from headstart.training.self_supervised import ViewLoss, fit_views
+from headstart.training.trained import Trained
 from headstart_pipelines.demo import digits, write_folder
 
 SPEED = {"precision": "fp32", "layout": "contiguous", "compile": "off"}
@@ -130,10 +131,10 @@ def views(**settings: Any) -> Plan:
     return replace(make_plan(Training.of(values), np.zeros(96, dtype=np.int64), pretrained=False), augmentation="views")
 
 
-def train(dataset: Dataset, plan: Plan, **options: Any) -> tuple[ModelBundle, Fit]:
+def train(dataset: Dataset, plan: Plan, loss: Any = vicreg_loss, **options: Any) -> tuple[ModelBundle, Trained]:
     bundle = untrained(dataset)
-    options = {"seed": 3, **options}
-    return bundle, fit_without_labels(bundle, dataset, plan, **options)
+    context = RunContext(**{"seed": 3, **options})
+    return bundle, fit_views(bundle, dataset, plan, context, ViewLoss("vicreg", loss, projector))
 
 
 def state(bundle: ModelBundle) -> dict[str, torch.Tensor]:
@@ -172,7 +173,7 @@ def test_the_last_epoch_is_kept_whatever_the_loss_on_the_validation_split_does(u
         after[epoch], told[epoch] = state(bundle), metrics
 
     plan = replace(views(epochs=6, learning_rate=0.3, batch_size=16), patience=1)
-    fitted = fit_without_labels(bundle, unlabelled, plan, seed=3, on_epoch=tell)
+    fitted = learn_views(bundle, unlabelled, plan, RunContext(seed=3, on_epoch=tell))
     losses = [told[epoch]["val/loss"] for epoch in range(7)]
     assert losses.index(min(losses)) < 6
     assert fitted.best_epoch == 6
@@ -208,7 +209,7 @@ def test_a_split_with_nothing_to_compare_with_is_refused(split, unlabelled, monk
     bundle = untrained(unlabelled)
     monkeypatch.setitem(unlabelled.manifest["splits"][split], "samples", 1)
     with pytest.raises(InputError, match=rf"{split} split 1 samples.*vicreg compares.*data\.split\.{split}"):
-        fit_without_labels(bundle, unlabelled, views(), seed=0)
+        learn_views(bundle, unlabelled, views(), RunContext())
 
 
 # Interruptions
@@ -260,8 +261,7 @@ def test_a_training_whose_process_ends_after_every_step_ends_the_same(ema, do, u
 
     def run(place: State | None, at: int | None = None) -> tuple[str, list[dict[str, float]], int]:
         watched = _Watched(vicreg_loss, at, do)
-        monkeypatch.setattr(self_supervised, "vicreg_loss", watched)
-        bundle, fitted = train(unlabelled, plan, state=place)
+        bundle, fitted = train(unlabelled, plan, watched, state=place)
         return bundle.save(tmp_path / "bundle"), fitted.history, watched.steps
 
     digest, history, steps = run(None)

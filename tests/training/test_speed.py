@@ -14,6 +14,7 @@ from headstart.models.convnet import convnet
 from headstart.recipe.recipe import load_recipe
 from headstart.storage.state import State
 from headstart.training import speed as speed_module
+from headstart.training.context import RunContext
 from headstart.training.distributed import Group
 from headstart.training.plan import make_plan
 from headstart.training.speed import MARGIN, Speed, choose_speed, operations
@@ -353,9 +354,9 @@ def test_the_metric_does_not_depend_on_the_choice_beyond_noise(all_digits, untra
     def predictions(**pinned):
         bundle = untrained(all_digits)
         settings = plan(all_digits, epochs=6, batch_size=32, **pinned)
-        fitted = fit(bundle, all_digits, settings, metric="accuracy", seed=0)
-        assert fitted.settings["precision"] == settings.precision
-        assert fitted.settings["layout"] == settings.layout
+        fitted = fit(bundle, all_digits, settings, RunContext())
+        assert fitted.params["precision"] == settings.precision
+        assert fitted.params["layout"] == settings.layout
         return bundle.predict_logits(all_digits.split("test").samples).argmax(1)
 
     labels = all_digits.split("test").labels

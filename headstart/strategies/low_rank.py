@@ -1,4 +1,4 @@
-"""Low-rank adaptation of a network whose weights are linear layers."""
+"""Low-rank adaptation (LoRA) of a network whose weights are linear layers."""
 
 import math
 
@@ -31,7 +31,7 @@ class LowRank(nn.Module):
 
 
 def add_lora(network: Network, rank: int, *, architecture: str, seed: int) -> None:
-    """Freezes the stages and adds to each of their linear layers' weights W a trained B A of rank `rank`; the head
+    """Freeze the stages and add to each of their linear layers' weights W a trained B A of rank `rank`; the head
     trains as it is.
 
     h = W x + B A x with W (d, k) frozen, B (d, r) and A (r, k): LoRA, Hu et al., "LoRA: low-rank adaptation of large
@@ -55,7 +55,7 @@ def add_lora(network: Network, rank: int, *, architecture: str, seed: int) -> No
 
 
 def merge_lora(network: Network) -> None:
-    """Makes each W + B A a plain weight again, so that the network has the parameters of its architecture."""
+    """Make each W + B A a plain weight again, so that the network has the parameters of its architecture."""
     for module in list(network.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]

@@ -1,0 +1,183 @@
+"""classical: the best of several scikit-learn models on pixels and on histograms of gradients."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.data.dataset import Dataset, Samples
+from headstart.data.subsets import spread_out, with_every_class
+from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.classification import score
+from headstart.strategies.baseline import Baseline, Like
+from headstart.strategies.descriptors import pixels_and_gradients
+from headstart.training.context import RunContext
+from headstart.training.section import Training
+from headstart.training.trained import Trained
+
+_FOLDS = 5
+# Settings are searched on at most so many training samples: a support vector machine's time grows with their square.
+_SEARCHED = 3000
+_MOST_FOR_MACHINES = 2000
+
+
+def fit_classical(like: Like | None, dataset: Dataset, training: Training | None, context: RunContext) -> Trained:
+    """The best of logistic regression, RBF support vector machine and random forest on the training split's pixels, and
+    of the first two on its histograms of gradients.
+
+    The grid is searched for the best metric by stratified cross-validation on training samples alone, 3000 of them at
+    most; where a class has one sample, which no fold can hold out, the validation split chooses instead. The best is
+    fitted to all. It is kept by what it predicts: scikit-learn's models persist only as pickles, which this project
+    does not write.
+    """
+    from scipy.special import softmax
+    from sklearn.model_selection import GridSearchCV
+
+    start = time.perf_counter()
+    train, val, test = (dataset.split(name) for name in ("train", "val", "test"))
+    classes, metric = len(dataset.classes), context.metric
+    parts = [pixels_and_gradients(split.samples) for split in (train, val, test)]
+    width = parts[0][0].shape[1]
+    features, val_features, test_features = (np.hstack(part) for part in parts)
+    *searched, folds = _searched(features, train.labels, val_features, val.labels, classes=classes, seed=context.seed)
+    pipeline, grid = _pipeline_and_grid(width, features.shape[1], samples=len(searched[0]), seed=context.seed)
+    search = GridSearchCV(pipeline, grid, cv=folds, scoring=_scorer(metric, classes), refit=False)
+    search.fit(*searched)
+    # The winner is fitted on training samples only, also where the validation split chose it.
+    best = pipeline.set_params(**search.best_params_).fit(features, train.labels)
+    logits = _logits(best, val_features)
+    # As every network is, so that their calibration errors compare.
+    temperature = fit_temperature(logits, val.labels)
+    found = {key.removeprefix("model__"): v for key, v in search.best_params_.items() if key.startswith("model__")}
+    return Trained(
+        softmax(_logits(best, test_features) / temperature, axis=1).astype(np.float32),
+        validation=score(metric, val.labels, best.predict(val_features), classes),
+        seconds=time.perf_counter() - start,
+        params={
+            "model": type(best.named_steps["model"]).__name__,
+            "features": "gradients" if best.named_steps["read"].kw_args["start"] else "pixels",
+            "cross_validated": float(search.best_score_),
+            "temperature": temperature,
+            **found,
+        },
+    )
+
+
+def _searched(
+    features: np.ndarray,
+    labels: np.ndarray,
+    val_features: np.ndarray,
+    val_labels: np.ndarray,
+    *,
+    classes: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """The features and labels that the search is made on, and its folds."""
+    from sklearn.model_selection import PredefinedSplit, StratifiedKFold
+
+    chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
+    features, labels = features[chosen], labels[chosen]
+    fewest = int(np.bincount(labels, minlength=classes).min())
+    if fewest >= 2:
+        return features, labels, StratifiedKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
+    folds = PredefinedSplit(np.repeat([-1, 0], [len(labels), len(val_labels)]))
+    return np.vstack([features, val_features]), np.hstack([labels, val_labels]), folds
+
+
+def _pipeline_and_grid(width: int, columns: int, *, samples: int, seed: int) -> tuple[Any, list[dict[str, Any]]]:
+    """scikit-learn's pipeline and its settings to search, for features of which the first `width` are pixels."""
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    from sklearn.svm import SVC
+
+    of_pixels, of_gradients = (
+        FunctionTransformer(_columns, kw_args={"start": start, "stop": stop})
+        for start, stop in ((0, width), (width, columns))
+    )
+    linear = LogisticRegression(max_iter=1000)
+    forest = RandomForestClassifier(n_estimators=200, random_state=seed)
+    raw = {"scale": ["passthrough"]}
+    # A linear model is the same along all axes that the samples span, which are fewer than the features where the
+    # samples are few.
+    turned = {"turn": [PCA(svd_solver="full")]} if samples < width else {}
+    grid = [
+        {"read": [of_pixels], **turned, "model": [linear], "model__C": [0.001, 0.01, 0.1, 1.0]},
+        {"read": [of_pixels], **raw, "model": [SVC()], "model__C": [1.0, 10.0], "model__gamma": ["scale", 0.01]},
+        {"read": [of_pixels], **raw, "model": [forest]},
+        {"read": [of_gradients], **raw, **turned, "model": [linear], "model__C": [1.0]},
+        {"read": [of_gradients], **raw, "model": [SVC()], "model__C": [1.0, 10.0]},
+    ]
+    steps = [("read", of_pixels), ("scale", StandardScaler()), ("turn", "passthrough"), ("model", SVC())]
+    return Pipeline(steps), grid
+
+
+def quick_classical(
+    samples: Samples, *, classes: int, metric: str = "accuracy", rows: np.ndarray | None = None
+) -> "QuickClassical":
+    """A classical model that is fitted many times, to subsets of the same samples: all of them, or those at positions
+    `rows`, int (n,)."""
+    return QuickClassical(*pixels_and_gradients(samples, rows), classes, metric)
+
+
+@dataclass(frozen=True, eq=False)
+class QuickClassical:
+    """RBF support vector machines (C 10) on pixels and on gradients, the one with the better metric in
+    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on both."""
+
+    pixels: np.ndarray
+    gradients: np.ndarray
+    classes: int
+    metric: str
+
+    def predict(self, subset: np.ndarray, labels: np.ndarray, others: "QuickClassical", *, seed: int) -> np.ndarray:
+        """Class indices (M,) of `others` by the model that the samples at `subset`, int (n,), with `labels`, int (n,),
+        make. Where a class has one sample, gradients are read, which few samples tell more."""
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
+        from sklearn.svm import SVC
+
+        from headstart.features.heads import ridge
+
+        if len(subset) > _MOST_FOR_MACHINES:
+            ours, theirs = (np.hstack([each.pixels, each.gradients]) for each in (self, others))
+            found: np.ndarray = ridge(ours[subset], labels, self.classes).logits(theirs).argmax(axis=1)
+            return found
+        fewest = int(np.bincount(labels, minlength=self.classes).min())
+        choices = [(self.gradients, others.gradients), (self.pixels, others.pixels)]
+        best = 0
+        if fewest >= 2:
+            folds = StratifiedKFold(min(3, fewest), shuffle=True, random_state=seed)
+            scorer = _scorer(self.metric, self.classes)
+            merits = [
+                cross_val_score(SVC(C=10.0), ours[subset], labels, cv=folds, scoring=scorer).mean()
+                for ours, _ in choices
+            ]
+            best = int(np.argmax(merits))
+        ours, theirs = choices[best]
+        predicted: np.ndarray = SVC(C=10.0).fit(ours[subset], labels).predict(theirs)
+        return predicted
+
+
+def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray], float]:
+    """The project's own metric for scikit-learn's searches: what tunes a model is what judges it."""
+    return lambda model, features, labels: score(metric, labels, model.predict(features), classes)
+
+
+def _columns(features: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return features[:, start:stop]
+
+
+def _logits(model: Any, features: np.ndarray) -> np.ndarray:
+    """(N, K), in the order of the model's certainty: log-probabilities, or a support vector machine's margins."""
+    if hasattr(model, "predict_proba"):
+        # A forest's 0 means that none of its trees thought of the class, which is no certainty.
+        return np.log(np.clip(model.predict_proba(features), 1e-6, None))
+    margins = model.decision_function(features)
+    return np.stack([-margins, margins], axis=1) if margins.ndim == 1 else margins
+
+
+BASELINE = Baseline(fit_classical, is_network=False)

@@ -1,0 +1,40 @@
+"""linear_probe: all stages stay as the source has them, and the head is fitted to their features.
+
+It is the best of several by the validation split (Alain and Bengio, "Understanding intermediate layers using linear
+classifier probes", 2016; Kornblith et al., "Do better ImageNet models transfer better?", CVPR 2019).
+"""
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from headstart.strategies.section import PartialTransfer
+
+if TYPE_CHECKING:
+    from headstart.strategies.task import Task
+    from headstart.training.trained import Trained
+
+
+class LinearProbe(PartialTransfer):
+    """`freeze` is `all`: the settings of a training have no meaning here."""
+
+    freeze: Literal["all"]
+
+    signature: ClassVar = {"transfer": "partial", "freeze": "all"}
+    short_for: ClassVar = signature
+    part, refined, trains = "freeze", True, False
+
+    @model_validator(mode="after")
+    def _nothing_trains(self) -> Self:
+        for key in ("layer_decay", "interpolate", "regularizer", "epochs", "learning_rate"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} has no meaning where freeze is all: the head is fitted, not trained")
+        return self
+
+    def carry(self, task: "Task") -> "Trained":
+        kind, logits = task.fit_head()
+        task.calibrate(logits)
+        return task.result(task.score(logits), {"head": kind})
+
+
+STRATEGY = LinearProbe

@@ -1,0 +1,26 @@
+"""The run that a training belongs to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from headstart.storage.state import State
+from headstart.training.progress import Progress
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+"""Called with an epoch, 0 for the start, and its figures by their names in the record."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all trainings of a run share.
+
+    `seed` is that of new weights, order and augmentation; `metric` chooses on the validation split. `state` keeps
+    checkpoints, features and measured speeds, by default where the environment says; None, nowhere. `on_epoch` and
+    `progress` are told how far a training is.
+    """
+
+    seed: int = 0
+    metric: str = "accuracy"
+    state: State | None = field(default_factory=State.from_environment)
+    on_epoch: OnEpoch | None = None
+    progress: Progress | None = None

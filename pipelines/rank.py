@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from headstart.data.dataset import Dataset
     from headstart.data.section import Data
-    from headstart.judging.selection import Ranked
+    from headstart.judging.ranking import Ranked
 
 _FOLDER = "rank"
 _LEGEND = (
@@ -111,12 +111,13 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
     """The candidates with their scores, the probe's best first and the chosen one marked."""
     from rich.table import Table
 
+    from headstart.features.score import SCORES
     from headstart_pipelines import display
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("source", overflow="fold")
     table.add_column("probe", no_wrap=True)
-    for title in ("kNN", "LogME", "H-score", "LEEP", "NLEEP"):
+    for title in ("kNN", *(score.title for score in SCORES.values())):
         table.add_column(title, justify="right", no_wrap=True)
     confirmed = any(ranked.confirmed is not None for ranked in ranking)
     if confirmed:
@@ -128,7 +129,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
         table.add_row(
             display.plain(ranked.name.removeprefix("models:/")) + (" ←" if ranked.chosen else ""),
             _probe(ranked),
-            *(_number(score) for score in (ranked.knn, ranked.logme, ranked.h_score, ranked.leep, ranked.nleep)),
+            *(_number(score) for score in (ranked.knn, *(ranked.scores[name] for name in SCORES))),
             *tuned,
             _number(ranked.source_accuracy),
             _count(ranked.parameters),

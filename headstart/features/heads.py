@@ -14,7 +14,8 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from headstart.features.transferability import told_apart
+from headstart.features.neighbours import repeated_classes
+from headstart.features.principal import principal_axes
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
 from headstart.models.network import Network
@@ -23,8 +24,6 @@ from headstart.models.network import Network
 _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
 # λ of logistic regression, strongest first: the optima of each start from those of the one before.
 _LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
-# Directions with less than this share of the largest variance are rounding errors.
-_RANK_TOLERANCE = 1e-10
 # Ridge regression's scores lie about [0, 1]; that many times as far apart they are about as far apart as logits.
 _RIDGE_SCALE = 10.0
 _FOLDS = 5
@@ -157,7 +156,7 @@ def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int)
     Needs at least two samples of a class for it to take part in a fold; classes with one sample are left out. With
     fewer than two such classes nothing is left. The same labels and seed give the same folds, whatever the features.
     """
-    features, labels = told_apart(features, labels)
+    features, labels = repeated_classes(features, labels)
     hits = np.zeros(len(labels), dtype=bool)
     if len(labels) == 0:
         return hits
@@ -267,10 +266,7 @@ class _Axes:
         # A constant feature has rounding errors for a spread.
         scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
         scaled = np.sqrt(weights)[:, None] * ((features - mean) / scale)
-        wide = samples < features.shape[1]
-        variances, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
-        kept = variances > _RANK_TOLERANCE * max(variances[-1], np.finfo(np.float64).tiny)
-        variances, vectors = variances[kept], vectors[:, kept]
+        variances, vectors, wide = principal_axes(scaled)
         lengths = np.sqrt(variances)
         left, axes = (vectors, scaled.T @ vectors / lengths) if wide else (scaled @ vectors / lengths, vectors)
         return cls(mean, scale, weights, left, variances, axes)

@@ -39,7 +39,7 @@ from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
 from headstart.training.section import Pretraining, Training
-from headstart.training.speed import processor
+from headstart.training.timings import processor
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 # As in the demo's recipe, pipelines/recipes/digits.yaml.

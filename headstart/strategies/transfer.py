@@ -16,8 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
-from headstart.features.extraction import StageFeed, vectors, vectors_of
+from headstart.features.extraction import vectors, vectors_of
 from headstart.features.heads import LinearHead, best_head, nearest_class_mean
+from headstart.features.stage_feed import StageFeed
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
 from headstart.models.bundle import ModelBundle, versions
@@ -393,8 +394,8 @@ def _stage_feed(task: _Task, bundle: ModelBundle, plan: Plan) -> Feed | None:
     frozen = bundle.network.frozen_stages
     if frozen == 0:
         return None
-    feed = StageFeed.of(bundle, task.dataset, plan, frozen, task.seed, task.state)
-    return feed if feed.estimate().fits else None
+    feed = StageFeed(bundle, task.dataset, plan, frozen, task.seed, task.state)
+    return None if feed.reason_against() else feed
 
 
 def _validation(task: _Task, bundle: ModelBundle) -> tuple[float, np.ndarray]:

@@ -173,7 +173,7 @@ class _Forward(nn.Module):
         return self._loss(micro_batch, batch, epoch)
 
 
-def _sum_bucket(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _sum_bucket(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
     """DDP divides by the number of processes; an objective's parts are added up."""
     exchange = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return exchange.then(lambda done: done.value()[0])

@@ -52,8 +52,9 @@ from headstart.training.context import RunContext  # noqa: E402
 from headstart.training.engine import CHECKPOINT_VARIABLE  # noqa: E402
 from headstart.training.plan import Plan, make_plan  # noqa: E402
 from headstart.training.section import Training  # noqa: E402
-from headstart.training.speed import Speed, processor  # noqa: E402
+from headstart.training.speed import Speed  # noqa: E402
 from headstart.training.supervised import fit  # noqa: E402
+from headstart.training.timings import processor  # noqa: E402
 from headstart_pipelines.demo import digits, write_folder  # noqa: E402
 
 BATCH_SIZE = 32

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterable
 from typing import Any
 
-from headstart.training.speed import processor
+from headstart.training.timings import processor
 
 
 def machine(threads: int, libraries: Iterable[str]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.errors import InputError
-from headstart.judging.selection import Ranked, select_source
+from headstart.judging.ranking import Ranked
+from headstart.judging.selection import select_source
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
@@ -39,7 +40,7 @@ from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
-from headstart.training.speed import processor
+from headstart.training.timings import processor
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 # As in the demo's recipe, pipelines/recipes/digits.yaml.
@@ -122,7 +123,8 @@ def measure(bundles: dict[str, Path], target: Dataset, seed: int) -> dict[str, A
 
 def best(ranking: Sequence[Ranked], score: str) -> Ranked:
     """The candidate that a score puts first; one that the score says nothing about comes last."""
-    return max(ranking, key=lambda ranked: -np.inf if getattr(ranked, score) is None else getattr(ranked, score))
+    values = [ranked.to_dict()[score] for ranked in ranking]
+    return ranking[int(np.argmax([-np.inf if value is None else value for value in values]))]
 
 
 def regret(run: dict[str, Any], name: str) -> float:

@@ -1,11 +1,12 @@
-"""Signals whose handlers raise."""
+"""Signal handlers: `raising` raises an exception, `Interruption` notes the signal for work that ends by itself."""
 
 import contextlib
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 # A signal that is sent from where the first was lost would be lost there, too.
 _AGAIN_SECONDS = 0.05
@@ -13,8 +14,7 @@ _AGAIN_SECONDS = 0.05
 
 @contextlib.contextmanager
 def exiting_when_terminated() -> Iterator[None]:
-    """Makes SIGTERM, and SIGHUP of a terminal that is closed, raise SystemExit, so that what is terminated still ends
-    what it began."""
+    """Makes SIGTERM, and SIGHUP of a closed terminal, raise SystemExit, so that cleanup runs."""
     with (
         raising(signal.SIGTERM, SystemExit, 128 + signal.SIGTERM),
         raising(signal.SIGHUP, SystemExit, 128 + signal.SIGHUP),
@@ -24,11 +24,11 @@ def exiting_when_terminated() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raising(number: signal.Signals, kind: type[BaseException], *arguments: object) -> Iterator[None]:
-    """Makes the signal `number` raise `kind(*arguments)`; one that is ignored still is. Only the main thread gets it.
+    """Makes the signal `number` raise `kind(*arguments)` in the main thread; an ignored signal stays ignored.
 
-    A block to which the signal was sent ends so even where that exception got lost on its way. Python drops what is
-    raised while an object is finalised, which befell one in 2000 SIGINT, and a library in C may put an error of its
-    own in its place, as torch does while it reads the shape of a storage. One that is lost is raised again a moment
+    A block to which the signal was sent ends so even where that exception got lost. Python drops an exception that is
+    raised while an object is finalised, which happened to one in 2000 SIGINT, and a C library may replace it by an
+    error of its own, as torch does while it reads the shape of a storage. A lost exception is raised again a moment
     later, and an error that leaves the block instead becomes its cause.
     """
     # None is a handler that Python did not set and could not set again.
@@ -75,3 +75,53 @@ def raising(number: signal.Signals, kind: type[BaseException], *arguments: objec
     finally:
         sys.unraisablehook = hook
         signal.signal(number, before)
+
+
+class Interruption:
+    """Within it, SIGTERM and SIGINT only set `requested`, so that a training can end between two steps.
+
+    If the work ends without having looked, the signal takes effect at the end. Ignored signals, and threads other than
+    the main one, which alone gets signals, are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._number: int | None = None
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # None is a handler that Python did not set and could not set again.
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                    self._earlier[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._restore()
+        if kind is None:
+            self.raise_again()
+
+    def raise_again(self) -> None:
+        """Ends as the first signal would have: KeyboardInterrupt, the exit that an earlier handler makes, or the
+        process's end. Does nothing if there was none, or if it was raised already."""
+        if self._number is None:
+            return
+        number, self._number = self._number, None
+        handler = self._earlier[number]
+        self._restore()
+        if callable(handler):
+            handler(number, sys._getframe())
+        else:
+            signal.raise_signal(number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self._number = number
+        self.requested = True
+
+    def _restore(self) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)

@@ -1,7 +1,7 @@
-"""Linear heads on frozen features, fitted instead of trained: nearest class mean, ridge and logistic regression.
+"""Linear heads fitted to frozen features: nearest class mean, ridge and logistic regression.
 
-Ridge and logistic regression read features that are standardised by the training samples' mean and standard deviation,
-and give weights for the features as they come. The same input and number of threads give the same bits.
+Ridge and logistic regression standardise features by the training samples' mean and standard deviation, and return
+weights for features that are not standardised. The same input and number of threads give the same bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,8 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from headstart.features.transferability import told_apart
+from headstart.features.neighbours import repeated_classes
+from headstart.features.principal import principal_axes
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
 from headstart.models.network import Network
@@ -23,18 +24,16 @@ from headstart.models.network import Network
 _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
 # λ of logistic regression, strongest first: the optima of each start from those of the one before.
 _LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
-# Directions with less than this share of the largest variance are rounding errors.
-_RANK_TOLERANCE = 1e-10
-# Ridge regression's scores lie about [0, 1]; that many times as far apart they are about as far apart as logits.
+# Ridge regression's scores lie about [0, 1]; this many times as large they are about as far apart as logits.
 _RIDGE_SCALE = 10.0
 _FOLDS = 5
-# Relative changes of logistic regression's loss at which the search for its optimum ends: float32 products leave no
-# more digits to find; and samples are named alike, and so a penalty chosen, much earlier.
+# Relative changes of logistic regression's loss at which the search for its optimum ends: the precision of float32
+# products; and, to choose a penalty, one at which predictions no longer change.
 _TOLERANCE, _CHOICE_TOLERANCE = 1e-8, 1e-5
 # Values below which a second thread costs more than it saves.
 _SMALL = 2**22
-# With more validation samples than this the heads' scores there are told apart well enough, and with more training
-# samples than this cross-validation takes seconds.
+# More validation samples than this tell the heads apart well enough; with more training samples than this
+# cross-validation takes seconds.
 _FEW_FOR_VALIDATION = 500
 _MOST_FOR_FOLDS = 2000
 
@@ -88,7 +87,7 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
     the inverse frequency of its class and b not penalised (Hoerl and Kennard 1970). λ is the one of 22 with the least
     Σ_i w_i ‖e_i‖², where e_i is the residual of sample i for the fit without it: e_i = r_i / (1 − h_ii), with r_i the
     residual of the whole fit and h_ii the diagonal of its hat matrix (Allen 1974; Golub, Heath and Wahba 1979), so
-    that one decomposition serves all of them. Only samples whose class has another one can tell; where there is none,
+    that one decomposition serves all of them. Only samples whose class has another one count; where there is none,
     λ is the mean squared singular value. The scores are scaled to logits by the temperature that suits those which the
     samples have when they are left out.
 
@@ -157,7 +156,7 @@ def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int)
     Needs at least two samples of a class for it to take part in a fold; classes with one sample are left out. With
     fewer than two such classes nothing is left. The same labels and seed give the same folds, whatever the features.
     """
-    features, labels = told_apart(features, labels)
+    features, labels = repeated_classes(features, labels)
     hits = np.zeros(len(labels), dtype=bool)
     if len(labels) == 0:
         return hits
@@ -170,7 +169,7 @@ def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int)
 
 @contextmanager
 def _few_threads(features: np.ndarray) -> Iterator[None]:
-    """One thread for products that are too small for more: waiting for each other, two take four times as long."""
+    """Limits small products to one thread: two would take four times as long, waiting for each other."""
     if features.size > _SMALL:
         yield
         return
@@ -180,7 +179,7 @@ def _few_threads(features: np.ndarray) -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """NumPy's and SciPy's BLAS; to find them takes as long as to fit a small head."""
+    """NumPy's and SciPy's BLAS; finding them takes as long as fitting a small head."""
     import scipy.linalg  # noqa: F401 - loads its own
 
     return ThreadpoolController().select(user_api="blas")
@@ -188,14 +187,14 @@ def _blas() -> ThreadpoolController:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A head that may be the best."""
+    """A head among which `best_head` chooses."""
 
     name: str
     head: LinearHead
     held_out: list[np.ndarray]
-    """for each fold, the classes that its samples have by the fit without them"""
+    """for each fold, the classes of its samples as predicted by the fit without them"""
     near: tuple[float, np.ndarray] | None = None
-    """of logistic regression: its λ and about where its optimum is, (1, K, r + 1)"""
+    """of logistic regression: its λ and a start near its optimum, (1, K, r + 1)"""
 
 
 def _candidates(
@@ -267,10 +266,7 @@ class _Axes:
         # A constant feature has rounding errors for a spread.
         scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
         scaled = np.sqrt(weights)[:, None] * ((features - mean) / scale)
-        wide = samples < features.shape[1]
-        variances, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
-        kept = variances > _RANK_TOLERANCE * max(variances[-1], np.finfo(np.float64).tiny)
-        variances, vectors = variances[kept], vectors[:, kept]
+        variances, vectors, wide = principal_axes(scaled)
         lengths = np.sqrt(variances)
         left, axes = (vectors, scaled.T @ vectors / lengths) if wide else (scaled @ vectors / lengths, vectors)
         return cls(mean, scale, weights, left, variances, axes)

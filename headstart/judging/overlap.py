@@ -1,4 +1,4 @@
-"""What a source knows of a target's samples: those that it was trained on, and those that look like one of these."""
+"""Overlap of a source's training samples with a target's samples: the same files, and pictures that look alike."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ _READ = 256
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many of the target's samples a source, or a source of it, was trained on, by split; how many of its other
-    test samples look like one that it was trained on; and whether it knows, or may know, test samples. None for what
-    cannot be told. Numbers that are not `complete` are the least, as a source of it may have seen more."""
+    """The target's samples that a source, or a source of it, was trained on, by split; further test samples that look
+    like one that it was trained on; and whether it was, or may have been, trained on test samples. None: unknown.
+    Numbers that are not `complete` are lower bounds, as a source of it may have seen more."""
 
     samples: dict[str, int] | None
     look_alikes: int | None
@@ -38,11 +38,11 @@ class Overlap:
 
 
 def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
-    """What the source knows of the target.
+    """The overlap of the source's training samples with the target.
 
     Samples are the same where their files are. Where the source's samples are not known, the digests of its data may
     still be the target's own. Pictures look alike as `headstart.data.looks` defines it; they are compared where the
-    source's packed data set lies on this machine as it was, and has at most 50 000 pictures.
+    source's packed data set lies on this machine unchanged, and has at most 50 000 pictures.
     """
     if known.learned_from is None:
         trained_on = {name: bundle.provenance.get(name) for name in target.digests}
@@ -57,7 +57,7 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
 
 
 def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:
-    """How many of the target's test samples that are `asked` for, bool (N,), look like one that the source learned."""
+    """The number of the target's test samples among `asked`, bool (N,), that look like one that the source learned."""
     from headstart.data.looks import near_duplicates
 
     origin = _data_of(bundle, place, target)
@@ -116,7 +116,7 @@ def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset
 
 
 def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The positions of the hashes that differ from any of the others in as few bits as those of near duplicates."""
+    """The positions of the hashes that differ from any of the others in at most the bits of near duplicates."""
     from headstart.data.looks import BITS, bit_count
 
     found = np.zeros(len(hashes), dtype=bool)

@@ -1,6 +1,6 @@
 """Fine-tuning: what every strategy that trains does, from the head at the start to the weights that are kept."""
 
-from headstart.features.extraction import StageFeed
+from headstart.features.stage_feed import StageFeed
 from headstart.models.network import Network
 from headstart.strategies.interpolation import interpolate
 from headstart.strategies.regularizer import REGULARIZERS
@@ -71,5 +71,5 @@ def _stage_feed(task: Task, plan: Plan) -> Feed | None:
     frozen = task.bundle.network.frozen_stages
     if frozen == 0:
         return None
-    feed = StageFeed.of(task.bundle, task.dataset, plan, frozen, task.context.seed, task.context.state)
-    return feed if feed.estimate().fits else None
+    feed = StageFeed(task.bundle, task.dataset, plan, frozen, task.context.seed, task.context.state)
+    return None if feed.reason_against() else feed

@@ -1,5 +1,4 @@
-"""Which samples a step of the optimiser sees: a function of (seed, epoch, step) alone, whatever number of threads and
-processes reads them."""
+"""The batches of an epoch: a function of (seed, epoch, step), whatever the number of threads and processes."""
 
 import numpy as np
 
@@ -11,9 +10,10 @@ def epoch_batches(samples: int, batch_size: int, *, seed: int, epoch: int) -> li
 
 
 def shares(batch: np.ndarray, accumulate: int, rank: int, size: int) -> list[np.ndarray]:
-    """What the process `rank` of `size` takes of each of the batch's `accumulate` micro-batches, one after the other.
+    """The share of process `rank` of `size` in each of the batch's `accumulate` micro-batches, in order.
 
-    The processes share each micro-batch, over which batch norm takes its statistics as one process would.
+    The processes share each micro-batch, so that batch norm takes its statistics over the samples that one process
+    would.
     """
     # Splitting into one takes as long as a hundredth of a small step.
     if accumulate == size == 1:
@@ -22,6 +22,6 @@ def shares(batch: np.ndarray, accumulate: int, rank: int, size: int) -> list[np.
 
 
 def batch_count(samples: int, batch_size: int) -> int:
-    """How many batches an epoch has: as few as `batch_size` allows, but none of a single sample, on which batch-norm
-    has no variance to take; with a `batch_size` of 1 or 2 a batch may therefore have 2 or 3."""
+    """The number of batches in an epoch: as few as `batch_size` allows, but none of a single sample, which has no
+    variance for batch norm; with a `batch_size` of 1 or 2 a batch may therefore have 2 or 3."""
     return max(1, min(-(-samples // batch_size), samples // 2))

@@ -1,22 +1,18 @@
-"""Checkpoints: what a training needs to go on from a step, in one file that is there whole or not at all.
+"""Checkpoints: the state from which a training resumes at a step, in one file that is there whole or not at all.
 
-A file is a safetensors file. The record stands as JSON in its header, beside the key of the job and the SHA-256 of
-everything else, so that no file is read that is damaged, of another job, or of a format that can run code.
+It is a safetensors file. Its header holds the record as JSON, the key of the job and the SHA-256 of everything else, so
+that no file is read that is damaged, of another job, or of a format that can run code.
 """
 
 import hashlib
 import json
 import logging
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,12 +47,12 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoint of one job, found again by the content of the job alone.
+    """The checkpoint of one job, found by the content of the job alone.
 
-    Making one removes the checkpoints that no job has written for 14 days.
+    The constructor removes the checkpoints that no job has written for 14 days.
 
     Args:
-        job: JSON values that decide what the training computes. The versions of python, torch and headstart and, where
+        job: JSON values that decide the result of the training. The versions of python, torch and headstart and, where
             `HEADSTART_CODE` gives it, the digest of the code belong to it as well.
         every: seconds from one checkpoint to the time at which another is due.
     """
@@ -112,7 +108,7 @@ class Checkpoints:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What an optimiser has gathered about its parameters, as "optimizer.<index>.<key>", not copied.
+    """The state of an optimiser for each of its parameters, as "optimizer.<index>.<key>", not copied.
 
     `index` counts the parameters over all groups. Parameters that were never stepped have no entries; rates and other
     settings of the groups are not included.
@@ -127,82 +123,23 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Gives an optimiser over the same parameters what `optimizer_tensors` took; other names in `tensors` are ignored.
+    """Loads the result of `optimizer_tensors` into an optimiser over the same parameters; ignores other names.
 
-    Each tensor is copied into one of its parameter's device and memory layout, as the optimiser would have made it.
+    Each tensor is copied to its parameter's device and memory format, as the optimiser would have made it.
     """
     parameters = _parameters(optimizer)
-    capturable = {
-        id(parameter): bool(group.get("capturable") or group.get("fused"))
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    optimizer.state.clear()
+    state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if not name.startswith("optimizer."):
-            continue
-        _, index, key = name.split(".", 2)
-        parameter = parameters[int(index)]
-        if key == "step":
-            # A count, kept on the parameter's device only by those implementations that read it there.
-            value = tensor.to(parameter.device if capturable[id(parameter)] else "cpu", copy=True)
-        else:
-            value = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
-        optimizer.state[parameter][key] = value.detach()
-
-
-class Interruption:
-    """Within it, SIGTERM and SIGINT only set `requested`, so that a training can end between two steps.
-
-    Where the work ends without having looked, the signal takes its effect at the end. Outside of the main thread, which
-    alone gets signals, and for signals that are ignored, nothing is changed.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._number: int | None = None
-        self._earlier: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # None is a handler that Python did not set and could not set again.
-                if signal.getsignal(number) not in (None, signal.SIG_IGN):
-                    self._earlier[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._restore()
-        if kind is None:
-            self.raise_again()
-
-    def raise_again(self) -> None:
-        """Ends as the first signal would have: KeyboardInterrupt, the exit that an earlier handler makes, or the
-        process's end. Does nothing if there was none, or if it was raised already."""
-        if self._number is None:
-            return
-        number, self._number = self._number, None
-        handler = self._earlier[number]
-        self._restore()
-        if callable(handler):
-            handler(number, sys._getframe())
-        else:
-            signal.raise_signal(number)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if not self.requested:
-            self._number = number
-        self.requested = True
-
-    def _restore(self) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            # A count of steps has no layout; torch knows its device.
+            empty = torch.empty_like(tensor if key == "step" else parameters[int(index)], dtype=tensor.dtype)
+            state.setdefault(int(index), {})[key] = empty.copy_(tensor)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 class _UnusableError(Exception):
-    """Why a file is not this job's checkpoint."""
+    """A file is not this job's checkpoint; the message says why."""
 
 
 def _write(path: Path, checkpoint: Checkpoint, key: str) -> None:

@@ -1,17 +1,16 @@
-"""Several processes as one trainer: what they have to tell each other, and batch norm over all of them.
+"""Training one model in several processes: collectives, summed gradients, and batch norm over all processes.
 
 The effective batch is the plan's `batch_size`, whatever the number of processes P: each of a step's `accumulate`
 micro-batches is shared among them, a process taking batch_size / (accumulate · P) samples, and the gradients of the
-mean loss over the batch are added up. The learning-rate rule is therefore that there is none: the rate is the plan's on
-one core as on eight GPUs, and the loss curve is the same to rounding. Who wants more GPUs to mean larger steps raises
-`batch_size`, and with it the rate, by the same factor for SGD (Goyal et al. 2017) and by its square root for AdamW
-(Malladi et al. 2022).
+mean loss over the batch are added up. So the learning rate does not depend on P, and the loss curve is the same to
+rounding on one core and on eight GPUs. For larger steps on more GPUs raise `batch_size`, and with it the rate: by the
+same factor for SGD (Goyal et al. 2017), by its square root for AdamW (Malladi et al. 2022).
 """
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from headstart.errors import HeadstartError
 
@@ -36,20 +36,15 @@ class Group:
     size: int = 1
     local_rank: int = 0
 
-    def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces each tensor by its sum over all processes, in float32 and in one exchange; all on one device."""
-        if self.size == 1 or not tensors:
-            return
-        bucket = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
-        dist.all_reduce(bucket)
-        with torch.no_grad():
-            for tensor, total in zip(tensors, bucket.split([tensor.numel() for tensor in tensors]), strict=True):
-                tensor.copy_(total.view_as(tensor))
+    def sum_(self, tensor: Tensor) -> None:
+        """Replaces a tensor by its sum over all processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
 
     def gather(self, array: np.ndarray) -> np.ndarray:
-        """The arrays of all processes one behind the other in the order of their ranks, on every process.
+        """The arrays of all processes, concatenated in the order of their ranks, on every process.
 
-        They may differ in their length, the first axis, and in nothing else.
+        They may differ in the length of the first axis and in nothing else.
         """
         if self.size == 1:
             return array
@@ -66,7 +61,7 @@ class Group:
         return np.concatenate([part[: int(length)] for part, length in zip(whole, lengths, strict=True)])
 
     def share(self, value: Any) -> Any:
-        """The JSON value that the process of rank 0 gives, on every process; what the others give is ignored."""
+        """The JSON value of the process of rank 0, on every process; the values of the others are ignored."""
         if self.size == 1:
             return value
         text = json.dumps(value).encode() if self.rank == 0 else b""
@@ -79,10 +74,9 @@ class Group:
         return json.loads(content.numpy().tobytes())
 
     def align(self, tensors: Sequence[Tensor]) -> None:
-        """Gives each tensor the values that it has in the process of rank 0.
+        """Copies the values of each tensor from the process of rank 0.
 
-        What processes compute each for itself may differ in the last bits between processors; training must not start
-        from that.
+        Results that each process computes for itself may differ in the last bits between processors.
         """
         if self.size == 1:
             return
@@ -140,11 +134,56 @@ def _local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def synchronize_batch_norm(network: nn.Module, group: Group) -> None:
-    """Lets every batch norm that trains take its statistics over the samples of all processes of `group`, in place.
+LossFunction = Callable[[np.ndarray, np.ndarray, int], tuple[Tensor, Tensor]]
+"""The objective and the loss of a micro-batch, as `Objective.loss` gives them."""
 
-    Names and values of the state stay as they are, and so do frozen batch norms, which are in eval mode. Processes may
-    have unequal numbers of samples, none included. (torch's own `SyncBatchNorm` refuses CPUs.)
+
+def summing_gradients(module: nn.Module, loss: LossFunction, group: Group) -> LossFunction:
+    """`loss` whose backward pass leaves in each parameter of `module` the sum of the gradients of all processes.
+
+    It covers the parameters that require a gradient now; after a change, call this again. `accumulating` defers the
+    sum to the last micro-batch of a step.
+    """
+    if group.size == 1:
+        return loss
+    # Without a search for unused parameters DDP would sort its buckets anew after its first step, so that a resumed
+    # training would sum in another order and end with other last bits.
+    parallel = DistributedDataParallel(_Forward(module, loss), init_sync=False, find_unused_parameters=True)
+    parallel.register_comm_hook(None, _sum_bucket)
+    return parallel
+
+
+def accumulating(loss: LossFunction, *, last: bool) -> AbstractContextManager[None]:
+    """The context of one micro-batch's forward and backward pass; only the `last` one of a step exchanges gradients."""
+    return nullcontext() if last or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
+
+
+class _Forward(nn.Module):
+    """A loss as the forward pass of a module that has the trained parameters, but not the buffers: batch norm keeps
+    these equal on all processes."""
+
+    def __init__(self, module: nn.Module, loss: LossFunction) -> None:
+        super().__init__()
+        self.trained = nn.ParameterList(parameter for parameter in module.parameters() if parameter.requires_grad)
+        # DDP warns of a search for unused parameters that finds none.
+        self.unused = nn.Parameter(self.trained[0].new_zeros(1))
+        self._loss = loss
+
+    def forward(self, micro_batch: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
+        return self._loss(micro_batch, batch, epoch)
+
+
+def _sum_bucket(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    """DDP divides by the number of processes; an objective's parts are added up."""
+    exchange = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return exchange.then(lambda done: done.value()[0])
+
+
+def synchronize_batch_norm(network: nn.Module, group: Group) -> None:
+    """Makes every batch norm that trains take its statistics over the samples of all processes, in place.
+
+    Names and values of the state do not change, and frozen batch norms, which are in eval mode, compute as before.
+    Processes may have unequal numbers of samples, none included. (torch's own `SyncBatchNorm` refuses CPUs.)
     """
     if group.size == 1:
         return
@@ -179,8 +218,8 @@ class _Synchronized(_BatchNorm):
 def _normalize(
     inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The normalised inputs (N, C, …), and over all processes the mean (C,), the variance (C,) and how many values of a
-    channel there were."""
+    """The normalised inputs (N, C, …), and over all processes the mean (C,), the variance (C,) and the number of values
+    per channel."""
     values = inputs.float()
     axes = [axis for axis in range(values.ndim) if axis != 1]
     count = values.new_tensor(values.numel() / values.shape[1])
@@ -203,8 +242,8 @@ def _normalize(
 
 
 class _Normalize(torch.autograd.Function):
-    """(x − mean) / deviation, whose gradient goes through mean and deviation, functions of every process's x
-    (Ioffe and Szegedy 2015, section 3)."""
+    """(x − mean) / deviation, differentiated through mean and deviation, which depend on every process's x (Ioffe and
+    Szegedy 2015, section 3)."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, mean: Tensor, scale: Tensor, count: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample, so that it is varied alike wherever and whenever its turn comes."""
+"""Random numbers per sample, for augmentation that depends on neither the batch, the order nor the process."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def seed_of(seed: int, *place: int) -> int:
 
 
 def _mixed_number(value: int) -> int:
-    """`_mixed` of one number, in a hundredth of the time that numpy takes to be asked: every step has a seed."""
+    """`_mixed` of one number, in a hundredth of numpy's time for one: every step has a seed."""
     mixed = (value + _GOLDEN_INT) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK

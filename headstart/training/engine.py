@@ -1,7 +1,7 @@
-"""The engine under every training: steps, epochs, the best weights, checkpoints and processes, whatever is minimised.
+"""The training loop of every objective: steps, epochs, the best weights, checkpoints and processes.
 
-What it does is a function of the start, the plan, the data and the seed: a training that is stopped anywhere and goes
-on from its checkpoint ends with the same bits, and one that processes share with the same weights to rounding.
+The result is a function of the start, the plan, the data and the seed: a training that is stopped anywhere and resumed
+from its checkpoint ends with the same bits, and one that several processes share with the same weights to rounding.
 """
 
 import logging
@@ -19,26 +19,23 @@ from torch import Tensor, nn
 
 from headstart.errors import HeadstartError, InputError
 from headstart.models.network import Network
+from headstart.signals import Interruption
 from headstart.storage.state import State
 from headstart.training.batches import batch_count, epoch_batches, shares
-from headstart.training.checkpoints import (
-    Checkpoint,
-    Checkpoints,
-    Interruption,
-    load_optimizer,
-    optimizer_tensors,
-)
+from headstart.training.checkpoints import Checkpoint, Checkpoints, load_optimizer, optimizer_tensors
 from headstart.training.context import OnEpoch, RunContext
-from headstart.training.distributed import current_group
+from headstart.training.distributed import LossFunction, accumulating, current_group, summing_gradients
 from headstart.training.draws import seed_of
 from headstart.training.memory import kept_memory
+from headstart.training.optimizer import make_optimizer
 from headstart.training.plan import Plan
 from headstart.training.progress import Progress
+from headstart.training.schedule import warmup_cosine
 from headstart.training.speed import Speed
 
 _Result = TypeVar("_Result")
 
-# How often a training is kept, in seconds; a step that loses its machine repeats at most this much.
+# Seconds between two checkpoints; a step that loses its machine repeats at most this much.
 CHECKPOINT_VARIABLE = "HEADSTART_CHECKPOINT_SECONDS"
 _CHECKPOINT_SECONDS = 60.0
 
@@ -46,12 +43,11 @@ log = logging.getLogger(__name__)
 
 
 class Objective(Protocol):
-    """What is minimised over the samples of a training split, and how the weights are judged.
+    """A loss over the samples of a training split, and the validation of the weights.
 
-    `network` holds the stages; `module` is everything that is trained, the network or more, and what is kept.
-    `samples` counts those of the training split, `judged` those of the validation split.
-    `metric` names what `validate` measures, and is None where nothing but the loss can be and that does not tell which
-    weights are good.
+    `network` holds the stages; `module` is everything that is trained and kept, the network or more. `samples` is the
+    size of the training split, `judged` that of the validation split. `metric` names the number that `validate` gives;
+    it is None where there is only the loss, and that does not tell which weights are good.
     """
 
     network: Network
@@ -65,28 +61,28 @@ class Objective(Protocol):
     def metric(self) -> str | None: ...
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
-        """How steps are computed on this machine, for a training of `steps` micro-batches."""
+        """The fastest way to compute steps on this machine, for a training of `steps` micro-batches."""
 
     def prepare(self, speed: Speed) -> None:
-        """Makes ready for computing so."""
+        """Prepares the network for computing steps in this way."""
 
     def ready(self, pause: Callable[[], None]) -> None:
-        """Makes what the steps read, after the start was judged; calls `pause` now and then where that takes long."""
+        """Prepares the data that steps read, after the start was judged; calls `pause` now and then."""
 
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
-        """What the samples `piece` add to the objective over `batch`, of which they are a part, to be differentiated,
-        and what they add to the sum of the samples' losses; float32 scalars. Positions are those in the split."""
+        """The share of the micro-batch `piece` in the objective over `batch`, to be differentiated, and in the sum of
+        the samples' losses; float32 scalars. `piece` and `batch` are positions in the split, int (n,) and (N,)."""
 
     def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
         """The metric (more is better) and the loss on the validation split; calls `pause` between batches. Without a
-        metric, the first counts for nothing."""
+        metric the first number is ignored."""
 
 
 @dataclass
 class Course:
-    """How far a training is. `kept` is the rank of the weights that are kept, those of `kept_epoch` (0 is the start);
-    `peak` that of the best epoch, from which patience counts. A rank is the metric, without one the epoch, and the
-    negated loss."""
+    """The progress of a training. `kept` is the rank of the kept weights, those of `kept_epoch` (0 is the start);
+    `peak` is the rank of the best epoch, from which patience counts. A rank is the metric, or without one the epoch,
+    and the negated loss."""
 
     epoch: int = 1
     step: int = 0
@@ -102,7 +98,7 @@ class Course:
 
 
 class _Paused(Exception):  # noqa: N818 - nothing failed
-    """A signal asked for the end between two steps."""
+    """A signal asked the training to end between two steps."""
 
 
 def train(
@@ -141,7 +137,7 @@ def train(
         )
     seed, state, on_epoch, progress = context.seed, context.state, context.on_epoch, context.progress
     torch.manual_seed(seed)
-    optimizer = make_optimizer(objective, plan)
+    optimizer = make_optimizer(objective.module, objective.network.stages, plan)
     checkpoints = None
     if state:
         every = float(os.environ.get(CHECKPOINT_VARIABLE, _CHECKPOINT_SECONDS))
@@ -162,7 +158,7 @@ def train(
 
 
 class _Run:
-    """One training while it runs: what has to be in a checkpoint, and the steps that change it."""
+    """The state of a running training, which a checkpoint holds, and the steps that change it."""
 
     def __init__(
         self,
@@ -181,7 +177,7 @@ class _Run:
         self.steps_per_epoch = batch_count(objective.samples, plan.batch_size)
         self.schedule = warmup_cosine(plan.epochs * self.steps_per_epoch, plan.warmup)
         self.device = next(objective.module.parameters()).device
-        # That of the device alone: `torch.manual_seed` seeds those of all devices, which takes half a millisecond.
+        # Only the device's own: `torch.manual_seed` seeds the generators of all devices, which takes 0.5 ms.
         cuda = self.device.type == "cuda"
         self._generator = torch.cuda.default_generators[self.device.index or 0] if cuda else torch.default_generator
         self.loss = torch.zeros((), device=self.device)
@@ -189,10 +185,10 @@ class _Run:
         self.average = _copied(objective.module) if plan.ema is not None else None
         self._clock = time.perf_counter()
 
-    # What is done once, before the first step of this process.
+    # Before the first step of this process.
 
     def resume(self, steps: int, state: State | None, on_epoch: OnEpoch | None) -> None:
-        """Goes back to the checkpoint, where there is one, and chooses how to compute."""
+        """Loads the checkpoint, if there is one, and chooses how to compute steps."""
         found = self.checkpoints.load() if self.checkpoints else None
         if found is None:
             self.speed = self.objective.choose_speed(steps, state)
@@ -219,7 +215,7 @@ class _Run:
                 on_epoch(int(entry["epoch"]), _without_epoch(entry))
 
     def begin(self, on_epoch: OnEpoch | None) -> None:
-        """Judges the start: the curve begins there, and it may stay the best."""
+        """Validates the start: the curve begins there, and it may stay the best."""
         if self.course.start is not None:
             return
         self._thaw()
@@ -233,9 +229,12 @@ class _Run:
 
     def all_epochs(self, on_epoch: OnEpoch | None, progress: Progress | None) -> None:
         course, plan = self.course, self.plan
+        loss_of: LossFunction | None = None
         while not course.finished:
             self._thaw()
-            self._steps()
+            if loss_of is None or plan.unfreeze_every:
+                loss_of = summing_gradients(self.objective.module, self.objective.loss, self.group)
+            self._steps(loss_of)
             metric, loss = self._validate()
             self._judge(metric, loss)
             entry = course.history[-1]
@@ -252,14 +251,14 @@ class _Run:
             self.loss.zero_()
         self.save()
 
-    def _steps(self) -> None:
-        """What is left of the epoch's steps."""
+    def _steps(self, loss_of: LossFunction) -> None:
+        """Takes the remaining steps of the epoch."""
         course = self.course
         self.objective.module.train()
         batches = epoch_batches(self.objective.samples, self.plan.batch_size, seed=self.seed, epoch=course.epoch)
         clock = time.perf_counter()
         while course.step < len(batches):
-            stop = self._step(batches[course.step])
+            stop = self._step(batches[course.step], loss_of)
             course.step += 1
             if self.checkpoints and (stop or (self.group.rank == 0 and self.checkpoints.due)):
                 course.training_seconds += time.perf_counter() - clock
@@ -268,25 +267,26 @@ class _Run:
                 self._end_if(stop)
         course.training_seconds += time.perf_counter() - clock
 
-    def _step(self, batch: np.ndarray) -> bool:
-        """One step of the optimiser; True if a signal asked one of the processes for the end."""
+    def _step(self, batch: np.ndarray, loss_of: LossFunction) -> bool:
+        """Takes one step of the optimiser; True if a signal asked one of the processes to end."""
         course, plan, group = self.course, self.plan, self.group
         # Dropout is then a function of the step, and no generator's state has to be kept.
         self._generator.manual_seed(seed_of(self.seed, course.epoch, course.step, group.rank))
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        for mine in shares(batch, plan.accumulate, group.rank, group.size):
-            objective, piece_loss = self.objective.loss(mine, batch, course.epoch)
-            objective.backward()
-            losses.append(piece_loss.detach())
+        micro_batches = shares(batch, plan.accumulate, group.rank, group.size)
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            with accumulating(loss_of, last=number == len(micro_batches)):
+                objective, loss = loss_of(micro_batch, batch, course.epoch)
+                objective.backward()
+            losses.append(loss.detach())
         # Most steps have one, to which nothing is added.
         loss = reduce(torch.add, losses)
         stop = bool(self.interruption and self.interruption.requested)
         if group.size > 1:
-            flag = torch.full((), float(stop), device=self.device)
-            gradients = [p.grad for p in self.objective.module.parameters() if p.grad is not None]
-            group.sum_([*gradients, loss, flag])
-            stop = bool(flag > 0)
+            totals = torch.stack([loss, torch.full_like(loss, float(stop))])
+            group.sum_(totals)
+            loss, stop = totals[0], bool(totals[1] > 0)
         self.loss += loss
         step = (course.epoch - 1) * self.steps_per_epoch + course.step
         factor = self.schedule(step)
@@ -322,9 +322,9 @@ class _Run:
             _load(self.kept_state, self.objective.module.state_dict())
 
     def _is_as_good(self, metric: float) -> bool:
-        """Whether the metric is worse than that of the weights that are kept by no more than the standard error of a
-        difference between two shares of the validation samples. On digits from MNIST-5k, 64 validation samples and 8
-        settings of full and partial transfer, that is worth .001 to .007 of accuracy (convnet, 3 seeds each)."""
+        """Whether the metric is below that of the kept weights by at most the standard error of a difference between
+        two shares of the validation samples. (Worth .001 to .007 of accuracy on digits from MNIST-5k with 64 validation
+        samples: convnet, 8 settings of full and partial transfer, 3 seeds each.)"""
         if self.objective.metric is None or self.course.kept_epoch == self.course.epoch:
             return False
         count, kept = self.objective.judged, self.course.kept[0]
@@ -333,7 +333,7 @@ class _Run:
         return kept - metric <= float(np.sqrt(2 * share * (1 - share) / count))
 
     def _validate(self) -> tuple[float, float]:
-        """The metric and the loss with the weights that would be kept."""
+        """The metric and the loss of the weights that would be kept."""
 
         def validate(pause: Callable[[], None]) -> tuple[float, float]:
             with self._averaged():
@@ -342,13 +342,13 @@ class _Run:
         return self.pausing(validate)
 
     def _measured(self, metric: float, loss: float) -> dict[str, float]:
-        """What `validate` found, by the names that the record has for it."""
+        """The result of `validate` under the names of the record."""
         name = self.objective.metric
         return {"val/loss": loss, **({f"val/{name}": metric} if name else {})}
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Puts the average of the weights, where there is one, in the place of the last ones."""
+        """Replaces the weights by their average, where there is one, within the block."""
         if self.average is None:
             yield
             return
@@ -367,11 +367,10 @@ class _Run:
     # Stopping.
 
     def pausing(self, work: Callable[[Callable[[], None]], _Result]) -> _Result:
-        """What `work` gives; it calls its argument where it may be left, and is left there if a signal asks for the
-        end."""
+        """Runs `work` and returns its result. `work` calls its argument where it can stop; a signal stops it there."""
 
         def pause() -> None:
-            # Processes work together; one that left would leave the others waiting.
+            # With several processes, the others would wait for one that stops alone.
             if self.group.size == 1 and self.interruption and self.interruption.requested:
                 raise _Paused
 
@@ -383,13 +382,13 @@ class _Run:
             raise
 
     def tick(self) -> None:
-        """Adds the time that went by since this was last done."""
+        """Adds the time since the last call to `seconds`."""
         now = time.perf_counter()
         self.course.seconds += now - self._clock
         self._clock = now
 
     def save(self) -> None:
-        """Writes the checkpoint; of a training that is done, only what is kept."""
+        """Writes the checkpoint; after the end, only the kept weights."""
         if self.checkpoints is None or self.group.rank > 0:
             return
         self.tick()
@@ -408,49 +407,10 @@ class _Run:
 
 
 def training_device() -> torch.device:
-    """The GPU where there is one, the CPU elsewhere; the process's own GPU where several train together."""
+    """The process's own GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", current_group().local_rank)
-
-
-def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
-    """The factor on the peak learning rate: linear from 0 over the first `warmup` share of `steps`, then half a cosine
-    down to 0 (Loshchilov and Hutter 2017)."""
-    rise = max(1, round(warmup * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + np.cos(np.pi * (step - rise) / max(1, steps - rise)))
-
-    return factor
-
-
-def make_optimizer(objective: Objective, plan: Plan) -> torch.optim.Optimizer:
-    """The plan's optimiser over what trains, in the end; `peak` is each group's own learning rate."""
-    stages = len(objective.network.stages)
-    # As few groups as can be, since a fused step takes longer in many; stages that join later have their own, because
-    # fused SGD gives the momenta of a group all at once.
-    groups: dict[tuple[int, float, float], list[nn.Parameter]] = {}
-    depth = {
-        id(parameter): position
-        for position, stage in enumerate(objective.network.stages)
-        for parameter in stage.parameters()
-    }
-    for parameter in objective.module.parameters():
-        if parameter.requires_grad or plan.unfreeze_every:
-            position = depth.get(id(parameter), stages)
-            peak = plan.learning_rate * plan.layer_decay ** (stages - position)
-            # Decay pulls weights towards 0; on biases and normalisation scales (one axis) that only shifts activations.
-            decay = plan.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((position if plan.unfreeze_every else 0, peak, decay), []).append(parameter)
-    options = [
-        {"params": parameters, "peak": peak, "weight_decay": decay} for (_, peak, decay), parameters in groups.items()
-    ]
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(options, lr=plan.learning_rate, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(options, lr=plan.learning_rate, fused=True)
 
 
 def _copied(module: nn.Module) -> dict[str, Tensor]:

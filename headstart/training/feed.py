@@ -1,4 +1,4 @@
-"""What a training reads: the inputs of the first stage that trains."""
+"""Feeds: the inputs of the first stage that trains, in batches."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -20,23 +20,23 @@ _VALIDATION_BATCH = 256
 
 
 class Feed(Protocol):
-    """The inputs of stage `stage`, the first that trains: preprocessed images for stage 0, and what the frozen stages
-    make of them for a later one. A batch holds what belongs to (seed, epoch, sample) for each sample in it."""
+    """The inputs of stage `stage`, the first that trains: preprocessed samples for stage 0, for a later one the outputs
+    of the frozen stages. The inputs of a sample are a function of (seed, epoch, sample)."""
 
     stage: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of one sample's inputs."""
+        """The shape of one sample's inputs."""
 
     def ready(self, pause: Callable[[], None]) -> None:
-        """Makes what `batch` reads; calls `pause` now and then where that takes long."""
+        """Prepares the data that `batch` reads; calls `pause` now and then if that takes long."""
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
         """The inputs of the training samples at the positions `chosen`, in their order, on the training device."""
 
     def validation(self, part: slice) -> Iterator[Tensor]:
-        """The inputs of the validation samples in `part`, in order and as they are, in batches."""
+        """The inputs of the validation samples in `part`, in order and not augmented, in batches."""
 
 
 class SampleFeed:
@@ -57,7 +57,7 @@ class SampleFeed:
         return (self._preprocessing.channels, self._preprocessing.size, self._preprocessing.size)
 
     def ready(self, pause: Callable[[], None]) -> None:
-        """Samples are read as they are stored."""
+        """Does nothing: samples are read as they are stored."""
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
         samples = self._train.read(chosen, epoch)
@@ -81,7 +81,7 @@ class SampleFeed:
 
 
 def training_loader(samples: Samples, plan: Plan, *, seed: int, device: torch.device) -> Loader:
-    """Reads what this process takes of the batches of a training on `samples`."""
+    """The loader of this process's share of the batches of a training on `samples`."""
     group = current_group()
 
     def order(epoch: int) -> list[np.ndarray]:

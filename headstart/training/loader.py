@@ -1,10 +1,9 @@
-"""Reading stored samples: where it pays, those of the next step while this one computes."""
+"""The data loader: it reads stored samples, those of the next step while this one computes where that pays."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from threading import Thread
 
 import numpy as np
 import torch
@@ -38,12 +37,15 @@ class Loader:
     def read(self, chosen: np.ndarray, epoch: int) -> Tensor:
         """uint8 (N, H, W, C): the samples at the positions `chosen`, int (N,) with N ≥ 1, in that order, on the device.
 
-        What goes wrong while samples are read ahead is raised when they are asked for.
+        An error in reading ahead is raised when the samples are asked for.
         """
         ahead, self._ahead = self._ahead, None
         samples = ahead[1].result() if ahead and np.array_equal(ahead[0], chosen) else self._read(chosen)
         if self._reads_ahead and (following := self._after(chosen, epoch)) is not None:
-            self._ahead = following, _in_thread(lambda: self._read(following))
+            # A pool for each batch: a training leaves no thread behind.
+            pool = ThreadPoolExecutor(1, "read-ahead")
+            self._ahead = following, pool.submit(self._read, following)
+            pool.shutdown(wait=False)
         return samples.to(self._device, non_blocking=True)
 
     def _after(self, chosen: np.ndarray, epoch: int) -> np.ndarray | None:
@@ -59,18 +61,3 @@ class Loader:
         # A new thread is on the first GPU, where the process of another one has no business.
         with torch.cuda.device(self._device):
             return samples.pin_memory()
-
-
-def _in_thread(read: Callable[[], Tensor]) -> "Future[Tensor]":
-    """What `read` gives, from a thread that ends with it: a training leaves none behind."""
-    future: Future[Tensor] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(read())
-        # Whatever it is, it is for the one who asks for the result.
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, name="read-ahead").start()
-    return future

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from headstart.data.dataset import Dataset
     from headstart.data.section import Data
-    from headstart.judging.selection import Ranked
+    from headstart.judging.ranking import Ranked
 
 _FOLDER = "rank"
 _LEGEND = (
@@ -88,13 +88,17 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
     """The candidates with their scores, the probe's best first and the chosen one marked."""
     from rich.table import Column, Table
 
+    from headstart.features.score import SCORES
     from headstart_pipelines import display
 
     confirmed = any(ranked.confirmed is not None for ranked in ranking)
     table = Table(
         Column("source", overflow="fold"),
         Column("probe", no_wrap=True),
-        *(Column(title, justify="right", no_wrap=True) for title in ("kNN", "LogME", "H-score", "LEEP", "NLEEP")),
+        *(
+            Column(title, justify="right", no_wrap=True)
+            for title in ("kNN", *(score.title for score in SCORES.values()))
+        ),
         *([Column("fine-tuned", no_wrap=True)] if confirmed else []),
         *(Column(title, justify="right", no_wrap=True) for title in ("own", "weights", "s", "seen")),
         box=None,
@@ -106,7 +110,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
         table.add_row(
             display.plain(ranked.name.removeprefix("models:/")) + (" ←" if ranked.chosen else ""),
             _probe(ranked),
-            *(_number(score) for score in (ranked.knn, ranked.logme, ranked.h_score, ranked.leep, ranked.nleep)),
+            *(_number(score) for score in (ranked.knn, *(ranked.scores[name] for name in SCORES))),
             *([_with_error(ranked.confirmed, ranked.confirmed_error)] if confirmed else []),
             _number(ranked.source_accuracy),
             _count(ranked.parameters),

@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.features import extraction as features
-from headstart.features.extraction import StageFeed, vectors
+from headstart.features import cache, frozen_stages
+from headstart.features.extraction import vectors
+from headstart.features.frozen_stages import FrozenOutputs, FrozenStages
+from headstart.features.stage_feed import StageFeed
+from headstart.modalities import modality
 from headstart.storage import digests
 from headstart.storage.digests import file_digest
 from headstart.storage.state import State
-from headstart.training import speed
+from headstart.training import speed, timings
 from headstart.training.draws import uniforms
 from headstart.training.feed import SampleFeed
 from headstart.training.plan import make_plan
 from headstart.training.section import Training
+from headstart.training.timings import Timings
 
 STAGES = range(1, 5)
 
@@ -41,13 +45,13 @@ def plan(known):
 def computed(monkeypatch):
     """How many samples went through frozen stages so far."""
     counts = []
-    outputs = features._Work._outputs
+    outputs = FrozenOutputs._outputs
 
     def counted(self, stages, inputs, speed):
         counts.append(len(inputs))
         return outputs(self, stages, inputs, speed)
 
-    monkeypatch.setattr(features._Work, "_outputs", counted)
+    monkeypatch.setattr(FrozenOutputs, "_outputs", counted)
     return lambda: sum(counts)
 
 
@@ -72,7 +76,7 @@ def test_vectors_are_what_the_network_makes_of_the_samples(source, known, state)
 # A device by another name is another one, as a GPU is for a network in memory.
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_a_network_that_trains_is_left_in_its_modes(source, known, monkeypatch, device):
-    monkeypatch.setattr(features, "training_device", lambda: torch.device(device))
+    monkeypatch.setattr(frozen_stages, "training_device", lambda: torch.device(device))
     network = source.network.train()
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     norms[0].eval()
@@ -128,31 +132,31 @@ def test_much_work_is_done_in_the_precision_in_which_these_stages_measure_faster
     source, known, state, tmp_path, monkeypatch, seconds, faster
 ):
     def timed(network, inputs, candidates):
-        timings.append(tuple(inputs.shape))
-        return speed._Timings({one: seconds if one.precision == "bf16" else 1.0 for one in candidates}, cost=0.1)
+        timed_shapes.append(tuple(inputs.shape))
+        return Timings({one: seconds if one.precision == "bf16" else 1.0 for one in candidates}, cost=0.1)
 
     def outputs(self, stages, inputs, chosen):
         used.append(chosen.precision)
         return computed(self, stages, inputs, chosen)
 
-    timings, used, computed = [], [], features._Work._outputs
+    timed_shapes, used, computed = [], [], FrozenOutputs._outputs
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(speed, "_remembered", {})
-    monkeypatch.setattr(speed, "_timed_forward", timed)
-    monkeypatch.setattr(features._Work, "_outputs", outputs)
-    for module in (speed, features):
+    monkeypatch.setattr(timings, "_remembered", {})
+    monkeypatch.setattr(speed, "time_forward", timed)
+    monkeypatch.setattr(FrozenOutputs, "_outputs", outputs)
+    for module in (speed, frozen_stages):
         monkeypatch.setattr(module, "precisions", lambda device: ["fp32", "bf16"])
     train, val = known.split("train"), known.split("val")
-    operations = features._Stages(source, len(source.network.stages), "auto", rows=1).operations
-    monkeypatch.setattr(features, "_MEASURED_OPERATIONS", operations * len(train.labels))
+    operations = FrozenStages(source, len(source.network.stages), "auto", rows=1).operations
+    monkeypatch.setattr(frozen_stages, "_MEASURED_OPERATIONS", operations * len(train.labels))
     vectors(source, val)
-    assert (timings, set(used)) == ([], {"fp32"})
+    assert (timed_shapes, set(used)) == ([], {"fp32"})
     used.clear()
     vectors(source, train, state)
     # What was measured once holds in another process too, and for the few samples of validation.
-    speed._remembered.clear()
+    timings._remembered.clear()
     vectors(source, val, state)
-    assert timings == [(4, 1, 16, 16)]
+    assert timed_shapes == [(4, 1, 16, 16)]
     assert set(used) == {faster}
 
 
@@ -191,8 +195,8 @@ def test_kept_features_are_read_for_their_digest_once_a_process(source, known, s
 @pytest.fixture
 def small_batches(monkeypatch):
     """Eight samples at once, and a note after each batch of how far the computation is."""
-    monkeypatch.setitem(features._PIXELS, "cpu", 1)
-    monkeypatch.setattr(features, "_TOLD_SECONDS", -1)
+    monkeypatch.setitem(frozen_stages._PIXELS, "cpu", 1)
+    monkeypatch.setattr(cache, "_NOTED_SECONDS", -1)
 
 
 def killed_after(batches, source, split, state):
@@ -200,7 +204,7 @@ def killed_after(batches, source, split, state):
 
     def compute():
         torch.set_num_threads(1)
-        stored = features._Work._stored
+        stored = FrozenOutputs._stored
         left = batches
 
         def stopping(self, outputs):
@@ -210,7 +214,7 @@ def killed_after(batches, source, split, state):
             left -= 1
             return stored(self, outputs)
 
-        features._Work._stored = stopping
+        FrozenOutputs._stored = stopping
         vectors(source, split, state)
 
     process = multiprocessing.get_context("fork").Process(target=compute)
@@ -227,7 +231,7 @@ def test_a_killed_computation_is_gone_on_with(source, known, state, computed, sm
     assert files(state) == []
     assert vectors(source, split, state).tobytes() == expected.tobytes()
     assert computed() - before == len(split.labels) - 3 * 8
-    assert files(state, "*") == files(state)
+    assert [file for file in files(state, "*") if file.suffix != ".lock"] == files(state)
 
 
 def test_what_it_left_is_not_believed_where_it_is_too_short(source, known, state, computed, small_batches):
@@ -247,13 +251,13 @@ def test_processes_that_need_the_same_at_once_compute_it_once(source, known, sta
 
     def compute():
         torch.set_num_threads(1)
-        batches = features._Work.batches
+        batches = FrozenOutputs.batches
 
         def noted(self, *arguments):
             (made / str(os.getpid())).touch()
             yield from batches(self, *arguments)
 
-        features._Work.batches = noted
+        FrozenOutputs.batches = noted
         vectors(source, split, state)
 
     processes = [context.Process(target=compute) for _ in range(4)]
@@ -273,7 +277,7 @@ def test_what_was_read_last_stays_when_room_is_made(source, known, state, monkey
     os.utime(test, (1, 1))
     vectors(source, known.split("train"), state)
     # Room for two of the three, the test split's being the one that was read the longest time ago.
-    monkeypatch.setattr(features, "_LIMIT", train.stat().st_size + 20 * 4 * source.network.feature_dim + 200)
+    monkeypatch.setattr(cache, "_LIMIT", train.stat().st_size + 20 * 4 * source.network.feature_dim + 200)
     found = vectors(source, known.split("val"), state)
     assert train.exists()
     assert not test.exists()
@@ -281,7 +285,7 @@ def test_what_was_read_last_stays_when_room_is_made(source, known, state, monkey
 
 
 def test_where_nothing_fits_they_are_computed_and_it_is_said(source, known, state, monkeypatch, caplog):
-    monkeypatch.setattr(features, "_LIMIT", 10)
+    monkeypatch.setattr(cache, "_LIMIT", 10)
     caplog.set_level(logging.WARNING)
     found = vectors(source, known.split("train"), state)
     assert np.allclose(found, source.predict_features(known.split("train").samples), rtol=1e-4, atol=1e-5)
@@ -296,7 +300,7 @@ def test_where_nothing_fits_they_are_computed_and_it_is_said(source, known, stat
 @pytest.mark.parametrize("kept", [True, False])
 def test_without_augmentation_a_batch_is_what_the_frozen_stages_make_of_it(source, known, plan, state, stage, kept):
     settings = plan(augmentation="none")
-    feed = StageFeed.of(source, known, settings, stage, 0, state if kept else None)
+    feed = StageFeed(source, known, settings, stage, 0, state if kept else None)
     chosen = np.array([5, 0, 11])
     whole = SampleFeed(known, source.preprocessing, settings, seed=0, device=torch.device("cpu"))
     with torch.no_grad():
@@ -311,8 +315,8 @@ def test_without_augmentation_a_batch_is_what_the_frozen_stages_make_of_it(sourc
 
 
 def test_validation_is_read_before_anything_is_made_of_the_training_samples(source, known, plan, state, computed):
-    feed = StageFeed.of(source, known, plan(views=3), 2, 0, state)
-    assert feed.estimate().fits
+    feed = StageFeed(source, known, plan(views=3), 2, 0, state)
+    assert feed.reason_against() == ""
     assert computed() == 0
     counts = known.counts
     assert sum(len(batch) for batch in feed.validation(slice(0, counts["val"]))) == counts["val"] == computed()
@@ -326,7 +330,7 @@ def test_a_map_that_was_left_between_two_batches_is_gone_on_with(source, known, 
     def leave():
         raise KeyboardInterrupt
 
-    feed = StageFeed.of(source, known, plan(views=2), 2, 0, state)
+    feed = StageFeed(source, known, plan(views=2), 2, 0, state)
     with pytest.raises(KeyboardInterrupt):
         feed.ready(leave)
     assert computed() == 8
@@ -336,7 +340,7 @@ def test_a_map_that_was_left_between_two_batches_is_gone_on_with(source, known, 
 
 def test_with_augmentation_each_view_of_a_sample_comes_once_in_as_many_epochs(source, known, plan, state):
     settings = plan(views=3)
-    feed = StageFeed.of(source, known, settings, 2, 7, state)
+    feed = StageFeed(source, known, settings, 2, 7, state)
     chosen = np.array([4, 9])
     epochs = [feed.batch(chosen, epoch) for epoch in range(1, 7)]
     for sample in range(2):
@@ -347,8 +351,8 @@ def test_with_augmentation_each_view_of_a_sample_comes_once_in_as_many_epochs(so
 
 def test_a_view_is_the_samples_augmentation_by_its_own_draws(source, known, plan, state):
     settings = plan(views=2)
-    feed = StageFeed.of(source, known, settings, 1, 7, state)
-    kind = features.modality(known.modality)
+    feed = StageFeed(source, known, settings, 1, 7, state)
+    kind = modality(known.modality)
     chosen = np.array([6])
     samples = torch.from_numpy(np.array(known.split("train").samples[chosen]))
     expected = set()
@@ -364,15 +368,15 @@ def test_a_view_is_the_samples_augmentation_by_its_own_draws(source, known, plan
 
 
 def test_another_seed_has_other_views(source, known, plan, state):
-    one, two = (StageFeed.of(source, known, plan(views=2), 1, seed, state) for seed in (1, 2))
+    one, two = (StageFeed(source, known, plan(views=2), 1, seed, state) for seed in (1, 2))
     assert not torch.equal(one.batch(np.arange(4), 1), two.batch(np.arange(4), 1))
 
 
 def test_maps_in_bfloat16_take_half_the_space_and_are_close(source, known, plan, state):
     chosen = np.arange(6)
-    one = StageFeed.of(source, known, plan(augmentation="none"), 2, 0, state).batch(chosen, 1)
+    one = StageFeed(source, known, plan(augmentation="none"), 2, 0, state).batch(chosen, 1)
     size = sum(file.stat().st_size for file in files(state))
-    two = StageFeed.of(source, known, plan(augmentation="none", precision="bf16"), 2, 0, state).batch(chosen, 1)
+    two = StageFeed(source, known, plan(augmentation="none", precision="bf16"), 2, 0, state).batch(chosen, 1)
     assert sum(file.stat().st_size for file in files(state)) - size < 0.6 * size
     assert two.dtype == torch.float32
     assert float((one - two).norm() / one.norm()) < 0.02
@@ -381,20 +385,18 @@ def test_maps_in_bfloat16_take_half_the_space_and_are_close(source, known, plan,
 
 def test_what_takes_too_much_space_is_not_kept(source, known, plan, state, monkeypatch):
     settings = plan(augmentation="none")
-    assert StageFeed.of(source, known, settings, 4, 0, state).estimate().reason == ""
-    monkeypatch.setattr(features, "_LIMIT", 1000)
-    estimate = StageFeed.of(source, known, settings, 4, 0, state).estimate()
-    assert not estimate.fits
-    assert "GiB" in estimate.reason
+    assert StageFeed(source, known, settings, 4, 0, state).reason_against() == ""
+    monkeypatch.setattr(cache, "_LIMIT", 1000)
+    assert "GiB" in StageFeed(source, known, settings, 4, 0, state).reason_against()
 
 
 def test_as_many_views_as_epochs_save_nothing(source, known, plan, state):
-    assert not StageFeed.of(source, known, plan(views=8, epochs=8), 4, 0, state).estimate().fits
-    assert StageFeed.of(source, known, plan(views=4, epochs=8), 4, 0, state).estimate().fits
+    assert StageFeed(source, known, plan(views=8, epochs=8), 4, 0, state).reason_against()
+    assert not StageFeed(source, known, plan(views=4, epochs=8), 4, 0, state).reason_against()
 
 
 def test_temporary_maps_are_gone_with_their_feed(source, known, plan, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    feed = StageFeed.of(source, known, plan(augmentation="none"), 2, 0, None)
+    feed = StageFeed(source, known, plan(augmentation="none"), 2, 0, None)
     assert len(feed.batch(np.arange(3), 1)) == 3
     assert list(tmp_path.glob("tmp*")) == []

@@ -11,8 +11,13 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
-from headstart.features import transferability
-from headstart.features.transferability import h_score, leep, logme, neighbour_hits, nleep, told_apart
+from headstart.features.neighbours import neighbour_hits, repeated_classes
+from headstart.features.score import SCORES, Probed
+from headstart.features.transferability import nleep as module
+from headstart.features.transferability.h_score import h_score
+from headstart.features.transferability.leep import leep
+from headstart.features.transferability.logme import logme
+from headstart.features.transferability.nleep import nleep
 
 PIXELS, DIGITS = load_digits(return_X_y=True)
 
@@ -149,31 +154,52 @@ def test_a_source_class_that_nothing_is_of_does_not_count():
     assert leep(padded, labels) == leep(probabilities, labels)
 
 
+def responsibilities(points, shares):
+    """(N, C): those of the mixture of diagonal Gaussians whose moments are weighted by `shares` (N, C)."""
+    sizes = shares.sum(axis=0)
+    means = shares.T @ points / sizes[:, None]
+    variances = shares.T @ points**2 / sizes[:, None] - means**2 + 1e-6
+    joint = np.stack(
+        [size * multivariate_normal(mean, variance).pdf(points)
+         for size, mean, variance in zip(sizes, means, variances, strict=True)], axis=1
+    )  # fmt: skip
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
 def test_nleep_is_leep_over_the_components_of_a_mixture_of_principal_components(monkeypatch):
     features, labels = some(240, 3)
     coordinates = PCA(0.8).fit_transform(features)
     coordinates = coordinates / coordinates[:, 0].std()
-    # Run to the end, where another implementation that starts there must stay.
-    monkeypatch.setattr(transferability, "_TOLERANCE", 1e-12)
-    monkeypatch.setattr(transferability, "_ROUNDS", 2000)
-    shares = transferability._mixture(coordinates, 15, np.random.default_rng(5))
-    sizes = shares.sum(axis=0)
-    means = shares.T @ coordinates / sizes[:, None]
-    variances = shares.T @ coordinates**2 / sizes[:, None] - means**2 + 1e-6
-    start = {"weights_init": sizes / 240, "means_init": means, "precisions_init": 1 / variances}
-    mixture = GaussianMixture(15, covariance_type="diag", tol=1e-9, **start).fit(coordinates)
-    assert mixture.predict_proba(coordinates) == pytest.approx(shares, abs=1e-4)
-    expected = looped_leep(mixture.predict_proba(coordinates), labels)
+    # Run to the end, where a plain round of expectation and maximisation changes nothing.
+    monkeypatch.setattr(module, "_TOLERANCE", 1e-12)
+    monkeypatch.setattr(module, "_ROUNDS", 2000)
+    shares = module._mixture(coordinates, 15, np.random.default_rng(5))
+    assert responsibilities(coordinates, shares) == pytest.approx(shares, abs=1e-4)
+    expected = looped_leep(responsibilities(coordinates, shares), labels)
     assert nleep(features, labels, seed=5) == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_mixture_is_no_less_likely_than_another_implementations():
+def test_the_mixture_is_no_less_likely_than_from_another_start():
     features, labels = some(400, 5)
-    coordinates = transferability._coordinates(features)
+    coordinates = module._coordinates(features)
     mixture = GaussianMixture(25, covariance_type="diag", random_state=0).fit(coordinates)
     theirs = leep(mixture.predict_proba(coordinates), labels)
     assert nleep(features, labels) == pytest.approx(theirs, abs=0.15)
     assert nleep(features, labels) == nleep(features, labels)
+
+
+# The registry
+
+
+def test_every_score_is_a_member_that_reads_what_a_source_makes_of_the_target():
+    features, labels = some(60, 3)
+    said = softmax(features[:, :4], axis=1)
+    probed = Probed(features, labels, said, seed=1)
+    assert {name: score.of(probed) for name, score in SCORES.items()} == {
+        "h_score": h_score(features, labels), "leep": leep(said, labels), "logme": logme(features, labels),
+        "nleep": nleep(features, labels, seed=1),
+    }  # fmt: skip
+    assert SCORES["leep"].of(Probed(features, labels, None, seed=1)) is None
 
 
 # Nearest neighbours
@@ -205,7 +231,7 @@ def test_of_equally_many_votes_the_nearer_win():
 def test_chunks_of_rows_change_nothing(monkeypatch):
     features, labels = some(50, 3)
     whole = neighbour_hits(features, labels)
-    monkeypatch.setattr("headstart.features.transferability._CHUNK", 350)
+    monkeypatch.setattr("headstart.features.neighbours._CHUNK", 350)
     assert neighbour_hits(features, labels).tolist() == whole.tolist()
 
 
@@ -237,7 +263,7 @@ def test_a_score_is_a_finite_number_whatever_comes(features, labels):
     assert np.isfinite(scores).all()
     assert scores[1] >= 0
     assert scores[2] <= 0
-    assert len(neighbour_hits(features, labels)) == len(told_apart(features, labels)[1])
+    assert len(neighbour_hits(features, labels)) == len(repeated_classes(features, labels)[1])
 
 
 def test_scores_do_not_depend_on_how_classes_are_numbered():

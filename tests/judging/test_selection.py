@@ -11,7 +11,13 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.features.heads import cross_validated_hits
-from headstart.features.transferability import h_score, leep, logme, neighbour_hits, nleep
+from headstart.features.neighbours import neighbour_hits
+from headstart.features.score import SCORES, Score
+from headstart.features.transferability.h_score import h_score
+from headstart.features.transferability.leep import leep
+from headstart.features.transferability.logme import logme
+from headstart.features.transferability.nleep import nleep
+from headstart.judging import confirmation, ranking
 from headstart.judging import selection as module
 from headstart.judging.selection import select_source
 from headstart.models.architectures import build_network
@@ -137,10 +143,12 @@ def test_the_ranking_says_what_each_score_says(renamed, source, source_path):
     hits = cross_validated_hits(features, train.labels, seed=3)
     assert ranked.probe == hits.mean()
     assert ranked.knn == neighbour_hits(features, train.labels).mean()
-    assert ranked.logme == pytest.approx(logme(features, train.labels), rel=1e-4)
-    assert ranked.h_score == pytest.approx(h_score(features, train.labels), rel=1e-4)
-    assert ranked.nleep == pytest.approx(nleep(features, train.labels, seed=3), rel=1e-4)
-    assert ranked.leep == pytest.approx(leep(probabilities, train.labels), rel=1e-4)
+    assert ranked.scores == {
+        "logme": pytest.approx(logme(features, train.labels), rel=1e-4),
+        "h_score": pytest.approx(h_score(features, train.labels), rel=1e-4),
+        "nleep": pytest.approx(nleep(features, train.labels, seed=3), rel=1e-4),
+        "leep": pytest.approx(leep(probabilities, train.labels), rel=1e-4),
+    }
 
 
 def test_intervals_lie_around_their_shares_and_have_a_width_at_the_ends_too(renamed, source_path, random_path):
@@ -157,13 +165,14 @@ def test_a_source_without_a_head_has_no_leep(renamed, source, tmp_path):
     source.provenance["head"] = "none"
     source.save(tmp_path / "headless")
     (ranked,) = select_source([str(tmp_path / "headless")], renamed).ranking
-    assert ranked.leep is None
-    assert ranked.nleep < 0
+    assert ranked.scores["leep"] is None
+    assert ranked.scores["nleep"] < 0
 
 
 def test_every_score_has_its_cost_and_all_of_it_is_json(renamed, source_path, random_path):
     selection = select_source([str(source_path), str(random_path)], renamed, training=SHORT)
     table = selection.to_dict()
+    assert {"logme", "h_score", "leep", "nleep"} < set(table["ranking"][0])
     assert json.loads(json.dumps(table, allow_nan=False)) == table
     for row in table["ranking"]:
         assert set(row["costs"]) == {
@@ -175,11 +184,12 @@ def test_every_score_has_its_cost_and_all_of_it_is_json(renamed, source_path, ra
     assert table["source"] == selection.chosen.source
 
 
-def test_of_many_samples_the_scores_read_some_of_every_class(renamed, source_path, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_SAMPLES", 24)
+def test_of_many_samples_the_scores_read_some_of_every_class(renamed, source_path, monkeypatch, add_member):
+    monkeypatch.setattr(ranking, "_MOST_SAMPLES", 24)
     read = []
-    monkeypatch.setattr(module.transferability, "logme", lambda features, labels: read.append(labels) or 0.0)
-    select_source([str(source_path)], renamed)
+    add_member(SCORES, "noted", Score("noted", lambda probed: read.append(probed.labels) or 0.5))
+    selection = select_source([str(source_path)], renamed)
+    assert selection.to_dict()["ranking"][0]["noted"] == 0.5
     whole = np.bincount(renamed.split("train").labels)
     assert len(read[0]) == 24 < whole.sum()
     assert np.abs(np.bincount(read[0]) - 24 * whole / whole.sum()).max() <= 1
@@ -192,13 +202,13 @@ def test_the_two_best_are_fine_tuned_for_a_quarter_of_the_epochs_and_no_others(
     renamed, source_path, random_path, tmp_path, monkeypatch
 ):
     epochs = []
-    real = module.transfer_job
+    real = confirmation.transfer_job
 
     def spied(*arguments, training, **named):
         epochs.append(training.epochs)
         return real(*arguments, training=training, **named)
 
-    monkeypatch.setattr(module, "transfer_job", spied)
+    monkeypatch.setattr(confirmation, "transfer_job", spied)
     twin = shutil.copytree(source_path, tmp_path / "twin")
     candidates = [str(source_path), str(random_path), str(twin)]
     selection = select_source(candidates, renamed, training=SHORT)
@@ -221,7 +231,7 @@ def test_a_fine_tuning_that_is_clearly_better_overturns_the_probe(renamed, sourc
         for parameter in source.network.stages.parameters():
             parameter.zero_()
     source.save(tmp_path / "blind")
-    monkeypatch.setattr(module, "cross_validated_hits", upside_down(module.cross_validated_hits))
+    monkeypatch.setattr(ranking, "cross_validated_hits", upside_down(ranking.cross_validated_hits))
     candidates = [str(tmp_path / "blind"), str(source_path)]
     probed = select_source(candidates, renamed)
     assert probed.chosen.source == str(tmp_path / "blind")
@@ -239,17 +249,17 @@ def test_fine_tunings_that_say_less_than_the_probe_do_not_overturn_it(renamed, s
     labels = renamed.split("val").labels
     right, wrong = labels.copy(), labels.copy()
     wrong[:2] = (wrong[:2] + 1) % 3
-    real = module._Contest.confirm
+    real = module.confirm
     monkeypatch.setattr(
-        module._Contest,
+        module,
         "confirm",
-        lambda self, each, training: replace(
-            real(self, each, training), predictions=right if each.ranked.source == twin else wrong
+        lambda each, *arguments: replace(
+            real(each, *arguments), predictions=right if each.ranked.source == twin else wrong
         ),
     )
     for misses, chosen in ((20, str(source_path)), (1, twin)):
         with monkeypatch.context() as patch:
-            patch.setattr(module, "cross_validated_hits", with_misses_in_call(2, misses))
+            patch.setattr(ranking, "cross_validated_hits", with_misses_in_call(2, misses))
             selection = select_source([str(source_path), twin], renamed, training=SHORT)
         assert [ranked.source for ranked in selection.ranking] == [str(source_path), twin]
         assert selection.chosen.source == chosen
@@ -275,10 +285,10 @@ def test_a_choice_that_is_interrupted_goes_on_with_the_same_result(
     undisturbed = select_source(candidates, renamed, training=SHORT)
     monkeypatch.setenv("HEADSTART_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("HEADSTART_CHECKPOINT_SECONDS", "0")
-    real = module.train
+    real = confirmation.train
     with monkeypatch.context() as patch:
         killed = {"progress": killed_at_the_second_call()}
-        patch.setattr(module, "train", lambda job, context: real(job, replace(context, **killed)))
+        patch.setattr(confirmation, "train", lambda job, context: real(job, replace(context, **killed)))
         with pytest.raises(Killed):
             select_source(candidates, renamed, training=SHORT)
     state = State(str(tmp_path / "state"))
@@ -335,7 +345,7 @@ def test_one_that_knows_test_samples_gives_way_to_one_that_is_not_told_from_it(
 ):
     twin = str(shutil.copytree(source_path, tmp_path / "twin"))
     seen = {str(source_path): renamed.split("test").ids.tolist()}
-    monkeypatch.setattr(module, "cross_validated_hits", with_misses_in_call(2, 1))
+    monkeypatch.setattr(ranking, "cross_validated_hits", with_misses_in_call(2, 1))
     selection = select_source([str(source_path), twin], renamed, training=training, background=knowing(seen))
     assert [ranked.source for ranked in selection.ranking] == [str(source_path), twin]
     assert selection.chosen.source == twin
@@ -345,7 +355,7 @@ def test_one_that_knows_test_samples_gives_way_to_one_that_is_not_told_from_it(
 def test_a_third_that_knows_no_test_samples_is_considered_in_their_place(renamed, source_path, tmp_path, monkeypatch):
     twins = [str(shutil.copytree(source_path, tmp_path / name)) for name in ("a", "b", "c")]
     ids = renamed.split("test").ids.tolist()
-    monkeypatch.setattr(module, "cross_validated_hits", with_misses_in_call(3, 1))
+    monkeypatch.setattr(ranking, "cross_validated_hits", with_misses_in_call(3, 1))
     selection = select_source(twins, renamed, background=knowing({twins[0]: ids[:1], twins[1]: ids[:1]}))
     assert [ranked.source for ranked in selection.ranking] == twins
     assert selection.chosen.source == twins[2]
@@ -360,7 +370,7 @@ def test_of_equal_probes_the_one_that_knows_fewer_of_the_targets_samples_comes_f
 
 def with_misses_in_call(number, misses):
     """The probe's hits, so many fewer for the candidate of this number."""
-    real, calls = module.cross_validated_hits, []
+    real, calls = ranking.cross_validated_hits, []
 
     def hits(*arguments, **named):
         found = real(*arguments, **named)

@@ -12,8 +12,8 @@ import torch
 from sklearn.neighbors import NearestCentroid
 
 from headstart.errors import InputError
-from headstart.features import extraction as features
 from headstart.features.extraction import vectors
+from headstart.features.frozen_stages import FrozenOutputs
 from headstart.features.heads import best_head
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
@@ -216,8 +216,8 @@ def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stage
     source, renamed, monkeypatch
 ):
     augmented, told = [], []
-    inputs = features._Work._inputs
-    monkeypatch.setattr(features._Work, "_inputs", lambda *given: augmented.append(given[0].views) or inputs(*given))
+    inputs = FrozenOutputs._inputs
+    monkeypatch.setattr(FrozenOutputs, "_inputs", lambda *given: augmented.append(given[0].views) or inputs(*given))
     strategy = Strategy.model_validate({"transfer": "partial", "schedule": "lp_ft"})
     training = Training.of({"epochs": 3, "views": 2, "batch_size": 8, "precision": "fp32"})
     context = RunContext(on_epoch=lambda epoch, _: told.append((epoch, any(augmented))))

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from headstart.signals import Interruption
 from headstart.storage.state import State
 from headstart.training.checkpoints import (
     Checkpoint,
     Checkpoints,
-    Interruption,
     load_optimizer,
     optimizer_tensors,
 )

@@ -17,8 +17,16 @@ from headstart.errors import HeadstartError, InputError
 from headstart.jobs.exchange import Exchange
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.pretraining import pretrain
+from headstart.training.batches import shares
 from headstart.training.context import RunContext
-from headstart.training.distributed import Group, current_group, process_group, synchronize_batch_norm
+from headstart.training.distributed import (
+    Group,
+    accumulating,
+    current_group,
+    process_group,
+    summing_gradients,
+    synchronize_batch_norm,
+)
 from headstart.training.feed import SampleFeed
 from headstart.training.plan import make_plan
 from headstart.training.section import Pretraining, Training
@@ -59,6 +67,36 @@ def weights_of(values: torch.Tensor) -> torch.Tensor:
     return torch.linspace(0.1, 1, values.numel()).view_as(values)
 
 
+def layers() -> nn.ModuleDict:
+    """A layer that is frozen at first, one that trains, and one that the loss does not use."""
+    torch.manual_seed(5)
+    made = nn.ModuleDict({"first": nn.Linear(3, 4), "last": nn.Linear(4, 1), "spare": nn.Linear(2, 2)})
+    made["first"].requires_grad_(False)
+    return made
+
+
+def summed_gradients(group: Group) -> list[dict[str, torch.Tensor]]:
+    """The gradients of a batch of 10 in two micro-batches, before and after the first layer thaws."""
+    module, rows = layers(), torch.randn(10, 3, generator=torch.Generator().manual_seed(11))
+
+    def loss(micro_batch: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = module["last"](module["first"](rows[micro_batch]).relu())
+        total = epoch * outputs.square().sum() / len(batch)
+        return total, total.detach()
+
+    found = []
+    for epoch in (1, 2):
+        module["first"].requires_grad_(epoch == 2)
+        module.zero_grad()
+        shared, batch = summing_gradients(module, loss, group), np.arange(10)
+        for number, micro_batch in enumerate(shares(batch, 2, group.rank, group.size)):
+            with accumulating(shared, last=number == 1):
+                shared(micro_batch, batch, epoch)[0].backward()
+        gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+        found.append(gradients)
+    return found
+
+
 # Batches of 9 in two micro-batches, of which a process has two or three samples.
 TRAINING = {"epochs": 2, "batch_size": 9, "precision": "fp32", "layout": "contiguous", "compile": "off"}
 UNLABELLED = {**TRAINING, "batch_size": 15}
@@ -97,7 +135,8 @@ def take_part(place: Path) -> None:
             "same": current_group() == group,
         }
         first, second = torch.full((2, 2), 1.0 + group.rank), torch.arange(3, dtype=torch.float64) * group.rank
-        group.sum_([first, second])
+        for tensor in (first, second):
+            group.sum_(tensor)
         seen["sums"] = [first, second]
         for kind, counts in SHARES.items():
             start = sum(counts[: group.rank])
@@ -110,10 +149,12 @@ def take_part(place: Path) -> None:
             synchronize_batch_norm(module, group)
             values = inputs(kind)
             found = normalised(module, values[share], weights_of(values)[share])
-            group.sum_([found["weight"], found["bias"]])
+            for name in ("weight", "bias"):
+                group.sum_(found[name])
             seen[f"norm {kind}"] = {**found, **module.state_dict()}
             module.eval()
             seen[f"eval {kind}"] = module(values).detach()
+        seen["gradients"] = summed_gradients(group)
         seen["shared"] = group.share(TEXT if group.rank == 0 else {"of": "another"})
         odd = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(group.rank))
         aligned = [odd.to(memory_format=torch.channels_last), torch.tensor(group.rank)]
@@ -160,6 +201,15 @@ def test_sums_are_those_of_all_and_keep_their_types(seen):
         first, second = part["sums"]
         assert torch.equal(first, torch.full((2, 2), 3.0))
         assert torch.equal(second, torch.arange(3, dtype=torch.float64))
+
+
+def test_gradients_are_those_of_the_whole_batch_whatever_trains_and_none_where_nothing_is_used(seen):
+    alone = summed_gradients(Group())
+    assert [sorted(gradients) for gradients in alone] == [
+        ["last.bias", "last.weight"], ["first.bias", "first.weight", "last.bias", "last.weight"]
+    ]  # fmt: skip
+    for part in seen:
+        torch.testing.assert_close(part["gradients"], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "U3"])

@@ -68,7 +68,7 @@ def _no_thread_stays() -> Iterator[None]:
 def wait() -> None:
     """Until what is being read is read."""
     for thread in threading.enumerate():
-        if thread.name == "read-ahead":
+        if thread.name.startswith("read-ahead"):
             thread.join()
 
 

@@ -14,11 +14,14 @@ from headstart.models.convnet import convnet
 from headstart.recipe.recipe import load_recipe
 from headstart.storage.state import State
 from headstart.training import speed as speed_module
+from headstart.training import timings
 from headstart.training.context import RunContext
 from headstart.training.distributed import Group
+from headstart.training.flops import step_flops
 from headstart.training.plan import make_plan
-from headstart.training.speed import MARGIN, Speed, choose_speed, operations
+from headstart.training.speed import MARGIN, Speed, choose_speed
 from headstart.training.supervised import fit
+from headstart.training.timings import Timings
 from headstart_pipelines.demo import digits, write_folder
 
 CPU = torch.device("cpu")
@@ -37,7 +40,7 @@ def _new_host(tmp_path, monkeypatch):
 
 
 def new_process():
-    speed_module._remembered.clear()
+    timings._remembered.clear()
 
 
 @pytest.fixture
@@ -47,11 +50,11 @@ def timed(monkeypatch):
     def use(seconds):
         calls = []
 
-        def measured(network, example, start, candidates, rounds=0):
+        def measured(step, candidates, rounds=0):
             calls.append(list(candidates))
-            return speed_module._Timings({speed: seconds(speed) for speed in candidates}, cost=1.0)
+            return Timings({speed: seconds(speed) for speed in candidates}, cost=1.0)
 
-        monkeypatch.setattr(speed_module, "_measured", measured)
+        monkeypatch.setattr(speed_module, "time_steps", measured)
         return calls
 
     return use
@@ -105,7 +108,7 @@ def test_the_default_stays_unless_another_is_clearly_faster(choose, timed, facto
 
 def test_a_training_too_small_to_win_anything_takes_the_default_unmeasured(choose, timed, monkeypatch):
     calls = timed(bf16_pays)
-    work = operations(convnet(classes=2, channels=1), torch.randn(8, 1, 16, 16), 0)
+    work = step_flops(convnet(classes=2, channels=1), torch.randn(8, 1, 16, 16), 0)
     monkeypatch.setattr(speed_module, "MEASURED_OPERATIONS", 1000 * work)
     assert choose(steps=999) == DEFAULT
     assert calls == []
@@ -121,9 +124,9 @@ def convolutions(monkeypatch):
 
         def timed(device, candidates):
             calls.append(candidates)
-            return speed_module._Timings({DEFAULT: 1.0, FASTER: seconds}, cost=0.1)
+            return Timings({DEFAULT: 1.0, FASTER: seconds}, cost=0.1)
 
-        monkeypatch.setattr(speed_module, "_timed_convolution", timed)
+        monkeypatch.setattr(speed_module, "time_convolution", timed)
         return calls
 
     return use
@@ -134,7 +137,7 @@ def test_a_training_of_medium_size_takes_the_precision_that_is_faster_on_the_mac
     choose, timed, convolutions, monkeypatch, seconds, expected
 ):
     calls, timings = timed(bf16_pays), convolutions(seconds)
-    work = operations(convnet(classes=2, channels=1), torch.randn(8, 1, 16, 16), 0)
+    work = step_flops(convnet(classes=2, channels=1), torch.randn(8, 1, 16, 16), 0)
     monkeypatch.setattr(speed_module, "CONSIDERED_OPERATIONS", 100 * work)
     monkeypatch.setattr(speed_module, "MEASURED_OPERATIONS", 1000 * work)
     assert choose(steps=99) == DEFAULT
@@ -160,15 +163,15 @@ def test_the_demo_is_too_small_to_be_measured(monkeypatch):
     labels = np.arange(5000) % 10
     plan = make_plan(recipe.source.pretraining, labels, pretrained=False)
     example = torch.empty(plan.batch_size, 1, 32, 32)
-    work = operations(convnet(classes=10, channels=1), example, 0) * plan.epochs * len(labels) / plan.batch_size
+    work = step_flops(convnet(classes=10, channels=1), example, 0) * plan.epochs * len(labels) / plan.batch_size
     assert work < speed_module.MEASURED_OPERATIONS / 4
 
 
 def test_operations_are_counted_from_the_stage_that_reads_the_inputs():
     network = convnet(classes=3, channels=1)
     # 3.6 M multiply-adds for a picture forward, as many again for each of the two products of backward.
-    assert operations(network, torch.empty(4, 1, 32, 32), 0) == pytest.approx(4 * 3 * 2 * 3.6e6, rel=0.02)
-    assert operations(network, torch.empty(4, 96), len(network.stages)) == 4 * 3 * 2 * 96 * 3
+    assert step_flops(network, torch.empty(4, 1, 32, 32), 0) == pytest.approx(4 * 3 * 2 * 3.6e6, rel=0.02)
+    assert step_flops(network, torch.empty(4, 96), len(network.stages)) == 4 * 3 * 2 * 96 * 3
 
 
 def test_the_products_of_attention_count():
@@ -177,16 +180,16 @@ def test_the_products_of_attention_count():
     # Queries, keys, values, what is made of them and an MLP three times as wide; and each token with each, twice.
     layer = 10 * tokens * width**2 + 2 * tokens**2 * width
     forward = layers * layer + patches * 16**2 * width
-    assert operations(network, torch.empty(1, 1, 160, 160), 0) == pytest.approx(3 * 2 * forward, rel=1e-3)
+    assert step_flops(network, torch.empty(1, 1, 160, 160), 0) == pytest.approx(3 * 2 * forward, rel=1e-3)
 
 
 def test_counting_does_not_import_the_compiler():
     """It takes a second, which a probe does not need otherwise."""
     code = (
         "import sys, torch; from headstart.models.convnet import convnet; "
-        "from headstart.training.speed import counted; "
+        "from headstart.training.flops import count_flops; "
         "network = convnet(classes=2, channels=1).eval(); "
-        "count, _ = counted(lambda: network(torch.ones(1, 1, 16, 16, requires_grad=True))); "
+        "count, _ = count_flops(lambda: network(torch.ones(1, 1, 16, 16, requires_grad=True))); "
         "print(count > 0, 'torch._dynamo' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
@@ -203,7 +206,7 @@ def test_measuring_leaves_everything_as_it_was_to_the_bit(threes_and_eights, pla
     random, modes = torch.get_rng_state(), [module.training for module in network.modules()]
     settings = plan(threes_and_eights, compile="off")
     choose_speed(network, example, start=0, plan=settings, steps=1000, state=None)
-    assert len(speed_module._remembered) == 1
+    assert len(timings._remembered) == 1
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in network.modules()] == modes
     for name, value in network.state_dict().items():

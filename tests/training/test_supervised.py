@@ -9,8 +9,8 @@ from headstart.errors import HeadstartError, InputError
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
 from headstart.training.context import RunContext
-from headstart.training.engine import warmup_cosine
 from headstart.training.plan import make_plan
+from headstart.training.schedule import warmup_cosine
 from headstart.training.section import Training
 from headstart.training.supervised import fit
 

@@ -1,0 +1,219 @@
+"""Ranking of candidate sources by scores of their frozen features on the target's training samples."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.data.dataset import Dataset
+from headstart.data.subsets import spread_out
+from headstart.features.extraction import vectors
+from headstart.features.heads import cross_validated_hits
+from headstart.features.neighbours import neighbour_hits
+from headstart.features.score import SCORES, Probed
+from headstart.judging.overlap import overlap
+from headstart.metrics.wilson import wilson_interval
+from headstart.models.bundle import ModelBundle
+from headstart.models.reference import unpinned
+from headstart.models.sources import Background, load_source
+from headstart.storage.state import State
+
+# Training samples that the scores read: with more, a probe's standard error is below .005 anyway, and time and memory
+# grow.
+_MOST_SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One candidate's row of the ranking. Shares are in [0, 1]; None stands for what is unknown or was not measured."""
+
+    source: str
+    """its pinned reference"""
+    architecture: str
+    parameters: int
+    source_accuracy: float | None
+    """on test samples of its own data"""
+    overlap: dict[str, int] | None
+    """how many of the target's samples, by split, it or a source of it was trained on"""
+    overlap_complete: bool
+    """False if `overlap` is a lower bound, because the training data of a source of it are unknown"""
+    look_alikes: int | None
+    """how many further test samples of the target look like one that it was trained on"""
+    leaks: bool
+    """whether it was, or may have been, trained on test samples of the target"""
+    probe: float | None
+    """accuracy of a ridge probe on frozen features, cross-validated on the training split; None where no two classes
+    have two samples there"""
+    probe_error: float | None
+    """its standard error"""
+    probe_low: float | None
+    probe_high: float | None
+    knn: float | None
+    """accuracy of the five nearest neighbours, leave-one-out; None as for the probe"""
+    knn_error: float | None
+    knn_low: float | None
+    knn_high: float | None
+    scores: dict[str, float | None]
+    """transferability scores by their names in the registry `SCORES`; None where one does not apply"""
+    costs: dict[str, float] = field(default_factory=dict)
+    """seconds of each score, by name"""
+    confirmed: float | None = None
+    """the metric on the validation split after a short fine-tuning"""
+    confirmed_error: float | None = None
+    """its standard error"""
+    chosen: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """The sum of `costs`."""
+        return sum(self.costs.values())
+
+    @property
+    def name(self) -> str:
+        """The reference without its pin."""
+        return unpinned(self.source)
+
+    @property
+    def seen(self) -> int:
+        """How many of the target's samples it is known to have been trained on."""
+        return sum((self.overlap or {}).values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, each score under its own name."""
+        values = asdict(self)
+        return {**values, **values.pop("scores"), "seconds": self.seconds}
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A candidate with its correct answers: `hits` (M,) of the probe on training samples, and `predictions` (N,) on the
+    validation split after its fine-tuning."""
+
+    ranked: Ranked
+    hits: np.ndarray
+    predictions: np.ndarray | None = None
+
+
+class Candidates:
+    """Loads and scores the candidates for one target."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        seed: int,
+        fetch_registered: Callable[[str], Path] | None,
+        background: Callable[[str], Background],
+    ) -> None:
+        self._dataset, self._seed, self._state = dataset, seed, State.from_environment()
+        self._fetch, self._background = fetch_registered, background
+        self._train = dataset.split("train")
+        self._read = _subset(self._train.labels, seed)
+        self._loaded: dict[str, ModelBundle] = {}
+
+    def load(self, uri: str) -> ModelBundle:
+        if uri not in self._loaded:
+            self._loaded[uri] = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
+        return self._loaded[uri]
+
+    def keep(self, uris: Sequence[str]) -> None:
+        """Frees the memory of all other candidates."""
+        self._loaded = {uri: bundle for uri, bundle in self._loaded.items() if uri in uris}
+
+    def score(self, uri: str) -> Scored:
+        """A candidate's row of the ranking, with every score of the registry."""
+        labels, costs = self._train.labels[self._read], dict[str, float]()
+        with timed(costs, "load"):
+            bundle = self.load(uri)
+        with timed(costs, "background"):
+            known = self._background(uri)
+            seen = overlap(bundle, known, self._dataset)
+        with timed(costs, "features"):
+            features = vectors(bundle, self._train, self._state)[self._read]
+        with timed(costs, "probe"):
+            hits = cross_validated_hits(features, labels, seed=self._seed)
+        with timed(costs, "knn"):
+            neighbours = neighbour_hits(features, labels)
+        with timed(costs, "leep"):
+            probed = Probed(features, labels, _source_probabilities(bundle, features), self._seed)
+        scores = {}
+        for name, score in SCORES.items():
+            with timed(costs, name):
+                scores[name] = score.of(probed)
+        ranked = Ranked(
+            source=uri,
+            architecture=bundle.architecture,
+            parameters=sum(p.numel() for p in bundle.network.parameters()),
+            source_accuracy=known.accuracy,
+            overlap=seen.samples,
+            overlap_complete=seen.complete,
+            look_alikes=seen.look_alikes,
+            leaks=seen.leaks,
+            **_share("probe", hits),
+            **_share("knn", neighbours),
+            scores=scores,
+            costs=costs,
+        )
+        return Scored(ranked, hits)
+
+
+def rank_order(scored: Scored) -> tuple[float, int, int]:
+    """Sorts by the probe; on a tie by the fewest samples of the target that it has seen, then by size."""
+    ranked = scored.ranked
+    # Without a probe all candidates are equal: it is missing for all of them or for none.
+    return -(ranked.probe or 0.0), ranked.seen, ranked.parameters
+
+
+def probe_lead(one: Scored, other: Scored) -> float:
+    """How many standard errors of the difference the probe of `one` is better on the same training samples."""
+    if len(one.hits) == 0:
+        return 0.0
+    difference = one.hits.astype(np.float64) - other.hits
+    return in_errors(float(difference.mean()), float(difference.std()) / math.sqrt(len(difference)))
+
+
+def in_errors(difference: float, error: float) -> float:
+    """The difference in units of its standard error; infinite, or 0, if that is 0."""
+    return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
+
+
+@contextmanager
+def timed(costs: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the seconds of the block to `costs`."""
+    start = time.perf_counter()
+    yield
+    costs[name] = costs.get(name, 0.0) + time.perf_counter() - start
+
+
+def _source_probabilities(bundle: ModelBundle, features: np.ndarray) -> np.ndarray | None:
+    """The predictions (N, Z) of the source's own head; None where it has none that was trained."""
+    from scipy.special import softmax
+
+    if not bundle.classes or bundle.provenance.get("head") != "trained":
+        return None
+    weight, bias = (
+        tensor.detach().float().cpu().numpy() for tensor in (bundle.network.head.weight, bundle.network.head.bias)
+    )
+    probabilities: np.ndarray = softmax((features @ weight.T + bias) / bundle.temperature, axis=1)
+    return probabilities
+
+
+def _subset(labels: np.ndarray, seed: int) -> np.ndarray:
+    """The positions of at most 10 000 samples, sorted, the same share of every class; `seed` draws them."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return np.sort(order[spread_out(labels[order], _MOST_SAMPLES)])
+
+
+def _share(name: str, hits: np.ndarray) -> dict[str, Any]:
+    """The share of hits, its standard error and its 95 % interval (Wilson 1927), as fields of `Ranked`; None without
+    hits."""
+    keys = (name, f"{name}_error", f"{name}_low", f"{name}_high")
+    if len(hits) == 0:
+        return dict.fromkeys(keys)
+    found = wilson_interval(int(hits.sum()), len(hits))
+    error = math.sqrt(found.value * (1 - found.value) / len(hits))
+    return dict(zip(keys, (found.value, error, found.low, found.high), strict=True))

@@ -11,6 +11,7 @@ import os
 import runpy
 import signal
 import sys
+import warnings
 from types import FrameType
 
 # How often; what goes on being killed needs another machine.
@@ -75,6 +76,8 @@ def main() -> None:
 
     if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
         survive()
+    # Pillow warns of files that it decodes well, or refuses.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 

@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -18,6 +19,8 @@ _COMMAND_WIDTH = 13
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 the work failed, 2 the input is not usable."""
+    # Pillow warns of files that it decodes well, or refuses.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = _answer(arguments)
         sys.stdout.flush()

@@ -12,6 +12,7 @@ from headstart import yaml_text
 from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.section import Baseline, Evaluation
+from headstart.modalities import MODALITIES
 from headstart.sections import NAME, Section, read_mapping, shortened_repr, with_tuples
 from headstart.strategies.section import PRESETS, Strategy, is_convolutional
 from headstart.training.section import Pretraining, Training
@@ -80,7 +81,7 @@ class Recipe(Section):
     """One experiment. A name, source data and target data are enough; everything else has a default."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    modality: Literal["image"] = "image"
+    modality: Annotated[str, MODALITIES] = "image"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     source: Source
     target: Target | None = None

@@ -11,16 +11,14 @@ import torch
 from PIL import Image
 
 from headstart.errors import InputError
-from headstart.modalities import UnreadableSample, image, modality
-from headstart.modalities.image import (
-    _shifted_by_index,
-    _shifted_by_slices,
-    augment,
-    decode,
-    draws_per_sample,
-    pixels,
-)
+from headstart.modalities import MODALITIES, UnreadableSample, modality
+from headstart.modalities.image import MODALITY, decoding
+from headstart.modalities.image.augmentation import AUGMENTATIONS
+from headstart.modalities.image.augmentations.crop import shifted_by_index, shifted_by_slices
 from headstart.modalities.room import NoRoom, Room
+
+augment, decode, pixels = MODALITY.augment, MODALITY.decode, MODALITY.pixels
+draws_per_sample = MODALITY.draws_per_sample
 
 
 def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
@@ -180,7 +178,7 @@ def test_a_picture_that_is_converted_in_many_strips_is_the_same(monkeypatch: pyt
         encoded(NOISE.convert("CMYK"), "TIFF"), encoded(Image.fromarray(values)),
     ]  # fmt: skip
     whole = [decode(raw, 16) for raw in files]
-    monkeypatch.setattr(image, "_PIXELS_A_STRIP", 200)
+    monkeypatch.setattr(decoding, "_PIXELS_A_STRIP", 200)
     assert all(np.array_equal(decode(raw, 16), expected) for raw, expected in zip(files, whole, strict=True))
 
 
@@ -268,11 +266,15 @@ def batch() -> torch.Tensor:
     return torch.arange(4 * 16 * 16 * 3).remainder(251).to(torch.uint8).reshape(4, 16, 16, 3)
 
 
+METHODS = [*AUGMENTATIONS, "views"]
+MOVING = [method for method in METHODS if method != "none"]
+
+
 def draws(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, draws_per_sample, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("method", ["crop", "affine", "views"])
+@pytest.mark.parametrize("method", MOVING)
 def test_augmentation_keeps_shape_and_type_and_follows_the_draws_of_each_sample(
     batch: torch.Tensor, method: str
 ) -> None:
@@ -285,7 +287,7 @@ def test_augmentation_keeps_shape_and_type_and_follows_the_draws_of_each_sample(
     assert torch.equal(torch.cat(alone), first)
 
 
-@pytest.mark.parametrize("method", ["crop", "affine", "views"])
+@pytest.mark.parametrize("method", METHODS)
 def test_without_strength_augmentation_moves_nothing(batch: torch.Tensor, method: str) -> None:
     moved = augment(batch, draws(4), method=method, strength=0.0)
     assert (moved.int() - batch.int()).abs().max() <= 1
@@ -326,7 +328,7 @@ def test_crop_is_a_part_of_the_picture_padded_by_reflection_and_half_of_them_mir
         assert np.array_equal(found, cropped(picture, own, strength))
 
 
-@pytest.mark.parametrize("method", ["crop", "affine", "views"])
+@pytest.mark.parametrize("method", METHODS)
 def test_augmentation_leaves_the_stored_pictures_as_they_are(batch: torch.Tensor, method: str) -> None:
     before = batch.clone()
     augment(batch, draws(4), method=method, flip=True)
@@ -337,7 +339,7 @@ def test_augmentation_leaves_the_stored_pictures_as_they_are(batch: torch.Tensor
 def test_a_gpu_shifts_pictures_as_a_cpu_does(shape: tuple[int, int, int]) -> None:
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, *shape), dtype=np.uint8))
     down, right = torch.randint(-4, 5, (2, 50), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(_shifted_by_index(pictures, down, right), _shifted_by_slices(pictures, down, right))
+    assert torch.equal(shifted_by_index(pictures, down, right), shifted_by_slices(pictures, down, right))
 
 
 def test_affine_moves_the_centre_of_a_blob_by_a_tenth_of_the_side_and_its_area_by_the_square_of_the_scale() -> None:
@@ -360,5 +362,6 @@ def test_only_flip_mirrors_and_it_mirrors_about_half() -> None:
 
 
 def test_an_unknown_modality_is_refused_with_the_known_ones() -> None:
+    assert list(MODALITIES) == ["image"]
     with pytest.raises(InputError, match=r"'smell'.*image"):
         modality("smell")

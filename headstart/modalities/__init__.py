@@ -92,7 +92,13 @@ class Modality(ABC):
         """
 
 
-MODALITIES = Registry("modalities", "headstart.modalities", "MODALITY", Modality, packages_only=True)
+MODALITIES = Registry(
+    "modalities",
+    "headstart.modalities",
+    "MODALITY",
+    Modality,  # type: ignore[type-abstract]
+    packages_only=True,
+)
 
 
 def modality(name: str) -> Modality:

@@ -19,13 +19,12 @@ from pathlib import Path
 from stat import S_IFMT, S_ISLNK, S_ISREG
 from typing import IO, BinaryIO
 
+from headstart.data.kind import Kind, Source, Wanted, kind_of
 from headstart.data.limits import MAX_BYTES, MAX_RATIO, MIB, allowed, allowed_entries
-from headstart.data.listing import SPLIT_NAMES, Refusal
+from headstart.data.listing import SPLIT_NAMES, Listing, Refusal
 from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line, state_of
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import UnreadableSample
-
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = MIB
@@ -37,13 +36,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def is_archive(name: str) -> bool:
-    """Whether a file's name says that it is an archive."""
-    return name.lower().endswith(SUFFIXES)
+class Archive(Kind):
+    suffixes = (".zip", ".tar", ".tar.gz", ".tgz")
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        """The samples of the folder in an archive, which may be of any kind."""
+        assert source.path is not None  # noqa: S101 - it claims files only
+        opened = _opened(source.path, source.name, wanted.modality.extensions, wanted.scratch)
+        inside = Source(source.name, tree=wanted.resources.enter_context(opened))
+        return kind_of(inside).list(inside, wanted)
 
 
 @contextmanager
-def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = None) -> Iterator[Tree]:
+def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = None) -> Iterator[Tree]:
     """The archive at `path`, which messages call `name`, from the folder on that holds its data.
 
     Many archives hold one folder that holds the rest; it is passed over, so that the paths inside are those of the
@@ -277,3 +282,6 @@ def _write(file: IO[bytes], chunk: bytes, name: str) -> None:
         file.write(chunk)
     except OSError as error:
         raise HeadstartError(f"{name} cannot be unpacked ({error.strerror}); make room and run again.") from error
+
+
+KIND = Archive()

@@ -4,6 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes
 from headstart.data.tree import Tree, join
 from headstart.errors import InputError
@@ -14,7 +15,22 @@ _IGNORED = frozenset({"__MACOSX"})
 _MAX_DEPTH = 100
 
 
-def list_folder(tree: Tree, extensions: Set[str], labels: Labels = "required") -> Listing:
+class Folder(Kind):
+    any_folder = True
+
+    def claims(self, source: Source) -> bool:
+        return source.tree is not None
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        assert source.tree is not None  # noqa: S101 - it claims folders only
+        return _list(source.tree, wanted.modality.extensions, wanted.labels)
+
+    def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
+        """Whether the folder holds files and no folders, so that no file has a label."""
+        return source.tree is not None and _is_flat(_read_folder(source.tree, "", extensions))
+
+
+def _list(tree: Tree, extensions: Set[str], labels: Labels = "required") -> Listing:
     """Lists the files of `tree` by name, without opening any.
 
     A class's folder may have sub-folders. Hidden entries, other extensions, and what the tree itself refuses (special
@@ -43,11 +59,6 @@ def list_folder(tree: Tree, extensions: Set[str], labels: Labels = "required") -
     listing = _listing(tree, tuple(sorted(classes)), tuple(split_folders), files, refused)
     check_classes(listing, labels)
     return listing
-
-
-def is_flat(tree: Tree, extensions: Set[str]) -> bool:
-    """Whether `tree` holds files and no folders, so that no file has a label."""
-    return _is_flat(_read_folder(tree, "", extensions))
 
 
 def reason_to_refuse(name: str, extensions: Set[str]) -> str | None:
@@ -176,3 +187,6 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+KIND = Folder()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from headstart.data.arrays import Pictures, list_arrays
-from headstart.data.listing import Labels, Listing
+from headstart.data.kind import Kind, Source, Wanted
+from headstart.data.listing import Listing
 from headstart.data.tree import Tree
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample
@@ -35,25 +36,25 @@ _EDITIONS = (
 )
 
 
-def is_cifar(tree: Tree) -> bool:
-    """Whether a folder holds the files of CIFAR-10 or CIFAR-100."""
-    return _edition(tree) is not None
+class Cifar(Kind):
+    def claims(self, source: Source) -> bool:
+        return source.tree is not None and _edition(source.tree) is not None
 
-
-def list_cifar(tree: Tree, labels: Labels) -> Listing:
-    """The pictures of CIFAR-10 or CIFAR-100, with the fine labels. InputError if a file is missing or damaged."""
-    edition = _edition(tree)
-    if edition is None:
-        raise InputError(f"{tree.name} does not hold all files of CIFAR-10 or CIFAR-100; fetch it again.")
-    names = _load(tree, edition.meta).get(edition.names)
-    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise InputError(f"{tree.name}/{edition.meta} has no names of classes; fetch it again.")
-    classes = [name.decode("utf-8", "replace") for name in names]
-    parts = [
-        _part(tree, split, files, edition.labels, classes)
-        for split, files in (("train", edition.train), ("test", (edition.test,)))
-    ]
-    return list_arrays(tree.name, parts, labels, classes)
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        """The pictures of CIFAR-10 or CIFAR-100, with the fine labels. InputError if a file is missing or damaged."""
+        tree = source.tree
+        edition = tree and _edition(tree)
+        if not tree or not edition:
+            raise InputError(f"{source.name} does not hold all files of CIFAR-10 or CIFAR-100; fetch it again.")
+        names = _load(tree, edition.meta).get(edition.names)
+        if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+            raise InputError(f"{tree.name}/{edition.meta} has no names of classes; fetch it again.")
+        classes = [name.decode("utf-8", "replace") for name in names]
+        parts = [
+            _part(tree, split, files, edition.labels, classes)
+            for split, files in (("train", edition.train), ("test", (edition.test,)))
+        ]
+        return list_arrays(tree.name, parts, wanted.labels, classes)
 
 
 def _edition(tree: Tree) -> _Edition | None:
@@ -237,3 +238,6 @@ def _fill(what: Any, state: Any) -> None:
     _of(_Array, what).values = np.frombuffer(_of(bytes, content), np.uint8).reshape(
         shape, order="F" if fortran else "C"
     )
+
+
+KIND = Cifar()

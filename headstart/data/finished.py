@@ -1,4 +1,4 @@
-"""Finished data sets in the state: what was prepared before, for whatever experiment, is not prepared again.
+"""Finished data sets in the state: data that was prepared before, for any experiment, is not prepared again.
 
 Below `prepared/<key>/` lie a data set's files and, written last, finished.json with the digest of each and the MLflow
 run that prepared it. The key is a digest of all that decides the content.

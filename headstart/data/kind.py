@@ -14,8 +14,8 @@ from headstart.registry import Registry
 
 @dataclass(frozen=True)
 class Source:
-    """What a reference names: a file on this machine, a folder (here, in S3 or in an archive), or neither, where a
-    kind has a scheme of its own. `name` is what messages call it."""
+    """The place that a reference names: a file on this machine, a folder (here, in S3 or in an archive), or neither,
+    where a kind has a scheme of its own. `name` is what messages call it."""
 
     name: str
     path: Path | None = None
@@ -24,7 +24,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a source is listed. `resources` closes what the listing's files are read from; `scratch` is a folder for
+    """The options of a listing. `resources` closes the files that it reads from; `scratch` is a folder for
     what has to be unpacked, by default the system's for temporary files."""
 
     modality: Modality

@@ -36,8 +36,8 @@ _PROBES_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """What `check` saw: image counts by class, or in all under "" where there are no labels, the given splits, and what
-    preparation would refuse so far."""
+    """The result of `check`: image counts by class, or in all under "" where there are no labels, the given splits, and
+    the files that preparation would refuse so far."""
 
     images: dict[str, int]
     splits: tuple[str, ...]
@@ -139,7 +139,7 @@ def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
 
 
 def check(uri: str, *, modality_name: str = "image", labels: Labels = "required") -> Summary:
-    """Looks whether `uri` can become a data set, decoding a few samples of each class only.
+    """Check whether `uri` can become a data set, decoding a few samples of each class only.
 
     InputError where it cannot: an unknown scheme, no folder, no or one class, a class that is empty, has a single
     sample, or has none among its first samples that is readable. Bad files in a good class are in the summary.
@@ -163,7 +163,8 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
 
 @contextmanager
 def _reached(uri: str) -> Iterator[Source]:
-    """What `uri` names; a file is on this machine as long as the context lasts. InputError if it is no data."""
+    """The source that `uri` names; a file is on this machine as long as the context lasts. InputError if it is no
+    data."""
     if kind_by_scheme(uri):
         yield Source(uri)
     elif s3.is_s3(uri):

@@ -14,7 +14,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background
 
 if TYPE_CHECKING:
-    from headstart.data.looks import Look
+    from headstart.data.near_duplicates import Look
 
 # Source pictures beyond which looking at them all would take longer than ranking.
 _MOST_PICTURES = 50_000
@@ -41,8 +41,8 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
     """What the source knows of the target.
 
     Samples are the same where their files are. Where the source's samples are not known, the digests of its data may
-    still be the target's own. Pictures look alike as `headstart.data.looks` defines it; they are compared where the
-    source's packed data set lies on this machine as it was, and has at most 50 000 pictures.
+    still be the target's own. Pictures look alike as `headstart.data.near_duplicates` says, and are compared where
+    the source's packed data set lies on this machine as it was, and has at most 50 000 pictures.
     """
     if known.learned_from is None:
         trained_on = {name: bundle.provenance.get(name) for name in target.digests}
@@ -58,7 +58,7 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
 
 def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:
     """How many of the target's test samples that are `asked` for, bool (N,), look like one that the source learned."""
-    from headstart.data.looks import near_duplicates
+    from headstart.data.near_duplicates import near_duplicates
 
     origin = _data_of(bundle, place, target)
     if origin is None:
@@ -94,7 +94,7 @@ def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked:
 
 def _looks(samples: Samples, rows: np.ndarray) -> Iterator["Look | None"]:
     """The look of each of the samples at positions `rows`, int (n,)."""
-    from headstart.data.looks import looks_of
+    from headstart.data.near_duplicates import looks_of
 
     for start in range(0, len(rows), _READ):
         yield from looks_of(list(samples[rows[start : start + _READ]]))
@@ -117,7 +117,7 @@ def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset
 
 def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The positions of the hashes that differ from any of the others in as few bits as those of near duplicates."""
-    from headstart.data.looks import BITS, bit_count
+    from headstart.data.near_duplicates import BITS, bit_count
 
     found = np.zeros(len(hashes), dtype=bool)
     rows = max(1, _CHUNK // max(len(others), 1))

@@ -20,7 +20,7 @@ class UnreadableSample(InputError):  # noqa: N818 - a sample's state, which call
 
 
 class Modality(ABC):
-    """How one kind of data is read, augmented and matched with architectures."""
+    """The rules by which one kind of data is read, augmented and matched with architectures."""
 
     extensions: frozenset[str]
     """Lower-case file name extensions, with the dot, of the files that hold a sample."""
@@ -28,7 +28,7 @@ class Modality(ABC):
     default_architecture: str
 
     draws_per_sample: int
-    """How many random numbers `augment` takes for a sample."""
+    """The number of random numbers that `augment` takes for a sample."""
 
     @property
     @abstractmethod
@@ -51,7 +51,7 @@ class Modality(ABC):
 
     @abstractmethod
     def pixels(self, raw: bytes, size: int) -> int:
-        """How many pixels `decode` to `size` works on, by the file's header; raises UnreadableSample."""
+        """The number of pixels that `decode` to `size` works on, by the file's header; raises UnreadableSample."""
 
     def decode(
         self,

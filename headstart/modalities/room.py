@@ -10,7 +10,7 @@ class NoRoom(Exception):  # noqa: N818 - a state that passes
 
 
 class Room:
-    """So many bytes, of which each decoding takes a share and gives it back.
+    """A budget of bytes, of which each decoding takes a share and gives it back.
 
     What alone needs more than there is gets all of it: it works alone.
     """

@@ -34,7 +34,7 @@ class Network(nn.Module):
 
     @property
     def frozen_stages(self) -> int:
-        """How many stages, from the input on, do not train."""
+        """The number of stages, from the input on, that do not train."""
         return next((p for p in range(len(self.stages)) if p not in self._frozen), len(self.stages))
 
     def features(self, x: Tensor) -> Tensor:

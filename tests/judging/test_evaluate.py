@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.features.heads import nearest_class_mean
 from headstart.judging.evaluate import Contender, evaluate, evaluate_source, look_closer, read_baselines, report
@@ -34,7 +35,7 @@ def dataset(tmp_path_factory) -> Dataset:
     chosen = np.flatnonzero(labels < 3)[:90]
     write_folder(images[chosen], labels[chosen], root / "pictures")
     shares = {"train": 0.4, "val": 0.2, "test": 0.4}
-    return prepare(str(root / "pictures"), root / "packed", size=16, split=shares)
+    return prepare(Data.of({"uri": str(root / "pictures"), "size": 16, "split": shares}), root / "packed")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,9 @@ def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dat
 
 def test_a_model_that_was_trained_on_another_split_of_the_same_data_is_refused(contenders, dataset, tmp_path):
     folder, settings = dataset.manifest["source"]["uri"], dataset.manifest["settings"]
-    other = prepare(folder, tmp_path / "other", size=16, split=settings["split"], seed=settings["seed"] + 1)
+    other = prepare(
+        Data.of({"uri": folder, "size": 16, "split": settings["split"]}), tmp_path / "other", seed=settings["seed"] + 1
+    )
     assert other.digest == dataset.digest
     with pytest.raises(HeadstartError, match="zero was trained on the training split"):
         evaluate([contenders["zero"]], other, tmp_path / "predictions", evaluation=QUICK)
@@ -314,11 +317,15 @@ def test_a_source_without_a_head_is_judged_by_one_that_is_fitted_to_its_features
 
 def test_of_a_source_whose_data_has_no_labels_nothing_is_claimed(dataset, headless, tmp_path):
     unlabelled = prepare(
-        str(dataset.path.parent / "pictures"),
+        Data.of(
+            {
+                "uri": str(dataset.path.parent / "pictures"),
+                "size": 16,
+                "split": {"train": 0.4, "val": 0.2, "test": 0.4},
+                "labels": "none",
+            }
+        ),
         tmp_path / "packed",
-        size=16,
-        split={"train": 0.4, "val": 0.2, "test": 0.4},
-        labels="none",
     )
     found = evaluate_source(headless, unlabelled, experiment="digits", address="there")
     assert found.figures == {}

@@ -22,7 +22,7 @@ from typing import IO, BinaryIO
 from headstart.data.kind import Kind, Source, Wanted, kind_of
 from headstart.data.limits import MAX_BYTES, MAX_RATIO, MIB, allowed, allowed_entries
 from headstart.data.listing import SPLIT_NAMES, Listing, Refusal
-from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line, state_of
+from headstart.data.tree import TOO_LARGE, NamedTree, Tree, join, one_line, state_of
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import UnreadableSample
 
@@ -64,7 +64,7 @@ def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = 
             if name.lower().endswith(".zip"):
                 check_directory(file, status.st_size, name)
                 archive = stack.enter_context(zipfile.ZipFile(file))
-                tree: Tree = _ZipTree(archive, status, name)
+                tree: NamedTree = _ZipTree(archive, status, name)
             elif name.lower().endswith(".tar"):
                 tree = _TarTree(file, status, name)
             else:
@@ -73,13 +73,14 @@ def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = 
         # Hostile bytes lead the modules to these as well.
         except (*_DAMAGED, tarfile.TarError, OSError, ValueError, struct.error) as error:
             raise InputError(f"The archive {name} is damaged ({one_line(error)}); fetch or pack it again.") from error
-        yield _without_wrapping(tree, extensions)
+        _pass_over_wrapping(tree, extensions)
+        yield tree
 
 
 @contextmanager
 def gunzipped(file: IO[bytes], packed: int, name: str, scratch: Path | None) -> Iterator[BinaryIO]:
-    """What a gzip file holds, on disk in a file without a name; `packed` is its size. InputError if it is damaged or
-    expands like a bomb."""
+    """The content of a gzip file, on disk in a file without a name; `packed` is its size. InputError if it is damaged
+    or expands like a bomb."""
     with tempfile.TemporaryFile(dir=scratch) as unpacked:
         limit = allowed(packed)
         try:
@@ -146,7 +147,7 @@ class _ZipTree(NamedTree):
         super().__init__(name, names.files, names.refused)
 
     def read(self, path: str) -> bytes:
-        member = self._members[path]
+        member = self._members[self._at(path)]
         if member.file_size > MAX_BYTES:
             raise UnreadableSample(TOO_LARGE)
         try:
@@ -156,10 +157,10 @@ class _ZipTree(NamedTree):
             raise UnreadableSample(f"it cannot be unpacked: {one_line(error)}") from error
 
     def open(self, path: str) -> BinaryIO:
-        return self._archive.open(self._members[path])  # type: ignore[return-value]
+        return self._archive.open(self._members[self._at(path)])  # type: ignore[return-value]
 
     def state(self, path: str) -> str:
-        member = self._members[path]
+        member = self._members[self._at(path)]
         return f"{self._state} {member.header_offset} {member.file_size} {member.CRC}"
 
 
@@ -181,7 +182,7 @@ class _TarTree(NamedTree):
         super().__init__(name, names.files, names.refused)
 
     def read(self, path: str) -> bytes:
-        offset, size = self._members[path]
+        offset, size = self._members[self._at(path)]
         if size > MAX_BYTES:
             raise UnreadableSample(TOO_LARGE)
         content = os.pread(self._file.fileno(), size, offset)
@@ -191,7 +192,7 @@ class _TarTree(NamedTree):
 
     def open(self, path: str) -> BinaryIO:
         copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        offset, left = self._members[path]
+        offset, left = self._members[self._at(path)]
         while left and (chunk := os.pread(self._file.fileno(), min(_CHUNK, left), offset)):
             _write(copy, chunk, self.name)
             offset, left = offset + len(chunk), left - len(chunk)
@@ -199,7 +200,7 @@ class _TarTree(NamedTree):
         return copy
 
     def state(self, path: str) -> str:
-        offset, size = self._members[path]
+        offset, size = self._members[self._at(path)]
         return f"{self._state} {offset} {size}"
 
 
@@ -260,17 +261,15 @@ def _check_end(file: BinaryIO, offset: int) -> None:
         raise tarfile.ReadError(f"the header at byte {offset} cannot be read")
 
 
-def _without_wrapping(tree: Tree, extensions: Set[str]) -> Tree:
-    folder = ""
+def _pass_over_wrapping(tree: NamedTree, extensions: Set[str]) -> None:
     while True:
-        shown = [e for e in tree.entries(folder) if not e.name.startswith(".") and e.name != "__MACOSX"]
+        shown = [e for e in tree.entries("") if not e.name.startswith(".") and e.name != "__MACOSX"]
         if len(shown) != 1 or not shown[0].folder or shown[0].name.lower() in SPLIT_NAMES:
-            break
-        below = tree.entries(join(folder, shown[0].name))
+            return
+        below = tree.entries(shown[0].name)
         if any(not entry.folder and Path(entry.name).suffix.lower() in extensions for entry in below):
-            break
-        folder = join(folder, shown[0].name)
-    return Below(tree, folder) if folder else tree
+            return
+        tree.root = join(tree.root, shown[0].name)
 
 
 def _printable(name: str) -> str:

@@ -93,7 +93,7 @@ def _load(tree: Tree, file: str) -> dict[bytes, Any]:
 
 
 def plain_values(content: bytes) -> Any:
-    """What a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes holds.
+    """The value of a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes.
 
     Text of Python 2 comes as bytes, an array as an object with `values`. ValueError for a pickle of anything else.
     """
@@ -115,7 +115,7 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Name:
-    """What a pickle names: it is compared, and never looked up."""
+    """A name in a pickle: it is compared, and never looked up."""
 
     name: str
 
@@ -192,7 +192,7 @@ class _Reader:
             raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
 
     def _items(self) -> list[Any]:
-        """What lies above the last mark, which goes too."""
+        """Pops the values above the last mark, and the mark."""
         items: list[Any] = []
         while (item := self.stack.pop()) is not _Mark:
             items.append(item)
@@ -216,7 +216,7 @@ def _name(name: str) -> _Name:
 
 
 def _made(what: Any, arguments: Any) -> Any:
-    """What a pickle gets for a name and arguments."""
+    """The value for a call of a name in a pickle with arguments."""
     name = _of(_Name, what).name
     if name.endswith("_reconstruct"):
         return _Array(np.zeros(0, np.uint8))

@@ -9,7 +9,7 @@ from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, 
 from headstart.data.tree import Tree, join
 from headstart.errors import InputError
 
-# What macOS adds to archives beside the folders that were meant.
+# macOS adds it to archives.
 _IGNORED = frozenset({"__MACOSX"})
 
 _MAX_DEPTH = 100

@@ -26,7 +26,7 @@ _COLUMNS = ("path", "label", "split", "group")
 
 @dataclass(frozen=True)
 class Named:
-    """What a manifest's rows name, by path: a file of `tree`, or an object."""
+    """The files of `tree`, or objects, that a manifest's rows name, by path."""
 
     tree: LocalTree | None
     objects: dict[str, s3.Object]
@@ -59,7 +59,7 @@ class Manifest(Kind):
             return "label" not in columns_of(source.name, table)
 
     def named_states(self, source: Source) -> Iterator[str]:
-        """Of a file its size and time, of an object its ETag."""
+        """A file's size and time, an object's size and ETag."""
         with _open(source) as table:
             files, _ = _files(source.name, rows_of(source.name, table, _COLUMNS), _base(source), labelled=False)
         named = _find(files, _base(source))
@@ -207,7 +207,7 @@ def _find(files: Iterable[File], base: str) -> Named:
     objects: dict[str, s3.Object] = {}
     done: str | None = None
     for folder in sorted(by_folder):
-        # What lies below a folder was listed with it.
+        # The content of a folder was listed with the folder above it.
         if done is not None and folder.startswith(done):
             continue
         done = folder

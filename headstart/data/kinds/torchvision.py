@@ -23,7 +23,7 @@ DOWNLOAD_VARIABLE = "HEADSTART_DOWNLOAD"
 _PARTS = {"train": {"split": "train"}, "test": {"split": "test"}}
 _PARTS_WITH_VAL = {**_PARTS, "val": {"split": "val"}}
 
-# What torchvision's constructor is told for each split; "" stands for a set without given splits. Those in files of a
+# Arguments of torchvision's constructor for each split; "" stands for a set without given splits. Those in files of a
 # format that is read here are read here, without torchvision's pickles; the folder is where it puts them.
 _SETS: dict[str, dict[str, dict[str, Any]]] = {
     **{name: {"train": {"train": True}, "test": {"train": False}}

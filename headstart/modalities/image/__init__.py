@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from headstart.modalities import Modality
 from headstart.modalities.image.augmentation import AUGMENTATIONS, mirror
 from headstart.modalities.image.formats import FORMAT_OF, contradiction
-from headstart.modalities.image.views import VIEWS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,9 +75,14 @@ class Image(Modality):
             draws: float32 (N, `draws_per_sample`) in [0, 1), on any device.
             strength: the share of the method's ranges that is used, from 0 (nothing moves) to 2.
         """
+        if method == "views":
+            from headstart.modalities.image.views import VIEWS
+
+            apply = VIEWS.apply
+        else:
+            apply = AUGMENTATIONS[method].apply
         draws = draws.to(batch.device, non_blocking=True)
-        augmentation = VIEWS if method == "views" else AUGMENTATIONS[method]
-        moved = augmentation.apply(batch, draws, strength)
+        moved = apply(batch, draws, strength)
         return mirror(moved, draws[:, 0] < 0.5) if flip else moved
 
 

@@ -15,13 +15,13 @@ from headstart.modalities.room import NoRoom, Room
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 64_000_000
 _OVERSIZED = f"the image has more than {_MAX_PIXELS // 1_000_000} megapixels; shrink it"
-# Of what is decoded at a time in a process. A picture of 16 megapixels takes an eighth of it.
+# Memory for decoding in a process. A picture of 16 megapixels takes an eighth of it.
 _ROOM = Room(2**30)
 # At most, measured: what a decoder holds, and the pixels for the resize. WebP's decoder keeps two canvases.
 _BYTES_A_PIXEL = {"WEBP": 20}
 _BYTES_A_PIXEL_ELSEWHERE = 8
-# What takes as long as a pixel of a PNG: eight of a JPEG that is decoded at an eighth of its size; and opening a file
-# takes as long as so many of them.
+# Costs in pixels of a PNG: one for eight pixels of a JPEG that is decoded at an eighth of its size, and so many for
+# opening a file.
 _DRAFTED_A_PIXEL = 8
 _PIXELS_A_FILE = 4096
 _PIXELS_A_STRIP = 2**20
@@ -29,7 +29,7 @@ _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I
 
 
 def pixels(raw: bytes, size: int) -> int:
-    """How many pixels `decode` to `size` works on, as the file's header tells; raises UnreadableSample."""
+    """The number of pixels that `decode` to `size` works on, by the file's header; raises UnreadableSample."""
     with _opened(raw) as image:
         whole = _held(image)
         return max(_draft(image, size), whole // _DRAFTED_A_PIXEL, size * size, _PIXELS_A_FILE)
@@ -106,7 +106,7 @@ def _draft(image: Image.Image, size: int) -> int:
 
 
 def _held(image: Image.Image) -> int:
-    """How many pixels the decoder holds: those of the picture, or of a TIFF's tile, which may be larger."""
+    """The number of pixels that the decoder holds: those of the picture, or of a TIFF's tile, which may be larger."""
     tags = getattr(image, "tag_v2", {})
     tile = tags.get(TILEWIDTH, 0) * tags.get(TILELENGTH, 0)
     return max(image.width * image.height, tile)

@@ -5,19 +5,14 @@ contrast by up to 40%, brightness by up to 20% and saturation by up to 60%, a fi
 Chen et al. 2020, appendix A).
 """
 
-from typing import TYPE_CHECKING
+import torch
+from torch.nn import functional as F
 
 from headstart.modalities.image.augmentation import Augmentation
 from headstart.modalities.image.warping import from_pixels, to_pixels, warped
 
-if TYPE_CHECKING:
-    import torch
 
-
-def views(batch: "torch.Tensor", draws: "torch.Tensor", strength: float) -> "torch.Tensor":
-    import torch
-    from torch.nn import functional as F
-
+def views(batch: torch.Tensor, draws: torch.Tensor, strength: float) -> torch.Tensor:
     def uniform(column: int, low: float, high: float) -> torch.Tensor:
         return (strength * (low + (high - low) * draws[:, column]))[:, None, None, None]
 

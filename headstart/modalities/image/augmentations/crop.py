@@ -3,33 +3,28 @@
 This is a random crop after reflection padding (He et al. 2016, section 4.2).
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import torch
 
 from headstart.modalities.image.augmentation import Augmentation
 
-if TYPE_CHECKING:
-    import torch
 
-
-def crop(batch: "torch.Tensor", draws: "torch.Tensor", strength: float) -> "torch.Tensor":
+def crop(batch: torch.Tensor, draws: torch.Tensor, strength: float) -> torch.Tensor:
     down, right = (_steps(batch.shape[axis], draws[:, axis], strength) for axis in (1, 2))
     return (shifted_by_slices if batch.device.type == "cpu" else shifted_by_index)(batch, down, right)
 
 
-def _steps(length: int, draws: "torch.Tensor", strength: float) -> "torch.Tensor":
+def _steps(length: int, draws: torch.Tensor, strength: float) -> torch.Tensor:
     """By how many pixels each sample moves along an axis."""
     reach = round(strength * (length // 8))
     return (draws * (2 * reach + 1)).long() - reach
 
 
-def shifted_by_index(batch: "torch.Tensor", down: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
+def shifted_by_index(batch: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Pixel (y, x) of a picture is its pixel (y + down, x + right), beyond the border that of its mirror image.
 
     All pictures at once, as a GPU wants it.
     """
-    import torch
 
     def source(length: int, steps: torch.Tensor) -> torch.Tensor:
         indices = (torch.arange(length, device=batch.device) + steps[:, None]).abs()
@@ -40,10 +35,8 @@ def shifted_by_index(batch: "torch.Tensor", down: "torch.Tensor", right: "torch.
     return batch[samples[:, None, None], source(height, down)[:, :, None], source(width, right)[:, None, :]]
 
 
-def shifted_by_slices(batch: "torch.Tensor", down: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
+def shifted_by_slices(batch: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """The same for a CPU, which copies stretches of memory, those of 224 pixels in a tenth of the time of an index."""
-    import torch
-
     # Pixels of C bytes, which move as one.
     pictures = batch.contiguous().numpy().view(f"V{batch.shape[3]}")[..., 0]
     shifted = np.empty_like(pictures)

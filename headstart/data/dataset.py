@@ -116,7 +116,7 @@ class Dataset:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that are read; what else lies in the directory is for people."""
+        """The names of the files that are read; other files in the directory are for people."""
         return (_MANIFEST, "index.parquet", *(self.samples_file(split) for split in SPLITS))
 
     def samples_file(self, split: str) -> str:

@@ -38,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Checked:
-    """The samples without what is refused for what other samples are; `leaks` are among `refused`."""
+    """The samples that remain beside their duplicates, and the refused ones; `leaks` are among `refused`."""
 
     samples: list[Sample]
     refused: list[Refusal]
@@ -86,7 +86,7 @@ def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
 
 
 def near_pairs(samples: Iterable[Sample], pixels_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
-    """Pairs of near duplicates, as many as connect all that are; of exact copies, the first stands for all."""
+    """Pairs of near duplicates, enough to connect all of them; of exact copies, only the first is compared."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         seen.setdefault(sample.sha256, sample)
@@ -127,7 +127,7 @@ def leaks(samples: Iterable[Sample]) -> list[Refusal]:
 
 
 def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Refusal]:
-    """Refuses what looks like a sample of a given split that wins over its own, directly or through others."""
+    """Refuses samples that look like one of a given split that wins over their own, directly or through others."""
     alike = Clusters()
     for pair in pairs:
         alike.join(pair.one.sha256, pair.other.sha256)
@@ -177,7 +177,7 @@ def refuse_any(name: str, contradicting: Sequence[Refusal], samples: Sequence[Sa
 
 
 class Clusters:
-    """Sets of things that were joined, directly or through others."""
+    """Disjoint sets (union-find): `join` unites the sets of two things."""
 
     def __init__(self) -> None:
         self._above: dict[object, object] = {}

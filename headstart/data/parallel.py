@@ -1,4 +1,4 @@
-"""Work that threads share, taken in order."""
+"""Threads: how many there may be, and their results in order."""
 
 import functools
 import math

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class NoRoom(Exception):  # noqa: N818 - a state that passes
-    """Others held the memory for as long as the caller was ready to wait."""
+    """The memory was not free within the time that the caller was ready to wait."""
 
 
 class Room:

@@ -214,7 +214,7 @@ def _preprocessing(weights: "WeightsEnum", *, rescaled_inside: bool) -> Preproce
 
 
 def _weights_file(weights: "WeightsEnum") -> Path:
-    """Where torch's hub keeps the file."""
+    """The file's place in torch's hub."""
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
 
 

@@ -110,7 +110,7 @@ def plain_values(content: bytes) -> Any:
 
 
 class _Mark:
-    """Where the items of a list, tuple or dictionary begin on the stack."""
+    """The place on the stack where the items of a list, tuple or dictionary begin."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _made(what: Any, arguments: Any) -> Any:
 
 
 def _fill(what: Any, state: Any) -> None:
-    """Numpy's state of a type says its byte order, which bytes do not have; that of an array has its content."""
+    """Carry out BUILD: give an array its content. The state of a type is its byte order, which bytes do not have."""
     if isinstance(what, _Kind):
         return
     _, shape, kind, fortran, content = state

@@ -196,10 +196,12 @@ def _splits(name: str, files: Iterable[File]) -> tuple[str, ...]:
 
 
 def _find(files: Iterable[File], base: str) -> Named:
-    """Looks up what lies in S3: the folders of all objects are listed, each once."""
+    """The files and objects that rows name. Objects are found by listing their folders, each once."""
     remote = s3.is_s3(base)
     uris = {
-        f.path if s3.is_s3(f.path) else f"{base.rstrip('/')}/{f.path}": f.path for f in files if _is_remote(f, remote)
+        f.path if s3.is_s3(f.path) else f"{base.rstrip('/')}/{f.path}": f.path
+        for f in files
+        if remote or s3.is_s3(f.path)
     }
     by_folder: dict[str, set[str]] = defaultdict(set)
     for uri in uris:
@@ -216,10 +218,6 @@ def _find(files: Iterable[File], base: str) -> Named:
         except s3.UnreadableObject:
             continue
     return Named(None if remote else LocalTree(Path(base)), objects)
-
-
-def _is_remote(file: File, base_is_remote: bool) -> bool:
-    return base_is_remote or s3.is_s3(file.path)
 
 
 def _reason_to_refuse(path: str, named: Named) -> str | None:

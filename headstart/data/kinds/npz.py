@@ -95,7 +95,7 @@ def _named(names: set[str]) -> dict[str | None, dict[str, str]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, scratch: Path | None) -> np.ndarray:
-    """An array that is mapped from the disk."""
+    """An array of the archive, copied to the disk and mapped from there."""
     try:
         with archive.open(member) as content:
             version = np.lib.format.read_magic(content)

@@ -74,7 +74,7 @@ def is_published(uri: str) -> bool:
 
 
 def datasets_folder() -> Path:
-    """Where torchvision's data sets lie on this machine."""
+    """The folder of torchvision's data sets on this machine."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given).absolute()
@@ -91,7 +91,7 @@ def _name(uri: str) -> str:
 
 
 def _made(name: str, arguments: dict[str, Any]) -> Any:
-    """torchvision's own object, downloaded if it is missing."""
+    """The data set as torchvision's object, downloaded if it is missing."""
     import torchvision
 
     kind = getattr(torchvision.datasets, name)

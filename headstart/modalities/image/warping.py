@@ -33,7 +33,7 @@ def warped(
 
 
 def _centres(length: int, device: torch.device) -> torch.Tensor:
-    """float32 (length,): where the centres of an axis's pixels are if its ends are -1 and 1."""
+    """The centres of an axis's pixels where its ends are -1 and 1, float32 (length,)."""
     return (2 * torch.arange(length, device=device) + 1) / length - 1
 
 

@@ -15,7 +15,7 @@ def crop(batch: torch.Tensor, draws: torch.Tensor, strength: float) -> torch.Ten
 
 
 def _steps(length: int, draws: torch.Tensor, strength: float) -> torch.Tensor:
-    """By how many pixels each sample moves along an axis."""
+    """The number of pixels by which each sample moves along an axis, int64 (N,)."""
     reach = round(strength * (length // 8))
     return (draws * (2 * reach + 1)).long() - reach
 

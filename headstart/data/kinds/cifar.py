@@ -153,43 +153,45 @@ class _Reader:
         self._memo: dict[int, Any] = {}
 
     def apply(self, name: str, argument: Any, position: int) -> None:
+        """Carry out one operation. ValueError for one that files of CIFAR do not have."""
         stack = self.stack
-        if name in _VALUES:
-            # Before Python 3, text had no encoding; pickletools gives it as latin-1.
-            stack.append(argument.encode("latin1") if name.endswith("STRING") else argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in _TUPLES:
-            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
-        elif name == "MARK":
-            stack.append(_Mark)
-        elif name in ("TUPLE", "LIST", "DICT"):
-            items = self._items()
-            stack.append(_pairs(items) if name == "DICT" else tuple(items) if name == "TUPLE" else items)
-        elif name in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if name == "APPEND" else self._items()
-            _of(list, stack[-1]).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self._items()
-            _of(dict, stack[-1]).update(_pairs(items))
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self._memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self._memo[argument])
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            stack.append(_name(argument if name == "GLOBAL" else " ".join([stack.pop(), stack.pop()][::-1])))
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(_made(stack.pop(), arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            _fill(stack[-1], state)
-        elif name not in ("PROTO", "FRAME"):
-            raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
+        match name:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                stack.append(_Mark)
+            case "TUPLE" | "LIST" | "DICT":
+                items = self._items()
+                stack.append(_pairs(items) if name == "DICT" else tuple(items) if name == "TUPLE" else items)
+            case "APPEND" | "APPENDS":
+                items = [stack.pop()] if name == "APPEND" else self._items()
+                _of(list, stack[-1]).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self._items()
+                _of(dict, stack[-1]).update(_pairs(items))
+            case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                self._memo[len(self._memo) if name == "MEMOIZE" else argument] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self._memo[argument])
+            case "GLOBAL" | "STACK_GLOBAL":
+                stack.append(_name(argument if name == "GLOBAL" else " ".join([stack.pop(), stack.pop()][::-1])))
+            case "REDUCE":
+                arguments = stack.pop()
+                stack.append(_made(stack.pop(), arguments))
+            case "BUILD":
+                state = stack.pop()
+                _fill(stack[-1], state)
+            case _ if name in _VALUES:
+                # Before Python 3, text had no encoding; pickletools gives it as latin-1.
+                stack.append(argument.encode("latin1") if name.endswith("STRING") else argument)
+            case _ if name in _CONSTANTS:
+                stack.append(_CONSTANTS[name])
+            case _ if name in _EMPTY:
+                stack.append(_EMPTY[name]())
+            case _ if name in _TUPLES:
+                stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
+            case _:
+                raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
 
     def _items(self) -> list[Any]:
         """Pops the values above the last mark, and the mark."""

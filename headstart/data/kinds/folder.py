@@ -27,10 +27,10 @@ class Folder(Kind):
 
     def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
         """Whether the folder holds files and no folders, so that no file has a label."""
-        return source.tree is not None and _is_flat(_read_folder(source.tree, "", extensions))
+        return source.tree is not None and _read_folder(source.tree, "", extensions).is_flat
 
 
-def _list(tree: Tree, extensions: Set[str], labels: Labels = "required") -> Listing:
+def _list(tree: Tree, extensions: Set[str], labels: Labels) -> Listing:
     """Lists the files of `tree` by name, without opening any.
 
     A class's folder may have sub-folders. Hidden entries, other extensions, and what the tree itself refuses (special
@@ -39,7 +39,7 @@ def _list(tree: Tree, extensions: Set[str], labels: Labels = "required") -> List
     """
     top = _read_folder(tree, "", extensions)
     top.refused += tree.refused
-    if labels == "none" or (labels == "optional" and _is_flat(top)):
+    if labels == "none" or (labels == "optional" and top.is_flat):
         return _list_unlabelled(tree, top, extensions)
     refused = top.refused + [Refusal(path, "not in a class folder: it has no label") for path in top.files]
     split_folders = _split_folders(tree, top.folders, extensions)
@@ -61,16 +61,6 @@ def _list(tree: Tree, extensions: Set[str], labels: Labels = "required") -> List
     return listing
 
 
-def reason_to_refuse(name: str, extensions: Set[str]) -> str | None:
-    """Why a file is not taken in, from its name alone; None if nothing speaks against it."""
-    if not _is_utf8(name):
-        return "its name is not valid UTF-8; rename it"
-    if name.startswith("."):
-        return "hidden"
-    suffix = PurePosixPath(name).suffix
-    return None if suffix.lower() in extensions else f"not an image: {suffix or 'a name without extension'}"
-
-
 @dataclass
 class _Folder:
     """The paths in a folder."""
@@ -79,9 +69,10 @@ class _Folder:
     files: list[str]
     refused: list[Refusal]
 
-
-def _is_flat(top: _Folder) -> bool:
-    return bool(top.files) and not top.folders
+    @property
+    def is_flat(self) -> bool:
+        """Whether it holds files and no folders."""
+        return bool(self.files) and not self.folders
 
 
 def _listing(
@@ -131,8 +122,8 @@ def _read_folder(tree: Tree, folder: str, extensions: Set[str]) -> _Folder:
             content.refused.append(Refusal(path, f"it lies more than {_MAX_DEPTH} folders deep"))
         elif entry.folder:
             content.folders.append(path)
-        elif (reason := reason_to_refuse(entry.name, extensions)) is not None:
-            content.refused.append(Refusal(path, reason))
+        elif (suffix := PurePosixPath(entry.name).suffix).lower() not in extensions:
+            content.refused.append(Refusal(path, f"not an image: {suffix or 'a name without extension'}"))
         else:
             content.files.append(path)
     return content

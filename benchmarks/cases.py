@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import new_directory, write_json
 from headstart.strategies.pretraining import pretrain
@@ -88,12 +89,16 @@ def source_of(name: str, root: Path) -> Path:
     if not raw.exists():
         write_folder(*mnist_5k(), raw)
     packed = prepare(
-        str(raw),
+        Data.of(
+            {
+                "uri": str(raw),
+                "size": case.source_size,
+                "channels": CHANNELS,
+                "split": {"train": 0.8, "val": 0.1, "test": 0.1},
+                "labels_per_class": case.source_labels,
+            }
+        ),
         root / f"mnist-{case.source_size}",
-        size=case.source_size,
-        channels=CHANNELS,
-        split={"train": 0.8, "val": 0.1, "test": 0.1},
-        labels_per_class=case.source_labels,
     )
     training = Pretraining.of({"architecture": case.architecture, "epochs": case.source_epochs})
     fitted = pretrain(training, packed, RunContext())
@@ -116,11 +121,15 @@ def target_of(name: str, seed: int, root: Path) -> Path:
             write_folder(_enlarged(images, case.size), labels, draft / "images" / split)
         start = time.perf_counter()
         packed = prepare(
-            str(draft / "images"),
+            Data.of(
+                {
+                    "uri": str(draft / "images"),
+                    "size": case.size,
+                    "channels": CHANNELS,
+                    "split": {"train": 0.8, "val": 0.1, "test": 0.1},
+                }
+            ),
             draft / "packed",
-            size=case.size,
-            channels=CHANNELS,
-            split={"train": 0.8, "val": 0.1, "test": 0.1},
         )
         write_json(
             draft / "packing.json",

@@ -43,6 +43,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E40
 
 from headstart.data.dataset import Dataset  # noqa: E402
 from headstart.data.prepare import prepare  # noqa: E402
+from headstart.data.section import Data  # noqa: E402
 from headstart.models.architectures import build_network  # noqa: E402
 from headstart.models.bundle import ModelBundle  # noqa: E402
 from headstart.models.preprocessing import Preprocessing  # noqa: E402
@@ -238,7 +239,10 @@ def packed(case: Case, folder: Path, *, train: int, val: int) -> Dataset:
         splits = {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
         for split, chosen in splits.items():
             write_folder(images[chosen], labels[chosen], folder / "pictures" / split)
-        prepare(str(folder / "pictures"), folder / "packed", size=case.size, channels=3, split=SHARES)
+        prepare(
+            Data.of({"uri": str(folder / "pictures"), "size": case.size, "channels": 3, "split": SHARES}),
+            folder / "packed",
+        )
     return Dataset.open(folder / "packed")
 
 

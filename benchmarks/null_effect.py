@@ -21,6 +21,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.judging.assessment import evaluate
 from headstart.judging.baselines import fit_baseline
 from headstart.judging.contenders import Contender
@@ -68,12 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _runs(place: Path, runs: int, labels_per_class: int) -> Iterator[dict[str, Any]]:
     for seed in range(runs):
         dataset = prepare(
-            str(place / "digits"),
+            Data.of({"uri": str(place / "digits"), "size": SIZE, "split": SPLIT, "labels_per_class": labels_per_class}),
             place / f"packed-{seed}",
-            size=SIZE,
-            split=SPLIT,
             seed=seed,
-            labels_per_class=labels_per_class,
         )
         board = _judged(dataset, place / f"run-{seed}", seed)
         yield {

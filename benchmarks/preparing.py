@@ -17,8 +17,13 @@ SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 def pack(folder: Path, destination: Path, store: Literal["raw", "jpeg"]) -> int:
     """headstart's preparation, in place of what is there; how many images it took in."""
     from headstart.data.prepare import prepare
+    from headstart.data.section import Data
 
-    return sum(prepare(str(folder), destination, size=SIZE, split=SHARES, store=store).counts.values())
+    return sum(
+        prepare(
+            Data.of({"uri": str(folder), "size": SIZE, "split": SHARES, "store": store}), destination
+        ).counts.values()
+    )
 
 
 def headstart(folder: Path, scratch: Path, threads: int) -> Callable[[], int]:

@@ -28,6 +28,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.ranking import Ranked
 from headstart.judging.selection import select_source
@@ -73,7 +74,9 @@ def sources(folders: dict[str, Path], place: Path, seed: int) -> dict[str, Path]
     """The bundles of the sources, trained from this seed."""
     bundles = {}
     for name, folder in folders.items():
-        packed = prepare(str(folder), place / f"{name}-data", size=SIZE, split=SOURCE_SPLIT, seed=seed)
+        packed = prepare(
+            Data.of({"uri": str(folder), "size": SIZE, "split": SOURCE_SPLIT}), place / f"{name}-data", seed=seed
+        )
         bundle = pretrain(PRETRAINING, packed, RunContext(seed)).bundle
         bundles[name] = place / name
         bundle.save(bundles[name])
@@ -204,10 +207,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as place:
                 bundles = sources(folders, Path(place), seed)
                 for labels, found in runs.items():
-                    target = prepare(
-                        str(Path(root, "digits")), Path(place, f"target-{labels}"), size=SIZE, split=TARGET_SPLIT,
-                        labels_per_class=labels, seed=seed,
-                    )  # fmt: skip
+                    data = {
+                        "uri": str(Path(root, "digits")),
+                        "size": SIZE,
+                        "split": TARGET_SPLIT,
+                        "labels_per_class": labels,
+                    }
+                    target = prepare(Data.of(data), Path(place, f"target-{labels}"), seed=seed)
                     found.append({"seed": seed, **measure(bundles, target, seed)})
                     print(f"seed {seed}, {labels} labels a class: {found[-1]['reason']}", file=sys.stderr)
             kept = {labels: judge(found) for labels, found in runs.items()}

@@ -25,6 +25,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
@@ -133,7 +134,10 @@ def column(seconds: list[float]) -> str:
 def training(folder: Path) -> Train:
     """Trains a convnet from the same start on the same samples each time."""
     write_folder(*digits(), folder / "digits")
-    dataset = prepare(str(folder / "digits"), folder / "packed", size=36, split={"train": 0.7, "val": 0.2, "test": 0.1})
+    dataset = prepare(
+        Data.of({"uri": str(folder / "digits"), "size": 36, "split": {"train": 0.7, "val": 0.2, "test": 0.1}}),
+        folder / "packed",
+    )
     plan = make_plan(
         Training.of({"epochs": EPOCHS, "patience": EPOCHS, "batch_size": 64}),
         dataset.split("train").labels,

@@ -13,6 +13,7 @@ import os
 import runpy
 import signal
 import sys
+import warnings
 from types import FrameType
 
 # How often; what goes on being killed needs another machine.
@@ -79,6 +80,8 @@ def main() -> None:
         survive()
     # At its end Python would search all that torch and mlflow made for garbage, which takes a second or two.
     atexit.register(gc.freeze)
+    # Pillow warns of files that it decodes well, or refuses.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 

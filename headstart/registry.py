@@ -33,10 +33,14 @@ _GROUPS = "headstart."
 class Registry(Mapping[str, Member], Generic[Member]):
     """Members by name, in the order of their names. Each is imported when it is first asked for."""
 
-    def __init__(self, name: str, package: str, attribute: str, kind: type[Member]) -> None:
+    def __init__(
+        self, name: str, package: str, attribute: str, kind: type[Member], *, packages_only: bool = False
+    ) -> None:
         """The members in the modules of `package`, each of which holds a `kind` as `attribute`, and those that are
-        registered under the entry points `headstart.<name>`."""
+        registered under the entry points `headstart.<name>`. With `packages_only`, only its sub-packages are members.
+        """
         self.name, self._package, self._attribute, self._kind = name, package, attribute, kind
+        self._packages_only = packages_only
         self._members: dict[str, Member] = {}
 
     # Annotations such as `Annotated[str, METRICS] | None` are hashed.
@@ -85,7 +89,11 @@ class Registry(Mapping[str, Member], Generic[Member]):
     def _own(self) -> frozenset[str]:
         spec = util.find_spec(self._package)
         places = spec.submodule_search_locations if spec else None
-        return frozenset(found.name for found in pkgutil.iter_modules(places) if not found.name.startswith("_"))
+        return frozenset(
+            found.name
+            for found in pkgutil.iter_modules(places)
+            if not found.name.startswith("_") and (found.ispkg or not self._packages_only)
+        )
 
     @cached_property
     def _added(self) -> dict[str, EntryPoint]:

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 the work failed, 2 the input is not usable."""
     # At its end Python would search all that torch and mlflow made for garbage, which takes a second or two.
     atexit.register(gc.freeze)
+    # Pillow warns of files that it decodes well, or refuses.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = _answer(arguments)
         sys.stdout.flush()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from headstart.data.published import FOLDER_VARIABLE, datasets_folder, is_published
+from headstart.data.kinds.torchvision import FOLDER_VARIABLE, datasets_folder, is_published
 from headstart.data.reference import place_to_read
 from headstart.errors import InputError
 from headstart.models.reference import unpinned

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from headstart.data.published import is_published
+from headstart.data.kinds.torchvision import is_published
 from headstart.data.reference import fingerprint, has_no_labels, located
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError

@@ -11,6 +11,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.preprocessing import Preprocessing
@@ -29,7 +30,7 @@ def pack(images: np.ndarray, labels: np.ndarray, root: Path, **options: object) 
     """The pictures as a data set of 16 pixels a side, a half of them to train on."""
     write_folder(images, labels, root / "pictures")
     options = {"split": {"train": 0.5, "val": 0.25, "test": 0.25}, **options}
-    return prepare(str(root / "pictures"), root / "packed", size=16, **options)
+    return prepare(Data.of({"uri": str(root / "pictures"), "size": 16, **options}), root / "packed")
 
 
 @pytest.fixture(scope="session")

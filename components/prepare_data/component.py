@@ -39,20 +39,17 @@ def prepare_data(
     from headstart.tracking.runs import step_run
 
     section = Data.of(data, at=f"{role}.data")
-    settings = {
-        **section.model_dump(exclude={"uri", "fingerprint"}),
-        # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
-        "labels": section.labels or ("optional" if role == "source" else "required"),
-        "modality": modality,
-        "seed": seed,
-    }
+    # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
+    labels = section.labels or ("optional" if role == "source" else "required")
+    settings = {**section.model_dump(), "labels": labels, "modality": modality, "seed": seed}
     state = State.from_environment() if section.fingerprint else None
-    known = {"uri": section.uri, "fingerprint": section.fingerprint}
-    finished = FinishedData(state, {**known, **settings}) if state else None
+    finished = FinishedData(state, settings) if state else None
     with step_run(experiment, f"prepare-{role}", role=role) as run:
         origin = finished.fetch(Path(dataset.path)) if finished else None
         packed = (
-            PackedDataset.open(Path(dataset.path)) if origin else prepare(section.uri, Path(dataset.path), **settings)
+            PackedDataset.open(Path(dataset.path))
+            if origin
+            else prepare(section, Path(dataset.path), modality=modality, labels=labels, seed=seed)
         )
         if origin:
             run.set_tags({REUSED_FROM: origin})

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,32 +27,17 @@ SPLITS = ("train", "val", "test")
 _MANIFEST = "manifest.json"
 
 Store = Literal["raw", "jpeg"]
-"""How samples are kept: as pixels, or as JPEG, which is several times smaller and loses a little."""
+"""The form that samples are kept in: as pixels, or as JPEG, which is several times smaller and loses a little."""
 
 _SUFFIXES: dict[Store, str] = {"raw": ".npy", "jpeg": encoded.SUFFIX}
 
 
-class Samples(Protocol):
-    """uint8 (N, H, W, C), array-like: a read-only memory map, or JPEG that is decoded on access.
+Samples = np.ndarray | EncodedSamples
+"""uint8 (N, H, W, C): a read-only memory map, or JPEG that is decoded on access.
 
-    `samples[rows]` is an array, `rows` a position, a slice, positions in any order or a mask. Read a few at a time: all
-    of them may not fit into memory.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    @property
-    def ndim(self) -> int: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
-
-    def __array__(self) -> np.ndarray: ...
+`samples[rows]` is an array, `rows` a position, a slice, positions in any order or a mask. Read a few at a time: all of
+them may not fit into memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -131,7 +116,7 @@ class Dataset:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that are read; what else lies in the directory is for people."""
+        """The names of the files that are read; other files in the directory are for people."""
         return (_MANIFEST, "index.parquet", *(self.samples_file(split) for split in SPLITS))
 
     def samples_file(self, split: str) -> str:
@@ -192,8 +177,8 @@ class Dataset:
 
     @property
     def digests(self) -> dict[str, str]:
-        """What a model trained here records, so that it is never judged on samples that it was trained on: the digest
-        of the data, and that of the training split, which the seed and `labels_per_class` change too."""
+        """The digests that a model trained here records, so that it is never judged on samples that it was trained on:
+        the digest of the data, and that of the training split, which the seed and `labels_per_class` change too."""
         return {"data_digest": self.digest, "train_digest": self.split_digest("train")}
 
     def samples(self, split: str) -> Samples:

@@ -1,4 +1,4 @@
-"""How large the pictures of a data set came, and what becomes of them where the centred square of each is stored."""
+"""Dimensions: the sizes of a data set's pictures, and the loss where the centred square of each is stored."""
 
 import math
 from collections import Counter
@@ -43,7 +43,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What the report says of the pictures' sizes.
+    """The report's figures on the sizes of the pictures.
 
     `alike` is (width, height) where all have the same. `shorter` and `aspects` are (least, median, largest) of the
     shorter side in pixels and of width over height, each with its histogram, which is None where all values are equal.
@@ -63,7 +63,8 @@ class Dimensions:
 
     @classmethod
     def of(cls, dimensions: Sequence[tuple[int, int]], stored: int) -> "Dimensions":
-        """Of pictures by (width, height) in pixels, at least one, that are stored as squares of `stored` pixels."""
+        """The figures on pictures by (width, height) in pixels, at least one, that are stored as squares of `stored`
+        pixels."""
         table = np.asarray(dimensions, dtype=np.int64)
         shorter, longer = table.min(axis=1), table.max(axis=1)
         aspects = table[:, 0] / table[:, 1]

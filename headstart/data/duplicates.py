@@ -1,6 +1,6 @@
-"""The same picture more than once: harmless copies, contradicting labels, and leaks between given splits.
+"""Duplicates: harmless copies, contradicting labels, and leaks between given splits.
 
-Exact copies have the same bytes; near duplicates look the same (headstart.data.looks).
+Exact copies have the same bytes; near duplicates look the same (headstart/data/near_duplicates.py).
 """
 
 from collections import defaultdict
@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 
 from headstart.data.listing import Refusal
-from headstart.data.looks import near_duplicates
+from headstart.data.near_duplicates import near_duplicates
 from headstart.data.samples import Sample
+from headstart.data.shards import pixels_of
 from headstart.errors import InputError
 
 Policy = Literal["report", "drop", "fail"]
-"""What becomes of duplicates of one label in one split: all are kept and named in the report, all but one are
+"""The policy for duplicates of one label in one split: all are kept and named in the report, all but one are
 quarantined, or there is no data set."""
 
 # Of copies in several given splits one place wins: a test sample must stay what it was, and must never be trained on.
@@ -35,6 +36,47 @@ class Pair:
         return self.one.file.label != self.other.file.label
 
 
+@dataclass(frozen=True)
+class Checked:
+    """The samples that remain beside their duplicates, and the refused ones; `leaks` are among `refused`."""
+
+    samples: list[Sample]
+    refused: list[Refusal]
+    leaks: list[Refusal]
+    near: list[Pair]
+
+
+def check_duplicates(name: str, readable: list[Sample], size: int, policy: Policy) -> Checked:
+    """The samples of the data set `name`, stored at `size` pixels, without those that the policy or other samples rule
+    out. InputError if there is any duplicate and the policy is `fail`."""
+    pairs = near_pairs(readable, lambda sample: pixels_of(sample, size))
+    contradicting = contradictions(readable)
+    if policy == "fail":
+        refuse_any(name, contradicting, readable, pairs)
+    samples = _without(readable, contradicting)
+    leaking = leaks(samples)
+    samples = _without(samples, leaking)
+    leaking += near_leaks(samples, pairs)
+    samples = _without(samples, leaking)
+    spared = spare(samples, pairs) if policy == "drop" else []
+    return Checked(_without(samples, spared), [*contradicting, *leaking, *spared], leaking, pairs)
+
+
+def describe_near(pairs: Sequence[Pair]) -> list[str]:
+    """Notes for the report on samples that look the same."""
+    if not pairs:
+        return []
+    notes = [f"Near duplicates: {len(pairs)} pairs of different files look the same. They never part between splits."]
+    contradicting = [pair for pair in pairs if pair.contradicts]
+    if contradicting:
+        first = contradicting[0]
+        notes.append(
+            f"{len(contradicting)} of these pairs have two labels, first {first.one.file.path} and "
+            f"{first.other.file.path}: look which is right."
+        )
+    return notes
+
+
 def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
     """The groups of two or more samples of equal content, in the order of their first member."""
     groups: dict[str, list[Sample]] = defaultdict(list)
@@ -44,7 +86,7 @@ def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
 
 
 def near_pairs(samples: Iterable[Sample], pixels_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
-    """Pairs of near duplicates, as many as connect all that are; of exact copies, the first stands for all."""
+    """Pairs of near duplicates, enough to connect all of them; of exact copies, only the first is compared."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         seen.setdefault(sample.sha256, sample)
@@ -85,7 +127,7 @@ def leaks(samples: Iterable[Sample]) -> list[Refusal]:
 
 
 def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Refusal]:
-    """Refuses what looks like a sample of a given split that wins over its own, directly or through others."""
+    """Refuses samples that look like one of a given split that wins over their own, directly or through others."""
     alike = Clusters()
     for pair in pairs:
         alike.join(pair.one.sha256, pair.other.sha256)
@@ -135,13 +177,13 @@ def refuse_any(name: str, contradicting: Sequence[Refusal], samples: Sequence[Sa
 
 
 class Clusters:
-    """Sets of things that were joined, directly or through others."""
+    """Disjoint sets (union-find): `join` unites the sets of two things."""
 
     def __init__(self) -> None:
         self._above: dict[object, object] = {}
 
     def of(self, thing: object) -> object:
-        """What stands for a thing's set."""
+        """The representative of a thing's set."""
         root = thing
         while self._above.get(root, root) != root:
             root = self._above[root]
@@ -159,3 +201,8 @@ def _kind(sample: Sample) -> tuple[str, str, str | None]:
 
 def _same_place(one: Sample, other: Sample) -> bool:
     return (one.file.label, one.file.split) == (other.file.label, other.file.split)
+
+
+def _without(samples: Sequence[Sample], refused: Iterable[Refusal]) -> list[Sample]:
+    paths = {refusal.path for refusal in refused}
+    return [sample for sample in samples if sample.file.path not in paths]

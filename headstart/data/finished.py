@@ -1,4 +1,4 @@
-"""Finished data sets in the state: what was prepared before, for whatever experiment, is not prepared again.
+"""Finished data sets in the state: data that was prepared before, for any experiment, is not prepared again.
 
 Below `prepared/<key>/` lie a data set's files and, written last, finished.json with the digest of each and the MLflow
 run that prepared it. The key is a digest of all that decides the content.
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class FinishedData:
-    """The place in the state of the data set that some work comes to.
+    """The place in the state of the data set that some work results in.
 
     Args:
         work: JSON values that decide the content: the data's fingerprint, how they are packed, the seed. The version of
@@ -54,10 +54,10 @@ class FinishedData:
                 (draft / _FACTS).unlink()
                 for name, digest in facts["files"].items():
                     if _sha256(self._file(name, draft)) != digest:
-                        raise _UnusableError(f"{name} is damaged")
-        except _AbsentError:
+                        raise ValueError(f"{name} is damaged")
+        except FileNotFoundError:
             return None
-        except (_UnusableError, OSError, ValueError, KeyError) as problem:
+        except (OSError, ValueError, KeyError) as problem:
             log.warning("The data set %s in the state cannot be used (%s); it is prepared again.", self._place, problem)
             return None
         return str(facts["run"])
@@ -84,16 +84,8 @@ class FinishedData:
 
     def _file(self, name: str, folder: Path) -> Path:
         if not self._state.get(f"{self._place}/{name}", folder / name):
-            raise _AbsentError(name) if name == _FACTS else _UnusableError(f"{name} is missing")
+            raise FileNotFoundError(name) if name == _FACTS else ValueError(f"{name} is missing")
         return folder / name
-
-
-class _AbsentError(Exception):
-    """There is no data set."""
-
-
-class _UnusableError(Exception):
-    """There is one that is not whole."""
 
 
 def _sha256(path: Path) -> str:

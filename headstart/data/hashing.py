@@ -1,4 +1,4 @@
-"""Digests of data: of one set of samples, and the number that decides where a sample goes."""
+"""Hashing: the digest of a set of samples, and the number that decides a sample's split."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def merkle_digest(samples: Iterable[tuple[str, str, str]]) -> str:
 
 
 def position(sha256: str, seed: int) -> float:
-    """Where a content lies in [0, 1): uniform over contents, a function of the content and the seed alone."""
+    """The position of a content in [0, 1): uniform over contents, a function of the content and the seed alone."""
     word = hashlib.sha256(f"{seed}:{sha256}".encode()).digest()[:8]
     # 53 bits are what a float holds exactly; more would round up to 1.0 once in a long while.
     return (int.from_bytes(word, "big") >> 11) / 2**53

@@ -1,4 +1,4 @@
-"""What a reference to data lists, whatever its form: files with labels, and how the content of each is read."""
+"""Listings: the files of a data reference with their labels, and the functions that read them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a reference names: `files` and `refused` sorted by path, none of them opened yet; `classes` in the order of
-    their indices, none where files have no labels; `splits` are the given ones.
+    """The samples that a reference names: `files` and `refused` sorted by path, none of them opened yet; `classes` in
+    the order of their indices, none where files have no labels; `splits` are the given ones.
 
     `name` is what messages call it. `read` gives the content of a file by its path, or raises UnreadableSample; more
     than `readers` threads gain nothing. `sha256` is the digest of a refused file's content, where that can be read.
@@ -64,7 +64,7 @@ class Listing:
 
 
 def place(name: str, label: str) -> str:
-    """What a message calls the files of the data set `name` that have this label."""
+    """The name in messages of the files of the data set `name` that have this label."""
     return f"Class '{label}' in {name}" if label else name
 
 

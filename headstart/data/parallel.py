@@ -1,4 +1,4 @@
-"""Work that threads share, taken in order."""
+"""Threads: how many there may be, and their results in order."""
 
 import functools
 import math
@@ -19,8 +19,8 @@ _LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 @functools.cache
 def processors() -> int:
-    """How many processors this process may use: of the machine's, those that its affinity and the limit of its
-    container leave it (cgroup version 2, cpu.max; os.cpu_count knows neither)."""
+    """The number of processors that this process may use: of the machine's, those that its affinity and the limit of
+    its container leave it (cgroup version 2, cpu.max; os.cpu_count knows neither)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _LIMIT.read_text().split()

@@ -1,5 +1,7 @@
 """References to data: what a URI points at, whether it changed, and whether it can become a data set.
 
+The kinds of data are in headstart/data/kinds/:
+
     a folder of images                pictures/cat/1.png, or pictures/train/cat/1.png
     an archive of such a folder       pictures.zip, .tar, .tar.gz
     a table of samples                manifest.csv, .parquet: path, label, and where wanted split and group
@@ -16,21 +18,15 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from headstart.data import manifest, table
-from headstart.data.archive import is_archive, opened
-from headstart.data.cifar import is_cifar, list_cifar
-from headstart.data.folder import is_flat, list_folder
-from headstart.data.idx import is_idx, list_idx
+from headstart.data.kind import Source, Wanted, file_suffixes, kind_by_scheme, kind_of
 from headstart.data.listing import File, Labels, Listing, Refusal, place
-from headstart.data.npz import list_npz
-from headstart.data.published import check_name, datasets_folder, is_published, list_published
 from headstart.data.remote import RemoteTree
-from headstart.data.tree import LocalTree, Tree, one_line
+from headstart.data.tree import LocalTree, one_line
 from headstart.errors import HeadstartError, InputError, shortened
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.storage import cache, s3
@@ -40,8 +36,8 @@ _PROBES_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """What `check` saw: image counts by class, or in all under "" where there are no labels, the given splits, and what
-    preparation would refuse so far."""
+    """The result of `check`: image counts by class, or in all under "" where there are no labels, the given splits, and
+    the files that preparation would refuse so far."""
 
     images: dict[str, int]
     splits: tuple[str, ...]
@@ -51,14 +47,14 @@ class Summary:
 def located(uri: str) -> str:
     """The reference as it can be used from any folder: a path with links resolved, or a URI. InputError if it is not
     understood, or names a path that is not there or holds no data."""
-    if is_published(uri):
-        check_name(uri)
+    if kind := kind_by_scheme(uri):
+        kind.place(Source(uri))
     return str(local_folder(uri)) if is_local(uri) else uri
 
 
 def is_local(uri: str) -> bool:
     """Whether `uri` names a place on this machine."""
-    return not s3.is_s3(uri) and not is_published(uri)
+    return not s3.is_s3(uri) and kind_by_scheme(uri) is None
 
 
 def local_folder(uri: str) -> Path:
@@ -74,8 +70,8 @@ def local_folder(uri: str) -> Path:
         raise InputError(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); correct the path.")
     if not path.is_dir() and not _is_data_file(path.name):
         raise InputError(
-            f"Data reference '{uri}' is a file; give the folder that holds the class folders, or a .zip, .tar, "
-            ".tar.gz, .csv, .parquet or .npz file."
+            f"Data reference '{uri}' is a file; give the folder that holds the class folders, or a "
+            f"{_listed_suffixes()} file."
         )
     try:
         os.listdir(path) if path.is_dir() else path.open("rb").close()
@@ -89,10 +85,13 @@ def place_to_read(uri: str) -> Path | None:
 
     Of a table, which names files beside it, that is its folder.
     """
-    if is_published(uri):
-        return datasets_folder()
+    if kind := kind_by_scheme(uri):
+        return kind.place(Source(uri))
     path = _local_path(uri) if is_local(uri) else None
-    return path.absolute().parent if path and table.is_table(path.name) and not path.is_dir() else path
+    if path is None or path.is_dir() or not _is_data_file(path.name):
+        return path and path.absolute()
+    source = Source(path.name, path=path.absolute())
+    return kind_of(source).place(source)
 
 
 @contextmanager
@@ -105,50 +104,27 @@ def listed(uri: str, kind: Modality, labels: Labels = "required", scratch: Path 
         InputError: it is out of reach, damaged, hostile as a whole, or cannot be a data set.
         HeadstartError: S3 fails time and again.
     """
-    if is_published(uri):
-        yield list_published(uri, labels, scratch)
-        return
-    objects = list(s3.list_contents(uri)) if s3.is_s3(uri) else None
-    if objects is not None and [found.uri for found in objects] != [uri]:
-        yield _list_tree(RemoteTree(uri, objects), kind, labels, scratch)
-        return
-    if objects is not None and not _is_data_file(uri):
-        raise InputError(
-            f"{uri} is one object; give a prefix, or a .zip, .tar, .tar.gz, .csv, .parquet or .npz object."
-        )
-    with cache.fetch(objects[0]) if objects is not None else nullcontext() as kept:
-        path = Path(kept.name) if kept else local_folder(uri)
-        name = uri if kept else str(path)
-        if path.is_dir():
-            yield _list_tree(LocalTree(path), kind, labels, scratch)
-        elif is_archive(name):
-            with opened(path, name, kind.extensions, scratch) as tree:
-                yield _list_tree(tree, kind, labels, scratch)
-        elif table.is_table(name):
-            with path.open("rb") as rows:
-                yield manifest.list_manifest(name, rows, name.rpartition("/")[0], labels)
-        else:
-            yield list_npz(path, name, labels, scratch)
+    with ExitStack() as resources, _reached(uri) as source:
+        yield kind_of(source).list(source, Wanted(kind, labels, resources, scratch))
 
 
 def fingerprint(uri: str) -> str | None:
-    """What changes whenever the data does, without any sample being read; None if it is out of reach.
+    """A value that changes whenever the data does, without any sample being read; None if it is out of reach.
 
     "stat:<hex>" is over the names, sizes and modification times of all files below `uri`, "etag:<hex>" over the names,
     sizes and ETags of all objects. A table's has those of what its rows name in it.
     """
     try:
-        if is_published(uri):
-            root = datasets_folder()
-            return _digest(_states(root)) if root.is_dir() else None
         if s3.is_s3(uri):
             return _remote_fingerprint(uri)
+        if kind := kind_by_scheme(uri):
+            root = kind.place(Source(uri))
+            return _digest(_states(root)) if root and root.is_dir() else None
         path = local_folder(uri)
         if path.is_dir():
             return _digest(_states(path))
-        with path.open("rb") as rows:
-            named = manifest.state_of(str(path), rows, str(path.parent)) if table.is_table(path.name) else ()
-            return _digest([_state(path, path.parent), *named])
+        source = Source(str(path), path=path)
+        return _digest([_state(path, path.parent), *kind_of(source).named_states(source)])
     except (HeadstartError, OSError):
         return None
 
@@ -156,23 +132,14 @@ def fingerprint(uri: str) -> str | None:
 def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
     """Whether `uri` names a folder that holds samples and no folders, or a table without labels; InputError if it
     cannot be reached. What would have to be fetched or unpacked for that counts as labelled until it is prepared."""
-    extensions = modality(modality_name).extensions
-    if is_published(uri):
+    if kind_by_scheme(uri) or (s3.is_s3(uri) and _is_data_file(uri)):
         return False
-    if s3.is_s3(uri):
-        objects = list(s3.list_contents(uri))
-        return [found.uri for found in objects] != [uri] and _has_no_labels(RemoteTree(uri, objects), extensions)
-    path = local_folder(uri)
-    if path.is_dir():
-        return _has_no_labels(LocalTree(path), extensions)
-    if table.is_table(path.name):
-        with path.open("rb") as rows:
-            return not manifest.has_labels(str(path), rows)
-    return False
+    with _reached(uri) as source:
+        return kind_of(source).is_unlabelled(source, modality(modality_name).extensions)
 
 
 def check(uri: str, *, modality_name: str = "image", labels: Labels = "required") -> Summary:
-    """Looks whether `uri` can become a data set, decoding a few samples of each class only.
+    """Check whether `uri` can become a data set, decoding a few samples of each class only.
 
     InputError where it cannot: an unknown scheme, no folder, no or one class, a class that is empty, has a single
     sample, or has none among its first samples that is readable. Bad files in a good class are in the summary.
@@ -194,16 +161,24 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
     )
 
 
-def _list_tree(tree: Tree, kind: Modality, labels: Labels, scratch: Path | None) -> Listing:
-    if is_idx(tree):
-        return list_idx(tree, labels, scratch)
-    if is_cifar(tree):
-        return list_cifar(tree, labels)
-    return list_folder(tree, kind.extensions, labels)
-
-
-def _has_no_labels(tree: Tree, extensions: frozenset[str]) -> bool:
-    return not is_idx(tree) and not is_cifar(tree) and is_flat(tree, extensions)
+@contextmanager
+def _reached(uri: str) -> Iterator[Source]:
+    """The source that `uri` names; a file is on this machine as long as the context lasts. InputError if it is no
+    data."""
+    if kind_by_scheme(uri):
+        yield Source(uri)
+    elif s3.is_s3(uri):
+        objects = list(s3.list_contents(uri))
+        if [found.uri for found in objects] != [uri]:
+            yield Source(uri, tree=RemoteTree(uri, objects))
+        elif not _is_data_file(uri):
+            raise InputError(f"{uri} is one object; give a prefix, or a {_listed_suffixes()} object.")
+        else:
+            with cache.fetch(objects[0]) as kept:
+                yield Source(uri, path=Path(kept.name))
+    else:
+        path = local_folder(uri)
+        yield Source(str(path), tree=LocalTree(path)) if path.is_dir() else Source(str(path), path=path)
 
 
 def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality) -> list[Refusal]:
@@ -227,9 +202,11 @@ def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality
 def _remote_fingerprint(uri: str) -> str:
     objects = list(s3.list_contents(uri))
     lines = [f"{found.uri.removeprefix(uri)}\0{found.size}\0{found.etag}" for found in objects]
-    if len(objects) == 1 and objects[0].uri == uri and table.is_table(uri):
-        with cache.fetch(objects[0]) as rows:
-            lines += manifest.state_of(uri, rows, uri.rpartition("/")[0])
+    if [found.uri for found in objects] == [uri] and _is_data_file(uri):
+        kind = kind_of(Source(uri, path=Path(uri)))
+        if kind.names_files:
+            with _reached(uri) as source:
+                lines += kind.named_states(source)
     return _digest(lines, kind="etag")
 
 
@@ -253,7 +230,12 @@ def _digest(lines: "Iterator[str] | list[str]", kind: str = "stat") -> str:
 
 
 def _is_data_file(name: str) -> bool:
-    return is_archive(name) or table.is_table(name) or name.lower().endswith(".npz")
+    return name.lower().endswith(file_suffixes())
+
+
+def _listed_suffixes() -> str:
+    *suffixes, last = file_suffixes()
+    return f"{', '.join(suffixes)} or {last}"
 
 
 def _local_path(uri: str) -> Path | None:

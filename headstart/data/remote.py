@@ -33,7 +33,7 @@ class RemoteTree(NamedTree):
 
 
 def state_of_object(found: s3.Object) -> str:
-    """What changes whenever the object's content does."""
+    """A text that changes whenever the object's content does."""
     return f"{found.size} {found.etag}"
 
 

@@ -1,6 +1,7 @@
 """The page that shows a person what a packed data set holds and what was left out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,29 +13,34 @@ from headstart.data.listing import Refusal
 from headstart.html import image_uri, render
 
 _MAX_ROWS = 50
+_LISTED = ("refused", "duplicates", "near", "leaks")
 _MAX_PICTURES = 240
 _PICTURES_PER_CLASS = 12
 _THUMBNAIL = 64  # pixels: what the page's grid shows, so that large samples do not make a heavy page
 
 
-def render_report(
-    manifest: dict[str, Any],
-    *,
-    train_samples: Samples,
-    train_labels: Sequence[str],
-    dimensions: Sequence[tuple[int, int]],
-    stored_bytes: int,
-    refused: Sequence[Refusal],
-    duplicates: Sequence[Sequence[str]],
-    near: Sequence[tuple[str, str]],
-    leaks: Sequence[Refusal],
-) -> str:
-    """The HTML page; `train_samples` is uint8 (N, H, W, C) with the class name of each in `train_labels`.
+@dataclass(frozen=True)
+class Contents:
+    """The page's content beside the manifest.
 
-    `dimensions` are the (width, height) in pixels of each picture taken in, as it is shown; `stored_bytes` is what the
-    splits take on the disk. `duplicates` lists groups of paths with equal content; `near` pairs of paths that look the
-    same; `leaks` those of `refused` that lay in two given splits.
+    `train_samples` is uint8 (N, H, W, C) with the class name of each in `train_labels`; `dimensions` the (width,
+    height) in pixels of each picture taken in, as it is shown; `stored_bytes` the size of all splits on the disk.
+    `duplicates` has groups of paths with equal content; `near` pairs of paths that look the same; `leaks` those of
+    `refused` that lay in two given splits.
     """
+
+    train_samples: Samples
+    train_labels: Sequence[str]
+    dimensions: Sequence[tuple[int, int]]
+    stored_bytes: int
+    refused: Sequence[Refusal] = ()
+    duplicates: Sequence[Sequence[str]] = ()
+    near: Sequence[tuple[str, str]] = ()
+    leaks: Sequence[Refusal] = ()
+
+
+def render_report(manifest: dict[str, Any], contents: Contents) -> str:
+    """The HTML page of a packed data set."""
     splits = [name for name in manifest["splits"] if name != "unused" or manifest["splits"][name]["samples"]]
     classes = manifest["classes"]
     rows = []
@@ -50,18 +56,12 @@ def render_report(
         largest=max((row["total"] for row in rows), default=0),
         totals=totals,
         total=sum(totals),
-        dimensions=Dimensions.of(dimensions, stored=manifest["shape"][0]),
+        dimensions=Dimensions.of(contents.dimensions, stored=manifest["shape"][0]),
         store=manifest.get("store", "raw"),
-        stored_bytes=_in_bytes(stored_bytes),
-        pictures=_pictures(classes or [""], train_samples, train_labels),
-        refused=refused[:_MAX_ROWS],
-        refused_count=len(refused),
-        duplicates=duplicates[:_MAX_ROWS],
-        duplicates_count=len(duplicates),
-        near=near[:_MAX_ROWS],
-        near_count=len(near),
-        leaks=leaks[:_MAX_ROWS],
-        leaks_count=len(leaks),
+        stored_bytes=_in_bytes(contents.stored_bytes),
+        pictures=_pictures(classes or [""], contents.train_samples, contents.train_labels),
+        **{name: getattr(contents, name)[:_MAX_ROWS] for name in _LISTED},
+        **{f"{name}_count": len(getattr(contents, name)) for name in _LISTED},
     )
 
 

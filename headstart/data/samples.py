@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from headstart.data.listing import File, Listing, Refusal
-from headstart.data.looks import Look
+from headstart.data.near_duplicates import Look
 from headstart.modalities import Modality, UnreadableSample
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a readable file holds: the SHA-256 of its bytes, the stored array, uint8 (size, size, channels), and the
+    """The content of a readable file: the SHA-256 of its bytes, the stored array, uint8 (size, size, channels), and the
     width and height in pixels of the picture as it is shown."""
 
     sha256: str
@@ -39,7 +39,7 @@ class Sample:
 
 
 def read_content(listing: Listing, file: File, kind: Modality, size: int, channels: int | None) -> Content | Refusal:
-    """What a file of the listing holds, or why it is not taken in."""
+    """The content of a file of the listing, or the reason why it is refused."""
     try:
         raw = listing.read(file.path)
     except UnreadableSample as error:

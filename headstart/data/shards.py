@@ -22,7 +22,7 @@ import numpy as np
 
 from headstart.data.limits import MIB
 from headstart.data.listing import File, Listing, Refusal
-from headstart.data.looks import Look, looks_of
+from headstart.data.near_duplicates import Look, looks_of
 from headstart.data.parallel import in_order, processors
 from headstart.data.samples import Content, Sample, read_content
 from headstart.modalities import Modality
@@ -36,7 +36,7 @@ SHARD_BYTES = 256 * MIB
 _FORMAT = 1
 """Raised whenever the record changes, or what a sample's look is."""
 
-# What a thread reads before it hands it over: enough for small pictures to be worth that, and little in memory.
+# A thread hands over so much at a time: enough for small pictures to be worth that, and little in memory.
 GROUP_FILES, GROUP_BYTES = 32, 2 * MIB
 
 
@@ -197,7 +197,8 @@ def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]
 
 
 def _find(shard: _Shard, size: int) -> list[_Row | _Refused] | None:
-    """What an earlier run recorded of the shard; None unless it and all pixels are there as they were written."""
+    """The rows that an earlier run recorded of the shard; None unless it and all pixels are there as they were
+    written."""
     if shard.record is None:
         return None
     try:

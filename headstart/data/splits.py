@@ -1,10 +1,17 @@
-"""Which split a sample goes to: a function of its content and the seed, so that adding files moves no old one."""
+"""Splits: a function of a sample's content and the seed decides its split, so that adding files moves no old one."""
 
-import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from headstart.data.dataset import SPLITS
+from headstart.data.duplicates import Clusters, Pair
+from headstart.data.hashing import position
+from headstart.data.listing import Listing, place
+from headstart.data.samples import Sample
 from headstart.errors import InputError
+
+UNUSED = "unused"
+"""The index's split of training samples that `labels_per_class` leaves out."""
 
 MIN_EXPECTED = 10
 """A class is shared out by thresholds where each split expects this many of its contents or more.
@@ -14,21 +21,79 @@ standard deviation at the most; below that, ranks give every split its exact sha
 """
 
 
-def check_shares(shares: Mapping[str, float]) -> dict[str, float]:
-    """The shares of all three splits, absent ones 0; InputError unless they sum to 1 and train and test have some."""
-    unknown = sorted(set(shares) - set(SPLITS))
-    if unknown:
-        raise InputError(f"split: '{unknown[0]}' is not a split; give shares for train, val and test.")
-    complete = {name: float(shares.get(name, 0.0)) for name in SPLITS}
-    for name, share in complete.items():
-        if not 0 <= share <= 1:
-            raise InputError(f"split.{name}: {share:g} is not a share; give a number from 0 to 1.")
-    if not math.isclose(sum(complete.values()), 1, abs_tol=1e-6):
-        raise InputError(f"split: the shares sum to {sum(complete.values()):g}; make train, val and test sum to 1.")
-    for name in ("train", "test"):
-        if complete[name] == 0:
-            raise InputError(f"split.{name}: the share is 0; {name} needs samples, so give it a share above 0.")
-    return complete
+def split_samples(
+    samples: Sequence[Sample], listing: Listing, near: Sequence[Pair], shares: Mapping[str, float], seed: int
+) -> tuple[dict[str, str], list[str]]:
+    """The split of each sample by path, and the notes for the report.
+
+    Without given splits all samples are shared out; with them, those in train are, among train and what is missing.
+    What belongs together (copies, what looks the same, a group) is shared out as one, with the class of most of it.
+    """
+    split_of = {sample.file.path: sample.file.split or "train" for sample in samples}
+    missing = [name for name in ("val", "test") if name not in listing.splits and shares[name] > 0]
+    notes = _parted_groups(samples)
+    if listing.splits and missing:
+        notes.append(f"The folder has no {' and no '.join(missing)} split: carved out of its train split.")
+    if not missing:
+        return split_of, notes
+    pool_total = shares["train"] + sum(shares[name] for name in missing)
+    pool_shares = {name: shares[name] / pool_total for name in ("train", *missing)}
+    pool = [sample for sample in samples if split_of[sample.file.path] == "train"]
+    units = _units(pool, near)
+    contents: dict[str, dict[str, float]] = defaultdict(dict)
+    for unit in units:
+        label, _ = min(Counter(sample.file.label for sample in unit).items(), key=lambda item: (-item[1], item[0]))
+        contents[label][unit[0].file.path] = position(_key(unit), seed)
+    assigned: dict[str, str] = {}
+    for positions in contents.values():
+        assigned |= zip(positions, assign(list(positions.values()), pool_shares), strict=True)
+    for unit in units:
+        for sample in unit:
+            split_of[sample.file.path] = assigned[unit[0].file.path]
+    small = [label for label in _labels(listing) if is_small(len(contents[label]), pool_shares)]
+    if small:
+        notes.append(
+            f"Too few samples for thresholds on the content hash to give every split its share{_names(small)}. "
+            "Split by rank of the same hash instead, so files added later may move samples between splits."
+        )
+    return split_of, notes
+
+
+def limit_labels(samples: Sequence[Sample], split_of: dict[str, str], labels_per_class: int, seed: int) -> list[str]:
+    """Moves all but the lowest-ranked training samples of each class to UNUSED, in place; returns notes."""
+    training: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
+    seen: Counter[str] = Counter()
+    for sample in samples:
+        if split_of[sample.file.path] == "train":
+            # Copies rank behind all first occurrences: a label spent on one teaches nothing.
+            rank = (seen[sample.sha256], position(sample.sha256, seed), sample.file.path)
+            training[sample.file.label].append(rank)
+            seen[sample.sha256] += 1
+    for ranks in training.values():
+        for _, _, path in sorted(ranks)[labels_per_class:]:
+            split_of[path] = UNUSED
+    short = [label for label, ranks in training.items() if len(ranks) < labels_per_class]
+    if short:
+        return [f"Fewer than labels_per_class = {labels_per_class} training samples, all of them used{_names(short)}."]
+    return []
+
+
+def check_splits(
+    samples: Sequence[Sample], split_of: Mapping[str, str], listing: Listing, shares: Mapping[str, float]
+) -> list[str]:
+    """Returns notes; InputError if a class has no sample to train on, or none to test."""
+    present = {(sample.file.label, split_of[sample.file.path]) for sample in samples}
+    for label in _labels(listing):
+        for name in ("train", "test"):
+            if (label, name) not in present:
+                raise InputError(
+                    f"{place(listing.name, label)} has no sample for the {name} split; "
+                    "add files of different content to it, at least one for each of train and test."
+                )
+    without_val = [label for label in _labels(listing) if (label, "val") not in present]
+    if without_val and (shares["val"] > 0 or "val" in listing.splits):
+        return [f"No validation sample{_names(without_val)}."]
+    return []
 
 
 def is_small(contents: int, shares: Mapping[str, float]) -> bool:
@@ -54,7 +119,8 @@ def assign(positions: Sequence[float], shares: Mapping[str, float]) -> list[str]
 
 
 def _counts(total: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """How `total` contents are shared out: one each for train, test and val in this order, as far as they go.
+    """The number of contents of each split, `total` in all: one each for train, test and val in this order, as far as
+    they go.
 
     Each further one goes to the split that lies furthest below its share.
     """
@@ -64,3 +130,46 @@ def _counts(total: int, shares: Mapping[str, float]) -> dict[str, int]:
     while sum(counts.values()) < total:
         counts[max(shares, key=lambda name: shares[name] * total - counts[name])] += 1
     return counts
+
+
+def _units(samples: Sequence[Sample], near: Sequence[Pair]) -> list[list[Sample]]:
+    """The samples in sets that belong together."""
+    together = Clusters()
+    for sample in samples:
+        if sample.file.group is not None:
+            together.join(sample.sha256, ("group", sample.file.group))
+    for pair in near:
+        together.join(pair.one.sha256, pair.other.sha256)
+    units: dict[object, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        units[together.of(sample.sha256)].append(sample)
+    return list(units.values())
+
+
+def _key(unit: Sequence[Sample]) -> str:
+    """The text whose hash decides a set's split: the lowest name of its groups, which stays when samples are added, or
+    else its lowest digest, which stays unless a lower one is added."""
+    groups = [sample.file.group for sample in unit if sample.file.group is not None]
+    return f"group:{min(groups)}" if groups else min(sample.sha256 for sample in unit)
+
+
+def _parted_groups(samples: Sequence[Sample]) -> list[str]:
+    splits: dict[str, set[str | None]] = defaultdict(set)
+    for sample in samples:
+        if sample.file.group is not None:
+            splits[sample.file.group].add(sample.file.split)
+    parted = [group for group, of_group in splits.items() if len(of_group) > 1]
+    return [f"The given splits part {len(parted)} groups{_names(parted)}: what measures is not new."] if parted else []
+
+
+def _labels(listing: Listing) -> tuple[str, ...]:
+    """The labels that occur: the classes, or none, which is one too."""
+    return listing.classes or ("",)
+
+
+def _names(labels: Sequence[str]) -> str:
+    """The end of a sentence about these labels; nothing where there are none to name."""
+    if list(labels) == [""]:
+        return ""
+    shown = ": " + ", ".join(f"'{label}'" for label in labels[:10])
+    return shown + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")

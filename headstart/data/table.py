@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,37 +22,32 @@ def is_table(name: str) -> bool:
 
 def columns_of(name: str, file: BinaryIO) -> list[str]:
     """The names of the columns. InputError if the table cannot be read."""
-    if _is_csv(name):
-        with _csv(name, file) as reader:
-            return list(reader.fieldnames or ())
-    with _parquet(name, file) as table:
-        return list(table.schema_arrow.names)
+    with _opened(name, file) as (columns, _):
+        return columns
 
 
 def rows_of(name: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows, with those of `columns` that the table has. InputError if the table cannot be read."""
-    if _is_csv(name):
-        with _csv(name, file) as reader:
-            kept = [column for column in columns if column in (reader.fieldnames or ())]
-            yield from ({column: row[column] for column in kept} for row in reader)
-        return
-    with _parquet(name, file) as table:
-        kept = [column for column in columns if column in table.schema_arrow.names]
-        for batch in table.iter_batches(_ROWS, columns=kept):
-            yield from batch.to_pylist()
+    with _opened(name, file) as (present, rows):
+        yield from rows([column for column in columns if column in present])
 
 
-def _is_csv(name: str) -> bool:
-    return name.lower().endswith(".csv")
+_Table = tuple[list[str], Callable[[Sequence[str]], Iterator[dict[str, Any]]]]
+"""The names of the columns, and a function from some of them to the rows."""
+
+
+def _opened(name: str, file: BinaryIO) -> AbstractContextManager[_Table]:
+    return _csv(name, file) if name.lower().endswith(".csv") else _parquet(name, file)
 
 
 @contextmanager
-def _csv(name: str, file: BinaryIO) -> Iterator["csv.DictReader[str]"]:
+def _csv(name: str, file: BinaryIO) -> Iterator[_Table]:
     file.seek(0)
     # utf-8-sig: what spreadsheets save begins with a byte order mark.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        yield csv.DictReader(text)
+        reader = csv.DictReader(text)
+        yield list(reader.fieldnames or ()), lambda kept: ({column: row[column] for column in kept} for row in reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name} cannot be read as CSV in UTF-8 ({one_line(error)}); save it anew.") from error
     finally:
@@ -62,11 +57,15 @@ def _csv(name: str, file: BinaryIO) -> Iterator["csv.DictReader[str]"]:
 
 
 @contextmanager
-def _parquet(name: str, file: BinaryIO) -> Iterator[Any]:
+def _parquet(name: str, file: BinaryIO) -> Iterator[_Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        yield pq.ParquetFile(file)
+        table = pq.ParquetFile(file)
+        yield (
+            list(table.schema_arrow.names),
+            lambda kept: (row for batch in table.iter_batches(_ROWS, columns=kept) for row in batch.to_pylist()),
+        )
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{name} cannot be read as Parquet ({one_line(error)}); write it anew.") from error

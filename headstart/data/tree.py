@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from headstart.data.limits import MAX_BYTES, MIB
 from headstart.data.listing import Refusal
@@ -26,32 +27,34 @@ class Entry:
     refusal: str | None = field(default=None, compare=False)
 
 
-class Tree(Protocol):
-    """Paths are relative to the tree's root, with slashes; the root is ""."""
+class Tree(ABC):
+    """Folders and files. Paths are relative to the root, with slashes; the root is "". Messages call it `name`;
+    `refused` is what has no place in it. More than `readers` threads gain nothing, or than processors where it is None.
+    """
 
     name: str
-    """What messages call it."""
-
     refused: list[Refusal]
-    """What has no place in it."""
+    readers: int | None = None
 
-    readers: int | None
-    """How many threads may read at once with gain; None for as many as there are processors."""
-
+    @abstractmethod
     def entries(self, folder: str) -> list[Entry]:
-        """What a folder holds, sorted by name."""
+        """The content of a folder, sorted by name."""
 
+    @abstractmethod
     def read(self, path: str) -> bytes:
         """The content of a file, up to MAX_BYTES; raises UnreadableSample."""
 
+    @abstractmethod
     def open(self, path: str) -> BinaryIO:
         """The content of a file of any size."""
 
+    @abstractmethod
+    def state(self, path: str) -> str | None:
+        """A text that changes whenever the file's content does, without its being read; None if there is none."""
+
     def sha256(self, path: str) -> str | None:
         """The digest of a file's content, where it can be had without fetching it."""
-
-    def state(self, path: str) -> str | None:
-        """What changes whenever a file's content does, without its being read; None where it cannot be had."""
+        return None
 
 
 def join(folder: str, name: str) -> str:
@@ -59,12 +62,12 @@ def join(folder: str, name: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, for the middle of a sentence."""
+    """The message of an error in one line, for the middle of a sentence."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def state_of(status: os.stat_result) -> str:
-    """What changes whenever a file is written: its size and the time of that."""
+    """A text that changes whenever a file is written: its size and modification time."""
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
@@ -84,10 +87,8 @@ def read_file(path: Path) -> bytes:
         raise UnreadableSample(f"there is no such path: {error}") from error
 
 
-class LocalTree:
+class LocalTree(Tree):
     """A folder of this machine. Links that lead to folders or out of it, and special files, are refused."""
-
-    readers: int | None = None
 
     def __init__(self, root: Path, name: str | None = None) -> None:
         self.root = root.resolve()
@@ -154,14 +155,13 @@ class LocalTree:
         return Entry(found.name, refusal=None if found.is_file() else "not a regular file")
 
 
-class NamedTree:
+class NamedTree(Tree):
     """Folders that only the names of files make, as in an archive or in S3. `files` maps each path to why it is not
-    read, or None; whoever derives from it reads."""
-
-    readers: int | None = None
+    read, or None. `root` is the folder of them that paths are relative to; whoever derives from it asks `_at`."""
 
     def __init__(self, name: str, files: Mapping[str, str | None], refused: Iterable[Refusal] = ()) -> None:
         self.name = name
+        self.root = ""
         self.refused = list(refused)
         self._folders: dict[str, set[Entry]] = defaultdict(set)
         for path, refusal in files.items():
@@ -176,42 +176,7 @@ class NamedTree:
                 folder = above
 
     def entries(self, folder: str) -> list[Entry]:
-        return sorted(self._folders.get(folder, ()))
-
-    def read(self, path: str) -> bytes:
-        raise NotImplementedError
-
-    def open(self, path: str) -> BinaryIO:
-        raise NotImplementedError
-
-    def sha256(self, path: str) -> str | None:
-        return None
-
-    def state(self, path: str) -> str | None:
-        raise NotImplementedError
-
-
-class Below:
-    """A folder of a tree, as a tree of its own."""
-
-    def __init__(self, tree: Tree, folder: str) -> None:
-        self._tree, self._folder = tree, folder
-        self.name, self.refused, self.readers = tree.name, tree.refused, tree.readers
-
-    def entries(self, folder: str) -> list[Entry]:
-        return self._tree.entries(self._at(folder))
-
-    def read(self, path: str) -> bytes:
-        return self._tree.read(self._at(path))
-
-    def open(self, path: str) -> BinaryIO:
-        return self._tree.open(self._at(path))
-
-    def sha256(self, path: str) -> str | None:
-        return self._tree.sha256(self._at(path))
-
-    def state(self, path: str) -> str | None:
-        return self._tree.state(self._at(path))
+        return sorted(self._folders.get(self._at(folder), ()))
 
     def _at(self, path: str) -> str:
-        return f"{self._folder}/{path}" if path else self._folder
+        return f"{self.root}/{path}" if self.root and path else self.root or path

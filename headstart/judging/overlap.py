@@ -14,7 +14,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background
 
 if TYPE_CHECKING:
-    from headstart.data.looks import Look
+    from headstart.data.near_duplicates import Look
 
 # Source pictures beyond which looking at them all would take longer than ranking.
 _MOST_PICTURES = 50_000
@@ -41,7 +41,7 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
     """The overlap of the source's training samples with the target.
 
     Samples are the same where their files are. Where the source's samples are not known, the digests of its data may
-    still be the target's own. Pictures look alike as `headstart.data.looks` defines it; they are compared where the
+    still be the target's own. Pictures look alike as `headstart.data.near_duplicates` defines it; they are compared where the
     source's packed data set lies on this machine unchanged, and has at most 50 000 pictures.
     """
     if known.learned_from is None:
@@ -57,8 +57,8 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
 
 
 def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:
-    """The number of the target's test samples among `asked`, bool (N,), that look like one that the source learned."""
-    from headstart.data.looks import near_duplicates
+    """How many of the target's test samples that are `asked` for, bool (N,), look like one that the source learned."""
+    from headstart.data.near_duplicates import near_duplicates
 
     origin = _data_of(bundle, place, target)
     if origin is None:
@@ -94,7 +94,7 @@ def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked:
 
 def _looks(samples: Samples, rows: np.ndarray) -> Iterator["Look | None"]:
     """The look of each of the samples at positions `rows`, int (n,)."""
-    from headstart.data.looks import looks_of
+    from headstart.data.near_duplicates import looks_of
 
     for start in range(0, len(rows), _READ):
         yield from looks_of(list(samples[rows[start : start + _READ]]))
@@ -116,8 +116,8 @@ def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset
 
 
 def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The positions of the hashes that differ from any of the others in at most the bits of near duplicates."""
-    from headstart.data.looks import BITS, bit_count
+    """The positions of the hashes that differ from any of the others in as few bits as those of near duplicates."""
+    from headstart.data.near_duplicates import BITS, bit_count
 
     found = np.zeros(len(hashes), dtype=bool)
     rows = max(1, _CHUNK // max(len(others), 1))

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 class NoRoom(Exception):  # noqa: N818 - a state that passes
-    """Others held the memory for as long as the caller was ready to wait."""
+    """The memory was not free within the time that the caller was ready to wait."""
 
 
 class Room:
-    """So many bytes, of which each decoding takes a share and gives it back.
+    """A budget of bytes, of which each decoding takes a share and gives it back.
 
     What alone needs more than there is gets all of it: it works alone.
     """

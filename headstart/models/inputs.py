@@ -1,4 +1,4 @@
-"""What a model is asked about: files, folders, tables and objects in S3, as a stream of raw samples."""
+"""Inputs of predictions: files, folders, tables and objects in S3, as a stream of raw samples."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence

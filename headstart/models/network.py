@@ -34,7 +34,7 @@ class Network(nn.Module):
 
     @property
     def frozen_stages(self) -> int:
-        """How many stages, from the input on, do not train."""
+        """The number of stages, from the input on, that do not train."""
         return next((p for p in range(len(self.stages)) if p not in self._frozen), len(self.stages))
 
     def features(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Network(nn.Module):
 
     @property
     def keeps_statistics(self) -> bool:
-        """Whether batch norms keep the statistics that they have."""
+        """Whether batch norms normalise by fixed statistics: see `keep_statistics`."""
         return self._keeps_statistics
 
     def unfreeze(self) -> None:
@@ -123,7 +123,7 @@ class Network(nn.Module):
 
 @contextmanager
 def evaluated(module: nn.Module) -> Iterator[None]:
-    """Within it, `module` and all in it are in eval mode; at the end they are in the modes that they were in."""
+    """A context in which `module` and its parts are in eval mode; afterwards they have the modes that they had."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:

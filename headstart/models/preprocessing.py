@@ -1,4 +1,4 @@
-"""From stored samples to what a network reads."""
+"""Preprocessing: stored samples become the normalised inputs of a network."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -36,8 +36,8 @@ _NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give 
 
 @dataclass(frozen=True)
 class Background:
-    """What is known of a source beside its content: its accuracy on test samples of its own data, the ids of the
-    samples that it, or a source of it, was trained on, and where its packed data set lay; None for what is not.
+    """Facts about a source beside its content: its accuracy on test samples of its own data, the ids of the samples
+    that it, or a source of it, was trained on, and where its packed data set lay; None where they are not known.
     `complete` is False where `learned_from` lacks the samples of a source of it."""
 
     accuracy: float | None = None
@@ -116,7 +116,7 @@ def is_search(uri: str) -> bool:
 
 
 def published_background(uri: str) -> Background:
-    """What torchvision publishes about the weights that `uri` names; nothing for any other source."""
+    """The facts that torchvision publishes about the weights that `uri` names; none for any other source."""
     if not uri.startswith(_TORCHVISION):
         return Background()
     figures = _torchvision_weights(unpinned(uri))[1].meta.get("_metrics", {}).get("ImageNet-1K", {})
@@ -214,7 +214,7 @@ def _preprocessing(weights: "WeightsEnum", *, rescaled_inside: bool) -> Preproce
 
 
 def _weights_file(weights: "WeightsEnum") -> Path:
-    """Where torch's hub keeps the file."""
+    """The file's place in torch's hub."""
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
 
 

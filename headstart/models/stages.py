@@ -1,4 +1,4 @@
-"""Where a stage ends and the next begins."""
+"""Cutting a network into stages: a stage begins where the resolution falls."""
 
 from collections.abc import Callable, Iterable
 

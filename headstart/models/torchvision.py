@@ -21,7 +21,7 @@ from headstart.models.stages import cut_into_stages, reduces_resolution
 
 @dataclass(frozen=True)
 class Family:
-    """Where the parts of a family's models lie, as paths of modules; `path.*` is what lies inside `path`, in order.
+    """The places of the parts of a family's models, as paths of modules; `path.*` is what lies inside `path`, in order.
 
     `trunk` is cut into stages, `tail` turns its feature map into a vector, `dropout` acts on the vector and `head` is
     the linear classifier. In a tail, `pool` is the global average as a vector and `relu` the function. Weights

@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from headstart.data.section import Data
 from headstart.judging.section import Evaluation
+from headstart.modalities import MODALITIES
 from headstart.recipe.overrides import apply_override
 from headstart.sections import NAME, Section, read_mapping, with_tuples
 from headstart.strategies.baseline import BASELINES
@@ -70,7 +71,7 @@ class Recipe(Section):
     """One experiment. A name, source data and target data are enough; everything else has a default."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    modality: Literal["image"] = "image"
+    modality: Annotated[str, MODALITIES] = "image"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     source: Source
     target: Target | None = None

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headstart.modalities.image.augmentation import AUGMENTATIONS
 from headstart.sections import Section
 from headstart.training.objective import OBJECTIVES
 
@@ -30,7 +31,7 @@ class Training(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["auto", "none", "balanced"] = "auto"
     patience: Annotated[int, Field(ge=1)] | None = None
-    augmentation: Literal["none", "crop", "affine"] = "affine"
+    augmentation: Annotated[str, AUGMENTATIONS] = "affine"
     augmentation_strength: Annotated[float, Field(ge=0, le=2)] | None = None
     flip: bool = False
     views: Annotated[int, Field(ge=1, le=64)] | None = None

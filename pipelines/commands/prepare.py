@@ -16,20 +16,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
     section = Data.of({"uri": options.data, **given})
-    packed = prepare(
-        section.uri,
-        options.output,
-        modality=options.modality,
-        size=options.size,
-        split=section.split.model_dump(),
-        labels="optional",
-        labels_per_class=section.labels_per_class,
-        duplicates=section.duplicates,
-        max_refused=section.max_refused,
-        max_refused_per_class=section.max_refused_per_class,
-        store=section.store,
-        seed=options.seed,
-    )
+    packed = prepare(section, options.output, modality=options.modality, labels="optional", seed=options.seed)
     if options.json:
         print(json.dumps(packed.manifest, indent=2))
         return

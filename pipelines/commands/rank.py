@@ -139,14 +139,7 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
     place = folder / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     if mark and (place / "manifest.json").exists():
         return Dataset.open(place)
-    return prepare(
-        section.uri,
-        place,
-        size=size,
-        split=section.split.model_dump(),
-        labels_per_class=section.labels_per_class,
-        seed=seed,
-    )
+    return prepare(section.model_copy(update={"size": size}), place, seed=seed)
 
 
 def _seen(ranked: "Ranked") -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 
 
 def _write_picture(path: Path, content: int) -> Path:
@@ -51,7 +52,11 @@ def pack(tmp_path: Path) -> Callable[..., Dataset]:
 
     def run(root: Path, **options: Any) -> Dataset:
         options = {"size": 8, "split": {"train": 0.5, "val": 0.2, "test": 0.3}, **options}
-        return prepare(str(root), options.pop("destination", tmp_path / "packed"), **options)
+        destination = options.pop("destination", tmp_path / "packed")
+        others = {key: options.pop(key) for key in ("modality", "seed") if key in options}
+        if options.get("labels") in ("optional", "required"):
+            others["labels"] = options.pop("labels")
+        return prepare(Data.of({"uri": str(root), **options}), destination, **others)
 
     return run
 

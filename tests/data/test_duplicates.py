@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from headstart.data.dataset import SPLITS, Dataset
-from headstart.data.looks import MIN_SIDE, looks_of, near_duplicates
+from headstart.data.near_duplicates import MIN_SIDE, looks_of, near_duplicates
 from headstart.errors import InputError
 from headstart_pipelines.demo import digits, mnist_5k
 

@@ -17,6 +17,7 @@ from headstart.data import encoded
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.encoded import EncodedSamples, write_encoded
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
@@ -41,7 +42,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
     write_folder(images[chosen], labels[chosen], root / "pictures")
     shares = {"train": 0.5, "val": 0.2, "test": 0.3}
     return {
-        store: prepare(str(root / "pictures"), root / store, size=16, split=shares, store=store)
+        store: prepare(
+            Data.of({"uri": str(root / "pictures"), "size": 16, "split": shares, "store": store}), root / store
+        )
         for store in ("raw", "jpeg")
     }
 

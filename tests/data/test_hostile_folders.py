@@ -199,12 +199,12 @@ def test_an_unknown_kind_of_reference_is_refused_with_the_known_ones(uri: str, p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": {"train": 0.5, "val": 0.2, "test": 0.2}}, r"sum to 0\.9"),
-        ({"split": {"train": 1.0}}, "split.test"),
-        ({"split": {"val": 0.5, "test": 0.5}}, "split.train"),
-        ({"split": {"train": 1.5, "test": -0.5}}, "not a share"),
-        ({"split": {"train": float("nan"), "test": 0.5}}, "not a share"),
-        ({"split": {"train": 0.5, "dev": 0.5}}, "'dev'"),
+        ({"split": {"train": 0.5, "val": 0.2, "test": 0.2}}, r"split: .* add up to 0\.9"),
+        ({"split": {"train": 0.8, "val": 0.2, "test": 0.0}}, "test must be above 0"),
+        ({"split": {"train": 0.0, "val": 0.5, "test": 0.5}}, "train must be above 0"),
+        ({"split": {"train": 1.5, "test": -0.5}}, r"split\.train"),
+        ({"split": {"train": float("nan"), "test": 0.5}}, r"split\.train"),
+        ({"split": {"train": 0.5, "dev": 0.5}}, r"split\.dev"),
         ({"labels_per_class": 0}, "labels_per_class"),
         ({"size": 0}, "size"),
         ({"channels": 2}, "channels"),

@@ -171,7 +171,9 @@ def test_shards_of_other_settings_are_not_taken(
     assert len(reads) == FILES
 
 
-@pytest.mark.parametrize("options", [{"seed": 5}, {"labels": "none"}, {"split": {"train": 0.2, "test": 0.8}}])
+@pytest.mark.parametrize(
+    "options", [{"seed": 5}, {"labels": "none"}, {"split": {"train": 0.2, "val": 0.2, "test": 0.6}}]
+)
 def test_settings_that_change_no_pixels_cost_no_reading(
     folder: Path,
     pack: Pack,

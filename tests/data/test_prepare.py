@@ -1,7 +1,6 @@
 """What a packed data set holds."""
 
 import hashlib
-import inspect
 import json
 import os
 import resource
@@ -13,9 +12,7 @@ import pytest
 from PIL import Image
 
 from headstart.data.dataset import SPLITS, Dataset
-from headstart.data.prepare import prepare
 from headstart.data.reference import check, has_no_labels, place_to_read
-from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import digests
 from headstart.storage.digests import file_digest
@@ -89,9 +86,11 @@ def test_grey_folders_are_stored_grey_and_one_colour_picture_makes_all_rgb(folde
     assert pack(folder, channels=1).shape == (8, 8, 1)
 
 
-def test_a_split_without_share_is_empty_and_still_readable(folder: Path, pack: Pack) -> None:
-    dataset = pack(folder, split={"train": 0.5, "test": 0.5})
-    assert dataset.counts["val"] == 0
+def test_a_split_for_which_no_sample_is_left_is_empty_and_still_readable(
+    tmp_path: Path, fill: Fill, pack: Pack
+) -> None:
+    dataset = pack(fill(tmp_path / "few", {"cat": 2, "dog": 2}))
+    assert dataset.counts == {"train": 2, "val": 0, "test": 2}
     assert dataset.split("val").samples.shape == (0, 8, 8, 1)
 
 
@@ -295,10 +294,6 @@ def test_a_data_set_without_digests_is_read_and_says_that_it_has_none(
         f"{packed.path} was packed by an older headstart, without digests of its files, so that damage to them goes "
         "unnoticed. Prepare it again to have them."
     ]
-
-
-def test_every_key_of_the_section_is_a_setting_of_prepare() -> None:
-    assert set(inspect.signature(prepare).parameters) >= set(Data.model_fields) - {"fingerprint"}
 
 
 def test_another_format_version_is_refused(folder: Path, pack: Pack) -> None:

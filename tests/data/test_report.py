@@ -12,7 +12,7 @@ from PIL import Image
 
 from headstart.data.dataset import Dataset
 from headstart.data.dimensions import Dimensions
-from headstart.data.report import render_report
+from headstart.data.report import Contents, render_report
 
 Pack = Callable[..., Dataset]
 
@@ -25,17 +25,13 @@ def page(dimensions: list[tuple[int, int]], *, size: int = 32, stored_bytes: int
         "splits": {"train": counts}, "source": {"uri": "pictures", "given_splits": []}, "notes": [],
         "settings": {"split": {"train": 1.0}, "labels_per_class": None, "seed": 0},
     } | changes  # fmt: skip
-    html = render_report(
-        manifest,
+    contents = Contents(
         train_samples=np.zeros((1, size, size, 1), np.uint8),
         train_labels=["cat"],
         dimensions=dimensions,
         stored_bytes=stored_bytes,
-        refused=[],
-        duplicates=[],
-        near=[],
-        leaks=[],
     )
+    html = render_report(manifest, contents)
     return " ".join(unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL)).split())
 
 

@@ -74,6 +74,7 @@ def workers() -> dict[int, psutil.Process]:
 def jobs(source_path: Path, tmp_path_factory: pytest.TempPathFactory, once) -> dict[str, Job]:
     """Trainings on 45 pictures; 23 are held out for validation."""
     from headstart.data.prepare import prepare
+    from headstart.data.section import Data
     from headstart_pipelines.demo import digits, write_folder
     from tests.sources import WORDS
 
@@ -81,7 +82,10 @@ def jobs(source_path: Path, tmp_path_factory: pytest.TempPathFactory, once) -> d
         images, labels = digits()
         chosen = [1000 + i for i, label in enumerate(labels[1000:]) if label in WORDS][:91]
         write_folder(images[chosen], labels[chosen], root / "pictures")
-        prepare(str(root / "pictures"), root / "packed", size=16, split={"train": 0.5, "val": 0.25, "test": 0.25})
+        prepare(
+            Data.of({"uri": str(root / "pictures"), "size": 16, "split": {"train": 0.5, "val": 0.25, "test": 0.25}}),
+            root / "packed",
+        )
 
     packed = once("shared-training", make) / "packed"
 

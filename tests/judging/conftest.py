@@ -4,6 +4,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.features.heads import nearest_class_mean
 from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
@@ -26,7 +27,7 @@ def dataset(tmp_path_factory) -> Dataset:
     chosen = np.flatnonzero(labels < 3)[:90]
     write_folder(images[chosen], labels[chosen], root / "pictures")
     shares = {"train": 0.4, "val": 0.2, "test": 0.4}
-    return prepare(str(root / "pictures"), root / "packed", size=16, split=shares)
+    return prepare(Data.of({"uri": str(root / "pictures"), "size": 16, "split": shares}), root / "packed")
 
 
 @pytest.fixture(scope="session")

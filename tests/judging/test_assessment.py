@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import HeadstartError
 from headstart.judging.assessment import evaluate
 from headstart.judging.section import Evaluation
@@ -94,7 +95,8 @@ def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dat
 
 def test_a_model_that_was_trained_on_another_split_of_the_same_data_is_refused(contenders, dataset, tmp_path):
     folder, settings = dataset.manifest["source"]["uri"], dataset.manifest["settings"]
-    other = prepare(folder, tmp_path / "other", size=16, split=settings["split"], seed=settings["seed"] + 1)
+    data = Data.of({"uri": folder, "size": 16, "split": settings["split"]})
+    other = prepare(data, tmp_path / "other", seed=settings["seed"] + 1)
     assert other.digest == dataset.digest
     with pytest.raises(HeadstartError, match="zero was trained on the training split"):
         evaluate([contenders["zero"]], other, tmp_path / "predictions", evaluation=QUICK)

@@ -5,6 +5,7 @@ import pytest
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.features.heads import ridge
 from headstart.judging.data_efficiency import SEEDS, Curve, Point, Series, data_efficiency, subset_of
 from headstart_pipelines.demo import digits, write_folder
@@ -17,7 +18,10 @@ def dataset(tmp_path_factory) -> Dataset:
     images, labels = digits()
     chosen = np.flatnonzero(labels < 3)[:180]
     write_folder(images[chosen], labels[chosen], root / "pictures")
-    return prepare(str(root / "pictures"), root / "packed", size=16, split={"train": 0.4, "val": 0.2, "test": 0.4})
+    return prepare(
+        Data.of({"uri": str(root / "pictures"), "size": 16, "split": {"train": 0.4, "val": 0.2, "test": 0.4}}),
+        root / "packed",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.judging import overlap as module
 from headstart.judging.overlap import overlap
 from headstart.models.sources import Background
@@ -34,7 +35,7 @@ def data(once):
                     write(pictures[number], root / "copies" / str(label) / f"{number}.bmp")
                     write(pictures[number + 20], root / "copies" / str(label) / f"{number}.png")
         for name in ("origin", "copies", "new"):
-            prepare(str(root / name), root / f"{name}-packed", size=32, split=SPLIT)
+            prepare(Data.of({"uri": str(root / name), "size": 32, "split": SPLIT}), root / f"{name}-packed")
 
     return once("overlap", make)
 
@@ -73,7 +74,9 @@ def test_test_samples_that_look_like_what_the_source_learned_are_counted(learned
 
 def test_pictures_kept_as_jpeg_look_like_those_kept_as_pixels(learned, target, data, tmp_path):
     bundle, known = learned
-    jpeg = prepare(str(data / "origin"), tmp_path / "jpeg", size=32, split=SPLIT, store="jpeg")
+    jpeg = prepare(
+        Data.of({"uri": str(data / "origin"), "size": 32, "split": SPLIT, "store": "jpeg"}), tmp_path / "jpeg"
+    )
     found = overlap(bundle, replace(known, data=str(jpeg.path)), target("copies"))
     assert found.look_alikes == overlap(*learned, target("copies")).look_alikes > 0
 

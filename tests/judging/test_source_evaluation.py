@@ -3,6 +3,7 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.judging.evidence import Evidence
 from headstart.judging.source_evaluation import evaluate_source
 from headstart.models.bundle import ModelBundle
@@ -37,13 +38,9 @@ def test_a_source_without_a_head_is_judged_by_one_that_is_fitted_to_its_features
 
 
 def test_of_a_source_whose_data_has_no_labels_nothing_is_claimed(dataset, headless, tmp_path):
-    unlabelled = prepare(
-        str(dataset.path.parent / "pictures"),
-        tmp_path / "packed",
-        size=16,
-        split={"train": 0.4, "val": 0.2, "test": 0.4},
-        labels="none",
-    )
+    pictures, shares = str(dataset.path.parent / "pictures"), {"train": 0.4, "val": 0.2, "test": 0.4}
+    data = Data.of({"uri": pictures, "size": 16, "split": shares, "labels": "none"})
+    unlabelled = prepare(data, tmp_path / "packed")
     found = evaluate_source(headless, unlabelled, experiment="digits", address="there")
     assert found.figures == {}
     assert found.sentence == "The source's own data has no labels: what it is worth shows on a target."

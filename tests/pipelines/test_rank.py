@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
@@ -30,7 +31,10 @@ def place(once):
         images, labels = digits()
         for name, part in (("old", slice(0, 500)), ("new", slice(500, 700))):
             write_folder(images[part], labels[part], root / name)
-        packed = prepare(str(root / "old"), root / "packed", size=8, split={"train": 0.8, "val": 0.1, "test": 0.1})
+        packed = prepare(
+            Data.of({"uri": str(root / "old"), "size": 8, "split": {"train": 0.8, "val": 0.1, "test": 0.1}}),
+            root / "packed",
+        )
         section = Pretraining(epochs=2, augmentation="none", batch_size=None)
         bundle = pretrain(section, packed, RunContext()).bundle
         bundle.save(root / "trained")

@@ -17,6 +17,7 @@ import pytest
 
 from headstart.data.prepare import prepare
 from headstart.data.reference import check, fingerprint, has_no_labels
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import cache, s3
 from headstart_pipelines.demo import digits, write_folder
@@ -115,9 +116,9 @@ def uploaded(store: SeaweedFS, forms: dict[str, Path]) -> None:
 def test_every_form_arrives_whole_and_identical_whatever_happens_once(
     form: str, fault: str | None, forms: dict[str, Path], faults: Faults, tmp_path: Path
 ) -> None:
-    expected = prepare(str(forms[form]), tmp_path / "here", size=8, split=SPLIT)
+    expected = prepare(Data.of({"uri": str(forms[form]), "size": 8, "split": SPLIT}), tmp_path / "here")
     faults.choose = lambda path, asked, earlier: fault if earlier == 0 else None
-    fetched = prepare(f"s3://data/{form}", tmp_path / "there", size=8, split=SPLIT)
+    fetched = prepare(Data.of({"uri": f"s3://data/{form}", "size": 8, "split": SPLIT}), tmp_path / "there")
     assert fetched.digest == expected.digest
     for name in ("train.npy", "val.npy", "test.npy", "index.parquet", "quarantine.jsonl"):
         assert (fetched.path / name).read_bytes() == (expected.path / name).read_bytes(), name
@@ -141,7 +142,7 @@ def test_what_never_arrives_is_named_and_leaves_no_data_set(
 ) -> None:
     faults.choose = lambda path, asked, earlier: fault
     with pytest.raises(HeadstartError, match=message) as caught:
-        prepare("s3://data/folder", tmp_path / "packed", size=8, split=SPLIT)
+        prepare(Data.of({"uri": "s3://data/folder", "size": 8, "split": SPLIT}), tmp_path / "packed")
     assert not isinstance(caught.value, InputError)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir() if "packed" in path.name] == []
@@ -153,7 +154,7 @@ def test_a_wrong_secret_is_refused_and_named(faults: Faults, tmp_path: Path, mon
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     s3.client.cache_clear()
     with pytest.raises(InputError, match=r"S3 refuses access to s3://data/folder \(.*AWS_SECRET_ACCESS_KEY") as caught:
-        prepare("s3://data/folder", tmp_path / "packed", size=8, split=SPLIT)
+        prepare(Data.of({"uri": "s3://data/folder", "size": 8, "split": SPLIT}), tmp_path / "packed")
     assert "wrong" not in str(caught.value)
     assert fingerprint("s3://data/folder") is None
 

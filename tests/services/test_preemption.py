@@ -25,6 +25,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart_pipelines.demo import digits, write_folder
 from tests.services.preempted import BEGUN, CASES, SOURCE, STEP, TRANSFORMER, untrained
@@ -119,7 +120,10 @@ class _Trainer:
 def _packed(root: Path, chosen: np.ndarray, names: np.ndarray) -> Dataset:
     images, _ = digits()
     write_folder(images[chosen], names, root / "pictures")
-    return prepare(str(root / "pictures"), root / "packed", size=16, split={"train": 0.5, "val": 0.3, "test": 0.2})
+    return prepare(
+        Data.of({"uri": str(root / "pictures"), "size": 16, "split": {"train": 0.5, "val": 0.3, "test": 0.2}}),
+        root / "packed",
+    )
 
 
 @pytest.fixture(scope="module")

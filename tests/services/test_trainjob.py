@@ -16,6 +16,7 @@ import yaml
 from mlflow import MlflowClient
 
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.jobs.job import Job, train, transfer_job
 from headstart.models.architectures import build_network
@@ -98,7 +99,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep = np.flatnonzero(np.isin(labels, (3, 5, 8)))[:91]
     write_folder(images[keep], labels[keep], folder / "pictures")
     split = {"train": 0.5, "val": 0.25, "test": 0.25}
-    prepare(str(folder / "pictures"), folder / "packed", size=16, split=split)
+    prepare(Data.of({"uri": str(folder / "pictures"), "size": 16, "split": split}), folder / "packed")
     return folder
 
 

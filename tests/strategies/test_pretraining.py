@@ -6,6 +6,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.strategies.baseline import BASELINES, Like
@@ -74,7 +75,9 @@ def nameless(tmp_path_factory) -> Dataset:
     root = tmp_path_factory.mktemp("nameless")
     write_folder(images[:200], np.full(200, "pictures"), root)
     split = {"train": 0.6, "val": 0.2, "test": 0.2}
-    return prepare(str(root / "pictures"), root / "packed", size=16, split=split, labels="optional")
+    return prepare(
+        Data.of({"uri": str(root / "pictures"), "size": 16, "split": split}), root / "packed", labels="optional"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from mlflow.entities import ViewType
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
@@ -443,7 +444,7 @@ def packed(once) -> Path:
                 Image.fromarray(picture(label, number)).save(home / "pictures" / name / f"{number}.png")
         for seed, name in enumerate("ab"):
             shares = {"train": 0.5, "val": 0.1, "test": 0.4}
-            prepare(str(home / "pictures"), home / name, size=16, split=shares, seed=seed)
+            prepare(Data.of({"uri": str(home / "pictures"), "size": 16, "split": shares}), home / name, seed=seed)
 
     return once("packed-pets", make)
 

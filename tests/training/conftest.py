@@ -8,6 +8,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
 from headstart.models.preprocessing import Preprocessing
@@ -25,7 +26,7 @@ def threes_and_eights(tmp_path_factory) -> Dataset:
     images, labels = digits()
     chosen = np.flatnonzero(np.isin(labels, (3, 8)))[:70]
     write_folder(images[chosen], labels[chosen], root / "pictures")
-    return prepare(str(root / "pictures"), root / "packed", size=16, split=SHARES)
+    return prepare(Data.of({"uri": str(root / "pictures"), "size": 16, "split": SHARES}), root / "packed")
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def encoded_threes_and_eights(threes_and_eights, tmp_path_factory) -> Dataset:
     """The same pictures, kept as JPEG."""
     root = tmp_path_factory.mktemp("encoded-threes-and-eights")
     pictures = threes_and_eights.path.parent / "pictures"
-    return prepare(str(pictures), root / "packed", size=16, split=SHARES, store="jpeg")
+    return prepare(Data.of({"uri": str(pictures), "size": 16, "split": SHARES, "store": "jpeg"}), root / "packed")
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def rare_and_common(tmp_path_factory) -> Dataset:
     images, _ = digits()
     labels = np.where(np.arange(90) < 10, "rare", "common")
     write_folder(images[:90], labels, root / "pictures")
-    return prepare(str(root / "pictures"), root / "packed", size=16, split=SHARES)
+    return prepare(Data.of({"uri": str(root / "pictures"), "size": 16, "split": SHARES}), root / "packed")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch import nn
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.jobs.exchange import Exchange
 from headstart.models.bundle import ModelBundle
@@ -178,7 +179,10 @@ def seen(once: Callable[..., Path]) -> list[dict]:
         images, labels = digits()
         chosen = np.flatnonzero(np.isin(labels, (3, 5, 8)))[:91]
         write_folder(images[chosen], labels[chosen], place / "pictures")
-        prepare(str(place / "pictures"), place / "packed", size=16, split={"train": 0.5, "val": 0.25, "test": 0.25})
+        prepare(
+            Data.of({"uri": str(place / "pictures"), "size": 16, "split": {"train": 0.5, "val": 0.25, "test": 0.25}}),
+            place / "packed",
+        )
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
              "--nproc-per-node", str(SIZE), __file__, str(place)],

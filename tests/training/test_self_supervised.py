@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
 from headstart.models.convnet import convnet
@@ -111,7 +112,7 @@ def unlabelled(pictures) -> Dataset:
 
 def _pack(root: Path, labels: Any) -> Dataset:
     split = {"train": 0.6, "val": 0.2, "test": 0.2}
-    return prepare(str(root / "pictures"), root / labels, size=16, split=split, labels=labels)
+    return prepare(Data.of({"uri": str(root / "pictures"), "size": 16, "split": split}), root / labels, labels=labels)
 
 
 def untrained(dataset: Dataset) -> ModelBundle:

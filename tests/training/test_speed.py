@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from headstart.data.prepare import prepare
+from headstart.data.section import Data
 from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.models.architectures import build_network
 from headstart.models.convnet import convnet
@@ -79,7 +80,10 @@ def choose(threes_and_eights, plan):
 def all_digits(tmp_path_factory):
     root = tmp_path_factory.mktemp("all-digits")
     write_folder(*digits(), root / "pictures")
-    return prepare(str(root / "pictures"), root / "packed", size=16, split={"train": 0.5, "val": 0.1, "test": 0.4})
+    return prepare(
+        Data.of({"uri": str(root / "pictures"), "size": 16, "split": {"train": 0.5, "val": 0.1, "test": 0.4}}),
+        root / "packed",
+    )
 
 
 def bf16_pays(speed):

@@ -19,13 +19,12 @@ from pathlib import Path
 from stat import S_IFMT, S_ISLNK, S_ISREG
 from typing import IO, BinaryIO
 
+from headstart.data.kind import Kind, Source, Wanted, kind_of
 from headstart.data.limits import MAX_BYTES, MAX_RATIO, MIB, allowed, allowed_entries
-from headstart.data.listing import SPLIT_NAMES, Refusal
-from headstart.data.tree import TOO_LARGE, Below, NamedTree, Tree, join, one_line, state_of
+from headstart.data.listing import SPLIT_NAMES, Listing, Refusal
+from headstart.data.tree import TOO_LARGE, NamedTree, Tree, join, one_line, state_of
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import UnreadableSample
-
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = MIB
@@ -37,13 +36,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def is_archive(name: str) -> bool:
-    """Whether a file's name says that it is an archive."""
-    return name.lower().endswith(SUFFIXES)
+class Archive(Kind):
+    suffixes = (".zip", ".tar", ".tar.gz", ".tgz")
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        """The samples of the folder in an archive, which may be of any kind."""
+        assert source.path is not None  # noqa: S101 - it claims files only
+        opened = _opened(source.path, source.name, wanted.modality.extensions, wanted.scratch)
+        inside = Source(source.name, tree=wanted.resources.enter_context(opened))
+        return kind_of(inside).list(inside, wanted)
 
 
 @contextmanager
-def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = None) -> Iterator[Tree]:
+def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = None) -> Iterator[Tree]:
     """The archive at `path`, which messages call `name`, from the folder on that holds its data.
 
     Many archives hold one folder that holds the rest; it is passed over, so that the paths inside are those of the
@@ -59,7 +64,7 @@ def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = N
             if name.lower().endswith(".zip"):
                 check_directory(file, status.st_size, name)
                 archive = stack.enter_context(zipfile.ZipFile(file))
-                tree: Tree = _ZipTree(archive, status, name)
+                tree: NamedTree = _ZipTree(archive, status, name)
             elif name.lower().endswith(".tar"):
                 tree = _TarTree(file, status, name)
             else:
@@ -68,13 +73,14 @@ def opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = N
         # Hostile bytes lead the modules to these as well.
         except (*_DAMAGED, tarfile.TarError, OSError, ValueError, struct.error) as error:
             raise InputError(f"The archive {name} is damaged ({one_line(error)}); fetch or pack it again.") from error
-        yield _without_wrapping(tree, extensions)
+        _pass_over_wrapping(tree, extensions)
+        yield tree
 
 
 @contextmanager
 def gunzipped(file: IO[bytes], packed: int, name: str, scratch: Path | None) -> Iterator[BinaryIO]:
-    """What a gzip file holds, on disk in a file without a name; `packed` is its size. InputError if it is damaged or
-    expands like a bomb."""
+    """The content of a gzip file, on disk in a file without a name; `packed` is its size. InputError if it is damaged
+    or expands like a bomb."""
     with tempfile.TemporaryFile(dir=scratch) as unpacked:
         limit = allowed(packed)
         try:
@@ -141,7 +147,7 @@ class _ZipTree(NamedTree):
         super().__init__(name, names.files, names.refused)
 
     def read(self, path: str) -> bytes:
-        member = self._members[path]
+        member = self._members[self._at(path)]
         if member.file_size > MAX_BYTES:
             raise UnreadableSample(TOO_LARGE)
         try:
@@ -151,10 +157,10 @@ class _ZipTree(NamedTree):
             raise UnreadableSample(f"it cannot be unpacked: {one_line(error)}") from error
 
     def open(self, path: str) -> BinaryIO:
-        return self._archive.open(self._members[path])  # type: ignore[return-value]
+        return self._archive.open(self._members[self._at(path)])  # type: ignore[return-value]
 
     def state(self, path: str) -> str:
-        member = self._members[path]
+        member = self._members[self._at(path)]
         return f"{self._state} {member.header_offset} {member.file_size} {member.CRC}"
 
 
@@ -176,7 +182,7 @@ class _TarTree(NamedTree):
         super().__init__(name, names.files, names.refused)
 
     def read(self, path: str) -> bytes:
-        offset, size = self._members[path]
+        offset, size = self._members[self._at(path)]
         if size > MAX_BYTES:
             raise UnreadableSample(TOO_LARGE)
         content = os.pread(self._file.fileno(), size, offset)
@@ -186,7 +192,7 @@ class _TarTree(NamedTree):
 
     def open(self, path: str) -> BinaryIO:
         copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        offset, left = self._members[path]
+        offset, left = self._members[self._at(path)]
         while left and (chunk := os.pread(self._file.fileno(), min(_CHUNK, left), offset)):
             _write(copy, chunk, self.name)
             offset, left = offset + len(chunk), left - len(chunk)
@@ -194,7 +200,7 @@ class _TarTree(NamedTree):
         return copy
 
     def state(self, path: str) -> str:
-        offset, size = self._members[path]
+        offset, size = self._members[self._at(path)]
         return f"{self._state} {offset} {size}"
 
 
@@ -255,17 +261,15 @@ def _check_end(file: BinaryIO, offset: int) -> None:
         raise tarfile.ReadError(f"the header at byte {offset} cannot be read")
 
 
-def _without_wrapping(tree: Tree, extensions: Set[str]) -> Tree:
-    folder = ""
+def _pass_over_wrapping(tree: NamedTree, extensions: Set[str]) -> None:
     while True:
-        shown = [e for e in tree.entries(folder) if not e.name.startswith(".") and e.name != "__MACOSX"]
+        shown = [e for e in tree.entries("") if not e.name.startswith(".") and e.name != "__MACOSX"]
         if len(shown) != 1 or not shown[0].folder or shown[0].name.lower() in SPLIT_NAMES:
-            break
-        below = tree.entries(join(folder, shown[0].name))
+            return
+        below = tree.entries(shown[0].name)
         if any(not entry.folder and Path(entry.name).suffix.lower() in extensions for entry in below):
-            break
-        folder = join(folder, shown[0].name)
-    return Below(tree, folder) if folder else tree
+            return
+        tree.root = join(tree.root, shown[0].name)
 
 
 def _printable(name: str) -> str:
@@ -277,3 +281,6 @@ def _write(file: IO[bytes], chunk: bytes, name: str) -> None:
         file.write(chunk)
     except OSError as error:
         raise HeadstartError(f"{name} cannot be unpacked ({error.strerror}); make room and run again.") from error
+
+
+KIND = Archive()

@@ -15,8 +15,9 @@ from typing import IO, BinaryIO, cast
 import numpy as np
 
 from headstart.data.arrays import Pictures, list_arrays, on_disk
+from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES, SMALL, allowed
-from headstart.data.listing import Labels, Listing
+from headstart.data.listing import Listing
 from headstart.data.tree import Tree
 from headstart.errors import InputError
 
@@ -25,21 +26,20 @@ _SPLIT = {"train": "train", "t10k": "test", "test": "test"}
 _UNSIGNED_BYTE = 8
 
 
-def is_idx(tree: Tree) -> bool:
-    """Whether a folder holds a training set in IDX files."""
-    return ("train", "images") in _found(tree)
+class Idx(Kind):
+    def claims(self, source: Source) -> bool:
+        return source.tree is not None and ("train", "images") in _found(source.tree)
 
-
-def list_idx(tree: Tree, labels: Labels, scratch: Path | None = None) -> Listing:
-    """The pictures in a folder's IDX files. InputError if a file is missing, damaged or not what its name says."""
-    files = _found(tree)
-    parts = []
-    for split in sorted({split for split, _ in files}, reverse=True):
-        pixels = _read(tree, files, split, "images", scratch)
-        numbers = _read(tree, files, split, "labels", scratch) if labels != "none" else None
-        names = None if numbers is None else [str(number) for number in numbers.tolist()]
-        parts.append(Pictures(split, pixels, names))
-    return list_arrays(tree.name, parts, labels)
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        """The pictures in a folder's IDX files. InputError if a file is missing, damaged or not what its name says."""
+        assert source.tree is not None  # noqa: S101 - it claims folders only
+        tree, files = source.tree, _found(source.tree)
+        parts = []
+        for split in sorted({split for split, _ in files}, reverse=True):
+            pixels = _read(tree, files, split, "images", wanted.scratch)
+            numbers = _read(tree, files, split, "labels", wanted.scratch) if wanted.labels != "none" else None
+            parts.append(Pictures(split, pixels, None if numbers is None else [str(n) for n in numbers.tolist()]))
+        return list_arrays(tree.name, parts, wanted.labels)
 
 
 def _found(tree: Tree) -> dict[tuple[str, str], str]:
@@ -82,3 +82,6 @@ def _size(file: BinaryIO) -> int:
     size = file.seek(0, 2)
     file.seek(0)
     return size
+
+
+KIND = Idx()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from headstart.data.arrays import Pictures, list_arrays
-from headstart.data.listing import Labels, Listing
+from headstart.data.kind import Kind, Source, Wanted
+from headstart.data.listing import Listing
 from headstart.data.tree import Tree
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample
@@ -35,25 +36,25 @@ _EDITIONS = (
 )
 
 
-def is_cifar(tree: Tree) -> bool:
-    """Whether a folder holds the files of CIFAR-10 or CIFAR-100."""
-    return _edition(tree) is not None
+class Cifar(Kind):
+    def claims(self, source: Source) -> bool:
+        return source.tree is not None and _edition(source.tree) is not None
 
-
-def list_cifar(tree: Tree, labels: Labels) -> Listing:
-    """The pictures of CIFAR-10 or CIFAR-100, with the fine labels. InputError if a file is missing or damaged."""
-    edition = _edition(tree)
-    if edition is None:
-        raise InputError(f"{tree.name} does not hold all files of CIFAR-10 or CIFAR-100; fetch it again.")
-    names = _load(tree, edition.meta).get(edition.names)
-    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise InputError(f"{tree.name}/{edition.meta} has no names of classes; fetch it again.")
-    classes = [name.decode("utf-8", "replace") for name in names]
-    parts = [
-        _part(tree, split, files, edition.labels, classes)
-        for split, files in (("train", edition.train), ("test", (edition.test,)))
-    ]
-    return list_arrays(tree.name, parts, labels, classes)
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        """The pictures of CIFAR-10 or CIFAR-100, with the fine labels. InputError if a file is missing or damaged."""
+        tree = source.tree
+        edition = tree and _edition(tree)
+        if not tree or not edition:
+            raise InputError(f"{source.name} does not hold all files of CIFAR-10 or CIFAR-100; fetch it again.")
+        names = _load(tree, edition.meta).get(edition.names)
+        if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+            raise InputError(f"{tree.name}/{edition.meta} has no names of classes; fetch it again.")
+        classes = [name.decode("utf-8", "replace") for name in names]
+        parts = [
+            _part(tree, split, files, edition.labels, classes)
+            for split, files in (("train", edition.train), ("test", (edition.test,)))
+        ]
+        return list_arrays(tree.name, parts, wanted.labels, classes)
 
 
 def _edition(tree: Tree) -> _Edition | None:
@@ -92,7 +93,7 @@ def _load(tree: Tree, file: str) -> dict[bytes, Any]:
 
 
 def plain_values(content: bytes) -> Any:
-    """What a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes holds.
+    """The value of a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes.
 
     Text of Python 2 comes as bytes, an array as an object with `values`. ValueError for a pickle of anything else.
     """
@@ -109,12 +110,12 @@ def plain_values(content: bytes) -> Any:
 
 
 class _Mark:
-    """Where the items of a list, tuple or dictionary begin on the stack."""
+    """The place on the stack where the items of a list, tuple or dictionary begin."""
 
 
 @dataclass(frozen=True)
 class _Name:
-    """What a pickle names: it is compared, and never looked up."""
+    """A name in a pickle: it is compared, and never looked up."""
 
     name: str
 
@@ -152,46 +153,48 @@ class _Reader:
         self._memo: dict[int, Any] = {}
 
     def apply(self, name: str, argument: Any, position: int) -> None:
+        """Carry out one operation. ValueError for one that files of CIFAR do not have."""
         stack = self.stack
-        if name in _VALUES:
-            # Before Python 3, text had no encoding; pickletools gives it as latin-1.
-            stack.append(argument.encode("latin1") if name.endswith("STRING") else argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in _TUPLES:
-            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
-        elif name == "MARK":
-            stack.append(_Mark)
-        elif name in ("TUPLE", "LIST", "DICT"):
-            items = self._items()
-            stack.append(_pairs(items) if name == "DICT" else tuple(items) if name == "TUPLE" else items)
-        elif name in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if name == "APPEND" else self._items()
-            _of(list, stack[-1]).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self._items()
-            _of(dict, stack[-1]).update(_pairs(items))
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self._memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self._memo[argument])
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            stack.append(_name(argument if name == "GLOBAL" else " ".join([stack.pop(), stack.pop()][::-1])))
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(_made(stack.pop(), arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            _fill(stack[-1], state)
-        elif name not in ("PROTO", "FRAME"):
-            raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
+        match name:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                stack.append(_Mark)
+            case "TUPLE" | "LIST" | "DICT":
+                items = self._items()
+                stack.append(_pairs(items) if name == "DICT" else tuple(items) if name == "TUPLE" else items)
+            case "APPEND" | "APPENDS":
+                items = [stack.pop()] if name == "APPEND" else self._items()
+                _of(list, stack[-1]).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self._items()
+                _of(dict, stack[-1]).update(_pairs(items))
+            case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                self._memo[len(self._memo) if name == "MEMOIZE" else argument] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self._memo[argument])
+            case "GLOBAL" | "STACK_GLOBAL":
+                stack.append(_name(argument if name == "GLOBAL" else " ".join([stack.pop(), stack.pop()][::-1])))
+            case "REDUCE":
+                arguments = stack.pop()
+                stack.append(_made(stack.pop(), arguments))
+            case "BUILD":
+                state = stack.pop()
+                _fill(stack[-1], state)
+            case _ if name in _VALUES:
+                # Before Python 3, text had no encoding; pickletools gives it as latin-1.
+                stack.append(argument.encode("latin1") if name.endswith("STRING") else argument)
+            case _ if name in _CONSTANTS:
+                stack.append(_CONSTANTS[name])
+            case _ if name in _EMPTY:
+                stack.append(_EMPTY[name]())
+            case _ if name in _TUPLES:
+                stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
+            case _:
+                raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
 
     def _items(self) -> list[Any]:
-        """What lies above the last mark, which goes too."""
+        """Pops the values above the last mark, and the mark."""
         items: list[Any] = []
         while (item := self.stack.pop()) is not _Mark:
             items.append(item)
@@ -215,7 +218,7 @@ def _name(name: str) -> _Name:
 
 
 def _made(what: Any, arguments: Any) -> Any:
-    """What a pickle gets for a name and arguments."""
+    """The value for a call of a name in a pickle with arguments."""
     name = _of(_Name, what).name
     if name.endswith("_reconstruct"):
         return _Array(np.zeros(0, np.uint8))
@@ -228,7 +231,7 @@ def _made(what: Any, arguments: Any) -> Any:
 
 
 def _fill(what: Any, state: Any) -> None:
-    """Numpy's state of a type says its byte order, which bytes do not have; that of an array has its content."""
+    """Carry out BUILD: give an array its content. The state of a type is its byte order, which bytes do not have."""
     if isinstance(what, _Kind):
         return
     _, shape, kind, fortran, content = state
@@ -237,3 +240,6 @@ def _fill(what: Any, state: Any) -> None:
     _of(_Array, what).values = np.frombuffer(_of(bytes, content), np.uint8).reshape(
         shape, order="F" if fortran else "C"
     )
+
+
+KIND = Cifar()

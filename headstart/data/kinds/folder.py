@@ -4,17 +4,33 @@ from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes
 from headstart.data.tree import Tree, join
 from headstart.errors import InputError
 
-# What macOS adds to archives beside the folders that were meant.
+# macOS adds it to archives.
 _IGNORED = frozenset({"__MACOSX"})
 
 _MAX_DEPTH = 100
 
 
-def list_folder(tree: Tree, extensions: Set[str], labels: Labels = "required") -> Listing:
+class Folder(Kind):
+    any_folder = True
+
+    def claims(self, source: Source) -> bool:
+        return source.tree is not None
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        assert source.tree is not None  # noqa: S101 - it claims folders only
+        return _list(source.tree, wanted.modality.extensions, wanted.labels)
+
+    def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
+        """Whether the folder holds files and no folders, so that no file has a label."""
+        return source.tree is not None and _read_folder(source.tree, "", extensions).is_flat
+
+
+def _list(tree: Tree, extensions: Set[str], labels: Labels) -> Listing:
     """Lists the files of `tree` by name, without opening any.
 
     A class's folder may have sub-folders. Hidden entries, other extensions, and what the tree itself refuses (special
@@ -23,7 +39,7 @@ def list_folder(tree: Tree, extensions: Set[str], labels: Labels = "required") -
     """
     top = _read_folder(tree, "", extensions)
     top.refused += tree.refused
-    if labels == "none" or (labels == "optional" and _is_flat(top)):
+    if labels == "none" or (labels == "optional" and top.is_flat):
         return _list_unlabelled(tree, top, extensions)
     refused = top.refused + [Refusal(path, "not in a class folder: it has no label") for path in top.files]
     split_folders = _split_folders(tree, top.folders, extensions)
@@ -45,21 +61,6 @@ def list_folder(tree: Tree, extensions: Set[str], labels: Labels = "required") -
     return listing
 
 
-def is_flat(tree: Tree, extensions: Set[str]) -> bool:
-    """Whether `tree` holds files and no folders, so that no file has a label."""
-    return _is_flat(_read_folder(tree, "", extensions))
-
-
-def reason_to_refuse(name: str, extensions: Set[str]) -> str | None:
-    """Why a file is not taken in, from its name alone; None if nothing speaks against it."""
-    if not _is_utf8(name):
-        return "its name is not valid UTF-8; rename it"
-    if name.startswith("."):
-        return "hidden"
-    suffix = PurePosixPath(name).suffix
-    return None if suffix.lower() in extensions else f"not an image: {suffix or 'a name without extension'}"
-
-
 @dataclass
 class _Folder:
     """The paths in a folder."""
@@ -68,9 +69,10 @@ class _Folder:
     files: list[str]
     refused: list[Refusal]
 
-
-def _is_flat(top: _Folder) -> bool:
-    return bool(top.files) and not top.folders
+    @property
+    def is_flat(self) -> bool:
+        """Whether it holds files and no folders."""
+        return bool(self.files) and not self.folders
 
 
 def _listing(
@@ -120,8 +122,8 @@ def _read_folder(tree: Tree, folder: str, extensions: Set[str]) -> _Folder:
             content.refused.append(Refusal(path, f"it lies more than {_MAX_DEPTH} folders deep"))
         elif entry.folder:
             content.folders.append(path)
-        elif (reason := reason_to_refuse(entry.name, extensions)) is not None:
-            content.refused.append(Refusal(path, reason))
+        elif (suffix := PurePosixPath(entry.name).suffix).lower() not in extensions:
+            content.refused.append(Refusal(path, f"not an image: {suffix or 'a name without extension'}"))
         else:
             content.files.append(path)
     return content
@@ -176,3 +178,6 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+KIND = Folder()

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.data.archive import check_directory
 from headstart.data.arrays import Pictures, list_arrays, on_disk
+from headstart.data.kind import Kind, Source, Wanted
+from headstart.data.kinds.archive import check_directory
 from headstart.data.limits import MAX_ENTRIES, MAX_RATIO, allowed
 from headstart.data.listing import Labels, Listing
 from headstart.data.tree import one_line
@@ -28,7 +29,15 @@ _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _KINDS = {"pixels": ("images", "x", "X", "data"), "labels": ("labels", "y", "targets"), "groups": ("groups",)}
 
 
-def list_npz(path: Path, name: str, labels: Labels, scratch: Path | None = None) -> Listing:
+class Npz(Kind):
+    suffixes = (".npz",)
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        assert source.path is not None  # noqa: S101 - it claims files only
+        return _list(source.path, source.name, wanted.labels, wanted.scratch)
+
+
+def _list(path: Path, name: str, labels: Labels, scratch: Path | None = None) -> Listing:
     """The pictures of the .npz file at `path`, which messages call `name`.
 
     Raises:
@@ -86,7 +95,7 @@ def _named(names: set[str]) -> dict[str | None, dict[str, str]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, scratch: Path | None) -> np.ndarray:
-    """An array that is mapped from the disk."""
+    """An array of the archive, copied to the disk and mapped from there."""
     try:
         with archive.open(member) as content:
             version = np.lib.format.read_magic(content)
@@ -123,3 +132,6 @@ def _texts(values: np.ndarray, name: str) -> list[str]:
             f"{name} has labels of type {values.dtype} and shape {values.shape}; give one whole number or text each."
         )
     return [str(value) for value in values.tolist()]
+
+
+KIND = Npz()

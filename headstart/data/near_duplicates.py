@@ -1,16 +1,8 @@
-"""What a picture looks like, in a few bytes, and which of many look the same: copies that were saved again, in another
-size or format or with other compression.
+"""Near duplicates: pictures that look the same, as copies do that were saved again in another size, format or quality.
 
 Two pictures are near duplicates where their thumbnails of 32 × 32 grey pixels differ by at most 5 of 255 (root mean
 square) and correlate by at least 0.99. Candidates are found by a mean hash of 64 bits (which pixels of a thumbnail of
-8 × 8 are brighter than its mean) that differs in at most 3 bits.
-
-Measured on 300 crops of photographs against themselves saved again, as JPEG of quality 90 or 50, at a third of the size
-or in grey, stored at 32, 64 or 224 pixels: 91 to 98% are near duplicates by the thumbnails, the rest plain (a sky) or
-blurred; of these a mean hash finds 98.9% or more, where a difference hash in 5 bits finds 98.6%. What was cropped by
-some per cent or made brighter is not found. Among MNIST-5k and scikit-learn's digits, stored at 28 or 32 pixels, the
-two nearest pictures differ by 9.3 and 8.3, and no pair counts as near, where a hash alone would join thousands; stored
-at 8 pixels, 85 pairs of MNIST-5k would, hence `MIN_SIDE`.
+8 × 8 are brighter than its mean) that differs in at most 3 bits. Provenance: docs/studies/near_duplicates.md.
 """
 
 import math
@@ -99,8 +91,8 @@ class _Clusters:
 
 
 def _close(coarse: np.ndarray, cluster: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
-    """Those of the pairs whose coarse thumbnails are close and that are not connected yet. Averaging brings thumbnails
-    no further apart, so that none is lost by this but by rounding."""
+    """The pairs whose coarse thumbnails are close and that are not connected yet. Averaging brings thumbnails no
+    further apart, so that only rounding can lose one."""
     apart = cluster[rows] != cluster[columns]
     rows, columns = rows[apart], columns[apart]
     difference = coarse[rows].astype(np.float32) - coarse[columns]
@@ -154,7 +146,7 @@ def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.nda
 
 
 def bit_count(words: np.ndarray) -> np.ndarray:
-    """How many bits are set in each of some uint64."""
+    """The number of bits that are set in each of some uint64."""
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(words)
     return _POPCOUNT[words.view(np.uint16).reshape(-1, 4)].sum(axis=1)

@@ -6,15 +6,16 @@ recording) share a split. What a row names is read whatever its name ends with; 
 
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
 from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes, natural
 from headstart.data.remote import read_object, state_of_object
-from headstart.data.table import columns_of, rows_of
+from headstart.data.table import SUFFIXES, columns_of, rows_of
 from headstart.data.tree import LocalTree
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample
@@ -25,7 +26,7 @@ _COLUMNS = ("path", "label", "split", "group")
 
 @dataclass(frozen=True)
 class Named:
-    """What a manifest's rows name, by path: a file of `tree`, or an object."""
+    """The files of `tree`, or objects, that a manifest's rows name, by path."""
 
     tree: LocalTree | None
     objects: dict[str, s3.Object]
@@ -46,7 +47,47 @@ class Named:
         return None if self.tree is None else self.tree.state(path)
 
 
-def list_manifest(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
+class Manifest(Kind):
+    suffixes = SUFFIXES
+    names_files = True
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        return _list(source.name, wanted.resources.enter_context(_open(source)), _base(source), wanted.labels)
+
+    def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
+        with _open(source) as table:
+            return "label" not in columns_of(source.name, table)
+
+    def named_states(self, source: Source) -> Iterator[str]:
+        """A file's size and time, an object's size and ETag."""
+        with _open(source) as table:
+            files, _ = _files(source.name, rows_of(source.name, table, _COLUMNS), _base(source), labelled=False)
+        named = _find(files, _base(source))
+        for file in sorted(files, key=lambda file: file.path):
+            found = named.objects.get(file.path)
+            if found is not None:
+                yield f"{file.path}\0{found.size}\0{found.etag}"
+            elif named.tree is not None and (named.tree.root / file.path).is_file():
+                state = (named.tree.root / file.path).stat()
+                yield f"{file.path}\0{state.st_size}\0{state.st_mtime_ns}"
+            else:
+                yield f"{file.path}\0"
+
+    def place(self, source: Source) -> Path | None:
+        return source.path and source.path.parent
+
+
+def _open(source: Source) -> BinaryIO:
+    assert source.path is not None  # noqa: S101 - it claims files only
+    return source.path.open("rb")
+
+
+def _base(source: Source) -> str:
+    """The folder, or the prefix in S3, that paths in the table are relative to."""
+    return source.name.rpartition("/")[0]
+
+
+def _list(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
     """The samples that a table's rows name; `base` is the folder, or the prefix in S3, of the table.
 
     Raises:
@@ -87,25 +128,6 @@ def list_manifest(name: str, table: BinaryIO, base: str, labels: Labels) -> List
     if labelled:
         check_classes(listing, labels)
     return listing
-
-
-def has_labels(name: str, table: BinaryIO) -> bool:
-    return "label" in columns_of(name, table)
-
-
-def state_of(name: str, table: BinaryIO, base: str) -> Iterator[str]:
-    """A line for each sample that changes when its content does: of a file its size and time, of an object its ETag."""
-    files, _ = _files(name, rows_of(name, table, _COLUMNS), base, labelled=False)
-    named = _find(files, base)
-    for file in sorted(files, key=lambda file: file.path):
-        found = named.objects.get(file.path)
-        if found is not None:
-            yield f"{file.path}\0{found.size}\0{found.etag}"
-        elif named.tree is not None and (named.tree.root / file.path).is_file():
-            state = (named.tree.root / file.path).stat()
-            yield f"{file.path}\0{state.st_size}\0{state.st_mtime_ns}"
-        else:
-            yield f"{file.path}\0"
 
 
 def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool) -> tuple[list[File], list[Refusal]]:
@@ -174,10 +196,12 @@ def _splits(name: str, files: Iterable[File]) -> tuple[str, ...]:
 
 
 def _find(files: Iterable[File], base: str) -> Named:
-    """Looks up what lies in S3: the folders of all objects are listed, each once."""
+    """The files and objects that rows name. Objects are found by listing their folders, each once."""
     remote = s3.is_s3(base)
     uris = {
-        f.path if s3.is_s3(f.path) else f"{base.rstrip('/')}/{f.path}": f.path for f in files if _is_remote(f, remote)
+        f.path if s3.is_s3(f.path) else f"{base.rstrip('/')}/{f.path}": f.path
+        for f in files
+        if remote or s3.is_s3(f.path)
     }
     by_folder: dict[str, set[str]] = defaultdict(set)
     for uri in uris:
@@ -185,7 +209,7 @@ def _find(files: Iterable[File], base: str) -> Named:
     objects: dict[str, s3.Object] = {}
     done: str | None = None
     for folder in sorted(by_folder):
-        # What lies below a folder was listed with it.
+        # The content of a folder was listed with the folder above it.
         if done is not None and folder.startswith(done):
             continue
         done = folder
@@ -194,10 +218,6 @@ def _find(files: Iterable[File], base: str) -> Named:
         except s3.UnreadableObject:
             continue
     return Named(None if remote else LocalTree(Path(base)), objects)
-
-
-def _is_remote(file: File, base_is_remote: bool) -> bool:
-    return base_is_remote or s3.is_s3(file.path)
 
 
 def _reason_to_refuse(path: str, named: Named) -> str | None:
@@ -215,3 +235,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
+
+
+KIND = Manifest()

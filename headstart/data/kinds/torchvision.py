@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstart.data.arrays import encoded
-from headstart.data.cifar import list_cifar
-from headstart.data.idx import list_idx
+from headstart.data.kind import KINDS, Kind, Source, Wanted
 from headstart.data.listing import File, Labels, Listing, check_classes, natural
 from headstart.data.tree import LocalTree
 from headstart.errors import HeadstartError, InputError
@@ -21,12 +20,10 @@ from headstart.errors import HeadstartError, InputError
 FOLDER_VARIABLE = "HEADSTART_DATASETS"
 DOWNLOAD_VARIABLE = "HEADSTART_DOWNLOAD"
 
-_SCHEME = "torchvision://"
-
 _PARTS = {"train": {"split": "train"}, "test": {"split": "test"}}
 _PARTS_WITH_VAL = {**_PARTS, "val": {"split": "val"}}
 
-# What torchvision's constructor is told for each split; "" stands for a set without given splits. Those in files of a
+# Arguments of torchvision's constructor for each split; "" stands for a set without given splits. Those in files of a
 # format that is read here are read here, without torchvision's pickles; the folder is where it puts them.
 _SETS: dict[str, dict[str, dict[str, Any]]] = {
     **{name: {"train": {"train": True}, "test": {"train": False}}
@@ -47,20 +44,37 @@ _FOLDERS = {
 }
 
 
+class Torchvision(Kind):
+    scheme = "torchvision://"
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        """The pictures of a data set of torchvision, with its splits.
+
+        Raises:
+            InputError: the name is not known, or the data is not here and may not be or cannot be downloaded.
+        """
+        name = _name(source.name)
+        if name not in _FOLDERS:
+            sets = {split: _made(name, arguments) for split, arguments in _SETS[name].items()}
+            return _list_items(source.name, sets, wanted.labels)
+        folder = datasets_folder() / _FOLDERS[name]
+        if not folder.is_dir():
+            _download(name, lambda root: _fetch_files(name, root))
+        files = Source(source.name, tree=LocalTree(folder, source.name))
+        return KINDS["cifar" if name.startswith("CIFAR") else "idx"].list(files, wanted)
+
+    def place(self, source: Source) -> Path | None:
+        _name(source.name)
+        return datasets_folder()
+
+
 def is_published(uri: str) -> bool:
-    return uri.startswith(_SCHEME)
-
-
-def check_name(uri: str) -> str:
-    """The data set's name; InputError lists the known ones."""
-    name = uri.removeprefix(_SCHEME)
-    if name not in _SETS:
-        raise InputError(f"{uri} is not a data set of torchvision that is read; choose one of: {', '.join(_SETS)}.")
-    return name
+    """Whether a reference names a data set of torchvision."""
+    return uri.startswith(KIND.scheme)
 
 
 def datasets_folder() -> Path:
-    """Where torchvision's data sets lie on this machine."""
+    """The folder of torchvision's data sets on this machine."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given).absolute()
@@ -68,27 +82,16 @@ def datasets_folder() -> Path:
     return Path(home).expanduser().absolute() / "datasets"
 
 
-def list_published(uri: str, labels: Labels, scratch: Path | None = None) -> Listing:
-    """The pictures of a data set of torchvision, with its splits.
-
-    Raises:
-        InputError: the name is not known, or the data is not here and may not be or cannot be downloaded.
-    """
-    name = check_name(uri)
-    if name not in _FOLDERS:
-        sets = {split: _made(name, arguments) for split, arguments in _SETS[name].items()}
-        return _list_items(uri, sets, labels)
-    folder = datasets_folder() / _FOLDERS[name]
-    if not folder.is_dir():
-        _download(name, lambda root: _fetch_files(name, root))
-    tree = LocalTree(folder, uri)
-    if name.startswith("CIFAR"):
-        return list_cifar(tree, labels)
-    return list_idx(tree, labels, scratch)
+def _name(uri: str) -> str:
+    """The name of a data set; InputError lists the known ones."""
+    name = uri.removeprefix(KIND.scheme)
+    if name not in _SETS:
+        raise InputError(f"{uri} is not a data set of torchvision that is read; choose one of: {', '.join(_SETS)}.")
+    return name
 
 
 def _made(name: str, arguments: dict[str, Any]) -> Any:
-    """torchvision's own object, downloaded if it is missing."""
+    """The data set as torchvision's object, downloaded if it is missing."""
     import torchvision
 
     kind = getattr(torchvision.datasets, name)
@@ -169,3 +172,6 @@ def _content(sets: dict[str, Any], path: str) -> bytes:
     except (OSError, ValueError) as error:
         raise HeadstartError(f"torchvision cannot read its picture {path} ({error}); download it again.") from error
     return encoded(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")))
+
+
+KIND = Torchvision()

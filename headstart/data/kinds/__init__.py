@@ -1,0 +1,1 @@
+"""The kinds of data that a reference can name, one file each."""

@@ -1,0 +1,1 @@
+"""The augmentations that a recipe can choose, one file each."""

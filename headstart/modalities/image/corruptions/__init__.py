@@ -1,0 +1,1 @@
+"""The corruptions that robustness is judged under, one file each."""

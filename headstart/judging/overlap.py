@@ -41,8 +41,8 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
     """The overlap of the source's training samples with the target.
 
     Samples are the same where their files are. Where the source's samples are not known, the digests of its data may
-    still be the target's own. Pictures look alike as `headstart.data.near_duplicates` defines it; they are compared where the
-    source's packed data set lies on this machine unchanged, and has at most 50 000 pictures.
+    still be the target's own. Pictures look alike as `headstart.data.near_duplicates` defines it; they are compared
+    where the source's packed data set lies on this machine unchanged, and has at most 50 000 pictures.
     """
     if known.learned_from is None:
         trained_on = {name: bundle.provenance.get(name) for name in target.digests}

@@ -1,0 +1,1 @@
+"""Members of headstart's registries from a package outside."""

@@ -103,8 +103,8 @@ def recipe_page() -> str:
     lines = [
         "# Recipe",
         "",
-        "One YAML file describes one experiment. An unknown key, a wrong type or a value out of range is refused before",
-        "any work starts. `headstart run RECIPE --set key.path=value` overrides a key.",
+        "One YAML file describes one experiment. An unknown key, a wrong type or a value out of range is refused",
+        "before any work starts. `headstart run RECIPE --set key.path=value` overrides a key.",
         "",
         "```yaml",
         (ROOT / "pipelines" / "recipes" / "digits.yaml").read_text().rstrip(),
@@ -156,7 +156,9 @@ def _table(name: str, section: Mapping[str, Any], keys: Mapping[str, Any], defin
         if not meaning:
             raise SystemExit(f"{name}.{key} has no meaning: give it Field(description=…), or a line in meanings.yaml")
         default = "required" if key in required else _default(value)
-        rows.append(f"| `{key}` | {_cell(' or '.join(_types(value, definitions)))} | {_cell(default)} | {_cell(meaning)} |")
+        rows.append(
+            f"| `{key}` | {_cell(' or '.join(_types(value, definitions)))} | {_cell(default)} | {_cell(meaning)} |"
+        )
     return rows
 
 

@@ -168,7 +168,7 @@ def _default(value: Mapping[str, Any]) -> str:
         return "–"
     if isinstance(given, list):
         shown = [each.get("name") if isinstance(each, dict) else each for each in given]
-        return f"`[{', '.join(map(str, shown))}]`"
+        return ", ".join(f"`{each}`" for each in shown) or "none"
     return f"`{str(given).lower() if isinstance(given, bool) else given}`"
 
 
@@ -193,11 +193,12 @@ def _types(value: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator
 def _scalar(value: Mapping[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     bounds = []
-    if "minimum" in value or "exclusiveMinimum" in value:
-        bounds.append(f"≥ {value['minimum']}" if "minimum" in value else f"> {value['exclusiveMinimum']}")
-    if "maximum" in value or "exclusiveMaximum" in value:
-        bounds.append(f"≤ {value['maximum']}" if "maximum" in value else f"< {value['exclusiveMaximum']}")
-    return " ".join([words.get(str(value.get("type")), "value"), *([", ".join(bounds)] if bounds else [])])
+    if "minimum" in value and "maximum" in value:
+        bounds.append(f"{value['minimum']:g} to {value['maximum']:g}")
+    else:
+        signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+        bounds += [f"{sign} {value[key]:g}" for key, sign in signs.items() if key in value]
+    return " ".join([words.get(str(value.get("type")), "value"), *filter(None, [", ".join(bounds)])])
 
 
 def _cell(text: str) -> str:
@@ -223,7 +224,7 @@ def command_page() -> str:
         "",
         "| command | what it does |",
         "|---|---|",
-        *(f"| [`{name}`](#{name}) | {_cell(summaries[name])} |" for name in commands.choices),
+        *(f"| [`{name}`](#{name}) | {_plain(summaries[name])} |" for name in commands.choices),
     ]
     for name, command in commands.choices.items():
         lines += ["", f"## {name}", "", *_command(name, command)]
@@ -237,12 +238,17 @@ def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
     for action in command._actions:
         if {"-h", "--debug"} & set(action.option_strings):
             continue
-        value = command._get_formatter()._format_args(action, (action.metavar or action.dest).__str__())
+        value = command._get_formatter()._format_args(action, str(action.metavar or action.dest.upper()))
         shown = ", ".join(action.option_strings) or value
         shown += f" {value}" if action.option_strings and action.nargs != 0 else ""
-        yield f"| `{_cell(shown)}` | {_cell((action.help or '').replace('%%', '%'))} |"
+        yield f"| `{shown}` | {_plain(action.help or '')} |"
     example = (command.epilog or "").removeprefix("example:\n")
     yield from ("", "```console", "\n".join(line.removeprefix("  ") for line in example.splitlines()), "```")
+
+
+def _plain(text: str) -> str:
+    """A help text as Markdown that shows every character as it is."""
+    return re.sub(r"([*_<>\[\]])", r"\\\1", _cell(text.replace("%%", "%")))
 
 
 if str(ROOT) not in sys.path:

@@ -82,24 +82,31 @@ def _relative(place: Path, target: str) -> str:
 # The recipe and the policy
 
 
+# The recipe's sections in the order of the page: title, class and summary. Others follow, with the first line of their
+# docstring.
+_SECTIONS = [
+    ("The recipe", "Recipe", "A name, source data and target data are enough; everything else has a default."),
+    ("source", "Source", "Where knowledge comes from: data, models that exist, or both."),
+    ("source.data and target.data", "Data", "Where the samples are and how they are packed."),
+    ("split", "Split", "Shares of samples; they add up to 1, and none is 0. Where a folder has `train/`, `val/` or "
+                       "`test/`, those are taken instead."),
+    ("source.pretraining", "Pretraining", "How a source is trained; all keys of `training` too."),
+    ("training", "Training", "The budget of each training on the target. What is not set follows from the size of the "
+                             "training split."),
+    ("strategies", "Strategy", "A list of names ([strategies](../explanation/strategies.md)) or of mappings with these "
+                               "keys."),
+    ("evaluation", "Evaluation", "How the result is judged ([statistics](../explanation/statistics.md))."),
+]  # fmt: skip
+# `target` has one key, which the recipe's own table explains.
+_EXPLAINED = {"Target"}
+
+
 def recipe_page() -> str:
     """Every key of a recipe: type, default and meaning."""
     from headstart.recipe.recipe import Recipe
 
     schema = Recipe.model_json_schema()
-    sections = [
-        ("The recipe", "Recipe", "A name, source data and target data are enough; everything else has a default."),
-        ("source", "Source", "Where knowledge comes from: data, models that exist, or both."),
-        ("source.data and target.data", "Data", "Where the samples are and how they are packed."),
-        ("split", "Split", "Shares of samples; they add up to 1, and none is 0. Where a folder has `train/`, `val/` or "
-                           "`test/`, those are taken instead."),
-        ("source.pretraining", "Pretraining", "How a source is trained; all keys of `training` too."),
-        ("training", "Training", "The budget of each training on the target. What is not set follows from the size of "
-                                 "the training split."),
-        ("strategies", "Strategy", "A list of names ([strategies](../explanation/strategies.md)) or of mappings with "
-                                   "these keys."),
-        ("evaluation", "Evaluation", "How the result is judged ([statistics](../explanation/statistics.md))."),
-    ]  # fmt: skip
+    definitions = {"Recipe": schema, **schema["$defs"]}
     lines = [
         "# Recipe",
         "",
@@ -110,14 +117,19 @@ def recipe_page() -> str:
         (ROOT / "pipelines" / "recipes" / "digits.yaml").read_text().rstrip(),
         "```",
     ]
-    definitions = {"Recipe": schema, **schema["$defs"]}
-    inherited = set(definitions["Training"]["properties"])
-    for title, name, summary in sections:
-        keys = definitions[name]["properties"]
+    known = {name for _, name, _ in _SECTIONS} | _EXPLAINED
+    others = [
+        (name, name, section.get("description", "").partition("\n")[0])
+        for name, section in definitions.items()
+        if name not in known and "properties" in section
+    ]
+    training = definitions.get("Training", {}).get("properties", {})
+    for title, name, summary in [*_SECTIONS, *others]:
+        keys = definitions.get(name, {}).get("properties", {})
         if name == "Pretraining":
-            own = {key: value for key, value in keys.items() if value != definitions["Training"]["properties"].get(key)}
-            keys = {key: value for key, value in own.items() if key not in inherited or "default" in value}
-        lines += ["", f"## {title}", "", summary, "", *_table(name, definitions[name], keys, definitions)]
+            keys = {key: value for key, value in keys.items() if value != training.get(key)}
+        if keys:
+            lines += ["", f"## {title}", "", summary, "", *_table(name, definitions[name], keys)]
     return "\n".join(lines) + "\n"
 
 
@@ -135,7 +147,7 @@ def policy_page() -> str:
             "The gates of `headstart promote --policy FILE`, a YAML file. A gate whose limit is null is off.",
             "[Promote a model](../how-to/promotion.md) shows them at work.",
             "",
-            *_table("Policy", schema, keys, schema.get("$defs", {})),
+            *_table("Policy", schema, keys),
             "",
             "Without `--policy` these hold:",
             "",
@@ -147,19 +159,23 @@ def policy_page() -> str:
     )
 
 
-def _table(name: str, section: Mapping[str, Any], keys: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[str]:
+def _table(name: str, section: Mapping[str, Any], keys: Mapping[str, Any]) -> list[str]:
     required = section.get("required", ())
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, value in keys.items():
-        meaning = value.get("description") if "$ref" not in value else None
-        meaning = meaning or _MEANINGS.get(name, {}).get(key) or _MEANINGS["Training"].get(key)
-        if not meaning:
-            raise SystemExit(f"{name}.{key} has no meaning: give it Field(description=…), or a line in meanings.yaml")
         default = "required" if key in required else _default(value)
-        rows.append(
-            f"| `{key}` | {_cell(' or '.join(_types(value, definitions)))} | {_cell(default)} | {_cell(meaning)} |"
-        )
+        meaning = value.get("description") or _meaning(name, key)
+        rows.append(f"| `{key}` | {_cell(' or '.join(_types(value)))} | {_cell(default)} | {_cell(meaning)} |")
     return rows
+
+
+def _meaning(name: str, key: str) -> str:
+    """What a key without a description of its own means, by meanings.yaml; a key of that name elsewhere stands in."""
+    found = _MEANINGS.get(name, {}).get(key)
+    found = found or next((each[key] for each in _MEANINGS.values() if key in each), None)
+    if not found:
+        raise SystemExit(f"{name}.{key} has no meaning: give it Field(description=…), or a line in meanings.yaml")
+    return str(found)
 
 
 def _default(value: Mapping[str, Any]) -> str:
@@ -172,20 +188,20 @@ def _default(value: Mapping[str, Any]) -> str:
     return f"`{str(given).lower() if isinstance(given, bool) else given}`"
 
 
-def _types(value: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+def _types(value: Mapping[str, Any]) -> Iterator[str]:
     """The types that a JSON schema allows, in words."""
     if "$ref" in value:
         yield "mapping"
     elif "anyOf" in value:
         for each in value["anyOf"]:
             if each.get("type") != "null":
-                yield from _types(each, definitions)
+                yield from _types(each)
     elif "enum" in value:
         yield ", ".join(f"`{each}`" for each in value["enum"])
     elif "const" in value:
         yield f"`{value['const']}`"
     elif value.get("type") == "array":
-        yield "list of " + " or ".join(_types(value.get("items", {}), definitions))
+        yield "list of " + " or ".join(_types(value.get("items", {})))
     else:
         yield _scalar(value)
 

@@ -107,6 +107,7 @@ def recipe_page() -> str:
 
     schema = Recipe.model_json_schema()
     definitions = {"Recipe": schema, **schema["$defs"]}
+    definitions["Strategy"]["properties"] |= _settings_of_strategies()
     lines = [
         "# Recipe",
         "",
@@ -131,6 +132,19 @@ def recipe_page() -> str:
         if keys:
             lines += ["", f"## {title}", "", summary, "", *_table(name, definitions[name], keys)]
     return "\n".join(lines) + "\n"
+
+
+def _settings_of_strategies() -> dict[str, Any]:
+    """The settings that single strategies have beside those of all."""
+    from headstart.strategies import section
+
+    members = getattr(section, "STRATEGIES", {}).values()
+    return {
+        key: value
+        for member in members
+        for key, value in member.model_json_schema()["properties"].items()
+        if key not in section.Strategy.model_fields
+    }
 
 
 def policy_page() -> str:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from headstart.recipe.recipe import Recipe, Source
+from headstart.strategies import section
 from headstart.tracking.policy import Policy
 from headstart_pipelines import cli
 from tests.docs.pages import PAGES, ROOT, Block, blocks, commands
@@ -89,7 +90,15 @@ def test_every_variable_of_the_page_on_the_environment_is_read_by_the_code():
     assert listed <= code
 
 
-# Keys
+# Names and keys
+
+
+def test_every_strategy_and_regulariser_has_its_place_on_the_page():
+    page = (ROOT / "docs" / "explanation" / "strategies.md").read_text()
+    names = set(getattr(section, "STRATEGIES", None) or section.PRESETS)
+    assert {"zero", "full"} <= names
+    assert names <= set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
+    assert all(f"| `{name}` |" in page for name in ("l2", "l2_sp", "delta"))
 
 
 def _keys(section: str) -> set[str]:

@@ -5,7 +5,6 @@
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -279,7 +278,3 @@ def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
 def _plain(text: str) -> str:
     """A help text as Markdown that shows every character as it is."""
     return re.sub(r"([*_<>\[\]])", r"\\\1", _cell(text.replace("%%", "%")))
-
-
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))

@@ -16,7 +16,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ types: $(DEV) ## check the types
 format: $(DEV) ## format, and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(DEV) ## build the documentation's site into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 constraints: $(DEV) ## resolve the images' versions anew and lock them to their digests
 	$(BIN)/python infra/image/constraints.py

@@ -54,7 +54,7 @@ print(json.dumps({
     "metric": float(METRICS["worst_recall"].of(count(labels, guesses, 2))),
     "score": SCORES["spread"].of(Probed(np.eye(4), labels, None, 0)),
     "augmented": int(AUGMENTATIONS["dim"].apply(batch, torch.ones(2, 10), 1.0).max()),
-    "corrupted": int(CORRUPTIONS["negative"].apply(np.full((1, 2, 2, 1), 255, np.uint8), 1).max()),
+    "corrupted": int(CORRUPTIONS["negative"].apply(np.full((1, 2, 2, 1), 255, np.uint8), 2).max()),
     "shown": [each.title for each in modality("image").corruptions][-1],
     "policy": Policy.of({"max_classes": 3}).max_classes,
     "size": modality("tiny").default_size("convnet"),
@@ -100,7 +100,7 @@ def test_each_registry_takes_a_member_from_outside(run):
     assert found["metric"] == 0.5
     assert found["score"] == pytest.approx(3**0.5 / 4)
     assert found["augmented"] == 100
-    assert found["corrupted"] == 179
+    assert found["corrupted"] == 102
     assert (found["shown"], found["policy"], found["size"]) == ("negative", 3, 8)
 
 

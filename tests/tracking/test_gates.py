@@ -1,6 +1,5 @@
 """Each gate by itself, on versions that are made here."""
 
-import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -292,19 +291,3 @@ def test_a_gate_that_a_package_adds_is_a_key_of_the_policy_and_is_asked(add_memb
     assert gate == GateResult("max_classes", False, 3, "<=", 2, "classes")
     with pytest.raises(InputError, match="max_clases: unknown key; did you mean max_classes"):
         policy.of({"max_clases": 2})
-
-
-def test_the_readme_shows_each_setting_of_the_policy_with_its_default():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    shown = {}
-    for line in ("against_champion: " + readme.partition("\nagainst_champion: ")[2].partition("```")[0]).splitlines():
-        setting, _, note = line.partition(" # ")
-        name, _, default = setting.partition(": ")
-        shown[name] = (default.strip(), note)
-    assert shown.pop("min_metrics")[0] == "{}"
-    expected = {}
-    for name, field in Policy.model_fields.items():
-        default = field.default if isinstance(field.default, str) else json.dumps(field.default, default=str)
-        expected[name] = (default, field.description)
-    assert expected.pop("min_metrics")
-    assert shown == expected

@@ -1,0 +1,182 @@
+"""The README's commands, each run as it is printed, in the order of the page."""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from headstart.recipe.recipe import load_recipe
+from headstart_pipelines import cli
+from tests.cluster.shell import Outcome, Shell
+from tests.cluster.stand_in import Answer, programs
+from tests.docs.pages import README, ROOT, blocks, commands
+
+DIGEST = "a" * 64
+# The real one: the commands find a stand-in under its name.
+MAKE = shutil.which("make") or "make"
+# What these take is minutes, or they serve until they are stopped: their arguments are read, and no more is done.
+READ_ONLY = ("run", "rank", "ui")
+COMMANDS = [command for block in blocks(README, "console") for command in commands(block)]
+
+
+def test_the_readme_has_at_most_150_lines():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_every_link_and_picture_of_the_readme_is_there():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text())
+    assert len(targets) > 15
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+# The commands
+
+
+def _in_process(arguments: list[str]) -> Answer:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def _make(arguments: list[str]) -> Answer:
+    """Whether make has the target; what it does there is other tests' matter."""
+    done = subprocess.run(
+        [MAKE, "--dry-run", "--always-make", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def _mlflow(arguments: list[str]) -> Answer:
+    """Whether mlflow has that command with these options."""
+    from mlflow.models.cli import commands as models
+
+    assert arguments[:2] == ["models", "serve"]
+    models.commands["serve"].make_context("serve", arguments[2:])
+    return 0, "", ""
+
+
+@pytest.fixture
+def project(own, images: Path, tmp_path: Path) -> Path:
+    """A project's folder after `make demo`, with pictures and a run of the recipe site-b."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "infra" / "profiles", folder / "infra" / "profiles")
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "activate").touch()
+    (folder / "photos").mkdir()
+    for name, pictures in (
+        ("site-a", images / "mnist"),
+        ("site-b", images / "digits"),
+        ("new", images / "digits" / "7"),
+    ):
+        (folder / "photos" / name).symlink_to(pictures)
+    (folder / "demo").mkdir()
+    shutil.copytree(own.workspace, folder / "demo" / "workspace")
+    shutil.copytree(own.workspace, folder / ".headstart")
+    client = MlflowClient(f"sqlite:///{folder / '.headstart' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment
+    client.rename_experiment(experiment.experiment_id, "site-b")
+    (recipe,) = (block for block in blocks(README, "yaml") if yaml.safe_load(block.text).get("name"))
+    (folder / "site-b.yaml").write_text(recipe.text)
+    return folder
+
+
+@pytest.fixture
+def run(project: Path, kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Outcome]]:
+    """Runs a command in the project's folder, in one shell with those before it."""
+
+    def headstart(arguments: list[str]) -> Answer:
+        if arguments[0] in READ_ONLY:
+            options = cli._parser().parse_args(arguments)
+            if arguments[0] == "run":
+                load_recipe(options.recipe, options.set)
+            return 0, "", ""
+        if arguments[0] in ("submit", "runs"):
+            # The data is where pods see it, and the server is the stand-in.
+            recipe = Path("site-b.yaml")
+            recipe.write_text(recipe.read_text().replace("photos/", "s3://photos/"))
+            monkeypatch.setenv("HEADSTART_KFP_HOST", kfp.host)
+            monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return _in_process(arguments)
+
+    answers = {"headstart": headstart, "make": _make, "mlflow": _mlflow}
+    with programs(tmp_path / "programs", answers) as folder:
+        environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+        with Shell(project, environment, lambda line: None) as shell:
+            yield lambda command: shell.run(command, 120)
+
+
+def test_every_command_does_what_the_readme_says(run, kfp, project):
+    # Before a second promotion there is no champion to go back to, as the README says.
+    expected = {command: 2 for command in COMMANDS if command.startswith("headstart rollback")}
+    ended = {}
+    for command in COMMANDS:
+        outcome = run(command.replace("sha256:…", f"sha256:{DIGEST}"))
+        ended[command] = (outcome.status, outcome.output)
+
+    failed = {command: each for command, each in ended.items() if each[0] != expected.get(command, 0)}
+    assert failed == {}
+    said = {command.split()[1]: output for command, (_, output) in ended.items() if command.startswith("headstart")}
+    assert "version 1 is the champion now" in said["promote"]
+    assert "has no earlier champion to go back to" in said["rollback"]
+    assert "digits-source" in said["lineage"]
+    assert "full" in said["compare"]
+    assert (project / "predictions.csv").read_text().count("\n") > 10
+    assert len(kfp.runs) == 1
+
+
+def test_the_readme_shows_each_of_these_commands():
+    verbs = {command.split()[1] for command in COMMANDS if command.startswith("headstart ")}
+    assert verbs == {
+        "ui",
+        "check",
+        "run",
+        "compare",
+        "rank",
+        "promote",
+        "lineage",
+        "predict",
+        "rollback",
+        "submit",
+        "runs",
+    }
+
+
+@pytest.mark.slow
+def test_the_demo_ends_as_the_readme_prints_it(tmp_path: Path):
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    # What make installs first is here already.
+    installed = ["-o", ".venv/.installed-demo", f"BIN={Path(sys.executable).parent}"]
+    done = subprocess.run(
+        [MAKE, "-f", str(ROOT / "Makefile"), *installed, "demo"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    (printed,) = (block.text for block in blocks(README, "text") if block.text.startswith("strategy"))
+    header = re.split(r"\s{2,}", printed.splitlines()[0].strip())
+    assert header == re.split(
+        r"\s{2,}", next(line for line in done.stdout.splitlines() if line.startswith("strategy")).strip()
+    )
+    # Other processors round in another way, so that the figures may differ; who takes part and what is found may not.
+    for name in ("full-l2sp", "partial", "full", "scratch", "classical", "zero"):
+        assert re.search(rf"^{name}\b.* \[.*\]", printed, re.MULTILINE)
+        assert re.search(rf"^{name}\b.* \[.*\]", done.stdout, re.MULTILINE)
+    assert re.search(r"^helped: ", printed, re.MULTILINE)
+    assert re.search(r"^helped: ", done.stdout, re.MULTILINE)

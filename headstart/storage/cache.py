@@ -31,6 +31,7 @@ LIMIT_VARIABLE = "HEADSTART_CACHE_LIMIT"
 PART = 8 * 2**20
 """Bytes that one request asks for, and that a cut connection can cost."""
 
+_DEFAULT_LIMIT = 50 * 2**30
 _PARTS_AT_ONCE = 8
 _ATTEMPTS = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 20.0
@@ -77,7 +78,7 @@ def fetch(found: Object) -> BinaryIO:
         InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is no number.
     """
     key = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
-    cache = ContentCache(cache_folder(), _given_limit())
+    cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, _given_limit())
     fill = _fetch_whole if found.size <= PART else _fetch_parts
     try:
         return cache.get(key, partial(fill, found), lambda file: os.fstat(file.fileno()).st_size == found.size)

@@ -5,6 +5,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from headstart.storage.local import sync_file
+
 _PART = 8 * 2**20
 # Bytes of the digest that `seal` appends.
 _SEAL = len("sha256:") + 64
@@ -49,8 +51,7 @@ def seal(path: Path) -> None:
     digest = file_digest(path)
     with path.open("ab") as file:
         file.write(digest.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    sync_file(path)
 
 
 def is_sealed(path: Path) -> bool:

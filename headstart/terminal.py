@@ -1,6 +1,7 @@
 """Text that others wrote, fit for a terminal: a name, a label or a server's message may hold commands to it."""
 
 import logging
+from collections.abc import Iterable, Iterator
 
 from headstart.credentials import without_passwords
 
@@ -13,6 +14,16 @@ def printable(text: str, *, keep: str = "") -> str:
 def message(text: str) -> str:
     """A message of one or more lines, fit to be shown: without commands to the terminal, and without passwords."""
     return without_passwords(printable(text, keep="\n\t"))
+
+
+def lines_of(chunks: Iterable[str]) -> Iterator[str]:
+    """The lines, without their ends, of a text whose chunks end anywhere."""
+    rest = ""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split("\n")
+        yield from whole
+    if rest:
+        yield rest
 
 
 class _Printable(logging.Formatter):

@@ -1,7 +1,5 @@
 """A packed data set: a directory whose samples are read without being found, checked, cut and resized again."""
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 from headstart.data import encoded
 from headstart.data.encoded import EncodedSamples
 from headstart.errors import InputError
-from headstart.storage.digests import file_digest, is_intact
+from headstart.storage.digests import file_digest, is_intact, json_digest
 from headstart.storage.local import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -209,7 +207,7 @@ class Dataset:
 def _digest_of(manifest: dict[str, Any]) -> str:
     """ "sha256:<hex>" of all that the manifest says, but for the digests."""
     content = {key: value for key, value in manifest.items() if key != "files"}
-    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
+    return f"sha256:{json_digest(content)}"
 
 
 @cache

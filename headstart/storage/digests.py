@@ -1,9 +1,11 @@
-"""Digests of large files, taken by several processors and verified once a process."""
+"""Digests of files and of values; those of large files are taken by several processors and verified once a process."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from headstart.storage.local import sync_file
 
@@ -14,6 +16,17 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 # What was read of a file, by all that changes when somebody writes to it. Forked processes inherit it.
 _known: dict[tuple[int, int, int, int], str] = {}
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_digest(content: Any) -> str:
+    """The SHA-256 of a JSON value, in hexadecimal digits; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path, end: int | None = None) -> str:

@@ -80,17 +80,17 @@ class History:
         return next((change for change in reversed(stack) if change.version not in (None, self.champion)), None)
 
 
+@explained()
 def read_history(client: "MlflowClient", model: str) -> History:
     """The history of the registered model called `model`.
 
     InputError if there is no such model, or if none of its versions has an MLflow run.
     """
-    with explained():
-        registered, ledger = _read_together(client, model)
-        records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
-        champion = registered.aliases.get(CHAMPION)
-        champion = str(champion) if champion else None
-        versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
+    registered, ledger = _read_together(client, model)
+    records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
+    champion = registered.aliases.get(CHAMPION)
+    champion = str(champion) if champion else None
+    versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
     in_effect = list(ledger.completed)
     if ledger.open in records and records[ledger.open].version == champion:
         # Its writer is about to enter it a second time, or died just before.

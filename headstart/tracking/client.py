@@ -77,7 +77,10 @@ def _without_credentials(uri: str) -> str:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns MLflow's exceptions into HeadstartError: the server's own words, or that it did not answer."""
+    """Turn MLflow's exceptions into HeadstartError: the server's own words, or that it did not answer.
+
+    As a decorator, of a function that is no generator.
+    """
     from requests import RequestException  # type: ignore[import-untyped]
 
     try:

@@ -164,14 +164,14 @@ class _Registry:
                 join(model, version.tags)
 
     @classmethod
+    @explained()
     def read(cls, client: "MlflowClient") -> "_Registry":
         """Two searches, whatever the size of the family; a version that was searched for comes without its aliases."""
-        with explained():
-            versions = list(search_all(client.search_model_versions))
-            aliases: dict[str, list[str]] = {}
-            for model in search_all(client.search_registered_models):
-                for alias, number in model.aliases.items():
-                    aliases.setdefault(_uri(model.name, number), []).append(alias)
+        versions = list(search_all(client.search_model_versions))
+        aliases: dict[str, list[str]] = {}
+        for model in search_all(client.search_registered_models):
+            for alias, number in model.aliases.items():
+                aliases.setdefault(_uri(model.name, number), []).append(alias)
         return cls(versions, aliases)
 
     def outside(self, uri: str, digest: str | None) -> _Model:

@@ -68,20 +68,20 @@ class Run:
     experiment_id: str
     parent_id: str | None
 
+    @explained()
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters; nested mappings become dotted keys, values are cut at MLflow's 6000 characters."""
         from mlflow.entities import Param
 
         entries = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in _flat(params)]
-        with explained():
-            for start in range(0, len(entries), 100):
-                self.client.log_batch(self.id, params=entries[start : start + 100])
+        for start in range(0, len(entries), 100):
+            self.client.log_batch(self.id, params=entries[start : start + 100])
 
+    @explained()
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Metrics at `step`; what is None is not known and left out. What is infinite is kept as NaN: MLflow would make
         it the largest number there is."""
-        with explained():
-            self.client.log_batch(self.id, metrics=_entries(metrics, step))
+        self.client.log_batch(self.id, metrics=_entries(metrics, step))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Queues the metrics of an epoch, which is their step, in the shape that the training loop calls."""
@@ -99,27 +99,27 @@ class Run:
     def _epochs(self) -> MetricQueue:
         return MetricQueue(self.client, self.id)
 
+    @explained()
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags, each replacing what it was."""
         from mlflow.entities import RunTag
 
-        with explained():
-            self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
+    @explained()
     def log_page(self, name: str, html: str) -> None:
         """An HTML page as the artifact `name`, whose ending .html makes the MLflow page show it."""
-        with explained():
-            self.client.log_text(self.id, html, name)
+        self.client.log_text(self.id, html, name)
 
+    @explained()
     def log_json(self, name: str, content: Mapping[str, Any]) -> None:
         """JSON values as the artifact `name`, which ends in .json."""
-        with explained():
-            self.client.log_dict(self.id, dict(content), name)
+        self.client.log_dict(self.id, dict(content), name)
 
+    @explained()
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """The file at `path`, kept in the run's artifacts under `folder`."""
-        with explained():
-            self.client.log_artifact(self.id, str(path), folder)
+        self.client.log_artifact(self.id, str(path), folder)
 
 
 @contextmanager
@@ -178,12 +178,13 @@ def _although_failed(action: Callable[[], None]) -> None:
         log.warning("%s", error)
 
 
+@explained()
 def end(run: Run, status: str) -> None:
     """Ends a run as FINISHED, FAILED or KILLED."""
-    with explained():
-        run.client.set_terminated(run.id, status)
+    run.client.set_terminated(run.id, status)
 
 
+@explained()
 def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> None:
     """Ends a pipeline run's parent and what still runs below it, at any depth; `ended` is when, by default now.
 
@@ -193,13 +194,12 @@ def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> N
     at = int(ended.timestamp() * 1000) if ended else None
     client = parent.client
     running = f"tags.`{PARENT_RUN}` LIKE '%' and attributes.status = 'RUNNING'"
-    with explained():
-        for run in list(search_all(client.search_runs, [parent.experiment_id], running)):
-            if _top(client, run).info.run_id == parent.id:
-                of_a_step = run.data.tags.get(SOURCE_NAME) == _SOURCE
-                client.set_terminated(run.info.run_id, "KILLED" if of_a_step else status, end_time=at)
-        if client.get_run(parent.id).info.status != status:
-            client.set_terminated(parent.id, status, end_time=at)
+    for run in list(search_all(client.search_runs, [parent.experiment_id], running)):
+        if _top(client, run).info.run_id == parent.id:
+            of_a_step = run.data.tags.get(SOURCE_NAME) == _SOURCE
+            client.set_terminated(run.info.run_id, "KILLED" if of_a_step else status, end_time=at)
+    if client.get_run(parent.id).info.status != status:
+        client.set_terminated(parent.id, status, end_time=at)
 
 
 def close_record(
@@ -232,21 +232,21 @@ def reopen_record(experiment: str, pipeline_run: str) -> None:
         _reopen(client, parent)
 
 
+@explained()
 def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) -> "RunInfo | None":
     """The parent of a pipeline run, by default that of the environment, if a step has begun its record."""
     known = os.environ.get(PARENT_VARIABLE) or os.environ.get(INJECTED_VARIABLE)
-    with explained():
-        if pipeline_run is None and known:
-            return _top(client, client.get_run(known)).info
-        found = client.get_experiment_by_name(experiment)
+    if pipeline_run is None and known:
+        return _top(client, client.get_run(known)).info
+    found = client.get_experiment_by_name(experiment)
     parents = _parents(client, found.experiment_id, pipeline_run or _pipeline_run()) if found else []
     return parents[0] if parents else None
 
 
+@explained()
 def top_run(client: "MlflowClient", run_id: str) -> str:
     """The id of the run at the top of a run's line of parents; its own where it has none."""
-    with explained():
-        return str(_top(client, client.get_run(run_id)).info.run_id)
+    return str(_top(client, client.get_run(run_id)).info.run_id)
 
 
 def _top(client: "MlflowClient", run: "Record") -> "Record":
@@ -257,13 +257,14 @@ def _top(client: "MlflowClient", run: "Record") -> "Record":
     return run
 
 
+@explained()
 def _reopen(client: "MlflowClient", run: "RunInfo") -> None:
     """Has a run that had ended run again: its pipeline run is retried, or its step is in its next attempt."""
     if run.status != "RUNNING":
-        with explained():
-            client.update_run(run.run_id, status="RUNNING")
+        client.update_run(run.run_id, status="RUNNING")
 
 
+@explained()
 def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, str]) -> Run:
     """The run that KFP's MLflow plugin made for this step.
 
@@ -271,33 +272,31 @@ def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, 
     pipeline run's parent, so that a record has two levels however a pipeline is nested. The top is marked like a parent
     that a step makes itself, and is that of the step's further runs.
     """
-    with explained():
-        found = client.get_run(run_id)
-        top = _top(client, found).info.run_id
+    found = client.get_run(run_id)
+    top = _top(client, found).info.run_id
     run = Run(client, run_id, found.info.experiment_id, top if top != run_id else None)
     os.environ[PARENT_VARIABLE] = top
     pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
     if pipeline_run:
-        with explained():
-            client.set_tag(top, PIPELINE_RUN, pipeline_run)
+        client.set_tag(top, PIPELINE_RUN, pipeline_run)
     above = {PARENT_RUN: top} if run.parent_id else {}
     run.set_tags({**tags, **above, SOURCE_NAME: _SOURCE, RUN_NAME: name})
     _reopen(client, found.info)
     return run
 
 
+@explained()
 def _end_earlier_attempts(run: Run, name: str, tags: Mapping[str, str]) -> None:
     """Ends as KILLED the runs of the same step in the same pipeline run: this attempt is the only one that lives."""
     if run.parent_id is None:
         return
     running = f"tags.`{PARENT_RUN}` = '{run.parent_id}' and attributes.status = 'RUNNING'"
-    with explained():
-        for other in list(search_all(run.client.search_runs, [run.experiment_id], running)):
-            same = other.info.run_name == name and all(
-                other.data.tags.get(key) == tags.get(key) for key in (ROLE, STRATEGY)
-            )
-            if same and other.info.run_id != run.id:
-                run.client.set_terminated(other.info.run_id, "KILLED")
+    for other in list(search_all(run.client.search_runs, [run.experiment_id], running)):
+        same = other.info.run_name == name and all(
+            other.data.tags.get(key) == tags.get(key) for key in (ROLE, STRATEGY)
+        )
+        if same and other.info.run_id != run.id:
+            run.client.set_terminated(other.info.run_id, "KILLED")
 
 
 def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
@@ -306,6 +305,7 @@ def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
     return Run(parent.client, run_id, parent.experiment_id, parent.id)
 
 
+@explained()
 def parent_run(client: "MlflowClient", experiment: str) -> Run:
     """The pipeline run's parent: the one that the environment names, else the one tagged with the KFP run id.
 
@@ -314,8 +314,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
     """
     known = os.environ.get(PARENT_VARIABLE)
     if known:
-        with explained():
-            parent = client.get_run(known).info
+        parent = client.get_run(known).info
         _reopen(client, parent)
         return Run(client, known, parent.experiment_id, None)
     pipeline_run = _pipeline_run()
@@ -329,8 +328,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
         found = _parents(client, experiment_id, pipeline_run)
     chosen = found[0]
     if made and made.id != chosen.run_id:
-        with explained():
-            client.delete_run(made.id)
+        client.delete_run(made.id)
     _reopen(client, chosen)
     return Run(client, chosen.run_id, experiment_id, None)
 
@@ -354,16 +352,16 @@ def new_parent(
     return Run(client, run_id, experiment_id, None)
 
 
+@explained()
 def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:
     """The id of the experiment `name`, made if it does not exist (another step may be making it too)."""
-    with explained():
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        with ignoring("RESOURCE_ALREADY_EXISTS"):
+            # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
+            tags = {EXPERIMENT_KIND: "custom_model_development"}
+            return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
         experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            with ignoring("RESOURCE_ALREADY_EXISTS"):
-                # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
-                tags = {EXPERIMENT_KIND: "custom_model_development"}
-                return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
-            experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise HeadstartError(
             f"The MLflow experiment {name!r} was deleted; restore it in the MLflow page or rename the recipe."
@@ -371,21 +369,22 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
     return experiment.experiment_id
 
 
+@explained()
 def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     """The id of a new run, the only one even if the connection broke before the server's answer came: MLflow's client
     then asks again, and the server has made two."""
     mark = uuid.uuid4().hex
     ours = {CREATION: mark, USER: user_name(), SOURCE_NAME: _SOURCE}
-    with explained():
-        created = client.create_run(
-            experiment_id, run_name=name, tags={**ours, **{key: str(value) for key, value in tags.items()}}
-        )
-        for run in client.search_runs([experiment_id], f"tags.`{CREATION}` = '{mark}'"):
-            if run.info.run_id != created.info.run_id:
-                client.delete_run(run.info.run_id)
+    created = client.create_run(
+        experiment_id, run_name=name, tags={**ours, **{key: str(value) for key, value in tags.items()}}
+    )
+    for run in client.search_runs([experiment_id], f"tags.`{CREATION}` = '{mark}'"):
+        if run.info.run_id != created.info.run_id:
+            client.delete_run(run.info.run_id)
     return created.info.run_id
 
 
+@explained()
 def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list["RunInfo"]:
     """The parents that were made for a pipeline run, the earliest first.
 
@@ -394,21 +393,20 @@ def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> l
     found = _tops(client, experiment_id, PIPELINE_RUN, pipeline_run)
     if not found:
         found = _tops(client, experiment_id, PLUGIN_PIPELINE_RUN, pipeline_run)[:1]
-        with explained():
-            for run in found:
-                client.set_tag(run.run_id, PIPELINE_RUN, pipeline_run)
+        for run in found:
+            client.set_tag(run.run_id, PIPELINE_RUN, pipeline_run)
     return found
 
 
+@explained()
 def _tops(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> list["RunInfo"]:
     """The runs without a parent that carry a tag, the earliest first."""
     # The run id breaks ties between equal start times the same way for every reader.
-    with explained():
-        found = client.search_runs(
-            [experiment_id],
-            f"tags.`{tag}` = '{value}'",
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-        )
+    found = client.search_runs(
+        [experiment_id],
+        f"tags.`{tag}` = '{value}'",
+        order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+    )
     return [run.info for run in found if PARENT_RUN not in run.data.tags]
 
 

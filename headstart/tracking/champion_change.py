@@ -82,7 +82,6 @@ def change_champion(
         gates=tuple({key: value for key, value in asdict(gate).items() if key != "text"} for gate in gates),
         kind=kind,
         digest=version.tags.get(MODEL_DIGEST),
-        run_id=None,
     )
     run_id = _write_record(client, ledger, change, gates)
     # Of two first changes at once, PostgreSQL refuses the second the tag that the first is writing.

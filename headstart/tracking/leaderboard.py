@@ -25,8 +25,8 @@ class Entry:
     """A strategy or baseline."""
 
     figures: dict[str, Any]
-    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high, seconds, run_id,
-    same_as; None is what is not known, as the gains of baselines"""
+    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high (over scratch),
+    gain_over_best and its bounds, seconds, run_id, same_as; None is what is not known, as the gains of baselines"""
     parent_id: str
     pipeline_run: str
     """the name of the parent run"""
@@ -133,6 +133,9 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         "gain": figure(f"gain/{metric}"),
         "gain_low": figure(f"gain/{metric}_low"),
         "gain_high": figure(f"gain/{metric}_high"),
+        "gain_over_best": figure(f"gain_over_best/{metric}"),
+        "gain_over_best_low": figure(f"gain_over_best/{metric}_low"),
+        "gain_over_best_high": figure(f"gain_over_best/{metric}_high"),
         "seconds": figure("time/seconds"),
         "run_id": run.info.run_id,
         "same_as": tags.get(SAME_AS) or None,

@@ -99,9 +99,10 @@ def _figures(evidence: Evidence) -> str:
         for name, title in names.items()
         if name in figures
     ]
-    gain = f"gain/{metric}"
-    if gain in figures:
-        rows.append(f"| gain over scratch | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
+    for name, title in (("gain", "scratch"), ("gain_over_best", "the best baseline")):
+        gain = f"{name}/{metric}"
+        if gain in figures:
+            rows.append(f"| gain over {title} | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
     if not rows:
         return ""
     items = len(evidence.predictions.labels)

@@ -159,12 +159,6 @@ class FrozenOutputs:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
-    def fits(self, kept: np.ndarray) -> bool:
-        """Whether an array has the shape and type of these outputs."""
-        if self.stages.are_all:
-            return kept.shape == (self.rows, self.stages.bundle.network.feature_dim) and kept.dtype == np.float32
-        return len(kept) == self.rows and kept.ndim > 1 and kept.dtype in (np.float32, np.uint16)
-
     def batches(self, precision: str, first: int = 0) -> Iterator[np.ndarray]:
         """The rows in their order, from row `first` on, at which a batch must begin."""
         device, samples = training_device(), len(self.split.labels)

@@ -97,19 +97,6 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
     return _ridge(_Axes.of(features, labels, classes), labels, classes)[0]
 
 
-def logistic(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> LinearHead:
-    """Multinomial logistic regression (Cox 1958), by L-BFGS (Liu and Nocedal 1989).
-
-    Minimises Σ_i −log softmax(W z_i + b)_{y_i} + λ/2 ‖W‖² over standardised features z, with λ = `penalty` and b not
-    penalised.
-
-    Args:
-        features, labels: (N, D) and int (N,), with every class present.
-    """
-    axes = _Axes.of(features, labels, classes)
-    return _logistic_head(axes, labels, penalty, np.zeros((1, classes, len(axes.variances) + 1)))
-
-
 def best_head(
     features: np.ndarray,
     labels: np.ndarray,
@@ -326,7 +313,11 @@ def _left_out(
 
 
 def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.ndarray) -> LinearHead:
-    """The head at the optimum of all samples, searched for from `start`, (1, K, r + 1)."""
+    """Multinomial logistic regression (Cox 1958) on all samples, by L-BFGS (Liu and Nocedal 1989) from `start`.
+
+    Minimises Σ_i −log softmax(W z_i + b)_{y_i} + λ/2 ‖W‖² over standardised features z, with λ = `penalty` and b not
+    penalised; `start` is (1, K, r + 1).
+    """
     every = np.ones((1, len(labels)), dtype=bool)
     return axes.head(_logistic(axes, labels, penalty, every, start, _TOLERANCE)[0])
 

@@ -1,6 +1,7 @@
 """Inputs of the stages that train, computed once by the frozen stages before them and read from memory maps."""
 
 import mmap
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from headstart.data.dataset import Dataset
-from headstart.features.cache import FeatureCache, half_of_free
+from headstart.features.cache import FeatureCache
 from headstart.features.frozen_stages import FrozenOutputs, FrozenStages, Views
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
@@ -67,7 +68,7 @@ class StageFeed:
         stages, views = self._training.stages, self._training.views
         size = stages.rows * stages.row_bytes
         folder = Path(tempfile.gettempdir()) if self._state is None else self._state.folder
-        limit = half_of_free(folder) if self._cache is None else self._cache.limit
+        limit = shutil.disk_usage(folder).free // 2 if self._cache is None else self._cache.limit
         reason = ""
         if size > limit:
             reason = f"it takes {size / 2**30:.1f} GiB in {folder}, where there may be {limit / 2**30:.1f}"

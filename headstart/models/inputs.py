@@ -77,11 +77,11 @@ def _folder(path: Path, kind: Modality) -> list[RawSample]:
 
 
 def _objects(uri: str, kind: Modality) -> Iterator[RawSample]:
-    for name in s3.list_objects(uri):
-        if name == uri:
+    for found in s3.list_objects(uri):
+        if found.uri == uri:
             yield from _table(uri) if is_table(uri) else [_sample(uri)]
-        elif _suffix(name) in kind.extensions:
-            yield _sample(name)
+        elif _suffix(found.uri) in kind.extensions:
+            yield _sample(found.uri)
 
 
 def _sample(name: str, *, refusal: str | None = None) -> RawSample:

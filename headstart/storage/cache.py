@@ -31,13 +31,15 @@ LIMIT_VARIABLE = "HEADSTART_CACHE_LIMIT"
 PART = 8 * 2**20
 """Bytes that one request asks for, and that a cut connection can cost."""
 
+_DEFAULT_LIMIT = 50 * 2**30
 _PARTS_AT_ONCE = 8
 _ATTEMPTS = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 20.0
 _CHUNK = 2**20
 # Sizes of the parts in which the usual programs write large objects.
 _USUAL_PARTS = tuple(size * 2**20 for size in (5, 8, 10, 15, 16, 32, 50, 64, 100, 128, 256, 512))
-_MD5 = re.compile(r"[0-9a-f]{32}")
+# An MD5; of an object written in parts with their number.
+_ETAG = re.compile(r"[0-9a-f]{32}(-(?P<count>[0-9]+))?")
 
 _T = TypeVar("_T")
 
@@ -77,7 +79,7 @@ def fetch(found: Object) -> BinaryIO:
         InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is no number.
     """
     key = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
-    cache = ContentCache(cache_folder(), _given_limit())
+    cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, _given_limit())
     fill = _fetch_whole if found.size <= PART else _fetch_parts
     try:
         return cache.get(key, partial(fill, found), lambda file: os.fstat(file.fileno()).st_size == found.size)
@@ -225,23 +227,13 @@ _WHOLE = 2**62
 
 def _part_sizes(found: Object) -> list[int]:
     """The sizes of parts that the ETag may have been made with; none where it is no digest."""
-    if _is_md5(found):
-        return [_WHOLE]
-    digest, _, count = found.etag.partition("-")
-    if not _MD5.fullmatch(digest) or not count.isdecimal():
-        return []
+    etag = _ETAG.fullmatch(found.etag)
+    if etag is None or not etag["count"]:
+        return [_WHOLE] if etag else []
     first = s3.describe(found, part=1)["ContentLength"]
-    fits = partial(_fits, found.size, int(count))
+    fitting = [part for part in (first, *_USUAL_PARTS) if part > 0 and -(-found.size // part) == int(etag["count"])]
     # A store that does not know its parts answers with the whole object.
-    return [first] if fits(first) else [size for size in _USUAL_PARTS if fits(size)]
-
-
-def _fits(size: int, count: int, part: int) -> bool:
-    return part > 0 and -(-size // part) == count
-
-
-def _is_md5(found: Object) -> bool:
-    return _MD5.fullmatch(found.etag) is not None
+    return fitting[:1] if first in fitting else fitting
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ is: it is in use as long as somebody has it open with a shared lock on it. A fil
 last; its time of modification stays that of its content.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -22,7 +23,6 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, BinaryIO, NamedTuple
 
-_DEFAULT_LIMIT = 50 * 2**30
 # A process looks at the folder again once it has added this part of the limit, and leaves room for as much.
 _SLACK = 10
 # A draft that nobody has renamed or removed for so long belongs to a process that was killed.
@@ -30,7 +30,7 @@ _DEAD_AFTER_SECONDS = 900
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _CONTENT = re.compile(r"[0-9a-f]{32,64}(\.part)?")
-_LEFTOVER = re.compile(r"\.[0-9a-f]{64}\..+|[0-9a-f]{32,64}\.lock")
+_LEFTOVER = re.compile(r"\.[0-9a-f]{32,64}\..+|[0-9a-f]{32,64}\.lock")
 
 _looking = Lock()
 _unchecked: dict[Path, int] = {}
@@ -46,11 +46,21 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True)
 class ContentCache:
-    """The files below `folder`, of at most `limit` bytes together; None stands for 50 GiB, or half of the disk's free
-    space if that is less."""
+    """The files below `folder`, of at most `limit` bytes together; None stands for `default_limit`, or half of the
+    space that they and nobody else use if that is less."""
 
     folder: Path
+    default_limit: int
     limit: int | None = None
+
+    @property
+    def capacity(self) -> int:
+        """The bytes that all files together may take."""
+        if self.limit is not None:
+            return self.limit
+        self.folder.mkdir(parents=True, exist_ok=True)
+        used = sum(file.size for file in _files(self.folder))
+        return min(self.default_limit, (used + shutil.disk_usage(self.folder).free) // 2)
 
     def get(
         self, key: str, make: Callable[[Draft], None], is_intact: Callable[[BinaryIO], bool] = lambda file: True
@@ -92,24 +102,31 @@ class ContentCache:
         draft.notes.unlink(missing_ok=True)
         return named
 
+    def reserve(self, size: int) -> None:
+        """Make room for a large file before it is made; OSError if it is larger than all files may be."""
+        if size > (capacity := self.capacity):
+            raise OSError(errno.ENOSPC, f"{size / 2**30:.1f} GiB, where there may be {capacity / 2**30:.1f}")
+        with _looking:
+            self._remove_unused(size)
+
     def _make_room(self, came: int) -> None:
-        """Removes what was unused for longest, now that `came` bytes are new; what cannot be removed stays.
+        """Make room again, now that `came` bytes are new.
 
         The folder is looked at when this process first adds to it, and then once in a tenth of the limit.
         """
         with _looking:
             _unchecked[self.folder] = _unchecked.get(self.folder, 0) - came
-            if _unchecked[self.folder] > 0:
-                return
-            files = sorted(_files(self.folder), key=lambda file: file.used)
-            total, limit = sum(file.size for file in files), self.limit
-            if limit is None:
-                limit = min(_DEFAULT_LIMIT, (total + shutil.disk_usage(self.folder).free) // 2)
-            excess = total - (limit - limit // _SLACK)
-            for file in files:
-                if excess > 0 and _is_removed(file):
-                    excess -= file.size
-            _unchecked[self.folder] = limit // _SLACK
+            if _unchecked[self.folder] <= 0:
+                self._remove_unused()
+
+    def _remove_unused(self, coming: int = 0) -> None:
+        """Remove what was unused for longest until `coming` bytes fit; what cannot be removed stays."""
+        files, limit = sorted(_files(self.folder), key=lambda file: file.used), self.capacity
+        excess = sum(file.size for file in files) + coming - (limit - limit // _SLACK)
+        for file in files:
+            if excess > 0 and _is_removed(file):
+                excess -= file.size
+        _unchecked[self.folder] = limit // _SLACK
 
 
 def _in_use(path: Path, is_intact: Callable[[BinaryIO], bool]) -> BinaryIO | None:

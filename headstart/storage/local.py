@@ -122,11 +122,16 @@ def sync(directory: Path) -> None:
     machine, whole files are there and not empty ones."""
     for folder, _, names in os.walk(directory):
         for path in (*(Path(folder, name) for name in names), Path(folder)):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_file(path)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk holds a file, or a directory's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

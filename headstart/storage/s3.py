@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -71,8 +71,19 @@ def client() -> "S3Client":
         raise InputError(f"S3 cannot be used as AWS is configured here: {error}; correct that.") from error
 
 
-def list_objects(uri: str) -> Iterator[str]:
-    """The URIs of all objects below `s3://bucket/prefix/` in the order of their keys, read page by page.
+@dataclass(frozen=True)
+class Object:
+    """An object as it was when it was listed; `etag` is the store's name for this very content, `written` the moment at
+    which it was written, in seconds since 1970."""
+
+    uri: str
+    size: int
+    etag: str
+    written: float = field(default=0.0, compare=False)
+
+
+def list_objects(uri: str) -> Iterator[Object]:
+    """All objects below `s3://bucket/prefix/` in the order of their keys, read page by page.
 
     Without the slash at its end, `uri` is the object itself where there is one, and a prefix elsewhere.
 
@@ -80,33 +91,38 @@ def list_objects(uri: str) -> Iterator[str]:
         UnreadableObject: there is neither.
         InputError, HeadstartError: the bucket cannot be listed.
     """
-    for found, _ in _listed(uri):
-        yield found
+    found = False
+    with _request(uri) as (bucket, key):
+        if key and not key.endswith("/"):
+            # Keys come sorted, so that an object is the first below its own key.
+            first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+            if first and first[0]["Key"] == key:
+                yield _object(bucket, first[0])
+                return
+            key += "/"
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+            for entry in page.get("Contents", []):
+                # Consoles mark a folder by an empty object whose key ends with the slash.
+                if not entry["Key"].endswith("/"):
+                    found = True
+                    yield _object(bucket, entry)
+    if not found:
+        raise UnreadableObject(f"There is no object {uri} and none below it; correct the bucket or the key.")
 
 
-def list_times(uri: str) -> Iterator[tuple[str, float]]:
-    """What `list_objects` yields, each with the moment at which it was written, in seconds since 1970."""
-    for found, entry in _listed(uri):
-        yield found, entry["LastModified"].timestamp()
-
-
-@dataclass(frozen=True)
-class Object:
-    """An object as it was when it was listed; `etag` is the store's name for this very content."""
-
-    uri: str
-    size: int
-    etag: str
+def _object(bucket: str, entry: "ObjectTypeDef") -> Object:
+    uri = f"{_SCHEME}{bucket}/{entry['Key']}"
+    return Object(uri, entry["Size"], entry["ETag"].strip('"'), entry["LastModified"].timestamp())
 
 
 def list_contents(uri: str) -> Iterator[Object]:
-    """What `list_objects` yields, each with what its content is; within `listed_once`, as it was listed first."""
+    """What `list_objects` yields; within `listed_once`, as it was listed first."""
     lists = _lists.get()
     if lists is None:
-        yield from _contents(uri)
+        yield from list_objects(uri)
         return
     if uri not in lists:
-        lists[uri] = list(_contents(uri))
+        lists[uri] = list(list_objects(uri))
     yield from lists[uri]
 
 
@@ -127,38 +143,10 @@ def listed_once() -> Iterator[None]:
 _lists: ContextVar[dict[str, list[Object]] | None] = ContextVar("lists", default=None)
 
 
-def _contents(uri: str) -> Iterator[Object]:
-    for found, entry in _listed(uri):
-        yield Object(found, entry["Size"], entry["ETag"].strip('"'))
-
-
-def _listed(uri: str) -> Iterator[tuple[str, "ObjectTypeDef"]]:
-    bucket, key = _bucket_and_key(uri)
-    if key and not key.endswith("/"):
-        # Keys come sorted, so that an object is the first below its own key.
-        with _explained(uri):
-            first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
-        if first and first[0]["Key"] == key:
-            yield uri, first[0]
-            return
-        key += "/"
-    found = False
-    with _explained(uri):
-        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-            for entry in page.get("Contents", []):
-                # Consoles mark a folder by an empty object whose key ends with the slash.
-                if not entry["Key"].endswith("/"):
-                    found = True
-                    yield f"{_SCHEME}{bucket}/{entry['Key']}", entry
-    if not found:
-        raise UnreadableObject(f"There is no object {uri} and none below it; correct the bucket or the key.")
-
-
 def read_object(uri: str, *, limit: int) -> bytes:
     """The content of an object; UnreadableObject if it is not there or has more than `limit` bytes, and errors as for
     `list_objects`."""
-    bucket, key = _bucket_and_key(uri)
-    with _explained(uri):
+    with _request(uri) as (bucket, key):
         answer = client().get_object(Bucket=bucket, Key=key)
         with answer["Body"] as body:
             if answer["ContentLength"] > limit:
@@ -172,11 +160,10 @@ def read_range(found: Object, start: int, length: int) -> bytes:
     Raises:
         ChangedObject: it has; other errors as for `list_objects`.
     """
-    bucket, key = _bucket_and_key(found.uri)
-    asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "IfMatch": f'"{found.etag}"'}
-    if (start, length) != (0, found.size):
-        asked["Range"] = f"bytes={start}-{start + length - 1}"
-    with _explained(found.uri):
+    with _request(found.uri) as (bucket, key):
+        asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "IfMatch": f'"{found.etag}"'}
+        if (start, length) != (0, found.size):
+            asked["Range"] = f"bytes={start}-{start + length - 1}"
         answer = client().get_object(**asked)
         with answer["Body"] as body:
             # More than was asked for must not fill the memory either.
@@ -188,8 +175,7 @@ def read_range(found: Object, start: int, length: int) -> bytes:
 
 def describe(found: Object, part: int | None = None) -> "HeadObjectOutputTypeDef":
     """What the store says of an object, or of one of the parts in which it was written."""
-    bucket, key = _bucket_and_key(found.uri)
-    with _explained(found.uri):
+    with _request(found.uri) as (bucket, key):
         if part is None:
             return client().head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         return client().head_object(Bucket=bucket, Key=key, PartNumber=part)
@@ -202,9 +188,8 @@ def endpoint() -> str:
 
 def open_object(uri: str) -> BinaryIO:
     """A copy of an object's content, open for reading and seeking, that is gone when it is closed."""
-    bucket, key = _bucket_and_key(uri)
     copy = tempfile.SpooledTemporaryFile(max_size=_MEMORY)  # noqa: SIM115 - the caller closes it
-    with _explained(uri):
+    with _request(uri) as (bucket, key):
         client().download_fileobj(bucket, key, copy)
     copy.seek(0)
     return cast(BinaryIO, copy)
@@ -212,45 +197,40 @@ def open_object(uri: str) -> BinaryIO:
 
 def download(uri: str, path: Path) -> None:
     """Writes an object's content to a file."""
-    bucket, key = _bucket_and_key(uri)
-    with _explained(uri):
+    with _request(uri) as (bucket, key):
         client().download_file(bucket, key, str(path))
 
 
 def write_object(uri: str, content: bytes) -> None:
     """Makes `content` the object at `uri`, in place of what was there."""
-    bucket, key = _bucket_and_key(uri)
-    if not key or key.endswith("/"):
-        raise InputError(f"{uri} names no object; write s3://bucket/key.")
-    with _explained(uri):
+    with _request(uri) as (bucket, key):
+        if not key or key.endswith("/"):
+            raise InputError(f"{uri} names no object; write s3://bucket/key.")
         client().put_object(Bucket=bucket, Key=key, Body=content)
 
 
 def upload(path: Path, uri: str) -> None:
     """Makes a file's content the object at `uri`, in parts if it is large; it appears once all of it is there."""
-    bucket, key = _bucket_and_key(uri)
     # Not upload_file: it hides what the store refused.
-    with path.open("rb") as file, _explained(uri):
+    with path.open("rb") as file, _request(uri) as (bucket, key):
         client().upload_fileobj(file, bucket, key)
 
 
 def remove_object(uri: str) -> None:
     """Removes an object; nothing happens if it is not there."""
-    bucket, key = _bucket_and_key(uri)
-    with _explained(uri):
+    with _request(uri) as (bucket, key):
         client().delete_object(Bucket=bucket, Key=key)
 
 
-def _bucket_and_key(uri: str) -> tuple[str, str]:
+@contextmanager
+def _request(uri: str) -> Iterator[tuple[str, str]]:
+    """The bucket and the key that `uri` names; botocore's exceptions become one sentence each.
+
+    InputError if it names no bucket.
+    """
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
     if not bucket:
         raise InputError(f"{uri} names no bucket; write s3://bucket/key.")
-    return bucket, key
-
-
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """Turns botocore's exceptions into one sentence each."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import (
         BotoCoreError,
@@ -262,7 +242,7 @@ def _explained(uri: str) -> Iterator[None]:
     )
 
     try:
-        yield
+        yield bucket, key
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise InputError(f"There are no S3 credentials for {uri}; {_CREDENTIALS}.") from error
     except ClientError as error:
@@ -272,7 +252,7 @@ def _explained(uri: str) -> Iterator[None]:
         if code in ("412", "PreconditionFailed"):
             raise ChangedObject(f"{uri} changed while it was read; run again.") from error
         if code == "NoSuchBucket":
-            raise InputError(f"There is no bucket {_bucket_and_key(uri)[0]} for {uri}; correct it.") from error
+            raise InputError(f"There is no bucket {bucket} for {uri}; correct it.") from error
         if code in _DENIED:
             raise InputError(f"S3 refuses access to {uri} ({code}); {_CREDENTIALS}.") from error
         raise HeadstartError(f"S3 answered to {uri} with {code}: {message}") from error

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from headstart.errors import InputError
 from headstart.storage import s3
+from headstart.storage.local import sync_file
 
 STATE_VARIABLE = "HEADSTART_STATE"
 
@@ -99,7 +100,7 @@ class State:
             s3.upload(file, self._uri(name))
             return
         path = self.folder / name
-        _synchronise(file)
+        sync_file(file)
         if path.exists() and path.samefile(file):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,8 +147,8 @@ class State:
         found: dict[str, float] = {}
         if self._remote is not None:
             with contextlib.suppress(s3.UnreadableObject):
-                for uri, written in s3.list_times(f"{self._uri(where)}/" if where else f"{self._remote}/"):
-                    found[uri.removeprefix(f"{self._remote}/")] = written
+                for each in s3.list_objects(f"{self._uri(where)}/" if where else f"{self._remote}/"):
+                    found[each.uri.removeprefix(f"{self._remote}/")] = each.written
         else:
             for path in (self.folder / where).rglob("*"):
                 with contextlib.suppress(FileNotFoundError):
@@ -185,12 +186,4 @@ def _link_or_copy(file: Path, path: Path) -> None:
     except OSError:
         # Another file system, or one without links.
         shutil.copyfile(file, path)
-        _synchronise(path)
-
-
-def _synchronise(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_file(path)

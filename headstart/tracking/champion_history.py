@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.errors import InputError
 from headstart.tracking.champion_ledger import Ledger, read_ledger
-from headstart.tracking.client import explained, search_all
+from headstart.tracking.client import explained, ignoring, search_all
 from headstart.tracking.names import (
     CHAMPION,
     CHANGE_FORCED,
@@ -154,15 +154,10 @@ def _read_together(client: "MlflowClient", model: str) -> tuple["RegisteredModel
 
 
 def _registered(client: "MlflowClient", model: str) -> "RegisteredModel":
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with ignoring("RESOURCE_DOES_NOT_EXIST"):
         return client.get_registered_model(model)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        known = ", ".join(sorted(each.name for each in client.search_registered_models())) or "none"
-        raise InputError(f"The registry has no model {model!r}; its models are: {known}.") from None
+    known = ", ".join(sorted(each.name for each in client.search_registered_models())) or "none"
+    raise InputError(f"The registry has no model {model!r}; its models are: {known}.")
 
 
 def _outside(previous: str | None, version: str | None, *, deleted: bool) -> Change:

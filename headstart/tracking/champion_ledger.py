@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
-from headstart.tracking.client import explained
+from headstart.tracking.client import explained, ignoring
 from headstart.tracking.names import LEDGER
 
 if TYPE_CHECKING:
@@ -102,12 +102,6 @@ def _first_run(client: "MlflowClient", model: str) -> "Run":
 
 
 def _find_run(client: "MlflowClient", run_id: str) -> "Run | None":
-    from mlflow.exceptions import MlflowException
-
-    with explained():
-        try:
-            return client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+    with explained(), ignoring("RESOURCE_DOES_NOT_EXIST"):
+        return client.get_run(run_id)
+    return None

@@ -76,7 +76,7 @@ def lineage(client: "MlflowClient", uri: str) -> dict[str, Any]:
         InputError: nothing in the registry has that name or came from that address.
     """
     asked = _find(client, uri)
-    return {**asked.facts(), "source": _ancestors(asked), "descendants": _descendants(asked, {asked})}
+    return {**asked.facts(), "source": _ancestors(asked, {asked}), "descendants": _descendants(asked, {asked})}
 
 
 def champions(client: "MlflowClient", uri: str) -> list[dict[str, Any]]:
@@ -85,8 +85,13 @@ def champions(client: "MlflowClient", uri: str) -> list[dict[str, Any]]:
     Raises:
         InputError: as `lineage`.
     """
-    asked = _find(client, uri)
-    return [model.facts() for model in _all_descendants(asked, {asked}) if CHAMPION in model.aliases]
+
+    def below(family: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        for child in family["descendants"]:
+            yield {key: value for key, value in child.items() if key != "descendants"}
+            yield from below(child)
+
+    return [model for model in below(lineage(client, uri)) if CHAMPION in model["aliases"]]
 
 
 def mermaid(family: Mapping[str, Any]) -> str:
@@ -151,15 +156,12 @@ class _Registry:
         # MLflow gives them by the time of their last change; by number, a family reads the same every time.
         versions = sorted(versions, key=lambda version: (version.name, int(version.version)))
         self.registered = {_uri(version.name, version.version): _registered(version, aliases) for version in versions}
-        self._by_digest: dict[str, _Model] = {}
+        # Of several with one content, the first.
+        self._by_digest = {model.digest or "": model for model in reversed(self.registered.values()) if model.digest}
         self._gone: dict[tuple[str, str | None], _Model] = {}
-        for model in self.registered.values():
-            if model.digest:
-                self._by_digest.setdefault(model.digest, model)
-        for version in versions:
-            self._join_source(self.registered[_uri(version.name, version.version)], version.tags)
-        for version in versions:
-            self._join_descendants(self.registered[_uri(version.name, version.version)], version.tags)
+        for join in (self._join_source, self._join_descendants):
+            for model, version in zip(self.registered.values(), versions, strict=True):
+                join(model, version.tags)
 
     @classmethod
     def read(cls, client: "MlflowClient") -> "_Registry":
@@ -205,10 +207,8 @@ class _Registry:
 
     def _missing(self, uri: str, digest: str | None) -> _Model:
         """A model that is not in the registry; the same one for all that speak of it."""
-        if not uri.startswith(_REGISTRY):
-            status: Status = "outside"
-        else:
-            status = "replaced" if uri in self.registered else "missing"
+        absent: Status = "replaced" if uri in self.registered else "missing"
+        status = absent if uri.startswith(_REGISTRY) else "outside"
         return self._gone.setdefault((uri, digest), _Model(uri, status, digest))
 
 
@@ -224,17 +224,12 @@ def _registered(version: "ModelVersion", aliases: Mapping[str, list[str]]) -> _M
     )
 
 
-def _ancestors(model: _Model) -> dict[str, Any] | None:
+def _ancestors(model: _Model, seen: set[_Model]) -> dict[str, Any] | None:
     # A model cannot descend from itself, but tags can be edited by hand: whoever was seen is not followed again.
-    chain, seen = [], {model}
-    while model.source and model.source not in seen:
-        model = model.source
-        seen.add(model)
-        chain.append(model)
-    found = None
-    for each in reversed(chain):
-        found = {**each.facts(), "source": found}
-    return found
+    source = model.source
+    if source is None or source in seen:
+        return None
+    return {**source.facts(), "source": _ancestors(source, seen | {source})}
 
 
 def _descendants(model: _Model, seen: set[_Model]) -> list[dict[str, Any]]:
@@ -244,14 +239,6 @@ def _descendants(model: _Model, seen: set[_Model]) -> list[dict[str, Any]]:
             seen.add(child)
             family.append({**child.facts(), "descendants": _descendants(child, seen)})
     return family
-
-
-def _all_descendants(model: _Model, seen: set[_Model]) -> Iterator[_Model]:
-    for child in model.descendants:
-        if child not in seen:
-            seen.add(child)
-            yield child
-            yield from _all_descendants(child, seen)
 
 
 def _agree(one: str | None, other: str | None) -> bool:

@@ -99,23 +99,19 @@ def search(pattern: str) -> list[str]:
 
 def fetch(uri: str) -> Path:
     """A local directory with the bundle of `models:/name/version`. HeadstartError if it is gone."""
-    return _fetched(connect(), uri, BUNDLE)
+    client = connect()
+    return _fetched(client, find_version(client, uri), BUNDLE)
 
 
 def stored_example(uri: str) -> list[str] | None:
     """The request that was logged with `models:/name/version`: the content of files as base64 text. None if there is
     none, as what was registered by hand may have none; HeadstartError if it is damaged."""
-    from mlflow.artifacts import list_artifacts
-
     client = connect()
     version = find_version(client, uri)
-    with explained():
-        location = client.get_model_version_download_uri(version.name, version.version)
-        parts = list_artifacts(artifact_uri=location, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
-    if not any(Path(part.path).name == EXAMPLE for part in parts):
+    if not _has(client, version, EXAMPLE):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        file = _fetched(client, uri, EXAMPLE, to=folder)
+        file = _fetched(client, version, EXAMPLE, to=folder)
         try:
             return [str(row[0]) for row in read_json(file)["data"]]
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -125,19 +121,47 @@ def stored_example(uri: str) -> list[str] | None:
             ) from error
 
 
-def _fetched(client: "MlflowClient", uri: str, part: str, to: str | None = None) -> Path:
+def evidence(client: "MlflowClient", version: "ModelVersion") -> Evidence:
+    """What speaks for the version.
+
+    Raises:
+        InputError: it has none, as what was registered by hand has not, or it is damaged.
+        HeadstartError: its file is gone.
+    """
+    if not _has(client, version, EVIDENCE):
+        raise InputError(
+            f"models:/{version.name}/{version.version} has no evidence: it was not registered by a pipeline of "
+            "headstart; run its recipe again and register what comes of it."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        return Evidence.load(_fetched(client, version, EVIDENCE, to=folder))
+
+
+def _has(client: "MlflowClient", version: "ModelVersion", part: str) -> bool:
+    """Whether a version holds a file at the path `part`."""
+    from mlflow.artifacts import list_artifacts
+
+    *folders, name = Path(part).parts
+    with explained():
+        folder = "/".join([_location(client, version), *folders])
+        found = list_artifacts(artifact_uri=folder, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    return any(Path(each.path).name == name for each in found)
+
+
+def _location(client: "MlflowClient", version: "ModelVersion") -> str:
+    return client.get_model_version_download_uri(version.name, version.version).rstrip("/")
+
+
+def _fetched(client: "MlflowClient", version: "ModelVersion", part: str, to: str | None = None) -> Path:
     """A part of what a version holds, on this machine: where it lies or, from a server, in `to` or a new directory."""
     from mlflow.artifacts import download_artifacts
     from requests import RequestException  # type: ignore[import-untyped]
 
-    version = find_version(client, uri)
     with explained():
-        location = client.get_model_version_download_uri(version.name, version.version)
+        location = _location(client, version)
         try:
             path = download_artifacts(
-                artifact_uri=f"{location.rstrip('/')}/{part}",
-                dst_path=to,
-                tracking_uri=os.environ["MLFLOW_TRACKING_URI"],
+                artifact_uri=f"{location}/{part}", dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
             )
         # Each kind of artifact store raises its own.
         except Exception as error:
@@ -145,33 +169,10 @@ def _fetched(client: "MlflowClient", uri: str, part: str, to: str | None = None)
             if isinstance(unanswered, RequestException) and unanswered.response is None:
                 raise
             raise HeadstartError(
-                f"The files of {uri} cannot be fetched ({one_line(error)[:200]}); restore them from a backup, or "
-                "register the model again."
+                f"The files of models:/{version.name}/{version.version} cannot be fetched ({one_line(error)[:200]}); "
+                "restore them from a backup, or register the model again."
             ) from error
     return Path(path)
-
-
-def evidence(client: "MlflowClient", version: "ModelVersion") -> Evidence:
-    """What speaks for the version.
-
-    Raises:
-        InputError: it has none, as what was registered by hand has not, or it is damaged.
-    """
-    from mlflow.artifacts import download_artifacts, list_artifacts
-
-    uri = f"models:/{version.name}/{version.version}"
-    with explained():
-        location = client.get_model_version_download_uri(version.name, version.version).rstrip("/")
-        tracking_uri = os.environ["MLFLOW_TRACKING_URI"]
-        parts = list_artifacts(artifact_uri=f"{location}/{Path(EVIDENCE).parent}", tracking_uri=tracking_uri)
-        if not any(Path(part.path).name == Path(EVIDENCE).name for part in parts):
-            raise InputError(
-                f"{uri} has no evidence: it was not registered by a pipeline of headstart; run its recipe again and "
-                "register what comes of it."
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            path = download_artifacts(artifact_uri=f"{location}/{EVIDENCE}", dst_path=folder, tracking_uri=tracking_uri)
-            return Evidence.load(Path(path))
 
 
 def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
 from headstart.signals import exiting_when_terminated
-from headstart.tracking.client import await_server, connect, explained, search_all, user_name
+from headstart.tracking.client import await_server, connect, explained, ignoring, search_all, user_name
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.names import (
     CREATION,
@@ -250,16 +250,10 @@ def top_run(client: "MlflowClient", run_id: str) -> str:
 
 
 def _top(client: "MlflowClient", run: "Record") -> "Record":
-    from mlflow.exceptions import MlflowException
-
-    while above := run.data.tags.get(PARENT_RUN):
-        try:
+    # A parent may be deleted for good.
+    with ignoring("RESOURCE_DOES_NOT_EXIST"):
+        while above := run.data.tags.get(PARENT_RUN):
             run = client.get_run(above)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            # Deleted for good.
-            break
     return run
 
 
@@ -362,19 +356,14 @@ def new_parent(
 
 def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:
     """The id of the experiment `name`, made if it does not exist (another step may be making it too)."""
-    from mlflow.exceptions import MlflowException
-
     with explained():
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            try:
+            with ignoring("RESOURCE_ALREADY_EXISTS"):
                 # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
                 tags = {EXPERIMENT_KIND: "custom_model_development"}
                 return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                experiment = client.get_experiment_by_name(name)
+            experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise HeadstartError(
             f"The MLflow experiment {name!r} was deleted; restore it in the MLflow page or rename the recipe."

@@ -274,7 +274,7 @@ def test_a_store_is_read_for_its_digest_once_a_process(
 ) -> None:
     packed = pack(folder)
     read: list[Path] = []
-    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(path) or file_digest(path))
+    monkeypatch.setattr(digests, "file_digest", lambda path, end: read.append(path) or file_digest(path, end))
     for _ in range(3):
         for name in SPLITS:
             Dataset.open(packed.path).split(name)

@@ -13,7 +13,6 @@ from headstart.features.heads import (
     LinearHead,
     best_head,
     cross_validated_hits,
-    logistic,
     nearest_class_mean,
     ridge,
 )
@@ -146,6 +145,11 @@ def test_a_fold_has_the_scores_of_ridge_without_it(penalty, width):
 
 
 # Logistic regression.
+
+
+def logistic(features, labels, classes, penalty):
+    axes = heads._Axes.of(features, labels, classes)
+    return heads._logistic_head(axes, labels, penalty, np.zeros((1, classes, len(axes.variances) + 1)))
 
 
 @pytest.mark.parametrize("penalty", [100.0, 1.0])

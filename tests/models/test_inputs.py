@@ -32,7 +32,7 @@ def bucket(monkeypatch) -> dict[str, bytes]:
         found = [uri] if uri in objects else sorted(o for o in objects if o.startswith(uri.rstrip("/") + "/"))
         if not found:
             raise s3.UnreadableObject(f"There is no object {uri}")
-        yield from found
+        yield from (s3.Object(each, len(objects[each]), "") for each in found)
 
     def read(uri: str, *, limit: int) -> bytes:
         if uri not in objects:

@@ -129,7 +129,7 @@ def test_data_that_has_not_changed_is_not_packed_again(rank, place, monkeypatch)
 
 def test_the_features_lie_where_a_run_in_the_workspace_finds_them(rank, place):
     rank("--json", workspace="kept")
-    assert list((place / "kept" / "state" / "features").glob("*.npy"))
+    assert list((place / "kept" / "state" / "features").glob("*/*"))
 
 
 def test_a_search_in_a_workspace_without_a_record_says_so(rank):

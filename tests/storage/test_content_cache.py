@@ -98,7 +98,7 @@ def test_what_was_unused_for_longest_goes_first(requests: list[int], limit: Call
     # The two oldest are used again.
     assert read(0) + read(1) == content(0) + content(1)
     limit(12)
-    content_cache.ContentCache(cache.cache_folder(), 12 * SIZE)._make_room(10**12)
+    content_cache.ContentCache(cache.cache_folder(), 0, 12 * SIZE)._make_room(10**12)
     limit(10**6)
     assert kept(range(20), requests) == [0, 1, *range(12, 20)]
 
@@ -218,7 +218,7 @@ def test_by_default_half_of_the_free_space_and_at_most_50_gib_are_used(
     for number in range(40):
         read(number)
     assert 18 * SIZE <= used() <= 20 * SIZE
-    monkeypatch.setattr(content_cache, "_DEFAULT_LIMIT", 10 * SIZE)
+    monkeypatch.setattr(cache, "_DEFAULT_LIMIT", 10 * SIZE)
     for number in range(40, 50):
         read(number)
     assert 9 * SIZE <= used() <= 10 * SIZE

@@ -25,10 +25,14 @@ def store(monkeypatch):
 
 def keys(*names: str, token: str | None = None) -> dict[str, object]:
     answer: dict[str, object] = {
-        "Contents": [{"Key": name, "LastModified": WRITTEN} for name in names],
+        "Contents": [{"Key": name, "Size": 1, "ETag": '"etag"', "LastModified": WRITTEN} for name in names],
         "IsTruncated": token is not None,
     }
     return {**answer, "NextContinuationToken": token} if token else answer
+
+
+def listed(uri: str) -> list[str]:
+    return [found.uri for found in s3.list_objects(uri)]
 
 
 def body(content: bytes) -> dict[str, object]:
@@ -39,33 +43,33 @@ def test_a_prefix_is_read_page_by_page_as_it_is_needed(store):
     asked = {"Bucket": "scans", "Prefix": "new/"}
     store.add_response("list_objects_v2", keys("new/1.png", "new/2.png", token="more"), asked)
     found = s3.list_objects("s3://scans/new/")
-    assert [next(found), next(found)] == ["s3://scans/new/1.png", "s3://scans/new/2.png"]
+    assert [next(found).uri, next(found).uri] == ["s3://scans/new/1.png", "s3://scans/new/2.png"]
     store.assert_no_pending_responses()
     store.add_response("list_objects_v2", keys("new/3.png"), {**asked, "ContinuationToken": "more"})
-    assert list(found) == ["s3://scans/new/3.png"]
+    assert [each.uri for each in found] == ["s3://scans/new/3.png"]
 
 
 def test_an_object_is_itself_and_not_what_begins_with_its_name(store):
     store.add_response("list_objects_v2", keys("a.png"), {"Bucket": "scans", "Prefix": "a.png", "MaxKeys": 1})
-    assert list(s3.list_objects("s3://scans/a.png")) == ["s3://scans/a.png"]
+    assert listed("s3://scans/a.png") == ["s3://scans/a.png"]
 
 
 def test_a_prefix_without_its_slash_is_a_folder_and_not_its_neighbours(store):
     store.add_response("list_objects_v2", keys("new.txt"), {"Bucket": "scans", "Prefix": "new", "MaxKeys": 1})
     store.add_response("list_objects_v2", keys("new/", "new/1.png"), {"Bucket": "scans", "Prefix": "new/"})
-    assert list(s3.list_objects("s3://scans/new")) == ["s3://scans/new/1.png"]
+    assert listed("s3://scans/new") == ["s3://scans/new/1.png"]
 
 
 def test_a_bucket_alone_is_everything_in_it(store):
     store.add_response("list_objects_v2", keys("1.png"), {"Bucket": "scans", "Prefix": ""})
-    assert list(s3.list_objects("s3://scans")) == ["s3://scans/1.png"]
+    assert listed("s3://scans") == ["s3://scans/1.png"]
 
 
 def test_what_is_not_there_is_named(store):
     for _ in range(2):
         store.add_response("list_objects_v2", {"IsTruncated": False})
     with pytest.raises(s3.UnreadableObject, match="no object s3://scans/none and none below it"):
-        list(s3.list_objects("s3://scans/none"))
+        listed("s3://scans/none")
     store.add_client_error("get_object", "NoSuchKey")
     with pytest.raises(s3.UnreadableObject, match="no object s3://scans/none"):
         s3.read_object("s3://scans/none", limit=10)
@@ -128,12 +132,12 @@ def test_an_endpoint_that_is_none_is_refused(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
     s3.client.cache_clear()
     with pytest.raises(InputError, match="Invalid endpoint: nonsense; correct"):
-        list(s3.list_objects("s3://scans/"))
+        listed("s3://scans/")
 
 
 def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(monkeypatch):
     monkeypatch.setenv("AWS_SESSION_TOKEN", "canary\nX-Other: 1")
     s3.client.cache_clear()
     with pytest.raises(InputError, match="AWS_SESSION_TOKEN holds a line break") as refusal:
-        list(s3.list_objects("s3://scans/"))
+        listed("s3://scans/")
     assert "canary" not in str(refusal.value)

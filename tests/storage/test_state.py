@@ -232,9 +232,9 @@ def test_in_s3_names_are_listed_with_their_times(store):
     state = State("s3://bucket/state")
     listed = {
         "Contents": [
-            {"Key": "state/speed/b.json", "LastModified": WRITTEN},
-            {"Key": "state/speed/a.json", "LastModified": WRITTEN},
-            {"Key": "state/speed/what else", "LastModified": WRITTEN},
+            {"Key": "state/speed/b.json", "Size": 1, "ETag": '"etag"', "LastModified": WRITTEN},
+            {"Key": "state/speed/a.json", "Size": 1, "ETag": '"etag"', "LastModified": WRITTEN},
+            {"Key": "state/speed/what else", "Size": 1, "ETag": '"etag"', "LastModified": WRITTEN},
         ]
     }
     for _ in range(3):

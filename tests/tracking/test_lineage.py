@@ -1,7 +1,7 @@
 import pytest
 
 from headstart.errors import InputError
-from headstart.tracking import paging
+from headstart.tracking import client as paging
 from headstart.tracking.lineage import champions, lineage, mermaid
 
 VGG = "torchvision://vgg16/IMAGENET1K_V1"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headstart.errors import InputError
-from headstart.tracking import paging
+from headstart.tracking import client as paging
 from headstart.tracking.registration import register
 from headstart.tracking.registry import resolve, search
 from headstart.tracking.version_record import background

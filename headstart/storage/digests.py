@@ -1,4 +1,4 @@
-"""Digests of large files, taken by several processors and verified once a process."""
+"""Digests of large files, computed by several threads and verified once per process."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 _PART = 8 * 2**20
 _THREADS = min(8, os.cpu_count() or 1)
 
-# What was read of a file, by all that changes when somebody writes to it. Forked processes inherit it.
+# Digests by device, inode, size and modification time, which change with each write. Forked processes inherit them.
 _known: dict[tuple[int, int, int, int], str] = {}
 
 
 def file_digest(path: Path) -> str:
-    """ "sha256:<hex>" over the SHA-256 of each 8 MiB of a file, which threads take side by side."""
+    """Return the digest of a file, "sha256:<hex>": the SHA-256 over the SHA-256 of each 8 MiB, computed in parallel."""
     with path.open("rb") as file:
         handle = file.fileno()
         starts = range(0, os.fstat(handle).st_size, _PART)
@@ -30,9 +30,9 @@ def file_digest(path: Path) -> str:
 
 
 def is_intact(path: Path, digest: str) -> bool:
-    """Whether the content of a file has this digest of `file_digest`.
+    """Return whether a file has this digest of `file_digest`.
 
-    A file is read once a process, and again when its size or the time of its last change is another.
+    A file is read once per process, and again if its size or modification time changes.
     """
     found = path.stat()
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

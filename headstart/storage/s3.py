@@ -1,4 +1,4 @@
-"""Objects in S3, or in any store that speaks its protocol: AWS_ENDPOINT_URL and the other usual variables choose it."""
+"""Objects in S3 or a compatible store, selected by AWS_ENDPOINT_URL and the other standard AWS variables."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, HeadObjectOutputTypeDef, ObjectTypeDef
 
 CONNECTIONS = 16
-"""How many requests the threads of this process can make at once."""
+"""Most concurrent requests of this process's threads."""
 
 _SCHEME = "s3://"
 _SECONDS_TO_CONNECT = 10
-# Larger objects wait on disk while they are read.
+# Larger objects are buffered on disk while they are read.
 _MEMORY = 64 * 2**20
 
 _CREDENTIALS = (
@@ -36,21 +36,21 @@ _DENIED = frozenset(
 
 
 class UnreadableObject(InputError):  # noqa: N818 - an object's state, which callers catch and record
-    """One object is not there or too large; others of its bucket can be read."""
+    """An object is missing or too large; others in its bucket are readable."""
 
 
 class ChangedObject(HeadstartError):  # noqa: N818 - as above
-    """An object is no longer what it was when it was listed."""
+    """An object has changed since it was listed."""
 
 
 def is_s3(uri: str) -> bool:
-    """Whether `uri` names something in S3."""
+    """Return whether `uri` is in S3."""
     return uri.startswith(_SCHEME)
 
 
 @cache
 def client() -> "S3Client":
-    """The client that the threads of this process share; it reads the environment once.
+    """Return the S3 client that the threads of this process share; it reads the environment once.
 
     Raises:
         InputError: the environment or the AWS configuration files cannot be used.
@@ -61,7 +61,7 @@ def client() -> "S3Client":
     from botocore.exceptions import BotoCoreError
 
     try:
-        # A session of its own: the one behind boto3.client keeps the first credentials that it was given.
+        # A session of its own: boto3's default session keeps the first credentials that it found.
         session = boto3.Session()
         config = Config(
             connect_timeout=_SECONDS_TO_CONNECT, max_pool_connections=CONNECTIONS, retries={"mode": "standard"}
@@ -72,9 +72,9 @@ def client() -> "S3Client":
 
 
 def list_objects(uri: str) -> Iterator[str]:
-    """The URIs of all objects below `s3://bucket/prefix/` in the order of their keys, read page by page.
+    """Yield the URIs of all objects below `s3://bucket/prefix/`, ordered by key, one page at a time.
 
-    Without the slash at its end, `uri` is the object itself where there is one, and a prefix elsewhere.
+    Without the trailing slash, `uri` is the object itself if it exists, else a prefix.
 
     Raises:
         UnreadableObject: there is neither.
@@ -85,14 +85,14 @@ def list_objects(uri: str) -> Iterator[str]:
 
 
 def list_times(uri: str) -> Iterator[tuple[str, float]]:
-    """What `list_objects` yields, each with the moment at which it was written, in seconds since 1970."""
+    """Yield the URIs of `list_objects`, each with its time of writing in seconds since 1970."""
     for found, entry in _listed(uri):
         yield found, entry["LastModified"].timestamp()
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object as it was when it was listed; `etag` is the store's name for this very content."""
+    """An object as listed; `etag` is the store's identifier of this content."""
 
     uri: str
     size: int
@@ -100,7 +100,7 @@ class Object:
 
 
 def list_contents(uri: str) -> Iterator[Object]:
-    """What `list_objects` yields, each with what its content is; within `listed_once`, as it was listed first."""
+    """Yield the objects of `list_objects` with size and ETag; inside `listed_once`, those of the first listing."""
     lists = _lists.get()
     if lists is None:
         yield from _contents(uri)
@@ -112,8 +112,8 @@ def list_contents(uri: str) -> Iterator[Object]:
 
 @contextmanager
 def listed_once() -> Iterator[None]:
-    """As long as it lasts, `list_contents` asks once for each URI: whatever looks there finds the same, at the price of
-    one listing. An object that is replaced meanwhile is found out when it is read."""
+    """Make `list_contents` list each URI only once inside the body, so that all readers get the same result at the cost
+    of one listing. An object that is replaced meanwhile is detected when it is read."""
     if _lists.get() is not None:
         yield
         return
@@ -135,7 +135,7 @@ def _contents(uri: str) -> Iterator[Object]:
 def _listed(uri: str) -> Iterator[tuple[str, "ObjectTypeDef"]]:
     bucket, key = _bucket_and_key(uri)
     if key and not key.endswith("/"):
-        # Keys come sorted, so that an object is the first below its own key.
+        # Keys are sorted, so an object is the first with its own key as prefix.
         with _explained(uri):
             first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
         if first and first[0]["Key"] == key:
@@ -146,7 +146,7 @@ def _listed(uri: str) -> Iterator[tuple[str, "ObjectTypeDef"]]:
     with _explained(uri):
         for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
             for entry in page.get("Contents", []):
-                # Consoles mark a folder by an empty object whose key ends with the slash.
+                # S3 consoles mark a folder by an empty object whose key ends with a slash.
                 if not entry["Key"].endswith("/"):
                     found = True
                     yield f"{_SCHEME}{bucket}/{entry['Key']}", entry
@@ -155,8 +155,11 @@ def _listed(uri: str) -> Iterator[tuple[str, "ObjectTypeDef"]]:
 
 
 def read_object(uri: str, *, limit: int) -> bytes:
-    """The content of an object; UnreadableObject if it is not there or has more than `limit` bytes, and errors as for
-    `list_objects`."""
+    """Return the content of an object.
+
+    Raises:
+        UnreadableObject: it is missing or has more than `limit` bytes; other errors as for `list_objects`.
+    """
     bucket, key = _bucket_and_key(uri)
     with _explained(uri):
         answer = client().get_object(Bucket=bucket, Key=key)
@@ -167,10 +170,10 @@ def read_object(uri: str, *, limit: int) -> bytes:
 
 
 def read_range(found: Object, start: int, length: int) -> bytes:
-    """Bytes of an object that has not changed since it was listed.
+    """Return bytes of an object, provided that it has not changed since it was listed.
 
     Raises:
-        ChangedObject: it has; other errors as for `list_objects`.
+        ChangedObject: it has changed; other errors as for `list_objects`.
     """
     bucket, key = _bucket_and_key(found.uri)
     asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "IfMatch": f'"{found.etag}"'}
@@ -179,7 +182,7 @@ def read_range(found: Object, start: int, length: int) -> bytes:
     with _explained(found.uri):
         answer = client().get_object(**asked)
         with answer["Body"] as body:
-            # More than was asked for must not fill the memory either.
+            # Bounded, so that an answer longer than requested cannot fill the memory.
             content = body.read(length + 1)
     if len(content) != length:
         raise HeadstartError(f"S3 sent {len(content)} bytes of {found.uri} instead of {length}")
@@ -187,7 +190,7 @@ def read_range(found: Object, start: int, length: int) -> bytes:
 
 
 def describe(found: Object, part: int | None = None) -> "HeadObjectOutputTypeDef":
-    """What the store says of an object, or of one of the parts in which it was written."""
+    """Return the store's metadata of an object, or of one of the parts in which it was uploaded."""
     bucket, key = _bucket_and_key(found.uri)
     with _explained(found.uri):
         if part is None:
@@ -196,12 +199,12 @@ def describe(found: Object, part: int | None = None) -> "HeadObjectOutputTypeDef
 
 
 def endpoint() -> str:
-    """The address of the store."""
+    """Return the address of the store."""
     return str(client().meta.endpoint_url)
 
 
 def open_object(uri: str) -> BinaryIO:
-    """A copy of an object's content, open for reading and seeking, that is gone when it is closed."""
+    """Return a temporary copy of an object's content, open for reading and seeking; closing it deletes it."""
     bucket, key = _bucket_and_key(uri)
     copy = tempfile.SpooledTemporaryFile(max_size=_MEMORY)  # noqa: SIM115 - the caller closes it
     with _explained(uri):
@@ -211,14 +214,14 @@ def open_object(uri: str) -> BinaryIO:
 
 
 def download(uri: str, path: Path) -> None:
-    """Writes an object's content to a file."""
+    """Download an object's content to a file."""
     bucket, key = _bucket_and_key(uri)
     with _explained(uri):
         client().download_file(bucket, key, str(path))
 
 
 def write_object(uri: str, content: bytes) -> None:
-    """Makes `content` the object at `uri`, in place of what was there."""
+    """Write `content` to the object at `uri`, replacing it."""
     bucket, key = _bucket_and_key(uri)
     if not key or key.endswith("/"):
         raise InputError(f"{uri} names no object; write s3://bucket/key.")
@@ -227,15 +230,15 @@ def write_object(uri: str, content: bytes) -> None:
 
 
 def upload(path: Path, uri: str) -> None:
-    """Makes a file's content the object at `uri`, in parts if it is large; it appears once all of it is there."""
+    """Upload a file to the object at `uri`, in parts if it is large; the object becomes visible when it is complete."""
     bucket, key = _bucket_and_key(uri)
-    # Not upload_file: it hides what the store refused.
+    # Not upload_file, which hides the store's error.
     with path.open("rb") as file, _explained(uri):
         client().upload_fileobj(file, bucket, key)
 
 
 def remove_object(uri: str) -> None:
-    """Removes an object; nothing happens if it is not there."""
+    """Delete an object; do nothing if it is missing."""
     bucket, key = _bucket_and_key(uri)
     with _explained(uri):
         client().delete_object(Bucket=bucket, Key=key)
@@ -250,7 +253,7 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    """Turns botocore's exceptions into one sentence each."""
+    """Convert botocore's exceptions into errors of one sentence each."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import (
         BotoCoreError,

@@ -29,7 +29,8 @@ class RawSample:
 
 
 def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSample]:
-    """Yield the samples that paths and `s3://` URIs name, in the given order; only names are held in memory.
+    """Return an iterator over the samples that paths and `s3://` URIs name, in the given order; only names are held in
+    memory.
 
     A folder or S3 prefix is walked by name; files with other extensions than samples are skipped. A sub-folder that
     cannot be read, or is a link, is yielded as an unreadable sample. A `.csv` or `.parquet` file is a table of samples:
@@ -37,7 +38,8 @@ def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSa
     files.
 
     Raises:
-        InputError: an input does not exist, a table has no such column, S3 cannot be read, or there is no sample.
+        InputError: an input does not exist, a table has no such column, S3 cannot be read, or there is no sample. It is
+            raised before the first sample is read.
     """
     kind = modality(modality_name)
     streams: list[Iterable[RawSample]] = []

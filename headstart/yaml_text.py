@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 
 LIMIT = 2**18
-"""Most bytes of a file. A recipe has a few thousand."""
+"""Maximum bytes of a file. A recipe has a few thousand."""
 
 _EXPANDED = 4 * LIMIT
-"""Most characters and values of a text with its aliases expanded."""
+"""Maximum characters and values of a text with its aliases expanded."""
 
 _LONGEST_NUMBER = 64
-"""Most characters of a number. YAML 1.1's base-60 numbers take quadratic time to parse."""
+"""Maximum characters of a number. YAML 1.1's base-60 numbers take quadratic time to parse."""
 
 
 _LONGEST_PROBLEM = 200

@@ -6,10 +6,10 @@ The limit for a single picture, in pixels, belongs to the modality.
 MIB = 2**20
 
 MAX_BYTES = 256 * MIB
-"""Most bytes of one sample's file."""
+"""Maximum bytes of one sample's file."""
 
 MAX_ENTRIES = 2_000_000
-"""Most files of an archive, rows of a manifest, samples of an array."""
+"""Maximum files of an archive, rows of a manifest, samples of an array."""
 
 MAX_RATIO = 200
 """Largest ratio of unpacked to packed bytes. Pictures and arrays of pixels stay far below; deflate reaches 1032, which
@@ -28,7 +28,7 @@ FEW_ENTRIES = 100_000
 """Up to this many, an archive's files may have any size. Each takes kilobytes of memory."""
 
 ENTRY_BYTES = 2**10
-"""Least bytes per file of an archive with more than `FEW_ENTRIES` files: pictures reach it, bombs do not."""
+"""Minimum bytes per file of an archive with more than `FEW_ENTRIES` files: pictures reach it, bombs do not."""
 
 
 def allowed_entries(packed: int) -> int:

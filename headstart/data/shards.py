@@ -27,10 +27,10 @@ from headstart.data.samples import Content, Sample, read_content
 from headstart.modalities import Modality
 
 SHARD_FILES = 1024
-"""Most files of a shard: an interruption costs reading this many again, a matter of seconds."""
+"""Maximum files of a shard: an interruption costs reading this many again, a matter of seconds."""
 
 SHARD_BYTES = 256 * MIB
-"""Approximate most bytes of pixels in a shard."""
+"""Approximate maximum bytes of pixels in a shard."""
 
 _FORMAT = 1
 """Increased whenever the record's format or the definition of a sample's look changes."""

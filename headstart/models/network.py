@@ -96,7 +96,7 @@ class Network(nn.Module):
 
     @property
     def keeps_statistics(self) -> bool:
-        """Whether batch norms normalise by fixed statistics; see `keep_statistics`."""
+        """True if batch norms normalise by fixed statistics; see `keep_statistics`."""
         return self._keeps_statistics
 
     def unfreeze(self) -> None:

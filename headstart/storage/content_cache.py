@@ -23,7 +23,7 @@ from threading import Lock
 from typing import IO, BinaryIO, NamedTuple
 
 _DEFAULT_LIMIT = 50 * 2**30
-# A process scans the folder again after adding 1/10 of the limit, and each scan frees as much.
+# A process scans the folder again after adding 1/10 of the limit, and each scan leaves as much room.
 _SLACK = 10
 # A temporary file unchanged for this long belongs to a killed process.
 _DEAD_AFTER_SECONDS = 900

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 JSON_LIMIT = 64 * 2**20
-"""Most bytes that `read_json` accepts; the description of a million classes takes half of that."""
+"""Maximum number of bytes that `read_json` accepts; the description of a million classes takes half of that."""
 
 # Markers in the names of hidden directories that are being filled; no other directories have them.
 _DRAFT = ".headstart-draft-"

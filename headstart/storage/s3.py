@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, HeadObjectOutputTypeDef, ObjectTypeDef
 
 CONNECTIONS = 16
-"""Most concurrent requests of this process's threads."""
+"""Maximum number of concurrent requests of this process's threads."""
 
 _SCHEME = "s3://"
 _SECONDS_TO_CONNECT = 10

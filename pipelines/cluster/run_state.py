@@ -38,7 +38,7 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended or is lost."""
+        """True if the run has ended or is lost."""
         return self.run.state in FINAL or self.word == "lost"
 
 

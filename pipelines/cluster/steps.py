@@ -22,7 +22,7 @@ class Step:
 
     @property
     def is_graph(self) -> bool:
-        """Whether it is a graph."""
+        """True if it is a graph."""
         return "dag" in self.component
 
 

@@ -73,7 +73,7 @@ class Workflow:
 
     @property
     def is_packed(self) -> bool:
-        """Whether it is so large that Argo compresses its nodes, which Kubeflow Pipelines cannot read."""
+        """True if it is so large that Argo compresses its nodes, which Kubeflow Pipelines cannot read."""
         return bool(self._status.get("compressedNodes"))
 
     @property

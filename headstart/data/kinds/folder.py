@@ -74,7 +74,7 @@ class _Folder:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it holds files and no folders."""
+        """True if it holds files and no folders."""
         return bool(self.files) and not self.folders
 
 

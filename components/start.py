@@ -1,9 +1,9 @@
-"""Starts a step in its pod, and starts it again where only its process was killed.
+"""Start of a step in its pod, with restarts if its process is killed.
 
-`python -m headstart_components.start MODULE …` runs a module as `python -m MODULE …` does. On a cluster that is a child
-process: one that is killed, as by a kernel that is short of memory, goes on from its checkpoint while its pod still
-stands. Kubeflow Pipelines 2.17 as it is installed retries a lost pod, but not a process that died in one. Where the
-kernel ends all of a pod's processes at once, this one is among them, and the pod has failed.
+`python -m headstart_components.start MODULE …` runs a module like `python -m MODULE …`. On a cluster the step is a
+child process: if it is killed, for example because memory ran out, it is restarted in the same pod and resumes from its
+checkpoint. Kubeflow Pipelines 2.17 as installed retries a lost pod, but not a process that died in one. If the kernel
+kills all of a pod's processes at once, this one included, the pod fails.
 """
 
 import atexit
@@ -16,24 +16,25 @@ import sys
 import warnings
 from types import FrameType
 
-# How often; what goes on being killed needs another machine.
+# Number of restarts; a process that keeps being killed needs another machine.
 _RESTARTS = 2
-# What nobody sends who wants a step to end.
+# Signals of a crash or the kernel, not of a request to stop.
 _DEATHS = frozenset({signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
-# What somebody sends who does. It is the step's to answer, which writes its checkpoint first.
+# Requests to stop. They are passed on to the step, which writes its checkpoint before it ends.
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def survive() -> None:
-    """Returns in a child process. This one waits for it, starts another if it is killed, and ends as the last did."""
+    """Return in a child process. The parent waits for it, restarts it if it is killed, and exits with the status of the
+    last."""
     for left in range(_RESTARTS, -1, -1):
         sys.stdout.flush()
         sys.stderr.flush()
-        # Until both sides have their own handlers, a signal waits.
+        # Signals are blocked until both processes have their handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
         child = os.fork()
         if child == 0:
-            # Of its own group, so that what is sent to the group of this process reaches it once, through this one.
+            # Own process group, so that signals to the parent's group reach the child only once, through the parent.
             os.setpgid(0, 0)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
             return
@@ -51,10 +52,10 @@ def survive() -> None:
 
 
 def _wait(child: int) -> tuple[int, bool]:
-    """Waits for the end of `child`, and passes on to it what asks this process to end.
+    """Wait for the end of `child`, passing on requests to stop.
 
     Returns:
-        Its status, and whether it was told to end: then it may also be killed because it was slow.
+        Its status, and whether it was asked to stop; it may then have been killed for being slow.
     """
     told = False
 
@@ -73,14 +74,15 @@ def _wait(child: int) -> tuple[int, bool]:
 
 
 def main() -> None:
-    """Starts the step; on a cluster in a child process, but not for `headstart run`, which has made a parent run."""
+    """Start the step; on a cluster in a child process, unless `headstart run` is the caller, which has made a parent
+    run."""
     from headstart.tracking.runs import KFP_RUN_VARIABLE, PARENT_VARIABLE
 
     if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
         survive()
-    # At its end Python would search all that torch and mlflow made for garbage, which takes a second or two.
+    # Otherwise Python's final garbage collection of torch's and mlflow's objects takes a second or two.
     atexit.register(gc.freeze)
-    # Pillow warns of files that it decodes well, or refuses.
+    # Pillow's warnings concern files that it decodes well or refuses.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 

@@ -1,4 +1,4 @@
-"""Geometry of the report's charts, in percent of a drawing's width and height so that they fit every screen."""
+"""Geometry of the report's charts, in percent of a drawing's width and height, so that they scale to every screen."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ class Axis:
 
     @classmethod
     def spanning(cls, values: Iterable[float], intervals: int = 4, least_step: float = 0.0) -> "Axis":
-        """The axis that holds all values with about `intervals` steps of 1, 2 or 5 times a power of ten.
+        """Return the axis that holds all values, with about `intervals` steps of 1, 2 or 5 times a power of ten.
 
-        No step is smaller than `least_step`; values that are all equal get some room on both sides.
+        No step is smaller than `least_step`; if all values are equal, it extends beyond them on both sides.
         """
         values = list(values)
         smallest, largest = min(values), max(values)
@@ -28,7 +28,7 @@ class Axis:
         rough = max((largest - smallest) / intervals, least_step)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-        # The tolerance keeps 0.3 / 0.1 = 2.9999999999999996 from costing a step.
+        # The tolerance prevents 0.3 / 0.1 = 2.9999999999999996 from adding or losing a step.
         return cls(math.floor(smallest / step + 1e-9) * step, math.ceil(largest / step - 1e-9) * step, step)
 
     @property
@@ -37,11 +37,11 @@ class Axis:
         return [self.low + index * self.step for index in range(round((self.high - self.low) / self.step) + 1)]
 
     def at(self, value: float) -> float:
-        """The position of `value` between low (0) and high (100)."""
+        """Return the position of `value` between low (0) and high (100)."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
     def label(self, value: float, signed: bool = False) -> str:
-        """`value` with the decimals that tell two ticks apart."""
+        """Format `value` with the decimals that distinguish two ticks."""
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
         # Adding 0.0 turns the -0.0 that rounding leaves into 0.0.
         value = round(value, decimals) + 0.0
@@ -50,37 +50,38 @@ class Axis:
 
 @dataclass(frozen=True)
 class LogAxis:
-    """A logarithmic scale over the rising `ticks`, all above 0."""
+    """A logarithmic scale over the ascending `ticks`, all above 0."""
 
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """The position of `value` between the first tick (0) and the last (100); 50 where there is one only."""
+        """Return the position of `value` between the first tick (0) and the last (100); 50 if there is only
+        one tick."""
         low, high = math.log(self.ticks[0]), math.log(self.ticks[-1])
         return round(100 * (math.log(value) - low) / (high - low), 2) if high > low else 50.0
 
     def label(self, value: float, signed: bool = False) -> str:
-        """`value` without trailing zeros."""
+        """Format `value` without trailing zeros."""
         return f"{value:{'+' if signed else ''},g}"
 
 
 def polyline(points: Sequence[tuple[float, float]], x: Axis | LogAxis, y: Axis) -> str:
-    """The `points` attribute of an SVG polyline in a 100 by 100 box, y upwards."""
+    """Return the `points` attribute of an SVG polyline in a 100 by 100 box, y upwards."""
     if len(points) == 1:
-        # A line of no length is drawn as the dot of its round caps, a lone point not at all.
+        # A line of zero length is drawn as a dot by its round caps; a single point is not drawn.
         points = [*points, *points]
     return " ".join(f"{x.at(along):g},{100 - y.at(up):g}" for along, up in points)
 
 
 def heat(shares: np.ndarray) -> np.ndarray:
-    """Opacities for shares in (0, 1] of a row; the square root and the offset keep rare confusions visible."""
+    """Return opacities for shares in (0, 1] of a row; the square root and the offset keep rare confusions visible."""
     return np.round(0.15 + 0.85 * np.sqrt(shares), 2)
 
 
 def heat_paths(shares: np.ndarray, levels: int = 6) -> list[tuple[float, str]]:
-    """Unit squares at (column, row) of every share in (0, 1], gathered into one SVG path for each level of opacity.
+    """Return a heat map as (opacity, SVG path) pairs: unit squares at (column, row) of every share in (0, 1].
 
-    shares: (K, K). One path a level keeps a matrix of a thousand classes small. Returns (opacity, path) pairs.
+    shares: (K, K). One path for each of `levels` opacities keeps a matrix of a thousand classes small.
     """
     level_of = np.where(shares > 0, np.ceil(heat(shares) * levels), 0)
     return [

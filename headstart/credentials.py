@@ -1,4 +1,4 @@
-"""Credentials in what people are shown, and in what is sent."""
+"""Credentials: removed from text that is shown, checked before they are sent."""
 
 import os
 import re
@@ -9,27 +9,32 @@ _USER_IN_AN_ADDRESS = re.compile(r"(?<=://)[^\s/@'\"]+@")
 
 
 def without_password(address: str) -> str:
-    """An address without the user and password that it may hold, fit to be shown."""
+    """Return an address without user and password."""
     scheme, _, rest = address.partition("://")
     user, at, place = rest.rpartition("@")
-    # Whoever forgets to encode a password puts any character there, a slash too. A path may have an @ as well.
+    # An unencoded password may contain any character, also a slash. A path may contain an @ too.
     if not at or rest.startswith("/") or ("/" in user and ":" not in user):
         return address
     return f"{scheme}://{place}"
 
 
 def without_passwords(text: str) -> str:
-    """A message, of another library for instance, whose addresses are without user and password."""
+    """Return a message, for example of another library, with user and password removed from its addresses."""
     return _USER_IN_AN_ADDRESS.sub("", text)
 
 
 def is_sendable(secret: str) -> bool:
-    """Whether a secret can be part of an HTTP header. Libraries refuse what cannot with a message that shows it."""
+    """Return whether a secret can be part of an HTTP header; libraries refuse others with a message that shows the
+    secret."""
     return secret.isascii() and secret.isprintable()
 
 
 def require_sendable(*variables: str) -> None:
-    """InputError, which does not show it, if a variable of the environment holds a secret that cannot be sent."""
+    """Check that these environment variables can be sent in an HTTP header.
+
+    Raises:
+        InputError: one cannot; the message does not contain it.
+    """
     for variable in variables:
         if not is_sendable(os.environ.get(variable, "")):
             raise InputError(

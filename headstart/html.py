@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: no script, no style and no picture from elsewhere, everything escaped."""
+"""Self-contained HTML pages: no scripts, no external styles or images, all values escaped."""
 
 import base64
 import io
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @cache
 def _environment() -> Environment:
-    # Autoescape because class names and paths are a stranger's text; StrictUndefined because a report with a
-    # silently missing figure is worse than no report.
+    # Autoescape, because class names and paths are untrusted text; StrictUndefined, because a missing figure must be an
+    # error.
     environment = Environment(
         loader=PackageLoader("headstart", ""),
         autoescape=True,
@@ -41,13 +41,12 @@ def _duration(seconds: float) -> str:
 
 
 def render(template: str, **context: Any) -> str:
-    """The page that the template makes of `context`; `template` is a path in the package, data/report.html for example.
-    Every value is escaped."""
+    """Render a template, given by its path in the package, for example data/report.html. Every value is escaped."""
     return _environment().get_template(template).render(**context)
 
 
 def image_uri(pixels: "np.ndarray") -> str:
-    """A uint8 array (H, W), (H, W, 1) or (H, W, 3) as a `data:` URI holding a PNG."""
+    """Encode a uint8 array (H, W), (H, W, 1) or (H, W, 3) as a `data:` URI holding a PNG."""
     from PIL import Image
 
     if pixels.ndim == 3 and pixels.shape[2] == 1:

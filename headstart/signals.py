@@ -1,4 +1,4 @@
-"""Signal handlers: `raising` raises an exception, `Interruption` notes the signal for work that ends by itself."""
+"""Signal handling: `raising` raises an exception, `Interruption` records the signal for work that stops by itself."""
 
 import contextlib
 import signal
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-# A signal that is sent from where the first was lost would be lost there, too.
+# A signal sent from the place where the first was lost would be lost as well.
 _AGAIN_SECONDS = 0.05
 
 
 @contextlib.contextmanager
 def exiting_when_terminated() -> Iterator[None]:
-    """Makes SIGTERM, and SIGHUP of a closed terminal, raise SystemExit, so that cleanup runs."""
+    """Make SIGTERM, and SIGHUP of a closed terminal, raise SystemExit, so that clean-up runs."""
     with (
         raising(signal.SIGTERM, SystemExit, 128 + signal.SIGTERM),
         raising(signal.SIGHUP, SystemExit, 128 + signal.SIGHUP),
@@ -24,14 +24,14 @@ def exiting_when_terminated() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raising(number: signal.Signals, kind: type[BaseException], *arguments: object) -> Iterator[None]:
-    """Makes the signal `number` raise `kind(*arguments)` in the main thread; an ignored signal stays ignored.
+    """Make the signal `number` raise `kind(*arguments)` in the main thread; an ignored signal stays ignored.
 
-    A block to which the signal was sent ends so even where that exception got lost. Python drops an exception that is
-    raised while an object is finalised, which happened to one in 2000 SIGINT, and a C library may replace it by an
-    error of its own, as torch does while it reads the shape of a storage. A lost exception is raised again a moment
-    later, and an error that leaves the block instead becomes its cause.
+    The block is left by this exception even if it was lost on the way. Python drops an exception raised during the
+    finalisation of an object (measured: one in 2000 SIGINT), and a C library may replace it by its own error, as torch
+    does while it reads the shape of a storage. A lost exception is raised again after a moment; an error that leaves
+    the block instead becomes its cause.
     """
-    # None is a handler that Python did not set and could not set again.
+    # None is a handler that Python did not install and could not restore.
     unchanged = signal.getsignal(number) in (None, signal.SIG_IGN)
     if unchanged or threading.current_thread() is not threading.main_thread():
         yield
@@ -42,7 +42,7 @@ def raising(number: signal.Signals, kind: type[BaseException], *arguments: objec
 
     class Raised(kind):  # type: ignore[valid-type,misc]
         def __del__(self) -> None:
-            # Nobody holds it any more, and it did not leave the block.
+            # Finalised before it left the block: it was lost.
             if not left:
                 timers.append(threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main, number)))
                 timers[-1].start()
@@ -78,10 +78,10 @@ def raising(number: signal.Signals, kind: type[BaseException], *arguments: objec
 
 
 class Interruption:
-    """Within it, SIGTERM and SIGINT only set `requested`, so that a training can end between two steps.
+    """Context in which SIGTERM and SIGINT only set `requested`, so that a training can end between two steps.
 
-    If the work ends without having looked, the signal takes effect at the end. Ignored signals, and threads other than
-    the main one, which alone gets signals, are left alone.
+    If the work ends without checking it, the signal takes effect at the end. Ignored signals are left alone, and so are
+    threads other than the main one, which alone receives signals.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Interruption:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                # None is a handler that Python did not set and could not set again.
+                # None is a handler that Python did not install and could not restore.
                 if signal.getsignal(number) not in (None, signal.SIG_IGN):
                     self._earlier[number] = signal.signal(number, self._note)
         return self
@@ -105,8 +105,8 @@ class Interruption:
             self.raise_again()
 
     def raise_again(self) -> None:
-        """Ends as the first signal would have: KeyboardInterrupt, the exit that an earlier handler makes, or the
-        process's end. Does nothing if there was none, or if it was raised already."""
+        """Apply the first signal's original handling: KeyboardInterrupt, an earlier handler's exit, or the end of the
+        process. Do nothing if there was no signal, or if it was applied already."""
         if self._number is None:
             return
         number, self._number = self._number, None

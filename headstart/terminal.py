@@ -1,4 +1,4 @@
-"""Text that others wrote, fit for a terminal: a name, a label or a server's message may hold commands to it."""
+"""Safe terminal output: a name, a label or a server's message may contain control sequences."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -7,12 +7,12 @@ from headstart.credentials import without_passwords
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Text without what a terminal would take for a command; characters of `keep` stay."""
+    """Return the text with unprintable characters replaced; those in `keep` stay."""
     return "".join(each if each.isprintable() or each in keep else "�" for each in text)
 
 
 def message(text: str) -> str:
-    """A message of one or more lines, fit to be shown: without commands to the terminal, and without passwords."""
+    """Return a message of one or more lines without control sequences and passwords."""
     return without_passwords(printable(text, keep="\n\t"))
 
 
@@ -27,7 +27,7 @@ def lines_of(chunks: Iterable[str]) -> Iterator[str]:
 
 
 class _Printable(logging.Formatter):
-    """What another formatter writes, fit to be shown."""
+    """Formatter that applies `message` to another formatter's output."""
 
     def __init__(self, inner: logging.Formatter | None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Printable(logging.Formatter):
 
 
 def make_printable(*handlers: logging.Handler | None) -> None:
-    """Lets handlers of logs write only what is fit to be shown."""
+    """Make these log handlers write only through `message`."""
     for handler in handlers:
         if handler and not isinstance(handler.formatter, _Printable):
             handler.setFormatter(_Printable(handler.formatter))

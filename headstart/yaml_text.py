@@ -1,7 +1,7 @@
-"""YAML as people write it: without duplicate keys, and refused with the place before it costs anything.
+"""YAML parser for recipes and policies: no duplicate keys, bounded cost, errors with line and column.
 
-A recipe may come from anybody: aliases that stand for a billion values, numbers of thousands of digits and brackets
-without an end are refused like any other mistake.
+A recipe may come from anyone: aliases that expand to a billion values, numbers of thousands of digits and unclosed
+brackets are refused like any other mistake.
 """
 
 import re
@@ -12,24 +12,28 @@ from typing import Any
 import yaml
 
 LIMIT = 2**18
-"""Bytes of a file. A recipe has a few thousand."""
+"""Maximum bytes of a file. A recipe has a few thousand."""
 
 _EXPANDED = 4 * LIMIT
-"""Characters and values of a text whose aliases are written out."""
+"""Maximum characters and values of a text with its aliases expanded."""
 
 _LONGEST_NUMBER = 64
-"""Characters of a number. Those of base 60, as YAML 1.1 has them, take quadratic time."""
+"""Maximum characters of a number. YAML 1.1's base-60 numbers take quadratic time to parse."""
 
 
 _LONGEST_PROBLEM = 200
 
 
 class UnreadableText(ValueError):  # noqa: N818 - a text's state
-    """Why a text is no YAML that is read here, where, and what to do: a clause."""
+    """A text that is not accepted as YAML; the message is a clause with cause, place and remedy."""
 
 
 def parse(text: str) -> Any:
-    """The values of a YAML text. UnreadableText says what is wrong, and in which line."""
+    """Return the values of a YAML text.
+
+    Raises:
+        UnreadableText: it is not accepted; the message gives cause and line.
+    """
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
@@ -49,7 +53,12 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path) -> Any:
-    """The values of a YAML file. UnreadableText as `parse`, and where it is too long or no text; OSError."""
+    """Return the values of a YAML file.
+
+    Raises:
+        UnreadableText: as `parse`, or it is too long or not UTF-8.
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
@@ -61,7 +70,7 @@ def read(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as it is in JSON; by YAML 1.1 it would have to be written 1.0e-4."""
+    """YAML loader that reads 1e-4 as a number, as JSON does; YAML 1.1 requires 1.0e-4."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
@@ -69,7 +78,7 @@ class _Loader(yaml.SafeLoader):
             if kind in ("int", "float") and len(node.value) > _LONGEST_NUMBER:
                 raise ValueError
             return super().construct_object(node, deep)
-        # What a constructor of PyYAML stumbles on, for example the 30th of February.
+        # Errors of PyYAML's constructors, for example for the 30th of February.
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
             problem = f"{_short(node)} cannot be read as {kind}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
@@ -79,7 +88,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[e
 
 
 def _check(root: yaml.Node) -> None:
-    """Refuses duplicate keys, and aliases that stand for themselves or for more than anybody writes."""
+    """Refuse duplicate keys, and aliases that contain themselves or expand beyond the limit."""
     sizes: dict[int, int | None] = {}
 
     def size(node: yaml.Node) -> int:
@@ -116,7 +125,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 
 class _Refusal(yaml.MarkedYAMLError):
-    """What YAML would allow; the problem names its remedy."""
+    """A refusal of valid YAML; the problem names its remedy."""
 
 
 def _refused(problem: str, node: yaml.Node) -> _Refusal:

@@ -134,12 +134,12 @@ def leaderboard_table(
     Strategies mostly share their source, which is then said once, below.
     """
     sources = sorted({row["source"].partition("#")[0] for row in rows if row["source"]})
-    metric = next(key.removesuffix("_low") for key in rows[0] if key.endswith("_low") and key != "gain_low")
+    metric = next(key.removesuffix("_low") for key in rows[0] if key.endswith("_low") and not key.startswith("gain"))
     made = table(
         Column("strategy", no_wrap=True),
         Column(metric.replace("_", " "), no_wrap=True),
         Column("macro-F1", justify="right"),
-        Column("gain over scratch", no_wrap=True),
+        Column(f"gain over {_best_baseline(rows, metric)}", no_wrap=True),
         Column("seconds", justify="right"),
     )
     if pipeline_runs:
@@ -266,13 +266,20 @@ def plain(text: str) -> str:
     return escape(printable(text))
 
 
+def _best_baseline(rows: Sequence[dict[str, Any]], metric: str) -> str:
+    """The name of the baseline that the rows' gains are over, where it is one of them."""
+    baselines = [row for row in rows if row["gain_over_best"] is None and row[metric] is not None]
+    return plain(max(baselines, key=lambda row: row[metric])["strategy"]) if baselines else "a baseline"
+
+
 def _gain(row: dict[str, Any]) -> str:
-    if row["gain"] is None:
+    value, low, high = (row[f"gain_over_best{ending}"] for ending in ("", "_low", "_high"))
+    if value is None:
         return ""
-    text = _interval(row["gain"], row["gain_low"], row["gain_high"], "+.3f")
-    if (row["gain_low"] or 0) > 0:
+    text = _interval(value, low, high, "+.3f")
+    if (low or 0) > 0:
         return f"[green]{text}[/]"
-    return f"[red]{text}[/]" if (row["gain_high"] or 0) < 0 else text
+    return f"[red]{text}[/]" if (high or 0) < 0 else text
 
 
 def _interval(value: float | None, low: float | None, high: float | None, form: str) -> str:

@@ -1,9 +1,9 @@
-"""Steps in containers on this machine: what is given to Docker, and how a container is run.
+"""Docker: steps in containers on this machine, with their options and supervision.
 
-A container has what its step needs and nothing more: the data and sources of the recipe to read, the pipeline's
-artifacts, the local MLflow store and what steps keep for later to write, a network only where MLflow or that is behind
-one, no privilege, and the GPUs. It never runs as root: its user is the caller, so that files stay the caller's, and
-where root calls it is the image's own, who is given what steps write.
+A container gets only what its step needs: read access to the recipe's data and sources; write access to the pipeline's
+artifacts, the local MLflow store and the state; a network only if MLflow or the data are behind one; no privileges; and
+the GPUs. It never runs as root: its user is the caller, so that files belong to the caller, or if root calls, the
+image's user, who then gets ownership of what steps write.
 """
 
 import codecs
@@ -33,13 +33,13 @@ from headstart_pipelines.execution import executed_by
 from headstart_pipelines.network import NETWORK_VARIABLE, choose
 from headstart_pipelines.watchdog import LABEL, MARK_VARIABLE
 
-# What of the caller's environment a step may see: addresses, credentials, settings. It goes to the container alone,
-# neither into the compiled pipeline nor into the cache key.
+# Prefixes of the environment variables passed to steps: addresses, credentials, settings. They go to the container
+# only, neither into the compiled pipeline nor into the cache key.
 _PASSED = ("HEADSTART_", "MLFLOW_", "AWS_", "OMP_", "GOMP_")
 
-# What steps of torch's data loaders share; of memory it takes what is used. Docker's own default is 64 MB.
+# Shared memory for torch's data loaders; only what is used takes memory. Docker's default is 64 MB.
 _SHARED_MEMORY = "2g"
-# Beyond what loaders and threads of a step need, and too few for a fork bomb to stop the machine.
+# More than a step's loaders and threads need, and few enough to contain a fork bomb.
 _PROCESSES = 4096
 
 _KILLED = 128 + signal.SIGKILL
@@ -47,7 +47,7 @@ _KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class Image:
-    """An image on this machine: a name that kfp.local finds it by, the digest of its content, and its user."""
+    """A local image: a name that kfp.local can resolve, the digest of its content, and its user."""
 
     name: str
     id: str
@@ -55,11 +55,11 @@ class Image:
 
 
 def find_image(name: str) -> Image:
-    """The image that steps will run in.
+    """Find the image for the steps.
 
     Raises:
-        InputError: Docker's Python package is missing, Docker does not answer, it has no such image or not the network
-            that HEADSTART_DOCKER_NETWORK names, or steps would run as root.
+        InputError: Docker's Python package is missing, Docker does not answer, it lacks the image or the network that
+            HEADSTART_DOCKER_NETWORK names, or steps would run as root.
     """
     try:
         import docker
@@ -80,7 +80,7 @@ def find_image(name: str) -> Image:
         raise InputError(
             f"Docker does not answer ({error}); start it, or let the steps run without it: --runner subprocess."
         ) from None
-    # kfp.local looks an image up among these names, and would pull one that is called otherwise.
+    # kfp.local searches an image among these names, and pulls one with any other name.
     names = [*image.tags, *image.attrs["RepoDigests"]]
     if not names:
         raise InputError(f"The image {name} has no name of its own; give it one: docker tag {name} headstart:local.")
@@ -98,13 +98,13 @@ class Container:
 
 
 def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
-    """The container of each step of a resolved recipe; MLflow is where the environment says.
+    """Return the container options of each step of a resolved recipe; MLflow's address is taken from the environment.
 
-    Paths are the same in the container as outside, so that the artifacts' URIs hold for both.
+    Paths are the same inside and outside of the container, so that the artifacts' URIs are valid in both.
 
     Raises:
-        InputError: the image's user is root where the caller is, or may not write where steps must; the network that
-            HEADSTART_DOCKER_NETWORK names is unknown or lacks a server.
+        InputError: root is the caller and also the image's user, or the user may not write where steps must; the
+            network that HEADSTART_DOCKER_NETWORK names is unknown or lacks a server.
     """
     import docker
 
@@ -113,7 +113,7 @@ def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
     locations = {experiment.name: experiment.artifact_location for experiment in connect().search_experiments()}
     data = [section.data.uri for section in (recipe.source, recipe.target) if section and section.data]
     candidates = [unpinned(uri) for uri in recipe.source.candidates]
-    # Certificates and credentials may be files that the environment names.
+    # Variables may name files with certificates and credentials.
     readable = [Path(value) for value in environment.values() if value.startswith("/")]
     readable += filter(None, map(_local_path, [*candidates, *locations.values()]))
     readable += filter(None, map(place_to_read, data))
@@ -125,12 +125,12 @@ def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
         hub = Path(torch.hub.get_dir())
         environment["TORCH_HOME"] = str(hub.parent)
         readable.append(hub)
-    # Steps write into their own experiment only.
+    # Steps write only to their own experiment.
     artifacts = _local_path(locations[recipe.name]) if recipe.name in locations else None
     folders = [pipeline_root, *_own_folders(environment), *([artifacts] if artifacts else [])]
     database = _database(environment)
     _let_write(user, folders, database, workspace=pipeline_root.parent)
-    # SQLite writes its journal beside the database.
+    # SQLite writes its journal next to the database.
     modes = dict.fromkeys(readable, True) | dict.fromkeys([*folders, *([database.parent] if database else [])], False)
     with contextlib.closing(docker.from_env()) as client:
         addresses = [*environment.values(), *locations.values(), *data, *candidates]
@@ -160,7 +160,11 @@ def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
 
 
 def _user(image: Image) -> str:
-    """The user and group of the containers, as numbers; never root."""
+    """Return the numeric user and group of the containers; never root.
+
+    Raises:
+        InputError: root calls and the image has no other user.
+    """
     if os.getuid() != 0:
         return f"{os.getuid()}:{os.getgid()}"
     found = re.fullmatch(r"([1-9]\d*)(?::(\d+))?", image.user)
@@ -173,7 +177,8 @@ def _user(image: Image) -> str:
 
 
 def _own_folders(environment: dict[str, str]) -> list[Path]:
-    """The folders that the environment names for steps to keep things in. Docker mounts only what is there."""
+    """Return the folders in which the environment tells steps to keep data, as absolute paths; Docker mounts only
+    existing ones."""
     folders = []
     for variable in (STATE_VARIABLE, CACHE_VARIABLE):
         value = environment.get(variable)
@@ -184,7 +189,7 @@ def _own_folders(environment: dict[str, str]) -> list[Path]:
 
 
 def _database(environment: dict[str, str]) -> Path | None:
-    """The record's SQLite file, where it is one; its address then holds in every folder."""
+    """Return the record's SQLite file, if it is one, and make its address absolute."""
     database = file_of(environment["MLFLOW_TRACKING_URI"])
     if database is None:
         return None
@@ -193,9 +198,10 @@ def _database(environment: dict[str, str]) -> Path | None:
 
 
 def _let_write(user: str, folders: Iterable[Path], database: Path | None, *, workspace: Path) -> None:
-    """Makes the folders, which Docker would make as root, and gives what root owns of them to the containers' user.
+    """Create the folders, which Docker would create as root, and give those of root to the containers' user.
 
-    Nothing outside of the workspace is given away.
+    Raises:
+        InputError: a folder outside of the workspace belongs to another user; its ownership is not changed.
     """
     uid, gid = map(int, user.split(":"))
     places = list(folders)
@@ -219,7 +225,7 @@ def _let_write(user: str, folders: Iterable[Path], database: Path | None, *, wor
 
 
 def _servers(addresses: Iterable[str], environment: Mapping[str, str]) -> list[str]:
-    """The addresses that steps talk to: a bucket is behind the endpoint that the environment names, or else AWS."""
+    """Return the addresses that steps connect to; a bucket's is the endpoint in the environment, else AWS."""
     endpoint = (
         environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
     )
@@ -228,24 +234,25 @@ def _servers(addresses: Iterable[str], environment: Mapping[str, str]) -> list[s
 
 
 def _gpus(info: Mapping[str, Any], visible: str | None) -> list[Any]:
-    """The GPUs of a container: all that Docker can hand on, or those that CUDA_VISIBLE_DEVICES names."""
+    """Return the device requests for a container's GPUs: all that Docker can pass on, or those in
+    CUDA_VISIBLE_DEVICES."""
     from docker.types import DeviceRequest
 
     if "nvidia" not in (info.get("Runtimes") or {}):
         return []
     if visible is None:
         return [DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    # CUDA ignores what follows the first one that is none, -1 for instance.
+    # CUDA ignores entries after the first invalid one, for example -1.
     named = [device.strip() for device in visible.split(",")]
     chosen = named[: next((place for place, device in enumerate(named) if not device or device[0] == "-"), len(named))]
     return [DeviceRequest(device_ids=chosen, capabilities=[["gpu"]])] if chosen else []
 
 
 def containers(on_interrupt: Callable[[], None]) -> AbstractContextManager[None]:
-    """Make kfp.local's DockerRunner run containers by `Containers`, and ends them when this process is interrupted.
+    """Make kfp.local's DockerRunner run containers by `Containers`, and end them when this process is interrupted.
 
-    kfp.local's own way takes a step whose container is gone before its status was asked for as done, which befell one
-    in five failing steps, and leaves containers running after Ctrl-C.
+    kfp.local's own method reports a step as done if its container is gone before its status is read (measured: one in
+    five failing steps), and leaves containers running after Ctrl-C.
     """
     from kfp.local import docker_task_handler
 
@@ -260,7 +267,7 @@ class Containers:
     _stopped: bool = False
 
     def run(self, client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
-        """Runs `command`, prints what it writes and returns its exit status; the container is gone afterwards."""
+        """Run `command`, print its output and return its exit status; the container is removed afterwards."""
         import docker
 
         container = None
@@ -278,7 +285,7 @@ class Containers:
                 print("MemoryError: the step was killed, most likely because memory ran out.")
             return status
         except docker.errors.DockerException as error:
-            # Not raised: kfp.local swallows what a step in a loop raises.
+            # Not raised: kfp.local suppresses exceptions of a step in a loop.
             if not self._stopped:
                 print(f"HeadstartError: Docker refused to run the step: {error}")
             return _KILLED
@@ -288,7 +295,8 @@ class Containers:
                 _remove(container)
 
     def stop(self) -> None:
-        """Ends what runs, and lets nothing start any more: kfp.local begins the next step even when interrupted."""
+        """Remove running containers and prevent further starts: kfp.local starts the next step even after
+        an interrupt."""
         self._stopped = True
         for container in list(self._running):
             _remove(container)
@@ -297,13 +305,13 @@ class Containers:
 def _remove(container: Any) -> None:
     import docker
 
-    # Gone, or going: 404 and 409.
+    # 404 and 409: removed, or being removed.
     with contextlib.suppress(docker.errors.APIError):
         container.remove(force=True)
 
 
 def _local_path(uri: str) -> Path | None:
-    """The path that a file:// URI or a plain absolute path names; None for anything that lies elsewhere."""
+    """Return the path of a file:// URI or a plain absolute path; None for any other location."""
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
         return None

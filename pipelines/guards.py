@@ -1,7 +1,7 @@
-"""Guards: a compiled pipeline that is unsafe on a cluster is refused before it is uploaded.
+"""Guards: checks that refuse an unsafe compiled pipeline before it is uploaded to a cluster.
 
-A guard reads the compiled package alone, so it holds for any pipeline of KFP v2, with pipelines and loops inside, and
-for a profile or a file that was edited by hand.
+A guard reads only the compiled package, so it works for any KFP v2 pipeline, including nested pipelines and loops, and
+for files edited by hand.
 """
 
 import re
@@ -13,10 +13,10 @@ from headstart.errors import InputError
 from headstart_pipelines.placement import LIGHT_STEPS
 
 _DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
-# KFP's own operations on volumes, which run no container.
+# KFP's own volume operations, which run no container.
 _NO_CONTAINER = "argostub/"
 
-# Names of what only its owner may know; not of a file that holds it, nor of what merely sounds like one.
+# Names of secrets, but not of files that hold them, nor words that merely contain such a name.
 _SECRET_NAME = re.compile(
     r"(token(?!iz)|passw(or)?d|passphrase|secret|credential|api[_-]?key|access[_-]?key|private[_-]?key)", re.IGNORECASE
 )
@@ -25,13 +25,13 @@ _SECRET_VALUE = {
     "an AWS access key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     "a token": re.compile(r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22,}|hf_[A-Za-z0-9]{30,}|glpat-[\w-]{20})"),
-    # A variable in the password's place, $(PASSWORD) or {password}, is filled in where it is used.
+    # A placeholder for the password, $(PASSWORD) or {password}, is filled in at the place of use.
     "a URL with a password": re.compile(r"\w://[^\s/:@'\"]*:(?![${%])[^\s/@'\"]+@"),
 }
-# Numbers and truth values are counts and switches: max_tokens.
+# Numbers and booleans are settings, for example max_tokens.
 _PLAIN_TYPES = ("NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN")
 
-# As words of a shell's line or as strings of a list, with options between.
+# Separators between words of a shell command or strings of a list, with options in between.
 _BETWEEN = r"[\s\"',]+(?:-[^\s\"',]+[\s\"',]+)*"
 _INSTALLS = re.compile(
     rf"\bpip[\d.]*{_BETWEEN}(install|download)\b|\buv{_BETWEEN}(pip|sync|add|tool)\b|\b(ensurepip|easy_install|get-pip)\b"
@@ -43,8 +43,8 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where a container's shared memory is,
 
 @dataclass(frozen=True)
 class _Step:
-    """An executor of the package: the names that its tasks are shown by, its component, its container, and what the
-    platform gives it."""
+    """An executor of the package: the display names of its tasks, its component, its container, and its platform
+    settings."""
 
     name: str
     component: str
@@ -53,29 +53,29 @@ class _Step:
 
     @property
     def command(self) -> str:
-        """The container's whole command line, with the source of a lightweight component."""
+        """The container's complete command line, including the source of a lightweight component."""
         return " ".join(map(str, [*self.container.get("command", []), *self.container.get("args", [])]))
 
     @property
     def accelerators(self) -> str:
-        """Its accelerators, such as 2 nvidia.com/gpu; empty if it has none."""
+        """Its accelerators, for example "2 nvidia.com/gpu"; empty if it has none."""
         held = self.container.get("resources", {}).get("accelerator", {})
         count = held.get("resourceCount") or held.get("count") or ""
         return f"{count} {held.get('resourceType') or held.get('type')}" if str(count) not in ("", "0") else ""
 
 
 def refuse_unsafe(package: Mapping[str, Any], platform: Mapping[str, Any], *, allow_tag: bool) -> None:
-    """Refuses a compiled pipeline that a cluster should not run.
+    """Refuse a compiled pipeline that is unsafe on a cluster.
 
     Args:
         package: the pipeline's specification, the first document of a compiled file.
         platform: the platform's, its second document; empty if there is none.
-        allow_tag: whether an image may be named without a digest.
+        allow_tag: accept an image without a digest.
 
     Raises:
-        InputError: every problem on a line of its own, with the steps that have it, its cause and its remedy.
+        InputError: the message has one line for each problem, with its steps, cause and remedy.
     """
-    # The steps that have each; a dictionary keeps them in order, once.
+    # The steps with each problem, as an ordered set.
     problems: dict[str, dict[str, None]] = {}
     for guard in _GUARDS:
         if guard is _images and allow_tag:
@@ -116,7 +116,7 @@ def _root(step: _Step) -> Iterator[str]:
         yield (
             "nothing keeps it from running as root; compile it with a profile (--profile), or set runAsNonRoot to true."
         )
-    # A protobuf's 64-bit number is text in YAML.
+    # In YAML, a protobuf's 64-bit number is text.
     if str(context.get("runAsUser", "")) == "0":
         yield "it runs as user 0, which is root; give the profile's run_as.user the number of another user."
 
@@ -170,7 +170,8 @@ _GUARDS: tuple[Callable[[_Step], Iterator[str]], ...] = (
 
 
 def _parameters(package: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The parameters that hold a secret or are there for one, of the pipeline and of all within."""
+    """Yield parameters of the pipeline and its components that hold a secret or are named like one, with
+    the problem."""
     remedy = (
         "parameters are shown on the run's page and kept with the run; take it from a secret: environment.secrets in "
         "the profile."
@@ -190,7 +191,7 @@ def _parameters(package: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _secrets_below(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """The places of secrets in a parameter's value, each with what gives it away."""
+    """Yield the positions of secrets in a parameter's value, each with the reason."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if isinstance(inner, str) and inner and _is_secret_name(str(name)):
@@ -220,7 +221,7 @@ def _components(package: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _names(package: Mapping[str, Any]) -> dict[str, dict[str, None]]:
-    """The names by which the tasks of each component are shown, each once."""
+    """Return the display names of each component's tasks, without duplicates."""
     found: dict[str, dict[str, None]] = {}
     for component in (package.get("root", {}), *package.get("components", {}).values()):
         for task in component.get("dag", {}).get("tasks", {}).values():
@@ -245,7 +246,7 @@ def _steps(package: Mapping[str, Any], platform: Mapping[str, Any]) -> Iterator[
             continue
         yield _Step(
             name=", ".join(names.get(label) or [label]),
-            # The compiler numbers a component that occurs again.
+            # The compiler appends a number to a component that occurs again.
             component=re.sub(r"-\d+$", "", label.removeprefix("exec-")),
             container=container,
             platform=given.get(label, {}),

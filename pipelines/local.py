@@ -1,4 +1,4 @@
-"""A recipe on this machine: kfp.local runs the same pipeline that a cluster runs."""
+"""Local run of a recipe: kfp.local executes the same pipeline as a cluster."""
 
 import contextlib
 import hashlib
@@ -63,12 +63,14 @@ class Outcome:
 
 
 def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None = None) -> Outcome:
-    """Runs a resolved recipe's pipeline and keeps artifacts, cache, logs and, by default, the MLflow store in
-    `workspace`. Steps are processes, or containers of `image` where one is named.
+    """Run a resolved recipe's pipeline. Artifacts, cache, logs and, by default, the MLflow store are kept in
+    `workspace`.
+
+    Steps are processes, or containers of `image` if it is given.
 
     Raises:
-        InputError: Docker does not answer, or lacks the image or the network that was named; the workspace, its record
-            or the folder for temporary files cannot be used.
+        InputError: Docker does not answer, or lacks the image or the network; the workspace, its record or the folder
+            for temporary files cannot be used.
         HeadstartError: a step failed; the message is the step's own.
     """
     workspace = workspace.absolute()
@@ -79,10 +81,10 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
     parent = _open_parent(recipe, workspace, name)
     log = workspace / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
-    # One strategy at a time: each uses every core already.
+    # One strategy at a time, because each uses all cores.
     placement = Placement(
         image=found.name if found else None,
-        # In each task's environment, so that the code is a part of the cache key.
+        # In each task's environment, which is part of the cache key.
         environment={CODE_VARIABLE: found.id if found else code_digest()},
         parallelism=1,
     )
@@ -95,7 +97,7 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
             INJECTED_VARIABLE: None,
             STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
             "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
-            # The children's own log lines, complete and in order, in the log file.
+            # Unbuffered, so that the children's lines are complete and in order in the log file.
             "PYTHONUNBUFFERED": "1",
         }
         try:
@@ -123,15 +125,15 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
 
 
 def _keep_report(page: str, workspace: Path, name: str) -> Path:
-    """The report beside the run's log, where a browser opens it."""
+    """Write the report to the workspace and return its path."""
     kept = workspace / "reports" / f"{name}.html"
     write_text(kept, page)
     return kept
 
 
 def code_digest() -> str:
-    """A digest of the source files that steps run, and of the packages that add members to headstart's registries, so
-    that changed code reuses nothing."""
+    """Return a digest of the source files that steps run, and of the packages that add members to headstart's
+    registries. Changed code thereby reuses no results."""
     import headstart
     import headstart_components
 
@@ -179,20 +181,20 @@ def _run_pipeline(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(reader))
-        # kfp says what it reuses outside of its own logging, where Python drops it.
+        # kfp reports reused tasks outside of its own logging, where Python drops it.
         stack.enter_context(local_logger_context())
         stack.enter_context(reusing(workspace))
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(docker.containers(reader.interrupt) if container else processes(reader.interrupt))
-        # kfp doubts that an image without "python" in its name holds Python, and says of each display name that it
-        # means nothing here.
+        # kfp warns that an image without "python" in its name may lack Python, and that display names have no effect
+        # here.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", UserWarning)
         pipeline(**parameters(recipe))
 
 
 def _step_names(pipeline: "GraphComponent", recipe: Recipe) -> dict[str, list[str]]:
-    """The readable names of each task, of one in a loop in the order of its turns."""
+    """Return the readable names of each task; for a task in a loop, one for each iteration."""
     package = pipeline.pipeline_spec
     graphs = [package.root.dag, *(component.dag for component in package.components.values())]
     names = {key: [task.task_info.name] for graph in graphs for key, task in graph.tasks.items()}

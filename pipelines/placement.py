@@ -1,6 +1,6 @@
-"""Placement of a pipeline's steps: image, environment, CPU, memory and what else a profile gives them, for every task.
+"""Placement of a pipeline's steps: image, environment, CPU, memory and other settings of the profile for every task.
 
-What a task gets depends on its component alone.
+A task's placement depends only on its component.
 """
 
 from collections.abc import Mapping
@@ -22,33 +22,33 @@ from headstart_pipelines.profile import (
     seconds,
 )
 
-# They train networks.
+# Steps that train networks.
 TRAINING_STEPS = frozenset({"pretrain", "finetune", "fit-baselines"})
-# It runs each candidate's network over the whole training split, in one process, before anything else can start.
+# Steps that run each candidate's network over the whole training split, in one process, before the rest can start.
 SELECTION_STEPS = frozenset({"select-source"})
-# They decode, count, write pages and talk to MLflow: an accelerator would idle while nobody else may have it.
+# Steps that decode, count, write pages and talk to MLflow: an accelerator would be idle and blocked for others.
 LIGHT_STEPS = frozenset({"prepare-data", "evaluate", "register", "close-record"})
 
-# How often a thread of GNU's OpenMP looks for work before it sleeps; its default, 300,000, holds up threads that have
-# work where a limit or a neighbour takes their core: docs/studies/openmp-spin-count.md.
+# Iterations that a thread of GNU's OpenMP polls for work before it sleeps. Its default, 300,000, slows down working
+# threads if a CPU limit or a neighbour takes their core: docs/studies/openmp-spin-count.md.
 SPIN_COUNT = "10000"
 
-# KFP gives it to each pod of a run.
+# Set by KFP on each pod of a run.
 _RUN_LABEL = "pipeline/runid"
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Applied to each task of a pipeline.
+    """Settings applied to each task of a pipeline.
 
     Args:
-        image: of every step; None for the profile's, and without one the default.
-        parallelism: how many strategies run at once; None for as many as the profile says, and else all.
+        image: of every step; None for the profile's, else the default.
+        parallelism: the number of strategies to run at once; None for the profile's, else all.
         environment: variables of every step, part of kfp.local's cache key.
-        profile: what a cluster gives the steps; None for a run on this machine.
-        unfingerprinted: what has a content that is unknown, so that what depends on it is never reused: the data of a
-            role ("source", "target"), or the models that are "candidates".
+        profile: the settings of a cluster; None for a local run.
+        unfingerprinted: inputs of unknown content, whose dependents are never reused: the data of a role ("source",
+            "target"), or the models that are "candidates".
     """
 
     image: str | None = None
@@ -59,13 +59,13 @@ class Placement:
 
     @property
     def strategies_at_once(self) -> int | None:
-        """Number of strategies that run at once; None for all."""
+        """The number of strategies that run at once; None for all."""
         return self.parallelism or (self.profile.parallelism if self.profile else None)
 
     def place(self, task: PipelineTask, name: str, *, cached: bool = True) -> PipelineTask:
-        """Sets the task's display name, image, environment, whether it may be reused, and what the profile gives it.
+        """Set the task's display name, image, environment, caching, and the settings of the profile.
 
-        With a profile, nothing is reused whose image has no digest.
+        With a profile, a task is never reused if its image has no digest.
 
         Raises:
             InputError: a variable is set both here and in the profile.
@@ -73,7 +73,7 @@ class Placement:
         image = self.image or (self.profile.image if self.profile else None)
         digest = image.rpartition("@")[2] if image and "@" in image else None
         task.set_display_name(name)
-        # A cluster's cache key holds the image's name, and neither what that means today nor the environment.
+        # A cluster's cache key contains the image's name, but neither its current content nor the environment.
         task.set_caching_options(cached and not (self.profile and digest is None))
         if image:
             task.set_container_image(image)
@@ -85,7 +85,7 @@ class Placement:
         return task
 
     def prepare(self, task: PipelineTask, role: str) -> PipelineTask:
-        """Places the preparation of the data of `role`."""
+        """Place the preparation of the data of `role`."""
         return self.place(task, f"prepare {role}", cached=role not in self.unfingerprinted)
 
     def _steps_of(self, task: PipelineTask) -> Steps | None:
@@ -116,12 +116,12 @@ class Placement:
 
 
 def _threads(steps: Steps) -> dict[str, str]:
-    """The variables that keep OpenMP, which counts the node's cores, within the step's own."""
+    """Return the variables that limit OpenMP, which counts the node's cores, to the step's own."""
     return {"OMP_NUM_THREADS": str(steps.cpu.threads), "GOMP_SPINCOUNT": SPIN_COUNT}
 
 
 def _distributed(distribution: Distribution, image: str | None) -> dict[str, str]:
-    """The variables that have a training run as a TrainJob."""
+    """Return the variables that make a training run as a TrainJob."""
     from headstart.jobs import launch, trainjob
 
     values = {
@@ -130,7 +130,7 @@ def _distributed(distribution: Distribution, image: str | None) -> dict[str, str
         trainjob.DEVICE_VARIABLE: distribution.device,
         trainjob.RUNTIME_VARIABLE: distribution.runtime,
         trainjob.MEMORY_VARIABLE: distribution.memory,
-        # The code of the nodes is the step's.
+        # The nodes run the same image as the step.
         trainjob.IMAGE_VARIABLE: image,
         trainjob.QUEUE_VARIABLE: distribution.queue,
     }
@@ -138,10 +138,10 @@ def _distributed(distribution: Distribution, image: str | None) -> dict[str, str
 
 
 def _place_on_kubernetes(task: PipelineTask, profile: Profile, steps: Steps) -> None:
-    """Gives a task what its kind of step gets.
+    """Apply the settings for a task's kind of step.
 
-    Privilege escalation, capabilities and the seccomp profile have no setting: KFP denies every step the first two and
-    gives it RuntimeDefault (from 2.16 on). A read-only root file system cannot be asked for through KFP.
+    Privilege escalation, capabilities and the seccomp profile need no setting: KFP denies every step the first two and
+    sets RuntimeDefault (from 2.16 on). KFP offers no read-only root file system.
     """
     from kfp import kubernetes
 

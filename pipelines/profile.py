@@ -1,7 +1,7 @@
-"""A profile: what a cluster gives the steps of a pipeline. One YAML file, refused with the path of the wrong key.
+"""Profiles: resources and placement of a pipeline's steps on a cluster, in one YAML file; errors name the wrong key.
 
-What a step may not have has no key here: no profile makes a step root or privileged, and none gives a light step an
-accelerator. What only a compiled pipeline shows, pipelines/guards.py refuses.
+Forbidden settings have no key: no profile makes a step root or privileged, and none gives a light step an accelerator.
+Faults that only a compiled pipeline shows are refused by pipelines/guards.py.
 """
 
 import re
@@ -19,17 +19,17 @@ _TEMPORARY = "/tmp"  # noqa: S108 (a volume of the step's own)
 
 _DURATION = re.compile(r"([1-9]\d*)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# What KFP's own check lets through, without the sizes that no machine has.
+# The amounts that KFP accepts, without units beyond any machine.
 _MEMORY = re.compile(r"([1-9]\d*)(|k|M|G|T|Ki|Mi|Gi|Ti)")
 _BYTES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _CORES = re.compile(r"(\d+(?:\.\d{1,3})?|[1-9]\d*m)")
 
-# A retried step waits in the cluster's queue again.
+# A retried step queues again.
 _QUEUEING_SECONDS = 7 * 86_400
 
 
 def _text(value: Any) -> Any:
-    """Numbers as text, as Kubernetes wants them; not booleans, whose spelling YAML has lost."""
+    """Convert numbers to text, as Kubernetes requires; not booleans, whose original spelling is lost."""
     if isinstance(value, bool):
         raise ValueError(f"{value!r} must be text; write it in quotes")
     return str(value) if isinstance(value, int | float) else value
@@ -50,7 +50,7 @@ _Memory = Annotated[
     _Text, _matching(_MEMORY, "an amount of memory; write a whole number and Mi, Gi or Ti, for example 16Gi")
 ]
 _Cores = Annotated[_Text, _matching(_CORES, "a number of cores; write 4, 0.5 or 500m")]
-# A name of an object in Kubernetes.
+# A name of a Kubernetes object.
 _Name = Annotated[
     str,
     _matching(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", "a name; use lower-case letters, digits, - and ., 253 at most"),
@@ -92,7 +92,7 @@ _Variables = Annotated[_Texts, AfterValidator(_variables)]
 
 
 def seconds(duration: str) -> int:
-    """The seconds of a time such as 24h."""
+    """Convert a time such as 24h to seconds."""
     number, unit = re.fullmatch(_DURATION, duration).groups()  # type: ignore[union-attr]
     return int(number) * _SECONDS[unit]
 
@@ -107,7 +107,7 @@ def _cores(amount: str) -> float:
 
 
 class Cores(Section):
-    """CPU cores: `request` is kept free for a step by the scheduler, `limit` is all that it gets."""
+    """CPU cores: `request` is reserved for a step by the scheduler, `limit` is the most that it can use."""
 
     request: _Cores
     limit: _Cores
@@ -120,12 +120,12 @@ class Cores(Section):
 
     @property
     def threads(self) -> int:
-        """Threads that can run at once within the limit, at least 1."""
+        """The number of threads that can run at once within the limit, at least 1."""
         return max(1, int(_cores(self.limit)))
 
 
 class Memory(Section):
-    """Memory: `request` is kept free for a step by the scheduler; a step that takes more than `limit` is killed."""
+    """Memory: `request` is reserved for a step by the scheduler; a step that uses more than `limit` is killed."""
 
     request: _Memory
     limit: _Memory
@@ -138,14 +138,14 @@ class Memory(Section):
 
 
 class Accelerator(Section):
-    """The resource that a device plugin offers, for example nvidia.com/gpu, and how many of it one step holds."""
+    """A device plugin's resource, for example nvidia.com/gpu, and the number of devices of one step."""
 
     type: _Resource
     count: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class Toleration(Section):
-    """A taint of nodes that a step may run on all the same."""
+    """A node taint that a step tolerates."""
 
     key: str | None = None
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -165,9 +165,9 @@ class Toleration(Section):
 
 
 class Volume(Section):
-    """A persistent volume claim and where a step sees it.
+    """A persistent volume claim and its mount path in a step.
 
-    KFP cannot mount a claim read-only. Where nothing may be written, let the claim's access mode be ReadOnlyMany.
+    KFP cannot mount a claim read-only; for that, set the claim's access mode to ReadOnlyMany.
     """
 
     claim: _Name
@@ -176,30 +176,31 @@ class Volume(Section):
 
 
 class Retries(Section):
-    """Retries of a failed step: `count` at most, after `wait`, which each further time is `factor` times as long."""
+    """Retries of a failed step: at most `count`, the first after `wait`, each later one after `factor` times the last
+    wait."""
 
     count: Annotated[int, Field(ge=0, le=10)] = 0
     wait: _Duration = "30s"
-    # Argo reads whole numbers only.
+    # Argo accepts whole numbers only.
     factor: Annotated[int, Field(ge=1, le=10)] = 2
 
     def lasting(self, timeout: str) -> int:
-        """Seconds from a step's first start within which each of its retries may begin and end.
+        """Return the seconds from a step's first start in which all of its retries can start and finish.
 
-        Argo ends a step that long after its first start, whatever its retries are. KFP's default, one hour, would
-        leave a longer training without any.
+        Argo ends a step after that time regardless of its retries. With KFP's default, one hour, a longer training
+        would have no retries.
         """
         waits = sum(seconds(self.wait) * self.factor**retry for retry in range(self.count))
         return (self.count + 1) * (seconds(timeout) + _QUEUEING_SECONDS) + waits
 
 
 class Distribution(Section):
-    """A training on several machines, as a TrainJob of the training runtime called `runtime`.
+    """A training on several machines, as a TrainJob with the training runtime `runtime`.
 
     Args:
-        processes: of each node; each holds a GPU, or with `device: cpu` a core.
+        processes: on each node; each uses a GPU, or with `device: cpu` a core.
         memory: of each node; None for the runtime's.
-        queue: Kueue's LocalQueue that the TrainJob waits in until all of its nodes are free.
+        queue: Kueue's LocalQueue in which the TrainJob waits until all of its nodes are free.
     """
 
     nodes: Annotated[int, Field(ge=2, le=4096)]
@@ -214,10 +215,10 @@ class Steps(Section):
     """Resources and settings of one kind of step.
 
     Args:
-        shared_memory: the size of /dev/shm, a part of `memory`; without it a container has 64 MiB.
-        temporary: the size of /tmp, which is on the node's disk and which the step alone sees.
-        queue: Kueue's LocalQueue that the step waits in for its quota.
-        timeout: how long one attempt may run, from the moment that a node has taken it on.
+        shared_memory: the size of /dev/shm, part of `memory`; without it a container has 64 MiB.
+        temporary: the size of /tmp, a private volume on the node's disk.
+        queue: Kueue's LocalQueue in which the step waits for its quota.
+        timeout: the time limit of one attempt, counted from the assignment of a node.
     """
 
     cpu: Cores
@@ -251,7 +252,7 @@ class Steps(Section):
 
     @property
     def mounts(self) -> Iterator[tuple[str, str, str | None, str]]:
-        """The directories of the step's own, which are writable: volume, path, medium and size."""
+        """Yield the step's own writable directories: volume, path, medium and size."""
         yield "headstart-temporary", _TEMPORARY, None, self.temporary
         if self.shared_memory:
             yield "headstart-shared-memory", _SHARED_MEMORY, "Memory", self.shared_memory
@@ -270,10 +271,10 @@ class TrainingSteps(AcceleratedSteps):
 
 
 class Reference(Section):
-    """Variables that Kubernetes fills from a secret or a config map.
+    """Environment variables that Kubernetes fills from a secret or config map.
 
-    `keys` maps keys to variables, or lists keys that are called as their variables are. Where the reference is
-    `optional`, a step starts without what is missing.
+    `keys` maps keys to variables, or lists keys that have the same names as their variables. If `optional`, a step
+    starts even if something is missing.
     """
 
     name: _Name
@@ -294,7 +295,7 @@ class Reference(Section):
 
 
 class Environment(Section):
-    """The variables of every step: plain `values`, and what comes from config maps and secrets of the namespace."""
+    """Environment variables of every step: plain `values`, and those from config maps and secrets of the namespace."""
 
     values: _Variables = Field(default_factory=dict)
     config_maps: Annotated[tuple[Reference, ...], Field(strict=False)] = ()
@@ -302,7 +303,7 @@ class Environment(Section):
 
     @model_validator(mode="after")
     def _sets_each_variable_once(self) -> Self:
-        # Kubernetes refuses a pod that has a variable both as a value and from elsewhere.
+        # Kubernetes refuses a pod that sets a variable both by value and by reference.
         known = [*self.values, *self.referenced]
         for variable in known:
             if known.count(variable) > 1:
@@ -313,28 +314,28 @@ class Environment(Section):
 
     @property
     def referenced(self) -> list[str]:
-        """The variables whose values this file does not hold."""
+        """The variables that are set by reference."""
         return [variable for reference in (*self.config_maps, *self.secrets) for variable in reference.keys.values()]
 
 
 class Identity(Section):
-    """The user and the group that steps run as: numbers, so that Kubernetes can verify that they are not root."""
+    """The user and group of steps: numbers, so that Kubernetes can verify that they are not root."""
 
     user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 10001
     group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10001
 
 
 class Profile(Section):
-    """Resources of all steps of a pipeline, and where they run.
+    """Resources and placement of all steps of a pipeline.
 
     Args:
-        service_account: what `submit` has the run's pods be to Kubernetes; None for the server's default. A compiled
-            file cannot say it.
-        parallelism: how many strategies run at once; None for all.
-        mlflow_plugin: whether KFP's own MLflow plugin opens the runs of what is submitted; off, the steps do so alone.
-        training: of the steps that train networks.
-        selection: of the step that chooses a source, which is one process; None for what training steps get.
-        light: of the steps that prepare data, judge and register.
+        service_account: the Kubernetes service account of the run's pods, set by `submit`; None for the server's
+            default. A compiled file cannot contain it.
+        parallelism: the number of strategies to run at once; None for all.
+        mlflow_plugin: whether KFP's own MLflow plugin creates the runs of a submission; if not, the steps do so alone.
+        training: for the steps that train networks.
+        selection: for the step that selects a source, which is one process; None for the resources of training steps.
+        light: for the steps that prepare data, evaluate and register.
     """
 
     image: Annotated[str, Field(min_length=1)] | None = None
@@ -350,7 +351,7 @@ class Profile(Section):
 
 
 def load_profile(path: Path) -> Profile:
-    """Reads a profile file.
+    """Read a profile file.
 
     Raises:
         InputError: the file is missing, is not YAML, or does not describe a profile; the key is named.

@@ -1,4 +1,4 @@
-"""Reader of the output of kfp.local while it runs a pipeline: kept as the log, and shown step by step."""
+"""Reader of kfp.local's output: written to the log, and shown step by step."""
 
 import json
 import re
@@ -23,12 +23,12 @@ _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.*
 
 @dataclass
 class StepReader:
-    """Stands in for stdout while kfp.local runs: keeps the log and tells the display what its lines mean."""
+    """Replacement of stdout for kfp.local: writes the log and forwards the meaning of its lines to the display."""
 
     file: TextIO
     display: "Steps"
     names: dict[str, list[str]]
-    """what people call each task, turn by turn"""
+    """display names of each task, one for each iteration"""
     reused: list[str] = field(default_factory=list)
     _seen: dict[str, int] = field(default_factory=dict)
     _step: str | None = None
@@ -42,43 +42,44 @@ class StepReader:
     encoding = "utf-8"
 
     def write(self, text: str) -> int:
-        """Takes text as it comes and reads it by lines."""
+        """Take text in any pieces and process it line by line."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._read(_COLOR.sub("", line))
         return len(text)
 
     def flush(self) -> None:
-        """Lines reach the file as they are complete, as long as it is open: kfp's log handler outlives the run."""
+        """Flush the file if it is still open; kfp's log handler outlives the run."""
         if not self.file.closed:
             self.file.flush()
 
     def isatty(self) -> bool:
-        """No: what is written here is read by this program."""
+        """Return False: the output is read by this program."""
         return False
 
     def interrupt(self) -> None:
-        """From now on nothing is shown as begun: kfp.local goes on to announce steps, and none of them is run."""
+        """Show no further steps as started: after an interrupt, kfp.local still announces steps, but none
+        of them runs."""
         self._interrupted = True
 
     def close(self) -> None:
-        """Ends a step that is still shown as running."""
+        """Mark a step that is still shown as running as failed."""
         if self._step:
             self.display.failed(self._step, time.monotonic() - self._start)
             self._step = None
 
     def explain(self, error: BaseException, log: Path) -> str:
-        """The reason of the first failure: the step's last exception, else its last line, else kfp.local's
+        """Return the reason of the first failure: the step's last exception, else its last line, else kfp.local's
         message.
 
-        It need not be the last step that ran: kfp.local goes on with what does not depend on it.
+        It need not be the last step that ran, because kfp.local continues with independent steps.
         """
         step, errors = self._failures[0] if self._failures else (self._step or "the pipeline", self._errors)
         reason = errors[-1] if errors else _COLOR.sub("", str(error.__cause__ or error))
         return f"{step} failed: {reason}\nThe complete log is {log}."
 
     def _read(self, line: str) -> None:
-        # Spaces only: the character that marks a record counts as white space itself.
+        # Spaces only, because the marker of a record counts as white space itself.
         record = line.strip(" ")
         if record.startswith(RECORD):
             values = json.loads(record.removeprefix(RECORD))

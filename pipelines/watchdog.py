@@ -1,8 +1,8 @@
-"""Processes that end with the command that began them, however that ends: by kill -9 too, which it cannot answer.
+"""Watchdog: ends a command's child processes when the command ends, even by kill -9.
 
-The command holds one end of a pipe and a process of its own, the watchdog, the other. Whatever ends the command closes
-the pipe. The watchdog then ends every process that bears the command's mark in its environment, which children hand on
-to theirs: workers in sessions of their own as well, and those whose parent is gone.
+The command holds one end of a pipe and the watchdog process the other, so the pipe closes whatever ends the command.
+The watchdog then ends every process with the command's mark in its environment, which children inherit, including
+workers in sessions of their own and orphans.
 """
 
 import contextlib
@@ -14,23 +14,23 @@ from collections.abc import Iterator
 
 import psutil
 
-# Its value is the mark; containers of a run have it as a label, too.
+# Environment variable with the mark; containers of a run have it as a label too.
 MARK_VARIABLE = "HEADSTART_WATCHED"
 LABEL = "headstart.watched"
 
-# For a step to write its checkpoint and to end its MLflow run.
+# Time for a step to write its checkpoint and end its MLflow run.
 _GRACE_SECONDS = 2.0
 
 
 @contextlib.contextmanager
 def watched(*, containers: bool = False) -> Iterator[dict[str, str]]:
-    """Give the variables that mark processes as this command's while the body runs; they end with it.
+    """Yield the variables that mark child processes as this command's; marked processes end with the command.
 
     Args:
-        containers: whether there are containers with the label `headstart.watched`, to be removed likewise.
+        containers: also remove containers with the label `headstart.watched`.
     """
     mark = uuid.uuid4().hex
-    # -P: modules in the folder where the user is are not the watchdog's.
+    # -P keeps modules in the user's working directory from being imported.
     command = [sys.executable, "-P", "-m", "headstart_pipelines.watchdog", mark]
     if containers:
         command.append("--containers")
@@ -39,7 +39,7 @@ def watched(*, containers: bool = False) -> Iterator[dict[str, str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # A session of its own: it outlives what ends the terminal's.
+        # Own session, so that the watchdog survives the end of the terminal's.
         start_new_session=True,
     ) as watchdog:
         try:
@@ -49,7 +49,7 @@ def watched(*, containers: bool = False) -> Iterator[dict[str, str]]:
 
 
 def main(mark: str, *options: str) -> None:
-    """Wait for the end of standard input, then end what bears `mark`."""
+    """Wait for the end of standard input, then end all processes with `mark`."""
     os.chdir("/")
     sys.stdin.buffer.read()
     _end_processes(mark)
@@ -71,7 +71,7 @@ def _end_processes(mark: str) -> None:
         with contextlib.suppress(psutil.Error):
             process.terminate()
     psutil.wait_procs(found, timeout=_GRACE_SECONDS)
-    # Again until nothing is found: what is about to die may still begin something.
+    # Repeated until none is found, because a dying process may still start others.
     while found := marked():
         for process in found:
             with contextlib.suppress(psutil.Error):
@@ -84,7 +84,7 @@ def _remove_containers(mark: str) -> None:
 
     with contextlib.closing(docker.from_env()) as client:
         for container in client.containers.list(all=True, filters={"label": f"{LABEL}={mark}"}):
-            # Gone, or going.
+            # Removed, or being removed.
             with contextlib.suppress(docker.errors.APIError):
                 container.remove(force=True)
 

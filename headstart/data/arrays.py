@@ -1,7 +1,6 @@
-"""Pictures that come as arrays: each becomes the content of a file, so that all samples are hashed and read one way.
+"""Pictures in arrays: each is converted to a file's content, so that all samples are hashed and decoded in one way.
 
-The file is a PGM or PPM, the plainest of picture formats (https://netpbm.sourceforge.net/doc/pgm.html): a line that
-says the size, then the pixels as they are.
+The format is PGM or PPM (https://netpbm.sourceforge.net/doc/pgm.html): a header with the size, then the pixels.
 """
 
 import tempfile
@@ -23,10 +22,10 @@ _MAX_SIDE = 8192
 
 @dataclass(frozen=True)
 class Pictures:
-    """Arrays of one split, or of all where `split` is None.
+    """Arrays of one split, or of all pictures if `split` is None.
 
-    `pixels` is uint8, uint16 or bool, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); `labels` the name of each
-    picture's class, or None; `groups` the name of each one's group, or None.
+    `pixels` is uint8, uint16 or bool, (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); `labels` holds the name of
+    each picture's class, `groups` that of its group; both may be None.
     """
 
     split: str | None
@@ -36,10 +35,10 @@ class Pictures:
 
 
 def list_arrays(name: str, parts: Sequence[Pictures], labels: Labels, classes: Sequence[str] | None = None) -> Listing:
-    """The listing of pictures in arrays, whose paths are `<split>/<number>`. `classes` are the names by index.
+    """List pictures in arrays, with the paths `<split>/<number>`. `classes` are the names by index.
 
     Raises:
-        InputError: an array is no row of pictures, labels are missing or too few, or `check_classes` raises.
+        InputError: an array does not hold pictures, labels are missing or too few, or `check_classes` raises.
     """
     stacks = {part.split: _as_stack(part, name) for part in parts}
     files: list[File] = []
@@ -80,17 +79,21 @@ def list_arrays(name: str, parts: Sequence[Pictures], labels: Labels, classes: S
 
 
 def encoded(pixels: np.ndarray) -> bytes:
-    """A picture, uint8 or uint16 (H, W) or (H, W, 3), as the content of a PGM or PPM file."""
+    """Encode a picture, uint8 or uint16 (H, W) or (H, W, 3), as PGM or PPM."""
     height, width = pixels.shape[:2]
     depth = 255 if pixels.dtype == np.uint8 else 65535
     magic = "P5" if pixels.ndim == 2 else "P6"
-    # Of two bytes the format has the higher first.
+    # The format is big-endian.
     order = pixels if depth == 255 else pixels.astype(">u2")
     return f"{magic}\n{width} {height}\n{depth}\n".encode() + order.tobytes()
 
 
 def on_disk(file: IO[bytes], size: int, name: str, scratch: Path | None) -> BinaryIO:
-    """A copy of the next `size` bytes, in a file without a name. InputError if there are fewer, or any after them."""
+    """Copy the next `size` bytes to an anonymous temporary file.
+
+    Raises:
+        InputError: there are fewer, or more after them.
+    """
     copy = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - the caller closes it
     left = size
     try:
@@ -113,7 +116,7 @@ def _failed(error: Exception, name: str) -> HeadstartError:
 
 
 def _as_stack(part: Pictures, name: str) -> np.ndarray:
-    """A view (N, H, W) or (N, H, W, 3)."""
+    """Return a view (N, H, W) or (N, H, W, 3)."""
     pixels = part.pixels
     if pixels.dtype == np.bool_:
         pixels = pixels.view(np.uint8) * np.uint8(255)

@@ -1,4 +1,4 @@
-"""A packed data set: a directory whose samples are read without being found, checked, cut and resized again."""
+"""Packed data sets: a directory of samples that are already validated, cropped and resized."""
 
 import logging
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 _MANIFEST = "manifest.json"
 
 Store = Literal["raw", "jpeg"]
-"""The form that samples are kept in: as pixels, or as JPEG, which is several times smaller and loses a little."""
+"""Storage form of samples: pixels, or JPEG, which is several times smaller and slightly lossy"""
 
 _SUFFIXES: dict[Store, str] = {"raw": ".npy", "jpeg": encoded.SUFFIX}
 
@@ -33,8 +33,8 @@ _SUFFIXES: dict[Store, str] = {"raw": ".npy", "jpeg": encoded.SUFFIX}
 Samples = np.ndarray | EncodedSamples
 """uint8 (N, H, W, C): a read-only memory map, or JPEG that is decoded on access.
 
-`samples[rows]` is an array, `rows` a position, a slice, positions in any order or a mask. Read a few at a time: all of
-them may not fit into memory.
+`samples[rows]` is an array; `rows` is a position, a slice, positions in any order or a mask. Read a few at a time: all
+of them may not fit into memory.
 """
 
 
@@ -42,8 +42,8 @@ them may not fit into memory.
 class Split:
     """One split of a packed data set; entry i of every array is sample i.
 
-    `samples` is uint8 (N, H, W, C), kept as `store` says; `labels` int64 (N,), indices into the classes, or -1 where
-    samples have no label; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source
+    `samples` is uint8 (N, H, W, C), stored as `store` says; `labels` int64 (N,), indices into the classes, or -1 for
+    samples without labels; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source
     folder.
     """
 
@@ -64,7 +64,11 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
-        """InputError if `path` holds no whole packed data set, or one of another format version or store."""
+        """Open a packed data set.
+
+        Raises:
+            InputError: `path` holds no complete packed data set, or one of another format version or store.
+        """
         path = Path(path)
         try:
             manifest = read_json(path / _MANIFEST)
@@ -87,7 +91,7 @@ class Dataset:
             if not (path / name).is_file():
                 raise InputError(f"{path} is incomplete: {name} is missing; prepare the data set again.")
         if "files" not in manifest:
-            # It was packed before there were digests.
+            # Packed by a version that wrote no digests.
             _say_unverifiable(path.absolute())
         elif dataset._sums.get(_MANIFEST) != _digest_of(manifest) or not set(dataset.files) <= set(dataset._sums):
             raise InputError(f"{path / _MANIFEST} is damaged; prepare the data set again.")
@@ -95,12 +99,12 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """ "sha256:<hex>", the Merkle digest over (path, sha256, label) of all samples, unused ones too."""
+        """Merkle digest "sha256:<hex>" over (path, sha256, label) of all samples, including unused ones."""
         return str(self.manifest["digest"])
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of their indices; empty where the samples have no labels."""
+        """The names of the classes by index; empty if the samples have no labels."""
         return tuple(self.manifest["classes"])
 
     @property
@@ -114,11 +118,11 @@ class Dataset:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that are read; other files in the directory are for people."""
+        """The names of the files that are read; others in the directory are for people."""
         return (_MANIFEST, "index.parquet", *(self.samples_file(split) for split in SPLITS))
 
     def samples_file(self, split: str) -> str:
-        """The name of the file that holds the samples of a split."""
+        """Return the name of the file with a split's samples."""
         return f"{split}{_SUFFIXES[self.store]}"
 
     @property
@@ -129,11 +133,15 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of samples of each split."""
+        """The number of samples by split."""
         return {name: int(self.manifest["splits"][name]["samples"]) for name in SPLITS}
 
     def split(self, name: str) -> Split:
-        """The split `train`, `val` or `test`; InputError if its files do not fit the manifest."""
+        """Read the split `train`, `val` or `test`.
+
+        Raises:
+            InputError: its files do not match the manifest.
+        """
         rows = self._index.filter(pc.equal(self._index["split"], name))
         samples = self.samples(name)
         if len(rows) != len(samples):
@@ -152,7 +160,7 @@ class Dataset:
         )
 
     def write_manifest(self) -> None:
-        """Writes the manifest beside the files that it describes, with the digests of all of them and its own."""
+        """Write the manifest next to the files that it describes, with the digests of all of them and its own."""
         digests = {name: file_digest(self.path / name) for name in self.files if name != _MANIFEST}
         digests[_MANIFEST] = _digest_of(self.manifest)
         self.manifest = {**self.manifest, "files": digests}
@@ -163,25 +171,32 @@ class Dataset:
         return dict(self.manifest["files"])
 
     def _verified(self, name: str) -> Path:
-        """The path of a file; InputError if its content is not the one that was packed."""
+        """Return the path of a file after verifying its content.
+
+        Raises:
+            InputError: it is not the content that was packed.
+        """
         path = self.path / name
         if "files" in self.manifest and not is_intact(path, self._sums[name]):
             raise InputError(f"{path} is damaged; prepare the data set again.")
         return path
 
     def split_digest(self, name: str) -> str:
-        """ "sha256:<hex>", the Merkle digest over (path, sha256, label) of the split's samples."""
+        """Return the Merkle digest "sha256:<hex>" over (path, sha256, label) of the split's samples."""
         return str(self.manifest["splits"][name]["digest"])
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digests that a model trained here records, so that it is never judged on samples that it was trained on:
-        the digest of the data, and that of the training split, which the seed and `labels_per_class` change too."""
+        """The digests that a model trained here records, so that it is never evaluated on its training samples: that of
+        the data, and that of the training split, which also depends on the seed and `labels_per_class`."""
         return {"data_digest": self.digest, "train_digest": self.split_digest("train")}
 
     def samples(self, split: str) -> Samples:
-        """The samples of a split, without labels and paths; InputError if their file does not fit the manifest, which
-        has its digest."""
+        """Return the samples of a split, without labels and paths.
+
+        Raises:
+            InputError: their file does not match the manifest, which has its digest.
+        """
         path = self._verified(self.samples_file(split))
         expected = (self.counts[split], *self.shape)
         if self.store == "jpeg":
@@ -205,14 +220,14 @@ class Dataset:
 
 
 def _digest_of(manifest: dict[str, Any]) -> str:
-    """ "sha256:<hex>" of all that the manifest says, but for the digests."""
+    """Return the digest "sha256:<hex>" of the manifest without its digests."""
     content = {key: value for key, value in manifest.items() if key != "files"}
     return f"sha256:{json_digest(content)}"
 
 
 @cache
 def _say_unverifiable(path: Path) -> None:
-    """Warns once a process."""
+    """Warn about missing digests, once per process."""
     log.warning(
         "%s was packed by an older headstart, without digests of its files, so that damage to them goes unnoticed. "
         "Prepare it again to have them.",

@@ -1,7 +1,7 @@
-"""A split's samples as JPEG, for a data set that is too large as plain pixels: decoded where they are read.
+"""JPEG store: a split's samples as JPEG, for data sets that are too large as pixels; decoded on access.
 
-The file holds the pictures one after the other; then where each of them ends and its CRC-32; then how many there are,
-and a mark. What is cut off or overwritten is thereby known as such and never taken for a picture.
+File format: the pictures, one after the other; then the end offset and CRC-32 of each; then their number and a magic
+mark. Truncated or overwritten content is thereby detected.
 """
 
 import io
@@ -22,21 +22,21 @@ from headstart.errors import InputError
 SUFFIX = ".jpegs"
 
 QUALITY = 95
-"""With colours at full resolution: a fifth of the bytes of photographs (docs/studies/jpeg_store.md)."""
+"""JPEG quality, with full-resolution chroma: a fifth of the bytes for photographs (docs/studies/jpeg_store.md)."""
 
 _ENTRY = np.dtype([("end", "<u8"), ("checksum", "<u4")])
 _TAIL = struct.Struct("<Q8s")
 _MARK = b"hs-jpegs"
-# More threads would wait for the interpreter's lock, which is held for a tenth of the time that a picture takes.
+# More threads would wait for the GIL, which is held for a tenth of a picture's decoding time.
 _MOST_THREADS = 16
-# Bytes of decoded pictures for which a thread pays.
+# Bytes of decoded pictures for which one more thread pays off.
 _THREAD_BYTES = 2**20
 
 
 def write_encoded(path: Path, pictures: Iterable[np.ndarray]) -> None:
-    """Writes pictures uint8 (H, W, C), C 1 (grey) or 3 (RGB), in their order, as `EncodedSamples` reads them.
+    """Write pictures uint8 (H, W, C), C 1 (grey) or 3 (RGB), in their order, in the format of `EncodedSamples`.
 
-    They are taken as they are needed and must not change afterwards; some hundred are in memory at a time at most.
+    They are consumed lazily, with at most some hundred in memory, and must not change afterwards.
     """
     threads = _threads()
     with ThreadPoolExecutor(threads) as pool:
@@ -44,17 +44,21 @@ def write_encoded(path: Path, pictures: Iterable[np.ndarray]) -> None:
 
 
 class EncodedSamples:
-    """The samples in a file of `write_encoded`, as an array uint8 (N, H, W, C) that is read along its first axis.
+    """The samples in a file of `write_encoded`, as an array uint8 (N, H, W, C) that is indexed along its first axis.
 
-    `samples[rows]` decodes and copies what `rows` choose, as they would of a NumPy array: a position, a slice,
-    positions in any order or a mask. Threads and processes, forked ones too, may read at the same time.
+    `samples[rows]` decodes and copies the chosen rows, with NumPy's semantics: a position, a slice, positions in any
+    order or a mask. Threads and processes, forked ones included, may read concurrently.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        """InputError if the file is damaged or holds another number of samples than `shape`, (N, H, W, C), says."""
+        """Open the file and check it against `shape`, (N, H, W, C).
+
+        Raises:
+            InputError: it is damaged or holds another number of samples.
+        """
         self.shape = shape
         self._path = path
         self._rows = np.arange(shape[0])
@@ -80,7 +84,11 @@ class EncodedSamples:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """InputError names the file and the sample if one is damaged."""
+        """Decode the samples at `rows`.
+
+        Raises:
+            InputError: a sample is damaged; the message names the file and the sample.
+        """
         chosen = np.asarray(self._rows[rows])
         pictures = np.empty((chosen.size, *self.shape[1:]), dtype=np.uint8)
         work = list(zip(chosen.ravel().tolist(), pictures, strict=True))
@@ -88,7 +96,7 @@ class EncodedSamples:
         if threads < 2:
             self._decode(work)
         else:
-            # Threads of this call alone: those of a pool that is kept would not be there any more after a fork.
+            # A pool for this call only: the threads of a permanent pool do not survive a fork.
             with ThreadPoolExecutor(threads) as pool:
                 for _ in pool.map(self._decode, (work[start::threads] for start in range(threads))):
                     pass
@@ -100,22 +108,23 @@ class EncodedSamples:
         return np.asarray(self[:], dtype=dtype)
 
     def write_rows(self, rows: np.ndarray, path: Path) -> None:
-        """Writes those at positions `rows`, int (n,), in that order, as another such file, without decoding them."""
+        """Write the samples at positions `rows`, int (n,), in that order, to another such file, without
+        decoding them."""
         _write(path, (self._encoded(row) for row in self._rows[rows].tolist()))
 
     def _decode(self, work: list[tuple[int, np.ndarray]]) -> None:
-        """Decodes each row into the picture, uint8 (H, W, C), beside it."""
+        """Decode each row into its picture, uint8 (H, W, C)."""
         height, width, channels = self.shape[1:]
         for row, picture in work:
             try:
                 with Image.open(io.BytesIO(self._encoded(row)), formats=("JPEG",)) as image:
-                    # Before anything is decoded, so that no picture takes more memory than its place.
+                    # Checked before decoding, so that no picture takes more memory than expected.
                     if image.size != (width, height) or image.mode != ("L" if channels == 1 else "RGB"):
                         raise self._damaged(row)
                     picture[...] = np.asarray(image).reshape(picture.shape)
             except InputError:
                 raise
-            # Decoders raise whatever their parser stumbles on.
+            # Decoders raise exceptions of many types.
             except Exception:
                 raise self._damaged(row) from None
 

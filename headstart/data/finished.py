@@ -1,7 +1,7 @@
-"""Finished data sets in the state: data that was prepared before, for any experiment, is not prepared again.
+"""Store of prepared data sets in the state: data prepared once, for any experiment, is not prepared again.
 
-Below `prepared/<key>/` lie a data set's files and, written last, finished.json with the digest of each and the MLflow
-run that prepared it. The key is a digest of all that decides the content.
+`prepared/<key>/` holds a data set's files and, written last, finished.json with the digest of each and the MLflow run
+that prepared it. The key is a digest of everything that determines the content.
 """
 
 import json
@@ -22,18 +22,18 @@ from headstart.version import CODE_VARIABLE, __version__
 
 _FOLDER = "prepared"
 _FACTS = "finished.json"
-# As long as checkpoints.
+# The same as for checkpoints.
 _KEPT_SECONDS = 14 * 24 * 3600
 
 log = logging.getLogger(__name__)
 
 
 class FinishedData:
-    """The place in the state of the data set that some work results in.
+    """The place in the state for the data set that results from some work.
 
     Args:
-        work: JSON values that decide the content: the data's fingerprint, how they are packed, the seed. The version of
-            headstart and, where `HEADSTART_CODE` gives it, the digest of the code belong to it as well.
+        work: JSON values that determine the content: the data's fingerprint, the packing, the seed. The version of
+            headstart and, if `HEADSTART_CODE` is set, the digest of the code are added to the key.
     """
 
     def __init__(self, state: State, work: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class FinishedData:
         self._state, self._place = state, f"{_FOLDER}/{json_digest(content)}"
 
     def fetch(self, destination: Path) -> str | None:
-        """Lays the data set out at `destination` and returns the MLflow run that prepared it; None if there is none."""
+        """Copy the data set to `destination` and return the MLflow run that prepared it; None if there is none."""
         try:
             with new_directory(destination) as draft:
                 facts = json.loads(self._file(_FACTS, draft).read_bytes())
@@ -62,9 +62,9 @@ class FinishedData:
         return str(facts["run"])
 
     def keep(self, packed: Dataset, run_id: str) -> None:
-        """Keeps the data set that the MLflow run `run_id` has prepared, and removes those that are older than 14 days.
+        """Store the data set that the MLflow run `run_id` prepared, and delete those older than 14 days.
 
-        A failure is a warning: it costs a later preparation, not this one.
+        A failure is only logged: it costs a later preparation.
         """
         try:
             for name in self._state.names_before(f"{_FOLDER}/", time.time() - _KEPT_SECONDS):

@@ -1,4 +1,4 @@
-"""Listings: the files of a data reference with their labels, and the functions that read them."""
+"""Listings: files of a data reference with their labels, and functions that read them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Literal
 from headstart.errors import InputError
 
 Labels = Literal["required", "optional", "none"]
-"""Whether files have labels. `required`: each has one. `optional`: none has where the reference gives none.
-`none`: no file has one, whatever the reference says."""
+"""Labels of a listing's files. `required`: each file has one. `optional`: all have one, or none if the reference gives
+none. `none`: labels in the reference are ignored."""
 
 SPLIT_NAMES = {
     "train": "train",
@@ -19,13 +19,13 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""The split that a folder or a manifest's row means, by what it says in lower case."""
+"""Split by the lower-case name of a folder or a manifest's value"""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that may hold a sample. `path` is relative to what the reference names, with slashes, and its own; where
-    it has none, `label` is "", and `split` and `group` None."""
+    """A file that may hold a sample. `path` is unique and relative to the reference, with slashes; without a label,
+    `label` is ""; without a split or group, these are None."""
 
     path: str
     label: str
@@ -35,7 +35,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A file or folder that is not taken in, and why. `sha256` is None where the content was not read."""
+    """A file or folder that is not used, with the reason. `sha256` is None if the content was not read."""
 
     path: str
     reason: str
@@ -44,12 +44,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Listing:
-    """The samples that a reference names: `files` and `refused` sorted by path, none of them opened yet; `classes` in
-    the order of their indices, none where files have no labels; `splits` are the given ones.
+    """The samples of a reference. `files` and `refused` are sorted by path and not opened yet; `classes` are ordered by
+    index and empty without labels; `splits` are the given ones.
 
-    `name` is what messages call it. `read` gives the content of a file by its path, or raises UnreadableSample; more
-    than `readers` threads gain nothing. `sha256` is the digest of a refused file's content, where that can be read.
-    `state` changes whenever the content of a file does, without any being read; None where nobody knows.
+    `name` is for messages. `read` returns the content of a file by its path, or raises UnreadableSample; `readers` is
+    the number of threads that it can use. `sha256` gives the digest of a refused file's content, if that can be read.
+    `state` gives a text that changes whenever a file's content does, without reading it, or None.
     """
 
     name: str
@@ -64,12 +64,16 @@ class Listing:
 
 
 def place(name: str, label: str) -> str:
-    """The name in messages of the files of the data set `name` that have this label."""
+    """Return the name for messages of the files with this label in the data set `name`."""
     return f"Class '{label}' in {name}" if label else name
 
 
 def check_classes(listing: Listing, labels: Labels) -> None:
-    """InputError unless there are two classes or more, each in train and, where it is given, in test."""
+    """Check the listing's classes.
+
+    Raises:
+        InputError: there are fewer than two, or one has no files, in total or in the given train or test split.
+    """
     if not listing.classes:
         raise InputError(f"{listing.name} has no class folders; lay its images out as <class>/<file>.")
     filled = {file.label for file in listing.files}
@@ -94,7 +98,7 @@ def check_classes(listing: Listing, labels: Labels) -> None:
 
 
 def natural(labels: set[str]) -> tuple[str, ...]:
-    """Labels in the order of their numbers where all are numbers, of their names elsewhere."""
+    """Sort labels by value if all are whole numbers, else by name."""
     if all(label.isascii() and label.isdecimal() for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))

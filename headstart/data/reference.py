@@ -1,4 +1,4 @@
-"""References to data: what a URI points at, whether it changed, and whether it can become a data set.
+"""Data references: resolution, fingerprint and validation of a data URI.
 
 The kinds of data are in headstart/data/kinds/:
 
@@ -10,8 +10,8 @@ The kinds of data are in headstart/data/kinds/:
     arrays of numpy                   pictures.npz: x_train, y_train, x_test, y_test, or images and labels
     a data set of torchvision         torchvision://FashionMNIST
 
-All but the last are given by a path or as `s3://bucket/prefix`. What lies in a folder of S3, or in an archive, is told
-apart as in a folder of this machine.
+All but the last are given by a path or as `s3://bucket/prefix`. The content of an S3 prefix or an archive is classified
+like that of a local folder.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ _PROBES_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of `check`: image counts by class, or in all under "" where there are no labels, the given splits, and
-    the files that preparation would refuse so far."""
+    """The result of `check`: image counts by class (under "" if there are no labels), the given splits, and the files
+    found so far that preparation would refuse."""
 
     images: dict[str, int]
     splits: tuple[str, ...]
@@ -45,21 +45,27 @@ class Summary:
 
 
 def located(uri: str) -> str:
-    """The reference as it can be used from any folder: a path with links resolved, or a URI. InputError if it is not
-    understood, or names a path that is not there or holds no data."""
+    """Return a reference that is valid in any working directory: a path with links resolved, or a URI.
+
+    Raises:
+        InputError: it is not understood, or names a path that does not exist or holds no data.
+    """
     if kind := kind_by_scheme(uri):
         kind.place(Source(uri))
     return str(local_folder(uri)) if is_local(uri) else uri
 
 
 def is_local(uri: str) -> bool:
-    """Whether `uri` names a place on this machine."""
+    """Return whether `uri` is a path or URI on this machine."""
     return not s3.is_s3(uri) and kind_by_scheme(uri) is None
 
 
 def local_folder(uri: str) -> Path:
-    """The existing folder, archive, table or .npz file that a path or `file://` URI names, with links resolved;
-    InputError for anything else."""
+    """Return the existing folder, archive, table or .npz file that a path or `file://` URI names, with links resolved.
+
+    Raises:
+        InputError: it names anything else.
+    """
     path = _local_path(uri)
     if path is None:
         raise InputError(
@@ -81,10 +87,8 @@ def local_folder(uri: str) -> Path:
 
 
 def place_to_read(uri: str) -> Path | None:
-    """The local folder or file that must be there for whoever reads the data, in a container say; None for data in S3.
-
-    Of a table, which names files beside it, that is its folder.
-    """
+    """Return the local folder or file that a process needs to read the data, for example to mount it in a container;
+    None for data in S3. For a table, which names files beside it, that is its folder."""
     if kind := kind_by_scheme(uri):
         return kind.place(Source(uri))
     path = _local_path(uri) if is_local(uri) else None
@@ -96,23 +100,23 @@ def place_to_read(uri: str) -> Path | None:
 
 @contextmanager
 def listed(uri: str, kind: Modality, labels: Labels = "required", scratch: Path | None = None) -> Iterator[Listing]:
-    """The files that `uri` names; they can be read as long as the context lasts.
+    """List the files that `uri` names; they are readable inside the context.
 
-    `scratch` is a folder for what has to be unpacked, by default the system's for temporary files.
+    `scratch` is a folder for unpacked files; default: the system's folder for temporary files.
 
     Raises:
-        InputError: it is out of reach, damaged, hostile as a whole, or cannot be a data set.
-        HeadstartError: S3 fails time and again.
+        InputError: it cannot be reached, is damaged, is refused as a whole, or cannot be a data set.
+        HeadstartError: S3 fails repeatedly.
     """
     with ExitStack() as resources, _reached(uri) as source:
         yield kind_of(source).list(source, Wanted(kind, labels, resources, scratch))
 
 
 def fingerprint(uri: str) -> str | None:
-    """A value that changes whenever the data does, without any sample being read; None if it is out of reach.
+    """Return a value that changes whenever the data does, without reading samples; None if it cannot be reached.
 
-    "stat:<hex>" is over the names, sizes and modification times of all files below `uri`, "etag:<hex>" over the names,
-    sizes and ETags of all objects. A table's has those of what its rows name in it.
+    "stat:<hex>" is a digest of the names, sizes and modification times of all files below `uri`, "etag:<hex>" of the
+    names, sizes and ETags of all objects. For a table, the files that its rows name are included.
     """
     try:
         if s3.is_s3(uri):
@@ -130,8 +134,12 @@ def fingerprint(uri: str) -> str | None:
 
 
 def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
-    """Whether `uri` names a folder that holds samples and no folders, or a table without labels; InputError if it
-    cannot be reached. What would have to be fetched or unpacked for that counts as labelled until it is prepared."""
+    """Return whether `uri` names a folder with samples and no folders, or a table without labels. Data that would have
+    to be fetched or unpacked for that counts as labelled until it is prepared.
+
+    Raises:
+        InputError: it cannot be reached.
+    """
     if kind_by_scheme(uri) or (s3.is_s3(uri) and _is_data_file(uri)):
         return False
     with _reached(uri) as source:
@@ -139,10 +147,13 @@ def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
 
 
 def check(uri: str, *, modality_name: str = "image", labels: Labels = "required") -> Summary:
-    """Check whether `uri` can become a data set, decoding a few samples of each class only.
+    """Check whether `uri` can become a data set, decoding only a few samples of each class.
 
-    InputError where it cannot: an unknown scheme, no folder, no or one class, a class that is empty, has a single
-    sample, or has none among its first samples that is readable. Bad files in a good class are in the summary.
+    Unreadable files in a valid class are part of the summary.
+
+    Raises:
+        InputError: unknown scheme, no folder, fewer than two classes, or a class that is empty, has a single sample, or
+            has no readable one.
     """
     kind = modality(modality_name)
     with listed(uri, kind, labels) as listing:
@@ -163,8 +174,11 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
 
 @contextmanager
 def _reached(uri: str) -> Iterator[Source]:
-    """The source that `uri` names; a file is on this machine as long as the context lasts. InputError if it is no
-    data."""
+    """Yield the source that `uri` names; a file is on this machine while the context lasts.
+
+    Raises:
+        InputError: it is not data.
+    """
     if kind_by_scheme(uri):
         yield Source(uri)
     elif s3.is_s3(uri):
@@ -182,7 +196,11 @@ def _reached(uri: str) -> Iterator[Source]:
 
 
 def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality) -> list[Refusal]:
-    """The unreadable ones among a class's first files; InputError if a whole class is unreadable."""
+    """Return the unreadable files among a class's first ones.
+
+    Raises:
+        InputError: the whole class is unreadable.
+    """
     refused: list[Refusal] = []
     for count, file in enumerate(files, start=1):
         try:
@@ -239,7 +257,11 @@ def _listed_suffixes() -> str:
 
 
 def _local_path(uri: str) -> Path | None:
-    """The path that `uri` may name; None where it is no path. InputError where there cannot be such a path."""
+    """Return the path that `uri` may name; None if it is not a path.
+
+    Raises:
+        InputError: such a path cannot exist or be reached.
+    """
     try:
         if "://" not in uri:
             path = Path(uri).expanduser()
@@ -248,7 +270,7 @@ def _local_path(uri: str) -> Path | None:
             if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
                 return None
             path = Path(unquote(parts.path))
-        # A name that is too long, or a folder above that may not be entered.
+        # Raises for a name that is too long, or a parent folder without permission.
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)

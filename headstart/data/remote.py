@@ -1,4 +1,4 @@
-"""A prefix in S3 as a tree: `s3://bucket/prefix/cat/1.png` is the file `cat/1.png` of `s3://bucket/prefix`."""
+"""S3 prefixes as trees: `s3://bucket/prefix/cat/1.png` is the file `cat/1.png` of `s3://bucket/prefix`."""
 
 from collections.abc import Iterable
 from typing import BinaryIO
@@ -11,7 +11,7 @@ from headstart.storage import cache, s3
 
 
 class RemoteTree(NamedTree):
-    """Objects below a prefix, each fetched when it is read and kept in the cache."""
+    """Objects below a prefix, each downloaded when it is read and kept in the cache."""
 
     readers: int | None = s3.CONNECTIONS
 
@@ -33,12 +33,16 @@ class RemoteTree(NamedTree):
 
 
 def state_of_object(found: s3.Object) -> str:
-    """A text that changes whenever the object's content does."""
+    """Return a text that changes whenever the object's content does."""
     return f"{found.size} {found.etag}"
 
 
 def read_object(found: s3.Object) -> bytes:
-    """The content of an object, up to MAX_BYTES; raises UnreadableSample beyond that, else as `cache.fetch` does."""
+    """Return the content of an object of at most MAX_BYTES.
+
+    Raises:
+        UnreadableSample: it is larger; other errors as `cache.fetch`.
+    """
     if found.size > MAX_BYTES:
         raise UnreadableSample(TOO_LARGE)
     with cache.fetch(found) as file:

@@ -1,10 +1,9 @@
-"""The samples of a listing, read in parallel and kept in shards, so that a run that was killed goes on where it was.
+"""Shards: samples of a listing, read in parallel and stored so that an interrupted preparation resumes.
 
-A shard is a run of files: their pixels one after the other in one file, and a record of the rest in another, which
-comes when the pixels are written. Both are named by a digest of all that they depend on, what the listing says of each
-file's state included; a run that finds a record under the name of a shard of its own reads none of its files again.
-Nothing waits for the disk: the record has a checksum of each sample's pixels, and where a machine has crashed before
-they were on it, the shard counts as missing.
+A shard covers a run of consecutive files: one file with their pixels, another with a record of everything else, written
+after the pixels. Both are named by a digest of all inputs, including each file's state in the listing; if the record of
+a shard exists, none of its files is read again. Writes are not flushed to disk: the record has a checksum of each
+sample's pixels, and a shard whose pixels were lost in a crash counts as missing.
 """
 
 import hashlib
@@ -28,15 +27,15 @@ from headstart.data.samples import Content, Sample, read_content
 from headstart.modalities import Modality
 
 SHARD_FILES = 1024
-"""Files of a shard at most. So many are what a kill can cost: seconds."""
+"""Maximum files of a shard: an interruption costs reading this many again, a matter of seconds."""
 
 SHARD_BYTES = 256 * MIB
-"""Bytes of pixels in a shard, about, at most."""
+"""Approximate maximum bytes of pixels in a shard."""
 
 _FORMAT = 1
-"""Raised whenever the record changes, or what a sample's look is."""
+"""Increased whenever the record's format or the definition of a sample's look changes."""
 
-# A thread hands over so much at a time: enough for small pictures to be worth that, and little in memory.
+# A thread returns this much at a time: enough to make small pictures worth a task, and little memory.
 GROUP_FILES, GROUP_BYTES = 32, 2 * MIB
 
 
@@ -58,7 +57,7 @@ class _Row(NamedTuple):
 
 
 class _Refused(NamedTuple):
-    """A shard's record of a file that is not taken in."""
+    """A shard's record of a refused file."""
 
     reason: str
     sha256: str | None
@@ -66,7 +65,7 @@ class _Refused(NamedTuple):
 
 @dataclass(frozen=True)
 class _Shard:
-    """A run of files and the places of what is kept of it; `record` is None where nobody knows their state."""
+    """A run of files and the paths of their shard; `record` is None if the state of one of them is unknown."""
 
     files: Sequence[File]
     pixels: Path
@@ -76,10 +75,11 @@ class _Shard:
 def read_samples(
     listing: Listing, kind: Modality, *, size: int, channels: int | None, folder: Path
 ) -> tuple[list[Sample], list[Refusal]]:
-    """The samples in the order of the listing, their pixels in shards in `folder`, and the unreadable files.
+    """Read the listing's files and return the samples, in its order and with their pixels in shards in `folder`, and
+    the refused files.
 
-    `folder` may hold shards of earlier runs: those that fit are taken as they are, all else in it is removed. Decoders
-    and digests release the interpreter's lock, so that threads use all processors.
+    Shards of earlier runs in `folder` are reused if they fit; everything else in it is deleted. Decoders and digests
+    release the GIL, so threads use all processors.
     """
     shards = _shards(listing, kind, size, channels, folder)
     fitting = {path for shard in shards for path in (shard.pixels, shard.record)}
@@ -105,15 +105,15 @@ def read_samples(
 
 
 def pixels_of(sample: Sample, size: int, *, last: bool = False) -> np.ndarray:
-    """The pixels of a sample, uint8 (size, size, channels).
+    """Return the pixels of a sample, uint8 (size, size, channels).
 
-    Where this is the `last` time that they are asked for, the system's memory lets go of them. Otherwise a large data
-    set is in it twice, as shards and as what is made of them, and pushes all else out.
+    `last` drops them from the page cache afterwards. Otherwise a large data set is cached twice, as shards and as
+    packed files, and evicts everything else.
     """
     handle = os.open(sample.shard, os.O_RDONLY)
     try:
         content = os.pread(handle, size * size * sample.channels, sample.offset)
-        # macOS has no such call.
+        # macOS has no posix_fadvise.
         if last and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, sample.offset, len(content), os.POSIX_FADV_DONTNEED)
     finally:
@@ -124,7 +124,7 @@ def pixels_of(sample: Sample, size: int, *, last: bool = False) -> np.ndarray:
 def _take(
     shard: _Shard, rows: Sequence[_Row | _Refused], size: int, samples: list[Sample], refused: list[Refusal]
 ) -> None:
-    """Appends what a shard's rows say."""
+    """Append the samples and refusals recorded in a shard's rows."""
     offset = 0
     for file, row in zip(shard.files, rows, strict=True):
         if isinstance(row, _Refused):
@@ -150,8 +150,8 @@ def _shards(listing: Listing, kind: Modality, size: int, channels: int | None, f
 
 
 def _runs(files: Sequence[File], most: int) -> Iterator[Sequence[File]]:
-    """The files in runs of at most so many. Where a run ends is a matter of a path, not of its number, so that a file
-    that is added or removed changes one run or two, and not all that follow."""
+    """Split the files into runs of at most `most`. A run's end depends on a path's hash, not its position, so that
+    adding or removing a file changes one or two runs, not all that follow."""
     start = 0
     for number, file in enumerate(files, start=1):
         if number == len(files) or number - start == most or zlib.crc32(file.path.encode()) % most == 0:
@@ -179,7 +179,7 @@ def _read(
 
 
 def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]) -> list[_Row | _Refused]:
-    """Writes the shard of the next contents, as many as it has files."""
+    """Write one shard from the next contents, as many as it has files."""
     rows: list[_Row | _Refused] = []
     with shard.pixels.open("wb") as file:
         for content in islice(contents, len(shard.files)):
@@ -197,8 +197,7 @@ def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]
 
 
 def _find(shard: _Shard, size: int) -> list[_Row | _Refused] | None:
-    """The rows that an earlier run recorded of the shard; None unless it and all pixels are there as they were
-    written."""
+    """Return the rows that an earlier run recorded of the shard; None unless the record and all pixels are intact."""
     if shard.record is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The rows of a table that names samples: CSV in UTF-8, or Parquet; only some of them are in memory at a time."""
+"""Tables of samples: rows of CSV in UTF-8 or of Parquet, read in bounded memory."""
 
 import csv
 import io
@@ -16,24 +16,32 @@ _ROWS = 256
 
 
 def is_table(name: str) -> bool:
-    """Whether a file's name says that it is a table."""
+    """Return whether a file is a table by its name."""
     return Path(name).suffix.lower() in SUFFIXES
 
 
 def columns_of(name: str, file: BinaryIO) -> list[str]:
-    """The names of the columns. InputError if the table cannot be read."""
+    """Return the names of the columns.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
     with _opened(name, file) as (columns, _):
         return columns
 
 
 def rows_of(name: str, file: BinaryIO, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows, with those of `columns` that the table has. InputError if the table cannot be read."""
+    """Yield the rows, with those of `columns` that the table has.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
     with _opened(name, file) as (present, rows):
         yield from rows([column for column in columns if column in present])
 
 
 _Table = tuple[list[str], Callable[[Sequence[str]], Iterator[dict[str, Any]]]]
-"""The names of the columns, and a function from some of them to the rows."""
+"""The names of the columns, and a function that yields rows with some of them"""
 
 
 def _opened(name: str, file: BinaryIO) -> AbstractContextManager[_Table]:
@@ -43,7 +51,7 @@ def _opened(name: str, file: BinaryIO) -> AbstractContextManager[_Table]:
 @contextmanager
 def _csv(name: str, file: BinaryIO) -> Iterator[_Table]:
     file.seek(0)
-    # utf-8-sig: what spreadsheets save begins with a byte order mark.
+    # utf-8-sig: files saved by spreadsheets begin with a byte order mark.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         reader = csv.DictReader(text)
@@ -51,7 +59,7 @@ def _csv(name: str, file: BinaryIO) -> Iterator[_Table]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name} cannot be read as CSV in UTF-8 ({one_line(error)}); save it anew.") from error
     finally:
-        # The file is its owner's to close, who may have done so.
+        # The caller owns the file and may have closed it.
         with suppress(ValueError):
             text.detach()
 

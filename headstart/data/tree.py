@@ -1,4 +1,4 @@
-"""Folders and files by name, and the content of a file: on disk, in an archive or in S3, all of the same shape."""
+"""Trees: folders and files by name, and the content of files, with one interface for disk, archive and S3."""
 
 import os
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ TOO_LARGE = f"the file has more than {MAX_BYTES // MIB} MiB"
 
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:
-    """A name in a folder; `refusal` is why nothing of it is read, whatever its name says."""
+    """An entry of a folder; `refusal` is the reason why it is not read, or None."""
 
     name: str
     folder: bool = False
@@ -28,8 +28,10 @@ class Entry:
 
 
 class Tree(ABC):
-    """Folders and files. Paths are relative to the root, with slashes; the root is "". Messages call it `name`;
-    `refused` is what has no place in it. More than `readers` threads gain nothing, or than processors where it is None.
+    """Folders and files. Paths are relative to the root, with slashes; the root is "".
+
+    `name` is for messages; `refused` lists what cannot be an entry. `readers` is the number of threads that reading can
+    use; None: one for each processor.
     """
 
     name: str
@@ -38,22 +40,26 @@ class Tree(ABC):
 
     @abstractmethod
     def entries(self, folder: str) -> list[Entry]:
-        """The content of a folder, sorted by name."""
+        """Return the entries of a folder, sorted by name."""
 
     @abstractmethod
     def read(self, path: str) -> bytes:
-        """The content of a file, up to MAX_BYTES; raises UnreadableSample."""
+        """Return the content of a file of at most MAX_BYTES.
+
+        Raises:
+            UnreadableSample: it is larger or cannot be read.
+        """
 
     @abstractmethod
     def open(self, path: str) -> BinaryIO:
-        """The content of a file of any size."""
+        """Open a file of any size."""
 
     @abstractmethod
     def state(self, path: str) -> str | None:
-        """A text that changes whenever the file's content does, without its being read; None if there is none."""
+        """Return a text that changes whenever the file's content does, without reading it; None if there is none."""
 
     def sha256(self, path: str) -> str | None:
-        """The digest of a file's content, where it can be had without fetching it."""
+        """Return the SHA-256 (hex) of a file's content; None if that would require fetching it."""
         return None
 
 
@@ -62,20 +68,24 @@ def join(folder: str, name: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error in one line, for the middle of a sentence."""
+    """Return an error's message on one line, for the middle of a sentence."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def state_of(status: os.stat_result) -> str:
-    """A text that changes whenever a file is written: its size and modification time."""
+    """Return a text that changes whenever a file is written: its size and modification time."""
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a regular file, up to MAX_BYTES; raises UnreadableSample."""
+    """Return the content of a regular file of at most MAX_BYTES.
+
+    Raises:
+        UnreadableSample: it is larger, of another type, or cannot be read.
+    """
     try:
         status = path.stat()
-        # A device or a pipe may have no end.
+        # Reading a device or a pipe may never end.
         if not S_ISREG(status.st_mode):
             raise UnreadableSample("it is not a regular file")
         if status.st_size > MAX_BYTES:
@@ -88,7 +98,7 @@ def read_file(path: Path) -> bytes:
 
 
 class LocalTree(Tree):
-    """A folder of this machine. Links that lead to folders or out of it, and special files, are refused."""
+    """A local folder. Links to folders or out of it, and special files, are refused."""
 
     def __init__(self, root: Path, name: str | None = None) -> None:
         self.root = root.resolve()
@@ -105,7 +115,7 @@ class LocalTree(Tree):
             raise InputError(f"{where} cannot be read ({error.strerror}); ask for read permission on it.") from error
 
     def refusal(self, path: str) -> str | None:
-        """Why a path's file is not read; None where nothing speaks against it."""
+        """Return the reason why a path's file is not read; None if there is none."""
         place = self.root / path
         if not os.path.lexists(place):
             return "there is no such file"
@@ -155,8 +165,11 @@ class LocalTree(Tree):
 
 
 class NamedTree(Tree):
-    """Folders that only the names of files make, as in an archive or in S3. `files` maps each path to why it is not
-    read, or None. `root` is the folder of them that paths are relative to; whoever derives from it asks `_at`."""
+    """A tree whose folders are implied by file names, as in an archive or in S3.
+
+    `files` maps each path to the reason for refusing it, or None. `root` is the folder that paths are relative to;
+    subclasses resolve paths by `_at`.
+    """
 
     def __init__(self, name: str, files: Mapping[str, str | None], refused: Iterable[Refusal] = ()) -> None:
         self.name = name

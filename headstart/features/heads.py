@@ -1,7 +1,7 @@
 """Linear heads fitted to frozen features: nearest class mean, ridge and logistic regression.
 
 Ridge and logistic regression standardise features by the training samples' mean and standard deviation, and return
-weights for features that are not standardised. The same input and number of threads give the same bits.
+weights for unstandardised features. Equal input and number of threads give equal bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,18 +22,18 @@ from headstart.models.network import Network
 
 # λ of ridge regression, in units of the mean squared singular value of the standardised features.
 _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
-# λ of logistic regression, strongest first: the optima of each start from those of the one before.
+# λ of logistic regression, strongest first: each search starts from the previous optimum.
 _LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
-# Ridge regression's scores lie about [0, 1]; this many times as large they are about as far apart as logits.
+# Ridge regression's scores are about in [0, 1]; this factor gives them about the spread of logits.
 _RIDGE_SCALE = 10.0
 _FOLDS = 5
-# Relative changes of logistic regression's loss at which the search for its optimum ends: the precision of float32
-# products; and, to choose a penalty, one at which predictions no longer change.
+# Relative changes of logistic regression's loss at which the search stops: the precision of float32 products, and for
+# the choice of λ, one at which predictions no longer change.
 _TOLERANCE, _CHOICE_TOLERANCE = 1e-8, 1e-5
-# Values below which a second thread costs more than it saves.
+# Number of values below which a second thread costs more than it saves.
 _SMALL = 2**22
-# More validation samples than this tell the heads apart well enough; with more training samples than this
-# cross-validation takes seconds.
+# Above the first number of validation samples, these suffice to compare heads; above the second number of training
+# samples, cross-validation takes seconds.
 _FEW_FOR_VALIDATION = 500
 _MOST_FOR_FOLDS = 2000
 
@@ -46,11 +46,11 @@ class LinearHead:
     bias: np.ndarray
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """(N, D) features to (N, K) logits."""
+        """Map features (N, D) to logits (N, K)."""
         return features @ self.weight.T + self.bias
 
     def install(self, network: Network) -> None:
-        """Makes this the head of `network`."""
+        """Install this as the head of `network`."""
         classes, width = self.weight.shape
         head = nn.Linear(width, classes)
         with torch.no_grad():
@@ -60,11 +60,11 @@ class LinearHead:
 
 
 def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
-    """The nearest class mean as a linear head: softmax of −‖f − μ_k‖² / 2σ².
+    """Fit the nearest class mean as a linear head: softmax of −‖f − μ_k‖² / 2σ².
 
     (Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", 2017, §2.3.) The ‖f‖² that all classes
-    share cancels in the softmax, which leaves a linear function. σ² is the mean squared distance to the own mean
-    per dimension; it scales the probabilities and changes no prediction.
+    share cancels in the softmax, which leaves a linear function. σ² is the mean squared distance to the class mean per
+    dimension; it scales the probabilities and changes no prediction.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
@@ -72,7 +72,7 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
     means = np.stack([features[labels == k].mean(axis=0, dtype=np.float64) for k in range(classes)])
     spread = float(np.mean((features - means[labels]) ** 2))
     if spread < 1e-12:
-        # One sample a class is its own mean; the spread between the means is all there is to scale by.
+        # With one sample per class there is no spread within classes; the spread between their means replaces it.
         spread = float(means.var(axis=0).mean()) or 1.0
     return LinearHead(
         weight=(means / spread).astype(np.float32),
@@ -81,15 +81,15 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
 
 
 def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
-    """Ridge regression to the classes' indicators, its penalty chosen by exact leave-one-out.
+    """Fit ridge regression to the classes' indicators, with λ chosen by exact leave-one-out.
 
-    Minimises Σ_i w_i ‖y_i − b − W z_i‖² + λ‖W‖² over standardised features z, with y_i the indicator of the label, w_i
-    the inverse frequency of its class and b not penalised (Hoerl and Kennard 1970). λ is the one of 22 with the least
-    Σ_i w_i ‖e_i‖², where e_i is the residual of sample i for the fit without it: e_i = r_i / (1 − h_ii), with r_i the
-    residual of the whole fit and h_ii the diagonal of its hat matrix (Allen 1974; Golub, Heath and Wahba 1979), so
-    that one decomposition serves all of them. Only samples whose class has another one count; where there is none,
-    λ is the mean squared singular value. The scores are scaled to logits by the temperature that suits those which the
-    samples have when they are left out.
+    Minimises Σ_i w_i ‖y_i − b − W z_i‖² + λ‖W‖² over standardised features z, where y_i is the indicator of the label,
+    w_i the inverse frequency of its class, and b is not penalised (Hoerl and Kennard 1970). λ is the one of 22 with the
+    least Σ_i w_i ‖e_i‖², where e_i is the residual of sample i in the fit without it: e_i = r_i / (1 − h_ii), with r_i
+    the residual of the full fit and h_ii the diagonal of its hat matrix (Allen 1974; Golub, Heath and Wahba 1979), so
+    one decomposition serves all of them. Only samples of classes with several samples count; if there are none, λ is
+    the mean squared singular value. The scores are scaled to logits by the temperature that fits the leave-one-out
+    scores.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
@@ -106,14 +106,14 @@ def best_head(
     classes: int,
     metric: str,
 ) -> tuple[LinearHead, str, float]:
-    """The best head by `metric` on validation samples, its name and its score there.
+    """Return the best head by `metric` on validation samples, its name and its validation score.
 
-    The heads are nearest_class_mean, ridge, and logistic with four penalties. Where there are fewer than 500 validation
-    samples and at most 2000 training samples, `metric` is taken over the validation samples and the training samples
-    together, the latter predicted by 5-fold cross-validation: with 20 validation samples and 50 training samples a
-    class, that is worth .01 to .02 of accuracy on pixels of digits. In the folds, features are standardised by all
-    training samples, and ridge's λ is that of all. Equals are told apart by the validation samples' cross-entropy at
-    its best temperature, and then the simpler one, which comes first, is taken.
+    The heads are nearest_class_mean, ridge, and logistic with four penalties. With fewer than 500 validation samples
+    and at most 2000 training samples, `metric` is computed over validation and training samples together, the latter
+    predicted by 5-fold cross-validation: with 20 validation and 50 training samples per class, that gains .01 to .02 of
+    accuracy on pixels of digits. In the folds, features are standardised by all training samples, and ridge's λ is that
+    of all. Ties are broken by the validation cross-entropy at its best temperature, then in favour of the simpler head,
+    which comes first.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
@@ -138,10 +138,10 @@ def best_head(
 
 
 def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """Whether a ridge probe that was fitted without a sample's fold names its class: bool (M,), by sample.
+    """Cross-validate a ridge probe and return whether it predicts each held-out sample's class: bool (M,).
 
-    Needs at least two samples of a class for it to take part in a fold; classes with one sample are left out. With
-    fewer than two such classes nothing is left. The same labels and seed give the same folds, whatever the features.
+    Classes with one sample are left out; with fewer than two other classes the result is empty. Equal labels and seed
+    give equal folds, whatever the features.
     """
     features, labels = repeated_classes(features, labels)
     hits = np.zeros(len(labels), dtype=bool)
@@ -156,7 +156,7 @@ def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int)
 
 @contextmanager
 def _few_threads(features: np.ndarray) -> Iterator[None]:
-    """Limits small products to one thread: two would take four times as long, waiting for each other."""
+    """Limit small products to one thread: two would wait for each other and take four times as long."""
     if features.size > _SMALL:
         yield
         return
@@ -166,7 +166,8 @@ def _few_threads(features: np.ndarray) -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """NumPy's and SciPy's BLAS; finding them takes as long as fitting a small head."""
+    """Return the controller of NumPy's and SciPy's BLAS; finding the libraries takes as long as fitting a
+    small head."""
     import scipy.linalg  # noqa: F401 - loads its own
 
     return ThreadpoolController().select(user_api="blas")
@@ -174,21 +175,21 @@ def _blas() -> ThreadpoolController:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A head among which `best_head` chooses."""
+    """A head considered by `best_head`."""
 
     name: str
     head: LinearHead
     held_out: list[np.ndarray]
-    """for each fold, the classes of its samples as predicted by the fit without them"""
+    """for each fold, the predicted classes of its samples in the fit without them"""
     near: tuple[float, np.ndarray] | None = None
-    """of logistic regression: its λ and a start near its optimum, (1, K, r + 1)"""
+    """for logistic regression: its λ and a start near its optimum, (1, K, r + 1)"""
 
 
 def _candidates(
     axes: "_Axes", features: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray]
 ) -> list[_Candidate]:
-    """Every head, simpler ones first. `folds` are the positions held out."""
-    # The samples of each fit: all, and all but those of a fold.
+    """Fit every head, simpler ones first. `folds` holds the positions of each fold's held-out samples."""
+    # The samples of each fit: all, then all but those of each fold.
     kept = np.ones((1 + len(folds), len(labels)), dtype=bool)
     for fit, fold in zip(kept[1:], folds, strict=True):
         fit[fold] = False
@@ -210,13 +211,13 @@ def _candidates(
 
 
 def _folds(labels: np.ndarray, *, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions to train on and positions held out, five times or as often as the smallest class has samples; nothing
-    if that is once. Every class is spread evenly over the folds."""
+    """Yield training and held-out positions for five folds, or as many as the smallest class has samples; nothing if
+    that is one. Every class is spread evenly over the folds."""
     counts = np.bincount(labels)
     folds = min(_FOLDS, int(counts[counts > 0].min()))
     order = np.random.default_rng(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
-    # Dealt out class by class, so that two folds differ by one sample at most.
+    # Assigned class by class, so that fold sizes differ by one sample at most.
     fold_of = np.empty(len(labels), dtype=np.int64)
     fold_of[by_class] = np.arange(len(labels)) % folds
     for fold in range(folds if folds > 1 else 0):
@@ -225,11 +226,11 @@ def _folds(labels: np.ndarray, *, seed: int) -> Iterator[tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class _Axes:
-    """Training samples along the principal axes of their standardised features, classes weighing alike.
+    """Training samples along the principal axes of their standardised features, with equal weight for each class.
 
-    With Z the standardised features less their weighted mean and w the samples' weights, √w Z = U diag(s) Vᵀ.
-    Penalised linear models have their optimum among the combinations of these axes, so that none needs more of them
-    than there are samples.
+    With Z the standardised features minus their weighted mean and w the samples' weights, √w Z = U diag(s) Vᵀ. The
+    optimum of a penalised linear model is a combination of these axes, so at most as many are needed as there are
+    samples.
     """
 
     mean: np.ndarray
@@ -250,7 +251,7 @@ class _Axes:
         weights = samples / (classes * np.bincount(labels, minlength=classes)[labels])
         features = np.asarray(features, dtype=np.float64)
         mean, scale = np.average(features, axis=0, weights=weights), features.std(axis=0)
-        # A constant feature has rounding errors for a spread.
+        # The standard deviation of a constant feature is a rounding error, not 0.
         scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
         scaled = np.sqrt(weights)[:, None] * ((features - mean) / scale)
         variances, vectors, wide = principal_axes(scaled)
@@ -260,23 +261,23 @@ class _Axes:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """(N, r + 1): the samples' V-coordinates, and 1 for the bias."""
+        """The samples' coordinates along V, and 1 for the bias: (N, r + 1)."""
         coordinates = self.left * np.sqrt(self.variances / self.weights[:, None])
         return np.hstack([coordinates, np.ones((len(coordinates), 1))])
 
     def head(self, coefficients: np.ndarray) -> LinearHead:
-        """The head whose logits are `points` · `coefficients`ᵀ, (K, r + 1)."""
+        """Return the head whose logits are `points` · `coefficients`ᵀ, with coefficients (K, r + 1)."""
         weight = coefficients[:, :-1] @ self.axes.T / self.scale
         return LinearHead(weight.astype(np.float32), (coefficients[:, -1] - weight @ self.mean).astype(np.float32))
 
 
 def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, float]:
-    """The head and its λ."""
+    """Return the ridge head and its λ."""
     weights, roots = axes.weights[:, None], np.sqrt(axes.weights)[:, None]
     targets = np.eye(classes)[labels]
     means = np.average(targets, axis=0, weights=axes.weights)
     projected = axes.left.T @ (roots * (targets - means))
-    # A class whose only sample is left out can only be missed, whatever the penalty.
+    # If a class's only sample is left out, its prediction is wrong for every λ.
     tells = np.bincount(labels, minlength=classes)[labels] > 1
     unit = float(axes.variances.mean()) if len(axes.variances) else 1.0
     penalties = unit * (_RIDGE_PENALTIES if tells.any() else np.ones(1))
@@ -297,10 +298,10 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, f
 def _left_out(
     axes: _Axes, labels: np.ndarray, classes: int, penalty: float, folds: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """For each fold, ridge regression's scores of its M samples for the fit without them, (M, K).
+    """Yield, for each fold, ridge regression's scores of its M samples in the fit without them, (M, K).
 
-    With r the residuals of the whole fit and H its hat matrix, both for samples times the roots of their weights, those
-    without the fold F are (I − H_FF)⁻¹ r_F.
+    With r the residuals of the full fit and H its hat matrix, both scaled by the square roots of the samples' weights,
+    the residuals without fold F are (I − H_FF)⁻¹ r_F.
     """
     weights, roots = axes.weights, np.sqrt(axes.weights)[:, None]
     targets = np.eye(classes)[labels]
@@ -325,16 +326,17 @@ def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.nd
 def _logistic(
     axes: _Axes, labels: np.ndarray, penalty: float, kept: np.ndarray, start: np.ndarray, tolerance: float
 ) -> np.ndarray:
-    """The optimum of each fit, (F, K, r + 1), as coefficients of the axes' `points`, searched for from `start`.
+    """Return the optimum of each fit, (F, K, r + 1), as coefficients of the axes' `points`, searched from `start`.
 
-    Row f of `kept`, bool (F, N), marks the samples of fit f. The optima of all fits are that of the sum of their
-    losses: one search finds them together, in fewer and larger products.
+    Row f of `kept`, bool (F, N), marks the samples of fit f. The fits are independent, so one search over the sum of
+    their losses finds all optima, in fewer and larger products.
     """
     from scipy.optimize import minimize
 
     fits, classes, _ = start.shape
     samples = len(labels)
-    # Along an axis the loss bends about as its variance at even odds: in these units it is nearly round.
+    # The loss's curvature along an axis is about the axis's variance at uniform probabilities; these units make it
+    # nearly isotropic.
     units = 1 / np.sqrt(np.append(axes.variances / classes + penalty, samples / classes))
     inputs = (axes.points * units).astype(np.float32)
     penalties = np.append(penalty * units[:-1] ** 2, 0.0)
@@ -361,7 +363,7 @@ def _logistic(
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The mean negative log-likelihood of the labels, after the temperature that suits them."""
+    """Return the mean negative log-likelihood of the labels at the best temperature."""
     from scipy.special import logsumexp
 
     logits = logits.astype(np.float64) / fit_temperature(logits, labels)

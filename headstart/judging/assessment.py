@@ -58,11 +58,10 @@ class Assessment:
     def figures(self, strategy: str) -> dict[str, float]:
         """The figures of one contender under their names in the record."""
         entry = next(each for each in self.leaderboard.entries if each.strategy == strategy)
-        gain = None
-        if entry.gain is not None and entry.gain_low is not None and entry.gain_high is not None:
-            gain = Interval(entry.gain, entry.gain_low, entry.gain_high)
         score = Interval(entry.value, entry.low, entry.high)
-        return figures(self.metrics[strategy], entry.metric, score, gain)
+        gain = _interval(entry.gain, entry.gain_low, entry.gain_high)
+        over_best = _interval(entry.gain_over_best, entry.gain_over_best_low, entry.gain_over_best_high)
+        return figures(self.metrics[strategy], entry.metric, score, gain, over_best)
 
 
 def evaluate(
@@ -139,3 +138,7 @@ def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: 
         trained_on=seen(dataset),
         report=report,
     )
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> Interval | None:
+    return None if value is None or low is None or high is None else Interval(value, low, high)

@@ -12,6 +12,8 @@ from headstart.metrics.predictions import Predictions
 Kind = Literal["transfer", "baseline"]
 
 SCRATCH = "scratch"
+# The test split's most frequent class, given to every item: a baseline without training, which no recipe can name.
+MAJORITY = "majority class"
 # Beside the baseline scratch lie the test predictions of its trainings with other seeds.
 RETRAINED = "retrained"
 

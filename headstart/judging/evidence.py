@@ -34,15 +34,27 @@ _REPORT = "report.html"
 _FILES = (_FACTS, _PREDICTIONS, _TRAINING, _REPORT)
 
 
-def figures(metrics: Mapping[str, Any], metric: str, score: Interval, gain: Interval | None = None) -> dict[str, float]:
+def figures(
+    metrics: Mapping[str, Any],
+    metric: str,
+    score: Interval,
+    gain: Interval | None = None,
+    over_best: Interval | None = None,
+) -> dict[str, float]:
     """A model's figures on a test split under their names in the record.
 
-    `metrics` are those of `classification_metrics`; `score` is the value of `metric`, and `gain` its gain over scratch.
+    `metrics` are those of `classification_metrics`; `score` is the value of `metric`, `gain` its gain over
+    scratch and `over_best` that over the best baseline.
     """
     found = {f"test/{name}": float(metrics[name]) for name in (*METRICS, "ece")}
     found |= {f"test/{metric}_low": score.low, f"test/{metric}_high": score.high}
-    if gain:
-        found |= {f"gain/{metric}": gain.value, f"gain/{metric}_low": gain.low, f"gain/{metric}_high": gain.high}
+    for name, each in (("gain", gain), ("gain_over_best", over_best)):
+        if each:
+            found |= {
+                f"{name}/{metric}": each.value,
+                f"{name}/{metric}_low": each.low,
+                f"{name}/{metric}_high": each.high,
+            }
     return found
 
 

@@ -1,7 +1,7 @@
 """The leaderboard: every contender's figures on the test split, best first, and the gains between them.
 
-All gains that it shows, those of the strategies over scratch and those of the winner over the other baselines, have
-intervals that hold at once: none is a verdict only because there are many of them.
+All gains that it shows have intervals that hold at once, so that none is a verdict only because there are many. They
+are those of the strategies over scratch and over the best baseline, and those of the winner over the other baselines.
 """
 
 import json
@@ -13,9 +13,9 @@ import numpy as np
 
 from headstart.errors import HeadstartError, InputError
 from headstart.judging.choice import choose
-from headstart.judging.contenders import SCRATCH, Candidate, Contender, Kind
+from headstart.judging.contenders import MAJORITY, SCRATCH, Candidate, Contender, Kind
 from headstart.judging.section import Evaluation
-from headstart.judging.verdict import Comparison, Verdict, verdict
+from headstart.judging.verdict import Comparison, Verdict, overall_verdict, verdict
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.classification import check_predictions, score
 from headstart.metrics.gains import Pair, simultaneous_gains
@@ -29,7 +29,7 @@ _ALIKE = 1e-6
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the leaderboard. `low` and `high` bound `value` on the test split; gains are over scratch."""
+    """One line of the leaderboard. `low` and `high` bound `value` on the test split; `gain` is over scratch."""
 
     strategy: str
     kind: Kind
@@ -44,13 +44,17 @@ class Entry:
     gain_low: float | None
     gain_high: float | None
     verdict: Verdict | None
-    """None for a baseline and where there is no scratch to compare with"""
+    """over the baselines that it was compared with: the chosen strategy with all of them, another with scratch and the
+    best; None for a baseline, and where none was trained"""
     validation: float
     seconds: float
     chosen: bool
     run_id: str | None
     same_as: str | None = None
     """the transfer strategy that predicts the same, as where both kept the weights that they started from"""
+    gain_over_best: float | None = None
+    gain_over_best_low: float | None = None
+    gain_over_best_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Leaderboard:
     seed_deviation: float | None = None
     """the standard deviation of scratch's metric over trainings with other seeds, which the gains' intervals include;
     None where it was trained once"""
+    best_baseline: str | None = None
+    """that with the best metric on the test split, the majority class among them; None where none was trained"""
 
     @property
     def chosen(self) -> Entry:
@@ -81,26 +87,33 @@ class Leaderboard:
         return next((entry for entry in self.entries if entry.strategy == SCRATCH), None)
 
     @property
-    def over_scratch(self) -> Comparison | None:
-        """The chosen strategy against the baseline scratch."""
-        return next((each for each in self.comparisons if each.baseline == SCRATCH), None)
+    def over_best(self) -> Comparison | None:
+        """The chosen strategy against the best baseline."""
+        return next((each for each in self.comparisons if each.baseline == self.best_baseline), None)
+
+    @property
+    def worth_showing(self) -> list[Comparison]:
+        """The comparisons, but that with the majority class only where it is not clearly beaten."""
+        return [each for each in self.comparisons if each.baseline != MAJORITY or each.verdict != "helped"]
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the chosen strategy helped over scratch; None without a scratch baseline."""
+        """Whether the chosen strategy helped over every baseline; None where none was trained."""
         return self.chosen.verdict
 
     @property
     def gains_count(self) -> int:
         """The number of gains whose intervals hold at once; of strategies that predict the same, one counts."""
-        return sum(entry.gain is not None and entry.same_as is None for entry in self.entries) + sum(
-            each.baseline != SCRATCH for each in self.comparisons
-        )
+        counted = [entry for entry in self.entries if entry.same_as is None and entry.kind == "transfer"]
+        over_scratch = sum(entry.gain is not None for entry in counted)
+        over_best = sum(entry.gain_over_best is not None and not entry.chosen for entry in counted)
+        others = sum(each.baseline != SCRATCH for each in self.comparisons)
+        return over_scratch + others + (over_best if self.best_baseline != SCRATCH else 0)
 
     @property
     def unbeaten(self) -> list[str]:
-        """The baselines besides scratch that the chosen strategy is not shown to be better than."""
-        return [each.baseline for each in self.comparisons if each.baseline != SCRATCH and each.verdict != "helped"]
+        """The baselines that the chosen strategy is not shown to be better than."""
+        return [each.baseline for each in self.comparisons if each.verdict != "helped"]
 
     @property
     def sentence(self) -> str:
@@ -110,22 +123,21 @@ class Leaderboard:
     @property
     def explanation(self) -> str:
         """The figures behind the verdict, in one sentence."""
-        name, chosen, scratch = metric_title(self.metric), self.chosen, self.over_scratch
-        if scratch is None:
-            answer = (
-                f"{chosen.strategy} reaches {chosen.value:.3f} {name}, and without the baseline "
-                f"{SCRATCH} there is nothing to measure the transfer against"
+        name, chosen, best = metric_title(self.metric), self.chosen, self.over_best
+        if best is None:
+            return (
+                f"{chosen.strategy} reaches {chosen.value:.3f} {name}, and without a baseline there is nothing to "
+                "measure the transfer against."
             )
-        else:
-            gain = scratch.gain.value
-            change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
-            answer = (
-                f"{chosen.strategy} {change} {SCRATCH} {scratch.bounds} "
-                f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
-            )
-            if scratch.verdict == "no evidence" and self.min_gain > 0:
-                answer += f", where more than {self.min_gain:+.3f} was asked for"
-        return "; ".join([answer, *(each.clause for each in self.comparisons if each is not scratch)]) + "."
+        gain = best.gain.value
+        change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
+        answer = (
+            f"{chosen.strategy} {change} {best.title} {best.bounds} "
+            f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
+        )
+        if best.verdict == "no evidence" and self.min_gain > 0:
+            answer += f", where more than {self.min_gain:+.3f} was asked for"
+        return "; ".join([answer, *(each.clause for each in self.worth_showing if each is not best)]) + "."
 
     def rows(self) -> list[dict[str, Any]]:
         """The entries as the command line prints them; the metric and its bounds go by the metric's own name."""
@@ -140,6 +152,9 @@ class Leaderboard:
                 "gain": entry.gain,
                 "gain_low": entry.gain_low,
                 "gain_high": entry.gain_high,
+                "gain_over_best": entry.gain_over_best,
+                "gain_over_best_low": entry.gain_over_best_low,
+                "gain_over_best_high": entry.gain_over_best_high,
                 "seconds": entry.seconds,
                 "run_id": entry.run_id,
                 "same_as": entry.same_as,
@@ -169,7 +184,7 @@ class Leaderboard:
 def build_leaderboard(
     candidates: Sequence[Candidate], evaluation: Evaluation, *, seed: int = 0, retrained: Sequence[np.ndarray] = ()
 ) -> Leaderboard:
-    """Compare all contenders on the test split; gains are over the baseline scratch where there is one.
+    """Compare all contenders on the test split.
 
     `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
     trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
@@ -181,22 +196,29 @@ def build_leaderboard(
     """
     chosen = choose([each.contender for each in candidates])
     _check_comparable(candidates)
-    labels = candidates[0].predictions.labels
+    labels, classes = candidates[0].predictions.labels, candidates[0].predictions.probabilities.shape[1]
     predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
+    baselines = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
+    if baselines:
+        baselines.append(MAJORITY)
+        predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
+    values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
+    best = max(values, key=lambda name: values[name], default=None)
     deviation = None
     if SCRATCH in predicted and len(retrained):
-        classes = candidates[0].predictions.probabilities.shape[1]
         scores = [score(evaluation.metric, labels, each, classes) for each in (predicted[SCRATCH], *retrained)]
         deviation = float(np.std(scores, ddof=1))
-    gains = _gains(candidates, chosen, evaluation, deviation or 0.0, seed)
+    strategies = [each.contender.strategy for each in candidates if each.contender.kind == "transfer"]
+    pairs = [(strategy, name) for strategy in strategies for name in baselines if name in (SCRATCH, best)]
+    pairs += [(chosen.strategy, name) for name in baselines if name not in (SCRATCH, best)]
+    gains = _gains(pairs, predicted, labels, classes, evaluation, deviation or 0.0, seed)
+    chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name]) for name in baselines])
+    comparisons = [
+        Comparison(name, gains[chosen.strategy, name], verdict(gains[chosen.strategy, name], evaluation.min_gain), p)
+        for name, p in zip(baselines, chances, strict=True)
+    ]
     same = _twins(candidates, chosen)
-    entries = [_entry(each, chosen, evaluation, gains, same, seed) for each in candidates]
-    baselines = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
-    chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[each]) for each in baselines])
-    comparisons = []
-    for baseline, p in zip(baselines, chances, strict=True):
-        gain = gains[chosen.strategy, baseline]
-        comparisons.append(Comparison(baseline, gain, verdict(gain, evaluation.min_gain), p))
+    entries = [_entry(each, chosen, evaluation, gains, best, same, seed) for each in candidates]
     return Leaderboard(
         metric=evaluation.metric,
         confidence=evaluation.confidence,
@@ -207,6 +229,7 @@ def build_leaderboard(
         entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
         comparisons=tuple(comparisons),
         seed_deviation=deviation,
+        best_baseline=best,
     )
 
 
@@ -229,31 +252,34 @@ def _check_comparable(candidates: Sequence[Candidate]) -> None:
 
 
 def _gains(
-    candidates: Sequence[Candidate], chosen: Contender, evaluation: Evaluation, deviation: float, seed: int
+    pairs: Sequence[tuple[str, str]],
+    predicted: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    classes: int,
+    evaluation: Evaluation,
+    deviation: float,
+    seed: int,
 ) -> dict[tuple[str, str], Interval]:
-    """The gains of strategies over scratch, and of the chosen one over the other baselines, by the names of the two.
+    """The gains of strategies over baselines, by the names of the two, with intervals that hold all at once.
 
-    `deviation` is the standard deviation of scratch's metric over its trainings.
+    `deviation` is the standard deviation of scratch's metric over its trainings, taken for that of the strategies too.
     """
-    position = {each.contender.strategy: number for number, each in enumerate(candidates)}
-    # How many of the two were trained by seeds.
-    trained = {}
-    for each in (each.contender for each in candidates):
-        if each.kind == "transfer" and SCRATCH in position:
-            trained[each.strategy, SCRATCH] = 2
-        elif each.kind == "baseline" and each.strategy != SCRATCH:
-            trained[chosen.strategy, each.strategy] = 1
+    position = {name: number for number, name in enumerate(predicted)}
+    trained_by_seeds = [2 if theirs == SCRATCH else 1 for _, theirs in pairs]
     intervals = simultaneous_gains(
         evaluation.metric,
-        candidates[0].predictions.labels,
-        [each.predictions.predicted for each in candidates],
-        [Pair(position[ours], position[theirs], n * deviation**2) for (ours, theirs), n in trained.items()],
-        candidates[0].predictions.probabilities.shape[1],
+        labels,
+        list(predicted.values()),
+        [
+            Pair(position[ours], position[theirs], count * deviation**2)
+            for (ours, theirs), count in zip(pairs, trained_by_seeds, strict=True)
+        ],
+        classes,
         confidence=evaluation.confidence,
         resamples=evaluation.resamples,
         seed=seed,
     )
-    return dict(zip(trained, intervals, strict=True))
+    return dict(zip(pairs, intervals, strict=True))
 
 
 def _entry(
@@ -261,6 +287,7 @@ def _entry(
     chosen: Contender,
     evaluation: Evaluation,
     gains: Mapping[tuple[str, str], Interval],
+    best: str | None,
     same: Mapping[str, str],
     seed: int,
 ) -> Entry:
@@ -275,7 +302,8 @@ def _entry(
         resamples=evaluation.resamples,
         seed=seed,
     )
-    gain = gains.get((contender.strategy, SCRATCH))
+    own = {theirs: gain for (ours, theirs), gain in gains.items() if ours == contender.strategy}
+    gain, over_best = own.get(SCRATCH), own.get(best or "")
     return Entry(
         strategy=contender.strategy,
         kind=contender.kind,
@@ -289,12 +317,15 @@ def _entry(
         gain=gain.value if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
-        verdict=verdict(gain, evaluation.min_gain) if gain else None,
+        verdict=overall_verdict(verdict(each, evaluation.min_gain) for each in own.values()),
         validation=float(contender.validation),
         seconds=float(contender.seconds),
         chosen=contender is chosen,
         run_id=contender.run_id,
         same_as=same.get(contender.strategy),
+        gain_over_best=over_best.value if over_best else None,
+        gain_over_best_low=over_best.low if over_best else None,
+        gain_over_best_high=over_best.high if over_best else None,
     )
 
 

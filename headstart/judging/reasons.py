@@ -167,9 +167,9 @@ def _about_fit(fitted: Fitted) -> Reason:
 
 
 def _about_test(board: Leaderboard) -> Iterator[Reason]:
-    if board.over_scratch is None or board.verdict != "no evidence":
+    if board.over_best is None or board.verdict != "no evidence":
         return
-    gain = board.over_scratch.gain
+    gain = board.over_best.gain
     half = (gain.high - gain.low) / 2
     hidden = gain.value > board.min_gain
     yield Reason(

@@ -12,7 +12,7 @@ from headstart.sections import Section
 class Evaluation(Section):
     """The recipe's section on how the result is judged.
 
-    min_gain: the gain over scratch above which a transfer helped.
+    min_gain: the gain over every baseline above which a transfer helped.
     seeds: the number of trainings of scratch, each with another seed; their spread widens the gains' intervals, which
         otherwise cover the test items only.
     curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no

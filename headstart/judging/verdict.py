@@ -1,9 +1,11 @@
-"""The verdict on a transfer: whether the whole interval of its gain lies on one side."""
+"""The verdict on a transfer: whether the whole intervals of its gains over all baselines lie on one side."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from headstart.errors import InputError
+from headstart.judging.contenders import MAJORITY
 from headstart.metrics.intervals import Interval
 
 Verdict = Literal["helped", "no evidence", "hurt"]
@@ -13,6 +15,15 @@ _RELATIONS = {
     "no evidence": "it is not clearly better than",
     "hurt": "it is worse than",
 }
+
+
+def overall_verdict(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The verdict over several baselines: "helped" over every one of them, "hurt" by any of them, else "no evidence";
+    None without a baseline."""
+    found = set(verdicts)
+    if "hurt" in found:
+        return "hurt"
+    return ("helped" if found == {"helped"} else "no evidence") if found else None
 
 
 def verdict(gain: Interval, min_gain: float = 0.0) -> Verdict:
@@ -40,6 +51,12 @@ class Comparison:
         return f"[{self.gain.low:+.3f}, {self.gain.high:+.3f}]"
 
     @property
+    def title(self) -> str:
+        """The baseline as sentences name it."""
+        return "the test's majority class" if self.baseline == MAJORITY else self.baseline
+
+    @property
     def clause(self) -> str:
         """The comparison in words, for the end of a sentence."""
-        return f"{_RELATIONS[self.verdict]} the baseline {self.baseline} ({self.gain.value:+.3f} {self.bounds})"
+        name = self.title if self.baseline == MAJORITY else f"the baseline {self.baseline}"
+        return f"{_RELATIONS[self.verdict]} {name} ({self.gain.value:+.3f} {self.bounds})"

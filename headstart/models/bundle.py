@@ -1,4 +1,4 @@
-"""The model bundle: a directory that holds a network, everything needed to use it, and where it came from."""
+"""Model bundle: a directory with a network, its preprocessing and class names, and its provenance."""
 
 import hashlib
 import math
@@ -25,7 +25,7 @@ from headstart.storage.local import new_directory, read_json, write_bytes, write
 from headstart.storage.sums import SUMS, read_sums, verify_sums, write_sums
 from headstart.version import __version__
 
-# 2: model.json has the temperature, which a reader of 1 would leave out of the probabilities.
+# Version 2 added the temperature to model.json, which a reader of version 1 would ignore.
 FORMAT_VERSION = 2
 
 _WEIGHTS = "model.safetensors"
@@ -34,7 +34,7 @@ FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
 
 
 class NotFinite(InputError):  # noqa: N818 - a model's state
-    """A model whose results are no numbers."""
+    """A model's results are not finite numbers."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -47,9 +47,9 @@ class NotFinite(InputError):  # noqa: N818 - a model's state
 class ModelBundle:
     """A network with its preprocessing and class names, and its provenance as plain JSON values.
 
-    `architecture` is a name that `build_network` takes; `classes[i]` names logit i. A network that was trained without
-    labels has neither classes nor logits, only features. `temperature` divides the logits before the softmax: finite,
-    above 0, and 1 where the probabilities were not calibrated.
+    `architecture` is a name that `build_network` accepts; `classes[i]` names logit i. A network trained without labels
+    has neither classes nor logits, only features. `temperature` divides the logits before the softmax: finite, above 0,
+    and 1 if the probabilities are not calibrated.
     """
 
     network: Network
@@ -61,7 +61,11 @@ class ModelBundle:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def require_head(self) -> None:
-        """InputError if the network has no classes to predict."""
+        """Check that the network has classes to predict.
+
+        Raises:
+            InputError: it has none.
+        """
         if not self.classes:
             raise InputError(
                 "The model was pretrained without labels: it has features and knows no classes; transfer it to a "
@@ -69,10 +73,10 @@ class ModelBundle:
             )
 
     def save(self, path: Path) -> str:
-        """Writes the bundle's directory, whole or not at all, in place of what stood there; returns its digest."""
+        """Write the bundle's directory atomically, replacing an existing one, and return its digest."""
         with new_directory(path) as draft:
             state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-            # Not save_file: what it writes only the owner can read, whatever the umask says.
+            # Not save_file, whose files only the owner can read, whatever the umask.
             write_bytes(draft / _WEIGHTS, serialize(state))
             description = {
                 "format_version": FORMAT_VERSION,
@@ -89,10 +93,12 @@ class ModelBundle:
 
     @classmethod
     def load(cls, path: Path) -> "ModelBundle":
-        """Reads a bundle that `save` wrote; the network is in eval mode on the CPU.
+        """Read a bundle that `save` wrote; the network is in eval mode on the CPU.
 
-        Verifies SHA256SUMS before it reads anything else, never unpickles, and leaves the random state as it was.
-        InputError names the file that is missing, changed, foreign, or does not fit the architecture.
+        Verifies SHA256SUMS before it reads anything else, never unpickles, and preserves the random state.
+
+        Raises:
+            InputError: a file is missing, changed, foreign, or does not match the architecture; the message names it.
         """
         path = Path(path)
         _read_sums(path)
@@ -101,7 +107,7 @@ class ModelBundle:
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
         classes = tuple(description["classes"])
         state = _read_weights(path / _WEIGHTS)
-        # Before a network is built for them: that of a million classes takes gigabytes.
+        # Checked before the network is built: one for a million classes takes gigabytes.
         rows = state["head.weight"].shape[:1] if "head.weight" in state else ()
         if rows != (len(classes),):
             raise InputError(f"{path / _WEIGHTS} does not fit the {len(classes)} classes of the model: see head.weight")
@@ -119,21 +125,27 @@ class ModelBundle:
         )
 
     def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 logits (N, classes), in eval mode. NotFinite if one is not finite."""
+        """Predict float32 logits (N, classes) of uint8 samples (N, H, W, C), in eval mode.
+
+        Raises:
+            NotFinite: a logit is NaN or infinite.
+        """
         return _finite(self._predict(self.network, samples, batch_size, len(self.classes)))
 
     def predict_probabilities(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 class probabilities (N, classes), calibrated, in eval mode.
+        """Predict calibrated class probabilities, float32 (N, classes), of uint8 samples (N, H, W, C), in eval mode.
 
-        NotFinite if one is NaN.
+        Raises:
+            NotFinite: a logit or probability is NaN or infinite.
         """
         logits = torch.from_numpy(self.predict_logits(samples, batch_size))
         return _finite(torch.softmax(logits / self.temperature, dim=1).numpy())
 
     def predict_features(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """uint8 samples (N, H, W, C) → float32 feature vectors (N, feature_dim), in eval mode.
+        """Predict float32 feature vectors (N, feature_dim) of uint8 samples (N, H, W, C), in eval mode.
 
-        NotFinite if a value is NaN or infinite.
+        Raises:
+            NotFinite: a value is NaN or infinite.
         """
         return _finite(self._predict(self.network.features, samples, batch_size, self.network.feature_dim))
 
@@ -146,7 +158,7 @@ class ModelBundle:
         self.network.eval()
         with torch.inference_mode():
             for start in range(0, len(samples), batch_size):
-                # np.array copies the rows: memory-mapped ones are read-only, which torch does not take.
+                # np.array copies the rows, because memory-mapped ones are read-only, which torch does not accept.
                 batch = torch.from_numpy(np.array(samples[start : start + batch_size])).to(device)
                 outputs[start : start + batch_size] = function(self.preprocessing(batch)).float().cpu().numpy()
         self.network.train(was_training)
@@ -154,12 +166,16 @@ class ModelBundle:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a bundle's provenance records: python, torch, headstart."""
+    """Return the versions that a bundle's provenance records: python, torch, headstart."""
     return {"python": platform.python_version(), "torch": torch.__version__, "headstart": __version__}
 
 
 def bundle_digest(path: Path) -> str:
-    """sha256:<hex> over the bundle's SHA256SUMS: equal for equal content. InputError if there is no bundle."""
+    """Return the digest of a bundle, "sha256:<hex>" of its SHA256SUMS; equal content has equal digests.
+
+    Raises:
+        InputError: there is no bundle.
+    """
     return f"sha256:{hashlib.sha256(_read_sums(Path(path)).encode()).hexdigest()}"
 
 
@@ -180,7 +196,11 @@ def _read_sums(path: Path) -> str:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    """model.json with its types checked."""
+    """Read model.json and check its types.
+
+    Raises:
+        InputError: it is damaged or of another format version.
+    """
     try:
         description = read_json(path)
     except ValueError as error:
@@ -220,15 +240,15 @@ def _load_weights(network: Network, state: dict[str, Tensor], path: Path, archit
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        # PyTorch's first line names its class; the others name the tensors, hundreds of them at worst.
+        # PyTorch's first line names its class, the following ones the tensors, up to hundreds.
         tensors = " ".join(" ".join(str(error).splitlines()[1:]).split())
         raise InputError(f"{path} does not fit the architecture {architecture!r}: {tensors[:300]}") from error
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether a file that is no safetensors file begins as a pickle does, or as the zip archive of torch.save.
+    """Return whether a file that is not safetensors begins like a pickle or like torch.save's zip archive.
 
-    The first bytes alone cannot tell: those of a safetensors file are the length of its header, any number.
+    Meaningful only after parsing as safetensors failed: a safetensors file begins with its header's length, any bytes.
     """
     with path.open("rb") as file:
         start = file.read(2)

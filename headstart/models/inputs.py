@@ -1,4 +1,4 @@
-"""Inputs of predictions: files, folders, tables and objects in S3, as a stream of raw samples."""
+"""Inputs of predictions: files, folders, tables and S3 objects as a stream of raw samples."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +19,9 @@ from headstart.storage import s3
 
 @dataclass(frozen=True)
 class RawSample:
-    """A sample that is read when it is needed. `read` gives a file's content, or raises UnreadableSample.
+    """A sample that is read on demand. `read` returns a file's content, or raises UnreadableSample.
 
-    `name` is text, also where a file's name is not: bytes that are none are written as \\xff.
+    `name` is always valid text: undecodable bytes of a file's name are written as \\xff.
     """
 
     name: str
@@ -29,21 +29,23 @@ class RawSample:
 
 
 def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSample]:
-    """The samples that paths and `s3://` URIs name, in the order given; nothing but names is held in memory.
+    """Return an iterator over the samples that paths and `s3://` URIs name, in the given order; only names are held in
+    memory.
 
-    A folder, or a prefix in S3, is walked by name, and files whose names do not say that they hold a sample are passed
-    over. A folder within that cannot be read, or that is linked there, stands in its place as a sample that cannot be
-    read. A `.csv` or `.parquet` file is a table of samples: its column `path` has paths relative to the table or
-    `s3://` URIs, or its column `image`, in Parquet, the content of files.
+    A folder or S3 prefix is walked by name; files with other extensions than samples are skipped. A sub-folder that
+    cannot be read, or is a link, is yielded as an unreadable sample. A `.csv` or `.parquet` file is a table of samples:
+    its column `path` has paths relative to the table or `s3://` URIs, or its column `image`, in Parquet, the content of
+    files.
 
     Raises:
-        InputError: something does not exist, a table has no such column, S3 cannot be read, or there is no sample.
+        InputError: an input does not exist, a table has no such column, S3 cannot be read, or there is no sample. It is
+            raised before the first sample is read.
     """
     kind = modality(modality_name)
     streams: list[Iterable[RawSample]] = []
     for reference in references:
         samples = iter(_samples(reference, kind))
-        # Each is begun here, so that what is wrong with the last is said before work on the first starts.
+        # Each stream is started here, so that an error in the last input is raised before work on the first starts.
         if (first := next(samples, None)) is not None:
             streams += [[first], samples]
     if not streams:
@@ -112,7 +114,7 @@ def _table(name: str) -> Iterator[RawSample]:
 
 
 def _rows(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """The rows of a table; in CSV, where no cell holds bytes, their paths alone."""
+    """Yield the rows of a table; for CSV, which has no bytes, only their paths."""
     wanted = ("path",) if _suffix(name) == ".csv" else ("path", "image")
     if not set(wanted) & set(columns_of(name, file)):
         kind = "paths" if len(wanted) == 1 else "paths or contents"

@@ -1,4 +1,4 @@
-"""A network as transfer learning sees it: stages from input to output, then a head."""
+"""Network: stages from input to output, then a linear head; the interface for transfer learning."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,11 @@ from headstart.errors import InputError
 
 
 class Network(nn.Module):
-    """Stages that turn an image into a feature vector, and a linear head that turns the vector into logits.
+    """Stages that map an image to a feature vector, and a linear head that maps the vector to logits.
 
     `forward(x)` is `head(dropout(features(x)))` and `features(x)` is the composition of `stages`, for every
-    architecture: freezing, layer-wise learning rates and probes are written against this, not against layer names.
-    The last stage ends with the pooling; dropout acts in training only, so a probe of features predicts as the
-    network does.
+    architecture. Freezing, layer-wise learning rates and probes depend on this alone, not on layer names. The last
+    stage ends with the pooling. Dropout acts only in training, so a probe on features predicts like the network.
     """
 
     def __init__(self, stages: Iterable[nn.Module], head: nn.Linear, *, dropout: float = 0.0) -> None:
@@ -29,25 +28,25 @@ class Network(nn.Module):
 
     @property
     def feature_dim(self) -> int:
-        """Length of a feature vector."""
+        """The length of a feature vector."""
         return self.head.in_features
 
     @property
     def frozen_stages(self) -> int:
-        """The number of stages, from the input on, that do not train."""
+        """The number of leading stages, counted from the input, that do not train."""
         return next((p for p in range(len(self.stages)) if p not in self._frozen), len(self.stages))
 
     def features(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) → feature vectors (N, feature_dim)."""
+        """Map images (N, C, H, W) to feature vectors (N, feature_dim)."""
         for stage in self.stages:
             x = stage(x)
         return x
 
     def activations(self, x: Tensor, start: int = 0) -> list[Tensor]:
-        """The outputs of the stages from `start` on, the last of them the feature vectors (N, feature_dim).
+        """Return the outputs of the stages from `start` on; the last one is the feature vectors (N, feature_dim).
 
-        `x` is what stage `start` reads: images for 0, the output of stage `start` - 1 otherwise, and for
-        `start` = len(stages) the feature vectors themselves, which are then the only entry.
+        `x` is the input of stage `start`: images for 0, else the output of stage `start` - 1. For `start` =
+        len(stages), `x` is the feature vectors, and the only entry of the result.
         """
         outputs = [] if start < len(self.stages) else [x]
         for position in range(start, len(self.stages)):
@@ -56,23 +55,26 @@ class Network(nn.Module):
         return outputs
 
     def classify(self, features: Tensor) -> Tensor:
-        """Feature vectors (N, feature_dim) → logits (N, classes)."""
+        """Map feature vectors (N, feature_dim) to logits (N, classes)."""
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) → logits (N, classes)."""
+        """Map images (N, C, H, W) to logits (N, classes)."""
         return self.classify(self.features(x))
 
     def replace_head(self, classes: int, generator: torch.Generator | None = None) -> None:
-        """Puts a fresh head in place, as `linear_head` makes it."""
+        """Replace the head by a new one from `linear_head`."""
         head = linear_head(self.feature_dim, classes, generator)
         self.head = head.to(self.head.weight.device, self.head.weight.dtype)
 
     def freeze(self, stages: int) -> None:
-        """Stops the first `stages` stages from training and lets all others train.
+        """Freeze the first `stages` stages and unfreeze all others.
 
-        0 frees everything; `len(self.stages)` leaves only the head to train. InputError outside of that range.
+        0 unfreezes everything; `len(self.stages)` leaves only the head to train.
+
+        Raises:
+            InputError: the number is outside of that range.
         """
         if not 0 <= stages <= len(self.stages):
             raise InputError(
@@ -82,10 +84,10 @@ class Network(nn.Module):
         self.train_only(range(stages, len(self.stages)))
 
     def train_only(self, stages: range) -> None:
-        """Lets the stages at these positions train, and the head, and stops all others.
+        """Train the stages at these positions and the head, and freeze all others.
 
-        A frozen stage has no gradients of its own and stays in eval mode also while the network trains, so that its
-        batch-norm statistics stay what they were, to the bit.
+        A frozen stage has no gradients and stays in eval mode while the network trains, so that its batch-norm
+        statistics do not change.
         """
         self._frozen = frozenset(range(len(self.stages))) - set(stages)
         for position, stage in enumerate(self.stages):
@@ -94,23 +96,21 @@ class Network(nn.Module):
 
     @property
     def keeps_statistics(self) -> bool:
-        """Whether batch norms normalise by fixed statistics: see `keep_statistics`."""
+        """True if batch norms normalise by fixed statistics; see `keep_statistics`."""
         return self._keeps_statistics
 
     def unfreeze(self) -> None:
-        """Lets every stage train: `freeze(0)`."""
+        """Unfreeze every stage."""
         self.freeze(0)
 
     def keep_statistics(self, keep: bool) -> None:
-        """Whether batch norms of stages that train normalise by the statistics that they have, instead of a batch's.
-
-        Their scales and shifts train nevertheless.
-        """
+        """Set whether batch norms in trained stages normalise by their running statistics instead of the batch's. Their
+        scales and shifts are trained in both cases."""
         self._keeps_statistics = keep
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Network":
-        """Sets training or eval mode; frozen stages, and batch norms that keep their statistics, stay in eval mode."""
+        """Set training or eval mode; frozen stages, and batch norms with fixed statistics, stay in eval mode."""
         super().train(mode)
         for position in self._frozen:
             self.stages[position].eval()
@@ -123,7 +123,7 @@ class Network(nn.Module):
 
 @contextmanager
 def evaluated(module: nn.Module) -> Iterator[None]:
-    """A context in which `module` and its parts are in eval mode; afterwards they have the modes that they had."""
+    """Set `module` and its parts to eval mode inside the context, and restore their modes afterwards."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -134,13 +134,13 @@ def evaluated(module: nn.Module) -> Iterator[None]:
 
 
 def linear_head(feature_dim: int, classes: int, generator: torch.Generator | None = None) -> nn.Linear:
-    """A linear head with weights from N(0, 0.01²) and no bias; for 0 classes, one that has no outputs.
+    """Return a linear head with weights from N(0, 0.01²) and zero bias; for 0 classes, a head without outputs.
 
-    Nearly equal logits at the start keep a new head's first, arbitrary gradients from distorting transferred
-    features (Kumar et al. 2022); weights of exactly 0 would pass no gradient to the stages in the first step.
+    Nearly equal initial logits keep a new head's first, arbitrary gradients from distorting transferred features (Kumar
+    et al. 2022); weights of exactly 0 would pass no gradient to the stages in the first step.
     """
     if classes == 0:
-        # Made of one with an output: torch's own initialisation warns of weights that are not there.
+        # Built with one output, which is then removed: torch's initialisation warns of empty weights.
         none = nn.Linear(feature_dim, 1)
         none.out_features = 0
         none.weight, none.bias = nn.Parameter(none.weight[:0]), nn.Parameter(none.bias[:0])
@@ -152,10 +152,10 @@ def linear_head(feature_dim: int, classes: int, generator: torch.Generator | Non
 
 
 def adapt_channels(network: Network, channels: int) -> None:
-    """Makes the first convolution read images of `channels` channels.
+    """Change the first convolution to read images with `channels` channels.
 
-    Each new kernel is the sum of the old ones over their channels divided by `channels`, so that an image whose
-    channels are all equal (a grey one as RGB, say) gives the response it gave before.
+    Each new kernel is the sum of the old ones over their channels divided by `channels`, so that the response to an
+    image with equal channels (for example a grey one as RGB) does not change.
     """
     first = next(module for module in network.stages.modules() if isinstance(module, nn.Conv2d))
     if first.in_channels == channels:

@@ -1,4 +1,4 @@
-"""ONNX export: a bundle as one file that other runtimes serve, compared with the bundle before it is kept."""
+"""ONNX export: a bundle as one file for other runtimes, compared with the bundle before it is written."""
 
 import json
 import warnings
@@ -14,21 +14,22 @@ from headstart.models.bundle import ModelBundle
 from headstart.storage.local import write_bytes
 
 LARGEST_DIFFERENCE = 1e-4
-# Protobuf, and so one ONNX file, holds 2 GiB at most; the graph needs some of it.
+# Protobuf, and so a single ONNX file, is limited to 2 GiB, graph included.
 _LARGEST_BYTES = 2_000_000_000
 _BATCHES = (1, 5)
 
 
 def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
-    """Writes the bundle to `path` as one ONNX file; the largest difference of a probability from the bundle's own.
+    """Write the bundle to `path` as one ONNX file; return the largest difference of a probability from the bundle's
+    own.
 
     Input `images`: uint8 (N, size, size, channels) of any N; output `probabilities`: float32 (N, K). Preprocessing,
     temperature and softmax are part of the graph. The metadata has `classes`, a JSON list, and `digest`, the bundle's.
-    The comparison is made by onnxruntime on batches of two sizes; nothing is written where it fails.
+    onnxruntime is compared on batches of two sizes; if a difference is too large, nothing is written.
 
     Raises:
         InputError: the packages of the extra `onnx` are not installed, the weights exceed the 2 GB of one file, or the
-            model knows no classes.
+            model has no classes.
         HeadstartError: PyTorch cannot export the architecture, or a probability differs by more than 1e-4.
     """
     bundle.require_head()
@@ -53,7 +54,7 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
         samples = _samples(bundle, count)
         (found,) = session.run(["probabilities"], {"images": samples})
         difference = max(difference, float(np.abs(found - bundle.predict_probabilities(samples)).max()))
-    # Written so that a difference that is not a number is refused too.
+    # Negated, so that NaN is refused too.
     if not difference <= LARGEST_DIFFERENCE:
         raise HeadstartError(
             f"The exported {bundle.architecture} differs from the bundle by {difference:.2g} in a probability, more "
@@ -64,7 +65,7 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
 
 
 class _Served(nn.Module):
-    """uint8 images (N, H, W, C) → class probabilities (N, K)."""
+    """uint8 images (N, H, W, C) to class probabilities (N, K)."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
@@ -79,12 +80,12 @@ class _Served(nn.Module):
 def _convert(bundle: ModelBundle, digest: str) -> bytes:
     program: Any
     try:
-        # The exporter warns of its own workings.
+        # The exporter's warnings concern its own internals.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _Served(bundle).eval(),
-                # A batch of one would be taken for a constant.
+                # The exporter treats a batch of one as a constant.
                 (torch.from_numpy(_samples(bundle, 2)),),
                 dynamo=True,
                 verbose=False,
@@ -96,7 +97,7 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {reason}") from error
     for node in program.model.graph.all_nodes():
-        # The exporter's notes to itself, paths on this machine among them.
+        # The exporter's internal notes, which include paths on this machine.
         node.metadata_props.clear()
     program.model.metadata_props.update(classes=json.dumps(list(bundle.classes)), digest=digest)
     content: bytes = program.model_proto.SerializeToString()
@@ -104,6 +105,6 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
 
 
 def _samples(bundle: ModelBundle, count: int) -> np.ndarray:
-    """Noise, uint8 (count, size, size, channels): no value is a round one by chance."""
+    """Return noise, uint8 (count, size, size, channels)."""
     size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
     return np.random.default_rng(count).integers(0, 256, (count, size, size, channels), dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""Candidate sources: from a URI to a model bundle, pinned to its content.
+"""Candidate sources: loading a model bundle from a URI, and pinning URIs to their content.
 
-A source is a bundle's path, file:// or s3:// URI, `torchvision://<model>/<weights>`, or `models:/<name>/<version>`
-and `models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the bundle's digest, or that of the weights
-file. Several are found by a search: `models:/*-source` is every registered model with such a name, and
+A source is a bundle's path, file:// or s3:// URI, `torchvision://<model>/<weights>`, `models:/<name>/<version>` or
+`models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the digest of the bundle, or of the weights file. A
+search names several: `models:/*-source` is every registered model with such a name, and
 `models:/*-source[domain=medical]` those of them with such a tag.
 """
 
@@ -36,9 +36,9 @@ _NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give 
 
 @dataclass(frozen=True)
 class Background:
-    """Facts about a source beside its content: its accuracy on test samples of its own data, the ids of the samples
-    that it, or a source of it, was trained on, and where its packed data set lay; None where they are not known.
-    `complete` is False where `learned_from` lacks the samples of a source of it."""
+    """Facts about a source besides its content: its accuracy on its own test samples, the ids of the samples that it or
+    its sources were trained on, and the path of its packed data set; None if unknown. `complete` is False if
+    `learned_from` lacks the samples of one of its sources."""
 
     accuracy: float | None = None
     learned_from: frozenset[str] | None = None
@@ -49,10 +49,12 @@ class Background:
 def load_source(
     uri: str, *, modality: str = "image", fetch_registered: Callable[[str], Path] | None = None
 ) -> ModelBundle:
-    """Loads a source; where `uri` is pinned, only if its content still is what was pinned.
+    """Load a source; if `uri` is pinned, its content must match the pin.
 
-    `fetch_registered` brings a `models:/…` URI (without pin) to this machine and returns the bundle's path.
-    InputError for a URI that is not understood, content that is missing, damaged or changed, or another modality.
+    `fetch_registered` downloads a `models:/…` URI (without pin) and returns the bundle's path.
+
+    Raises:
+        InputError: the URI is not understood, the content is missing, damaged or changed, or of another modality.
     """
     location, pin = unpinned(uri), pin_of(uri)
     if location.startswith(_TORCHVISION):
@@ -69,10 +71,13 @@ def load_source(
 
 
 def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = None) -> str:
-    """The pinned form of `uri`, which names this very content wherever it is loaded; a pinned URI as it is.
+    """Return the pinned form of `uri`, which identifies its content; a pinned URI is returned unchanged.
 
-    `resolve_registered` maps a `models:/…` URI to the pinned URI of the version that it means now. Weights of
-    torchvision are downloaded where they are not in torch's hub folder. InputError as in `load_source`.
+    `resolve_registered` maps a `models:/…` URI to the pinned URI of its current version. Weights of torchvision are
+    downloaded if they are not in torch's hub folder.
+
+    Raises:
+        InputError: as in `load_source`.
     """
     if pin_of(uri):
         return uri
@@ -94,10 +99,13 @@ def pin_sources(
     resolve_registered: Callable[[str], str] | None = None,
     search_registered: Callable[[str], list[str]] | None = None,
 ) -> tuple[str, ...]:
-    """The pinned form of each of `uris`, a search replaced by what it finds, each source once, in that order.
+    """Return the pinned form of each of `uris`, with searches replaced by their results and without duplicates, in
+    order.
 
-    `search_registered` maps a search to the pinned URIs that it finds now. InputError as in `load_source`, and for a
-    search that finds nothing.
+    `search_registered` maps a search to the pinned URIs of its current results.
+
+    Raises:
+        InputError: as in `load_source`, or a search finds nothing.
     """
     found: list[str] = []
     for uri in uris:
@@ -111,12 +119,13 @@ def pin_sources(
 
 
 def is_search(uri: str) -> bool:
-    """Whether a reference means all registered models of a kind rather than one model."""
+    """Return whether a reference is a search for registered models rather than the name of one."""
     return uri.startswith(_REGISTRY) and pin_of(uri) is None and any(mark in uri for mark in "*?[")
 
 
 def published_background(uri: str) -> Background:
-    """The facts that torchvision publishes about the weights that `uri` names; none for any other source."""
+    """Return the facts that torchvision publishes about the weights that `uri` names; an empty background for other
+    sources."""
     if not uri.startswith(_TORCHVISION):
         return Background()
     figures = _torchvision_weights(unpinned(uri))[1].meta.get("_metrics", {}).get("ImageNet-1K", {})
@@ -128,7 +137,7 @@ def published_background(uri: str) -> Background:
 def _bundle_path(
     location: str, fetch_registered: Callable[[str], Path] | None, files: Sequence[str] = FILES
 ) -> Iterator[Path]:
-    """A bundle's directory on this machine; one from S3 has only `files` and is gone after the block."""
+    """Yield a bundle's local directory; one from S3 has only `files` and is deleted after the block."""
     try:
         parts = urlsplit(location)
     except ValueError as error:
@@ -191,7 +200,7 @@ def _load_torchvision(location: str, pin: str | None) -> ModelBundle:
 
 
 def _torchvision_weights(uri: str) -> tuple[str, "WeightsEnum"]:
-    """The architecture and the weights that a torchvision:// URI names."""
+    """Return the architecture and weights that a torchvision:// URI names."""
     from torchvision import models
 
     from headstart.models.torchvision import list_models
@@ -214,14 +223,13 @@ def _preprocessing(weights: "WeightsEnum", *, rescaled_inside: bool) -> Preproce
 
 
 def _weights_file(weights: "WeightsEnum") -> Path:
-    """The file's place in torch's hub."""
+    """Return the path of the weights file in torch's hub folder."""
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
 
 
 def _download(weights: "WeightsEnum") -> None:
-    """Has torchvision's hub code fetch the file if it is not there; that code compares a new file with the hash in
-    its name, and takes one that is there (put by hand, say) as it is: hence the pin.
-    """
+    """Download the weights file by torchvision's hub code if it is missing. That code compares a new file with the hash
+    in its name, but does not check an existing file, which is why sources are pinned."""
     if not _weights_file(weights).exists():
         _read_state(weights)
 
@@ -235,7 +243,7 @@ def _read_state(weights: "WeightsEnum") -> dict[str, torch.Tensor]:
             f"cannot download {weights.url} ({error.reason}); put that file at {file} and run again"
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        # Only tensors are unpickled; PyTorch's first line says what else was found, its others how to allow it.
+        # Only tensors are unpickled. PyTorch's first line names other content; the rest explains how to allow it.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{file} cannot be read as weights ({reason}); remove it and run again") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

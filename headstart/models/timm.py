@@ -1,4 +1,4 @@
-"""timm's networks as stages and a head; needs the extra `headstart[timm]`."""
+"""timm's networks as stages and a head; requires the extra `headstart[timm]`."""
 
 import difflib
 
@@ -11,11 +11,14 @@ from headstart.models.stages import cut_into_stages
 
 
 def timm_network(name: str, *, classes: int, channels: int) -> Network:
-    """The timm model of that name, randomly initialised, without its classifier and with a fresh linear head.
+    """Build a timm model, randomly initialised, with a new linear head instead of its classifier.
 
-    Where the model applies its parts one after the other they are cut into stages; where it does more between them
-    (vision transformers add positions, for one), the whole model is a single stage. Which of the two holds is found
-    by comparing outputs for one random image at the model's own size. InputError for an unknown name or without timm.
+    If the model applies its children in sequence, they are cut into stages. If its forward does more (vision
+    transformers add positions, for example), the whole model is one stage. This is determined by comparing the outputs
+    for one random image at the model's own size.
+
+    Raises:
+        InputError: timm is not installed or has no such model.
     """
     try:
         import timm
@@ -37,7 +40,7 @@ def timm_network(name: str, *, classes: int, channels: int) -> Network:
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
-    """The model's modules in the order of their registration, containers replaced by what they contain."""
+    """Return the model's children in order of registration, with containers replaced by their content."""
     parts: list[nn.Module] = []
     for child in model.children():
         parts.extend(child.children() if isinstance(child, nn.Sequential | nn.ModuleList) else [child])
@@ -45,10 +48,10 @@ def _parts(model: nn.Module) -> list[nn.Module]:
 
 
 def _agrees(stages: list[nn.Module], image: Tensor, vector: Tensor) -> bool:
-    """Whether applying `stages` one after the other gives `vector`."""
+    """Return whether applying `stages` in sequence gives `vector`."""
     try:
         for stage in stages:
             image = stage(image)
-    except Exception:  # whatever a foreign module raises at a wrong place, the answer is no
+    except Exception:  # foreign modules may raise anything at the wrong place
         return False
     return isinstance(image, Tensor) and image.shape == vector.shape and torch.allclose(image, vector, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Every torchvision classification network as stages and a head.
+"""torchvision's classification networks as stages and a head.
 
 Importing this module imports torchvision (4 s).
 """
@@ -21,19 +21,19 @@ from headstart.models.stages import cut_into_stages, reduces_resolution
 
 @dataclass(frozen=True)
 class Family:
-    """The places of the parts of a family's models, as paths of modules; `path.*` is what lies inside `path`, in order.
+    """Module paths of the parts of a family's models; `path.*` stands for the children of `path`, in order.
 
-    `trunk` is cut into stages, `tail` turns its feature map into a vector, `dropout` acts on the vector and `head` is
-    the linear classifier. In a tail, `pool` is the global average as a vector and `relu` the function. Weights
-    whose names start with one of `left_out` are not used: auxiliary classifiers, and the classifier of the families
-    that get a fresh head.
+    `trunk` is cut into stages, `tail` pools its feature map to a vector, `dropout` acts on the vector and `head` is the
+    linear classifier. In a tail, `pool` stands for global average pooling to a vector and `relu` for the function.
+    Weights whose names start with one of `left_out` are not used: auxiliary classifiers, and the classifier of families
+    with a new head.
 
-    A family gets a fresh head, on `pooled_width` pooled features, where torchvision's classifier is not a linear
-    layer on a pooled vector: the fully connected layers of AlexNet and VGG (124 M of VGG16's 138 M parameters),
-    and the map of rectified scores that SqueezeNet averages.
+    A family gets a new head, on `pooled_width` pooled features, if torchvision's classifier is not a linear layer on a
+    pooled vector: the fully connected layers of AlexNet and VGG (124 M of VGG16's 138 M parameters), and the averaged
+    map of rectified scores of SqueezeNet.
 
-    `rescales_input` marks the families whose torchvision code, given trained weights, turns ImageNet's mean and
-    standard deviation into 0.5 and 0.5 inside of forward (`transform_input`): here the preprocessing does that.
+    `rescales_input` marks families whose torchvision code, given trained weights, converts ImageNet's mean and standard
+    deviation to 0.5 and 0.5 in forward (`transform_input`); here the preprocessing does that.
     """
 
     trunk: str
@@ -54,7 +54,7 @@ _INCEPTION = (
     "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e Mixed_7a Mixed_7b Mixed_7c"
 )
 _MAXVIT_TAIL = "classifier.0 classifier.1 classifier.2 classifier.3 classifier.4"
-# The keys are the names of torchvision's modules.
+# By the name of torchvision's module.
 _FAMILIES = {
     "alexnet": Family("features.*", pooled_width=256, dropout="classifier.0", left_out=("classifier.",)),
     "convnext": Family("features.*", "avgpool classifier.0 classifier.1", head="classifier.2"),
@@ -72,35 +72,37 @@ _FAMILIES = {
     "squeezenet": Family("features.*", pooled_width=512, dropout="classifier.0", left_out=("classifier.",)),
     "swin_transformer": Family("features.*", "norm permute avgpool flatten", head="head"),
     "vgg": Family("features.*", pooled_width=512, dropout="classifier.2", left_out=("classifier.",)),
-    # PatchEmbedding and ClassToken join these: in torchvision they are lines of forward, not modules.
+    # PatchEmbedding and ClassToken are added; in torchvision they are code in forward, not modules.
     "vision_transformer": Family("encoder.layers.*", "encoder.ln", head="heads.head"),
 }
 
 
 def list_models() -> list[str]:
-    """The names of torchvision's classification models."""
+    """Return the names of torchvision's classification models."""
     return list(models.list_models(module=models))
 
 
 def family(architecture: str) -> Family:
-    """The family that the torchvision model of that name belongs to."""
+    """Return the family of a torchvision model."""
     return _FAMILIES[models.get_model_builder(architecture).__module__.rpartition(".")[2]]
 
 
 def torchvision_network(architecture: str, *, classes: int, state: dict[str, Tensor] | None = None) -> Network:
-    """The torchvision model of that name as a `Network` for RGB images.
+    """Build a torchvision model as a `Network` for RGB images.
 
     `state` is the state dict of that torchvision model with as many classes; without it the weights are random.
-    InputError if `state` belongs to another model.
+
+    Raises:
+        InputError: `state` belongs to another model.
     """
     parts = family(architecture)
-    # Of its classifier only the width is needed, unless it comes trained; not every kind can be built for no class.
+    # Only the width of the classifier is used, unless it is trained; some models cannot be built with 0 classes.
     model = _build(architecture, max(classes, 1), parts)
     if state is not None:
         _load(model, state, architecture, parts)
     trunk, tail = list(_modules(model, parts.trunk)), list(_modules(model, parts.tail))
     if isinstance(model, models.VisionTransformer):
-        # The resolution never falls: every encoder block is a stage, as in layer-wise decay (Bao et al. 2022).
+        # The resolution is constant: each encoder block is a stage, as in layer-wise decay (Bao et al. 2022).
         stages = [nn.Sequential(module) for module in (PatchEmbedding(model), *trunk)]
         tail.append(ClassToken())
     else:
@@ -111,10 +113,10 @@ def torchvision_network(architecture: str, *, classes: int, state: dict[str, Ten
 
 
 class PatchEmbedding(nn.Module):
-    """Image (N, C, H, W) → class token and patches with their positions (N, 1 + patches, width).
+    """Image (N, C, H, W) to class token and patches with their positions (N, 1 + patches, width).
 
-    The position embedding is learned for one grid of patches; for an image of another size it is interpolated
-    (Dosovitskiy et al. 2021, section 3.2). A state dict brings its own grid along.
+    The position embedding is learned for one grid of patches and interpolated for images of another size (Dosovitskiy
+    et al. 2021, section 3.2). A loaded state dict replaces the grid.
     """
 
     def __init__(self, model: models.VisionTransformer) -> None:
@@ -148,28 +150,28 @@ class PatchEmbedding(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """Tokens (N, 1 + patches, width) → the class token (N, width)."""
+    """Tokens (N, 1 + patches, width) to the class token (N, width)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, 0]
 
 
 def _build(architecture: str, classes: int, parts: Family) -> nn.Module:
-    """torchvision's own model, randomly initialised."""
+    """Build torchvision's own model, randomly initialised."""
     if parts.pooled_width:
-        # The classifier is never used: on the meta device its 124 M weights take neither memory nor time.
+        # The classifier is not used; on the meta device its 124 M weights take neither memory nor time.
         with torch.device("meta"):
             model: nn.Module = models.get_model(architecture, num_classes=classes)
         _initialise(model.get_submodule("features").to_empty(device="cpu"))
         return model
-    # Auxiliary classifiers would make a trained model's forward return a tuple.
+    # With auxiliary classifiers, forward returns a tuple in training mode.
     options = {"aux_logits": False, "init_weights": True} if parts.rescales_input else {}
     built: nn.Module = models.get_model(architecture, num_classes=classes, **options)
     return built
 
 
 def _initialise(features: nn.Module) -> None:
-    """Random weights for plain convolutional networks, as torchvision draws VGG's (He et al. 2015)."""
+    """Initialise a plain convolutional network as torchvision does VGG (He et al. 2015)."""
     for module in features.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -180,7 +182,7 @@ def _initialise(features: nn.Module) -> None:
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], architecture: str, parts: Family) -> None:
-    # A shallow copy keeps the version that a state dict carries as an attribute, which MNASNet reads.
+    # A shallow copy keeps the state dict's version attribute, which MNASNet reads.
     wanted = copy.copy(state)
     for name in state:
         if name.startswith(parts.left_out):
@@ -189,7 +191,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], architecture: str, parts: 
             wanted["".join(renamed.groups())] = wanted.pop(name)
     positions = wanted.get("encoder.pos_embedding")
     if isinstance(model, models.VisionTransformer) and positions is not None:
-        # Weights trained at another image size bring another grid, which PatchEmbedding takes as it is.
+        # Weights trained at another image size have another grid, which PatchEmbedding keeps.
         model.encoder.pos_embedding = nn.Parameter(torch.empty_like(positions))
     expected = model.state_dict()
     unfit = sorted(
@@ -206,7 +208,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], architecture: str, parts: 
     model.load_state_dict(wanted, strict=False)
 
 
-# Names of the form denselayer1.norm.1.weight are of before PyTorch 0.4; torchvision's files for DenseNet hold them.
+# Names like denselayer1.norm.1.weight date from before PyTorch 0.4; torchvision's DenseNet files contain them.
 _DENSELAYER = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 

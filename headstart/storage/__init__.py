@@ -1,1 +1,1 @@
-"""Where bytes lie: atomic writes on local file systems, objects on S3."""
+"""Storage: atomic local writes, S3 objects, a content-addressed cache."""

@@ -1,7 +1,7 @@
-"""Objects of S3 on this machine: fetched once, in parts and in parallel, verified, and kept under their ETag.
+"""Cache of S3 objects on this machine, keyed by ETag: downloaded once, in parallel parts, and verified.
 
-HEADSTART_CACHE names the folder, by default `headstart/objects` in the user's cache folder. HEADSTART_CACHE_LIMIT is
-the most that it holds, in bytes, by default 50 GiB or half of the disk's free space if that is less.
+HEADSTART_CACHE names the folder; default: `headstart/objects` in the user's cache folder. HEADSTART_CACHE_LIMIT is its
+maximum size in bytes; default: 50 GiB, or half of the disk's free space if that is less.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ CACHE_VARIABLE = "HEADSTART_CACHE"
 LIMIT_VARIABLE = "HEADSTART_CACHE_LIMIT"
 
 PART = 8 * 2**20
-"""Bytes that one request asks for, and that a cut connection can cost."""
+"""Bytes of one request, and so the most that a broken connection can waste."""
 
 _DEFAULT_LIMIT = 50 * 2**30
 _PARTS_AT_ONCE = 8
 _ATTEMPTS = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 20.0
 _CHUNK = 2**20
-# Sizes of the parts in which the usual programs write large objects.
+# Part sizes that common programs use for multipart uploads.
 _USUAL_PARTS = tuple(size * 2**20 for size in (5, 8, 10, 15, 16, 32, 50, 64, 100, 128, 256, 512))
 # An MD5; of an object written in parts with their number.
 _ETAG = re.compile(r"[0-9a-f]{32}(-(?P<count>[0-9]+))?")
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 
 class _DamagedObject(HeadstartError):  # noqa: N818 - an object's state
-    """Its bytes are not those that the store has a digest of."""
+    """An object's content does not match the store's digest."""
 
 
 @cache
@@ -57,26 +57,27 @@ def _default_folder() -> Path:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if os.access(folder, os.W_OK):
                 return folder
-    # A container may have no home that it may write to. Others could have been first at a name that they can guess.
+    # A container may have no writable home. The name is random, so that nobody else can create the folder first.
     return Path(tempfile.mkdtemp(prefix="headstart-objects-"))
 
 
 def cache_folder() -> Path:
-    """Where objects are kept."""
+    """Return the folder of the cache."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given).absolute() if given else _default_folder()
 
 
 def fetch(found: Object) -> BinaryIO:
-    """The file with an object's content, open for reading. As long as it is open, it stays where its `name` says.
+    """Return a file with an object's content, open for reading. While it is open, it stays in the cache under its
+    `name`.
 
-    Parts that a killed call fetched are not fetched again. A request that fails is made again up to five times, after a
-    wait of random length below 0.2, 0.4, … 20 s.
+    Parts that an interrupted call downloaded are not downloaded again. A failed request is repeated up to five times,
+    after random waits of at most 0.2, 0.4, … 20 s.
 
     Raises:
         ChangedObject: the object is no longer the one that was listed.
-        HeadstartError: it arrives damaged, cut or not at all, time and again.
-        InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is no number.
+        HeadstartError: the content is repeatedly damaged, incomplete or unavailable.
+        InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is not a number.
     """
     key = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
     cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, _given_limit())
@@ -91,7 +92,11 @@ def fetch(found: Object) -> BinaryIO:
 
 
 def _given_limit() -> int | None:
-    """The limit in bytes that the environment names; None where it names none. InputError if that is no number."""
+    """Return the limit in bytes from the environment, or None if it is not set.
+
+    Raises:
+        InputError: it is not a number.
+    """
     given = os.environ.get(LIMIT_VARIABLE)
     if not given:
         return None
@@ -103,7 +108,7 @@ def _given_limit() -> int | None:
 def _fetch_whole(found: Object, draft: Draft) -> None:
     def read() -> bytes:
         content = s3.read_range(found, 0, found.size) if found.size else b""
-        # An ETag is nearly always the MD5, which saves the question what else the store says of the object.
+        # An ETag is usually the MD5; then no second request for checksums is needed.
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != found.etag:
             _check(found, [content])
         return content
@@ -112,13 +117,13 @@ def _fetch_whole(found: Object, draft: Draft) -> None:
 
 
 def _fetch_parts(found: Object, draft: Draft) -> None:
-    """Fills the draft; each part is noted once it lies there."""
+    """Download the missing parts into the draft and verify the whole; each finished part is listed in the notes."""
     for attempts_left in (1, 0):
         _fetch_missing(found, draft)
         try:
             return _check(found, _chunks(draft.path))
         except _DamagedObject:
-            # Nobody knows in which part.
+            # The damaged part is unknown, so all are downloaded again.
             draft.path.unlink()
             draft.notes.unlink()
             if not attempts_left:
@@ -152,20 +157,25 @@ def _fetch_missing(found: Object, draft: Draft) -> None:
 
 
 def _retried(action: Callable[[], _T]) -> _T:
-    """The result of `action`, tried again where the store or the way to it failed."""
+    """Return the result of `action`, repeated after failures of the store or the connection."""
     for attempt in range(_ATTEMPTS - 1):
         try:
             return action()
         except (InputError, s3.ChangedObject):
             raise
         except HeadstartError:
-            # Of full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
+            # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
             time.sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))  # noqa: S311
     return action()
 
 
 def _check(found: Object, chunks: Iterable[bytes]) -> None:
-    """HeadstartError unless the content is what the store says that it is, as far as it does."""
+    """Compare the content with the checksums that the store has of it, if any.
+
+    Raises:
+        ChangedObject: the object was replaced.
+        HeadstartError: the content differs.
+    """
     said = s3.describe(found)
     if said.get("ETag", "").strip('"') not in ("", found.etag):
         raise s3.ChangedObject(f"{found.uri} changed while it was read; run again.")
@@ -182,7 +192,7 @@ def _check(found: Object, chunks: Iterable[bytes]) -> None:
         said["ChecksumCRC32"] == b64encode(crc32.to_bytes(4, "big")).decode()
         if whole and "ChecksumCRC32" in said
         else None,
-        # With a key of a management service, or of the customer's, an ETag is no digest of the content.
+        # With a KMS key or a customer's key, the ETag is not a digest of the content.
         found.etag in {of_size.etag() for of_size in parts.values()}
         if parts and said.get("ServerSideEncryption") in (None, "AES256") and not said.get("SSECustomerAlgorithm")
         else None,
@@ -192,7 +202,7 @@ def _check(found: Object, chunks: Iterable[bytes]) -> None:
 
 
 class _Parts:
-    """The ETag of a content that was written in parts of `size` bytes: the MD5 of their MD5s, and their number."""
+    """The ETag of content that was uploaded in parts of `size` bytes: the MD5 of the parts' MD5s, and their number."""
 
     def __init__(self, size: int) -> None:
         self._size, self._filled = size, 0

@@ -1,13 +1,13 @@
-"""A content-addressed cache: files by key in one folder that processes share, bounded in size.
+"""Content-addressed cache: files by key in one folder, shared by processes and limited in size.
 
-    <ke>/<key>        a whole file, which is never changed
-    <ke>/<key>.part   a file that is being made; a killed maker leaves it to the next one
+    <ke>/<key>        a complete file, never changed
+    <ke>/<key>.part   a file in the making, which the next process continues if its maker was killed
     <ke>/<key>.parts  the maker's notes of its progress
     <ke>/<key>.lock   held while a file is made
 
-What lies there only saves time and may be removed. A file that a live process uses or makes stays whatever the limit
-is: it is in use as long as somebody has it open with a shared lock on it. A file's time of access says when it was used
-last; its time of modification stays that of its content.
+The content only saves time and may be deleted. Files that a live process uses or makes are kept whatever the limit: a
+file is in use as long as a process has it open with a shared lock. A file's access time is its last use; its
+modification time is that of its content.
 """
 
 import errno
@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, BinaryIO, NamedTuple
 
-# A draft that nobody has renamed or removed for so long belongs to a process that was killed.
+# A temporary file unchanged for this long belongs to a killed process.
 _DEAD_AFTER_SECONDS = 900
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
@@ -32,11 +32,11 @@ _LEFTOVER = re.compile(r"\.[0-9a-f]{32,64}\..+|[0-9a-f]{32,64}\.lock")
 
 _looking = Lock()
 _unchecked: dict[Path, int] = {}
-"""How many more bytes may come into each cache's folder before this process looks at it again."""
+"""Bytes that each cache folder may still grow by before this process scans it again."""
 
 
 class Draft(NamedTuple):
-    """The file to make, and a file for notes; both may be there already, from a maker that was killed."""
+    """The file to make and a file for notes; both may exist already, left by a killed process."""
 
     path: Path
     notes: Path
@@ -47,7 +47,7 @@ class ContentCache:
     """The files below `folder`, of at most `limit` bytes together; None stands for `default_limit`, or half of the
     space that they and nobody else use if that is less.
 
-    A process looks at the folder again once it has added the share `spare` of the limit, and leaves as much room.
+    A process scans the folder again after it has added the share `spare` of the limit, and keeps as much room free.
     """
 
     folder: Path
@@ -67,10 +67,10 @@ class ContentCache:
     def get(
         self, key: str, make: Callable[[Draft], None], is_intact: Callable[[BinaryIO], bool] = lambda file: True
     ) -> BinaryIO:
-        """The file of `key`, open for reading and in use until it is closed; `make` fills it if it is not there.
+        """Return the file of `key`, open for reading and in use until it is closed; `make` creates a missing one.
 
-        One process at a time makes it, and others wait. A file that is not intact is made again. What `make` raises
-        leaves its draft to the next call. `key` is a digest in hexadecimal digits of all that decides the content.
+        Only one process at a time makes it; others wait. A file that is not intact is made again. If `make` raises, its
+        draft is left for the next call. `key` is a hexadecimal digest of everything that determines the content.
 
         Raises:
             OSError: the folder cannot be written.
@@ -78,7 +78,7 @@ class ContentCache:
         path = self.folder / key[:2] / key
         if found := _in_use(path, is_intact):
             return found
-        # Imported here, as it takes longer than to find most files.
+        # Imported late: the import takes longer than most cache hits.
         from filelock import FileLock
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class ContentCache:
             try:
                 file = _in_use(path, is_intact) or self._made(path, make)
             finally:
-                # Whoever waits for it notices that it is gone, and takes a new one.
+                # Processes waiting for the lock notice the removal and create a new one.
                 guard.unlink(missing_ok=True)
         self._make_room(os.fstat(file.fileno()).st_size)
         return file
@@ -96,7 +96,7 @@ class ContentCache:
         draft = Draft(path.with_suffix(".part"), path.with_suffix(".parts"))
         make(draft)
         with draft.path.open("rb") as file:
-            # There is no moment at which it has its name and is not in use.
+            # Locked before and after the rename, so that the named file is in use at every moment.
             _share(file)
             os.replace(draft.path, path)
             named = path.open("rb")
@@ -129,13 +129,13 @@ class ContentCache:
 
 
 def _in_use(path: Path, is_intact: Callable[[BinaryIO], bool]) -> BinaryIO | None:
-    """The file, marked as in use; None if it is not there, or not intact."""
+    """Return the file, marked as in use; None if it is missing or not intact."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
     _share(file)
-    # It may have been removed before it was in use.
+    # It may have been deleted between opening and locking.
     if _stands_at(file.fileno(), path) and is_intact(file):
         note_use(file.fileno())
         return file
@@ -144,21 +144,21 @@ def _in_use(path: Path, is_intact: Callable[[BinaryIO], bool]) -> BinaryIO | Non
 
 
 def _share(file: IO[bytes]) -> None:
-    """Marks an open file as in use until it is closed. filelock has no shared locks on a file itself."""
-    # Some network file systems know no locks; on those, nothing is ever removed.
+    """Mark an open file as in use until it is closed. filelock has no shared locks on the file itself."""
+    # Some network file systems have no locks; there, files are never deleted.
     with suppress(OSError):
         fcntl.flock(file.fileno(), fcntl.LOCK_SH)
 
 
 def note_use(handle: int) -> None:
-    """Sets an open file's time of access to now."""
-    # The cache may be another user's, from which one only reads.
+    """Set an open file's access time to now."""
+    # The cache may belong to another user and be read-only.
     with suppress(OSError):
         os.utime(handle, ns=(time.time_ns(), os.fstat(handle).st_mtime_ns))
 
 
 def _stands_at(handle: int, path: Path) -> bool:
-    """Whether an open file still is the one of that name."""
+    """Return whether an open file is still the one at this path."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -172,14 +172,14 @@ class _File(NamedTuple):
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    """The cache's files and drafts in the folder, and nothing else that somebody keeps there."""
+    """Yield the cache's files and drafts in the folder; other files there are ignored."""
     now = time.time()
     for inner in os.scandir(folder):
         if not (_FOLDER.fullmatch(inner.name) and inner.is_dir(follow_symlinks=False)):
             continue
         for entry in os.scandir(inner):
             is_leftover = _LEFTOVER.fullmatch(entry.name) is not None
-            # Another process may be removing files as well.
+            # Another process may be deleting files too.
             with suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
                 if (is_leftover and now - status.st_mtime > _DEAD_AFTER_SECONDS) or _CONTENT.fullmatch(entry.name):
@@ -187,12 +187,12 @@ def _files(folder: Path) -> Iterator[_File]:
 
 
 def _last_use(status: os.stat_result) -> float:
-    """In seconds since 1970; of a draft, when it grew."""
+    """Return the last use in seconds since 1970; for a draft, the last write."""
     return max(status.st_atime, status.st_mtime)
 
 
 def _is_removed(file: _File) -> bool:
-    """Removes a file unless somebody uses or makes it, or has used it since it was seen."""
+    """Delete a file, unless a process uses or makes it or has used it since the scan; return whether it is gone."""
     from filelock import FileLock, Timeout
 
     with suppress(OSError, Timeout):

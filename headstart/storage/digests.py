@@ -1,4 +1,4 @@
-"""Digests of files and of values; those of large files are taken by several processors and verified once a process."""
+"""Digests of files and values; those of large files are computed by several threads and verified once per process."""
 
 import hashlib
 import json
@@ -14,18 +14,18 @@ _PART = 8 * 2**20
 _SEAL = len("sha256:") + 64
 _THREADS = min(8, os.cpu_count() or 1)
 
-# What was read of a file, by all that changes when somebody writes to it. Forked processes inherit it.
+# Digests by device, inode, size and modification time, which change with each write. Forked processes inherit them.
 _known: dict[tuple[int, int, int, int], str] = {}
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """Return the SHA-256 of a file's content in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def json_digest(content: Any) -> str:
-    """The SHA-256 of a JSON value, in hexadecimal digits; the order of keys does not matter."""
+    """Return the SHA-256 of a JSON value in hexadecimal digits; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -50,7 +50,7 @@ def file_digest(path: Path, end: int | None = None) -> str:
 def is_intact(path: Path, digest: str, end: int | None = None) -> bool:
     """Whether the content of a file, or its first `end` bytes, has this digest of `file_digest`.
 
-    A file is read once a process, and again when its size or the time of its last change is another.
+    A file is read once per process, and again if its size or modification time changes.
     """
     found = path.stat()
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader finds a whole file or directory, or none."""
+"""Atomic writes to local files and directories: a reader finds a complete one or none."""
 
 import contextlib
 import errno
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 JSON_LIMIT = 64 * 2**20
-"""Bytes of a file that `read_json` reads. A description of a million classes has half of that."""
+"""Maximum number of bytes that `read_json` accepts; the description of a million classes takes half of that."""
 
-# In the names of directories that nobody may see yet, so that no other is ever taken for one.
+# Markers in the names of hidden directories that are being filled; no other directories have them.
 _DRAFT = ".headstart-draft-"
 _WORK = ".headstart-work-"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` so that after a crash at any moment `path` holds all of it or what it held before."""
+    """Write `content` to `path` atomically: after a crash, `path` holds all of it or its previous content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -37,22 +37,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """`write_bytes` of UTF-8 text."""
+    """Write UTF-8 text by `write_bytes`."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """`write_bytes` of indented JSON with sorted keys, so that equal content gives equal bytes."""
+    """Write indented JSON with sorted keys by `write_bytes`; equal content gives equal bytes."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file.
+    """Read the JSON in a file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no JSON, or JSON that nobody needs: nested deeper than Python goes, a number of thousands
-            of digits, or more than `JSON_LIMIT` bytes.
+        ValueError: it holds no JSON, or JSON beyond the limits: nested deeper than Python's recursion limit, a number
+            of thousands of digits, or more than `JSON_LIMIT` bytes.
     """
     with path.open("rb") as file:
         content = file.read(JSON_LIMIT + 1)
@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
 
 
 def user_cache() -> Path | None:
-    """headstart's folder in the user's cache, as the XDG base directory specification has it; None without a home."""
+    """Return headstart's folder in the user's cache, by the XDG base directory specification; None without a home."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():
         return given / "headstart"
@@ -77,10 +77,10 @@ def user_cache() -> Path | None:
 
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A directory beside `path` to fill; renamed to `path` at the end, removed if the body raises.
+    """Yield a temporary directory next to `path`; rename it to `path` at the end, or delete it if the body raises.
 
-    What stood at `path` before is replaced. The rename is the commit: nobody ever sees a half-filled `path`. What a
-    process that was killed has left of an earlier attempt is removed.
+    An existing `path` is replaced. The rename is the commit: a half-filled `path` is never visible. Directories left by
+    killed processes are deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in _abandoned(path, _DRAFT):
@@ -98,11 +98,11 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def resumed_directory(path: Path) -> Iterator[Path]:
-    """A hidden directory beside `path` for what it takes to make that; in it is what processes that were killed or
-    interrupted on the way have left in theirs.
+    """Yield a hidden work directory next to `path`, with the files that killed or interrupted processes have left in
+    theirs.
 
-    It is of this process alone. It is removed at the end and where the body fails, and kept for the next process where
-    an interrupt ends this one.
+    It belongs to this process alone. It is deleted at the end and if the body fails, but kept for the next process
+    after an interrupt.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _hidden(path, _WORK) as work:
@@ -118,8 +118,8 @@ def resumed_directory(path: Path) -> Iterator[Path]:
 
 
 def sync(directory: Path) -> None:
-    """Has the disk hold every file below `directory`, which a rename alone would not wait for: after a crash of the
-    machine, whole files are there and not empty ones."""
+    """Flush every file below `directory` to disk, which a rename alone does not wait for. After a crash of the machine
+    the files are complete, not empty."""
     for folder, _, names in os.walk(directory):
         for path in (*(Path(folder, name) for name in names), Path(folder)):
             sync_file(path)
@@ -136,13 +136,13 @@ def sync_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def _hidden(path: Path, kind: str) -> Iterator[Path]:
-    """A new hidden directory beside `path`, locked, which says that a process uses it; its end lets go of it."""
+    """Create a hidden directory next to `path` and hold a lock on it, which marks it as used, while the body runs."""
     while True:
         directory = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{kind}"))
-        # Another process may take it for abandoned before it is locked.
+        # Before it is locked, another process may consider it abandoned and delete it.
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(directory, os.O_RDONLY)
-            # Some network file systems know no locks; on those, nothing is ever taken for abandoned.
+            # Some network file systems have no locks; there, no directory counts as abandoned.
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if directory.exists():
@@ -155,7 +155,7 @@ def _hidden(path: Path, kind: str) -> Iterator[Path]:
 
 
 def _abandoned(path: Path, kind: str) -> Iterator[Path]:
-    """The hidden directories of processes that are gone, each locked as long as it is looked at and then removed."""
+    """Yield the hidden directories of dead processes, each locked during the caller's turn and then deleted."""
     for directory in path.parent.glob(f".{glob.escape(path.name)}{kind}*/"):
         with contextlib.suppress(OSError):
             lock = os.open(directory, os.O_RDONLY)
@@ -169,7 +169,7 @@ def _abandoned(path: Path, kind: str) -> Iterator[Path]:
 
 
 def _put(draft: Path, path: Path) -> bool:
-    """Renames `draft` to `path` in place of what stands there; False if another process came in between."""
+    """Rename `draft` to `path`, replacing what is there; return False if another process interfered."""
     with _hidden(path, _DRAFT) as old:
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -185,7 +185,7 @@ def _put(draft: Path, path: Path) -> bool:
 
 
 def _umask() -> int:
-    # The process's umask can only be read by setting it; mkstemp and mkdtemp ignore it and make private files.
+    # The umask can be read only by setting it; mkstemp and mkdtemp ignore it and create private files.
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

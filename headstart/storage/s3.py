@@ -1,4 +1,4 @@
-"""Objects in S3, or in any store that speaks its protocol: AWS_ENDPOINT_URL and the other usual variables choose it."""
+"""Objects in S3 or a compatible store, selected by AWS_ENDPOINT_URL and the other standard AWS variables."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, HeadObjectOutputTypeDef, ObjectTypeDef
 
 CONNECTIONS = 16
-"""How many requests the threads of this process can make at once."""
+"""Maximum number of concurrent requests of this process's threads."""
 
 _SCHEME = "s3://"
 _SECONDS_TO_CONNECT = 10
-# Larger objects wait on disk while they are read.
+# Larger objects are buffered on disk while they are read.
 _MEMORY = 64 * 2**20
 
 _CREDENTIALS = (
@@ -36,21 +36,21 @@ _DENIED = frozenset(
 
 
 class UnreadableObject(InputError):  # noqa: N818 - an object's state, which callers catch and record
-    """One object is not there or too large; others of its bucket can be read."""
+    """An object is missing or too large; others in its bucket are readable."""
 
 
 class ChangedObject(HeadstartError):  # noqa: N818 - as above
-    """An object is no longer what it was when it was listed."""
+    """An object has changed since it was listed."""
 
 
 def is_s3(uri: str) -> bool:
-    """Whether `uri` names something in S3."""
+    """Return whether `uri` is in S3."""
     return uri.startswith(_SCHEME)
 
 
 @cache
 def client() -> "S3Client":
-    """The client that the threads of this process share; it reads the environment once.
+    """Return the S3 client that the threads of this process share; it reads the environment once.
 
     Raises:
         InputError: the environment or the AWS configuration files cannot be used.
@@ -61,7 +61,7 @@ def client() -> "S3Client":
     from botocore.exceptions import BotoCoreError
 
     try:
-        # A session of its own: the one behind boto3.client keeps the first credentials that it was given.
+        # A session of its own: boto3's default session keeps the first credentials that it found.
         session = boto3.Session()
         config = Config(
             connect_timeout=_SECONDS_TO_CONNECT, max_pool_connections=CONNECTIONS, retries={"mode": "standard"}
@@ -85,7 +85,7 @@ class Object:
 def list_objects(uri: str) -> Iterator[Object]:
     """All objects below `s3://bucket/prefix/` in the order of their keys, read page by page.
 
-    Without the slash at its end, `uri` is the object itself where there is one, and a prefix elsewhere.
+    Without the trailing slash, `uri` is the object itself if it exists, else a prefix.
 
     Raises:
         UnreadableObject: there is neither.
@@ -128,8 +128,8 @@ def list_contents(uri: str) -> Iterator[Object]:
 
 @contextmanager
 def listed_once() -> Iterator[None]:
-    """As long as it lasts, `list_contents` asks once for each URI: whatever looks there finds the same, at the price of
-    one listing. An object that is replaced meanwhile is found out when it is read."""
+    """Make `list_contents` list each URI only once inside the body, so that all readers get the same result at the cost
+    of one listing. An object that is replaced meanwhile is detected when it is read."""
     if _lists.get() is not None:
         yield
         return
@@ -155,10 +155,10 @@ def read_object(uri: str, *, limit: int) -> bytes:
 
 
 def read_range(found: Object, start: int, length: int) -> bytes:
-    """Bytes of an object that has not changed since it was listed.
+    """Return bytes of an object, provided that it has not changed since it was listed.
 
     Raises:
-        ChangedObject: it has; other errors as for `list_objects`.
+        ChangedObject: it has changed; other errors as for `list_objects`.
     """
     with _request(found.uri) as (bucket, key):
         asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "IfMatch": f'"{found.etag}"'}
@@ -166,7 +166,7 @@ def read_range(found: Object, start: int, length: int) -> bytes:
             asked["Range"] = f"bytes={start}-{start + length - 1}"
         answer = client().get_object(**asked)
         with answer["Body"] as body:
-            # More than was asked for must not fill the memory either.
+            # Bounded, so that an answer longer than requested cannot fill the memory.
             content = body.read(length + 1)
     if len(content) != length:
         raise HeadstartError(f"S3 sent {len(content)} bytes of {found.uri} instead of {length}")
@@ -182,7 +182,7 @@ def describe(found: Object, part: int | None = None) -> "HeadObjectOutputTypeDef
 
 
 def endpoint() -> str:
-    """The address of the store."""
+    """Return the address of the store."""
     return str(client().meta.endpoint_url)
 
 

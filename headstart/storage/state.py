@@ -1,7 +1,7 @@
-"""What a step keeps beyond its own end: prepared data, checkpoints, frozen features, measured choices.
+"""State of steps that outlives them: prepared data, checkpoints, frozen features, measured choices.
 
-`HEADSTART_STATE` names the place: a directory, on a cluster one of a mounted volume, or s3://bucket/prefix. What lies
-there only saves work. A step finds it again when it is retried, and makes it again when it is gone.
+`HEADSTART_STATE` names its location: a directory (on a cluster, in a mounted volume) or s3://bucket/prefix. It only
+saves work: a retried step finds it again, and recreates what is missing.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ from headstart.storage.local import sync_file
 
 STATE_VARIABLE = "HEADSTART_STATE"
 
-# No part of a name begins with a dot: "..", and what is still being written, can therefore not be meant.
+# No part of a name begins with a dot, so a name cannot contain ".." or refer to a draft.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 _DRAFTS = ".drafts"
-# Nothing is written to for so long and then finished; who wrote it was killed.
+# A draft unchanged for this long belongs to a killed process.
 _DEAD_AFTER_SECONDS = 900
 
 
 class State:
-    """Files under names such as "checkpoints/1f3a.safetensors", each there whole or not at all.
+    """Files under names such as "checkpoints/1f3a.safetensors", each complete or absent.
 
     Args:
-        location: a directory, which is made if it is missing, or s3://bucket/prefix.
+        location: a directory, created if missing, or s3://bucket/prefix.
 
     Raises:
-        InputError: the directory cannot be made or written to, or `location` is of another kind.
+        InputError: the directory cannot be created, or `location` is of another kind.
     """
 
     def __init__(self, location: str) -> None:
@@ -54,20 +54,20 @@ class State:
 
     @classmethod
     def from_environment(cls) -> "State | None":
-        """The state that `HEADSTART_STATE` names; None where it is not set."""
+        """Return the state at `HEADSTART_STATE`; None if that is not set."""
         location = os.environ.get(STATE_VARIABLE)
         return cls(location) if location else None
 
     @cached_property
     def folder(self) -> Path:
-        """A local directory for what must be memory-mapped: the state's own, or a cache of what lies in S3."""
+        """A local directory for files to be memory-mapped: the state's own, or a cache of its content in S3."""
         if self._remote is None:
             return self._directory
-        # One for all processes of this user, which may be the ranks of one training.
+        # Shared by all processes of this user, which may be the ranks of one training.
         owner = Path(tempfile.gettempdir()) / f"headstart-{os.getuid()}"
         folder = owner / hashlib.sha256(self._remote.encode()).hexdigest()[:16]
         _make_directory(owner, mode=0o700)
-        # Others may write to the folder for temporary files, and could have been there first.
+        # The folder for temporary files is writable by others, who may have created this directory first.
         found = owner.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
             raise InputError(f"{owner} belongs to somebody else; remove it, or set TMPDIR to a directory of your own.")
@@ -76,7 +76,7 @@ class State:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """The path of a file to write and then `put`, which costs no copy; it is removed at the end."""
+        """Yield the path of a file to write and then `put` without a copy; it is deleted at the end."""
         drafts = self.folder / _DRAFTS
         _make_directory(drafts)
         for left in drafts.iterdir():
@@ -90,10 +90,10 @@ class State:
             path.unlink(missing_ok=True)
 
     def put(self, file: Path, name: str) -> None:
-        """Makes the content of `file` that of `name`: after a crash at any moment `name` has all of it or what it had.
+        """Store the content of `file` under `name` atomically.
 
-        On the state's own file system this is a link and no copy, so that `file` may be removed but must not be changed
-        in place. Nothing but the wait for the disk is done for a file that stands in `folder` under its name.
+        On the state's own file system this is a hard link, so `file` may be deleted but must not be changed in place. A
+        file that is already in `folder` under its name is only flushed to disk.
         """
         _check(name)
         if self._remote is not None:
@@ -109,9 +109,9 @@ class State:
             os.replace(link, path)
 
     def get(self, name: str, file: Path) -> bool:
-        """Makes `file`, which must not exist, hold the content of `name`; False if there is none.
+        """Write the content of `name` to `file`, which must not exist; return False if there is none.
 
-        `file` may be a link to the state's own, and must not be changed in place.
+        `file` may be a hard link to the state's own file, and must not be changed in place.
         """
         _check(name)
         try:
@@ -124,7 +124,7 @@ class State:
         return True
 
     def remove(self, name: str) -> None:
-        """Removes `name`; nothing happens if it is not there."""
+        """Delete `name`; do nothing if it is missing."""
         _check(name)
         if self._remote is not None:
             s3.remove_object(self._uri(name))
@@ -132,15 +132,16 @@ class State:
             (self.folder / name).unlink(missing_ok=True)
 
     def names(self, prefix: str = "") -> list[str]:
-        """The names that begin with `prefix`, sorted."""
+        """Return the names that begin with `prefix`, sorted."""
         return sorted(self._times(prefix))
 
     def names_before(self, prefix: str, moment: float) -> list[str]:
-        """Those of `names` that were last put before `moment`, in seconds since 1970."""
+        """Return the names that begin with `prefix` and were last written before `moment` (seconds since
+        1970), sorted."""
         return sorted(name for name, written in self._times(prefix).items() if written < moment)
 
     def _times(self, prefix: str) -> dict[str, float]:
-        """Each name that begins with `prefix`, and when it was last put."""
+        """Return each name that begins with `prefix` with the time when it was last written."""
         where, _, _ = prefix.rpartition("/")
         if where:
             _check(where)
@@ -184,6 +185,6 @@ def _link_or_copy(file: Path, path: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        # Another file system, or one without links.
+        # Another file system, or one without hard links.
         shutil.copyfile(file, path)
         sync_file(path)

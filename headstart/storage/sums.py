@@ -1,4 +1,4 @@
-"""SHA256SUMS: the digests of the files beside it, in the format of `sha256sum`."""
+"""SHA256SUMS files: digests of the files in a folder, in the format of `sha256sum`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,21 +12,26 @@ _LIMIT = 4096
 
 
 def write_sums(folder: Path, names: Sequence[str]) -> None:
-    """Writes the sums of these files, in this order."""
+    """Write the sums of these files, in this order."""
     write_text(folder / SUMS, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
 
 
 def read_sums(folder: Path) -> str:
-    """The content of SHA256SUMS. OSError or UnicodeDecodeError if it cannot be read."""
+    """Return the content of SHA256SUMS.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
     with (folder / SUMS).open(encoding="utf-8") as file:
         return file.read(_LIMIT)
 
 
 def verify_sums(folder: Path, names: Sequence[str]) -> None:
-    """Compares these files with SHA256SUMS, whose names are compared with the known ones and never opened.
+    """Compare these files with SHA256SUMS. Names in it are compared with `names`, never opened.
 
     Raises:
-        InputError: it lists others, or one is missing or was changed. OSError or UnicodeDecodeError as `read_sums`.
+        InputError: it lists other files, or a file is missing or changed.
+        OSError, UnicodeDecodeError: as `read_sums`.
     """
     sums: dict[str, str] = {}
     for line in read_sums(folder).splitlines():

@@ -1,4 +1,4 @@
-"""The record in MLflow: runs, the registry, lineage, promotion and comparison.
+"""The MLflow record: runs, model registry, lineage, promotion and comparison.
 
-Everything goes through `MlflowClient`: the fluent API's global active run would decide by itself where things go.
+All access uses `MlflowClient`, not the fluent API, whose global active run would determine where things are written.
 """

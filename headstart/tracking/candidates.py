@@ -1,4 +1,4 @@
-"""The sources that a target may choose from, the one that its pipeline run pretrained among them."""
+"""Candidate sources of a target, including the source that its own pipeline run pretrained."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,28 @@ from headstart.tracking.version_record import background
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A source of this pipeline run. Its registration as a version of `model` may not have ended, so that it is known
-    by its content."""
+    """A source pretrained in this pipeline run. It is referenced by digest, because its registration as a version of
+    `model` may not have finished."""
 
     model: str
     bundle: Path
 
     @property
     def reference(self) -> str:
-        """Pinned; the same for the same content, whatever number the version gets."""
+        """The pinned reference. It depends on the content alone, not on the version number."""
         return by_content(self.model, bundle_digest(self.bundle))
 
     @property
     def background(self) -> Background:
-        """What its evidence says, as it will say of the version."""
+        """The background from the bundle's evidence, the same as that of its later version."""
         found = Evidence.load(self.bundle / EVIDENCE)
         return Background(found.figures.get("test/accuracy"), frozenset(found.trained_on.tolist()), found.dataset)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Pinned references, how a registered one is fetched, and what is known of each beside its content."""
+    """Pinned references of candidates, a function that fetches a registered one, and one that gives the background of
+    each."""
 
     references: tuple[str, ...]
     fetch: Callable[[str], Path]
@@ -42,7 +43,7 @@ class Offer:
 
 
 def offer(candidates: Sequence[str], pretrained: Pretrained | None) -> Offer:
-    """The candidates, pinned, and after them the source that was pretrained unless one of them has its content.
+    """Pin the candidates and append the pretrained source, unless a candidate has the same content.
 
     Raises:
         InputError: a candidate cannot be reached, or a search finds nothing.

@@ -1,8 +1,8 @@
-"""Changing a model's champion: recorded, one change after the other, and whole also when a writer dies halfway.
+"""Change of a model's champion: recorded, serialised, and atomic even if the writer dies midway.
 
-The steps are: a run that records the change, an entry in the ledger, the alias, a second entry, the run's end. The
-ledger says whether a change took place; nobody who changes the alias here can overwrite a change that they had not
-seen, and whoever comes next completes or discards what was interrupted.
+The steps: create a run that records the change, write an entry to the ledger, move the alias, write a second entry, end
+the run. The ledger decides whether a change took place. A writer here cannot overwrite a change that it has not read,
+and the next writer completes or discards an interrupted one.
 """
 
 import json
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
 
 @explained()
 def settled_history(client: "MlflowClient", model: str) -> History:
-    """The history to change something after: a change that took place before its writer died is completed first.
+    """Return the history on which to base a change, after completing a change whose writer died after moving the alias.
 
-    InputError as `read_history`.
+    Raises:
+        InputError: as `read_history`.
     """
     while True:
         history = read_history(client, model)
@@ -66,7 +67,7 @@ def change_champion(
     forced: bool = False,
     gates: tuple["GateResult", ...] = (),
 ) -> Change:
-    """Makes the version champion and records it.
+    """Make the version champion and record the change.
 
     Raises:
         HeadstartError: the champion was changed since `history` was read; nothing was changed here.
@@ -84,7 +85,7 @@ def change_champion(
         digest=version.tags.get(MODEL_DIGEST),
     )
     run_id = _write_record(client, ledger, change, gates)
-    # Of two first changes at once, PostgreSQL refuses the second the tag that the first is writing.
+    # If two first changes coincide, PostgreSQL refuses the second writer's tag.
     write_once(
         lambda: client.set_registered_model_tag(model, LEDGER, ledger.run_id),
         lambda: client.get_registered_model(model).tags.get(LEDGER) == ledger.run_id,
@@ -107,7 +108,7 @@ def change_champion(
 
 
 def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["GateResult", ...]) -> str:
-    """The id of a run that records the change and is not finished yet."""
+    """Create the run that records the change, leave it open, and return its id."""
     tags = {
         ROLE: "promotion",
         LEDGER: ledger.run_id,
@@ -130,7 +131,7 @@ def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates:
 
 
 def _give_way(client: "MlflowClient", entered: Ledger, change: Change) -> None:
-    """Takes back a move of the alias that came so late that another change had passed this one over."""
+    """Undo a late move of the alias, which another change has already superseded."""
     ledger = _reread(client, entered)
     while True:
         later = replace(ledger, entries=ledger.entries[len(entered.entries) :]).completed
@@ -150,7 +151,7 @@ def _reread(client: "MlflowClient", ledger: Ledger) -> Ledger:
 
 
 def _settle(client: "MlflowClient", ledger: Ledger) -> None:
-    """Ends the runs of all changes that the ledger decided on, those of interrupted ones too."""
+    """End the runs of all changes that the ledger has decided, interrupted ones included."""
     for run_id, run in find_records(client, ledger).items():
         if run_id in ledger.completed:
             status = "FINISHED"
@@ -164,7 +165,7 @@ def _settle(client: "MlflowClient", ledger: Ledger) -> None:
 
 
 def _entry(run: "Run") -> int:
-    """The place in the ledger that a record was made for."""
+    """Return the position in the ledger for which a record was made; 0 if its tag is unreadable."""
     entry = run.data.tags.get(CHANGE_ENTRY, "")
     return int(entry) if entry.isdecimal() else 0
 
@@ -182,5 +183,5 @@ def _overtaken(client: "MlflowClient", change: Change, model: str) -> HeadstartE
 
 
 def _same(alias: str | int | None, version: str | None) -> bool:
-    """Whether the version that an alias names, as MLflow gives it, is `version`."""
+    """Return whether an alias, as MLflow returns it, names `version`."""
     return (str(alias) if alias else None) == version

@@ -1,4 +1,4 @@
-"""The history of a model's champion: every recorded change, and those that were made without leaving a record."""
+"""History of a model's champion: every recorded change, and changes inferred where no record was left."""
 
 import json
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ Kind = Literal["promotion", "rollback", "outside"]
 class Change:
     """One change of a model's champion, from `previous` to `version`; None stands for no champion.
 
-    A change of the kind `outside` was made by hand or by another program: its traces say neither when nor by whom.
-    `gates` lists name, passed, value, relation and limit of each gate as it was; `digest` is the version's, `run_id`
+    A change of the kind `outside` was made by hand or by another program; its time and author are unknown. `gates`
+    lists name, passed, value, relation and limit of each gate at that time; `digest` is that of the version, `run_id`
     the MLflow run that records the change.
     """
 
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True)
 class History:
-    """All changes of a model's champion, oldest first, and the champion now."""
+    """All changes of a model's champion, oldest first, and the current champion."""
 
     model: str
     champion: str | None
@@ -61,14 +61,15 @@ class History:
 
     @property
     def interrupted(self) -> str | None:
-        """The run of the last change, if that took place and did not say so in the ledger, or not yet."""
+        """The run of the last change, if it moved the alias but has no second entry in the ledger yet."""
         return self.ledger.open if self.changes and self.changes[-1].run_id == self.ledger.open else None
 
     @property
     def before(self) -> Change | None:
-        """The change that made the champion's predecessor champion; None if there was none.
+        """The change that made the current champion's predecessor champion; None if there was none.
 
-        A rollback takes back what it undoes, so that the next one goes further back instead of to and fro.
+        A rollback removes the changes that it undoes, so that a second rollback goes further back instead of
+        alternating.
         """
         stack: list[Change] = []
         for change in self.changes:
@@ -82,9 +83,10 @@ class History:
 
 @explained()
 def read_history(client: "MlflowClient", model: str) -> History:
-    """The history of the registered model called `model`.
+    """Read the history of the registered model `model`.
 
-    InputError if there is no such model, or if none of its versions has an MLflow run.
+    Raises:
+        InputError: there is no such model, or none of its versions has an MLflow run.
     """
     registered, ledger = _read_together(client, model)
     records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
@@ -93,7 +95,7 @@ def read_history(client: "MlflowClient", model: str) -> History:
     versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
     in_effect = list(ledger.completed)
     if ledger.open in records and records[ledger.open].version == champion:
-        # Its writer is about to enter it a second time, or died just before.
+        # Its writer has moved the alias but not yet written the second entry.
         in_effect.append(ledger.open)
     changes: list[Change] = []
 
@@ -111,10 +113,10 @@ def read_history(client: "MlflowClient", model: str) -> History:
 
 
 def find_records(client: "MlflowClient", ledger: Ledger) -> dict[str, "Run"]:
-    """The runs that record changes for the ledger, by their ids; also of changes that did not take place."""
+    """Return the runs that record changes for the ledger, by id; also of changes that did not take place."""
     from mlflow.entities import ViewType
 
-    # Also those that were deleted: what they record took place nevertheless.
+    # Deleted runs are included: their changes took place nevertheless.
     found = search_all(
         client.search_runs, [ledger.experiment_id], f"tags.`{LEDGER}` = '{ledger.run_id}'", run_view_type=ViewType.ALL
     )
@@ -122,12 +124,12 @@ def find_records(client: "MlflowClient", ledger: Ledger) -> dict[str, "Run"]:
 
 
 def read_record(run: "Run") -> Change:
-    """The change that a run records."""
+    """Return the change that a run records."""
     tags = run.data.tags
     try:
         gates = tuple(gate for gate in json.loads(tags.get(CHANGE_GATES, "[]")) if isinstance(gate, dict))
     except (ValueError, TypeError):
-        # Somebody edited the tag; the run's gates.json still has them.
+        # The tag was edited by hand; the run's gates.json still has the gates.
         gates = ()
     return Change(
         version=tags.get(CHANGED_TO),
@@ -144,7 +146,7 @@ def read_record(run: "Run") -> Change:
 
 
 def _read_together(client: "MlflowClient", model: str) -> tuple["RegisteredModel", Ledger]:
-    """The registered model and the ledger as they were at one moment: nobody entered anything in between."""
+    """Read the registered model and the ledger at one moment: repeat until the ledger is the same before and after."""
     ledger = read_ledger(client, _registered(client, model))
     while True:
         registered = client.get_registered_model(model)

@@ -1,13 +1,13 @@
-"""The order in which a model's champion was changed, agreed on by everyone who changes it at the same time.
+"""Ledger of a model's champion: the order of its changes, agreed on by concurrent writers.
 
-MLflow moves an alias for whoever asks last; it knows no "only if it still is …". But it writes a run's parameter once:
-of two values for the same key, the first is kept and the other refused, whatever happens in between and however often
-a request is sent. So the parameters `headstart.champion/<model>/1`, `/2`, … of one run are a list that only grows, and
-of two who want to be the next entry, exactly one is.
+MLflow moves an alias unconditionally; it has no compare-and-swap. But it writes a run's parameter once: of two values
+for the same key, the first is kept and the other refused, also when requests are repeated. So the parameters
+`headstart.champion/<model>/1`, `/2`, … of one run form an append-only list, in which exactly one of several concurrent
+writers gets the next entry.
 
-An entry is the id of the MLflow run that records a change. A change enters itself twice, before it moves the alias and
-after, and took place if nobody came between; without the second entry it was interrupted, and the next change's first
-entry says that it never counted. No lock is held, so a crash leaves none behind, and no clock is compared.
+An entry is the id of the MLflow run that records a change. A change writes two entries, one before it moves the alias
+and one after; it took place if the two are adjacent. Without the second entry it was interrupted, and the first entry
+of the next change voids it. There is no lock to be left behind by a crash, and no clocks are compared.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The entries of `model` as they were read, oldest first, in the parameters of the run `run_id`."""
+    """The entries for `model` as read, oldest first, from the parameters of the run `run_id`."""
 
     model: str
     run_id: str
@@ -39,19 +39,19 @@ class Ledger:
 
     @property
     def open(self) -> str | None:
-        """A change that is under way, or was interrupted, and that nobody has passed over yet."""
+        """A change in progress or interrupted, after which there is no other entry yet."""
         return self.entries[-1] if self.entries and self.entries[-1] not in self.completed else None
 
     @explained()
     def enter(self, client: "MlflowClient", change: str) -> "Ledger | None":
-        """The ledger with `change` as its next entry; None if somebody else's entry is there."""
+        """Return the ledger with `change` as its next entry; None if another writer's entry is already there."""
         from mlflow.exceptions import MlflowException
 
         key = f"{_prefix(self.model)}{len(self.entries) + 1}"
         try:
             client.log_param(self.run_id, key, change)
         except MlflowException:
-            # Whatever it was that MLflow did not like: the entry is there, or there was another mistake.
+            # Refused because another entry is there, or for an unrelated reason, which is raised again.
             if client.get_run(self.run_id).data.params.get(key) in (None, change):
                 raise
             return None
@@ -59,10 +59,10 @@ class Ledger:
 
 
 def read_ledger(client: "MlflowClient", model: "RegisteredModel") -> Ledger:
-    """The ledger of a registered model; one that never had a champion has an empty one.
+    """Read the ledger of a registered model; it is empty for a model that never had a champion.
 
-    It is kept by the run of the model's oldest version that has one, in whose experiment the changes are recorded;
-    the model's tag `headstart.ledger` names that run once there is an entry.
+    The ledger is kept in the run of the oldest version that has one, and changes are recorded in that run's experiment.
+    Once there is an entry, the model's tag `headstart.ledger` names the run.
 
     Raises:
         InputError: no version of the model has an MLflow run.

@@ -1,4 +1,4 @@
-"""The connection to MLflow, and its errors as sentences."""
+"""Connection to MLflow, and its errors as plain sentences."""
 
 import getpass
 import logging
@@ -22,15 +22,15 @@ from headstart.tracking.mlflow_settings import configure_mlflow, reason
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Where people find the server, in the environment of steps that know it by another address.
+# Environment variable with the address at which people reach the server, for steps that reach it at another one.
 PAGE_VARIABLE = "HEADSTART_MLFLOW_PAGE"
 
 PAGE_SIZE = 1000
 
 _REACH_SECONDS = 10
 _SERVER_ERROR = 500
-# A server that is started again, or moved to another machine, is back by then. For a step that is under way, MLflow's
-# client has the patience: it asks again after 0, 4, 8, 16, 32, 64 and 120 seconds.
+# A server that restarts or moves to another machine is back within this time. In a step that is already running,
+# MLflow's client retries by itself, after 0, 4, 8, 16, 32, 64 and 120 seconds.
 _PATIENCE_SECONDS = 120
 _POLL_SECONDS = 1
 
@@ -38,11 +38,11 @@ log = logging.getLogger(__name__)
 
 
 def connect() -> "MlflowClient":
-    """A client of the server or store that MLFLOW_TRACKING_URI names.
+    """Return a client of the server or store that MLFLOW_TRACKING_URI names.
 
     Raises:
-        HeadstartError: the variable is not set. MLflow would then write into the working directory, which in a pod is
-            lost without a word.
+        HeadstartError: the variable is not set. MLflow would then write into the working directory, which is lost when
+            a pod ends.
     """
     uri = _without_credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if not uri:
@@ -54,19 +54,19 @@ def connect() -> "MlflowClient":
     configure_mlflow()
     from mlflow import MlflowClient
 
-    # A server's answer may be part of what they write.
+    # Their messages may contain a server's answer.
     make_printable(logging.lastResort, *logging.getLogger("mlflow").handlers)
     with explained():
         return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri))
 
 
 def _without_credentials(uri: str) -> str:
-    """An http(s) `uri` without user and password, which move to the variables that MLflow has for them: it would show
-    them with every address in its messages."""
+    """Return an http(s) `uri` without user and password, which are moved to MLflow's own variables: MLflow shows the
+    address in its messages."""
     try:
         parts = urlsplit(uri)
     except ValueError:
-        # Python's message may show the password.
+        # Python's message may contain the password.
         raise HeadstartError("MLFLOW_TRACKING_URI is not an address; correct it.") from None
     if parts.scheme in ("http", "https") and parts.password is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
@@ -77,9 +77,9 @@ def _without_credentials(uri: str) -> str:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn MLflow's exceptions into HeadstartError: the server's own words, or that it did not answer.
+    """Convert MLflow's exceptions into HeadstartError, with the server's message or the fact that it did not answer.
 
-    As a decorator, of a function that is no generator.
+    Also a decorator, for functions that are not generators.
     """
     from requests import RequestException  # type: ignore[import-untyped]
 
@@ -94,7 +94,7 @@ def explained() -> Iterator[None]:
 
 
 def explanation(error: Exception) -> HeadstartError | None:
-    """What `explained` makes of an error of MLflow's or of its database's; None for any other."""
+    """Return the HeadstartError for an error of MLflow or its database; None for any other error."""
     mlflow = sys.modules.get("mlflow.exceptions")
     if isinstance(error, HeadstartError) or mlflow is None:
         return None
@@ -108,7 +108,7 @@ def _explanation(error: Exception) -> HeadstartError:
     where = without_password(uri)
     if said := sentence(error):
         return HeadstartError(f"The record {file_of(uri) or where} {said}.")
-    # MLflow's client wraps a connection that failed; what it does not wrap is an answer to an upload.
+    # MLflow's client wraps failed connections, but not error responses to an upload.
     if not isinstance(error, RequestException) and isinstance(error.__context__, RequestException):
         return HeadstartError(
             f"The MLflow server at {where} did not answer for minutes ({reason(error.__context__)}); see that it "
@@ -120,7 +120,7 @@ def _explanation(error: Exception) -> HeadstartError:
 
 @contextmanager
 def ignoring(error_code: str) -> Iterator[None]:
-    """Leaves the body without an error where MLflow raises one with this code."""
+    """Suppress MLflow's error with this code."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -131,7 +131,7 @@ def ignoring(error_code: str) -> Iterator[None]:
 
 
 def search_all(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
-    """All results of a search method of `MlflowClient`; one request for every `PAGE_SIZE` of them."""
+    """Yield all results of a search method of `MlflowClient`, with one request for every `PAGE_SIZE` of them."""
     token = None
     while True:
         page = search(*arguments, **options, max_results=PAGE_SIZE, page_token=token)
@@ -142,7 +142,8 @@ def search_all(search: Callable[..., Any], *arguments: Any, **options: Any) -> I
 
 
 def reach(uri: str) -> None:
-    """Asks the server at an http(s) `uri` for its first experiment; MLflow's own client would try for minutes.
+    """Request the first experiment from the server at an http(s) `uri`, once; MLflow's own client would retry for
+    minutes.
 
     Raises:
         InputError: nothing answers there, or the server cannot read its record.
@@ -152,12 +153,13 @@ def reach(uri: str) -> None:
     shown = without_password(uri)
     question = f"{shown.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        # Without a name: a server that asks for one is there. Python would send it on to wherever it is redirected.
+        # Sent without credentials: a server that asks for them is reachable, and Python would forward them on a
+        # redirect.
         with urlopen(question, timeout=_REACH_SECONDS):  # noqa: S310 (http or https, as checked above)
             pass
     except HTTPError as error:
         if error.code < _SERVER_ERROR:
-            # Whatever it says, it is there.
+            # Any client error shows that a server is there.
             return
         raise InputError(
             f"The MLflow server at {shown} answers with status {error.code} ({error.reason}); its log says why. Mend "
@@ -170,10 +172,10 @@ def reach(uri: str) -> None:
 
 
 def await_server(uri: str) -> None:
-    """Waits up to two minutes for the server at an http(s) `uri`, as one that is restarted is back within that.
+    """Wait up to two minutes, the time of a restart, for the server at an http(s) `uri`.
 
     Raises:
-        HeadstartError: nothing answered there.
+        HeadstartError: no server answered.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     told = False
@@ -190,12 +192,13 @@ def await_server(uri: str) -> None:
 
 
 def shown_to_people(uri: str) -> str:
-    """The address at which people find the server at `uri`, which steps in containers may know by another name."""
+    """Return the address at which people reach the server at `uri`; steps in containers may use another one."""
     return os.environ.get(PAGE_VARIABLE) or without_password(uri)
 
 
 def user_name() -> str:
-    """Who acts: the user of the MLflow server, else of this machine, which in a container may have no name."""
+    """Return the current user: the user at the MLflow server, else on this machine, else "uid N", as a container's user
+    may have no name."""
     if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
         return name
     try:

@@ -1,4 +1,4 @@
-"""A record that MLflow keeps in one SQLite file: its address, its birth, its health and its move to another folder."""
+"""MLflow's SQLite store in one file: its address, creation, checks and relocation."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ from headstart.errors import InputError
 from headstart.tracking.mlflow_settings import configure_mlflow
 
 _SCHEMES = ("sqlite:///", "sqlite+pysqlite:///")
-# MLflow holds its locks for milliseconds; whoever holds one longer does not mean to let go.
+# MLflow holds its locks for milliseconds; a lock held for longer will not be released soon.
 _BUSY_SECONDS = 5.0
-# Where MLflow keeps addresses of artifacts.
+# Columns in which MLflow stores addresses of artifacts.
 _ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -36,15 +36,15 @@ _REMEDIES = {
 
 
 def address(database: Path) -> str:
-    """The URI by which MLflow finds the store in the file `database`."""
+    """Return the URI of the store in the file `database`."""
     path = str(database.absolute())
     quoted = path.replace("%", "%25").replace("?", "%3F")
-    # Of a plain sqlite:/// address MLflow would take the quoted path for a folder's, and make that folder.
+    # MLflow would use the quoted path of a plain sqlite:/// address as a folder name, and create that folder.
     return f"{_SCHEMES[quoted != path]}{quoted}"
 
 
 def file_of(uri: str) -> Path | None:
-    """The file that keeps the store at `uri`; None where a server does."""
+    """Return the file of the store at `uri`; None for a server."""
     for scheme in _SCHEMES:
         if uri.startswith(scheme):
             return Path(unquote(uri.removeprefix(scheme).partition("?")[0]))
@@ -52,12 +52,12 @@ def file_of(uri: str) -> Path | None:
 
 
 def exists(database: Path) -> bool:
-    """Whether there is a store; an empty file is none."""
+    """Return whether there is a store; an empty file is none."""
     return database.exists() and database.stat().st_size > 0
 
 
 def create(database: Path, artifacts: Path) -> None:
-    """Makes an empty store, whole or not at all; whoever makes the same one meanwhile is waited for.
+    """Create an empty store atomically. A lock makes concurrent callers wait for each other.
 
     Args:
         artifacts: the folder for the artifacts of experiments that name none.
@@ -76,13 +76,13 @@ def create(database: Path, artifacts: Path) -> None:
 
 
 def examine(database: Path, *, writing: bool = False) -> None:
-    """Sees whether the store can be used, which MLflow would find out only after minutes.
+    """Check that the store can be used; MLflow would discover a fault only after minutes.
 
     Args:
-        writing: whether it must be whole and take something in.
+        writing: also check that it is undamaged and writable.
 
     Raises:
-        InputError: it cannot; the message says why and what helps.
+        InputError: the store cannot be used; the message names cause and remedy.
     """
     with _opened(database) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
@@ -94,15 +94,15 @@ def examine(database: Path, *, writing: bool = False) -> None:
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise InputError(f"The record {database} {_DAMAGED}.")
             connection.execute("BEGIN IMMEDIATE")
-            # The beginning alone says nothing where the file is read-only.
+            # BEGIN alone succeeds on a read-only file.
             connection.execute("UPDATE alembic_version SET version_num = version_num")
             connection.execute("ROLLBACK")
 
 
 def settle(database: Path, artifacts: Path) -> None:
-    """Has a store that was moved or copied with its folder `artifacts` find them there, and no longer where they were.
+    """Update the artifact addresses of a store that was moved or copied together with its folder `artifacts`.
 
-    Does nothing where the artifacts did not come along, as those of a database that was copied alone.
+    Does nothing if the artifacts did not move with the database.
     """
     if not artifacts.is_dir():
         return
@@ -124,7 +124,8 @@ def settle(database: Path, artifacts: Path) -> None:
 
 
 def sentence(error: BaseException) -> str | None:
-    """What SQLite's `error`, or the one that SQLAlchemy and MLflow wrap, says of a store; None for any other error."""
+    """Return cause and remedy for an error of SQLite's, also one wrapped by SQLAlchemy or MLflow; None for any other
+    error."""
     seen: BaseException | None = error
     while seen is not None:
         inner = getattr(seen, "orig", None)
@@ -132,14 +133,14 @@ def sentence(error: BaseException) -> str | None:
             seen = inner
         if isinstance(seen, sqlite3.Error):
             code = getattr(seen, "sqlite_errorcode", None)
-            # The lower byte says what is wrong, the upper ones how it was found out.
+            # The lower byte is the primary result code, the upper ones its extension.
             return _REMEDIES.get(code & 0xFF) if isinstance(code, int) else None
         seen = seen.__cause__ or seen.__context__
     return None
 
 
 def _is_elsewhere(place: str, artifacts: Path) -> bool:
-    """Whether an experiment's artifacts were in a workspace's folder of that name, and that is another folder now."""
+    """Return whether an experiment's artifacts are recorded in a folder of the same name in another workspace."""
     if not place.startswith("file:///") or place == artifacts.as_uri():
         return False
     folder = Path(unquote(place.removeprefix("file://")))
@@ -150,7 +151,7 @@ def _is_elsewhere(place: str, artifacts: Path) -> bool:
 
 @contextlib.contextmanager
 def _opened(database: Path) -> Iterator[sqlite3.Connection]:
-    # Not made where it is not there.
+    # mode=rw: a missing file is an error, not created.
     uri = f"{database.absolute().as_uri()}?mode=rw"
     try:
         with contextlib.closing(
@@ -164,7 +165,7 @@ def _opened(database: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def _alone(database: Path) -> Iterator[None]:
-    """Holds the lock on the making and moving of a store."""
+    """Hold the lock on creating and relocating a store."""
     from filelock import FileLock
 
     with FileLock(database.with_name(f"{database.name}.lock")):

@@ -1,4 +1,4 @@
-"""The evaluation step: contenders judged, recorded, and kept as files."""
+"""Evaluation step: judge the contenders, record the result and write its files."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from headstart.training.section import Training
 
 
 class Outputs(NamedTuple):
-    """Paths of the step's results."""
+    """Paths of the step's output files."""
 
     predictions: Path
     leaderboard: Path
@@ -34,8 +34,8 @@ class Outputs(NamedTuple):
 
 
 def read_selection(source: Path, digest: str, version: str) -> dict[str, Any]:
-    """How the source in this folder was chosen among the candidates, with its `digest`, and under `version` its pinned
-    reference where this pipeline run registered it, otherwise ""."""
+    """Return the record of how the source in this folder was selected, with its `digest` and `version`: its pinned
+    reference if this pipeline run registered it, otherwise ""."""
     return {**json.loads(numbered((source / RANKING).read_text(), version)), "digest": digest, "version": version}
 
 
@@ -50,11 +50,18 @@ def evaluate_and_record(
     *,
     address: str,
 ) -> Assessment:
-    """Judge all contenders on the test split and write what was found to the record and to files.
+    """Judge all contenders on the test split and write the results to MLflow and to files.
 
-    source: the bundle that the strategies started from; selection: as `read_selection` gives it; recipe: its name, its
-    seed and its sections evaluation, training and strategies; address: where the data set lies for others. The winner's
-    evidence goes into the folder `evidence` of its bundle. The assessment that comes back names the runs written to.
+    The winner's evidence is written to the folder `evidence` of its bundle.
+
+    Args:
+        source: the bundle that the strategies started from.
+        selection: the result of `read_selection`.
+        recipe: its name and seed and its sections evaluation, training and strategies.
+        address: the data set's address for other readers.
+
+    Returns:
+        The assessment with the ids of the runs written to.
     """
     evaluation, seed = Evaluation.of(recipe["evaluation"], at="evaluation"), recipe["seed"]
     training, strategies = Training.of(recipe["training"], at="training"), recipe["strategies"]

@@ -1,4 +1,4 @@
-"""An assessment in MLflow: test metrics on each strategy's run, the answer on the pipeline run's parent."""
+"""Record of an assessment in MLflow: test metrics on each strategy's run, the verdict on the pipeline run's parent."""
 
 import json
 from dataclasses import replace
@@ -24,11 +24,11 @@ from headstart.tracking.names import (
 )
 from headstart.tracking.runs import Run, child_run, top_run
 
-# Artifacts of a pipeline run's parent: the whole leaderboard, which the table leaderboard.json shows in MLflow's page,
-# and the page with the verdict.
+# Artifacts of a pipeline run's parent: the complete leaderboard (the table leaderboard.json is its view in MLflow's
+# page) and the report with the verdict.
 LEADERBOARD = "assessment.json"
 REPORT = "report.html"
-# MLflow's page shows an artifact that this tag lists as a table.
+# Tag that lists the artifacts which MLflow's page shows as tables.
 _LISTED_TABLES = "mlflow.loggedArtifacts"
 _LEADERBOARD = "leaderboard.json"
 
@@ -36,13 +36,13 @@ _LEADERBOARD = "leaderboard.json"
 def record_assessment(
     run: Run, assessment: Assessment, report: str, predictions: Path, *, source_version: str = ""
 ) -> Assessment:
-    """Writes what `evaluate` found and its report, an HTML page; `run` is the evaluation step's own.
+    """Write the result of `evaluate` and its report, an HTML page; `run` is the run of the evaluation step.
 
-    Runs that know the pipeline run's own source by its content, as it was not registered yet, name it from now on by
-    the number of its version; `source_version` is that version's pinned reference.
+    Runs that reference this pipeline run's source by digest, because it was not registered yet, are updated to
+    `source_version`, the pinned reference with its version number.
 
-    A strategy that was reused from an earlier pipeline run gets a run of its own under this parent, marked as reused,
-    so that every parent's children are complete. The assessment that comes back names the runs written to.
+    A strategy reused from an earlier pipeline run gets a new run below this parent, marked as reused, so that every
+    parent has all of its children. Returns the assessment with the ids of the runs written to.
     """
     parent = replace(run, id=run.parent_id or run.id, parent_id=None)
     board = assessment.leaderboard
@@ -77,7 +77,7 @@ def _number_source(parent: Run, version: str) -> None:
 
 
 def _run_of(parent: Run, entry: Entry) -> Run:
-    """The run that trained the strategy, if it belongs to this parent; else a new child that says where it is."""
+    """Return the run that trained the strategy if it is below this parent; else a new child that names it."""
     role = "target" if entry.kind == "transfer" else "baseline"
     tags = {ROLE: role, STRATEGY: entry.strategy}
     if entry.source:
@@ -93,9 +93,9 @@ def _run_of(parent: Run, entry: Entry) -> Run:
 
 @explained()
 def prepare_views(parent: Run, board: Leaderboard) -> None:
-    """Writes the parent's description and its artifact leaderboard.json; the entries of `board` name their runs.
+    """Write the parent's description and its artifact leaderboard.json; the entries of `board` name their runs.
 
-    Doing it again replaces both, where `MlflowClient.log_table` would append.
+    A repeated call replaces both; `MlflowClient.log_table` would append.
     """
     parent.client.log_dict(parent.id, leaderboard_table(board), _LEADERBOARD)
     parent.set_tags(
@@ -108,7 +108,8 @@ def prepare_views(parent: Run, board: Leaderboard) -> None:
 
 
 def description(parent: Run, board: Leaderboard) -> str:
-    """Markdown: the verdict with its figures, and links to MLflow's views of the parent's strategies and baselines."""
+    """Return Markdown: the verdict with its figures, and links to MLflow's views of the parent's strategies and
+    baselines."""
     run_ids = [entry.run_id for entry in board.entries if entry.run_id]
     views = {
         "charts": charts_page(parent.experiment_id, parent.id, board.metric),
@@ -120,7 +121,7 @@ def description(parent: Run, board: Leaderboard) -> str:
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:
-    """The leaderboard as pandas writes a table with `orient="split"`: column names, and one list of values a row."""
+    """Return the leaderboard in pandas' `orient="split"` form: column names, and one list of values for each row."""
     rows = board.rows()
     return {
         "columns": list(rows[0]),

@@ -1,4 +1,4 @@
-"""Gates: each asks one question of a version that is to become the champion, and answers with a number and its limit.
+"""Gates: checks that a version must pass before it becomes the champion, each a number with its limit.
 
 A gate is a file in headstart/tracking/gates/ named after its key in the policy, or the entry point of an installed
 package in the group `headstart.gates`.
@@ -24,7 +24,7 @@ Relation = Literal[">", ">=", "<="]
 
 
 class SharedSettings(Section):
-    """Settings of the policy that are no gates: several gates read them."""
+    """Settings of the policy that several gates read and that are not gates themselves."""
 
     margin: Annotated[Share, Field(description="of not_worse")] = 0.01
     confidence: Annotated[float, Field(ge=0.5, lt=1, description="of the interval of the difference")] = 0.95
@@ -36,11 +36,11 @@ class SharedSettings(Section):
 
 @dataclass(frozen=True)
 class GateResult:
-    """The answer of a gate: whether `value` stands in `relation` to `limit`.
+    """The result of a gate: whether `value` stands in `relation` to `limit`.
 
-    `passed` is None where the question does not arise, for example about a champion where there is none, or where it
-    cannot be answered and the policy lets that pass. `value` is None also where it could not be determined, which
-    otherwise fails the gate; `text` says why.
+    `passed` is None if the gate does not apply, for example because there is no champion to compare with, or if the
+    value is unknown and the policy permits that. `value` is None also if it could not be determined, which otherwise
+    fails the gate; `text` gives the reason.
     """
 
     name: str
@@ -52,19 +52,19 @@ class GateResult:
 
 
 class NotAsked(Exception):  # noqa: N818 - an answer
-    """The question does not arise; the message says why."""
+    """The gate does not apply; the message gives the reason."""
 
 
 class Unanswered(Exception):  # noqa: N818 - an answer
-    """The value cannot be determined; the message says why."""
+    """The value cannot be determined; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One decision: may `challenger` replace `champion`?
+    """The input of the gates: a challenger, and the champion that it would replace.
 
-    `pair` holds the predictions of both for the same samples, or says why they cannot be compared; it is None without a
-    champion, and where no gate of the policy compares.
+    `pair` holds the predictions of both for the same samples, or the reason why they cannot be compared. It is None
+    without a champion, or if no gate of the policy compares the two.
     """
 
     policy: SharedSettings
@@ -74,21 +74,33 @@ class Case:
 
     @property
     def evidence(self) -> "Evidence":
-        """The challenger's evidence; Unanswered without."""
+        """The challenger's evidence.
+
+        Raises:
+            Unanswered: it has none.
+        """
         if self.challenger.evidence is None:
             raise Unanswered("the version has no evidence")
         return self.challenger.evidence
 
     @property
     def labelled_test(self) -> "Predictions":
-        """The challenger's test predictions; Unanswered where its data has no labels."""
+        """The challenger's test predictions.
+
+        Raises:
+            Unanswered: its data has no labels.
+        """
         if not self.evidence.predictions.classes:
             raise Unanswered("its data has no labels to measure it by")
         return self.evidence.predictions
 
     def matched(self, *, with_reason: bool = False) -> "tuple[Pair, str]":
-        """The predictions of both versions, and the champion's number; NotAsked without a champion, and Unanswered
-        where they cannot be compared."""
+        """Return the predictions of both versions, and the champion's number.
+
+        Raises:
+            NotAsked: there is no champion.
+            Unanswered: the two cannot be compared.
+        """
         if self.champion is None or self.pair is None:
             raise NotAsked("there is no champion yet")
         if isinstance(self.pair, str):
@@ -97,26 +109,27 @@ class Case:
         return self.pair, self.champion.version
 
     def unknown_training_data(self, known: str) -> Exception:
-        """The exception to raise after `known` where nothing says what a source of the challenger was trained on."""
+        """Return the exception to raise, with the text `known`, if the training data of one of the challenger's sources
+        is unknown."""
         sources = " and ".join(self.challenger.unknown)
         kind = NotAsked if self.policy.unknown_training_data == "pass" else Unanswered
         return kind(f"{known}; what {sources} learned from is not known")
 
 
 Measured = tuple[float, str]
-"""A value, and a clause that says what it is."""
+"""A value, and a clause that describes it."""
 
 Judge = Callable[[str, Any, Case], Iterable[GateResult]]
-"""From a gate's name, its setting in the policy and the case to the gate's results."""
+"""Function from a gate's name, its setting in the policy and the case to the gate's results."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate with its key in the policy, which is the name of its file.
+    """A gate, registered under its key in the policy, which is the name of its file.
 
-    `kind` is the key's type as a pydantic annotation, `default` its value where a policy does not name it; null, false
-    and `none` turn the gate off. `note` documents the key in one line. `compares` says that the gate needs the
-    champion's predictions. `place` orders the gates in what people are shown.
+    `kind` is the key's type as a pydantic annotation, `default` its value if a policy does not set it; null, false and
+    `none` turn the gate off. `note` documents the key in one line. `compares` is True if the gate needs the champion's
+    predictions. `place` is the gate's position in listings.
     """
 
     kind: Any
@@ -131,27 +144,27 @@ GATES = Registry("gates", "headstart.tracking.gates", "GATE", Gate)
 
 
 def in_order() -> list[str]:
-    """The names of all gates, as people are shown them."""
+    """Return the names of all gates in the order of listings."""
     return sorted(GATES, key=lambda name: (GATES[name].place, name))
 
 
 def judge(case: Case) -> list[GateResult]:
-    """The results of all gates that the case's policy turns on."""
+    """Return the results of all gates that the case's policy turns on."""
     return [result for name in _active(case.policy) for result in ask(name, case)]
 
 
 def ask(name: str, case: Case) -> list[GateResult]:
-    """The results of one gate."""
+    """Return the results of one gate."""
     return list(GATES[name].judge(name, getattr(case.policy, name), case))
 
 
 def compares(policy: SharedSettings) -> bool:
-    """Whether a gate of the policy needs the champion's predictions."""
+    """Return whether a gate of the policy needs the champion's predictions."""
     return any(GATES[name].compares for name in _active(policy))
 
 
 def result(name: str, relation: Relation, limit: float, measure: Callable[[], Measured]) -> GateResult:
-    """The gate's result where `measure` gives its value, or raises why there is none."""
+    """Return the gate's result for the value from `measure`, or for the reason that it raises."""
     try:
         value, text = measure()
     except NotAsked as reason:
@@ -163,23 +176,23 @@ def result(name: str, relation: Relation, limit: float, measure: Callable[[], Me
 
 
 def at_least(measure: Callable[[Case], Measured]) -> Judge:
-    """The judge of a gate whose setting is the smallest value that passes."""
+    """Return the judge of a gate whose setting is the smallest value that passes."""
     return lambda name, limit, case: [result(name, ">=", float(limit), lambda: measure(case))]
 
 
 def at_most(measure: Callable[[Case], Measured]) -> Judge:
-    """The judge of a gate whose setting is the largest value that passes."""
+    """Return the judge of a gate whose setting is the largest value that passes."""
     return lambda name, limit, case: [result(name, "<=", float(limit), lambda: measure(case))]
 
 
 def without(measure: Callable[[Case], Measured]) -> Judge:
-    """The judge of a gate that is on or off, and that passes where the number of faults is 0."""
+    """Return the judge of a gate that is on or off and passes if the number of faults is 0."""
     return lambda name, on, case: [result(name, "<=", 0.0, lambda: measure(case))]
 
 
 def _active(policy: SharedSettings) -> Iterator[str]:
     for name in in_order():
         setting = getattr(policy, name)
-        # Not "in": 0 is a limit, and equals False.
+        # Not `in`: the limit 0 equals False.
         if not (setting is None or setting is False or setting == "none"):
             yield name

@@ -1,4 +1,4 @@
-"""The leaderboard of an experiment, read back from its MLflow runs."""
+"""Leaderboard of an experiment, read from its MLflow runs."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# What `evaluate` leaves on a run; on the parent too.
+# Filter for runs that `evaluate` has written to; a parent run is one of them.
 _EVALUATED = f"tags.`{STRATEGY}` LIKE '%' and metrics.`test/macro_f1` >= 0"
 _NEWEST_FIRST = ["attributes.start_time DESC"]
 _EXPERIMENTS_NAMED = 20
@@ -22,21 +22,21 @@ _EXPERIMENTS_NAMED = 20
 
 @dataclass(frozen=True)
 class Entry:
-    """A strategy or baseline."""
+    """A row of the leaderboard: one strategy or baseline."""
 
     figures: dict[str, Any]
-    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high, seconds, run_id,
-    same_as; None is what is not known, as the gains of baselines"""
+    """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high (over scratch),
+    gain_over_best and its bounds, seconds, run_id, same_as; None is what is not known, as the gains of baselines"""
     parent_id: str
     pipeline_run: str
     """the name of the parent run"""
     chosen: bool
-    """whether it was its pipeline run's choice"""
+    """whether its pipeline run chose it as the winner"""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was evaluated in an experiment, best first."""
+    """The evaluated strategies and baselines of an experiment, best first."""
 
     experiment_id: str
     metric: str
@@ -52,14 +52,16 @@ class Comparison:
 
 @explained()
 def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None, every_run: bool = False) -> Comparison:
-    """The strategies and baselines of the latest evaluated pipeline run, best first.
+    """Return the strategies and baselines of the latest evaluated pipeline run, best first.
 
-    `every_run` takes all pipeline runs of the experiment, under the metric that the latest was judged by. `sort` is a
-    key of the figures, by default that metric. The number of requests does not depend on that of the runs, as long as
-    these fit on a page.
+    The number of requests does not grow with the number of runs, as long as these fit on a page.
+
+    Args:
+        sort: a key of the figures; default: the metric.
+        every_run: include all pipeline runs of the experiment, under the metric that the latest was judged by.
 
     Raises:
-        InputError: no such experiment, nothing evaluated in it, or no such key to sort by.
+        InputError: there is no such experiment, nothing was evaluated in it, or there is no such key to sort by.
     """
     experiment_id = _experiment_id(client, experiment)
     parents, children = (_every if every_run else _latest)(client, experiment_id)
@@ -93,7 +95,7 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
 
 
 def _latest(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
-    """The parent that an evaluated run was last started under, and its evaluated children, latest first."""
+    """Return the parent of the evaluated run that started last, and its evaluated children, latest first."""
     with_parent = f"{_EVALUATED} and tags.`{PARENT_RUN}` LIKE '%'"
     newest = client.search_runs([experiment_id], with_parent, max_results=1, order_by=_NEWEST_FIRST)
     if not newest:
@@ -106,7 +108,7 @@ def _latest(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"
 
 
 def _every(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
-    """The experiment's parents by their ids, and all evaluated children, latest first."""
+    """Return the experiment's parents by id, and all evaluated children, latest first."""
     runs = list(search_all(client.search_runs, [experiment_id], _EVALUATED, order_by=_NEWEST_FIRST))
     children = [run for run in runs if PARENT_RUN in run.data.tags]
     return {run.info.run_id: run for run in runs if PARENT_RUN not in run.data.tags}, children
@@ -133,6 +135,9 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         "gain": figure(f"gain/{metric}"),
         "gain_low": figure(f"gain/{metric}_low"),
         "gain_high": figure(f"gain/{metric}_high"),
+        "gain_over_best": figure(f"gain_over_best/{metric}"),
+        "gain_over_best_low": figure(f"gain_over_best/{metric}_low"),
+        "gain_over_best_high": figure(f"gain_over_best/{metric}_high"),
         "seconds": figure("time/seconds"),
         "run_id": run.info.run_id,
         "same_as": tags.get(SAME_AS) or None,
@@ -142,12 +147,12 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
 
 
 def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
-    """By the figure `key`, what is smaller first where that is better or where it is text, and what is unknown last."""
+    """Sort by the figure `key`: ascending for text and seconds, descending for metrics, unknown values last."""
     ascending = key in ("strategy", "source", "run_id", "same_as", "seconds")
 
     def order(entry: Entry) -> tuple[bool, Any, Any]:
         value = entry.figures[key]
-        # Equals stand in the order of their names, as in the leaderboard.
+        # Ties are sorted by name, as in the leaderboard.
         name = entry.figures["strategy"]
         if value is None:
             return (True, 0, name)

@@ -1,8 +1,8 @@
-"""Where models came from, and what came from them, across the whole registry.
+"""Lineage of models in the registry: sources and descendants.
 
-A version's tags name its source and the source's content; the source's tags name its descendants. One of the two is
-enough here. Content decides: a source is found under another name after its model was renamed, and what stands under
-its name in a registry that was wiped and filled again is not taken for it.
+A version's tags name its source and the source's digest; the source's tags name its descendants. One of the two is
+enough to join them. The digest decides: a source is found after its model was renamed, and a different model under the
+same name, in a registry that was emptied and filled again, is not mistaken for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 _REGISTRY = "models:/"
 
 Status = Literal["registered", "missing", "replaced", "outside"]
-"""`missing`: not in the registry, most often deleted. `replaced`: its name and number are another model's now.
-`outside`: not meant to be in the registry, as torchvision's weights are not."""
+"""`missing`: not in the registry, usually deleted. `replaced`: its name and number now belong to another model.
+`outside`: not meant to be in the registry, for example torchvision's weights."""
 
 
 @dataclass(eq=False)
 class _Model:
-    """A model that is registered, or that a tag speaks of."""
+    """A model that is registered or mentioned in a tag."""
 
     uri: str
     status: Status
@@ -66,21 +66,22 @@ class _Model:
 
 
 def lineage(client: "MlflowClient", uri: str) -> dict[str, Any]:
-    """The family of the model that `uri` names, as JSON values.
+    """Return the lineage of the model that `uri` names, as JSON values.
 
-    `uri` is models:/name/version, models:/name@alias, models:/name (its champion or latest version), or the address of
-    a source outside of the registry. Keys: uri, model, version, digest, role, strategy, aliases, status (see
-    `Status`); source, the same for what it came from, or None; descendants, the same, downwards, by their addresses.
+    `uri` is models:/name/version, models:/name@alias, models:/name (its champion, or else its latest version), or the
+    address of a source outside the registry. Keys: uri, model, version, digest, role, strategy, aliases, status (see
+    `Status`); source: the same keys for its source, or None; descendants: the same keys for each, nested, ordered by
+    address.
 
     Raises:
-        InputError: nothing in the registry has that name or came from that address.
+        InputError: no model in the registry has that name or descends from that address.
     """
     asked = _find(client, uri)
     return {**asked.facts(), "source": _ancestors(asked, {asked}), "descendants": _descendants(asked, {asked})}
 
 
 def champions(client: "MlflowClient", uri: str) -> list[dict[str, Any]]:
-    """The champions among all descendants of the model that `uri` names, with the keys of `lineage`'s models.
+    """Return the champions among all descendants of the model that `uri` names, with the keys of `lineage`'s models.
 
     Raises:
         InputError: as `lineage`.
@@ -95,7 +96,8 @@ def champions(client: "MlflowClient", uri: str) -> list[dict[str, Any]]:
 
 
 def mermaid(family: Mapping[str, Any]) -> str:
-    """What `lineage` gave as a Mermaid flowchart, sources above their descendants; champions have a thick border."""
+    """Render the result of `lineage` as a Mermaid flowchart, sources above descendants; champions have a
+    thick border."""
     nodes: list[str] = []
     edges: list[str] = []
     champion_nodes: list[str] = []
@@ -122,7 +124,7 @@ def mermaid(family: Mapping[str, Any]) -> str:
 
 
 def _mermaid_text(model: Mapping[str, Any]) -> str:
-    """The label of a model, in which what could mean something to Mermaid or HTML is a character's code."""
+    """Return the label of a model; characters with a meaning in Mermaid or HTML are written as character codes."""
     name = f"{model['model']}/{model['version']}" if model["model"] else model["uri"]
     facts = [model["strategy"], *(f"@{alias}" for alias in model["aliases"])]
     if model["status"] in ("missing", "replaced"):
@@ -136,7 +138,7 @@ def _mermaid_text(model: Mapping[str, Any]) -> str:
 
 
 def _find(client: "MlflowClient", uri: str) -> _Model:
-    """The model that `uri` names, joined to its family."""
+    """Return the model that `uri` names, joined to its relatives."""
     if uri.startswith(_REGISTRY):
         version = find_version(client, uri)
         return _Registry.read(client).registered[_uri(version.name, version.version)]
@@ -150,10 +152,10 @@ def _find(client: "MlflowClient", uri: str) -> _Model:
 
 
 class _Registry:
-    """All models that the registry's tags speak of, each joined to its source."""
+    """All models mentioned in the registry's tags, each joined to its source."""
 
     def __init__(self, versions: list["ModelVersion"], aliases: Mapping[str, list[str]]) -> None:
-        # MLflow gives them by the time of their last change; by number, a family reads the same every time.
+        # MLflow orders versions by last change; sorting by number makes the output stable.
         versions = sorted(versions, key=lambda version: (version.name, int(version.version)))
         self.registered = {_uri(version.name, version.version): _registered(version, aliases) for version in versions}
         # Of several with one content, the first.
@@ -166,7 +168,8 @@ class _Registry:
     @classmethod
     @explained()
     def read(cls, client: "MlflowClient") -> "_Registry":
-        """Two searches, whatever the size of the family; a version that was searched for comes without its aliases."""
+        """Read the registry in two searches, whatever its size. The second is for aliases, which a version search
+        omits."""
         versions = list(search_all(client.search_model_versions))
         aliases: dict[str, list[str]] = {}
         for model in search_all(client.search_registered_models):
@@ -175,7 +178,7 @@ class _Registry:
         return cls(versions, aliases)
 
     def outside(self, uri: str, digest: str | None) -> _Model:
-        """The source at an address outside of the registry, of any content unless a digest is given."""
+        """Return the source at an address outside the registry; without a digest, of any content."""
         found = [model for model in self._gone.values() if model.uri == uri and _agree(model.digest, digest)]
         if len(found) == 1:
             return found[0]
@@ -242,7 +245,7 @@ def _descendants(model: _Model, seen: set[_Model]) -> list[dict[str, Any]]:
 
 
 def _agree(one: str | None, other: str | None) -> bool:
-    """Whether two digests can be of the same content; of an unknown one, nothing is known to the contrary."""
+    """Return whether two digests can belong to the same content; an unknown digest matches any other."""
     return one is None or other is None or one == other
 
 

@@ -1,4 +1,4 @@
-"""A bundle as an MLflow logged model: what can be served, with what speaks for it beside it."""
+"""A bundle as an MLflow logged model: the servable model with its evidence and recipe."""
 
 import shutil
 import tempfile
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from headstart.models.bundle import ModelBundle
 
-# Where its parts lie inside a logged model.
+# Paths of the parts inside a logged model.
 BUNDLE = "artifacts/bundle"
 EVIDENCE = "artifacts/evidence"
 RECIPE = "recipe.json"
 EXAMPLE = "input_example.json"
-"""MLflow's own name for the request that is logged with a model."""
+"""MLflow's own file name for the example request of a model"""
 
 
 def logged_model(
@@ -34,10 +34,10 @@ def logged_model(
     figures: Mapping[str, float],
     recipe: Mapping[str, Any] | None,
 ) -> "LoggedModel":
-    """The run's logged model with the digest: the one that there is, else a new one that shows `figures` on its page.
+    """Return the run's logged model with this digest; create it, with `figures` on its page, if there is none.
 
-    One that was begun and not finished, as its maker was killed or is still at it, is filled again and finished: equal
-    content under equal names does no harm to whoever else writes it.
+    An unfinished one, whose creator was killed or is still writing, is written again and finalised. Concurrent writers
+    do no harm, because they write equal content under equal names.
     """
     experiment_id = client.get_run(run_id).info.experiment_id
     found = client.search_logged_models(
@@ -60,7 +60,7 @@ def logged_model(
 
 
 def show_on_run(client: "MlflowClient", run_id: str, model_id: str) -> None:
-    """Shows a logged model on its run's page."""
+    """Show a logged model on its run's page."""
     from mlflow.entities import LoggedModelOutput
 
     def is_shown() -> bool:
@@ -72,7 +72,8 @@ def show_on_run(client: "MlflowClient", run_id: str, model_id: str) -> None:
 
 
 def write_once(write: Callable[[], object], is_written: Callable[[], bool]) -> None:
-    """Writes what another process may be writing at this very moment, when the store refuses the second of the two."""
+    """Write a value that another process may be writing too; an error of the store is ignored if the value is there
+    afterwards."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -83,14 +84,14 @@ def write_once(write: Callable[[], object], is_written: Callable[[], bool]) -> N
 
 
 def _age(model: "LoggedModel") -> tuple[int, str]:
-    # The id breaks ties the same way for every reader.
+    # The id breaks ties in the same way for every process.
     return model.creation_timestamp, model.model_id
 
 
 def _log_figures(client: "MlflowClient", run_id: str, logged: "LoggedModel", figures: Mapping[str, float]) -> None:
     from mlflow.entities import Metric
 
-    # The model's own time, so that doing it again writes the very same points.
+    # The model's own creation time, so that a repetition writes identical points.
     at = logged.creation_timestamp
     metrics = [Metric(name, value, at, 0, model_id=logged.model_id) for name, value in figures.items()]
     client.log_batch(run_id, metrics=metrics)
@@ -106,7 +107,7 @@ def _write(
     evidence: Path | None,
     recipe: Mapping[str, Any] | None,
 ) -> Path:
-    """The logged model's directory inside `folder`."""
+    """Write the logged model's directory inside `folder` and return its path."""
     import mlflow
     from mlflow.models import Model
 
@@ -114,17 +115,17 @@ def _write(
     from headstart.tracking import serving
     from headstart.version import __version__
 
-    # MLflow keeps a directory under its own name.
+    # MLflow keeps the name of each artifact's directory.
     artifacts = {"bundle": folder / Path(BUNDLE).name}
     artifacts["bundle"].mkdir()
-    # Nothing that a step has put beside them.
+    # Only the bundle's files, not others that a step has written next to them.
     for name in FILES:
         shutil.copyfile(bundle / name, artifacts["bundle"] / name)
     if evidence:
         artifacts["evidence"] = shutil.copytree(evidence, folder / Path(EVIDENCE).name)
         if recipe:
             write_json(artifacts["evidence"] / RECIPE, dict(recipe))
-    # A model from code: the pyfunc is a source file and the weights are the bundle, so nothing is pickled.
+    # "Model from code": the pyfunc is a source file and the weights are the bundle's, so nothing is pickled.
     mlflow.pyfunc.save_model(
         folder / "model",
         python_model=serving.__file__,

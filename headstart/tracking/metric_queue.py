@@ -1,4 +1,4 @@
-"""Metrics on their way to MLflow, written by a thread so that training does not wait for the server."""
+"""Queue of metrics, written to MLflow by a thread so that training does not wait for the server."""
 
 import threading
 from collections.abc import Iterable
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-# MLflow's own limit to one request.
+# MLflow's limit for one request.
 _BATCH = 1000
 
 
 class MetricQueue:
-    """The metrics of one run, in order. What piles up while a request is under way goes with the next one.
+    """The metrics of one run, in order. Metrics that arrive during a request are sent together in the next one.
 
-    MLflow's own asynchronous logging sends every call by itself and drops what it could not send: while a server is
-    away, each epoch then costs minutes of retries, and the end of the process waits for all of them. Here nothing
-    leaves the queue before the server has it, and at most one request waits behind the one that is under way. A
-    request that is repeated adds nothing: MLflow knows a metric by its run, name, time, step and value.
+    MLflow's own asynchronous logging sends each call separately and drops what it could not send: without a server,
+    each epoch costs minutes of retries, and the process waits for all of them at its end. Here a metric stays in the
+    queue until the server has stored it, and at most one request waits behind the current one. A repeated request adds
+    nothing, because MLflow identifies a metric by its run, name, time, step and value.
     """
 
     def __init__(self, client: "MlflowClient", run_id: str) -> None:
@@ -33,7 +33,7 @@ class MetricQueue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
     def put(self, metrics: Iterable["Metric"]) -> None:
-        """Adds metrics and returns at once. What could not be written before is tried again with them."""
+        """Add metrics and return at once. Metrics that could not be written before are sent again with them."""
         with self._lock:
             self._waiting.extend(metrics)
             if not self._due:
@@ -41,10 +41,10 @@ class MetricQueue:
                 self._thread.submit(self._write)
 
     def flush(self) -> None:
-        """Waits until everything is written.
+        """Wait until everything is written.
 
         Raises:
-            HeadstartError: the server refused a metric, or stayed away for longer than MLflow's client tries.
+            HeadstartError: the server refused a metric, or was unreachable for longer than MLflow's client retries.
         """
         if self._waiting:
             with explained():

@@ -1,18 +1,18 @@
-"""Settings of MLflow's library and the logs of its connections, made before it is imported."""
+"""Settings of the MLflow library and filters for its logs, to be applied before it is imported."""
 
 import logging
 import os
 
 _OUTAGE_LINE_SECONDS = 60
-# Users did not ask to send usage data anywhere, nor to read of each table that a new store gets or the address of each
-# run, which may hold a password.
+# Off by default: usage data, a line for each table of a new store, and the address of each run, which may contain a
+# password.
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # Artifacts go through the server. A server may offer signed addresses in its S3 store, which often nobody but the
-    # server reaches: the client would try for minutes, and fail.
+    # Artifacts go through the server. A server may offer presigned addresses in an S3 store that only the server can
+    # reach; the client would then retry for minutes and fail.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class _OneLineAnOutage(logging.Filter):
-    """Says in a sentence, once a minute, what urllib3 says about every retry of every request, or does not say: that a
-    server answers with an error of its own is worth a retry to it and no line."""
+    """Log filter: one line a minute for an outage, instead of urllib3's line for every retry of every request. urllib3
+    retries a server's own error responses without a line; these are reported too."""
 
     _last = -float("inf")
 
@@ -46,13 +46,13 @@ _outages = _OneLineAnOutage()
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    # MLflow logs each error of a database with its traceback and its SQL before it raises it.
+    # MLflow logs each database error with its traceback and SQL before raising it.
     return record.exc_info is None
 
 
 def configure_mlflow() -> None:
-    """Sets the environment variables that MLflow reads when it is imported, where the user has not, and shortens what
-    its connections log. Nothing is unpickled, whatever the user has set. Doing it again changes nothing."""
+    """Set the environment variables that MLflow reads when it is imported, unless the user has set them, and filter the
+    logs of its connections. Unpickling is disabled whatever the user has set. Repeated calls change nothing."""
     for variable, value in _DEFAULTS.items():
         os.environ.setdefault(variable, value)
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -63,6 +63,6 @@ def configure_mlflow() -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The cause at the bottom of what urllib, urllib3 and requests wrap around it."""
+    """Return the innermost cause inside the wrappers of urllib, urllib3 and requests."""
     inner = getattr(error, "reason", error.args[-1] if error.args else None)
     return reason(inner) if isinstance(inner, BaseException) else str(error).rpartition(": ")[2]

@@ -1,6 +1,7 @@
-"""A registered model's description, in Markdown: what it is, what it came from, how good it is and how to use it.
+"""Model card: a registered model's description in Markdown, with its content, lineage, quality and use.
 
-Class names, model names and addresses are a stranger's text. They stand in code spans, which Markdown reads literally.
+Class names, model names and addresses are untrusted text. They are written as code spans, which Markdown renders
+literally.
 """
 
 import re
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 _CLASSES_SHOWN = 20
 _LONGEST = 200
-# Of a digest: enough to tell contents apart by eye; the tags hold all of it.
+# Digits of a digest to show: enough to compare by eye; the tags hold the complete one.
 _SHORT = 12
 
 
 def card(uri: str, digest: str, bundle: "ModelBundle", evidence: Evidence | None) -> str:
-    """The description of the version `uri`, models:/name/version."""
+    """Return the description of the version `uri`, models:/name/version."""
     paragraphs = [_what_it_is(digest, bundle), "### What it came from", _where_from(bundle.provenance, evidence)]
     if evidence:
         paragraphs += ["### How good it is", _text(evidence.sentence), _figures(evidence)]
@@ -40,7 +41,7 @@ def card(uri: str, digest: str, bundle: "ModelBundle", evidence: Evidence | None
 
 
 def model_card(name: str, role: str) -> str:
-    """The description of a registered model whose versions have this role."""
+    """Return the description of a registered model whose versions have this role."""
     kind = {
         "source": "Pretrained models that give other tasks a head start.",
         "target": "Models for a target task: of each pipeline run, the transfer that validation chose.",
@@ -90,7 +91,7 @@ def _where_from(known: Mapping[str, Any], evidence: Evidence | None) -> str:
 
 
 def _figures(evidence: Evidence) -> str:
-    """A table of the figures with their intervals; nothing where there are none."""
+    """Return a table of the figures with their intervals; empty text if there are none."""
     figures, metric = evidence.figures, evidence.metric
     names = {f"test/{metric}": metric_title(metric)}
     names |= {"test/accuracy": "accuracy", "test/macro_f1": "macro F1", "test/ece": "calibration error"}
@@ -99,9 +100,10 @@ def _figures(evidence: Evidence) -> str:
         for name, title in names.items()
         if name in figures
     ]
-    gain = f"gain/{metric}"
-    if gain in figures:
-        rows.append(f"| gain over scratch | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
+    for name, title in (("gain", "scratch"), ("gain_over_best", "the best baseline")):
+        gain = f"{name}/{metric}"
+        if gain in figures:
+            rows.append(f"| gain over {title} | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
     if not rows:
         return ""
     items = len(evidence.predictions.labels)
@@ -123,7 +125,7 @@ def _commands(uri: str, bundle: "ModelBundle") -> Iterator[str]:
 
 
 def _link(source: str) -> str:
-    """A registered version as a link within the MLflow page; anything else as it is."""
+    """Return a registered version as a link inside MLflow's page; any other source as a code span."""
     found = re.fullmatch(r"models:/([^/]+)/(\d+)", source)
     return f"[{_code(source)}]({version_page(found[1], found[2])})" if found else _code(source)
 
@@ -133,11 +135,11 @@ def _digest(digest: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    """A code span that shows `value` on one line, whatever it holds."""
+    """Return a code span that shows `value` on one line, with any content escaped."""
     text = _one_line(str(value))
     text = text[:_LONGEST] + "…" if len(text) > _LONGEST else text
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    # Renderers take one space away at either end; without them a backtick there would belong to the fence.
+    # Renderers strip one space at either end; without it, a backtick there would be read as part of the fence.
     space = " " if len(fence) > 1 or not text.strip() else ""
     return f"{fence}{space}{text}{space}{fence}"
 
@@ -151,6 +153,6 @@ def _one_line(text: str) -> str:
 
 
 def _text(sentence: str) -> str:
-    """A sentence without what Markdown and HTML would take for their own; brackets stay, only links cannot form."""
+    """Escape the characters of a sentence that Markdown and HTML interpret. Brackets stay, but cannot form links."""
     text = sentence.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|~#]|(?<=\])\()", r"\\\1", _one_line(text))

@@ -1,4 +1,4 @@
-"""Predictions of challenger and champion for the same test samples: stored ones, or made again."""
+"""Predictions of challenger and champion for the same test samples: stored, or computed again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def paired_predictions(challenger: "VersionRecord", champion: "VersionRecord", data: Path | None = None) -> Pair | str:
-    """The predictions of both for those of the challenger's test samples that neither was trained on, or a clause that
-    says why they cannot be compared.
+    """Return the predictions of both for the challenger's test samples that neither was trained on, or a clause with
+    the reason why they cannot be compared.
 
-    Stored predictions serve where they are of the same samples. Otherwise both bundles predict the challenger's test
+    Stored predictions are used if they are for the same samples. Otherwise both bundles predict the challenger's test
     split from the packed data set `data`, by default the one that it was evaluated on.
 
     Raises:
@@ -43,7 +43,11 @@ def paired_predictions(challenger: "VersionRecord", champion: "VersionRecord", d
 
 
 def _loaded(version: "VersionRecord") -> "ModelBundle":
-    """The version's bundle; ComparisonError if it cannot be loaded."""
+    """Load the version's bundle.
+
+    Raises:
+        ComparisonError: it cannot be loaded.
+    """
     from headstart.models.bundle import ModelBundle
 
     try:
@@ -53,7 +57,12 @@ def _loaded(version: "VersionRecord") -> "ModelBundle":
 
 
 def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple[str, ...]]:
-    """The test samples of the evidence and their class names; ComparisonError if they cannot be reached."""
+    """Return the test split that the evidence is about, and its class names.
+
+    Raises:
+        ComparisonError: it cannot be reached.
+        InputError: the given `data` does not have it.
+    """
     import numpy as np
 
     from headstart.data.dataset import Dataset

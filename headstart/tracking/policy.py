@@ -1,4 +1,4 @@
-"""The policy: what a version must show before it becomes the champion, one YAML file put together from the gates."""
+"""Policy: the conditions that a version must meet to become the champion, one YAML file with a key for each gate."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from headstart.tracking.gate import GATES, SharedSettings, in_order
 
 
 def policy_section() -> type[SharedSettings]:
-    """The policy's section of one key for each gate that is installed, and the settings that they share."""
+    """Build the policy's section: one key for each installed gate, and the settings that gates share."""
     gates = {name: GATES[name] for name in in_order()}
     fields: dict[str, Any] = {
         name: (gate.kind, Field(gate.default, description=gate.note)) for name, gate in gates.items()
@@ -22,7 +22,7 @@ Policy = policy_section()
 
 
 def load_policy(path: Path) -> SharedSettings:
-    """Reads a policy file.
+    """Read a policy file.
 
     Raises:
         InputError: the file is missing, is not YAML, or does not describe a policy.

@@ -1,4 +1,4 @@
-"""Promotion: which version of a model is the champion, changed only with reasons and never by two at once."""
+"""Promotion and rollback: gated changes of a model's champion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +23,19 @@ _REASON_LIMIT = 1000
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a promotion: `change` is None where nothing changed, as a gate refused or as the version is the
-    champion already, which no gate is asked about."""
+    """The result of a promotion. `change` is None if nothing changed: a gate refused, or the version is the champion
+    already, for which no gate is evaluated."""
 
     model: str
     version: str
     champion: str | None
-    """the champion that it was judged against"""
+    """the champion with which it was compared"""
     gates: tuple[GateResult, ...]
     change: Change | None
 
     @property
     def refusals(self) -> tuple[GateResult, ...]:
-        """The gates that are closed."""
+        """The results of the gates that did not pass."""
         return tuple(gate for gate in self.gates if gate.passed is False)
 
 
@@ -49,15 +49,18 @@ def promote(
     reason: str | None = None,
     force: bool = False,
 ) -> Promotion:
-    """Makes `version`, by default the challenger, the champion of `model` if every gate of the policy lets it.
+    """Make `version`, by default the challenger, the champion of `model` if every gate of the policy passes.
 
-    `data` is a packed data set with the version's test split, for models whose stored predictions are about different
-    items and where the data set is not where it was. `force` promotes also what a gate refuses, and says so in the
-    record. The alias of the challenger stays where it is until the next version is registered.
+    The challenger's alias stays until the next version is registered.
+
+    Args:
+        data: a packed data set with the version's test split. It is needed if the stored predictions are for different
+            samples and the data set is no longer at its recorded path.
+        force: promote even if a gate refuses; the record shows that.
 
     Raises:
         InputError: there is no such model, version or challenger, or the arguments do not fit together.
-        HeadstartError: the champion was changed while this version was judged; nothing was changed here.
+        HeadstartError: the champion was changed during the evaluation of the gates; nothing was changed here.
     """
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
@@ -79,14 +82,15 @@ def promote(
 
 
 def rollback(client: "MlflowClient", model: str, *, reason: str | None = None, force: bool = False) -> Change:
-    """Makes the version that was champion before the present one champion again; another rollback goes further back.
+    """Make the previous champion the champion again; a second rollback goes one further back.
 
-    A champion that was moved by hand is taken back to the last recorded one. Of all gates only `loads` is asked: going
-    back must work when something is wrong, and to something that works. `force` overrides it, as in `promote`.
+    A champion that was moved by hand is replaced by the last recorded one. Only the gate `loads` is evaluated: a
+    rollback has to work while something is broken, but must lead to a version that works. `force` overrides it, as in
+    `promote`.
 
     Raises:
-        InputError: nothing was champion before, it was deleted, or it cannot be used.
-        HeadstartError: somebody else changed the champion at the same time.
+        InputError: there was no previous champion, it was deleted, or it cannot be used.
+        HeadstartError: the champion was changed concurrently.
     """
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
@@ -124,7 +128,11 @@ def _chosen(client: "MlflowClient", model: str, version: str | None) -> "ModelVe
 
 
 def _checked_reason(reason: str | None, force: bool) -> str | None:
-    """The reason in one line. InputError if it is longer than the record takes, or missing where force needs one."""
+    """Return the reason on one line.
+
+    Raises:
+        InputError: it is longer than the record permits, is not printable, or is missing although `force` requires it.
+    """
     text = " ".join((reason or "").split())
     if len(text) > _REASON_LIMIT or not text.isprintable():
         raise InputError(

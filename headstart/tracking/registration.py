@@ -1,4 +1,4 @@
-"""Registration: a bundle becomes a version of a registered model, once however often it is asked for."""
+"""Registration: create a version of a registered model from a bundle; idempotent by the bundle's digest."""
 
 import contextlib
 from collections.abc import Mapping
@@ -47,16 +47,18 @@ def register(
     trained_by: str | None = None,
     aliases: tuple[str, ...] = (),
 ) -> Registered:
-    """Makes the bundle a version of `model`, or finds the version that already holds it and completes what it lacks.
+    """Make the bundle a version of `model`, or find the version that already holds it and complete it.
 
-    The version holds the bundle, what `Evidence.save` wrote to `evidence`, and the resolved `recipe`; its tags say
-    role, strategy, digests and source, its description what it is. The source's version, where the source is
-    registered, gets a tag that names this one. Whatever killed an earlier call, and whoever makes the same call at the
-    same time, there is one version in the end. `trained_by` is the run whose metrics the version's page shows, by
-    default `run`.
+    The version holds the bundle, what `Evidence.save` wrote to `evidence`, and the resolved `recipe`. Its tags give
+    role, strategy, digests and source, its description is the model card. If the source is registered, its version gets
+    a tag that names this one. There is one version in the end, even if earlier calls were killed or the same call is
+    made concurrently.
 
-    `aliases` move to the version if it is the model's newest: an old run that is repeated takes them from no later
-    version. The champion does not become its own challenger.
+    `aliases` move to the version only if it is the model's newest, so that repeating an old run takes them from no
+    later version. The champion does not become its own challenger.
+
+    Args:
+        trained_by: the run whose metrics the version's page shows; default: `run`.
 
     Raises:
         InputError: the bundle or the evidence is damaged.
@@ -90,24 +92,24 @@ def register(
 
 
 def _version_with(client: "MlflowClient", model: str, digest: str) -> "ModelVersion | None":
-    """The first version with the digest.
+    """Return the first version with the digest.
 
-    Later ones come from registrations at the same time that were killed before they saw each other: they are deleted,
-    except one that somebody gave an alias.
+    Later ones come from concurrent registrations that were killed before they found each other; they are deleted unless
+    they have an alias.
     """
     found = client.search_model_versions(f"name = '{model}' and tags.`{MODEL_DIGEST}` = '{digest}'")
     ordered = sorted(found, key=lambda version: int(version.version))
     for later in ordered[1:]:
-        # Its maker may have deleted it.
+        # Its creator may have deleted it already.
         with ignoring("RESOURCE_DOES_NOT_EXIST"):
-            # A version that was searched for comes without its aliases.
+            # Search results have no aliases.
             if not client.get_model_version(model, later.version).aliases:
                 client.delete_model_version(model, later.version)
     return ordered[0] if ordered else None
 
 
 def _version_of(client: "MlflowClient", model: str, logged: "LoggedModel", tags: dict[str, str]) -> "ModelVersion":
-    """The version that holds the logged model: one that was made by hand, else a new one, made with its tags."""
+    """Return the version that holds the logged model, for example one made by hand; else create it, with its tags."""
     import mlflow
 
     with ignoring("RESOURCE_ALREADY_EXISTS"):
@@ -115,12 +117,12 @@ def _version_of(client: "MlflowClient", model: str, logged: "LoggedModel", tags:
     for version in client.search_model_versions(f"name = '{model}' and run_id = '{logged.source_run_id}'"):
         if version.source == logged.model_uri:
             return version
-    # A local store looks the logged model up at MLflow's global address and not at the client's.
+    # A local store resolves the logged model at MLflow's global address instead of the client's.
     mlflow.set_tracking_uri(client.tracking_uri)
     made = client.create_model_version(
         model, logged.model_uri, run_id=logged.source_run_id, tags=tags, model_id=logged.model_id
     )
-    # Whoever registers the same content at the same time looks again too, and both take the first version.
+    # Concurrent registrations of the same content search again too, and all use the first version.
     version = _version_with(client, model, tags[MODEL_DIGEST]) or made
     if version.source != logged.model_uri:
         client.delete_logged_model(logged.model_id)
@@ -128,7 +130,7 @@ def _version_of(client: "MlflowClient", model: str, logged: "LoggedModel", tags:
 
 
 def _tags(loaded: "ModelBundle", digest: str, evidence: Evidence | None) -> dict[str, str]:
-    """The version's tags, the model's digest last: a version that has it has them all."""
+    """Return the version's tags. The model's digest is last: a version that has it has all of them."""
     known = loaded.provenance
     source = known.get("source")
     tags = {
@@ -145,7 +147,7 @@ def _tags(loaded: "ModelBundle", digest: str, evidence: Evidence | None) -> dict
 
 
 def _numbered(client: "MlflowClient", loaded: "ModelBundle") -> "ModelBundle":
-    """The bundle, whose source is named by its version's number where its maker knew it by its content only."""
+    """Return the bundle with its source named by version number, if it was referenced by digest before."""
     source, digest = loaded.provenance.get("source"), loaded.provenance.get("source_digest")
     if source and digest and "/sha256:" in source:
         with contextlib.suppress(InputError):
@@ -156,7 +158,7 @@ def _numbered(client: "MlflowClient", loaded: "ModelBundle") -> "ModelBundle":
 
 
 def _complete(client: "MlflowClient", version: "ModelVersion", tags: dict[str, str], description: str) -> None:
-    """Adds what the version lacks and leaves what it has, which a person may have edited."""
+    """Add what the version lacks. What it has stays, because a person may have edited it."""
     model_id = str(version.source).removeprefix("models:/")
     if model_id.startswith("m-") and version.run_id:
         show_on_run(client, version.run_id, model_id)
@@ -184,7 +186,7 @@ def _set_alias(client: "MlflowClient", registered: Registered, alias: str) -> No
 
 
 def _link_to_source(client: "MlflowClient", registered: Registered, loaded: "ModelBundle") -> None:
-    """Names the version on its source's version; a source that is not in the registry any more gets no tag."""
+    """Write a tag that names the version to its source's version; do nothing if that is not in the registry."""
     source = loaded.provenance.get("source")
     if not (source and source.startswith("models:/")):
         return
@@ -193,7 +195,7 @@ def _link_to_source(client: "MlflowClient", registered: Registered, loaded: "Mod
     except InputError:
         return
     key = f"{DESCENDANT_PREFIX}{registered.model}/{registered.version}"
-    # Under the same name and number, a registry that was set up anew may hold another model.
+    # In a registry that was set up again, another model may have the same name and number.
     if origin.tags.get(MODEL_DIGEST) == loaded.provenance.get("source_digest") and key not in origin.tags:
         _set_tag(client, origin, key, registered.digest)
 

@@ -1,4 +1,4 @@
-"""The MLflow model registry, read: versions by reference or search, their bundles, evidence and example requests."""
+"""MLflow's model registry, read-only: versions by reference or search, their bundles, evidence and example requests."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Registered:
-    """A version in the registry."""
+    """A registered version."""
 
     model: str
     version: str
@@ -35,17 +35,18 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """`models:/name/version`."""
+        """The URI `models:/name/version`."""
         return f"models:/{self.model}/{self.version}"
 
     @property
     def reference(self) -> str:
-        """The URI pinned to the content, so that a wiped and refilled registry cannot pass for this one."""
+        """The URI pinned to the digest, so that a different model under the same name and number is not mistaken for
+        it."""
         return pinned(self.uri, self.digest)
 
 
 def resolve(uri: str) -> str:
-    """`models:/name@alias` or `models:/name/version` as `models:/name/version#sha256=…`.
+    """Pin `models:/name@alias` or `models:/name/version` to `models:/name/version#sha256=…`.
 
     Raises:
         InputError: there is no such model, alias or version, or the version was not registered by headstart.
@@ -62,15 +63,15 @@ def resolve(uri: str) -> str:
 
 @explained()
 def search(pattern: str) -> list[str]:
-    """The pinned references of the models that a search means now, in the order of their names.
+    """Return the pinned references of the models that match a search, ordered by name.
 
-    `models:/*-source` is the champion, else the latest version, of every model with such a name; `*` stands for any
-    characters and `?` for one. `models:/*-source[domain=medical]` takes those with that tag, of the version or of the
-    model; several are separated by commas, and `headstart.` may be left out of a tag's name. What headstart has not
-    registered is left out: its content cannot be verified.
+    `models:/*-source` matches every model with such a name and gives its champion, or else its latest version; `*`
+    stands for any characters and `?` for one. `models:/*-source[domain=medical]` also requires that tag, on the version
+    or the model; several are separated by commas, and the prefix `headstart.` of a tag may be omitted. Models that
+    headstart has not registered are left out, because their content cannot be verified.
 
     Raises:
-        InputError: it is not a search, or finds nothing.
+        InputError: the pattern is not a search, or nothing matches.
     """
     name, tags = _parts_of(pattern)
     client = connect()
@@ -82,7 +83,7 @@ def search(pattern: str) -> list[str]:
         try:
             version = find_version(client, f"models:/{model.name}")
         except InputError:
-            # A model without a version.
+            # The model has no version.
             continue
         held = {**model.tags, **version.tags}
         if any(value not in (held.get(key), held.get(f"headstart.{key}")) for key, value in tags):
@@ -163,7 +164,7 @@ def _fetched(client: "MlflowClient", version: "ModelVersion", part: str, to: str
         path = download_artifacts(
             artifact_uri=f"{location}/{part}", dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
         )
-    # Each kind of artifact store raises its own.
+    # Each kind of artifact store has its own exceptions.
     except Exception as error:
         unanswered = error if isinstance(error, RequestException) else error.__context__
         if isinstance(unanswered, RequestException) and unanswered.response is None:
@@ -177,8 +178,14 @@ def _fetched(client: "MlflowClient", version: "ModelVersion", part: str, to: str
 
 @explained()
 def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
-    """The version that `models:/name/version`, `models:/name@alias` or `models:/name` (champion, else latest) names; in
-    place of its number a version may have the first digits of its content, `sha256:…`."""
+    """Return the version that `models:/name/version`, `models:/name@alias` or `models:/name` (champion, else latest)
+    names.
+
+    Instead of a number, a version may be given by the first digits of its digest, `sha256:…`.
+
+    Raises:
+        InputError: there is no such model, version or alias.
+    """
     from mlflow.exceptions import MlflowException
 
     reference = unpinned(uri).removeprefix("models:/")
@@ -196,7 +203,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         model = client.get_registered_model(name)
         if CHAMPION in model.aliases:
             return client.get_model_version_by_alias(name, CHAMPION)
-        # A version that was searched for comes without its aliases.
+        # Search results have no aliases.
         return client.get_model_version(name, latest_version(client, name).version)
     except (MlflowException, IndexError, ValueError):
         known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
@@ -207,12 +214,20 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
 
 
 def latest_version(client: "MlflowClient", model: str) -> "ModelVersion":
-    """The version with the highest number, without its aliases; IndexError if there is none."""
+    """Return the version with the highest number, without its aliases.
+
+    Raises:
+        IndexError: there is none.
+    """
     return client.search_model_versions(f"name = '{model}'", max_results=1, order_by=["version_number DESC"])[0]
 
 
 def _parts_of(pattern: str) -> tuple[re.Pattern[str], list[tuple[str, str]]]:
-    """The names and the tags that a search is for."""
+    """Parse a search into a pattern for names and a list of tags.
+
+    Raises:
+        InputError: it is not a search.
+    """
     form = re.fullmatch(r"models:/([^\[\]/@]+)(?:\[([^\[\]]+)\])?", pattern)
     tags = [tag.partition("=")[::2] for tag in form[2].split(",")] if form and form[2] else []
     if form is None or not all(key and value for key, value in tags):

@@ -1,8 +1,7 @@
-"""Requests to a model that `mlflow models serve` serves: what one may cost, and how its refusal reads.
+"""Limits of requests to a model served by `mlflow models serve`, and the text of refusals.
 
-A small file may hold a large picture, and anyone may send it. So a request is bounded, and all that are answered at a
-time share the memory that reading and decoding them takes. Calls in Python come from whoever runs them, and may be of
-any size.
+A small file can decode to a large picture, and anyone can send one. Requests are therefore limited, and all concurrent
+ones share a fixed amount of memory for parsing and decoding. Calls from Python are trusted and unlimited.
 """
 
 import functools
@@ -22,15 +21,15 @@ from mlflow.pyfunc import scoring_server
 from headstart.modalities.room import NoRoom, Room
 from headstart.training.memory import give_back_memory
 
-# A photo of most phones.
+# The size of a photo from most phones.
 _MAX_PIXELS = 12_500_000
 _PATIENCE_SECONDS = 0.5
 _MIB = 2**20
-# Requests are held by the first and their pictures by the second, in this order.
+# Memory for requests and for decoded pictures, always acquired in this order.
 _MAX_MIB = 256
 _REQUESTS, _PICTURES = Room(_MAX_MIB * _MIB), Room(200 * _MIB)
-# MLflow reads JSON twice, each value into an object of its own, and makes text of it for messages. A value takes half
-# as much, but also 3 microseconds.
+# MLflow parses JSON twice, each value into an object of its own, and formats it for messages. A value takes half of
+# that memory, but also 3 microseconds.
 _COPIES_OF_A_REQUEST = 8
 _BYTES_OF_A_VALUE = 400
 _MESSAGE_LENGTH = 1000
@@ -41,19 +40,19 @@ log = logging.getLogger(__name__)
 
 
 class Refusal(MlflowException):
-    """A request that cannot be answered. The server's answer is the reason alone, HTTP status 400, or 429 for one that
-    may be answered later."""
+    """A request that cannot be answered. The response holds only the reason, with HTTP status 400, or 429 if the same
+    request may succeed later."""
 
     def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
         super().__init__(reason, error_code=error_code)
 
     def serialize_as_json(self) -> str:
-        # The server has put the whole request in front of the message, base64 text included.
+        # The server prepends the whole request to the message, including base64 text.
         return json.dumps({"error_code": self.error_code, "message": str(self)})
 
 
 class Busy(Refusal):
-    """The memory that requests share is taken."""
+    """The memory shared by requests is exhausted."""
 
     def __init__(self) -> None:
         super().__init__("The server is reading as many pictures as its memory allows; ask again.", RESOURCE_EXHAUSTED)
@@ -61,15 +60,19 @@ class Busy(Refusal):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of a request: pixels of all its pictures, the memory for decoding them (None for the process's), and how
-    many seconds it waits for that."""
+    """Limits of a request: total pixels of its pictures, the memory pool for decoding them (None: the process's own),
+    and the seconds to wait for that memory."""
 
     pixels: float = math.inf
     room: Room | None = None
     patience: float | None = None
 
     def hold(self, pixels: Iterable[int]) -> None:
-        """Refuses pictures, of so many pixels each, as soon as they are too much for a request."""
+        """Check the pixel counts of a request's pictures against the limit.
+
+        Raises:
+            Refusal: their sum exceeds it; raised at the first picture that does.
+        """
         if any(total > self.pixels for total in accumulate(pixels)):
             raise Refusal(
                 f"The request's pictures have more than {self.pixels / 1_000_000:g} megapixels; shrink them or send "
@@ -82,18 +85,18 @@ _bounds: ContextVar[Bounds] = ContextVar("bounds", default=_UNBOUNDED)
 
 
 def bounds() -> Bounds:
-    """The bounds of the request that is being answered; a call in Python has none."""
+    """Return the limits of the current request; a call from Python has none."""
     return _bounds.get()
 
 
 @functools.cache
 def bound_server() -> None:
-    """Lets MLflow's server of this process answer within bounds, and without the stack traces of its parsers."""
+    """Apply the limits to this process's MLflow server, and remove its parsers' stack traces from responses."""
     scoring_server.invocations = _bounded(scoring_server.invocations)
 
 
 def _bounded(invocations: _Invocations) -> _Invocations:
-    """The function by which MLflow's server answers a request, bounded."""
+    """Wrap the function with which MLflow's server answers a request, so that the limits apply."""
 
     @functools.wraps(invocations)
     def answer(
@@ -107,7 +110,7 @@ def _bounded(invocations: _Invocations) -> _Invocations:
                 f"The request would take more than {_MAX_MIB} MiB to read; send fewer pictures at a time, and rather "
                 "their files than their pixels."
             )
-        # A tensor has no types of columns, for which MLflow asks the schema when it reads CSV.
+        # For CSV, MLflow asks the schema for column types, which a tensor does not have.
         schema = None if kind.startswith(scoring_server.CONTENT_TYPE_CSV) else input_schema
         unbounded = _bounds.set(Bounds(_MAX_PIXELS, _PICTURES, _PATIENCE_SECONDS))
         try:
@@ -119,7 +122,7 @@ def _bounded(invocations: _Invocations) -> _Invocations:
             trace = error.json_kwargs.pop("stack_trace", "")
             if "unexpected error" in error.message:
                 log.error("A request could not be answered.\n%s", trace)
-            # It may repeat the request, and says what is wrong at its end.
+            # The message may repeat the request; its end holds the cause.
             if len(error.message) > _MESSAGE_LENGTH:
                 error.message = f"… {error.message[-_MESSAGE_LENGTH:]}"
             raise
@@ -132,7 +135,7 @@ def _bounded(invocations: _Invocations) -> _Invocations:
 
 
 def _memory(data: bytes, content_type: str) -> int:
-    """How many bytes MLflow takes to read a request, about."""
+    """Estimate the bytes of memory that MLflow takes to parse a request."""
     if content_type.startswith(scoring_server.CONTENT_TYPE_PARQUET):
         return _COPIES_OF_A_REQUEST * max(len(data), _unpacked(data))
     values = sum(data.count(mark) for mark in (b",", b"[", b"{", b"\n"))
@@ -140,7 +143,8 @@ def _memory(data: bytes, content_type: str) -> int:
 
 
 def _unpacked(data: bytes) -> int:
-    """How many bytes a Parquet table has unpacked, as it says; 0 where it is none, which MLflow refuses."""
+    """Return the uncompressed size of a Parquet table in bytes, from its metadata; 0 if it is not Parquet, which MLflow
+    refuses."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -149,5 +153,5 @@ def _unpacked(data: bytes) -> int:
     except (pa.ArrowException, OSError, ValueError):
         return 0
     groups = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
-    # Equal cells are written once.
+    # Dictionary encoding stores equal cells once, so the cells count too.
     return groups + _BYTES_OF_A_VALUE // _COPIES_OF_A_REQUEST * found.num_rows * found.num_columns

@@ -1,4 +1,5 @@
-"""What a pipeline run ended with, read from its record: Kubeflow passes nothing out of a pipeline with an exit task."""
+"""Outcome of a pipeline run, read from its record, because KFP passes no outputs from a pipeline with an
+exit handler."""
 
 import tempfile
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from headstart.tracking.runs import Run
 
 @dataclass(frozen=True)
 class Outcome:
-    """The registered versions in the order of their registration, `models:/name/version`; the leaderboard and the HTML
-    page with the verdict, None for a run without a target."""
+    """The registered versions in order of registration, `models:/name/version`; the leaderboard and the HTML report,
+    None for a run without a target."""
 
     registered: tuple[str, ...]
     leaderboard: Leaderboard | None
@@ -23,7 +24,7 @@ class Outcome:
 
 @explained()
 def read_outcome(parent: Run) -> Outcome:
-    """Reads it from the runs below the pipeline run's parent, and from the parent's artifacts."""
+    """Read the outcome from the runs below the pipeline run's parent, and from the parent's artifacts."""
     client = parent.client
     registering = f"tags.`{PARENT_RUN}` = '{parent.id}' and tags.`{REGISTERED}` LIKE 'models:/%'"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""The process that a pipeline run on a person's machine lives and dies with, in the tags of its MLflow run.
+"""Owner process of a pipeline run on a person's machine, kept in tags of its MLflow run.
 
-A process that is killed cannot end its run, which would be RUNNING for ever. Whoever meets such a run later ends it as
-KILLED, provided that its owner is dead beyond doubt: that takes the same boot of the same machine and the same view of
-its processes. About any other process nothing is known, so its run is left alone.
+A killed process cannot end its run, which would stay RUNNING for ever. A later process ends such a run as KILLED,
+provided that its owner is certainly dead: same boot of the same machine, same process namespace. Runs of any other
+owner are left alone.
 """
 
 import logging
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 def owner_tags() -> dict[str, str]:
-    """Tags that name this process as the owner of a run; none on a system that does not tell them."""
+    """Return tags that name this process as the owner of a run; empty on a system without /proc."""
     machine, process = _machine(), _process(str(os.getpid()))
     return {OWNER_MACHINE: machine, OWNER_PROCESS: process} if machine and process else {}
 
 
 def end_abandoned(client: "MlflowClient") -> list[str]:
-    """Ends as KILLED the pipeline runs, with their steps', whose owner is dead, and returns their names."""
+    """End as KILLED the pipeline runs, with their steps, whose owner is dead, and return their names."""
     machine = _machine()
     if not machine:
         return []
@@ -48,15 +48,15 @@ def end_abandoned(client: "MlflowClient") -> list[str]:
             ended.append(run.info.run_name)
             log.warning("The pipeline run %s was killed and could not say so; its record says it now.", ended[-1])
     except HeadstartError as error:
-        # Who may only read the record reads it all the same.
+        # A user with read-only access can still read the record.
         log.warning("The record of a run that was killed stays as it is: %s", error)
     return ended
 
 
 def _machine() -> str:
-    """This boot of this machine, and the namespace in which its processes have their numbers; "" where that is unknown.
+    """Return an id of this boot of this machine and of its process namespace; "" if unknown.
 
-    Containers share their machine's boot, but count processes on their own.
+    Containers share their machine's boot id, but number processes separately.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -66,11 +66,12 @@ def _machine() -> str:
 
 
 def _process(number: str) -> str:
-    """The living process `number` and when it was started, in ticks since boot; "" if there is none."""
+    """Return the number and start time (ticks since boot) of a living process; "" if there is none."""
     try:
-        # The name before the last parenthesis may hold anything; behind it, state is the first field, start the 20th.
+        # The name, up to the last parenthesis, may contain anything. After it, the first field is the state, the 20th
+        # the start.
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    # A zombie is dead and waits for its parent to notice.
+    # A zombie is dead and waits for its parent to collect it.
     return "" if fields[0] in "ZX" else f"{number} {fields[19]}"

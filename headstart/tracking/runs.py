@@ -1,4 +1,5 @@
-"""MLflow runs: one parent for a pipeline run, one child for a step or strategy, found from the environment."""
+"""MLflow runs: one parent for each pipeline run and one child for each step or strategy, found through the
+environment."""
 
 import logging
 import math
@@ -35,19 +36,19 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, RunInfo
     from mlflow.entities import Run as Record
 
-# Set by the local runner, which makes the parent before the first step starts.
+# Set by the local runner, which creates the parent run before the first step starts.
 PARENT_VARIABLE = "HEADSTART_PARENT_RUN_ID"
 # Set on a cluster from the pod's label `pipeline/runid`.
 KFP_RUN_VARIABLE = "KFP_RUN_ID"
-# Set by KFP's MLflow plugin: the run that it made for this task.
+# Set by KFP's MLflow plugin: the id of the run that it created for this task.
 INJECTED_VARIABLE = "MLFLOW_RUN_ID"
 
-# Longer than a step takes from looking for a parent to having written its own.
+# Longer than a step takes between searching for a parent and having written its own.
 _SETTLING_SECONDS = 2.0
 
 _PARAM_LIMIT = 6000
 
-# The `mlflow.source.name` of the runs of our steps, by which they are told from those that KFP's MLflow plugin keeps
+# `mlflow.source.name` of runs written by our steps. It distinguishes them from the runs that KFP's MLflow plugin keeps
 # for graphs and loops.
 _SOURCE = "headstart"
 
@@ -58,9 +59,8 @@ log = logging.getLogger(__name__)
 class Run:
     """One MLflow run to write to.
 
-    `log_epoch` returns at once and `flush` waits for what it left to do. Everything else is one request that is done
-    when the call returns: it comes before or after training, costs milliseconds there, and what the server refuses is
-    raised where it was asked for.
+    `log_epoch` queues its metrics and returns at once; `flush` waits until they are written. Every other method is one
+    synchronous request, a few milliseconds before or after training, and raises what the server refuses.
     """
 
     client: "MlflowClient"
@@ -70,7 +70,7 @@ class Run:
 
     @explained()
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Parameters; nested mappings become dotted keys, values are cut at MLflow's 6000 characters."""
+        """Log parameters. Nested mappings become dotted keys; values are cut at MLflow's limit of 6000 characters."""
         from mlflow.entities import Param
 
         entries = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in _flat(params)]
@@ -79,19 +79,20 @@ class Run:
 
     @explained()
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Metrics at `step`; what is None is not known and left out. What is infinite is kept as NaN: MLflow would make
-        it the largest number there is."""
+        """Log metrics at `step`. None is left out; an infinite value is logged as NaN, because MLflow would store the
+        largest float instead."""
         self.client.log_batch(self.id, metrics=_entries(metrics, step))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Queues the metrics of an epoch, which is their step, in the shape that the training loop calls."""
+        """Queue the metrics of an epoch, with the epoch as their step. The signature is that of the training loop's
+        callback."""
         self._epochs.put(_entries(metrics, epoch))
 
     def flush(self) -> None:
-        """Waits until every epoch is written.
+        """Wait until every queued epoch is written.
 
         Raises:
-            HeadstartError: the server refused a metric or stayed away for minutes.
+            HeadstartError: the server refused a metric or was unreachable for minutes.
         """
         self._epochs.flush()
 
@@ -101,24 +102,24 @@ class Run:
 
     @explained()
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Tags, each replacing what it was."""
+        """Set tags; existing values are replaced."""
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     @explained()
     def log_page(self, name: str, html: str) -> None:
-        """An HTML page as the artifact `name`, whose ending .html makes the MLflow page show it."""
+        """Log an HTML page as the artifact `name`, which ends in .html so that MLflow renders it."""
         self.client.log_text(self.id, html, name)
 
     @explained()
     def log_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """JSON values as the artifact `name`, which ends in .json."""
+        """Log JSON values as the artifact `name`, which ends in .json."""
         self.client.log_dict(self.id, dict(content), name)
 
     @explained()
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """The file at `path`, kept in the run's artifacts under `folder`."""
+        """Log the file at `path` as an artifact in `folder`."""
         self.client.log_artifact(self.id, str(path), folder)
 
 
@@ -126,12 +127,12 @@ class Run:
 def step_run(
     experiment: str, name: str, *, role: str | None = None, tags: Mapping[str, str] | None = None
 ) -> Iterator[Run]:
-    """The MLflow run of a step: the injected one, or a new child of the pipeline run's parent.
+    """Open the MLflow run of a step: the injected run, or a new child of the pipeline run's parent.
 
     A new run ends as FINISHED, as FAILED if the body raises, or as KILLED if it is interrupted or terminated, as pods
-    are; whichever it is, what was logged is written before. An injected one belongs to KFP's MLflow plugin, which also
-    ends it; it is taken once, by the first call of a process. What an earlier attempt of the step left running, because
-    its process was killed outright, ends as KILLED. A server that does not answer yet is waited for.
+    are; in each case, queued metrics are written first. An injected run belongs to KFP's MLflow plugin, which also ends
+    it; only the first call in a process uses it. A run that an earlier attempt of the step left open, because its
+    process was killed, ends as KILLED. Waits for a server that does not answer yet.
 
     Raises:
         HeadstartError: the server does not answer, or refused something that was logged.
@@ -160,7 +161,7 @@ def step_run(
 
 @contextmanager
 def _written(run: Run) -> Iterator[None]:
-    """Leaves no epoch unwritten, however the body ends; a terminated one ends as an interrupted one does."""
+    """Flush queued epochs however the body ends. SIGTERM is handled like an interrupt."""
     with exiting_when_terminated():
         try:
             yield
@@ -171,7 +172,7 @@ def _written(run: Run) -> Iterator[None]:
 
 
 def _although_failed(action: Callable[[], None]) -> None:
-    """Does what is left to do for a step that failed; a failure of this must not hide the step's own."""
+    """Run the clean-up `action` of a failed step; its own error is only logged, so that it does not hide the step's."""
     try:
         action()
     except HeadstartError as error:
@@ -180,16 +181,17 @@ def _although_failed(action: Callable[[], None]) -> None:
 
 @explained()
 def end(run: Run, status: str) -> None:
-    """Ends a run as FINISHED, FAILED or KILLED."""
+    """End a run as FINISHED, FAILED or KILLED."""
     run.client.set_terminated(run.id, status)
 
 
 @explained()
 def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> None:
-    """Ends a pipeline run's parent and what still runs below it, at any depth; `ended` is when, by default now.
+    """End a pipeline run's parent and every run below it that is still open, at any depth, at the time `ended`
+    (default: now).
 
-    The run of a step ends as KILLED: it could not end itself, as when memory ran out. A run that KFP's MLflow plugin
-    keeps for a graph or a loop ends like the parent.
+    The run of a step ends as KILLED, because a step that could do so has ended its own; running out of memory is one
+    reason why it cannot. A run that KFP's MLflow plugin keeps for a graph or a loop gets the parent's status.
     """
     at = int(ended.timestamp() * 1000) if ended else None
     client = parent.client
@@ -205,15 +207,15 @@ def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> N
 def close_record(
     experiment: str, status: str, *, pipeline_run: str | None = None, ended: datetime | None = None
 ) -> None:
-    """Ends the record of a pipeline run as `end_with_steps` does. Where no step has begun one, there is none to end.
+    """End the record of a pipeline run by `end_with_steps`; do nothing if no step has created it.
 
-    A step that starts later, because the pipeline run is retried, opens the record again.
+    A step that starts later, because the pipeline run is retried, reopens the record.
 
     Args:
         experiment: the recipe's name.
         status: FINISHED, FAILED or KILLED.
-        pipeline_run: the id of a run on the cluster, by default that of the environment.
-        ended: when the pipeline run ended, by default now.
+        pipeline_run: the id of a run on the cluster; default: the one in the environment.
+        ended: the time when the pipeline run ended; default: now.
 
     Raises:
         HeadstartError: the server does not answer, or the environment names no pipeline run.
@@ -226,7 +228,7 @@ def close_record(
 
 
 def reopen_record(experiment: str, pipeline_run: str) -> None:
-    """Has the record of a pipeline run that is retried say that it runs again."""
+    """Set the record of a retried pipeline run to RUNNING again."""
     client = connect()
     if parent := _begun(client, experiment, pipeline_run):
         _reopen(client, parent)
@@ -234,7 +236,7 @@ def reopen_record(experiment: str, pipeline_run: str) -> None:
 
 @explained()
 def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) -> "RunInfo | None":
-    """The parent of a pipeline run, by default that of the environment, if a step has begun its record."""
+    """Return the parent of a pipeline run, by default the one in the environment, or None if no step has created it."""
     known = os.environ.get(PARENT_VARIABLE) or os.environ.get(INJECTED_VARIABLE)
     if pipeline_run is None and known:
         return _top(client, client.get_run(known)).info
@@ -245,7 +247,7 @@ def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) ->
 
 @explained()
 def top_run(client: "MlflowClient", run_id: str) -> str:
-    """The id of the run at the top of a run's line of parents; its own where it has none."""
+    """Return the id of a run's topmost ancestor; its own id if it has no parent."""
     return str(_top(client, client.get_run(run_id)).info.run_id)
 
 
@@ -259,18 +261,18 @@ def _top(client: "MlflowClient", run: "Record") -> "Record":
 
 @explained()
 def _reopen(client: "MlflowClient", run: "RunInfo") -> None:
-    """Has a run that had ended run again: its pipeline run is retried, or its step is in its next attempt."""
+    """Set an ended run to RUNNING again, because its pipeline run is retried or its step is attempted again."""
     if run.status != "RUNNING":
         client.update_run(run.run_id, status="RUNNING")
 
 
 @explained()
 def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, str]) -> Run:
-    """The run that KFP's MLflow plugin made for this step.
+    """Return the run that KFP's MLflow plugin created for this step, moved to the second level.
 
-    The plugin hangs it on the run of the graph or loop that the step is in. It moves up to the run at the top, the
-    pipeline run's parent, so that a record has two levels however a pipeline is nested. The top is marked like a parent
-    that a step makes itself, and is that of the step's further runs.
+    The plugin nests it below the run of the graph or loop that contains the step. It becomes a child of the topmost run
+    instead, so that every record has two levels. The topmost run gets the tags of a parent that a step creates, and
+    becomes the parent of all further runs of this step.
     """
     found = client.get_run(run_id)
     top = _top(client, found).info.run_id
@@ -287,7 +289,7 @@ def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, 
 
 @explained()
 def _end_earlier_attempts(run: Run, name: str, tags: Mapping[str, str]) -> None:
-    """Ends as KILLED the runs of the same step in the same pipeline run: this attempt is the only one that lives."""
+    """End as KILLED the open runs of earlier attempts of this step in the same pipeline run."""
     if run.parent_id is None:
         return
     running = f"tags.`{PARENT_RUN}` = '{run.parent_id}' and attributes.status = 'RUNNING'"
@@ -300,17 +302,18 @@ def _end_earlier_attempts(run: Run, name: str, tags: Mapping[str, str]) -> None:
 
 
 def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
-    """A new, running child of `parent`."""
+    """Create a running child of `parent`."""
     run_id = _create(parent.client, parent.experiment_id, name, {PARENT_RUN: parent.id, **tags})
     return Run(parent.client, run_id, parent.experiment_id, parent.id)
 
 
 @explained()
 def parent_run(client: "MlflowClient", experiment: str) -> Run:
-    """The pipeline run's parent: the one that the environment names, else the one tagged with the KFP run id.
+    """Return the pipeline run's parent: the one named in the environment, else the one tagged with the KFP run id.
 
-    Steps that start together may all find none and make one each. Whoever made one or finds one this young looks again
-    when all of them must be written, so that all take the same, the earliest; the others are deleted by their makers.
+    Steps that start together may each find none and each create one. A step that created one, or found one younger than
+    the settling time, searches again after all of them must be written. All steps then choose the earliest; each of the
+    others is deleted by the step that created it.
     """
     known = os.environ.get(PARENT_VARIABLE)
     if known:
@@ -334,7 +337,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
 
 
 def _pipeline_run() -> str:
-    """The id of the run on the cluster that this step is of."""
+    """Return the id of this step's run on the cluster."""
     pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
     if not pipeline_run:
         raise HeadstartError(
@@ -347,7 +350,7 @@ def _pipeline_run() -> str:
 def new_parent(
     client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str, tags: Mapping[str, str] | None = None
 ) -> Run:
-    """A parent run for the pipeline run called `pipeline_run`."""
+    """Create the parent run of the pipeline run with the id `pipeline_run`."""
     run_id = _create(client, experiment_id, name, {PIPELINE_RUN: pipeline_run, **(tags or {})})
     return Run(client, run_id, experiment_id, None)
 
@@ -371,8 +374,11 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
 
 @explained()
 def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """The id of a new run, the only one even if the connection broke before the server's answer came: MLflow's client
-    then asks again, and the server has made two."""
+    """Create a run and return its id.
+
+    If the connection breaks before the server's answer arrives, MLflow's client repeats the request and the server
+    creates two runs; the extra one is deleted.
+    """
     mark = uuid.uuid4().hex
     ours = {CREATION: mark, USER: user_name(), SOURCE_NAME: _SOURCE}
     created = client.create_run(
@@ -386,9 +392,9 @@ def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping
 
 @explained()
 def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list["RunInfo"]:
-    """The parents that were made for a pipeline run, the earliest first.
+    """Return the parents that steps created for a pipeline run, earliest first.
 
-    Where no step has made one, it is the run that KFP's MLflow plugin opened, which is marked like one of ours.
+    If there is none, return the run that KFP's MLflow plugin opened, after tagging it as a parent.
     """
     found = _tops(client, experiment_id, PIPELINE_RUN, pipeline_run)
     if not found:
@@ -400,8 +406,8 @@ def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> l
 
 @explained()
 def _tops(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> list["RunInfo"]:
-    """The runs without a parent that carry a tag, the earliest first."""
-    # The run id breaks ties between equal start times the same way for every reader.
+    """Return the runs without a parent that carry a tag, earliest first."""
+    # The run id breaks ties between equal start times in the same way for every process.
     found = client.search_runs(
         [experiment_id],
         f"tags.`{tag}` = '{value}'",

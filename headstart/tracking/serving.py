@@ -1,4 +1,4 @@
-"""The served form of a registered model: MLflow runs this file as a model from code and hands it the bundle.
+"""Serving of a registered model: MLflow runs this file as a model from code and passes it the bundle.
 
 A request has one input, `image`, and gives each picture in one of two forms:
 
@@ -8,10 +8,9 @@ A request has one input, `image`, and gives each picture in one of two forms:
 - pixels as the network reads them, integers from 0 to 255 in (N, H, W, C): `{"inputs": [[[[0], …]]]}`, or in Python a
   uint8 array.
 
-The answer has one record a picture, whatever its form: `label`, `probability` and `p_<class>` for each class, as
-`headstart predict` gives them. What cannot be read is refused as a whole, with the picture's number and the reason.
-
-How large a request may be is said in request.py.
+The response has one record for each picture: `label`, `probability` and `p_<class>` for each class, as in the output of
+`headstart predict`. A request with an unreadable picture is refused as a whole, with the picture's number and the
+reason. Limits on the size of requests are in request.py.
 """
 
 import base64
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 _Read = TypeVar("_Read")
 
 _INPUT = "image"
-# Activations of a large network take 10 MB and more a picture.
+# Activations of a large network take 10 MB and more for each picture.
 _BATCH = 32
 
 
@@ -44,16 +43,16 @@ class ServedBundle(PythonModel):
     """A model bundle behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
-        """Loads and verifies the bundle that was logged with the model."""
+        """Load and verify the bundle that was logged with the model."""
         from headstart.models.bundle import ModelBundle
 
         bound_server()
         self.bundle = ModelBundle.load(Path(context.artifacts["bundle"]))
 
-    # MLflow hands over a mapping of the signature's inputs to arrays and knows no hint for that; a hint that it does
-    # not know, or none, makes it warn of every load.
+    # MLflow passes a mapping of the signature's inputs to arrays and supports no type hint for that; with an
+    # unsupported hint, or none, it warns at every load.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row a picture, as `answers` gives them."""
+        """Return one row for each picture, in the form of `answers`."""
         from headstart.errors import InputError
         from headstart.models.prediction import answers
 
@@ -70,10 +69,10 @@ class ServedBundle(PythonModel):
 
 
 def signature(bundle: "ModelBundle") -> ModelSignature:
-    """The signature that a served bundle is registered with.
+    """Return the signature under which a bundle is registered.
 
-    MLflow lets pass both raw images and pixel tensors of any batch size under an object tensor only, so what a picture
-    must be like is checked here and not by the schema.
+    Only an object tensor accepts both encoded images and pixel arrays of any batch size, so pictures are validated here
+    instead of by the schema.
     """
     from headstart.models.prediction import probability_columns
 
@@ -85,7 +84,7 @@ def signature(bundle: "ModelBundle") -> ModelSignature:
 
 
 def input_example(bundle: "ModelBundle") -> pd.DataFrame:
-    """A request for two pictures of the model's input size, as base64 text of PNG files."""
+    """Return a request for two pictures of the model's input size, as base64 text of PNG files."""
     from PIL import Image
 
     size = bundle.preprocessing.size
@@ -99,7 +98,7 @@ def input_example(bundle: "ModelBundle") -> pd.DataFrame:
 
 
 def _decoded(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
-    """Files (N,), base64 text or bytes → uint8 samples (N, H, W, C)."""
+    """Decode files (N,), base64 text or bytes, to uint8 samples (N, H, W, C)."""
     from headstart.modalities import UnreadableSample, modality
 
     kind = modality(bundle.modality)
@@ -127,7 +126,7 @@ def _decoded(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
 def _content(bundle: "ModelBundle", image: Any) -> bytes:
     from headstart.modalities import UnreadableSample
 
-    # MLflow wraps each value of `{"instances": [{"image": …}]}` in an array of its own.
+    # MLflow wraps each value of `{"instances": [{"image": …}]}` in an array.
     image = image.tolist() if isinstance(image, np.ndarray) else image
     if isinstance(image, bytes):
         return image
@@ -137,14 +136,14 @@ def _content(bundle: "ModelBundle", image: Any) -> bytes:
             f"{_shape(bundle)}"
         )
     try:
-        # Line breaks are part of base64 as mail and command line tools write it.
+        # base64 from mail and command line tools contains line breaks.
         return base64.b64decode("".join(image.split()), validate=True)
     except (binascii.Error, ValueError):
         raise UnreadableSample("its text is not base64; encode the bytes of the file") from None
 
 
 def _checked(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
-    """Pixels as a request gives them → uint8 samples (N, H, W, C)."""
+    """Validate the pixels of a request and return uint8 samples (N, H, W, C)."""
     size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
     if images.shape[1:] != (size, size, channels):
         raise Refusal(

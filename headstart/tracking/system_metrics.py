@@ -1,4 +1,4 @@
-"""What a step uses of its machine, in its MLflow run: CPU, memory, disk, network, GPU, as MLflow measures them."""
+"""System metrics of a step in its MLflow run: CPU, memory, disk, network and GPU, measured by MLflow."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.tracking.runs import Run
 
-# A step of a few seconds gets its points and one of a day about 1500: the time between two of them grows.
+# The sampling interval grows, so that a step of seconds gets some points and one of a day about 1500.
 _FIRST_SECONDS = 2.0
 _GROWTH = 1.2
 _LAST_SECONDS = 60.0
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def system_metrics(run: Run) -> Iterator[None]:
-    """Records the machine's use as metrics `system/…` of `run` while the body runs.
+    """Log the machine's use as metrics `system/…` of `run` while the body runs.
 
-    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false turns it off; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is the first time
-    between two points, in seconds. A machine that cannot be measured costs a line in the log, never the step.
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false turns it off; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is the first
+    interval in seconds. If the machine cannot be measured, a warning is logged and the step continues.
     """
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING as ENABLED
 

@@ -1,4 +1,4 @@
-"""What the registry knows of one version: its evidence, the samples that it learned from, the gaps in its lineage."""
+"""Record of one registered version: evidence, training samples including its sources', gaps in its lineage."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class VersionRecord:
-    """A registered version with the facts that the gates ask for."""
+    """A registered version with the facts that gates read."""
 
     model: str
     version: str
     role: str
     evidence: "Evidence | None"
     learned_from: frozenset[str]
-    """ids of the samples that it or a source that it descends from was trained on, as far as they are known"""
+    """ids of the samples that it or one of its sources was trained on, as far as they are known"""
     gaps: tuple[str, ...]
-    """what its lineage lacks, one clause each"""
+    """the gaps in its lineage, one clause each"""
     unknown: tuple[str, ...] = ()
-    """the sources whose training data nobody knows"""
+    """the sources with unknown training data"""
     digest: str | None = None
     """the digest that its bundle was registered with; None for versions that headstart has not registered"""
 
     @property
     def name(self) -> str:
-        """Model and number: `digits-target/3`."""
+        """Model and number, for example `digits-target/3`."""
         return f"{self.model}/{self.version}"
 
     @cached_property
     def bundle(self) -> Path:
-        """The path of its bundle, fetched when it is first asked for."""
+        """The path of its bundle, downloaded at first access."""
         return registry.fetch(f"models:/{self.name}")
 
 
 def read_version(client: "MlflowClient", version: "ModelVersion") -> VersionRecord:
-    """The record of a registered version; follows its sources through the registry."""
+    """Read the record of a registered version; follows its sources through the registry."""
     gaps: list[str] = []
     evidence = _evidence(client, version, gaps)
     learned_from = set(evidence.trained_on.tolist()) if evidence else set()
@@ -66,13 +66,14 @@ def read_version(client: "MlflowClient", version: "ModelVersion") -> VersionReco
 
 
 def without_evidence(version: "ModelVersion") -> VersionRecord:
-    """The record of a registered version whose evidence and lineage are not read."""
+    """Return the record of a registered version without reading its evidence and lineage."""
     number, role = str(version.version), version.tags.get(ROLE, "")
     return VersionRecord(version.name, number, role, None, frozenset(), (), digest=version.tags.get(MODEL_DIGEST))
 
 
 def background(uri: str) -> "Background":
-    """The facts that rank a candidate source: from the evidence of a registered version, else what is published."""
+    """Return the facts that rank a candidate source: from a registered version's evidence, else from what
+    is published."""
     from headstart.models.sources import Background, published_background
 
     if not uri.startswith("models:/"):
@@ -110,10 +111,11 @@ def _follow(
     learned_from: set[str],
     seen: set[tuple[str, str]],
 ) -> list[str]:
-    """Adds the gaps and the training samples of the version's source, and of every source above it.
+    """Add the gaps and training samples of the version's source, and of every source above it, to `gaps` and
+    `learned_from`.
 
     Returns:
-        The sources whose training data nobody knows.
+        The sources with unknown training data.
     """
     name, source = f"{version.name}/{version.version}", version.tags.get(SOURCE_MODEL)
     if not source:
@@ -135,7 +137,7 @@ def _follow(
     if digest and origin.tags.get(MODEL_DIGEST) != digest:
         gaps.append(f"{source} is not the model that {name} came from: its content is another")
         return unknown
-    # A version cannot be its own source, but tags can be edited by hand.
+    # Tags edited by hand can form a cycle.
     key = (origin.name, str(origin.version))
     if key in seen:
         gaps.append(f"{source} is named as its own source")

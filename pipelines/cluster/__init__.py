@@ -1,1 +1,1 @@
-"""A recipe on a Kubeflow Pipelines server: connection, submission, and what is done with runs there."""
+"""Kubeflow Pipelines client: connection, submission, runs, schedules, logs and their display."""

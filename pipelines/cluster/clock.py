@@ -1,14 +1,14 @@
-"""Time, as whoever waits for a server sees it pass."""
+"""Clock of the waiting loops, replaceable in tests."""
 
 import time
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """The time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def sleep(seconds: float) -> None:
-    """Waits."""
+    """Wait for this many seconds."""
     time.sleep(seconds)

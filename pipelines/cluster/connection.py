@@ -1,4 +1,4 @@
-"""The connection to a Kubeflow Pipelines server: where it is, and who asks."""
+"""Connection to a Kubeflow Pipelines server: address, credentials and namespace."""
 
 import functools
 import json
@@ -28,9 +28,9 @@ from headstart_pipelines.cluster.transport import (
 HOST_VARIABLE = "HEADSTART_KFP_HOST"
 NAMESPACE_VARIABLE = "HEADSTART_KFP_NAMESPACE"
 
-# The address of KFP's API inside of its cluster, where Kubeflow's own manifests put it.
+# The address of KFP's API inside its cluster, as in Kubeflow's own manifests.
 _IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
-# Where Kubeflow's PodDefaults mount a pod's token for KFP; the other variable is kfp's own.
+# The path at which Kubeflow's PodDefaults mount a pod's token for KFP; the variable is kfp's own.
 _POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 _POD_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 (a name)
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -38,14 +38,14 @@ _TIMEOUT_SECONDS = 30.0
 
 
 def _service(kind: Callable[[kfp_server_api.ApiClient], Any]) -> "functools.cached_property[Any]":
-    """An attribute of a server: one of the services of its API."""
+    """Return an attribute of `Server`: one of the services of its API."""
     return functools.cached_property(lambda server: kind(server.api))
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answered. `namespace` is None where it knows no users; `release`, such as 2.17.0, where it does not
-    say which."""
+    """A server that answered. `namespace` is None on a single-user server; `release`, for example 2.17.0, is None if
+    the server does not report it."""
 
     host: str
     namespace: str | None
@@ -60,11 +60,11 @@ class Server:
 
     @property
     def scope(self) -> dict[str, Any]:
-        """The options that narrow a list of the API to the namespace's own, where the server knows users."""
+        """The options that restrict a list of the API to the namespace, on a multi-user server."""
         return {"namespace": self.namespace} if self.namespace else {}
 
     def read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
-        """The body at a path that kfp_server_api has no method for."""
+        """Return the body at a path for which kfp_server_api has no method."""
         response = self.api.call_api(
             path, "GET", query_params=list((query or {}).items()), auth_settings=["Bearer"], _preload_content=False,
             _return_http_data_only=True,
@@ -73,7 +73,8 @@ class Server:
             return response.read()
 
     def page(self, run_id: str) -> str:
-        """The address of a run's page; KFP's own variable names the page's server where it is another one."""
+        """Return the address of a run's page; KFP's own variable names the page's server if it differs from
+        the API's."""
         return f"{os.environ.get('KF_PIPELINES_UI_ENDPOINT', self.host).rstrip('/')}/#/runs/details/{run_id}"
 
 
@@ -85,14 +86,15 @@ def connect(
     ca: Path | None = None,
     timeout: float = _TIMEOUT_SECONDS,
 ) -> Server:
-    """The server, which has answered once. What is None is looked up in the environment.
+    """Connect to a server and check that it answers. Arguments that are None are taken from the environment.
 
     Raises:
-        InputError: no address is known, a file that was named cannot be read, or the server does not let us in.
+        InputError: the address is unknown, a named file cannot be read, or the server denies access.
+        UnansweredError: the server or its API does not answer.
     """
     host = _host(host)
     client = _client(host, token_file, ca)
-    # kfp keeps the client that it has set up to itself.
+    # kfp does not expose the client that it has configured.
     api = Api(client._run_api.api_client, timeout)
     try:
         health = api.call_api(
@@ -104,7 +106,7 @@ def connect(
             f"There is no Kubeflow Pipelines API at {host}; correct the address. Behind Kubeflow's gateway it ends in "
             "/pipeline."
         ) from None
-    # The server of KFP's page, which passes everything else on, answers for itself here.
+    # The server of KFP's page forwards other requests, but answers this one itself.
     if health.get("apiServerReady") is False:
         raise UnansweredError(
             f"Kubeflow Pipelines' page is at {host}, but its API server does not answer there; see that it runs: "
@@ -126,8 +128,12 @@ def connect(
 
 
 def _host(given: str | None) -> str:
-    """The server's address without a slash at its end. InputError if there is none, or none to send a token to."""
-    # The second variable is kfp's own.
+    """Return the server's address without a trailing slash.
+
+    Raises:
+        InputError: there is none, or none to which a token may be sent.
+    """
+    # The last variable is kfp's own.
     host = given or os.environ.get(HOST_VARIABLE) or os.environ.get("KF_PIPELINES_ENDPOINT")
     if not host and "KUBERNETES_SERVICE_HOST" in os.environ:
         host = _IN_CLUSTER
@@ -150,7 +156,7 @@ def _host(given: str | None) -> str:
 
 
 def _client(host: str, token_file: Path | None, ca: Path | None) -> Client:
-    """KFP's own client, which knows the ways to authenticate and the context that it was given before."""
+    """Return KFP's own client, which supports its authentication methods and saved contexts."""
     credentials, token = _credentials(token_file)
     cookie = os.environ.get(COOKIE_VARIABLE)
     if (credentials or token or cookie) and not _is_private(host):
@@ -174,14 +180,14 @@ def _client(host: str, token_file: Path | None, ca: Path | None) -> Client:
 
 
 class _Client(Client):
-    """KFP's client, without the requests that it makes of a server before anyone has asked for something."""
+    """KFP's client without its initial requests to the server."""
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> kfp_server_api.V2beta1GetHealthzResponse:
         return kfp_server_api.V2beta1GetHealthzResponse(multi_user=False)
 
 
 def _credentials(token_file: Path | None) -> tuple[ServiceAccountTokenVolumeCredentials | None, str | None]:
-    """A reader of the token for each request, as a file's may be renewed meanwhile; or the token itself."""
+    """Return a reader that reads the token for each request, because a file may be renewed; or the token itself."""
     if token_file:
         try:
             empty = not token_file.read_text(encoding="utf-8").strip()
@@ -200,7 +206,7 @@ def _credentials(token_file: Path | None) -> tuple[ServiceAccountTokenVolumeCred
 
 
 def _is_private(host: str) -> bool:
-    """Whether what is sent to `host` is encrypted, or stays on this machine or in this cluster."""
+    """Return whether requests to `host` are encrypted, or stay on this machine or in this cluster."""
     parts = urlsplit(host)
     name = parts.hostname or ""
     inside = name in ("localhost", "::1") or name.startswith("127.") or name.endswith((".svc", ".svc.cluster.local"))

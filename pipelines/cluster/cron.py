@@ -1,4 +1,4 @@
-"""Cron expressions as Kubeflow Pipelines reads them: with seconds first, in the time zone of its server."""
+"""Cron expressions of Kubeflow Pipelines: seconds first, in the time zone of its server."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from headstart.errors import InputError
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-# Name, least, most and names of each field's values.
+# Name, minimum, maximum and value names of each field.
 _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("second", 0, 59, {}),
     ("minute", 0, 59, {}),
@@ -27,9 +27,9 @@ _DAY_MINUTES = 24 * 60
 
 @dataclass(frozen=True)
 class Cron:
-    """A cron expression. `text` has six fields, `values` what each admits, in UTC.
+    """A cron expression. `text` has six fields; `values` holds the values that each admits, in UTC.
 
-    A day is one of the days and of the weekdays if one of the two fields begins with *, else one of either.
+    If the day or the weekday field begins with *, a date must match both; otherwise one of them.
     """
 
     text: str
@@ -37,10 +37,10 @@ class Cron:
 
     @classmethod
     def of(cls, expression: str) -> Self:
-        """Reads an expression; the usual five fields start at second 0.
+        """Parse an expression; the usual five fields start at second 0.
 
         Raises:
-            InputError: it has another number of fields, or a field does not say what it may.
+            InputError: it has another number of fields, or a field is invalid.
         """
         fields = expression.split()
         if len(fields) not in (5, 6):
@@ -55,11 +55,11 @@ class Cron:
         return cls(" ".join(fields), tuple(values))
 
     def from_zone(self, zone: str, now: datetime) -> "Cron":
-        """The expression in UTC of one that is meant in a time zone, such as Asia/Tokyo.
+        """Convert an expression in a time zone, for example Asia/Tokyo, to UTC.
 
         Raises:
-            InputError: there is no such zone, or no expression in UTC means the same all year: clocks of the zone
-                change, or days are others in UTC.
+            InputError: there is no such zone, or no UTC expression is equivalent all year: the zone has daylight saving
+                time, or the day changes in UTC.
         """
         try:
             clock = ZoneInfo(zone)
@@ -83,13 +83,13 @@ class Cron:
         return Cron.of(text)
 
     def matches(self, at: datetime) -> bool:
-        """Whether `at` is a tick."""
+        """Return whether `at` is a tick."""
         seconds, minutes, hours, *_ = self.values
         at = at.astimezone(UTC)
         return at.second in seconds and at.minute in minutes and at.hour in hours and self._on(at.date())
 
     def latest(self, after: datetime, until: datetime) -> datetime | None:
-        """The last tick after `after` and not after `until`."""
+        """Return the last tick after `after` and not after `until`; None if there is none."""
         seconds, minutes, hours = (sorted(values, reverse=True) for values in self.values[:3])
         day = until.astimezone(UTC).date()
         while day >= after.astimezone(UTC).date():
@@ -109,7 +109,7 @@ class Cron:
         return day.month in months and (in_days or in_weekdays if either else in_days and in_weekdays)
 
     def _moved(self, offset: timedelta) -> str | None:
-        """The text in UTC of an expression of a zone that is `offset` ahead; None where there is none."""
+        """Return the UTC text for an expression in a zone that is `offset` ahead; None if there is no equivalent."""
         second, minute, hour, day, month, weekday = self.text.split()
         _, minutes, hours, days, months, weekdays = self.values
         ahead = offset // timedelta(minutes=1)
@@ -134,7 +134,7 @@ def _written(values: frozenset[int] | set[int]) -> str:
 
 
 def _values(text: str, least: int, most: int, names: dict[str, int]) -> frozenset[int] | None:
-    """The values that a field admits; None if Kubeflow Pipelines does not understand it."""
+    """Return the values that a field admits; None if it is invalid for Kubeflow Pipelines."""
     found: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part)

@@ -1,4 +1,4 @@
-"""Following a run to its end; whoever stops following leaves it going."""
+"""Following of a run to its end; an interrupt leaves the run going."""
 
 import contextlib
 import signal
@@ -17,25 +17,25 @@ from headstart_pipelines.cluster.states import State
 from headstart_pipelines.cluster.view import RunWatch
 from headstart_pipelines.display import console
 
-# Lines of the log of what failed.
+# Lines to show of a failed step's log.
 _TAIL = 20
 
 
 class DetachedError(HeadstartError):
-    """Somebody stopped following; the run goes on."""
+    """The user stopped following; the run continues."""
 
     exit_code = 130
 
 
 def watch_run(server: Server, run_id: str, name: str, *, retries: int = 0, stderr: bool = False) -> None:
-    """Follows a run to its end on standard output, or on standard error where that is for JSON alone.
+    """Follow a run to its end on standard output, or on standard error if standard output is reserved for JSON.
 
     Args:
-        retries: how often what failed in it is started again.
+        retries: the number of times that failed steps are started again.
 
     Raises:
-        HeadstartError: it did not succeed; the message says what it failed of and how to go on.
-        DetachedError: interrupted; the run goes on.
+        HeadstartError: the run did not succeed; the message names the cause and how to continue.
+        DetachedError: interrupted; the run continues.
     """
     screen = console(stderr=stderr)
     for number in range(retries + 1):
@@ -55,7 +55,8 @@ def watch_run(server: Server, run_id: str, name: str, *, retries: int = 0, stder
 
 
 def _ending(server: Server, ended: RunState) -> str:
-    """The message about a run that did not succeed, with the remedy; first prints the end of the failed step's log."""
+    """Return the message about a run that did not succeed, with the remedy; first print the end of the failed step's
+    log."""
     run = ended.run
     if ended.word == "terminated":
         return f"The run {run.display_name} was terminated; `headstart retry {run.run_id}` goes on with it."
@@ -83,7 +84,7 @@ def _ending(server: Server, ended: RunState) -> str:
 
 
 def _show_tail(step: str, lines: Sequence[str]) -> None:
-    """The end of a step's log on standard error, set off from what is around it."""
+    """Print the end of a step's log on standard error, indented."""
     screen = console(stderr=True)
     screen.print(f"\nThe end of the log of {printable(step)}:", markup=False, highlight=False)
     for line in lines:
@@ -92,11 +93,11 @@ def _show_tail(step: str, lines: Sequence[str]) -> None:
 
 
 def follow(server: Server, run_id: str, name: str, watch: RunWatch) -> RunState:
-    """Shows the steps of a run, which has an id and a name, until it ends; returns its state then.
+    """Show the steps of a run until it ends, and return its final state.
 
     Raises:
-        DetachedError: interrupted; the run goes on.
-        HeadstartError: the server refuses to answer, or has not answered for long; the run goes on.
+        DetachedError: interrupted; the run continues.
+        HeadstartError: the server refuses to answer, or has not answered for a long time; the run continues.
     """
     again = f"`headstart runs {run_id} --wait` follows it again"
     try:
@@ -113,14 +114,14 @@ def follow(server: Server, run_id: str, name: str, watch: RunWatch) -> RunState:
 
 
 def with_progress(server: Server, run_state: RunState) -> RunState:
-    """The run with how far the steps at work say that they are."""
+    """Add to each running step the progress that it reports in its log."""
     return replace(run_state, states=tuple(_with_progress(server, run_state, state) for state in run_state.states))
 
 
 def _with_progress(server: Server, run_state: RunState, state: State) -> State:
     if state.word != "running" or not state.attempts:
         return state
-    # What becomes of the run does not depend on its steps' words.
+    # Progress is for display only, so an error in reading it is ignored.
     with contextlib.suppress(HeadstartError):
         lines = read_log(server, run_state, state.attempts[-1])
         return replace(state, progress=progress_of(lines))

@@ -1,4 +1,4 @@
-"""The logs of the steps of a run: where a pod's is, which lines are the step's own, how far they say that it is."""
+"""Logs of a run's steps: location of a pod's log, filtering of KFP's lines, reported progress."""
 
 import json
 import re
@@ -15,33 +15,33 @@ from headstart_pipelines.cluster.run_state import RunState, read_run_state, run_
 from headstart_pipelines.cluster.states import ENDED, Attempt, Progress, State
 from headstart_pipelines.cluster.transport import NotFoundError
 
-# Beside a step's own lines, its log holds those of KFP's launcher, written in Go, of Argo, and of KFP's executor, whose
-# prefix Python's logging has in a step.
+# A step's log also contains lines of KFP's launcher, written in Go, of Argo, and of KFP's executor, whose prefix is
+# that of Python's logging in a step.
 _LAUNCHER = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.-]+:\d+\] ")
 _ARGO = re.compile(r"^time=\S+ level=\S+ .*\bargo=true\b")
 _LOGGED = re.compile(r"^\[KFP Executor (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ (\w+)\]: (.*)")
 _EXECUTOR = (
     "Looking for component `", 'Loading KFP component "', "Got executor_input:", "Wrote executor output file to ",
-    # boto3's, which writes them wherever logging is set up so.
+    # Lines of boto3, written if logging is configured in this way.
     "Found credentials in ", "Found endpoint for ",
 )  # fmt: skip
 
 _PROGRESS = re.compile(r"^(.*\S) (\d+)/(\d+)(?: (.*))?$")
 
-# Pods that have written something, or may have.
+# States of pods that have or may have written something.
 _STARTED = frozenset({"running", "done", "failed", "terminated"})
 
 
 def log_parts(
     server: Server, run: Run, label: str | None, *, follow: bool, own: bool
 ) -> Iterator[tuple[str | None, list[str]]]:
-    """The log of the step called `label`; without one, the logs of the failed steps, or of all where none failed.
+    """Yield the log of the step `label`; without one, the logs of the failed steps, or of all if none failed.
 
-    Lines come with a heading that says which attempt wrote them where there are several. With `follow`, whatever they
-    write until they end comes, too. `own` leaves Kubeflow Pipelines' own lines out.
+    Yields headings and lines; a heading names the attempt that wrote the lines, if there are several, and is None
+    otherwise. With `follow`, lines are yielded until the steps end. `own` omits Kubeflow Pipelines' lines.
 
     Raises:
-        InputError: there is no such step, or the server does not tell its pods.
+        InputError: there is no such step, or the server does not report its pods.
         HeadstartError: it has not started, or its log is gone.
     """
     if follow:
@@ -79,7 +79,7 @@ def _followed(server: Server, run: Run, label: str | None, *, own: bool) -> Iter
                 try:
                     lines = _written(server, run_state, attempt, own=own)
                 except HeadstartError:
-                    # Its container may only be starting.
+                    # The container may still be starting.
                     if attempt.ended is None:
                         continue
                     raise
@@ -112,7 +112,7 @@ def _wanted(server: Server, run_state: RunState, label: str | None, *, everythin
 
 
 def _numbered(state: State) -> list[tuple[int, Attempt]]:
-    """The attempts of a step that have started, with their numbers."""
+    """Return the attempts of a step that have started, with their numbers."""
     return [(number, each) for number, each in enumerate(state.attempts, start=1) if each.word in _STARTED]
 
 
@@ -126,7 +126,7 @@ def _written(server: Server, run_state: RunState, attempt: Attempt, *, own: bool
 
 
 def _not_started(run_state: RunState, state: State | None) -> str:
-    """The reason that there is no log to print."""
+    """Return the reason why there is no log to print."""
     if state is None:
         held = next((each for each in run_state.states if each.reason), None)
         because = f": {held.step.label} is {held.word}, {held.reason}" if held else ""
@@ -148,10 +148,10 @@ def _because(state: State) -> str:
 
 
 def read_log(server: Server, run_state: RunState, attempt: Attempt) -> list[str]:
-    """The lines that a pod of the run wrote, KFP's among them.
+    """Return the lines that a pod of the run wrote, including KFP's.
 
     Raises:
-        HeadstartError: nobody has them any more.
+        HeadstartError: the log is not available anywhere.
     """
     said = ""
     for path, query in _places(server, run_state, attempt):
@@ -162,7 +162,7 @@ def read_log(server: Server, run_state: RunState, attempt: Attempt) -> list[str]
         except HeadstartError as error:
             said = said or str(error)
             continue
-        # An error that came too late for a status of its own is the last line, or the only one.
+        # An error after the status was sent is the last line, or the only one.
         if lines and lines[-1].startswith('{"error_message"'):
             said = said or _message(lines.pop())
             if not lines:
@@ -173,7 +173,8 @@ def read_log(server: Server, run_state: RunState, attempt: Attempt) -> list[str]
 
 
 def _places(server: Server, run_state: RunState, attempt: Attempt) -> Iterator[tuple[str, dict[str, str]]]:
-    """The places that may have the log of a pod: the API, and, behind the address of KFP's page, the page's server."""
+    """Yield the endpoints that may have a pod's log: the API's and, if the address is that of KFP's page, the page
+    server's."""
     run_id, workflow = run_state.run.run_id, run_state.workflow
     yield f"/apis/v1alpha1/runs/{run_id}/nodes/{attempt.pod}/log", {}
     query = {"podname": attempt.pod, "runid": run_id, "createdat": f"{attempt.started:%Y-%m-%d}"}
@@ -182,13 +183,13 @@ def _places(server: Server, run_state: RunState, attempt: Attempt) -> Iterator[t
         query["podnamespace"] = namespace
     yield "/k8s/pod/logs", query
     if workflow and workflow.bucket and attempt.log_key:
-        # The page's server reads from KFP's store whatever is named.
+        # The page's server reads any named object from KFP's store.
         query = {"source": "minio", "bucket": workflow.bucket, "key": attempt.log_key}
         yield "/artifacts/get", {**query, **({"namespace": namespace} if namespace else {})}
 
 
 def _gone(server: Server, run_state: RunState, attempt: Attempt, said: str) -> str:
-    """The message that nobody has the log of a pod, and where it may be all the same."""
+    """Return the message that a pod's log is not available, and where it may be archived."""
     workflow = run_state.workflow
     why, told, kept = "a log outlives its pod only where the cluster archives logs", "", ""
     if workflow and workflow.bucket and attempt.log_key:
@@ -204,9 +205,10 @@ def _gone(server: Server, run_state: RunState, attempt: Attempt, said: str) -> s
 
 
 def own_lines(lines: Sequence[str], attempt: Attempt) -> list[str]:
-    """The lines that a step wrote itself, each of its logging with the time.
+    """Return the lines that a step wrote itself; logged ones begin with the time.
 
-    A driver is KFP's altogether, and so are its lines; of one that failed, the launcher's errors belong to the reason.
+    All lines of a driver are kept, because it is KFP's own. For a failed step, the launcher's errors are kept as part
+    of the reason.
     """
     if attempt.is_driver:
         return list(lines)
@@ -215,7 +217,7 @@ def own_lines(lines: Sequence[str], attempt: Attempt) -> list[str]:
     block_end: str | None = None
     for line in lines:
         if block_end is not None:
-            # Indented JSON, which ends where its first line began.
+            # Indented JSON ends at the indentation of its first line.
             block_end = None if line == block_end else block_end
             continue
         if launcher := _LAUNCHER.match(line):
@@ -235,7 +237,7 @@ def own_lines(lines: Sequence[str], attempt: Attempt) -> list[str]:
 
 
 def progress_of(lines: Sequence[str]) -> Progress | None:
-    """The progress that a step reports in its log; None where it reports none."""
+    """Return the last progress that a step reports in its log; None if it reports none."""
     first: tuple[datetime, int] | None = None
     last: Progress | None = None
     for line in lines:
@@ -259,7 +261,7 @@ def _message(line: str) -> str:
 
 
 def _lines(body: bytes, *, whole: bool) -> list[str]:
-    """The lines of a log; of one that is still written only those that are `whole`."""
+    """Return the lines of a log; with `whole`, without an incomplete last line."""
     text = body.decode("utf-8", "replace")
     told = text[: text.rfind("\n") + 1] if whole else text
     return [printable(line, keep="\t") for line in told.splitlines()]

@@ -1,4 +1,4 @@
-"""The state of a run and of each of its steps: asked for once, or again and again until it is over."""
+"""State of a run and of each of its steps: read once, or polled until the run ends."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from headstart_pipelines.cluster.workflow import Workflow, read_workflow
 
 _POLL_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 60.0
-# An API server that is upgraded or moved to another node is back by then.
+# An API server that is upgraded or moved to another node is back within this time.
 _PATIENCE_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as the server told it at one moment.
+    """A run as reported by the server at one time.
 
-    `word` is what the run is, `reason` what a person has to know about that; `workflow` is None where the server does
-    not tell it.
+    `word` is the run's state, `reason` an explanation for the user or None; `workflow` is None if the server does not
+    report it.
     """
 
     run: Run
@@ -38,16 +38,16 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will happen in the run any more."""
+        """True if the run has ended or is lost."""
         return self.run.state in FINAL or self.word == "lost"
 
 
 def read_run_state(server: Server, run: Run) -> RunState:
-    """The state of a run.
+    """Read the state of a run.
 
     Raises:
         HeadstartError: the server does not answer.
-        InputError: it does not tell which pipeline the run is of.
+        InputError: it does not report the run's pipeline.
     """
     workflow = read_workflow(server, run.run_id)
     package = (workflow.package if workflow else None) or _package_of(server, run)
@@ -65,14 +65,14 @@ def read_run_state(server: Server, run: Run) -> RunState:
         )
         return RunState(run, "lost", reason, tuple(concluded(states, "lost")), workflow)
     if run.state in FINAL:
-        # Kubeflow Pipelines loses sight of the tasks of a large workflow.
+        # For a large workflow, Kubeflow Pipelines stops updating its tasks.
         is_current = is_told or not any(task.state in ("PENDING", "RUNNING") for task in tasks)
         states = concluded(states, word_of(run), is_current=is_current)
     return RunState(run, word_of(run), None, tuple(states), workflow)
 
 
 def run_states(server: Server, run_id: str, waiting: Callable[[str, float], None]) -> Iterator[RunState]:
-    """The state of a run, again and again until it is over; a server that is away is asked again for a while."""
+    """Yield the state of a run repeatedly until it is over; an unreachable server is asked again for a while."""
     failing_since: datetime | None = None
     wait = _POLL_SECONDS
     while True:
@@ -94,7 +94,7 @@ def run_states(server: Server, run_id: str, waiting: Callable[[str, float], None
 
 
 def _package_of(server: Server, run: Run) -> Mapping[str, Any]:
-    """The compiled pipeline of a run."""
+    """Return the compiled pipeline of a run."""
     reference = run.pipeline_version_reference
     package: Mapping[str, Any] | None = run.pipeline_spec
     if package is None and reference:

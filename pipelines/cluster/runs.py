@@ -1,4 +1,4 @@
-"""The runs on a server: found, listed, retried, terminated, and MLflow's record of them brought in line."""
+"""Runs on a server: search, list, retry and terminate them, and keep MLflow's record consistent."""
 
 import contextlib
 import functools
@@ -21,27 +21,28 @@ from headstart_pipelines.cluster.listing import equals, named, paged
 from headstart_pipelines.cluster.transport import NotFoundError, UnansweredError
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
-# The words for runs that nothing happens in any more, and how MLflow calls them.
+# MLflow's status for each state of a finished run.
 _STATUS = {"succeeded": "FINISHED", "failed": "FAILED", "terminated": "KILLED", "lost": "KILLED"}
 
 _POLL_SECONDS = 2.0
-# A step has 30 seconds to write its checkpoint, and Argo looks every ten.
+# A step has 30 seconds to write its checkpoint, and Argo checks every ten.
 _PATIENCE_SECONDS = 180.0
 
 log = logging.getLogger(__name__)
 
 
 def word_of(run: Run) -> str:
-    """The word for a run: pending, running, paused, terminating, succeeded, failed, terminated or skipped."""
+    """Return a run's state in one word: pending, running, paused, terminating, succeeded, failed, terminated or
+    skipped."""
     if run.state == "CANCELED" or (run.state in FINAL and terminated_at(run)):
         return "terminated"
     return "terminating" if run.state == "CANCELING" else (run.state or "PENDING").lower()
 
 
 def terminated_at(run: Run) -> datetime | None:
-    """When somebody terminated a run, unless it has gone on, or ended well, since.
+    """Return the time when a run was terminated; None if it was not, or has continued or succeeded since.
 
-    Kubeflow Pipelines calls a terminated run failed; what it was just before tells.
+    Kubeflow Pipelines reports a terminated run as failed; its previous state distinguishes the two.
     """
     history = [each for each in run.state_history or () if each.state]
     while history and history[-1].state in ("FAILED", "CANCELED"):
@@ -50,15 +51,19 @@ def terminated_at(run: Run) -> datetime | None:
 
 
 def is_lost(server: Server, run: Run) -> bool:
-    """Whether a run's workflow is gone, though the server shows the run as running for ever.
+    """Return whether a run's workflow is gone, although the server shows the run as running for ever.
 
-    Whoever deletes a schedule deletes the workflows of its runs with it, and nobody tells the runs.
+    Deleting a schedule deletes the workflows of its runs, but does not update the runs.
     """
     return run.state not in FINAL and bool(run.recurring_run_id) and _is_deleted(server, run.recurring_run_id)
 
 
 def find_run(server: Server, name: str) -> Run:
-    """The run with an id or, the latest of them, a name. InputError if there is none."""
+    """Find a run by its id, or the latest one by its name.
+
+    Raises:
+        InputError: there is none.
+    """
     if _is_id(name):
         try:
             return server.runs.run_service_get_run(name)
@@ -71,7 +76,7 @@ def find_run(server: Server, name: str) -> Run:
 
 
 def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> list[dict[str, Any]]:
-    """The latest runs of the experiment or, without one, of all: run, state, created, finished, seconds, experiment, id
+    """Return the latest runs, of one experiment or of all: run, state, created, finished, seconds, experiment, run_id
     and page.
 
     Raises:
@@ -108,7 +113,11 @@ def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> l
 
 
 def retry(server: Server, name: str) -> Run:
-    """Starts what failed in a run again, and what depends on it. InputError if nothing did."""
+    """Start the failed steps of a run again, and the steps that depend on them.
+
+    Raises:
+        InputError: nothing in it failed.
+    """
     run = find_run(server, name)
     if run.state not in ("FAILED", "CANCELED"):
         raise InputError(
@@ -119,7 +128,11 @@ def retry(server: Server, name: str) -> Run:
 
 
 def to_terminate(server: Server, name: str) -> Run:
-    """The run that is to be terminated. InputError if it has ended, or was lost."""
+    """Find a run to terminate.
+
+    Raises:
+        InputError: it has ended, or is lost.
+    """
     run = find_run(server, name)
     if run.state in FINAL:
         raise InputError(f"The run {run.display_name} has ended already ({word_of(run)}).")
@@ -132,7 +145,7 @@ def to_terminate(server: Server, name: str) -> Run:
 
 
 def stop(server: Server, run: Run) -> Run:
-    """Terminates a run unless somebody has, and returns it as it ended, its record closed.
+    """Terminate a run unless that is in progress, wait for its end, close its record and return it.
 
     Raises:
         HeadstartError: it has not ended after minutes.
@@ -154,11 +167,11 @@ def stop(server: Server, run: Run) -> Run:
 
 
 def align(run: Run, word: str) -> None:
-    """Ends the record of a run that is what `word` says; opens it again where that is `retried`.
+    """End the MLflow record of a run in the state `word`, or reopen it for `retried`.
 
-    The run's last step ends it too, but is not started in a run that was terminated under Kubeflow Pipelines' own
-    configuration, nor in one whose workflow was deleted. Nothing is done where MLFLOW_TRACKING_URI does not say where
-    the record is, or nobody answers there: a run ends as well without.
+    The run's last step ends the record too, but it does not start in a run that was terminated, under Kubeflow
+    Pipelines' own configuration, or whose workflow was deleted. Nothing is done if MLFLOW_TRACKING_URI is not set or
+    nothing answers there; the end of the run does not depend on it.
     """
     from headstart.tracking.runs import close_record, reopen_record
 
@@ -178,17 +191,17 @@ def align(run: Run, word: str) -> None:
 
 
 def parameters_of(run: Run) -> dict[str, Any]:
-    """The parameters that a run was started with."""
+    """Return the parameters that a run was started with."""
     return (run.runtime_config.parameters if run.runtime_config else None) or {}
 
 
 def find_experiments(server: Server, name: str) -> list[Experiment]:
-    """The experiments called `name`, of which there is one at most."""
+    """Return the experiments called `name`, at most one."""
     return named(server.experiments.experiment_service_list_experiments, "experiments", name, **server.scope)
 
 
 def iso(at: datetime | None) -> str | None:
-    """A time as text; None for one that has not come, for which KFP writes the year 1 or 1970."""
+    """Format a time; None for a missing one, which KFP writes as the year 1 or 1970."""
     return at.isoformat(timespec="seconds") if at and at.year > 1970 else None
 
 

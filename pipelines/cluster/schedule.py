@@ -1,4 +1,4 @@
-"""Recipes that run by the clock: KFP's recurring runs."""
+"""Schedules: recipes that run periodically, as KFP's recurring runs."""
 
 import re
 from collections.abc import Iterator
@@ -19,23 +19,24 @@ from headstart_pipelines.cluster.listing import equals, named, paged
 from headstart_pipelines.cluster.runs import FINAL, align, iso, stop, word_of
 from headstart_pipelines.cluster.submission import Package, upload, work
 
-# How many runs of a schedule may go at once. Where as many go, the next starts when one of them has ended.
+# The number of concurrent runs of a schedule. At this number, the next run starts when one of them ends.
 OVERLAPS = {"forbid": 1, "allow": 10}
 
-# Between a tick and the moment at which the server tells of its run.
+# Time from a tick until the server reports its run.
 _GRACE = timedelta(minutes=2)
-# More runs than a schedule can have that go.
+# More than the active runs that a schedule can have.
 _LATEST = 20
 
 
 def schedule(
     server: Server, recipe: Recipe, package: Package, cron: Cron, *, name: str, overlap: str, catch_up: bool
 ) -> Schedule:
-    """Make the server run the recipe at the ticks of `cron`.
+    """Create a schedule that runs the recipe at the ticks of `cron`.
 
     Args:
         overlap: one of `OVERLAPS`.
-        catch_up: one run for every tick that an outage or a long run has left out, instead of one for all of them.
+        catch_up: start one run for every tick that was missed in an outage or during a long run, instead of one for
+            all.
 
     Raises:
         InputError: the name is taken.
@@ -47,8 +48,8 @@ def schedule(
         )
     version, _ = upload(server, package)
     return server.schedules.recurring_run_service_create_recurring_run(
-        # Nothing is told to KFP's MLflow plugin: with `plugins_input` the server keeps the schedule without the
-        # pipeline's parameters, and refuses every run for want of them.
+        # KFP's MLflow plugin gets no settings: with `plugins_input` the server stores the schedule without the
+        # pipeline's parameters, and every run fails because they are missing.
         Schedule(
             display_name=name,
             **work(server, recipe, package, version),
@@ -61,8 +62,9 @@ def schedule(
 
 
 def list_schedules(server: Server) -> list[dict[str, Any]]:
-    """Every schedule: name, cron, enabled, overlap, catch_up, created and id; its last run's name, id, state and tick;
-    the tick that nothing was started at, if any, and the command that shows why."""
+    """Return every schedule: schedule, cron, enabled, overlap, catch_up, created and schedule_id; last_run,
+    last_run_id, last_state and last_tick; missed, the last tick without a run, and look, the command that shows the
+    reason."""
     listed = paged(server.schedules.recurring_run_service_list_recurring_runs, "recurring_runs", **server.scope)
     return [_row(server, each) for each in listed]
 
@@ -88,7 +90,7 @@ def _row(server: Server, schedule: Schedule) -> dict[str, Any]:
 
 
 def _missed(schedule: Schedule, last: Run | None, now: datetime) -> datetime | None:
-    """The last tick at which a run should have started and none did."""
+    """Return the last tick at which a run should have started and did not; None if there is none or it is unknown."""
     try:
         cron = Cron.of(_cron_of(schedule) or "")
     except InputError:
@@ -97,10 +99,10 @@ def _missed(schedule: Schedule, last: Run | None, now: datetime) -> datetime | N
         return None
     since = max(at for at in (schedule.created_at, schedule.updated_at) if at)
     if last:
-        # A run that came at another time says that the server's clock is not in UTC: what it has missed is not known.
+        # A run at another time means that the server's clock is not in UTC; missed ticks are then unknown.
         if not cron.matches(last.scheduled_at):
             return None
-        # It holds back those that come while it goes.
+        # A running one delays the next.
         if _at_once(schedule) == 1 and (last.state not in FINAL or now - last.finished_at < _GRACE):
             return None
         since = max(since, last.scheduled_at)
@@ -108,8 +110,8 @@ def _missed(schedule: Schedule, last: Run | None, now: datetime) -> datetime | N
 
 
 def _look(schedule: Schedule, last: Run | None) -> str:
-    """The command that shows the events of a schedule's object, which say why it starts nothing."""
-    # The server makes the object's name of the schedule's and five characters; kubectl takes the beginning of a name.
+    """Return the command that shows the events of a schedule's Kubernetes object, which tell why it starts nothing."""
+    # The server builds the object's name from the schedule's and five characters; kubectl accepts a prefix.
     name = re.sub("[^a-z0-9-]+", "", str(schedule.display_name).lower())[:25]
     if last and (found := re.fullmatch(r"(.+)-\d+-\d+", str(last.display_name))):
         name = found[1]
@@ -117,7 +119,11 @@ def _look(schedule: Schedule, last: Run | None) -> str:
 
 
 def switch(server: Server, name: str, *, on: bool) -> None:
-    """Enables or disables the schedule called `name`. InputError if there is none, or several."""
+    """Enable or disable the schedule called `name`.
+
+    Raises:
+        InputError: there is none, or several.
+    """
     service = server.schedules
     change = (
         service.recurring_run_service_enable_recurring_run
@@ -128,14 +134,14 @@ def switch(server: Server, name: str, *, on: bool) -> None:
 
 
 def delete(server: Server, name: str, *, terminate: bool = False, force: bool = False) -> list[Run]:
-    """Deletes the schedule called `name`; returns the runs that went with it.
+    """Delete the schedule called `name`; return the runs that were lost with it.
 
-    Kubernetes deletes the workflows of a schedule with it, and KFP then shows a run that was going as running for ever.
-    So none may go, unless `terminate` ends them before, or `force` says that they may be lost.
+    Kubernetes deletes the workflows of a schedule with it, and KFP then shows an active run as running for ever. So no
+    run may be active, unless `terminate` ends them first, or `force` accepts that they are lost.
 
     Raises:
-        InputError: there is no such schedule, or several, or one of its runs is going.
-        HeadstartError: a run that is terminated does not end.
+        InputError: there is no such schedule, or several, or one of its runs is active.
+        HeadstartError: a run does not end after it was terminated.
     """
     found = _one(server, name)
     going = _going(server, found)
@@ -167,7 +173,7 @@ def _going(server: Server, schedule: Schedule) -> list[Run]:
 
 
 def _runs_of(server: Server, schedule: Schedule, limit: int) -> Iterator[Run]:
-    """The latest runs of a schedule."""
+    """Yield the latest runs of a schedule."""
     listed = paged(
         server.runs.run_service_list_runs, "runs", page_size=limit, sort_by="created_at desc",
         filter=equals("recurring_run_id", schedule.recurring_run_id),

@@ -1,9 +1,9 @@
-"""Size of the Argo workflow of a run, estimated before it is submitted.
+"""Size of a run's Argo workflow, estimated before submission.
 
-Argo keeps the inputs and outputs of every node, and Kubeflow Pipelines 2.17 passes each step's component, container and
-platform through a driver to its pod as a patch of the pod. Above Argo's limit the nodes are compressed, and Kubeflow,
-which reads none that are, shows no more of the run's steps. The nodes and what they hold are those of recorded
-workflows, and so are the constants: docs/studies/workflow-size.md.
+Argo stores the inputs and outputs of every node, and Kubeflow Pipelines 2.17 passes each step's component, container
+and platform settings through a driver to its pod as a patch. Above Argo's limit the nodes are compressed; Kubeflow
+cannot read them and no longer shows the run's steps. The nodes, their content and the constants are taken from recorded
+workflows: docs/studies/workflow-size.md.
 """
 
 import json
@@ -16,32 +16,31 @@ import yaml
 
 from headstart_pipelines.cluster.steps import Step, steps_and_graphs
 
-# Of the workflow's JSON, in bytes: Argo's default.
+# Argo's default limit of the workflow's JSON, in bytes.
 LIMIT = 1024 * 1024
 
 Values = Mapping[str, Any]
 
-# Bytes of a node beside its name, its inputs and its outputs; of what a pod leaves beside its outputs: the address of
-# its log; of a driver's output beside its value.
+# Bytes of a node besides its name, inputs and outputs; of a pod's log address; of a driver's output besides its value.
 _NODE = {"DAG": 515, "Pod": 465, "Retry": 420}
 _LOG, _OUTPUT = 210, 70
-# Bytes of the workflow beside nodes and arguments, of an argument beside its value, of a graph's template, of a task in
-# one, of which a graph's has one and a step's two parts, and of the templates for pods with the same kinds of metadata.
+# Bytes of the workflow besides nodes and arguments, of an argument besides its value, of a graph's template, of a task
+# in one (a graph has one part, a step two), and of the templates for pods with the same kinds of metadata.
 _WORKFLOW, _ARGUMENT, _GRAPH, _TASK, _PODS = 8_500, 130, 700, 600, 3_000
-# What stands in the patch of a step's pod beside the step's own: the address and metadata of an artifact that is given
-# to it, of one that it makes, and the launcher's arguments with the pod's fixed settings.
+# Content of a pod's patch besides the step's own: address and metadata of an input artifact and of an output artifact,
+# and the launcher's arguments with the pod's fixed settings.
 _GIVEN, _MADE, _LAUNCHER = "x" * 1200, "x" * 440, "x" * 900
 _PARENT = {"parent-dag-id": "000"}
 
 
 def workflow_bytes(package: str, parameters: Values, *, retry_nodes: bool) -> int:
-    """The size of a run's workflow when all its steps have run, each once.
+    """Return the size of a run's workflow after each step has run once, in bytes.
 
     Args:
         package: the compiled pipeline with the platform's settings.
         parameters: of the run.
-        retry_nodes: whether Argo gives every node another one for its retries, as Kubeflow Pipelines 2.17 configures
-            it; else only a step that has retries gets one.
+        retry_nodes: whether Argo adds a retry node to every node, as configured by Kubeflow Pipelines 2.17; if not,
+            only steps with retries have one.
     """
     spec, platform = _read(package)
     nodes = _Nodes(len(spec["pipelineInfo"]["name"]) + len("-00000"), retry_nodes)
@@ -62,7 +61,7 @@ def workflow_bytes(package: str, parameters: Values, *, retry_nodes: bool) -> in
 
 
 def warning(package: str, parameters: Values) -> str | None:
-    """A warning that the workflow of a run will be too large to be shown; None where it will not."""
+    """Return a warning if a run's workflow will be too large to be shown, else None."""
     size = workflow_bytes(package, parameters, retry_nodes=True)
     if size <= LIMIT:
         return None
@@ -77,27 +76,27 @@ def warning(package: str, parameters: Values) -> str | None:
 
 @lru_cache(maxsize=1)
 def _read(package: str) -> tuple[Values, Values]:
-    """The pipeline, and what the platform gives each executor."""
+    """Return the pipeline, and the platform settings of each executor."""
     spec, *platforms = yaml.safe_load_all(package)
     return spec, platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
 
 
 @dataclass(frozen=True)
 class _Nodes:
-    """The bytes of a workflow's nodes; `prefix` is the length of its name, which those of its nodes begin with."""
+    """Sizes of a workflow's nodes; `prefix` is the length of its name, with which the nodes' names begin."""
 
     prefix: int
     with_retries: bool
 
     def size(self, path: str, kind: str, inputs: Values, outputs: Values, *, retried: bool = False) -> int:
-        """The bytes of a node, and of the one for its retries where there is one."""
-        # A node with retries is called name(0), and so is what it holds.
+        """Return the bytes of a node, including its retry node if it has one."""
+        # An attempt of a node with retries is called name(0), also in the names of the nodes inside it.
         name = self.prefix + len(path) + (3 * path.count(".") + 3 if self.with_retries else 0)
         held = name + _listed(inputs) + _listed(outputs) + _OUTPUT * len(outputs) + (_LOG if kind == "Pod" else 0)
         return _NODE[kind] + held + (_NODE["Retry"] + held if self.with_retries or retried else 0)
 
     def graph_driver(self, graph: Step, parameters: Values) -> int:
-        """The bytes of the driver of a graph, of which the whole pipeline's is given the run's parameters."""
+        """Return the bytes of a graph's driver; that of the whole pipeline includes the run's parameters."""
         inputs = {
             "component": _json(graph.component),
             "runtime-config": "" if graph.task else _json({"parameterValues": parameters}),
@@ -111,7 +110,8 @@ class _Nodes:
         return self.size(f"{graph.path}-driver", "Pod", inputs, outputs)
 
     def step(self, step: Step, container: Values, platform: Values, rounds: int) -> int:
-        """The bytes of a step's nodes; a list of artifacts that it is given has one of each of so many `rounds`."""
+        """Return the bytes of a step's nodes. A list of artifacts as input has one for each of the `rounds`
+        of a loop."""
         patch = {"pod-spec-patch": _json(_patch(step, container, platform, rounds))}
         inputs = {
             "component": _json(step.component),
@@ -134,7 +134,7 @@ class _Nodes:
 
 
 def _patch(step: Step, container: Values, platform: Values, rounds: int) -> Values:
-    """The driver's patch of a step's pod: its container, with the launcher's arguments."""
+    """Return the driver's patch of a step's pod: its container, with the launcher's arguments."""
     given = step.component.get("inputDefinitions", {}).get("artifacts", {})
     made = step.component.get("outputDefinitions", {}).get("artifacts", {})
     execution = {
@@ -146,11 +146,11 @@ def _patch(step: Step, container: Values, platform: Values, rounds: int) -> Valu
 
 
 def _templates(spec: Values, platform: Values) -> int:
-    """Bytes of the parts that the workflow keeps once of each component, and of the templates of its graphs."""
+    """Return the bytes of the parts stored once for each component, and of the templates of graphs."""
     components, executors = spec["components"], spec["deploymentSpec"]["executors"]
     graphs = [spec["root"], *(each for each in components.values() if "dag" in each)]
     leaves = [each for each in components.values() if "executorLabel" in each]
-    # Steps of the same component share it.
+    # Steps with the same component share it.
     shared = {_json({**each, "executorLabel": ""}) for each in leaves}
     shared |= {_json(executors[each["executorLabel"]]["container"]) for each in leaves}
     kept = [*shared, *map(_json, graphs), *map(_json, platform.values())]
@@ -167,7 +167,7 @@ def _templates(spec: Values, platform: Values) -> int:
 
 
 def _pod_metadata(platform: Values) -> dict[str, str]:
-    """Labels and annotations, which pass through the nodes one by one."""
+    """Return labels and annotations as the parameters by which they pass through the nodes."""
     metadata = platform.get("podMetadata", {})
     passed: dict[str, str] = {}
     for kind, values in (("label", metadata.get("labels", {})), ("annotation", metadata.get("annotations", {}))):
@@ -188,7 +188,7 @@ def _retries(task: Values) -> dict[str, str]:
 
 
 def _listed(values: Values) -> int:
-    """The bytes of parameters in Argo's form."""
+    """Return the bytes of parameters in Argo's form."""
     return sum(len(_json({"name": name, "value": value})) + 1 for name, value in values.items())
 
 

@@ -1,7 +1,7 @@
-"""States of the steps of a run, in words, with the reason and every attempt.
+"""States of a run's steps, in words, with the reason and every attempt.
 
-The words of a step that goes on: waiting, queued, no image, no secret, no config, starting, running, retrying. Those of
-one that has come to an end are `ENDED`.
+The words of an unfinished step: waiting, queued, no image, no secret, no config, starting, running, retrying. Those of
+a finished one are `ENDED`.
 """
 
 import re
@@ -14,15 +14,15 @@ from kfp_server_api import V2beta1PipelineTaskDetail as Task
 from headstart_pipelines.cluster.steps import Step
 from headstart_pipelines.cluster.workflow import Node, Workflow, located
 
-# Steps that have come to an end, whichever.
+# The states of steps that have ended.
 ENDED = frozenset({"done", "reused", "skipped", "omitted", "failed", "terminated", "lost", "unknown", "not run"})
 
-# What Kubernetes says first while a pod is being made.
+# Kubernetes' messages while a pod is being created.
 _USUAL = ("ContainerCreating", "PodInitializing")
 _NO_IMAGE = re.compile(r"(Init:)?(ErrImage\w*|ImagePullBackOff|InvalidImageName|RegistryUnavailable)\b")
 _NO_CONFIG = re.compile(r"CreateContainerConfigError\b")
 
-# What Kubernetes and Argo call a failure, and what a person is told first.
+# Patterns of failures in messages of Kubernetes and Argo, with the text that is shown first.
 _CAUSES = (
     (re.compile(r"OOMKilled"), "out of memory"),
     (re.compile(r"longer than the specified deadline"), "its deadline passed"),
@@ -42,7 +42,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A pod that ran, or was to run, a step, or its driver, which looks whether there is something to do."""
+    """A pod for a step, or for its driver, which decides whether the step has to run."""
 
     pod: str
     word: str
@@ -55,7 +55,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class State:
-    """State of a step; `reason` says why it is not further, `progress` is what the step itself reports."""
+    """State of a step; `reason` explains the state, `progress` is reported by the step itself."""
 
     step: Step
     word: str
@@ -66,20 +66,20 @@ class State:
     progress: Progress | None = None
 
     def seconds(self, now: datetime) -> float | None:
-        """Seconds that it took, or has taken until `now`; None before it starts."""
+        """Return the seconds that the step took, or has taken until `now`; None before it starts."""
         return max(((self.ended or now) - self.started).total_seconds(), 0) if self.started else None
 
 
 def states_of(steps: Sequence[Step], workflow: Workflow, *, terminated: datetime | None = None) -> list[State]:
-    """The state of each of `steps`; `terminated` is when somebody terminated the run."""
+    """Return the state of each of `steps`; `terminated` is the time when the run was terminated, or None."""
     return [_Reading(workflow, terminated).state(step) for step in steps]
 
 
 def concluded(states: Sequence[State], run: str, *, is_current: bool = True) -> list[State]:
-    """The states in a run that is over: nothing waits or runs in it.
+    """Replace waiting and running states in a run that is over.
 
-    `run` is what became of the run. Where its steps were told before its end, and so are not current, a run that
-    succeeded still says of them that they did.
+    `run` is the run's final state. `is_current` is False if the steps' states were reported before its end; after a
+    successful run the steps count as done all the same.
     """
     return [state if state.word in ENDED else _conclude(state, run, is_current) for state in states]
 
@@ -96,13 +96,14 @@ def _conclude(state: State, run: str, is_current: bool) -> State:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One workflow, read for one step after the other."""
+    """States of steps, read from one workflow."""
 
     workflow: Workflow
     terminated: datetime | None
 
     def state(self, step: Step) -> State:
-        """A step is a driver, which looks whether there is something to do, and a body, whose executor does it."""
+        """Return a step's state from its driver, which decides whether it has to run, and its body with the
+        executor."""
         if above := self._held_above(step):
             return above
         body, _ = self.workflow.at(step.path)
@@ -143,14 +144,15 @@ class _Reading:
         return State(step, word, reason, first.started, ended, attempts)
 
     def _held_above(self, step: Step) -> State | None:
-        """The state of a step in a group that has not started or never will: its driver is the step's, too."""
+        """Return the state of a step in a group that has not started or never will, from the group's
+        driver; else None."""
         segments = step.path.split(".")
         for end in range(1, len(segments)):
             path = ".".join(segments[:end])
             node, _ = self.workflow.at(path)
             if node and node.kind != "Skipped":
                 continue
-            # All rounds of a loop have one driver.
+            # All iterations of a loop share one driver.
             is_round = segments[end - 1].startswith("iteration-iterations(")
             group = ".".join(segments[: end - 1]) if is_round else path
             driver_path = f"{group}.iteration-driver" if is_round else f"{path}-driver"
@@ -173,7 +175,7 @@ class _Reading:
         return State(step, "skipped", "its condition did not hold", ended=node.ended)
 
     def _attempts(self, path: str) -> tuple[Attempt, ...]:
-        """Every pod of a step, and those of its driver that failed, in the order of time."""
+        """Return every pod of a step, and the failed ones of its driver, in order of time."""
         pods = [node for place in (f"{path}.executor", path) for node in self.workflow.paths.get(place, ())]
         attempts = [self._attempt(node) for node in pods if node.kind == "Pod"]
         drivers = self._driver_attempts(f"{path}-driver")
@@ -187,7 +189,7 @@ class _Reading:
         return Attempt(node.pod, *self._word(node), node.started, node.ended, is_driver, node.log_key)
 
     def _word(self, pod: Node) -> tuple[str, str | None]:
-        """The word for a pod, and the reason of what holds or ended it."""
+        """Return a pod's state in one word, and the reason if it is held up or failed."""
         match pod.phase:
             case "Succeeded":
                 return "done", None
@@ -215,29 +217,29 @@ def _pending(pod: Node) -> tuple[str, str | None]:
 
 
 def _reason(pod: Node) -> str:
-    """The reason that a pod failed: in plain words for known causes, then in Kubernetes' own."""
+    """Return the reason why a pod failed: known causes in plain words first, then Kubernetes' own message."""
     said = pod.message.removeprefix("main: ") or pod.phase.lower()
     cause = next((text for pattern, text in _CAUSES if pattern.search(said)), None)
     return f"{cause}: {said}" if cause else said
 
 
-# Where the workflow is not told
+# States from a run's task details, used if the workflow is not available.
 
 
-# The 32 bit FNV-1a hash.
+# Constants of the 32-bit FNV-1a hash.
 _OFFSET, _PRIME = 0x811C9DC5, 0x01000193
 
-# No container starts and ends within that many seconds: what took less was found in the cache.
+# No container starts and ends in less than this; a shorter task was found in the cache.
 _CACHED_SECONDS = 2
 
 _TASK_WORDS = {"PENDING": "starting", "RUNNING": "running", "SUCCEEDED": "done", "FAILED": "failed"}
 
 
 def states_of_tasks(steps: Sequence[Step], tasks: Sequence[Task]) -> list[State]:
-    """The state of each of `steps` from a run's task details, which tell no reasons and may be those of earlier.
+    """Return the state of each of `steps` from a run's task details, which have no reasons and may be outdated.
 
-    KFP lists the workflow's nodes under names that occur several times, without their ids. But it gives the ids of each
-    node's successors, and Argo derives an id from the node's name: that is what tells the nodes apart.
+    KFP lists the workflow's nodes without their ids, under names that are not unique. But it gives the ids of each
+    node's successors, and Argo derives an id from a node's name, which identifies the nodes.
     """
     before = {child.pod_name: task for task in tasks for child in task.child_tasks or () if child.pod_name}
     workflow = next((each.rpartition("-")[0] for each in before), "")
@@ -256,7 +258,7 @@ class _TaskReading:
     skipped: list[datetime | None]
 
     def state(self, step: Step) -> State:
-        """From the driver, which is before the step, and the body, which is before its executor."""
+        """Return the state from the driver, a predecessor of the step, and the body, a predecessor of its executor."""
         base, current = located(self.workflow, step.path, self._latest)
         driver, body = self._before(base), self._before(f"{current}.executor")
         if body is None or body.state in (None, "SKIPPED"):
@@ -270,7 +272,7 @@ class _TaskReading:
         return State(step, word, None, started, ended)
 
     def _latest(self, base: str) -> str:
-        """The name of a node's latest attempt; of the node itself where it has none."""
+        """Return the name of a node's latest attempt; its own name if it has none."""
         number = 0
         while self._before(f"{base}({number})"):
             number += 1
@@ -281,7 +283,7 @@ class _TaskReading:
 
 
 def node_id(workflow: str, name: str) -> str:
-    """The id that Argo gives to the node `name` of a workflow; source: its function NodeID."""
+    """Return the id that Argo gives to the node `name` of a workflow; source: its function NodeID."""
     if name == workflow:
         return name
     value = _OFFSET
@@ -291,7 +293,7 @@ def node_id(workflow: str, name: str) -> str:
 
 
 def _time(value: datetime | None) -> datetime | None:
-    """A time that has come: KFP writes the year 1 for one that has not."""
+    """Return a time with its zone; None for a missing one, which KFP writes as the year 1."""
     if value is None or value.year < 1971:
         return None
     return value if value.tzinfo else value.replace(tzinfo=UTC)

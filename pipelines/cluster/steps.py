@@ -1,4 +1,4 @@
-"""The steps of a pipeline under the names that its file gives them."""
+"""Steps of a pipeline, with the names and paths that the compiled file gives them."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -10,8 +10,8 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a pipeline, or a graph that holds steps: what people call it, and the path of its node below the
-    workflow's own; its key and task in the compiled pipeline, its component, and what is known of its parameters."""
+    """A step of a pipeline, or a graph that contains steps: its display name, the path of its node below the workflow,
+    its key and task in the compiled pipeline, its component, and the known values of its parameters."""
 
     label: str
     path: str
@@ -22,21 +22,22 @@ class Step:
 
     @property
     def is_graph(self) -> bool:
-        """Whether it holds steps, and is none itself."""
+        """True if it is a graph."""
         return "dag" in self.component
 
 
 def steps_of(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> list[Step]:
-    """The steps of a compiled pipeline in an order in which they may run, one for each round of a loop.
+    """Return the steps of a compiled pipeline in a possible order of execution, one for each iteration of a loop.
 
-    `parameters` are the run's, from which loops take their rounds. A loop over what another step puts out has the
-    rounds whose paths are among `seen`, those of the workflow's nodes.
+    `parameters` are the run's; loops iterate over their values. For a loop over another step's output, the iterations
+    are those with paths in `seen`, the paths of the workflow's nodes.
     """
     return [step for step in steps_and_graphs(package, parameters, seen) if not step.is_graph]
 
 
 def steps_and_graphs(package: Values, parameters: Values, seen: Collection[str] = frozenset()) -> Iterator[Step]:
-    """The steps in the order of `steps_of`, and before each the graphs that hold it: loops and their rounds, too."""
+    """Yield the steps in the order of `steps_of`, each after the graphs that contain it: groups, loops and
+    iterations."""
     spec = package.get("pipeline_spec", package)
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     defaults = {name: each["defaultValue"] for name, each in declared.items() if "defaultValue" in each}
@@ -46,7 +47,7 @@ def steps_and_graphs(package: Values, parameters: Values, seen: Collection[str] 
 
 
 def _below(components: Values, graph: Step, suffix: str, seen: Collection[str]) -> Iterator[Step]:
-    """The steps and graphs in a graph, whatever deep; `suffix` tells apart the rounds of loops that they are in."""
+    """Yield the steps and graphs in a graph, at any depth; `suffix` distinguishes the iterations of enclosing loops."""
     for key, task in _in_order(graph.component["dag"]["tasks"]):
         step = Step(
             label=task.get("taskInfo", {}).get("name", key) + suffix,
@@ -70,7 +71,7 @@ def _below(components: Values, graph: Step, suffix: str, seen: Collection[str]) 
 
 
 def _enclosing(path: str, task: Values) -> str:
-    """The path that a task's node hangs on. KFP makes an exit task a hook of the group that it follows."""
+    """Return the path of a task's parent node. KFP makes an exit task a hook of the group that it follows."""
     follows = task.get("dependentTasks", ())
     if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED" and follows:
         return f"{path}.{follows[-1]}.onExit"
@@ -78,7 +79,7 @@ def _enclosing(path: str, task: Values) -> str:
 
 
 def _passed(task: Values, scope: Values) -> dict[str, Any]:
-    """The parameters that a task hands on, without those that only another step will tell."""
+    """Return the parameters that a task passes on, except those that are known only at run time."""
     passed = {}
     for name, source in task.get("inputs", {}).get("parameters", {}).items():
         if "runtimeValue" in source:
@@ -89,7 +90,7 @@ def _passed(task: Values, scope: Values) -> dict[str, Any]:
 
 
 def _rounds(loop: Step, seen: Collection[str]) -> Iterator[tuple[int, Any]]:
-    """The rounds of a loop: their numbers and items; an item that nobody tells beforehand is its number."""
+    """Yield the iterations of a loop: number and item; an item that is unknown beforehand is replaced by its number."""
     items = loop.task["parameterIterator"]["items"]
     values = json.loads(items["raw"]) if "raw" in items else loop.parameters.get(items["inputParameter"])
     if isinstance(values, list):
@@ -102,16 +103,16 @@ def _rounds(loop: Step, seen: Collection[str]) -> Iterator[tuple[int, Any]]:
 
 
 def _round(place: str, index: int) -> str:
-    """Argo's path for a round of the loop at `place`."""
+    """Return Argo's path for an iteration of the loop at `place`."""
     return f"{place}.iteration-iterations({index}:{index})"
 
 
 def _in_order(tasks: Values) -> list[tuple[str, Any]]:
-    """The tasks, each after those that it depends on."""
+    """Return the tasks, each after those that it depends on."""
     ordered: dict[str, Any] = {}
     while len(ordered) < len(tasks):
         left = [key for key in tasks if key not in ordered]
         ready = [key for key in left if ordered.keys() >= set(tasks[key].get("dependentTasks", ())) & tasks.keys()]
-        # No compiler makes a circle; whoever wrote one by hand sees its tasks all the same.
+        # No compiler creates a cycle; one written by hand is still listed.
         ordered |= {key: tasks[key] for key in ready or left}
     return list(ordered.items())

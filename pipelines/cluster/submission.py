@@ -1,4 +1,4 @@
-"""Submission of a recipe to a server: it builds the package and makes pipeline version, experiment and run."""
+"""Submission of a recipe to a server: package, pipeline version, experiment and run."""
 
 import functools
 import hashlib
@@ -28,18 +28,18 @@ from headstart_pipelines.cluster.transport import UnansweredError
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.profile import Profile
 
-# How many digits of the package's digest a version's name carries.
+# Digits of the package's digest in a version's name.
 _DIGITS = 16
-# Before the server answers, its MLflow plugin has a minute for its work and one for trying again.
+# The server's MLflow plugin may take a minute, and one more for a second attempt, before the server answers.
 _CREATION_SECONDS = 150.0
-# A server of an earlier release refuses fields that it does not know.
+# Earlier releases refuse unknown fields.
 _RELEASE_WITH_PLUGINS = (2, 17)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A compiled pipeline. `version` names it by its content; `service_account` is what its runs are to Kubernetes,
-    None for the server's default."""
+    """A compiled pipeline. `version` is a name derived from its content; `service_account` is the Kubernetes service
+    account of its runs, None for the server's default."""
 
     pipeline: str
     version: str
@@ -49,7 +49,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Submission:
-    """A run that was started. `mlflow_page` is None where nothing here says where MLflow is."""
+    """A run that was started. `mlflow_page` is None if MLflow's address is unknown here."""
 
     run: str
     run_id: str
@@ -65,10 +65,10 @@ class Submission:
 def build_package(
     recipe: Recipe, *, image: str | None, profile: Profile | None, unfingerprinted: frozenset[str], allow_tag: bool
 ) -> Package:
-    """Compiles a resolved recipe's pipeline for the cluster.
+    """Compile a resolved recipe's pipeline for the cluster.
 
     Raises:
-        InputError: no image is named, or a guard refuses what was compiled.
+        InputError: no image is named, or a guard refuses the compiled pipeline.
     """
     chosen = image or (profile.image if profile else None)
     if not chosen:
@@ -77,7 +77,7 @@ def build_package(
         )
     placement = Placement(
         image=chosen,
-        # The code that runs is what the image holds: the digest makes it a part of the cache's key.
+        # The image holds the code; its digest makes the code part of the cache's key.
         environment={CODE_VARIABLE: chosen.partition("@")[2] or chosen},
         profile=profile,
         unfingerprinted=unfingerprinted,
@@ -87,15 +87,15 @@ def build_package(
         compile_pipeline(recipe.pipeline, file, placement, allow_tag=allow_tag)
         text = file.read_text(encoding="utf-8")
     name = f"headstart-{recipe.pipeline}"
-    # With the pipeline's name in it, as some servers want versions' names unique among all pipelines.
+    # Includes the pipeline's name, because some servers require version names that are unique among all pipelines.
     version = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
     return Package(name, version, text, profile.service_account if profile else None)
 
 
 def upload(server: Server, package: Package) -> tuple[PipelineVersion, bool]:
-    """The package's version on the server, and whether it was uploaded now; a version that is there is left alone.
+    """Return the package's version on the server, and whether it was uploaded now; an existing version is reused.
 
-    Its pipeline is one of the namespace's own where the server knows users.
+    On a multi-user server its pipeline belongs to the namespace.
     """
     service = server.pipelines
     pipeline, _ = found_or_made(
@@ -123,7 +123,7 @@ def _upload(server: Server, pipeline_id: str, package: Package) -> PipelineVersi
 
 
 def work(server: Server, recipe: Recipe, package: Package, version: PipelineVersion) -> dict[str, Any]:
-    """The fields that a run and a schedule share: experiment, uploaded package, parameters, service account."""
+    """Return the fields that runs and schedules share: experiment, uploaded package, parameters, service account."""
     experiment, _ = found_or_made(
         lambda: find_experiments(server, recipe.name),
         lambda: server.experiments.experiment_service_create_experiment(
@@ -143,8 +143,8 @@ def work(server: Server, recipe: Recipe, package: Package, version: PipelineVers
 def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
     """Start a run on the server, with `plugin` as the input of its MLflow plugin.
 
-    A server of a release before plugins refuses what it would be told; one that has the release and no plugin keeps it
-    and does nothing with it. Whether it has the plugin, no server says before its answer.
+    A server of a release before plugins refuses that input; one without the MLflow plugin ignores it. Whether the
+    plugin is installed is known only from the answer.
     """
     create = functools.partial(server.runs.run_service_create_run, _request_timeout=_CREATION_SECONDS)
     release = tuple(map(int, server.release.split(".")[:2])) if server.release else None
@@ -161,11 +161,11 @@ def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
 
 
 def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | None) -> Submission:
-    """Uploads what the server does not have, and starts a run of the resolved recipe."""
+    """Upload the package unless the server has it, and start a run of the resolved recipe."""
     version, is_new = upload(server, package)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     body = Run(display_name=name, **work(server, recipe, package, version))
-    # Told nothing, the plugin would work all the same, and the API server's own settings for it are of another cluster.
+    # Without input the plugin would run with the API server's own settings, which are another cluster's.
     plugin = {"experiment_name": recipe.name} if profile and profile.mlflow_plugin else {"disabled": True}
     try:
         run = _create_run(server, body, plugin)
@@ -189,7 +189,8 @@ def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | 
 
 
 def _mlflow(run: Run, profile: Profile | None) -> tuple[str | None, str | None]:
-    """MLflow's page on the run where the plugin has opened one, else its server's; and what kept the plugin from it."""
+    """Return MLflow's page of the run if the plugin has opened one, else its server's address; and the plugin's error,
+    if any."""
     output = (run.plugins_output or {}).get("mlflow")
     if output and output.entries and "run_url" in output.entries:
         return str(output.entries["run_url"].value), None

@@ -1,4 +1,4 @@
-"""Requests to a Kubeflow Pipelines server, and sentences for answers that are none."""
+"""HTTP requests to a Kubeflow Pipelines server, with errors as plain sentences."""
 
 import contextlib
 import functools
@@ -22,19 +22,20 @@ _MESSAGE_LENGTH = 300
 
 
 class UnansweredError(InputError):
-    """No usable answer came: no connection, a time-out, a gateway without its server, or no JSON. It may come later."""
+    """No usable answer arrived: no connection, a time-out, a gateway without its server, or no JSON. A later attempt
+    may work."""
 
 
 class NotFoundError(InputError):
-    """The server has no such thing."""
+    """The server has no such object."""
 
 
 class ConflictError(HeadstartError):
-    """The server has such a thing already."""
+    """The server already has such an object."""
 
 
 _NOT_READY = (UnansweredError, "The server at {host} is not ready ({status}{because}); run again in a while.")
-# What a status means that is no success; 500 stands for every other of the server's own failures, None for the rest.
+# Error class and message by status; 500 stands for all other server errors, None for all other statuses.
 _REFUSALS: dict[int | None, tuple[type[HeadstartError], str]] = {
     401: (
         InputError,
@@ -62,7 +63,7 @@ _REFUSALS: dict[int | None, tuple[type[HeadstartError], str]] = {
 
 
 class Api(kfp_server_api.ApiClient):
-    """kfp_server_api's client with what kfp set up; its errors are ours, and no answer is taken for what it is not."""
+    """kfp_server_api's client with kfp's configuration; its errors are ours, and invalid answers are errors."""
 
     def __init__(self, made: kfp_server_api.ApiClient, timeout: float) -> None:
         super().__init__(made.configuration, cookie=made.cookie)
@@ -83,13 +84,13 @@ class Api(kfp_server_api.ApiClient):
 
 
 class _Rest(RESTClientObject):
-    """A client that sends requests with a time limit, once, and to nobody but the server that was named."""
+    """A client that sends each request once, with a time limit, and only to the given server."""
 
     def __init__(self, configuration: kfp_server_api.Configuration, timeout: float, *, secrets: list[str]) -> None:
-        # Whoever asks decides whether to ask again: creating a run twice makes two.
+        # No automatic retries: creating a run twice makes two.
         configuration.retries = False
         super().__init__(configuration)
-        # A redirect would take the token along.
+        # A redirect would receive the token.
         self.pool_manager.urlopen = functools.partial(self.pool_manager.urlopen, redirect=False)
         self._configuration = configuration
         self._timeout = timeout
@@ -101,9 +102,12 @@ class _Rest(RESTClientObject):
         return str(self._configuration.host)
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """Sends a request. HeadstartError for whatever is not an answer to it.
+        """Send a request.
 
-        An operation whose answer takes longer brings its own `_request_timeout`, in seconds.
+        A slow operation passes its own `_request_timeout`, in seconds.
+
+        Raises:
+            HeadstartError: there is no valid answer.
         """
         limit = max(self._timeout, options.get("_request_timeout") or 0.0)
         options["_request_timeout"] = (self._timeout, limit)
@@ -118,13 +122,13 @@ class _Rest(RESTClientObject):
 
     @contextlib.contextmanager
     def reading(self, limit: float | None = None) -> Iterator[None]:
-        """Turns what goes wrong on the way into sentences; `limit` is how many seconds an answer may take."""
+        """Convert errors of the connection into HeadstartError; `limit` is the time limit of the answer in seconds."""
         host = self.host
         try:
             yield
         except urllib3.exceptions.SSLError as error:
             raise InputError(_tls(host, str(error))) from None
-        # Ahead of time-outs, as urllib3 counts it among them.
+        # Before time-outs, of which urllib3 makes these a subclass.
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.NameResolutionError) as error:
             raise UnansweredError(
                 f"The server at {host} cannot be reached ({str(error).rpartition(': ')[2]}); see that it runs, and "
@@ -140,7 +144,7 @@ class _Rest(RESTClientObject):
                 f"The server at {host} broke off its answer ({type(error).__name__}); run again."
             ) from None
         except ValueError:
-            # http.client refuses a header, and shows it.
+            # http.client refuses a header with a message that shows it.
             raise InputError(
                 f"The token or cookie for the server at {host} holds a line break or another character that cannot be "
                 f"sent; write it as one line of ASCII (--token-file, {TOKEN_VARIABLE} or {COOKIE_VARIABLE})."
@@ -164,7 +168,7 @@ class _Rest(RESTClientObject):
         raise UnansweredError(f"The answer of the server at {self.host} is broken: it is not JSON. Run again.")
 
     def _refuse(self, error: kfp_server_api.ApiException) -> NoReturn:
-        """Raises what an answer that is no success means."""
+        """Raise the error for an unsuccessful answer."""
         status, host = error.status, self.host
         if status == 0:
             raise InputError(_tls(host, str(error.reason))) from None
@@ -182,7 +186,7 @@ class _Rest(RESTClientObject):
         raise kind(text.format(host=host, status=status, because=because)) from None
 
     def _shown(self, body: bytes | str | None) -> str:
-        """The server's message in one line, without our credentials, should it repeat them."""
+        """Return the server's message on one line, with our credentials removed."""
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
         try:
             answer = json.loads(text)

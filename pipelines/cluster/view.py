@@ -1,4 +1,4 @@
-"""Terminal output about runs on a cluster: their steps as they go, how they ended, and lists."""
+"""Terminal output about runs on a cluster: live steps, final states, and lists."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,7 +42,7 @@ _BAR_WIDTH = 12
 
 
 class RunWatch:
-    """A run's steps as they go: one table that changes on a terminal, else a line whenever there is something new."""
+    """Live display of a run's steps: one updating table on a terminal, else a line for each change."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,7 +60,7 @@ class RunWatch:
             self._live.stop()
 
     def update(self, run_state: RunState, now: datetime) -> None:
-        """Shows the run and its steps."""
+        """Show the run and its steps."""
         if self._live:
             self._live.update(steps_table(run_state, now), refresh=True)
             return
@@ -76,7 +76,7 @@ class RunWatch:
             self._print(Text(f"  run {run_state.word}"))
 
     def waiting(self, problem: str, seconds: float) -> None:
-        """Says why the server is asked again only in so many seconds."""
+        """Show why the server is asked again only after so many seconds."""
         problem = f"  {printable(problem)} Trying again in {seconds:g} s; the run goes on meanwhile."
         self._print(Text(problem, style="yellow"))
 
@@ -90,7 +90,7 @@ class RunWatch:
 
 
 def as_dict(run_state: RunState, page: str, now: datetime) -> dict[str, Any]:
-    """A run, its steps and their attempts as plain JSON values."""
+    """Return a run, its steps and their attempts as plain JSON values."""
     return {
         "run": run_state.run.display_name,
         "run_id": run_state.run.run_id,
@@ -122,7 +122,7 @@ def as_dict(run_state: RunState, page: str, now: datetime) -> dict[str, Any]:
 
 
 def steps_table(run_state: RunState, now: datetime) -> Group:
-    """A step's line, with what there is to say about it below, and what the run is; fits into 80 columns."""
+    """Return a line for each step, details below it, and the run's state; fits into 80 columns."""
     shown: list[RenderableType] = []
     above: list[Text] = []
     for state in run_state.states:
@@ -130,7 +130,7 @@ def steps_table(run_state: RunState, now: datetime) -> Group:
         if state.progress:
             below.append(_bar(state.progress))
         shown.append(_line(state, now))
-        # What holds up a whole group is said once.
+        # A reason shared by a group of steps is shown once.
         shown += [Padding(text, (0, 0, 0, _INDENT)) for text in below if text not in above]
         above = below
     done = sum(state.word in ("done", "reused") for state in run_state.states)
@@ -142,7 +142,7 @@ def steps_table(run_state: RunState, now: datetime) -> Group:
 
 
 def _line(state: State, now: datetime | None = None) -> Text:
-    """A step's word, and how long it took, or has taken until `now`."""
+    """Return a step's state, and the time that it took, or has taken until `now`."""
     mark, style = _MARKS[state.word]
     until = state.ended or now
     seconds = state.seconds(until) if until else None
@@ -156,7 +156,7 @@ def _line(state: State, now: datetime | None = None) -> Text:
 
 
 def _below(state: State) -> list[Text]:
-    """The reason of a step's state, or that of each of its attempts where there were several."""
+    """Return the reason of a step's state, or of each attempt if there were several."""
     if len(state.attempts) > 1:
         said = [f"attempt {number}: {_said(attempt)}" for number, attempt in enumerate(state.attempts, start=1)]
     else:
@@ -175,14 +175,14 @@ def _bar(progress: Progress) -> Text:
 
 
 def _far(progress: Progress) -> str:
-    """4/6, what a step notes of it, and the time left."""
+    """Format progress as 4/6, with the step's note and the time left."""
     left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
     notes = ", ".join(filter(None, (printable(progress.note), left)))
     return f"{progress.done}/{progress.total}  {notes}".rstrip()
 
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Runs as `runs.list_runs` gives them, by the names that commands take; fits into 80 columns."""
+    """Return a table of the rows of `runs.list_runs`, with the names that commands accept; fits into 80 columns."""
     made = table(
         Column("run", overflow="fold"),
         Column("state", no_wrap=True),
@@ -199,7 +199,7 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def schedules_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Schedules as `schedule.list_schedules` gives them; fits into 80 columns."""
+    """Return a table of the rows of `schedule.list_schedules`; fits into 80 columns."""
     made = table(
         Column("schedule", overflow="fold"),
         Column("cron, seconds first", overflow="fold"),
@@ -213,7 +213,7 @@ def schedules_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """2 s, 3 min 20 s, 2 h 05 min."""
+    """Format seconds as 2 s, 3 min 20 s or 2 h 05 min."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,7 +1,7 @@
-"""The Argo workflow of a run: its nodes, and what they say.
+"""Argo workflow of a run: its nodes with their states, messages and pods.
 
-Kubeflow Pipelines' present API does not say in which pods a run works, nor what keeps them waiting, and loses sight of
-the steps of a large workflow. The workflow, which its API of release 1 gives, says all of it.
+Kubeflow Pipelines' current API reports neither the pods of a run nor why they wait, and stops updating the steps of a
+large workflow. The workflow, available through its v1 API, contains all of that.
 """
 
 import base64
@@ -19,17 +19,17 @@ from headstart.errors import HeadstartError
 from headstart_pipelines.cluster.connection import Server
 from headstart_pipelines.cluster.transport import UnansweredError
 
-# A node's attempts are called after it, with a number that counts from 0. A round of a loop, (1:1), is no attempt.
+# A node's attempts have its name and a number from 0 in parentheses. An iteration of a loop, (1:1), is not an attempt.
 _ATTEMPT = re.compile(r"\((\d+)\)")
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a workflow; `kind`, `phase` and `message` are Argo's words.
+    """A node of a workflow; `kind`, `phase` and `message` are Argo's.
 
-    `path` is its place below the workflow, whichever attempt it belongs to; `queue` is the Kueue queue that admits its
-    pod, and `log_key` where its log is archived in the store, each None where there is none.
+    `path` is its position below the workflow, without attempt numbers; `queue` is the Kueue queue that admits its pod,
+    and `log_key` the key of its archived log in the store; each None if there is none.
     """
 
     name: str
@@ -45,24 +45,25 @@ class Node:
 
     @property
     def number(self) -> tuple[int, ...]:
-        """Which attempt it is, and of which attempts of what encloses it: later ones are greater."""
+        """The attempt numbers of the node and of the nodes that enclose it, outermost first; later attempts are
+        greater."""
         return tuple(int(each) for each in _ATTEMPT.findall(self.name))
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow as it was when the server last saw it."""
+    """A workflow as last seen by the server."""
 
     manifest: Mapping[str, Any]
 
     @property
     def name(self) -> str:
-        """Its name, which those of its nodes begin with."""
+        """The workflow's name, with which its nodes' names begin."""
         return str(self.manifest["metadata"]["name"])
 
     @property
     def namespace(self) -> str | None:
-        """The namespace that it runs in."""
+        """The namespace in which it runs."""
         return self.manifest["metadata"].get("namespace")
 
     @property
@@ -72,12 +73,12 @@ class Workflow:
 
     @property
     def is_packed(self) -> bool:
-        """Whether it is so large that Argo packs its nodes, of which Kubeflow Pipelines then knows nothing."""
+        """True if it is so large that Argo compresses its nodes, which Kubeflow Pipelines cannot read."""
         return bool(self._status.get("compressedNodes"))
 
     @property
     def bucket(self) -> str | None:
-        """The bucket that logs are archived in."""
+        """The bucket in which logs are archived."""
         reference = self._status.get("artifactRepositoryRef") or {}
         repository = reference.get("artifactRepository") or {}
         return (repository.get("s3") or {}).get("bucket")
@@ -88,26 +89,26 @@ class Workflow:
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
-        """The nodes by their names."""
+        """The nodes by name."""
         nodes = self._status.get("nodes")
         if not nodes and self.is_packed:
-            # Argo packs those of a workflow that would be too large for etcd.
+            # Argo compresses the nodes of a workflow that would be too large for etcd.
             nodes = json.loads(gzip.decompress(base64.b64decode(self._status["compressedNodes"])))
         return {node["name"]: self._node(node) for node in (nodes or {}).values()}
 
     @cached_property
     def paths(self) -> dict[str, list[Node]]:
-        """The nodes by their paths, in the order of their attempts."""
+        """The nodes by path, in the order of their attempts."""
         return self._by(lambda node: node.path)
 
     def at(self, path: str) -> tuple[Node | None, list[Node]]:
-        """The node at `path` in the latest attempt of what encloses it, and its own attempts where it has some."""
+        """Return the node at `path` in the latest attempt of its ancestors, and its own attempts if it has any."""
         base, _ = located(self.name, path, self._latest)
         return self.nodes.get(base), self._attempts.get(base, [])
 
     @cached_property
     def package(self) -> dict[str, Any] | None:
-        """The pipeline as far as the workflow holds it: graphs and tasks, but no components' insides."""
+        """The part of the pipeline that the workflow contains: graphs and tasks, without executors."""
         given = ((self.manifest.get("spec") or {}).get("arguments") or {}).get("parameters") or ()
         specs = {each["name"].removeprefix("components-"): each["value"] for each in given}
         if "root" not in specs:
@@ -123,7 +124,7 @@ class Workflow:
         return {base: [node for node in nodes if node.name != base] for base, nodes in attempts.items()}
 
     def _by(self, key: Callable[[Node], str]) -> dict[str, list[Node]]:
-        """The nodes by a key, in the order of their attempts."""
+        """Return the nodes by a key, in the order of their attempts."""
         found: dict[str, list[Node]] = {}
         for node in sorted(self.nodes.values(), key=lambda node: node.number):
             found.setdefault(key(node), []).append(node)
@@ -135,7 +136,7 @@ class Workflow:
 
     def _node(self, node: Mapping[str, Any]) -> Node:
         labels = {each["name"]: each.get("value") for each in node.get("inputs", {}).get("parameters", ())}
-        # KFP hands each label of a pod on as two parameters.
+        # KFP passes each label of a pod as two parameters.
         queue = next(
             (
                 labels.get(name.replace("-label-key", "-label-val"))
@@ -159,7 +160,7 @@ class Workflow:
         )
 
     def _pod(self, node: Mapping[str, Any]) -> str:
-        """The name of a node's pod; source: RetrievePodName in KFP's backend."""
+        """Return the name of a node's pod; source: RetrievePodName in KFP's backend."""
         annotations = self.manifest["metadata"].get("annotations") or {}
         if annotations.get("workflows.argoproj.io/pod-name-format") == "v1":
             return str(node["id"])
@@ -167,29 +168,29 @@ class Workflow:
 
 
 def read_workflow(server: Server, run_id: str) -> Workflow | None:
-    """The workflow of a run; None where the server does not tell it.
+    """Read the workflow of a run; None if the server does not provide it.
 
     Raises:
-        UnansweredError: the server does not answer now.
+        UnansweredError: the server does not answer at present.
     """
     try:
         answer = json.loads(server.read(f"/apis/v1beta1/runs/{run_id}"))
         workflow = Workflow(json.loads(answer["pipeline_runtime"]["workflow_manifest"]))
-        # Whatever is broken in it shows here.
+        # Evaluated here, so that a malformed manifest raises inside this block.
         workflow.name, workflow.nodes, workflow.package  # noqa: B018
     except UnansweredError:
         raise
-    # A later release may not have that API, and a gateway may keep it back.
+    # A later release may lack that API, and a gateway may block it.
     except (HeadstartError, ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, zlib.error):
         return None
     return workflow
 
 
 def located(workflow: str, path: str, latest: Callable[[str], str]) -> tuple[str, str]:
-    """The name of the node at `path` below a workflow's, and that of its latest attempt, as `latest` tells it."""
+    """Return the name of the node at `path` below a workflow, and that of its latest attempt, found by `latest`."""
     base, current = workflow, latest(workflow)
     for segment in path.split("."):
-        # A hook hangs on the node itself, everything else on its latest attempt.
+        # A hook belongs to the node itself, everything else to its latest attempt.
         base = f"{base if segment == 'onExit' else current}.{segment}"
         current = latest(base)
     return base, current

@@ -44,7 +44,9 @@ def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):
     values = {entry.strategy: entry.value for entry in board.entries}
     assert board.chosen.strategy == assessment.chosen.strategy == "zero"
     assert board.chosen.gain == pytest.approx(values["zero"] - values["scratch"])
-    assert board.verdict == "helped"
+    # The classical baseline does better than the source's prototypes.
+    assert board.chosen.gain_over_best == pytest.approx(values["zero"] - values["classical"])
+    assert (board.best_baseline, board.verdict) == ("classical", "hurt")
 
 
 def test_only_what_was_trained_has_a_history_and_an_epoch_that_was_kept(assessment):
@@ -62,7 +64,8 @@ def test_the_strategy_is_chosen_on_validation_whatever_the_test_says(contenders,
 
 def test_the_evaluation_section_is_obeyed(contenders, dataset, tmp_path):
     section = Evaluation(metric="macro_f1", confidence=0.8, min_gain=0.99, resamples=100)
-    board = evaluate(list(contenders.values()), dataset, tmp_path, evaluation=section, seed=5).leaderboard
+    judged = [contenders["zero"], contenders["scratch"]]
+    board = evaluate(judged, dataset, tmp_path, evaluation=section, seed=5).leaderboard
     assert (board.metric, board.confidence, board.resamples, board.seed) == ("macro_f1", 0.8, 100, 5)
     assert board.verdict == "no evidence"
 

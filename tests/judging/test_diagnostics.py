@@ -91,7 +91,7 @@ def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, loo
         assessment, looked, dataset, experiment="digits", source=source, run_id="1a2b3c", tracking_uri="http://m:5"
     )
     for expected in (
-        "helped: zero gains",
+        "zero loses",
         dataset.digest,
         "models:/digits-source/1",
         '<td class="number">0.913 <span class="interval">0.871 to 0.955',

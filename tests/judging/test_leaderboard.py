@@ -49,7 +49,8 @@ def test_strategies_that_predict_the_same_are_one_result():
     assert board.chosen.strategy == "partial"
     same = {entry.strategy: entry.same_as for entry in board.entries}
     assert same == {"partial": None, "full": "partial", "zero": "partial", "other": None, "scratch": None}
-    assert board.gains_count == 2
+    # Each of the two that differ over scratch and over the majority class, which is the best baseline here.
+    assert board.gains_count == 4
     assert Leaderboard.from_json(board.to_json()) == board
 
 
@@ -68,11 +69,43 @@ def test_a_strategy_that_predicts_what_scratch_predicts_is_no_evidence():
     assert (board.chosen.gain_low, board.chosen.gain_high) == (0.0, 0.0)
 
 
-def test_the_sentence_gives_verdict_gain_interval_and_the_other_baseline():
-    board = compared([candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 390, 0.9)])
-    assert board.sentence.startswith("helped: full gains +0.450 accuracy over scratch [+0.3")
+def test_the_sentence_gives_verdict_gain_over_the_best_baseline_and_the_other():
+    board = compared([candidate("full", 380, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 200, 0.9)])
+    assert board.sentence.startswith("helped: full gains +0.200 accuracy over scratch [+0.1")
     assert "at 95% confidence on 400 test items" in board.sentence
-    assert "it is worse than the baseline classical (-0.025" in board.sentence
+    assert "it beats the baseline classical (+0.450" in board.sentence
+    assert "majority" not in board.sentence
+
+
+def test_a_transfer_that_beats_scratch_and_not_every_baseline_has_not_helped():
+    better, alike, worse = (
+        compared([candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", right, 0.9)])
+        for right in (390, 378, 300)
+    )
+    assert [board.verdict for board in (better, alike, worse)] == ["hurt", "no evidence", "helped"]
+    assert better.sentence.startswith("hurt: full loses 0.025 accuracy against classical [-0.0")
+    assert "it beats the baseline scratch (+0.450" in better.sentence
+    assert alike.sentence.startswith("no evidence: full gains +0.005 accuracy over classical")
+    assert better.chosen.gain == pytest.approx(0.45)
+    assert better.chosen.gain_over_best == pytest.approx(-0.025)
+    assert (better.best_baseline, worse.best_baseline) == ("classical", "classical")
+
+
+def test_a_transfer_that_does_no_better_than_the_majority_class_has_not_helped():
+    labels = np.where(np.arange(400) < 280, 0, LABELS)
+    guesses = {"full": np.zeros(400, dtype=int), "scratch": np.full(400, 1)}
+    board = compared(
+        [
+            candidate(name, 0, 0.5, labels=labels, probabilities=np.eye(K)[predicted])
+            for name, predicted in guesses.items()
+        ]
+    )
+    assert board.verdict == "no evidence"
+    assert board.best_baseline == "majority class"
+    assert board.sentence.startswith(
+        "no evidence: full gains +0.000 accuracy over the test's majority class [+0.000, +0.000]"
+    )
+    assert "it beats the baseline scratch" in board.sentence
 
 
 def test_all_gains_that_are_shown_hold_at_once_so_a_further_strategy_widens_them():
@@ -83,7 +116,8 @@ def test_all_gains_that_are_shown_hold_at_once_so_a_further_strategy_widens_them
         for number in range(4)
     ]
     alone, among = compared(pair), compared([*pair, *others, candidate("classical", 310, 0.9)])
-    assert (alone.gains_count, among.gains_count) == (1, 6)
+    # Five strategies over scratch and over classical, the chosen one over the majority class.
+    assert (alone.gains_count, among.gains_count) == (2, 11)
     assert among.chosen.gain_low < alone.chosen.gain_low < alone.chosen.gain_high < among.chosen.gain_high
     over_scratch = next(each for each in among.comparisons if each.baseline == "scratch")
     assert over_scratch.gain.low == among.chosen.gain_low
@@ -91,9 +125,9 @@ def test_all_gains_that_are_shown_hold_at_once_so_a_further_strategy_widens_them
 
 def test_a_baseline_that_does_as_well_is_named_and_mcnemar_is_corrected_for_their_number():
     board = compared([candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 376, 0.9)])
-    assert board.verdict == "helped"
+    assert board.verdict == "no evidence"
     assert board.unbeaten == ["classical"]
-    # Four items that only full gets right: 2 / 2⁴, which is the larger of the two p-values.
+    # Four items that only full gets right: 2 / 2⁴, which is the largest of the three p-values.
     assert next(each.p for each in board.comparisons if each.baseline == "classical") == pytest.approx(2 / 16)
     assert next(each.p for each in board.comparisons if each.baseline == "scratch") == pytest.approx(2 * 2 / 2**180)
 
@@ -131,18 +165,23 @@ def test_a_gain_below_the_least_that_counts_is_no_evidence_and_the_sentence_name
     assert "more than +0.100 was asked for" in board.sentence
 
 
-def test_without_scratch_the_gain_is_unknown():
-    board = compared([candidate("full", 220, 0.9), candidate("classical", 200, 0.5)])
-    assert board.verdict is None
-    assert board.chosen.gain is None
-    assert board.sentence.startswith("unknown: full reaches 0.550 accuracy")
+def test_without_scratch_the_verdict_is_over_the_baselines_that_there_are():
+    board = compared([candidate("full", 320, 0.9), candidate("classical", 200, 0.5)])
+    assert board.verdict == "helped"
+    assert (board.chosen.gain, board.chosen.gain_over_best) == (None, pytest.approx(0.3))
+
+
+def test_without_a_baseline_there_is_no_verdict():
+    board = compared([candidate("full", 220, 0.9)])
+    assert (board.verdict, board.comparisons, board.best_baseline) == (None, (), None)
+    assert board.sentence.startswith("unknown: full reaches 0.550 accuracy, and without a baseline there is nothing")
 
 
 def test_rows_carry_the_metric_under_its_own_name():
     candidates = [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5)]
     row = compared(candidates).rows()[0]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
-    gain = ["gain", "gain_low", "gain_high"]
+    gain = ["gain", "gain_low", "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high"]
     assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
     assert (row["strategy"], row["accuracy"], row["run_id"]) == ("full", 0.95, "run-full")
     row = compared(candidates, metric="macro_recall").rows()[0]

@@ -75,7 +75,7 @@ def test_compare_gives_the_documented_keys_for_every_contender(cli, first):
     for row in rows:
         assert list(row) == [
             "strategy", "source", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "gain", "gain_low",
-            "gain_high", "seconds", "run_id", "same_as",
+            "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high", "seconds", "run_id", "same_as",
         ]  # fmt: skip
 
 

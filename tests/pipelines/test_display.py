@@ -10,7 +10,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 
 
 def row(strategy, **changes):
-    gains = {"gain": 0.1, "gain_low": 0.05, "gain_high": 0.15}
+    gains = {"gain_over_best": 0.1, "gain_over_best_low": 0.05, "gain_over_best_high": 0.15}
     score = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.95, "macro_f1": 0.9}
     ours = {"strategy": strategy, "source": None, "seconds": 1.0, "run_id": "run", "same_as": None}
     return {**ours, **score, **gains, **changes}
@@ -22,6 +22,14 @@ def test_the_leaderboard_shows_a_strategy_that_predicts_the_same_as_another_as_e
     first, second = console.file.getvalue().splitlines()[1:3]
     assert first.startswith("partial ← ")
     assert second.startswith("zero = partial ")
+
+
+def test_the_column_of_gains_names_the_best_baseline():
+    nothing = dict.fromkeys(("gain_over_best", "gain_over_best_low", "gain_over_best_high"))
+    baselines = [row("scratch", accuracy=0.7, **nothing), row("classical", accuracy=0.8, **nothing)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(leaderboard_table([row("full"), *baselines]))
+    assert "gain over classical" in console.file.getvalue()
 
 
 def test_the_lines_of_a_run_hold_no_commands_to_the_terminal_from_what_its_steps_say():

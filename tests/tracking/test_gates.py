@@ -166,8 +166,17 @@ def test_the_gain_over_scratch_must_reach_its_limit(policy, value, passed):
 def test_a_target_without_a_measured_gain_is_refused_and_a_source_is_not_asked():
     unmeasured = only({"min_gain": 0.0}, evidence=evidence(with_mistakes(), figures={}))
     assert (unmeasured.passed, unmeasured.value) == (False, None)
-    assert "run with the baseline scratch" in unmeasured.text
+    assert "run with a baseline" in unmeasured.text
     assert only({"min_gain": 0.0}, role="source").passed is None
+
+
+def test_the_gain_that_is_asked_for_is_that_over_the_best_baseline_where_it_is_known():
+    known = {"gain/accuracy": 0.1, "gain_over_best/accuracy": -0.02, "gain_over_best/accuracy_low": -0.05}
+    over_best = only({"min_gain": 0.0}, evidence=evidence(with_mistakes(), figures=known))
+    older = only({"min_gain": 0.0}, evidence=evidence(with_mistakes(), figures={"gain/accuracy": 0.1}))
+    assert (over_best.passed, over_best.value) == (False, -0.02)
+    assert (older.passed, older.value) == (True, 0.1)
+    assert "over the best baseline" in over_best.text
 
 
 def test_a_class_that_gets_worse_is_named_even_if_the_whole_gets_better():

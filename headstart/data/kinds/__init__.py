@@ -1,1 +1,1 @@
-"""The kinds of data that a reference can name, one file each."""
+"""Kinds of data that a reference can name, one file each."""

@@ -1,8 +1,8 @@
-"""Archives as trees: .zip, .tar, .tar.gz. No name in one reaches the file system, so none can lead out of a folder.
+"""Archives: .zip, .tar and .tar.gz as trees. Member names never reach the file system, so none can escape a folder.
 
-Members are read where they lie in the archive; only a compressed tar is unpacked, to one file without a name. Absolute
-paths, paths with `..`, links, devices, encrypted and repeated members are refused one by one. An archive that expands
-like a bomb, has too many members or is damaged is refused whole.
+Members are read in place; only a compressed tar is unpacked, to one anonymous file. Absolute paths, paths with `..`,
+links, devices, encrypted and repeated members are refused one by one. A damaged archive, a decompression bomb, or one
+with too many members is refused as a whole.
 """
 
 import gzip
@@ -28,9 +28,9 @@ from headstart.modalities import UnreadableSample
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = MIB
-# The record at the end of a zip archive, and the longest comment after it.
+# A zip archive's end record and the longest comment after it.
 _ZIP_END_BYTES = 22 + 2**16
-# Of a zip archive's list for each file: 46, and a name of moderate length.
+# Bytes per file in a zip archive's central directory: 46, and a name of moderate length.
 _DIRECTORY_BYTES = 160
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -40,7 +40,7 @@ class Archive(Kind):
     suffixes = (".zip", ".tar", ".tar.gz", ".tgz")
 
     def list(self, source: Source, wanted: Wanted) -> Listing:
-        """The samples of the folder in an archive, which may be of any kind."""
+        """List the samples of the folder in an archive, which may be of any other kind."""
         assert source.path is not None  # noqa: S101 - it claims files only
         opened = _opened(source.path, source.name, wanted.modality.extensions, wanted.scratch)
         inside = Source(source.name, tree=wanted.resources.enter_context(opened))
@@ -49,13 +49,13 @@ class Archive(Kind):
 
 @contextmanager
 def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = None) -> Iterator[Tree]:
-    """The archive at `path`, which messages call `name`, from the folder on that holds its data.
+    """Open the archive at `path`, called `name` in messages, as the tree of the folder that holds its data.
 
-    Many archives hold one folder that holds the rest; it is passed over, so that the paths inside are those of the
-    folder from which the archive was made. `scratch` is the folder where a compressed tar is unpacked.
+    If an archive has a single top folder that wraps the rest, paths are relative to that, as in the folder from which
+    the archive was made. `scratch` is the folder in which a compressed tar is unpacked.
 
     Raises:
-        InputError: it is damaged, encrypted as a whole, or a bomb.
+        InputError: it is damaged, encrypted as a whole, or a decompression bomb.
     """
     with ExitStack() as stack:
         try:
@@ -70,7 +70,7 @@ def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = 
             else:
                 unpacked = stack.enter_context(gunzipped(file, status.st_size, name, scratch))
                 tree = _TarTree(unpacked, status, name)
-        # Hostile bytes lead the modules to these as well.
+        # Hostile bytes make the modules raise these too.
         except (*_DAMAGED, tarfile.TarError, OSError, ValueError, struct.error) as error:
             raise InputError(f"The archive {name} is damaged ({one_line(error)}); fetch or pack it again.") from error
         _pass_over_wrapping(tree, extensions)
@@ -79,8 +79,11 @@ def _opened(path: Path, name: str, extensions: Set[str], scratch: Path | None = 
 
 @contextmanager
 def gunzipped(file: IO[bytes], packed: int, name: str, scratch: Path | None) -> Iterator[BinaryIO]:
-    """The content of a gzip file, on disk in a file without a name; `packed` is its size. InputError if it is damaged
-    or expands like a bomb."""
+    """Yield the content of a gzip file in an anonymous temporary file; `packed` is its compressed size.
+
+    Raises:
+        InputError: it is damaged or a decompression bomb.
+    """
     with tempfile.TemporaryFile(dir=scratch) as unpacked:
         limit = allowed(packed)
         try:
@@ -98,7 +101,7 @@ def gunzipped(file: IO[bytes], packed: int, name: str, scratch: Path | None) -> 
 
 
 def safe_path(name: str) -> tuple[str, str | None]:
-    """A member's path with slashes and without ".", and why it is refused, or None."""
+    """Return a member's path with slashes and without ".", and the reason for refusing it, or None."""
     path = name.replace("\\", "/")
     if path.startswith("/") or _DRIVE.match(path):
         return name, "its path is absolute"
@@ -111,7 +114,7 @@ def safe_path(name: str) -> tuple[str, str | None]:
 
 
 class _Names:
-    """The paths of an archive's members as they come in."""
+    """The paths of an archive's members, collected one by one."""
 
     def __init__(self, name: str, packed: int) -> None:
         self._archive, self._limit = name, allowed_entries(packed)
@@ -119,12 +122,13 @@ class _Names:
         self.refused: list[Refusal] = []
 
     def add(self, name: str, refusal: str | None) -> str:
-        """The path under which a member is known."""
+        """Add a member and return its normalised path."""
         path, reason = safe_path(name)
         if reason is not None:
             self.refused.append(Refusal(_printable(path), reason))
         else:
-            # Programs differ in which of two they take; who looked at one must not train on the other.
+            # Programs differ in which of two equal names they read, so a person could inspect one and train on the
+            # other.
             twice = "the archive has more than one file of this name" if path in self.files else None
             self.files[path] = twice or refusal
         if len(self.files) + len(self.refused) > self._limit:
@@ -165,7 +169,7 @@ class _ZipTree(NamedTree):
 
 
 class _TarTree(NamedTree):
-    """`file` is not compressed; what lies at the offset of a member is its content. `status` is the archive's own."""
+    """A tree over an uncompressed tar, whose members are read at their offsets. `status` is that of the archive."""
 
     def __init__(self, file: BinaryIO, status: os.stat_result, name: str) -> None:
         self._file, self._state = file, state_of(status)
@@ -176,7 +180,7 @@ class _TarTree(NamedTree):
                 if not member.isdir():
                     path = names.add(member.name, _tar_refusal(member))
                     self._members[path] = member.offset_data, member.size
-                # It would keep every member, and a million of them take a gigabyte.
+                # tarfile would keep every member; a million take a gigabyte.
                 archive.members = []  # type: ignore[attr-defined]
             _check_end(file, archive.offset)
         super().__init__(name, names.files, names.refused)
@@ -205,10 +209,13 @@ class _TarTree(NamedTree):
 
 
 def check_directory(file: BinaryIO, packed: int, name: str) -> None:
-    """InputError if a zip archive's list of its files is too long to be read, which zipfile does as a whole.
+    """Check the size of a zip archive's central directory, which zipfile reads as a whole.
 
-    It stands at the end (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 and 4.3.16); what is
-    damaged there is for zipfile to say.
+    It stands at the end (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 and 4.3.16). Damage there
+    is left for zipfile to report.
+
+    Raises:
+        InputError: it is too long.
     """
     file.seek(max(0, packed - _ZIP_END_BYTES))
     tail = file.read()
@@ -251,8 +258,7 @@ def _tar_refusal(member: tarfile.TarInfo) -> str | None:
 
 
 def _check_end(file: BinaryIO, offset: int) -> None:
-    # tarfile takes a header that it cannot read, or the end of a file that was cut between members, for the end, and
-    # would leave out all that follows.
+    # tarfile treats an unreadable header, or a file cut between members, as the end and would omit the rest.
     file.seek(offset)
     end = file.read(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE:

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 as published for Python (https://www.cs.toronto.edu/~kriz/cifar.html), in a folder.
 
-Their files are pickles, which can run any program. Here none is ever run: its operations are read one by one, those
-that build plain values are carried out, the names with which numpy's arrays are pickled stand for records of ours, and
-anything else ends the reading.
+Their files are pickles, which can execute arbitrary code. They are parsed without unpickling: operations that build
+plain values are interpreted, the names that numpy's pickled arrays use map to our own records, and anything else is an
+error.
 """
 
 import pickletools
@@ -41,7 +41,11 @@ class Cifar(Kind):
         return source.tree is not None and _edition(source.tree) is not None
 
     def list(self, source: Source, wanted: Wanted) -> Listing:
-        """The pictures of CIFAR-10 or CIFAR-100, with the fine labels. InputError if a file is missing or damaged."""
+        """List the pictures of CIFAR-10 or CIFAR-100, with the fine labels.
+
+        Raises:
+            InputError: a file is missing or damaged.
+        """
         tree = source.tree
         edition = tree and _edition(tree)
         if not tree or not edition:
@@ -93,9 +97,12 @@ def _load(tree: Tree, file: str) -> dict[bytes, Any]:
 
 
 def plain_values(content: bytes) -> Any:
-    """The value of a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes.
+    """Parse a pickle of dictionaries, lists, tuples, numbers, bytes and numpy arrays of bytes, without executing it.
 
-    Text of Python 2 comes as bytes, an array as an object with `values`. ValueError for a pickle of anything else.
+    Python 2 strings become bytes, arrays an object with `values`.
+
+    Raises:
+        ValueError: it contains anything else.
     """
     reader = _Reader()
     try:
@@ -103,26 +110,26 @@ def plain_values(content: bytes) -> Any:
             if operation.name == "STOP":
                 return reader.stack.pop()
             reader.apply(operation.name, argument, position or 0)
-    # Hostile operations take from an empty stack, use a list as a key, …
+    # Hostile operations pop from an empty stack, use a list as a key, …
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its operations make no sense: {error}") from error
     raise ValueError("it has no end")
 
 
 class _Mark:
-    """The place on the stack where the items of a list, tuple or dictionary begin."""
+    """Marker on the stack where the items of a list, tuple or dictionary begin."""
 
 
 @dataclass(frozen=True)
 class _Name:
-    """A name in a pickle: it is compared, and never looked up."""
+    """A global name in a pickle. It is only compared, never imported."""
 
     name: str
 
 
 @dataclass
 class _Kind:
-    """A numpy type, by its code."""
+    """A numpy dtype, by its code."""
 
     code: Any
 
@@ -146,14 +153,18 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Reader:
-    """The stack machine of pickles, as far as plain values need it."""
+    """Pickle's stack machine, restricted to plain values."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
     def apply(self, name: str, argument: Any, position: int) -> None:
-        """Carry out one operation. ValueError for one that files of CIFAR do not have."""
+        """Execute one operation.
+
+        Raises:
+            ValueError: files of CIFAR do not use it.
+        """
         stack = self.stack
         match name:
             case "PROTO" | "FRAME":
@@ -182,7 +193,7 @@ class _Reader:
                 state = stack.pop()
                 _fill(stack[-1], state)
             case _ if name in _VALUES:
-                # Before Python 3, text had no encoding; pickletools gives it as latin-1.
+                # Python 2 strings have no encoding; pickletools decodes them as latin-1.
                 stack.append(argument.encode("latin1") if name.endswith("STRING") else argument)
             case _ if name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
@@ -194,7 +205,7 @@ class _Reader:
                 raise ValueError(f"it has the operation {name} at byte {position}, which files of CIFAR do not")
 
     def _items(self) -> list[Any]:
-        """Pops the values above the last mark, and the mark."""
+        """Pop the values above the last mark, and the mark."""
         items: list[Any] = []
         while (item := self.stack.pop()) is not _Mark:
             items.append(item)
@@ -218,7 +229,7 @@ def _name(name: str) -> _Name:
 
 
 def _made(what: Any, arguments: Any) -> Any:
-    """The value for a call of a name in a pickle with arguments."""
+    """Return the value of a call of a global name with arguments."""
     name = _of(_Name, what).name
     if name.endswith("_reconstruct"):
         return _Array(np.zeros(0, np.uint8))
@@ -231,7 +242,8 @@ def _made(what: Any, arguments: Any) -> Any:
 
 
 def _fill(what: Any, state: Any) -> None:
-    """Carry out BUILD: give an array its content. The state of a type is its byte order, which bytes do not have."""
+    """Execute BUILD: set an array's content. The state of a dtype, its byte order, is ignored, because
+    bytes have none."""
     if isinstance(what, _Kind):
         return
     _, shape, kind, fortran, content = state

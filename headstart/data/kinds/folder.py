@@ -1,4 +1,4 @@
-"""Files in folders: `<class>/<file>`, or the same inside `train/`, `val/` and `test/`; without labels, files alone."""
+"""Folders of files: `<class>/<file>`, or the same inside `train/`, `val/` and `test/`; without labels, files only."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, 
 from headstart.data.tree import Tree, join
 from headstart.errors import InputError
 
-# macOS adds it to archives.
+# Added to archives by macOS.
 _IGNORED = frozenset({"__MACOSX"})
 
 _MAX_DEPTH = 100
@@ -26,16 +26,19 @@ class Folder(Kind):
         return _list(source.tree, wanted.modality.extensions, wanted.labels)
 
     def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
-        """Whether the folder holds files and no folders, so that no file has a label."""
+        """Return whether the folder holds files and no folders, so that no file has a label."""
         return source.tree is not None and _read_folder(source.tree, "", extensions).is_flat
 
 
 def _list(tree: Tree, extensions: Set[str], labels: Labels) -> Listing:
-    """Lists the files of `tree` by name, without opening any.
+    """List the files of `tree` by name, without opening any.
 
-    A class's folder may have sub-folders. Hidden entries, other extensions, and what the tree itself refuses (special
-    files, links that lead to a folder or out of it) are refused one by one. InputError where the whole folder cannot
-    be a data set: no class or only one, or a class without any file; without labels, no file.
+    A class's folder may have sub-folders. Hidden entries, other extensions, and entries that the tree refuses (special
+    files, links to a folder or out of the tree) are refused one by one.
+
+    Raises:
+        InputError: the folder cannot be a data set: fewer than two classes, or a class without files; without labels,
+            no files.
     """
     top = _read_folder(tree, "", extensions)
     top.refused += tree.refused
@@ -71,7 +74,7 @@ class _Folder:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it holds files and no folders."""
+        """True if it holds files and no folders."""
         return bool(self.files) and not self.folders
 
 
@@ -92,7 +95,7 @@ def _listing(
 
 
 def _list_unlabelled(tree: Tree, top: _Folder, extensions: Set[str]) -> Listing:
-    """All files below the root, without labels; split folders, where there are no others, give the splits."""
+    """List all files below the root without labels. If there are only split folders, they give the splits."""
     named = all(_own_name(folder).lower() in SPLIT_NAMES for folder in top.folders)
     splits = _by_split(tree, top.folders) if top.folders and named and not top.files else {}
     files: list[File] = []
@@ -111,7 +114,7 @@ def _read_folder(tree: Tree, folder: str, extensions: Set[str]) -> _Folder:
     for entry in tree.entries(folder):
         path = join(folder, entry.name)
         if not _is_utf8(entry.name):
-            # A name that is not UTF-8 reaches Python with surrogates, which neither JSON nor Parquet can hold.
+            # Python represents invalid UTF-8 by surrogates, which neither JSON nor Parquet can store.
             path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             content.refused.append(Refusal(path, "its name is not valid UTF-8; rename it"))
         elif entry.name.startswith(".") or entry.name in _IGNORED:
@@ -139,8 +142,8 @@ def _read_tree(tree: Tree, folder: str, extensions: Set[str]) -> tuple[list[str]
 
 
 def _split_folders(tree: Tree, folders: list[str], extensions: Set[str]) -> dict[str, str]:
-    """The folders that are given splits, in the order train, val, test; empty where the folders are classes."""
-    # A class may be called "train" too; what makes a split is that it holds folders and no images.
+    """Return the folders of given splits, in the order train, val, test; empty if the folders are classes."""
+    # A class may be called "train" too; a split folder holds folders and no images.
     named = [folder for folder in folders if _own_name(folder).lower() in SPLIT_NAMES]
     contents = {folder: _read_folder(tree, folder, extensions) for folder in named}
     holding_classes = [folder for folder in named if contents[folder].folders and not contents[folder].files]
@@ -156,7 +159,11 @@ def _split_folders(tree: Tree, folders: list[str], extensions: Set[str]) -> dict
 
 
 def _by_split(tree: Tree, named: list[str]) -> dict[str, str]:
-    """The split folders by split, in the order train, val, test; InputError if train is missing or one comes twice."""
+    """Return the split folders by split, in the order train, val, test.
+
+    Raises:
+        InputError: train is missing, or a split occurs twice.
+    """
     splits: dict[str, str] = {}
     for folder in named:
         split = SPLIT_NAMES[_own_name(folder).lower()]

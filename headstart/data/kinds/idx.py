@@ -1,8 +1,8 @@
-"""IDX files, the format of MNIST and its family: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same
+"""IDX files, the format of MNIST and its variants: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same
 with `t10k` or `test`, each plain or as .gz, in one folder.
 
-Format: http://yann.lecun.com/exdb/mnist: two zero bytes, the type (0x08, unsigned byte), the number of axes, the
-length of each as a big-endian 32-bit number, then the values.
+Format: http://yann.lecun.com/exdb/mnist: two zero bytes, the type (0x08, unsigned byte), the number of axes, the length
+of each as a big-endian 32-bit number, then the values.
 """
 
 import gzip
@@ -31,7 +31,11 @@ class Idx(Kind):
         return source.tree is not None and ("train", "images") in _found(source.tree)
 
     def list(self, source: Source, wanted: Wanted) -> Listing:
-        """The pictures in a folder's IDX files. InputError if a file is missing, damaged or not what its name says."""
+        """List the pictures in a folder's IDX files.
+
+        Raises:
+            InputError: a file is missing, damaged or not what its name indicates.
+        """
         assert source.tree is not None  # noqa: S101 - it claims folders only
         tree, files = source.tree, _found(source.tree)
         parts = []
@@ -43,7 +47,7 @@ class Idx(Kind):
 
 
 def _found(tree: Tree) -> dict[tuple[str, str], str]:
-    """The names of the files by split and kind."""
+    """Return the names of the files by split and kind."""
     matches = [_NAME.fullmatch(entry.name) for entry in tree.entries("") if not entry.folder and not entry.refusal]
     return {(_SPLIT[match[1]], match[2]): match[0] for match in matches if match}
 

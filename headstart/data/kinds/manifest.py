@@ -1,7 +1,7 @@
-"""A table of samples: CSV or Parquet with the columns `path` and `label`, and where wanted `split` and `group`.
+"""Tables of samples: CSV or Parquet with the columns `path` and `label`, and optionally `split` and `group`.
 
-Paths are relative to the table's own folder, or `s3://bucket/key`. Rows of one `group` (a patient, a scene, a
-recording) share a split. What a row names is read whatever its name ends with; its content decides.
+Paths are relative to the table's folder, or `s3://bucket/key`. Rows of one `group` (a patient, a scene, a recording)
+share a split. Files are read whatever their extension; the content decides.
 """
 
 import posixpath
@@ -26,7 +26,7 @@ _COLUMNS = ("path", "label", "split", "group")
 
 @dataclass(frozen=True)
 class Named:
-    """The files of `tree`, or objects, that a manifest's rows name, by path."""
+    """The files of `tree`, or S3 objects, that a manifest's rows name, by path."""
 
     tree: LocalTree | None
     objects: dict[str, s3.Object]
@@ -59,7 +59,7 @@ class Manifest(Kind):
             return "label" not in columns_of(source.name, table)
 
     def named_states(self, source: Source) -> Iterator[str]:
-        """A file's size and time, an object's size and ETag."""
+        """Yield the path and state of each named file: size and modification time, or an object's size and ETag."""
         with _open(source) as table:
             files, _ = _files(source.name, rows_of(source.name, table, _COLUMNS), _base(source), labelled=False)
         named = _find(files, _base(source))
@@ -83,15 +83,15 @@ def _open(source: Source) -> BinaryIO:
 
 
 def _base(source: Source) -> str:
-    """The folder, or the prefix in S3, that paths in the table are relative to."""
+    """Return the folder or S3 prefix that paths in the table are relative to."""
     return source.name.rpartition("/")[0]
 
 
 def _list(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
-    """The samples that a table's rows name; `base` is the folder, or the prefix in S3, of the table.
+    """List the samples that a table's rows name; `base` is the table's folder or S3 prefix.
 
     Raises:
-        InputError: the table cannot be read, lacks a column, has splits that are none, or `check_classes` raises.
+        InputError: the table cannot be read, lacks a column, has unknown splits, or `check_classes` raises.
     """
     columns = columns_of(name, table)
     if "path" not in columns:
@@ -131,7 +131,7 @@ def _list(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
 
 
 def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool) -> tuple[list[File], list[Refusal]]:
-    """The rows as files, and those that cannot be one; of rows that name one path none may contradict the others."""
+    """Return the rows as files, and the refused ones. Rows with the same path must be equal."""
     files: dict[str, File] = {}
     refused: list[Refusal] = []
     twice: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool)
 
 
 def _path(given: str, base: str) -> tuple[str, str | None]:
-    """The path relative to `base`, or a URI, and why the row is refused, or None."""
+    """Return the path relative to `base`, or a URI, and the reason for refusing the row, or None."""
     if not given:
         return given, "the row has no path"
     if any(ord(character) < 32 for character in given):
@@ -196,7 +196,7 @@ def _splits(name: str, files: Iterable[File]) -> tuple[str, ...]:
 
 
 def _find(files: Iterable[File], base: str) -> Named:
-    """The files and objects that rows name. Objects are found by listing their folders, each once."""
+    """Return the files and objects that rows name. Objects are found by listing their folders, each once."""
     remote = s3.is_s3(base)
     uris = {
         f.path if s3.is_s3(f.path) else f"{base.rstrip('/')}/{f.path}": f.path
@@ -209,7 +209,7 @@ def _find(files: Iterable[File], base: str) -> Named:
     objects: dict[str, s3.Object] = {}
     done: str | None = None
     for folder in sorted(by_folder):
-        # The content of a folder was listed with the folder above it.
+        # The listing of a parent folder includes this one.
         if done is not None and folder.startswith(done):
             continue
         done = folder
@@ -229,7 +229,7 @@ def _reason_to_refuse(path: str, named: Named) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """A cell as text: nothing for what is missing, and no fraction where a table has numbers for labels."""
+    """Return a cell as text: "" if missing, whole floats without a fraction."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():

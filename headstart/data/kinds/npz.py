@@ -1,10 +1,10 @@
-"""Pictures in a .npz file of numpy, under any of the usual names, read without pickles.
+"""NumPy .npz files of pictures, under any of the usual array names, read without pickles.
 
     x_train, y_train, x_test, y_test           as Keras publishes data sets
     train_images, train_labels, val_images, …  as MedMNIST does
     images, labels                             one set that is split by content; also x or X, and y or targets
 
-`groups` (or `train_groups`, …) keeps pictures of one scene or patient together; `classes` names the labels' numbers.
+`groups` (or `train_groups`, …) keeps pictures of one scene or patient in one split; `classes` gives the names by label.
 """
 
 import struct
@@ -38,10 +38,10 @@ class Npz(Kind):
 
 
 def _list(path: Path, name: str, labels: Labels, scratch: Path | None = None) -> Listing:
-    """The pictures of the .npz file at `path`, which messages call `name`.
+    """List the pictures of the .npz file at `path`, called `name` in messages.
 
     Raises:
-        InputError: it is damaged, a bomb, holds other things than pictures, or pickles.
+        InputError: it is damaged, a decompression bomb, or holds pickles or anything other than pictures.
     """
     try:
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def _list(path: Path, name: str, labels: Labels, scratch: Path | None = None) ->
 
 
 def _named(names: set[str]) -> dict[str | None, dict[str, str]]:
-    """The arrays' names by split and kind; the split None stands for all pictures."""
+    """Return the names of the arrays by split and kind; the split None stands for all pictures."""
     found: dict[str | None, dict[str, str]] = {}
     for prefix, split in _SPLITS.items():
         keys = {
@@ -95,7 +95,7 @@ def _named(names: set[str]) -> dict[str | None, dict[str, str]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, scratch: Path | None) -> np.ndarray:
-    """An array of the archive, copied to the disk and mapped from there."""
+    """Copy an array from the archive to disk and memory-map it."""
     try:
         with archive.open(member) as content:
             version = np.lib.format.read_magic(content)
@@ -124,7 +124,7 @@ def _labels(values: np.ndarray, classes: Sequence[str] | None, name: str) -> lis
 
 
 def _texts(values: np.ndarray, name: str) -> list[str]:
-    """Labels (N,) or (N, 1), whole numbers or text."""
+    """Return labels (N,) or (N, 1), whole numbers or text, as a list of text."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "uiU":

@@ -1,7 +1,7 @@
-"""`torchvision://NAME`: data sets that torchvision knows and, where that is allowed, downloads.
+"""torchvision's data sets, `torchvision://NAME`: read from a local folder and downloaded where allowed.
 
-They lie in the folder that HEADSTART_DATASETS names, else in `datasets` beside torch's hub (TORCH_HOME).
-HEADSTART_DOWNLOAD=never keeps torchvision from downloading one that is not there.
+The folder is HEADSTART_DATASETS, else `datasets` next to torch's hub (TORCH_HOME). HEADSTART_DOWNLOAD=never forbids
+downloads.
 """
 
 import os
@@ -23,8 +23,8 @@ DOWNLOAD_VARIABLE = "HEADSTART_DOWNLOAD"
 _PARTS = {"train": {"split": "train"}, "test": {"split": "test"}}
 _PARTS_WITH_VAL = {**_PARTS, "val": {"split": "val"}}
 
-# Arguments of torchvision's constructor for each split; "" stands for a set without given splits. Those in files of a
-# format that is read here are read here, without torchvision's pickles; the folder is where it puts them.
+# Arguments of torchvision's constructor for each split; "" stands for a data set without given splits. Data sets in
+# `_FOLDERS`, the folders that torchvision uses, are read by our own readers instead of its pickles.
 _SETS: dict[str, dict[str, dict[str, Any]]] = {
     **{name: {"train": {"train": True}, "test": {"train": False}}
        for name in ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "USPS")},
@@ -48,10 +48,10 @@ class Torchvision(Kind):
     scheme = "torchvision://"
 
     def list(self, source: Source, wanted: Wanted) -> Listing:
-        """The pictures of a data set of torchvision, with its splits.
+        """List the pictures of a torchvision data set, with its splits.
 
         Raises:
-            InputError: the name is not known, or the data is not here and may not be or cannot be downloaded.
+            InputError: the name is unknown, or the data is missing and may not or cannot be downloaded.
         """
         name = _name(source.name)
         if name not in _FOLDERS:
@@ -69,12 +69,12 @@ class Torchvision(Kind):
 
 
 def is_published(uri: str) -> bool:
-    """Whether a reference names a data set of torchvision."""
+    """Return whether a reference names a torchvision data set."""
     return uri.startswith(KIND.scheme)
 
 
 def datasets_folder() -> Path:
-    """The folder of torchvision's data sets on this machine."""
+    """Return the folder of torchvision's data sets on this machine."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         return Path(given).absolute()
@@ -83,7 +83,11 @@ def datasets_folder() -> Path:
 
 
 def _name(uri: str) -> str:
-    """The name of a data set; InputError lists the known ones."""
+    """Return the name of a data set.
+
+    Raises:
+        InputError: it is unknown; the message lists the known ones.
+    """
     name = uri.removeprefix(KIND.scheme)
     if name not in _SETS:
         raise InputError(f"{uri} is not a data set of torchvision that is read; choose one of: {', '.join(_SETS)}.")
@@ -91,7 +95,7 @@ def _name(uri: str) -> str:
 
 
 def _made(name: str, arguments: dict[str, Any]) -> Any:
-    """The data set as torchvision's object, downloaded if it is missing."""
+    """Return torchvision's data set object, downloading the data if it is missing."""
     import torchvision
 
     kind = getattr(torchvision.datasets, name)
@@ -104,7 +108,7 @@ def _made(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _fetch_files(name: str, root: Path) -> None:
-    """Has torchvision download the files, each compared with the digest that torchvision knows."""
+    """Download the files by torchvision, which compares each with its known digest."""
     import torchvision
 
     kind = getattr(torchvision.datasets, name)
@@ -154,14 +158,14 @@ def _list_items(uri: str, sets: dict[str, Any], labels: Labels) -> Listing:
 
 
 def _labels_of(data: Any) -> Iterator[str]:
-    """The names of the classes of all pictures, without decoding any where torchvision has the numbers at hand."""
+    """Yield the class names of all pictures; none is decoded if torchvision provides the labels."""
     names = getattr(data, "classes", None) or getattr(data, "categories", None)
     held = next((getattr(data, key) for key in ("_labels", "labels", "targets", "y") if hasattr(data, key)), None)
     if held is None and hasattr(data, "_samples"):
         held = [label for _, label in data._samples]
     for number in held if held is not None else (data[index][1] for index in range(len(data))):
         name = names[int(number)] if names else int(number)
-        # Imagenette has all synonyms of a class.
+        # Imagenette gives all synonyms of a class.
         yield str(name[0] if isinstance(name, tuple) else name)
 
 

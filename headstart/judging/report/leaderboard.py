@@ -5,6 +5,8 @@ from headstart.judging.report.judgement import Context, Judgement
 
 
 def section(judgement: Judgement) -> Context:
+    board = judgement.board
     return {
-        "score_axis": Axis.spanning([bound for entry in judgement.board.entries for bound in (entry.low, entry.high)])
+        "over": board.over_best.title if board.over_best else "a baseline",
+        "score_axis": Axis.spanning([bound for entry in board.entries for bound in (entry.low, entry.high)]),
     }

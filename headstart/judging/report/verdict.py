@@ -9,7 +9,7 @@ from headstart.judging.report.judgement import Context, Judgement
 
 def section(judgement: Judgement) -> Context:
     board = judgement.board
-    bounds = [bound for each in board.comparisons for bound in (each.gain.low, each.gain.high)]
+    bounds = [bound for each in board.worth_showing for bound in (each.gain.low, each.gain.high)]
     return {
         "qualified": _qualified(board),
         "gain_axis": Axis.spanning([0.0, board.min_gain, *bounds]) if bounds else None,
@@ -17,11 +17,12 @@ def section(judgement: Judgement) -> Context:
 
 
 def _qualified(board: Leaderboard) -> str:
-    """A clause that names the baselines that do as well as the chosen strategy, or better; "" for none."""
-    better = [each.baseline for each in board.comparisons if each.verdict == "hurt"]
+    """A clause that names the baselines that do better than the chosen strategy, or else as well; "" for none."""
+    better = [each.title for each in board.comparisons if each.verdict == "hurt"]
     if better:
-        return f"yet {_listed(better)} {'do' if len(better) > 1 else 'does'} better"
-    return f"yet no more than {_listed(board.unbeaten)} would" if board.unbeaten else ""
+        return f"{_listed(better)} {'do' if len(better) > 1 else 'does'} better"
+    unbeaten = [each.title for each in board.comparisons if each.verdict != "helped"]
+    return f"not clearly better than {_listed(unbeaten)}" if unbeaten else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Does a target gain enough over training from scratch?"""
+"""Does a target gain enough over the best baseline?"""
 
 from typing import Annotated
 
@@ -11,17 +11,18 @@ GAIN = Annotated[float, Field(ge=-1, le=1)] | None
 
 
 def recorded_gain(case: Case, ending: str = "") -> float:
-    """The gain that the evidence holds under gain/<metric><ending>."""
+    """The gain that the evidence holds under gain_over_best/<metric><ending>, in older evidence under gain/…"""
     if case.challenger.role == "source":
         raise NotAsked("a source has no gain")
-    value = case.evidence.figures.get(f"gain/{case.evidence.metric}{ending}")
+    figures, name = case.evidence.figures, f"{case.evidence.metric}{ending}"
+    value = figures.get(f"gain_over_best/{name}", figures.get(f"gain/{name}"))
     if value is None:
-        raise Unanswered("no gain is recorded; run with the baseline scratch")
+        raise Unanswered("no gain is recorded; run with a baseline")
     return value
 
 
 def _gain(case: Case) -> Measured:
-    return recorded_gain(case), f"gain over scratch in {metric_title(case.evidence.metric)}"
+    return recorded_gain(case), f"gain over the best baseline in {metric_title(case.evidence.metric)}"
 
 
-GATE = Gate(GAIN, 0.0, "over scratch; null where there is no such baseline", at_least(_gain), place=20)
+GATE = Gate(GAIN, 0.0, "over the best baseline; null where there is none", at_least(_gain), place=20)

@@ -17,7 +17,7 @@ def message(text: str) -> str:
 
 
 def lines_of(chunks: Iterable[str]) -> Iterator[str]:
-    """The lines, without their ends, of a text whose chunks end anywhere."""
+    """Yield the lines of a text, without their ends, from chunks that may end within a line."""
     rest = ""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split("\n")

@@ -1,6 +1,7 @@
 """Safe terminal output: a name, a label or a server's message may contain control sequences."""
 
 import logging
+from collections.abc import Iterable, Iterator
 
 from headstart.credentials import without_passwords
 
@@ -13,6 +14,16 @@ def printable(text: str, *, keep: str = "") -> str:
 def message(text: str) -> str:
     """Return a message of one or more lines without control sequences and passwords."""
     return without_passwords(printable(text, keep="\n\t"))
+
+
+def lines_of(chunks: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a text, without their ends, from chunks that may end within a line."""
+    rest = ""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split("\n")
+        yield from whole
+    if rest:
+        yield rest
 
 
 class _Printable(logging.Formatter):

@@ -135,18 +135,19 @@ def leaderboard_table(
     """
     sources = sorted({row["source"].partition("#")[0] for row in rows if row["source"]})
     metric = next(key.removesuffix("_low") for key in rows[0] if key.endswith("_low") and not key.startswith("gain"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column(metric.replace("_", " "), no_wrap=True)
-    table.add_column("macro-F1", justify="right")
-    table.add_column(f"gain over {_best_baseline(rows, metric)}", no_wrap=True)
-    table.add_column("seconds", justify="right")
+    made = table(
+        Column("strategy", no_wrap=True),
+        Column(metric.replace("_", " "), no_wrap=True),
+        Column("macro-F1", justify="right"),
+        Column(f"gain over {_best_baseline(rows, metric)}", no_wrap=True),
+        Column("seconds", justify="right"),
+    )
     if pipeline_runs:
-        table.add_column("pipeline run", overflow="fold")
+        made.add_column("pipeline run", overflow="fold")
     if len(sources) > 1:
-        table.add_column("source", overflow="fold", style="dim")
+        made.add_column("source", overflow="fold", style="dim")
     elif sources:
-        table.caption, table.caption_justify = f"source: {plain(sources[0])}", "left"
+        made.caption, made.caption_justify = f"source: {plain(sources[0])}", "left"
     for position, row in enumerate(rows):
         is_chosen = bool(chosen) and chosen[position]
         cells = [
@@ -162,8 +163,8 @@ def leaderboard_table(
             cells.append(plain(pipeline_runs[position]))
         if len(sources) > 1:
             cells.append(plain((row["source"] or "").partition("#")[0]))
-        table.add_row(*cells, style="bold" if is_chosen else None)
-    return table
+        made.add_row(*cells, style="bold" if is_chosen else None)
+    return made
 
 
 def gates_table(gates: "Sequence[GateResult]") -> Table:

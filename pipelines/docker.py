@@ -6,11 +6,12 @@ the GPUs. It never runs as root: its user is the caller, so that files belong to
 image's user, who then gets ownership of what steps write.
 """
 
+import codecs
 import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from headstart.recipe.recipe import Recipe
 from headstart.storage.cache import CACHE_VARIABLE
 from headstart.storage.s3 import is_s3
 from headstart.storage.state import STATE_VARIABLE
+from headstart.terminal import lines_of
 from headstart.tracking.client import PAGE_VARIABLE, connect, shown_to_people
 from headstart.tracking.database import address, file_of
 from headstart_pipelines.execution import executed_by
@@ -275,7 +277,8 @@ class Containers:
             if self._stopped:
                 return _KILLED
             container.start()
-            for line in _lines(container.logs(stream=True, follow=True)):
+            # A chunk may end within a character.
+            for line in lines_of(codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace")):
                 print(line)
             status = int(container.wait()["StatusCode"])
             if status == _KILLED:
@@ -305,17 +308,6 @@ def _remove(container: Any) -> None:
     # 404 and 409: removed, or being removed.
     with contextlib.suppress(docker.errors.APIError):
         container.remove(force=True)
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yield lines of text from chunks that may end within a line or a character."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
 
 
 def _local_path(uri: str) -> Path | None:

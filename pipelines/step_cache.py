@@ -17,6 +17,7 @@ from kfp import dsl
 from kfp.local import cache
 from kfp.local.cache import LocalCache
 
+from headstart.storage.digests import json_digest, sha256_of
 from headstart.storage.local import write_json
 
 # What differs between two executions of a step that give the same.
@@ -105,12 +106,11 @@ def reusing(workspace: Path) -> Iterator[None]:
 def _digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of a folder's files; "" where nothing is."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     if not path.is_dir():
         return ""
     listing = [(file.relative_to(path).as_posix(), _digest(file)) for file in path.rglob("*") if file.is_file()]
-    return hashlib.sha256(json.dumps(sorted(listing)).encode()).hexdigest()
+    return json_digest(sorted(listing))
 
 
 def _moved(kept: Any, places: dict[str, Any]) -> Any:

@@ -1,7 +1,5 @@
 """Packed data sets: a directory of samples that are already validated, cropped and resized."""
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 from headstart.data import encoded
 from headstart.data.encoded import EncodedSamples
 from headstart.errors import InputError
-from headstart.storage.digests import file_digest, is_intact
+from headstart.storage.digests import file_digest, is_intact, json_digest
 from headstart.storage.local import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -224,7 +222,7 @@ class Dataset:
 def _digest_of(manifest: dict[str, Any]) -> str:
     """Return the digest "sha256:<hex>" of the manifest without its digests."""
     content = {key: value for key, value in manifest.items() if key != "files"}
-    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
+    return f"sha256:{json_digest(content)}"
 
 
 @cache

@@ -4,7 +4,6 @@
 that prepared it. The key is a digest of everything that determines the content.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 from headstart.data.dataset import FORMAT_VERSION, Dataset
 from headstart.errors import HeadstartError
+from headstart.storage.digests import json_digest, sha256_of
 from headstart.storage.local import new_directory, write_json
 from headstart.storage.state import State
 from headstart.version import CODE_VARIABLE, __version__
@@ -43,8 +43,7 @@ class FinishedData:
             "version": __version__,
             "code": os.environ.get(CODE_VARIABLE),
         }
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        self._state, self._place = state, f"{_FOLDER}/{key}"
+        self._state, self._place = state, f"{_FOLDER}/{json_digest(content)}"
 
     def fetch(self, destination: Path) -> str | None:
         """Copy the data set to `destination` and return the MLflow run that prepared it; None if there is none."""
@@ -53,7 +52,7 @@ class FinishedData:
                 facts = json.loads(self._file(_FACTS, draft).read_bytes())
                 (draft / _FACTS).unlink()
                 for name, digest in facts["files"].items():
-                    if _sha256(self._file(name, draft)) != digest:
+                    if sha256_of(self._file(name, draft)) != digest:
                         raise ValueError(f"{name} is damaged")
         except FileNotFoundError:
             return None
@@ -75,7 +74,7 @@ class FinishedData:
                 self._state.put(file, f"{self._place}/{file.name}")
             with tempfile.TemporaryDirectory() as folder:
                 facts = Path(folder, _FACTS)
-                write_json(facts, {"files": {file.name: _sha256(file) for file in files}, "run": run_id})
+                write_json(facts, {"files": {file.name: sha256_of(file) for file in files}, "run": run_id})
                 self._state.put(facts, f"{self._place}/{_FACTS}")
         except (OSError, HeadstartError) as error:
             log.warning(
@@ -86,8 +85,3 @@ class FinishedData:
         if not self._state.get(f"{self._place}/{name}", folder / name):
             raise FileNotFoundError(name) if name == _FACTS else ValueError(f"{name} is missing")
         return folder / name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

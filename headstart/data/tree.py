@@ -1,6 +1,5 @@
 """Trees: folders and files by name, and the content of files, with one interface for disk, archive and S3."""
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -14,6 +13,7 @@ from headstart.data.limits import MAX_BYTES, MIB
 from headstart.data.listing import Refusal
 from headstart.errors import InputError
 from headstart.modalities import UnreadableSample
+from headstart.storage.digests import sha256_of
 
 TOO_LARGE = f"the file has more than {MAX_BYTES // MIB} MiB"
 
@@ -140,8 +140,7 @@ class LocalTree(Tree):
         if place.is_symlink() or not place.is_file():
             return None
         try:
-            with place.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256_of(place)
         except OSError:
             return None
 

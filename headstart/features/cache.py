@@ -36,7 +36,7 @@ class FeatureCache:
     """The frozen features of a state."""
 
     def __init__(self, state: State) -> None:
-        self._state, self._cache = state, ContentCache(state.folder / "features", _LIMIT)
+        self._state, self._cache = state, ContentCache(state.folder / "features", _LIMIT, spare=0.0)
 
     @property
     def limit(self) -> int:

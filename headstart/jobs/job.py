@@ -4,8 +4,6 @@ HEADSTART_NODES and HEADSTART_PROCESSES say where. Whatever they are, a step of 
 which every process takes a share; so the learning rate stays what it is.
 """
 
-import hashlib
-import json
 import os
 import tempfile
 from dataclasses import dataclass, fields
@@ -18,6 +16,7 @@ from headstart.jobs.exchange import RESULT, Exchange, remove_abandoned
 from headstart.jobs.launch import Listener, node_count, process_count, run_processes
 from headstart.models.bundle import FILES as BUNDLE_FILES
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
+from headstart.storage.digests import json_digest
 from headstart.storage.state import STATE_VARIABLE, State
 from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.section import Strategy
@@ -60,7 +59,7 @@ class Job:
             "versions": versions(),
             "code": os.environ.get(CODE_VARIABLE),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return json_digest(content)
 
     def run(self, context: RunContext) -> Trained:
         """Train in this process, or its part of it where it is one of several."""

@@ -19,6 +19,7 @@ from headstart.jobs.exchange import Exchange
 from headstart.jobs.launch import PROCESSES_VARIABLE, Listener
 from headstart.storage import s3
 from headstart.storage.state import STATE_VARIABLE
+from headstart.terminal import lines_of
 from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.progress import PROGRESS_VARIABLE
 from headstart.version import CODE_VARIABLE
@@ -224,16 +225,8 @@ class _Jobs:
 
     def _log(self, name: str) -> Iterator[str]:
         """The lines that the nodes print, of a cluster's those of the first; ends with them."""
-        chunks = self._client.get_job_logs(name, follow=True)
-        if self._backend == "kubernetes":
-            yield from chunks
-            return
-        rest = ""
-        for chunk in chunks:
-            *whole, rest = (rest + chunk).split("\n")
-            yield from whole
-        if rest:
-            yield rest
+        printed = self._client.get_job_logs(name, follow=True)
+        return printed if self._backend == "kubernetes" else lines_of(printed)
 
     def print_other_nodes(self, name: str) -> None:
         """Print the last lines of all nodes but the first, whose lines were passed on; a failure is a warning."""

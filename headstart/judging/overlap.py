@@ -3,18 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstart.data.dataset import SPLITS, Dataset, Samples
 from headstart.data.duplicates import Clusters
+from headstart.data.near_duplicates import BITS, Look, bit_count, looks_of, near_duplicates
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background
-
-if TYPE_CHECKING:
-    from headstart.data.near_duplicates import Look
 
 # Source pictures beyond which looking at them all would take longer than ranking.
 _MOST_PICTURES = 50_000
@@ -58,8 +55,6 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
 
 def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked: np.ndarray) -> int | None:
     """How many of the target's test samples that are `asked` for, bool (N,), look like one that the source learned."""
-    from headstart.data.near_duplicates import near_duplicates
-
     origin = _data_of(bundle, place, target)
     if origin is None:
         return None
@@ -92,10 +87,8 @@ def _look_alikes(bundle: ModelBundle, place: str | None, target: Dataset, asked:
     return sum(alike.of(position) in learned for position in range(tests))
 
 
-def _looks(samples: Samples, rows: np.ndarray) -> Iterator["Look | None"]:
+def _looks(samples: Samples, rows: np.ndarray) -> Iterator[Look | None]:
     """The look of each of the samples at positions `rows`, int (n,)."""
-    from headstart.data.near_duplicates import looks_of
-
     for start in range(0, len(rows), _READ):
         yield from looks_of(list(samples[rows[start : start + _READ]]))
 
@@ -117,8 +110,6 @@ def _data_of(bundle: ModelBundle, place: str | None, target: Dataset) -> Dataset
 
 def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The positions of the hashes that differ from any of the others in as few bits as those of near duplicates."""
-    from headstart.data.near_duplicates import BITS, bit_count
-
     found = np.zeros(len(hashes), dtype=bool)
     rows = max(1, _CHUNK // max(len(others), 1))
     for start in range(0, len(hashes), rows):

@@ -6,7 +6,6 @@ search names several: `models:/*-source` is every registered model with such a n
 `models:/*-source[domain=medical]` those of them with such a tag.
 """
 
-import hashlib
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from headstart.models.bundle import FILES, ModelBundle, bundle_digest, versions
 from headstart.models.preprocessing import Preprocessing
 from headstart.models.reference import pin_of, pinned, unpinned
 from headstart.storage import s3
+from headstart.storage.digests import sha256_of
 from headstart.storage.sums import SUMS
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = No
     if uri.startswith(_TORCHVISION):
         architecture, weights = _torchvision_weights(uri)
         _download(weights)
-        return pinned(f"{_TORCHVISION}{architecture}/{weights.name}", _digest(_weights_file(weights)))
+        return pinned(f"{_TORCHVISION}{architecture}/{weights.name}", f"sha256:{sha256_of(_weights_file(weights))}")
     with _bundle_path(uri, None, files=(SUMS,)) as path:
         return pinned(uri if s3.is_s3(uri) else path.resolve().as_uri(), bundle_digest(path))
 
@@ -172,7 +172,7 @@ def _load_torchvision(location: str, pin: str | None) -> ModelBundle:
 
     architecture, weights = _torchvision_weights(location)
     _download(weights)
-    digest = _digest(_weights_file(weights))
+    digest = f"sha256:{sha256_of(_weights_file(weights))}"
     _check_pin(location, pin, digest)
     classes = tuple(weights.meta["categories"])
     parts = family(architecture)
@@ -254,8 +254,3 @@ def _read_state(weights: "WeightsEnum") -> dict[str, torch.Tensor]:
 def _check_pin(uri: str, pin: str | None, found: str) -> None:
     if pin not in (None, found):
         raise InputError(f"{uri} was pinned to {pin} and its content is {found} now; pin it again or restore it")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -23,8 +23,6 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, BinaryIO, NamedTuple
 
-# A process looks at the folder again once it has added this part of the limit, and leaves room for as much.
-_SLACK = 10
 # A temporary file unchanged for this long belongs to a killed process.
 _DEAD_AFTER_SECONDS = 900
 
@@ -47,11 +45,15 @@ class Draft(NamedTuple):
 @dataclass(frozen=True)
 class ContentCache:
     """The files below `folder`, of at most `limit` bytes together; None stands for `default_limit`, or half of the
-    space that they and nobody else use if that is less."""
+    space that they and nobody else use if that is less.
+
+    A process scans the folder again after it has added the share `spare` of the limit, and keeps as much room free.
+    """
 
     folder: Path
     default_limit: int
     limit: int | None = None
+    spare: float = 0.1
 
     @property
     def capacity(self) -> int:
@@ -110,10 +112,7 @@ class ContentCache:
             self._remove_unused(size)
 
     def _make_room(self, came: int) -> None:
-        """Make room again, now that `came` bytes are new.
-
-        The folder is scanned when this process first adds to it, and then after each tenth of the limit.
-        """
+        """Make room again, now that `came` bytes are new."""
         with _looking:
             _unchecked[self.folder] = _unchecked.get(self.folder, 0) - came
             if _unchecked[self.folder] <= 0:
@@ -122,11 +121,11 @@ class ContentCache:
     def _remove_unused(self, coming: int = 0) -> None:
         """Remove what was unused for longest until `coming` bytes fit; what cannot be removed stays."""
         files, limit = sorted(_files(self.folder), key=lambda file: file.used), self.capacity
-        excess = sum(file.size for file in files) + coming - (limit - limit // _SLACK)
+        _unchecked[self.folder] = int(limit * self.spare)
+        excess = sum(file.size for file in files) + coming - limit + _unchecked[self.folder]
         for file in files:
             if excess > 0 and _is_removed(file):
                 excess -= file.size
-        _unchecked[self.folder] = limit // _SLACK
 
 
 def _in_use(path: Path, is_intact: Callable[[BinaryIO], bool]) -> BinaryIO | None:

@@ -1,9 +1,11 @@
-"""Digests of large files, computed by several threads and verified once per process."""
+"""Digests of files and values; those of large files are computed by several threads and verified once per process."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from headstart.storage.local import sync_file
 
@@ -14,6 +16,17 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 # Digests by device, inode, size and modification time, which change with each write. Forked processes inherit them.
 _known: dict[tuple[int, int, int, int], str] = {}
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_digest(content: Any) -> str:
+    """Return the SHA-256 of a JSON value in hexadecimal digits; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path, end: int | None = None) -> str:

@@ -1,10 +1,10 @@
 """SHA256SUMS files: digests of the files in a folder, in the format of `sha256sum`."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.errors import InputError
+from headstart.storage.digests import sha256_of
 from headstart.storage.local import write_text
 
 SUMS = "SHA256SUMS"
@@ -13,7 +13,7 @@ _LIMIT = 4096
 
 def write_sums(folder: Path, names: Sequence[str]) -> None:
     """Write the sums of these files, in this order."""
-    write_text(folder / SUMS, "".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
+    write_text(folder / SUMS, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
 
 
 def read_sums(folder: Path) -> str:
@@ -42,10 +42,5 @@ def verify_sums(folder: Path, names: Sequence[str]) -> None:
     for name, expected in sums.items():
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing; copy the whole of {folder} again")
-        if _sha256(folder / name) != expected:
+        if sha256_of(folder / name) != expected:
             raise InputError(f"{folder / name} is not the file that {SUMS} lists: it is damaged or was changed")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

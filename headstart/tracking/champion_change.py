@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from headstart.tracking.gate import GateResult
 
 
+@explained()
 def settled_history(client: "MlflowClient", model: str) -> History:
     """Return the history on which to base a change, after completing a change whose writer died after moving the alias.
 
@@ -52,10 +53,10 @@ def settled_history(client: "MlflowClient", model: str) -> History:
         if history.interrupted is None:
             return history
         if ledger := history.ledger.enter(client, history.interrupted):
-            with explained():
-                _settle(client, ledger)
+            _settle(client, ledger)
 
 
+@explained()
 def change_champion(
     client: "MlflowClient",
     history: History,
@@ -82,29 +83,27 @@ def change_champion(
         gates=tuple({key: value for key, value in asdict(gate).items() if key != "text"} for gate in gates),
         kind=kind,
         digest=version.tags.get(MODEL_DIGEST),
-        run_id=None,
     )
-    with explained():
-        run_id = _write_record(client, ledger, change, gates)
-        # If two first changes coincide, PostgreSQL refuses the second writer's tag.
-        write_once(
-            lambda: client.set_registered_model_tag(model, LEDGER, ledger.run_id),
-            lambda: client.get_registered_model(model).tags.get(LEDGER) == ledger.run_id,
-        )
-        champion = client.get_registered_model(model).aliases.get(CHAMPION)
-        entered = ledger.enter(client, run_id) if _same(champion, history.champion) else None
-        if entered is None:
-            client.set_terminated(run_id, "FAILED")
-            raise _overtaken(client, change, model)
-        client.set_registered_model_alias(model, CHAMPION, version.version)
-        completed = entered.enter(client, run_id)
-        if completed is None:
-            _give_way(client, entered, change)
-            client.set_terminated(run_id, "FAILED")
-            raise _overtaken(client, change, model)
-        _settle(client, completed)
-        note = f"champion since {change.at} by {change.by}, run {run_id}"
-        client.set_model_version_tag(model, version.version, PROMOTION, note)
+    run_id = _write_record(client, ledger, change, gates)
+    # If two first changes coincide, PostgreSQL refuses the second writer's tag.
+    write_once(
+        lambda: client.set_registered_model_tag(model, LEDGER, ledger.run_id),
+        lambda: client.get_registered_model(model).tags.get(LEDGER) == ledger.run_id,
+    )
+    champion = client.get_registered_model(model).aliases.get(CHAMPION)
+    entered = ledger.enter(client, run_id) if _same(champion, history.champion) else None
+    if entered is None:
+        client.set_terminated(run_id, "FAILED")
+        raise _overtaken(client, change, model)
+    client.set_registered_model_alias(model, CHAMPION, version.version)
+    completed = entered.enter(client, run_id)
+    if completed is None:
+        _give_way(client, entered, change)
+        client.set_terminated(run_id, "FAILED")
+        raise _overtaken(client, change, model)
+    _settle(client, completed)
+    note = f"champion since {change.at} by {change.by}, run {run_id}"
+    client.set_model_version_tag(model, version.version, PROMOTION, note)
     return replace(change, run_id=run_id)
 
 

@@ -40,14 +40,14 @@ class Change:
 
     version: str | None
     previous: str | None
-    at: str | None
-    by: str | None
-    reason: str | None
-    forced: bool
-    gates: tuple[dict[str, Any], ...]
-    kind: Kind
-    digest: str | None
-    run_id: str | None
+    at: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    forced: bool = False
+    gates: tuple[dict[str, Any], ...] = ()
+    kind: Kind = "outside"
+    digest: str | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,18 @@ class History:
         return next((change for change in reversed(stack) if change.version not in (None, self.champion)), None)
 
 
+@explained()
 def read_history(client: "MlflowClient", model: str) -> History:
     """Read the history of the registered model `model`.
 
     Raises:
         InputError: there is no such model, or none of its versions has an MLflow run.
     """
-    with explained():
-        registered, ledger = _read_together(client, model)
-        records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
-        champion = registered.aliases.get(CHAMPION)
-        champion = str(champion) if champion else None
-        versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
+    registered, ledger = _read_together(client, model)
+    records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
+    champion = registered.aliases.get(CHAMPION)
+    champion = str(champion) if champion else None
+    versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
     in_effect = list(ledger.completed)
     if ledger.open in records and records[ledger.open].version == champion:
         # Its writer has moved the alias but not yet written the second entry.
@@ -102,7 +102,8 @@ def read_history(client: "MlflowClient", model: str) -> History:
     def add_outside(now: str | None) -> None:
         before = changes[-1].version if changes else None
         if now != before:
-            changes.append(_outside(before, now, deleted=now is None and before not in versions))
+            deleted = now is None and before not in versions
+            changes.append(Change(now, before, reason=f"version {before} was deleted" if deleted else None))
 
     for change in (records[run_id] for run_id in in_effect if run_id in records):
         add_outside(change.previous)
@@ -160,18 +161,3 @@ def _registered(client: "MlflowClient", model: str) -> "RegisteredModel":
         return client.get_registered_model(model)
     known = ", ".join(sorted(each.name for each in client.search_registered_models())) or "none"
     raise InputError(f"The registry has no model {model!r}; its models are: {known}.")
-
-
-def _outside(previous: str | None, version: str | None, *, deleted: bool) -> Change:
-    return Change(
-        version=version,
-        previous=previous,
-        at=None,
-        by=None,
-        reason=f"version {previous} was deleted" if deleted else None,
-        forced=False,
-        gates=(),
-        kind="outside",
-        digest=None,
-        run_id=None,
-    )

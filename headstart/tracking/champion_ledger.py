@@ -42,6 +42,7 @@ class Ledger:
         """A change in progress or interrupted, after which there is no other entry yet."""
         return self.entries[-1] if self.entries and self.entries[-1] not in self.completed else None
 
+    @explained()
     def enter(self, client: "MlflowClient", change: str) -> "Ledger | None":
         """Return the ledger with `change` as its next entry; None if another writer's entry is already there."""
         from mlflow.exceptions import MlflowException
@@ -50,10 +51,9 @@ class Ledger:
         try:
             client.log_param(self.run_id, key, change)
         except MlflowException:
-            with explained():
-                # Refused because another entry is there, or for an unrelated reason, which is raised again.
-                if client.get_run(self.run_id).data.params.get(key) in (None, change):
-                    raise
+            # Refused because another entry is there, or for an unrelated reason, which is raised again.
+            if client.get_run(self.run_id).data.params.get(key) in (None, change):
+                raise
             return None
         return replace(self, entries=(*self.entries, change))
 
@@ -88,9 +88,9 @@ def _prefix(model: str) -> str:
     return f"headstart.champion/{model}/"
 
 
+@explained()
 def _first_run(client: "MlflowClient", model: str) -> "Run":
-    with explained():
-        versions = client.search_model_versions(f"name = '{model}'", order_by=["version_number ASC"])
+    versions = client.search_model_versions(f"name = '{model}'", order_by=["version_number ASC"])
     for version in sorted(versions, key=lambda version: int(version.version)):
         run = _find_run(client, version.run_id) if version.run_id else None
         if run is not None and run.info.lifecycle_stage == "active":
@@ -101,7 +101,8 @@ def _first_run(client: "MlflowClient", model: str) -> "Run":
     )
 
 
+@explained()
 def _find_run(client: "MlflowClient", run_id: str) -> "Run | None":
-    with explained(), ignoring("RESOURCE_DOES_NOT_EXIST"):
+    with ignoring("RESOURCE_DOES_NOT_EXIST"):
         return client.get_run(run_id)
     return None

@@ -77,7 +77,10 @@ def _without_credentials(uri: str) -> str:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Convert MLflow's exceptions into HeadstartError, with the server's message or the fact that it did not answer."""
+    """Convert MLflow's exceptions into HeadstartError, with the server's message or the fact that it did not answer.
+
+    Also a decorator, for functions that are not generators.
+    """
     from requests import RequestException  # type: ignore[import-untyped]
 
     try:

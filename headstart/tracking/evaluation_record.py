@@ -67,13 +67,13 @@ def record_assessment(
     return replace(assessment, leaderboard=board)
 
 
+@explained()
 def _number_source(parent: Run, version: str) -> None:
     unnumbered = f"tags.`{PARENT_RUN}` = '{parent.id}' and tags.`{SOURCE_MODEL}` LIKE 'models:/%/sha256:%'"
-    with explained():
-        for run in search_all(parent.client.search_runs, [parent.experiment_id], unnumbered):
-            for key, value in run.data.tags.items():
-                if (text := numbered(value, version)) != value:
-                    parent.client.set_tag(run.info.run_id, key, text)
+    for run in search_all(parent.client.search_runs, [parent.experiment_id], unnumbered):
+        for key, value in run.data.tags.items():
+            if (text := numbered(value, version)) != value:
+                parent.client.set_tag(run.info.run_id, key, text)
 
 
 def _run_of(parent: Run, entry: Entry) -> Run:
@@ -91,13 +91,13 @@ def _run_of(parent: Run, entry: Entry) -> Run:
     return reused
 
 
+@explained()
 def prepare_views(parent: Run, board: Leaderboard) -> None:
     """Write the parent's description and its artifact leaderboard.json; the entries of `board` name their runs.
 
     A repeated call replaces both; `MlflowClient.log_table` would append.
     """
-    with explained():
-        parent.client.log_dict(parent.id, leaderboard_table(board), _LEADERBOARD)
+    parent.client.log_dict(parent.id, leaderboard_table(board), _LEADERBOARD)
     parent.set_tags(
         {
             NOTE: description(parent, board),

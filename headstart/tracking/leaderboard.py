@@ -50,6 +50,7 @@ class Comparison:
         return [entry.figures for entry in self.entries]
 
 
+@explained()
 def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None, every_run: bool = False) -> Comparison:
     """Return the strategies and baselines of the latest evaluated pipeline run, best first.
 
@@ -62,9 +63,8 @@ def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None,
     Raises:
         InputError: there is no such experiment, nothing was evaluated in it, or there is no such key to sort by.
     """
-    with explained():
-        experiment_id = _experiment_id(client, experiment)
-        parents, children = (_every if every_run else _latest)(client, experiment_id)
+    experiment_id = _experiment_id(client, experiment)
+    parents, children = (_every if every_run else _latest)(client, experiment_id)
     if not children:
         raise InputError(f"Nothing was evaluated in {experiment!r} yet; finish a run with `headstart run`.")
     metric = _judged_by(children[0])

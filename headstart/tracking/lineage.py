@@ -166,15 +166,15 @@ class _Registry:
                 join(model, version.tags)
 
     @classmethod
+    @explained()
     def read(cls, client: "MlflowClient") -> "_Registry":
         """Read the registry in two searches, whatever its size. The second is for aliases, which a version search
         omits."""
-        with explained():
-            versions = list(search_all(client.search_model_versions))
-            aliases: dict[str, list[str]] = {}
-            for model in search_all(client.search_registered_models):
-                for alias, number in model.aliases.items():
-                    aliases.setdefault(_uri(model.name, number), []).append(alias)
+        versions = list(search_all(client.search_model_versions))
+        aliases: dict[str, list[str]] = {}
+        for model in search_all(client.search_registered_models):
+            for alias, number in model.aliases.items():
+                aliases.setdefault(_uri(model.name, number), []).append(alias)
         return cls(versions, aliases)
 
     def outside(self, uri: str, digest: str | None) -> _Model:

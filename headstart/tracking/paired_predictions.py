@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
+from headstart.judging.pairing import ComparisonError, Pair, evaluated_pair, stored_pair
 
 if TYPE_CHECKING:
     from headstart.data.dataset import Split
     from headstart.judging.evidence import Evidence
-    from headstart.judging.pairing import Pair
     from headstart.models.bundle import ModelBundle
     from headstart.tracking.version_record import VersionRecord
 
 
-def paired_predictions(
-    challenger: "VersionRecord", champion: "VersionRecord", data: Path | None = None
-) -> "Pair | str":
+def paired_predictions(challenger: "VersionRecord", champion: "VersionRecord", data: Path | None = None) -> Pair | str:
     """Return the predictions of both for the challenger's test samples that neither was trained on, or a clause with
     the reason why they cannot be compared.
 
@@ -25,8 +23,6 @@ def paired_predictions(
     Raises:
         InputError: `data` does not have the challenger's test split.
     """
-    from headstart.judging.pairing import ComparisonError, evaluated_pair, stored_pair
-
     ours, theirs = challenger.evidence, champion.evidence
     if ours is None or theirs is None:
         return f"version {(challenger if ours is None else champion).version} has no evidence"
@@ -52,7 +48,6 @@ def _loaded(version: "VersionRecord") -> "ModelBundle":
     Raises:
         ComparisonError: it cannot be loaded.
     """
-    from headstart.judging.pairing import ComparisonError
     from headstart.models.bundle import ModelBundle
 
     try:
@@ -72,7 +67,6 @@ def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple
 
     from headstart.data.dataset import Dataset
     from headstart.data.hashing import merkle_digest
-    from headstart.judging.pairing import ComparisonError
 
     wanted = evidence.digests.get("test_digest")
     if data is None and not Path(evidence.dataset).is_dir():

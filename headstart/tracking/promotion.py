@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from headstart.errors import InputError
 from headstart.tracking.champion_change import change_champion, settled_history
 from headstart.tracking.champion_history import Change
+from headstart.tracking.gate import Case, GateResult, SharedSettings, ask, compares, judge
 from headstart.tracking.names import CHALLENGER
+from headstart.tracking.paired_predictions import paired_predictions
+from headstart.tracking.policy import Policy
 from headstart.tracking.registry import find_version
+from headstart.tracking.version_record import read_version, without_evidence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-    from headstart.tracking.gate import GateResult, SharedSettings
 
 _REASON_LIMIT = 1000
 
@@ -28,11 +30,11 @@ class Promotion:
     version: str
     champion: str | None
     """the champion with which it was compared"""
-    gates: tuple["GateResult", ...]
+    gates: tuple[GateResult, ...]
     change: Change | None
 
     @property
-    def refusals(self) -> tuple["GateResult", ...]:
+    def refusals(self) -> tuple[GateResult, ...]:
         """The results of the gates that did not pass."""
         return tuple(gate for gate in self.gates if gate.passed is False)
 
@@ -42,7 +44,7 @@ def promote(
     model: str,
     *,
     version: str | None = None,
-    policy: "SharedSettings | None" = None,
+    policy: SharedSettings | None = None,
     data: Path | None = None,
     reason: str | None = None,
     force: bool = False,
@@ -60,11 +62,6 @@ def promote(
         InputError: there is no such model, version or challenger, or the arguments do not fit together.
         HeadstartError: the champion was changed during the evaluation of the gates; nothing was changed here.
     """
-    from headstart.tracking.gate import Case, compares, judge
-    from headstart.tracking.paired_predictions import paired_predictions
-    from headstart.tracking.policy import Policy
-    from headstart.tracking.version_record import read_version
-
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
     chosen = _chosen(client, model, version)
@@ -95,10 +92,6 @@ def rollback(client: "MlflowClient", model: str, *, reason: str | None = None, f
         InputError: there was no previous champion, it was deleted, or it cannot be used.
         HeadstartError: the champion was changed concurrently.
     """
-    from headstart.tracking.gate import Case, ask
-    from headstart.tracking.policy import Policy
-    from headstart.tracking.version_record import without_evidence
-
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
     before = history.before

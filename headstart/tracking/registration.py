@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle
 
 
+@explained()
 def register(
     run: Run,
     bundle: Path,
@@ -68,26 +69,25 @@ def register(
     loaded = ModelBundle.load(bundle)
     digest = bundle_digest(bundle)
     proof = Evidence.load(evidence) if evidence else None
-    with explained():
-        loaded = _numbered(client, loaded)
-        tags = _tags(loaded, digest, proof)
-        version = _version_with(client, model, digest)
-        if version is None:
-            logged = logged_model(
-                client,
-                trained_by or run.id,
-                bundle,
-                loaded,
-                digest,
-                evidence=evidence,
-                figures=proof.figures if proof else {},
-                recipe=recipe,
-            )
-            version = _version_of(client, model, logged, tags)
-        registered = Registered(model, str(version.version), digest)
-        _complete(client, version, tags, card(registered.uri, digest, loaded, proof))
-        _link_to_source(client, registered, loaded)
-        _move_aliases(client, registered, aliases)
+    loaded = _numbered(client, loaded)
+    tags = _tags(loaded, digest, proof)
+    version = _version_with(client, model, digest)
+    if version is None:
+        logged = logged_model(
+            client,
+            trained_by or run.id,
+            bundle,
+            loaded,
+            digest,
+            evidence=evidence,
+            figures=proof.figures if proof else {},
+            recipe=recipe,
+        )
+        version = _version_of(client, model, logged, tags)
+    registered = Registered(model, str(version.version), digest)
+    _complete(client, version, tags, card(registered.uri, digest, loaded, proof))
+    _link_to_source(client, registered, loaded)
+    _move_aliases(client, registered, aliases)
     return registered
 
 

@@ -61,6 +61,7 @@ def resolve(uri: str) -> str:
     return Registered(version.name, str(version.version), digest).reference
 
 
+@explained()
 def search(pattern: str) -> list[str]:
     """Return the pinned references of the models that match a search, ordered by name.
 
@@ -74,8 +75,7 @@ def search(pattern: str) -> list[str]:
     """
     name, tags = _parts_of(pattern)
     client = connect()
-    with explained():
-        models = sorted(search_all(client.search_registered_models), key=lambda model: model.name)
+    models = sorted(search_all(client.search_registered_models), key=lambda model: model.name)
     found = []
     for model in models:
         if not name.fullmatch(model.name):
@@ -138,14 +138,14 @@ def evidence(client: "MlflowClient", version: "ModelVersion") -> Evidence:
         return Evidence.load(_fetched(client, version, EVIDENCE, to=folder))
 
 
+@explained()
 def _has(client: "MlflowClient", version: "ModelVersion", part: str) -> bool:
     """Whether a version holds a file at the path `part`."""
     from mlflow.artifacts import list_artifacts
 
     *folders, name = Path(part).parts
-    with explained():
-        folder = "/".join([_location(client, version), *folders])
-        found = list_artifacts(artifact_uri=folder, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    folder = "/".join([_location(client, version), *folders])
+    found = list_artifacts(artifact_uri=folder, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
     return any(Path(each.path).name == name for each in found)
 
 
@@ -153,29 +153,30 @@ def _location(client: "MlflowClient", version: "ModelVersion") -> str:
     return client.get_model_version_download_uri(version.name, version.version).rstrip("/")
 
 
+@explained()
 def _fetched(client: "MlflowClient", version: "ModelVersion", part: str, to: str | None = None) -> Path:
     """A part of what a version holds, on this machine: where it lies or, from a server, in `to` or a new directory."""
     from mlflow.artifacts import download_artifacts
     from requests import RequestException  # type: ignore[import-untyped]
 
-    with explained():
-        location = _location(client, version)
-        try:
-            path = download_artifacts(
-                artifact_uri=f"{location}/{part}", dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
-            )
-        # Each kind of artifact store has its own exceptions.
-        except Exception as error:
-            unanswered = error if isinstance(error, RequestException) else error.__context__
-            if isinstance(unanswered, RequestException) and unanswered.response is None:
-                raise
-            raise HeadstartError(
-                f"The files of models:/{version.name}/{version.version} cannot be fetched ({one_line(error)[:200]}); "
-                "restore them from a backup, or register the model again."
-            ) from error
+    location = _location(client, version)
+    try:
+        path = download_artifacts(
+            artifact_uri=f"{location}/{part}", dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
+        )
+    # Each kind of artifact store has its own exceptions.
+    except Exception as error:
+        unanswered = error if isinstance(error, RequestException) else error.__context__
+        if isinstance(unanswered, RequestException) and unanswered.response is None:
+            raise
+        raise HeadstartError(
+            f"The files of models:/{version.name}/{version.version} cannot be fetched ({one_line(error)[:200]}); "
+            "restore them from a backup, or register the model again."
+        ) from error
     return Path(path)
 
 
+@explained()
 def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
     """Return the version that `models:/name/version`, `models:/name@alias` or `models:/name` (champion, else latest)
     names.
@@ -205,8 +206,7 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
         # Search results have no aliases.
         return client.get_model_version(name, latest_version(client, name).version)
     except (MlflowException, IndexError, ValueError):
-        with explained():
-            known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise InputError(
             f"The registry has no models:/{reference}; its models are: {known}. Give a name with a version or an "
             "alias that exists, for example models:/digits-source/1 or models:/digits-target@challenger."

@@ -22,11 +22,12 @@ class Outcome:
     report: str | None
 
 
+@explained()
 def read_outcome(parent: Run) -> Outcome:
     """Read the outcome from the runs below the pipeline run's parent, and from the parent's artifacts."""
     client = parent.client
     registering = f"tags.`{PARENT_RUN}` = '{parent.id}' and tags.`{REGISTERED}` LIKE 'models:/%'"
-    with explained(), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         runs = search_all(
             client.search_runs, [parent.experiment_id], registering, order_by=["attributes.start_time ASC"]
         )

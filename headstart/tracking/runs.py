@@ -68,20 +68,20 @@ class Run:
     experiment_id: str
     parent_id: str | None
 
+    @explained()
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters. Nested mappings become dotted keys; values are cut at MLflow's limit of 6000 characters."""
         from mlflow.entities import Param
 
         entries = [Param(key, str(value)[:_PARAM_LIMIT]) for key, value in _flat(params)]
-        with explained():
-            for start in range(0, len(entries), 100):
-                self.client.log_batch(self.id, params=entries[start : start + 100])
+        for start in range(0, len(entries), 100):
+            self.client.log_batch(self.id, params=entries[start : start + 100])
 
+    @explained()
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Log metrics at `step`. None is left out; an infinite value is logged as NaN, because MLflow would store the
         largest float instead."""
-        with explained():
-            self.client.log_batch(self.id, metrics=_entries(metrics, step))
+        self.client.log_batch(self.id, metrics=_entries(metrics, step))
 
     def log_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Queue the metrics of an epoch, with the epoch as their step. The signature is that of the training loop's
@@ -100,27 +100,27 @@ class Run:
     def _epochs(self) -> MetricQueue:
         return MetricQueue(self.client, self.id)
 
+    @explained()
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; existing values are replaced."""
         from mlflow.entities import RunTag
 
-        with explained():
-            self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
+    @explained()
     def log_page(self, name: str, html: str) -> None:
         """Log an HTML page as the artifact `name`, which ends in .html so that MLflow renders it."""
-        with explained():
-            self.client.log_text(self.id, html, name)
+        self.client.log_text(self.id, html, name)
 
+    @explained()
     def log_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Log JSON values as the artifact `name`, which ends in .json."""
-        with explained():
-            self.client.log_dict(self.id, dict(content), name)
+        self.client.log_dict(self.id, dict(content), name)
 
+    @explained()
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log the file at `path` as an artifact in `folder`."""
-        with explained():
-            self.client.log_artifact(self.id, str(path), folder)
+        self.client.log_artifact(self.id, str(path), folder)
 
 
 @contextmanager
@@ -179,12 +179,13 @@ def _although_failed(action: Callable[[], None]) -> None:
         log.warning("%s", error)
 
 
+@explained()
 def end(run: Run, status: str) -> None:
     """End a run as FINISHED, FAILED or KILLED."""
-    with explained():
-        run.client.set_terminated(run.id, status)
+    run.client.set_terminated(run.id, status)
 
 
+@explained()
 def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> None:
     """End a pipeline run's parent and every run below it that is still open, at any depth, at the time `ended`
     (default: now).
@@ -195,13 +196,12 @@ def end_with_steps(parent: Run, status: str, ended: datetime | None = None) -> N
     at = int(ended.timestamp() * 1000) if ended else None
     client = parent.client
     running = f"tags.`{PARENT_RUN}` LIKE '%' and attributes.status = 'RUNNING'"
-    with explained():
-        for run in list(search_all(client.search_runs, [parent.experiment_id], running)):
-            if _top(client, run).info.run_id == parent.id:
-                of_a_step = run.data.tags.get(SOURCE_NAME) == _SOURCE
-                client.set_terminated(run.info.run_id, "KILLED" if of_a_step else status, end_time=at)
-        if client.get_run(parent.id).info.status != status:
-            client.set_terminated(parent.id, status, end_time=at)
+    for run in list(search_all(client.search_runs, [parent.experiment_id], running)):
+        if _top(client, run).info.run_id == parent.id:
+            of_a_step = run.data.tags.get(SOURCE_NAME) == _SOURCE
+            client.set_terminated(run.info.run_id, "KILLED" if of_a_step else status, end_time=at)
+    if client.get_run(parent.id).info.status != status:
+        client.set_terminated(parent.id, status, end_time=at)
 
 
 def close_record(
@@ -234,21 +234,21 @@ def reopen_record(experiment: str, pipeline_run: str) -> None:
         _reopen(client, parent)
 
 
+@explained()
 def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) -> "RunInfo | None":
     """Return the parent of a pipeline run, by default the one in the environment, or None if no step has created it."""
     known = os.environ.get(PARENT_VARIABLE) or os.environ.get(INJECTED_VARIABLE)
-    with explained():
-        if pipeline_run is None and known:
-            return _top(client, client.get_run(known)).info
-        found = client.get_experiment_by_name(experiment)
+    if pipeline_run is None and known:
+        return _top(client, client.get_run(known)).info
+    found = client.get_experiment_by_name(experiment)
     parents = _parents(client, found.experiment_id, pipeline_run or _pipeline_run()) if found else []
     return parents[0] if parents else None
 
 
+@explained()
 def top_run(client: "MlflowClient", run_id: str) -> str:
     """Return the id of a run's topmost ancestor; its own id if it has no parent."""
-    with explained():
-        return str(_top(client, client.get_run(run_id)).info.run_id)
+    return str(_top(client, client.get_run(run_id)).info.run_id)
 
 
 def _top(client: "MlflowClient", run: "Record") -> "Record":
@@ -259,13 +259,14 @@ def _top(client: "MlflowClient", run: "Record") -> "Record":
     return run
 
 
+@explained()
 def _reopen(client: "MlflowClient", run: "RunInfo") -> None:
     """Set an ended run to RUNNING again, because its pipeline run is retried or its step is attempted again."""
     if run.status != "RUNNING":
-        with explained():
-            client.update_run(run.run_id, status="RUNNING")
+        client.update_run(run.run_id, status="RUNNING")
 
 
+@explained()
 def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, str]) -> Run:
     """Return the run that KFP's MLflow plugin created for this step, moved to the second level.
 
@@ -273,33 +274,31 @@ def _adopted(client: "MlflowClient", run_id: str, name: str, tags: Mapping[str, 
     instead, so that every record has two levels. The topmost run gets the tags of a parent that a step creates, and
     becomes the parent of all further runs of this step.
     """
-    with explained():
-        found = client.get_run(run_id)
-        top = _top(client, found).info.run_id
+    found = client.get_run(run_id)
+    top = _top(client, found).info.run_id
     run = Run(client, run_id, found.info.experiment_id, top if top != run_id else None)
     os.environ[PARENT_VARIABLE] = top
     pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
     if pipeline_run:
-        with explained():
-            client.set_tag(top, PIPELINE_RUN, pipeline_run)
+        client.set_tag(top, PIPELINE_RUN, pipeline_run)
     above = {PARENT_RUN: top} if run.parent_id else {}
     run.set_tags({**tags, **above, SOURCE_NAME: _SOURCE, RUN_NAME: name})
     _reopen(client, found.info)
     return run
 
 
+@explained()
 def _end_earlier_attempts(run: Run, name: str, tags: Mapping[str, str]) -> None:
     """End as KILLED the open runs of earlier attempts of this step in the same pipeline run."""
     if run.parent_id is None:
         return
     running = f"tags.`{PARENT_RUN}` = '{run.parent_id}' and attributes.status = 'RUNNING'"
-    with explained():
-        for other in list(search_all(run.client.search_runs, [run.experiment_id], running)):
-            same = other.info.run_name == name and all(
-                other.data.tags.get(key) == tags.get(key) for key in (ROLE, STRATEGY)
-            )
-            if same and other.info.run_id != run.id:
-                run.client.set_terminated(other.info.run_id, "KILLED")
+    for other in list(search_all(run.client.search_runs, [run.experiment_id], running)):
+        same = other.info.run_name == name and all(
+            other.data.tags.get(key) == tags.get(key) for key in (ROLE, STRATEGY)
+        )
+        if same and other.info.run_id != run.id:
+            run.client.set_terminated(other.info.run_id, "KILLED")
 
 
 def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
@@ -308,6 +307,7 @@ def child_run(parent: Run, name: str, tags: Mapping[str, str]) -> Run:
     return Run(parent.client, run_id, parent.experiment_id, parent.id)
 
 
+@explained()
 def parent_run(client: "MlflowClient", experiment: str) -> Run:
     """Return the pipeline run's parent: the one named in the environment, else the one tagged with the KFP run id.
 
@@ -317,8 +317,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
     """
     known = os.environ.get(PARENT_VARIABLE)
     if known:
-        with explained():
-            parent = client.get_run(known).info
+        parent = client.get_run(known).info
         _reopen(client, parent)
         return Run(client, known, parent.experiment_id, None)
     pipeline_run = _pipeline_run()
@@ -332,8 +331,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
         found = _parents(client, experiment_id, pipeline_run)
     chosen = found[0]
     if made and made.id != chosen.run_id:
-        with explained():
-            client.delete_run(made.id)
+        client.delete_run(made.id)
     _reopen(client, chosen)
     return Run(client, chosen.run_id, experiment_id, None)
 
@@ -357,16 +355,16 @@ def new_parent(
     return Run(client, run_id, experiment_id, None)
 
 
+@explained()
 def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:
     """The id of the experiment `name`, made if it does not exist (another step may be making it too)."""
-    with explained():
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        with ignoring("RESOURCE_ALREADY_EXISTS"):
+            # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
+            tags = {EXPERIMENT_KIND: "custom_model_development"}
+            return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
         experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            with ignoring("RESOURCE_ALREADY_EXISTS"):
-                # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
-                tags = {EXPERIMENT_KIND: "custom_model_development"}
-                return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
-            experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise HeadstartError(
             f"The MLflow experiment {name!r} was deleted; restore it in the MLflow page or rename the recipe."
@@ -374,6 +372,7 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
     return experiment.experiment_id
 
 
+@explained()
 def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     """Create a run and return its id.
 
@@ -382,16 +381,16 @@ def _create(client: "MlflowClient", experiment_id: str, name: str, tags: Mapping
     """
     mark = uuid.uuid4().hex
     ours = {CREATION: mark, USER: user_name(), SOURCE_NAME: _SOURCE}
-    with explained():
-        created = client.create_run(
-            experiment_id, run_name=name, tags={**ours, **{key: str(value) for key, value in tags.items()}}
-        )
-        for run in client.search_runs([experiment_id], f"tags.`{CREATION}` = '{mark}'"):
-            if run.info.run_id != created.info.run_id:
-                client.delete_run(run.info.run_id)
+    created = client.create_run(
+        experiment_id, run_name=name, tags={**ours, **{key: str(value) for key, value in tags.items()}}
+    )
+    for run in client.search_runs([experiment_id], f"tags.`{CREATION}` = '{mark}'"):
+        if run.info.run_id != created.info.run_id:
+            client.delete_run(run.info.run_id)
     return created.info.run_id
 
 
+@explained()
 def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> list["RunInfo"]:
     """Return the parents that steps created for a pipeline run, earliest first.
 
@@ -400,21 +399,20 @@ def _parents(client: "MlflowClient", experiment_id: str, pipeline_run: str) -> l
     found = _tops(client, experiment_id, PIPELINE_RUN, pipeline_run)
     if not found:
         found = _tops(client, experiment_id, PLUGIN_PIPELINE_RUN, pipeline_run)[:1]
-        with explained():
-            for run in found:
-                client.set_tag(run.run_id, PIPELINE_RUN, pipeline_run)
+        for run in found:
+            client.set_tag(run.run_id, PIPELINE_RUN, pipeline_run)
     return found
 
 
+@explained()
 def _tops(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> list["RunInfo"]:
     """Return the runs without a parent that carry a tag, earliest first."""
     # The run id breaks ties between equal start times in the same way for every process.
-    with explained():
-        found = client.search_runs(
-            [experiment_id],
-            f"tags.`{tag}` = '{value}'",
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-        )
+    found = client.search_runs(
+        [experiment_id],
+        f"tags.`{tag}` = '{value}'",
+        order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+    )
     return [run.info for run in found if PARENT_RUN not in run.data.tags]
 
 

@@ -278,7 +278,7 @@ def test_what_was_read_last_stays_when_room_is_made(source, known, state, monkey
     os.utime(test, (1, 1))
     vectors(source, known.split("train"), state)
     # Room for two of the three, the test split's being the one that was read the longest time ago.
-    monkeypatch.setattr(cache, "_LIMIT", (train.stat().st_size + 20 * 4 * source.network.feature_dim) * 9 // 8)
+    monkeypatch.setattr(cache, "_LIMIT", train.stat().st_size + 20 * 4 * source.network.feature_dim + 200)
     found = vectors(source, known.split("val"), state)
     assert train.exists()
     assert not test.exists()

@@ -110,9 +110,12 @@ def run(project: Path, kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             recipe = Path("site-b.yaml")
             recipe.write_text(recipe.read_text().replace("photos/", "s3://photos/"))
             monkeypatch.setenv("HEADSTART_KFP_HOST", kfp.host)
-            monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
         return _in_process(arguments)
 
+    # Commands in this process set it for themselves; after the test it is as it was.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     answers = {"headstart": headstart, "make": _make, "mlflow": _mlflow}
     with programs(tmp_path / "programs", answers) as folder:
         environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}

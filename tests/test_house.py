@@ -247,6 +247,33 @@ def test_what_is_installed_bears_no_name_that_a_users_own_folder_may_have():
     assert installed == {"headstart", "headstart_components", "headstart_pipelines"}
 
 
+# Small enough to read
+
+
+# KFP reads these functions' arguments as the interface of a component or a pipeline, which is that of the recipe.
+INTERFACES = {"components/evaluate/component.py", "components/register/component.py", "pipelines/transfer.py",
+              "pipelines/finetune.py"}  # fmt: skip
+
+
+@named
+def test_a_function_has_at_most_60_lines_and_8_arguments(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        assert node.end_lineno - node.lineno < 60, f"{node.name} in line {node.lineno}"
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        if path.relative_to(ROOT).as_posix() not in INTERFACES:
+            count = sum(argument.arg not in ("self", "cls") for argument in arguments)
+            assert count <= 8, f"{node.name} in line {node.lineno}"
+
+
+def test_the_places_that_contributors_are_sent_to_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    places = set(re.findall(r"\b(?:headstart|components|pipelines|tests|docs|infra)/[\w/.*-]*\w/?", text))
+    assert len(places) > 30
+    assert {place for place in places if not any(ROOT.glob(place))} == set()
+
+
 # Never
 
 

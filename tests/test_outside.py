@@ -111,8 +111,8 @@ def test_a_recipe_that_names_them_is_checked(run, tmp_path):
         "-m", "headstart_pipelines.cli", "check", str(tmp_path / "recipe.yaml"), "--workspace", str(tmp_path / "w")
     )
 
-    assert "first_stage" in said
-    assert "majority" in said
+    assert "3 strategies" in said
+    assert "stripes://120: 120 images in 2 classes" in said
 
 
 @pytest.mark.slow

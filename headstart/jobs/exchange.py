@@ -91,11 +91,14 @@ class Exchange:
 
 
 def _kind(error: Exception) -> str:
+    from torch.distributed import DistError
+
     if isinstance(error, HeadstartError):
         return _INPUT if isinstance(error, InputError) else _EXPLAINED
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     # Raised where processes talk to each other: the other end was not there.
-    return _MISSED if modules and modules[-1].startswith("torch.distributed") else _UNEXPLAINED
+    missed = isinstance(error, DistError) or (modules and modules[-1].startswith("torch.distributed"))
+    return _MISSED if missed else _UNEXPLAINED
 
 
 def remove_abandoned(state: State, folder: str) -> None:

@@ -146,16 +146,27 @@ def summing_gradients(module: nn.Module, loss: LossFunction, group: Group) -> Lo
     """
     if group.size == 1:
         return loss
-    # Without a search for unused parameters DDP would sort its buckets anew after its first step, so that a resumed
-    # training would sum in another order and end with other last bits.
-    parallel = DistributedDataParallel(_Forward(module, loss), init_sync=False, find_unused_parameters=True)
-    parallel.register_comm_hook(None, _sum_bucket)
-    return parallel
+    return _Parallel(_Forward(module, loss))
 
 
 def accumulating(loss: LossFunction, *, last: bool) -> AbstractContextManager[None]:
-    """The context of one micro-batch's forward and backward pass; only the `last` one of a step exchanges gradients."""
-    return nullcontext() if last or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
+    """The context of one micro-batch's forward and backward pass; only the `last` one of a step exchanges gradients.
+
+    Raises:
+        DistNetworkError: another process is gone, in the place of the error that autograd makes of that.
+    """
+    return _exchanging(loss, last) if isinstance(loss, _Parallel) else nullcontext()
+
+
+@contextmanager
+def _exchanging(loss: "_Parallel", last: bool) -> Iterator[None]:
+    with nullcontext() if last else loss.no_sync():
+        try:
+            yield
+        except RuntimeError as error:
+            if loss.exchange.failed:
+                raise dist.DistNetworkError(str(error)) from error
+            raise
 
 
 class _Forward(nn.Module):
@@ -173,10 +184,39 @@ class _Forward(nn.Module):
         return self._loss(micro_batch, batch, epoch)
 
 
-def _sum_bucket(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+class _Parallel(DistributedDataParallel):
+    """A loss whose gradients are summed over all processes."""
+
+    exchange: "_Exchange"
+
+    def __init__(self, module: nn.Module) -> None:
+        # Without a search for unused parameters DDP would sort its buckets anew after its first step, so that a resumed
+        # training would sum in another order and end with other last bits.
+        super().__init__(module, init_sync=False, find_unused_parameters=True)
+        self.exchange = _Exchange()
+        self.register_comm_hook(self.exchange, _sum_bucket)
+
+
+class _Exchange:
+    """The exchange of gradients between processes: `failed` once one of them was not reached."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def summed(self, done: "torch.futures.Future[list[Tensor]]") -> Tensor:
+        try:
+            return done.value()[0]
+        except RuntimeError:
+            self.failed = True
+            raise
+
+
+def _sum_bucket(
+    exchange: _Exchange,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[Tensor]:
     """DDP divides by the number of processes; an objective's parts are added up."""
-    exchange = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
-    return exchange.then(lambda done: done.value()[0])
+    return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(exchange.summed)
 
 
 def synchronize_batch_norm(network: nn.Module, group: Group) -> None:

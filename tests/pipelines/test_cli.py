@@ -474,7 +474,7 @@ def test_prepare_packs_pictures_without_labels(cli, images):
         (["nowhere"], "nowhere"),
         ([".", "--size", "2"], "size"),
         ([".", "--labels-per-class", "0"], "labels_per_class"),
-        ([".", "--modality", "smell"], "Modality 'smell' is not known"),
+        ([".", "--modality", "smell"], "There is no 'smell' among headstart's modalities"),
     ],
 )
 def test_prepare_refuses_what_cannot_become_a_data_set(cli, arguments, words):

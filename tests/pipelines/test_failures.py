@@ -67,4 +67,4 @@ def test_debug_shows_the_traceback_of_an_error(cli, tmp_path):
     with pytest.raises(Exception, match="There is no recipe at") as raised:
         cli("check", "absent.yaml", "--debug")
 
-    assert raised.traceback[-1].path.name == "config.py"
+    assert raised.traceback[-1].path.name == "sections.py"

@@ -79,11 +79,11 @@ class _Job:
     feed: Callable[[ModelBundle], Any] = lambda bundle: None
 
     def run(self, state: str | None, watch: _Watch | None = None) -> _End:
-        """From a fresh bundle to the end; a kept state is all that it has from earlier starts."""
+        """From a fresh bundle to the end; the state, by default the environment's, is all that it has from before."""
         bundle, watch, told = self.make(), watch or _Watch(), []
         context = RunContext(
             seed=self.seed,
-            state=State(str(self.folder / state)) if state else None,
+            state=State(str(self.folder / state)) if state else RunContext().state,
             on_epoch=lambda epoch, metrics: told.append((epoch, metrics)),
         )
         feed = self.feed(bundle)

@@ -14,10 +14,10 @@ PROJECT = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
 RECIPE = """
 name: stripes
 source:
-  data: {uri: "stripes://120", size: 16}
+  data: {uri: "stripes://0-120", size: 16}
   pretraining: {objective: one_epoch, augmentation: dim}
 target:
-  data: {uri: "stripes://160", size: 16, split: {train: 0.2, val: 0.2, test: 0.6}}
+  data: {uri: "stripes://200-360", size: 16, split: {train: 0.2, val: 0.2, test: 0.6}}
 training: {epochs: 2, augmentation: dim}
 strategies:
   - zero
@@ -112,7 +112,7 @@ def test_a_recipe_that_names_them_is_checked(run, tmp_path):
     )
 
     assert "3 strategies" in said
-    assert "stripes://120: 120 images in 2 classes" in said
+    assert "stripes://0-120: 120 images in 2 classes" in said
 
 
 @pytest.mark.slow

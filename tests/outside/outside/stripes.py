@@ -1,4 +1,4 @@
-"""stripes://N: N pictures of 16 x 16 pixels, of which one half has stripes across and the other stripes down."""
+"""stripes://M-N: the pictures M to N of 16 x 16 pixels; the even ones have stripes across and the others down."""
 
 import io
 
@@ -15,8 +15,8 @@ class Stripes(Kind):
     scheme = "stripes://"
 
     def list(self, source: Source, wanted: Wanted) -> Listing:
-        count = int(source.name.removeprefix(self.scheme))
-        files = tuple(File(f"{number:05d}.png", CLASSES[number % 2], None) for number in range(count))
+        first, last = map(int, source.name.removeprefix(self.scheme).split("-"))
+        files = tuple(File(f"{number:05d}.png", CLASSES[number % 2], None) for number in range(first, last))
         return Listing(source.name, CLASSES, (), files, (), _picture)
 
 

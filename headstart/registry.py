@@ -13,7 +13,7 @@ Names are known without any member being imported. A section of the recipe takes
 
 import hashlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from importlib import import_module, metadata, util
 from importlib.metadata import EntryPoint
@@ -28,6 +28,8 @@ from headstart.errors import HeadstartError, InputError
 Member = TypeVar("Member")
 
 _GROUPS = "headstart."
+LAST = 100
+"""The `place` of a member that asks for none, after those of headstart's own."""
 
 
 class Registry(Mapping[str, Member], Generic[Member]):
@@ -70,11 +72,16 @@ class Registry(Mapping[str, Member], Generic[Member]):
         """The names of headstart's own members, in order."""
         return tuple(sorted(self._own))
 
+    def in_order(self) -> list[str]:
+        """The names as people are shown them: by the members' `place`, rising, and then by name."""
+        return sorted(self, key=lambda name: (getattr(self[name], "place", LAST), name))
+
     def require(self, name: str) -> str:
         """`name`, where it is that of a member. ValueError elsewhere, as a validator of sections raises it."""
         if name not in self:
             *others, last = (repr(each) for each in self)
-            raise ValueError(f"{name!r} is not one of {', '.join(others)} or {last}")
+            known = f"one of {', '.join(others)} or {last}" if others else last
+            raise ValueError(f"{name!r} is not {known}")
         return name
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -131,7 +138,7 @@ def added_packages() -> dict[str, str]:
     They are part of what decides a result, and so of the keys under which results are kept.
     """
     return {
-        _distribution(entry): f"{entry.dist.version if entry.dist else ''} {_code_digest(entry.module)}"
+        _distribution(entry): f"{entry.dist.version if entry.dist else ''} {_package_digest(entry.module)}"
         for entry in _entry_points()
         if entry.dist is None or entry.dist.name != "headstart"
     }
@@ -159,13 +166,18 @@ def _distribution(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module
 
 
-def _code_digest(module: str) -> str:
+def _package_digest(module: str) -> str:
     """Of all Python files of the top-level package that holds `module`, by their places in it."""
     spec = util.find_spec(module.partition(".")[0])
     if spec is None or spec.origin is None:
         return "unknown"
     folder = Path(spec.origin).parent
     files = sorted(folder.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
+    return files_digest(folder, files)
+
+
+def files_digest(folder: Path, files: Iterable[Path]) -> str:
+    """The SHA-256 of files below `folder`, of their places in it and their content, in hexadecimal digits."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())

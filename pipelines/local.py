@@ -1,8 +1,6 @@
 """Local run of a recipe: kfp.local executes the same pipeline as a cluster."""
 
 import contextlib
-import hashlib
-import json
 import os
 import sys
 import time
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING
 from headstart.errors import HeadstartError
 from headstart.judging.leaderboard import Leaderboard
 from headstart.recipe.recipe import Recipe
-from headstart.registry import added_packages
+from headstart.registry import added_packages, files_digest
+from headstart.storage.digests import json_digest
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
@@ -137,14 +136,11 @@ def code_digest() -> str:
     import headstart
     import headstart_components
 
-    digest = hashlib.sha256()
+    own = {}
     for package in (headstart, headstart_components):
         root = Path(str(package.__file__)).parent
-        for path in sorted([*root.rglob("*.py"), *root.rglob("*.html")]):
-            digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    digest.update(json.dumps(added_packages(), sort_keys=True).encode())
-    return digest.hexdigest()
+        own[package.__name__] = files_digest(root, sorted([*root.rglob("*.py"), *root.rglob("*.html")]))
+    return json_digest([own, added_packages()])
 
 
 def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:

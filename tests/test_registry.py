@@ -9,7 +9,9 @@ from typing import Annotated
 import pytest
 
 from headstart.errors import InputError
+from headstart.features.score import SCORES, Score
 from headstart.metrics.metric import METRICS, Metric
+from headstart.modalities import MODALITIES
 from headstart.registry import added_packages
 from headstart.sections import Section
 
@@ -119,6 +121,17 @@ def test_a_name_that_is_wrong_is_answered_with_those_that_there_are():
         Chosen.of({"metric": "acuracy"})
     with pytest.raises(InputError, match="There is no 'acuracy' among headstart's metrics; choose one of accuracy"):
         METRICS["acuracy"]
+
+
+def test_a_name_where_there_is_one_member_is_answered_with_that():
+    with pytest.raises(ValueError, match=r"^'smell' is not 'image'$"):
+        MODALITIES.require("smell")
+
+
+def test_members_are_shown_by_their_places_and_those_from_outside_last(add_member):
+    add_member(SCORES, "aaa", Score("first by name", lambda probed: 0.0))
+
+    assert SCORES.in_order() == ["logme", "h_score", "leep", "nleep", "aaa"]
 
 
 def test_an_editor_is_told_the_names():

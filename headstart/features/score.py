@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headstart.registry import Registry
+from headstart.registry import LAST, Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,8 @@ class Score:
     title: str
     """as people write it"""
     of: Callable[[Probed], float | None]
+    place: int = LAST
+    """where the scores are listed: rising, then by name"""
 
 
 SCORES = Registry("scores", "headstart.features.transferability", "SCORE", Score)

@@ -112,8 +112,8 @@ class Leaderboard:
 
     @property
     def unbeaten(self) -> list[str]:
-        """The baselines that the chosen strategy is not shown to be better than."""
-        return [each.baseline for each in self.comparisons if each.verdict != "helped"]
+        """The baselines, as sentences name them, that the chosen strategy is not shown to be better than."""
+        return [each.title for each in self.comparisons if each.verdict != "helped"]
 
     @property
     def sentence(self) -> str:

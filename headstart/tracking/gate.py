@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from headstart.errors import HeadstartError
-from headstart.registry import Registry
+from headstart.registry import LAST, Registry
 from headstart.sections import Section, Share
 
 if TYPE_CHECKING:
@@ -137,15 +137,10 @@ class Gate:
     note: str
     judge: Judge
     compares: bool = False
-    place: int = 100
+    place: int = LAST
 
 
 GATES = Registry("gates", "headstart.tracking.gates", "GATE", Gate)
-
-
-def in_order() -> list[str]:
-    """Return the names of all gates in the order of listings."""
-    return sorted(GATES, key=lambda name: (GATES[name].place, name))
 
 
 def judge(case: Case) -> list[GateResult]:
@@ -191,7 +186,7 @@ def without(measure: Callable[[Case], Measured]) -> Judge:
 
 
 def _active(policy: SharedSettings) -> Iterator[str]:
-    for name in in_order():
+    for name in GATES.in_order():
         setting = getattr(policy, name)
         # Not `in`: the limit 0 equals False.
         if not (setting is None or setting is False or setting == "none"):

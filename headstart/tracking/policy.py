@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import Field, create_model
 
 from headstart.sections import read_mapping
-from headstart.tracking.gate import GATES, SharedSettings, in_order
+from headstart.tracking.gate import GATES, SharedSettings
 
 
 def policy_section() -> type[SharedSettings]:
     """Build the policy's section: one key for each installed gate, and the settings that gates share."""
-    gates = {name: GATES[name] for name in in_order()}
+    gates = {name: GATES[name] for name in GATES.in_order()}
     fields: dict[str, Any] = {
         name: (gate.kind, Field(gate.default, description=gate.note)) for name, gate in gates.items()
     }

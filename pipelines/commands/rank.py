@@ -97,7 +97,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
         Column("probe", no_wrap=True),
         *(
             Column(title, justify="right", no_wrap=True)
-            for title in ("kNN", *(score.title for score in SCORES.values()))
+            for title in ("kNN", *(SCORES[name].title for name in SCORES.in_order()))
         ),
         *([Column("fine-tuned", no_wrap=True)] if confirmed else []),
         *(Column(title, justify="right", no_wrap=True) for title in ("own", "weights", "s", "seen")),
@@ -110,7 +110,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
         table.add_row(
             display.plain(ranked.name.removeprefix("models:/")) + (" ←" if ranked.chosen else ""),
             _probe(ranked),
-            *(_number(score) for score in (ranked.knn, *(ranked.scores[name] for name in SCORES))),
+            *(_number(score) for score in (ranked.knn, *(ranked.scores[name] for name in SCORES.in_order()))),
             *([_with_error(ranked.confirmed, ranked.confirmed_error)] if confirmed else []),
             _number(ranked.source_accuracy),
             _count(ranked.parameters),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headstart.features.score import SCORES, Score
 from headstart.judging.data_efficiency import Point, Series
 from headstart.judging.explanation import Explained
 from headstart.judging.reasons import Reason
@@ -243,6 +244,14 @@ def test_the_source_that_was_chosen_is_marked_also_where_it_does_not_lead_the_ra
     assert "1,200 " in text
     assert "kNN" in text
     assert "LEEP" not in text
+
+
+def test_a_score_of_a_source_that_a_package_from_outside_adds_is_shown_too(add_member):
+    add_member(SCORES, "spread", Score("spread of features", lambda probed: 0.0))
+    ranking = [{"source": "models:/a/1#sha256=a", "probe": 0.9, "knn": 0.8, "logme": 0.5, "spread": 0.123}]
+    text = Page(report(ranking=ranking)).text
+    assert "kNN LogME spread of features" in text
+    assert "0.123" in text
 
 
 @pytest.mark.parametrize(

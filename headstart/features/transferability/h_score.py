@@ -45,4 +45,4 @@ def _shrinkage(centred: np.ndarray, variances: np.ndarray) -> float:
     return 0.0 if distance <= 0 else min(max(noise, 0.0), distance) / distance
 
 
-SCORE = Score("H-score", lambda probed: h_score(probed.features, probed.labels))
+SCORE = Score("H-score", lambda probed: h_score(probed.features, probed.labels), place=2)

@@ -26,4 +26,4 @@ def _of(probed: Probed) -> float | None:
     return None if probed.probabilities is None else leep(probed.probabilities, probed.labels)
 
 
-SCORE = Score("LEEP", _of)
+SCORE = Score("LEEP", _of, place=3)

@@ -50,4 +50,4 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
     return float(np.maximum(found, values.max(axis=0)).mean() / samples)
 
 
-SCORE = Score("LogME", lambda probed: logme(probed.features, probed.labels))
+SCORE = Score("LogME", lambda probed: logme(probed.features, probed.labels), place=1)

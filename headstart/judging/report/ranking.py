@@ -3,20 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.features.score import SCORES
 from headstart.judging.report.judgement import Context, Judgement
 from headstart.metrics.intervals import Interval
 from headstart.models.reference import unpinned
-
-# The scores of a source beside its probe, in the order they are shown, and their titles.
-_SCORES = {
-    "knn": "kNN",
-    "logme": "LogME",
-    "h_score": "H-score",
-    "leep": "LEEP",
-    "nleep": "NLEEP",
-    "source_accuracy": "own accuracy",
-    "confirmed": "short fine-tune",
-}
 
 
 def section(judgement: Judgement) -> Context | None:
@@ -24,7 +14,8 @@ def section(judgement: Judgement) -> Context | None:
     ranking = judgement.ranking
     if not ranking:
         return None
-    shown = [key for key in _SCORES if any(each.get(key) is not None for each in ranking)]
+    titles = _titles()
+    shown = [key for key in titles if any(each.get(key) is not None for each in ranking)]
     rows = [
         {
             "source": unpinned(each["source"]),
@@ -40,7 +31,13 @@ def section(judgement: Judgement) -> Context | None:
         }
         for number, each in enumerate(ranking)
     ]
-    return {"rows": rows, "titles": [_SCORES[key] for key in shown], "reason": judgement.ranking_reason}
+    return {"rows": rows, "titles": [titles[key] for key in shown], "reason": judgement.ranking_reason}
+
+
+def _titles() -> dict[str, str]:
+    """The titles of a source's scores beside its probe, in the order they are shown."""
+    scores = {name: SCORES[name].title for name in SCORES.in_order()}
+    return {"knn": "kNN", **scores, "source_accuracy": "own accuracy", "confirmed": "short fine-tune"}
 
 
 def _probe(candidate: Mapping[str, Any]) -> Interval | None:

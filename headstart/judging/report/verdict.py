@@ -21,8 +21,7 @@ def _qualified(board: Leaderboard) -> str:
     better = [each.title for each in board.comparisons if each.verdict == "hurt"]
     if better:
         return f"{_listed(better)} {'do' if len(better) > 1 else 'does'} better"
-    unbeaten = [each.title for each in board.comparisons if each.verdict != "helped"]
-    return f"not clearly better than {_listed(unbeaten)}" if unbeaten else ""
+    return f"not clearly better than {_listed(board.unbeaten)}" if board.unbeaten else ""
 
 
 def _listed(names: Sequence[str]) -> str:

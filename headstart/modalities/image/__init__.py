@@ -35,7 +35,7 @@ class Image(Modality):
     def corruptions(self) -> "Sequence[Corruption]":
         from headstart.modalities.image.corruption import CORRUPTIONS
 
-        return sorted(CORRUPTIONS.values(), key=lambda corruption: (corruption.place, corruption.title))
+        return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
 
     def default_size(self, architecture: str) -> int:
         """Side length in pixels: 32 for convnet, 224, on which ImageNet weights are trained, for all others."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.registry import Registry
+from headstart.registry import LAST, Registry
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Corruption:
     title: str
     """as people write it"""
     apply: Callable[[np.ndarray, int], np.ndarray]
-    place: int = 100
-    """where the report shows it: rising, then by title"""
+    place: int = LAST
+    """where the report shows it: rising, then by name"""
 
 
 CORRUPTIONS = Registry("corruptions", "headstart.modalities.image.corruptions", "CORRUPTION", Corruption)

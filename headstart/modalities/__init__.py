@@ -1,95 +1,170 @@
-"""Modalities: one package a kind of data, which knows how its samples are read, augmented and corrupted."""
+"""Modalities: one package a kind of data, which alone knows what its samples are.
+
+`Modality` is the contract. Its core says which files hold samples, how they become stored arrays, and how stored arrays
+become what a network reads; its options, whose absence switches a part of the reports off, come after that.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headstart.errors import InputError
 from headstart.registry import Registry
+from headstart.sections import Section
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from headstart.modalities.image.corruption import Corruption
+    from headstart.modalities.alike import Alike
+    from headstart.modalities.batch import Inputs
+    from headstart.modalities.codec import Codec
+    from headstart.modalities.corruption import Corruption
+    from headstart.modalities.preprocessing import Preprocessing, Samples
     from headstart.modalities.room import Room
+
+Shape = tuple[int | None, ...]
+"""The shape of the samples of a data set; its first length is None where they differ in it."""
 
 
 class UnreadableSample(InputError):  # noqa: N818 - a sample's state, which callers catch and record
     """A raw sample that cannot become a stored array. Its message is the reason, without the sample's path."""
 
 
-class Modality(ABC):
-    """The rules by which one kind of data is read, augmented and matched with architectures."""
+@dataclass(frozen=True)
+class Decoded:
+    """A sample's stored array, and what is told of the sample itself: JSON values by name, such as its own size."""
 
-    extensions: frozenset[str]
+    values: "np.ndarray"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Modality(ABC):
+    """The rules by which samples of one kind are read, stored, augmented, shown and given to networks."""
+
+    name: ClassVar[str]
+
+    noun: ClassVar[str]
+    """what messages call a sample: picture, recording; its plural has an s"""
+
+    extensions: ClassVar[frozenset[str]]
     """Lower-case file name extensions, with the dot, of the files that hold a sample."""
 
-    default_architecture: str
+    input: ClassVar[type[Section]]
+    """The recipe's section of what is read of a sample (`data.input`). Every key has a default; None: it follows from
+    the architecture or from the samples."""
 
-    draws_per_sample: int
+    gives: ClassVar[str] = "maps"
+    """What preprocessing makes of a batch, which an architecture reads or not: `maps` are float32 (N, C, H, W)."""
+
+    default_architecture: ClassVar[str]
+
+    draws_per_sample: ClassVar[int]
     """The number of random numbers that `augment` takes for a sample."""
+
+    dtype: ClassVar[str] = "uint8"
+    """of stored arrays"""
 
     @property
     @abstractmethod
     def decoding(self) -> str:
         """The version of the decoding rules and of the libraries that decode: two runs on one machine with an equal
-        one decode to equal bytes."""
+        one decode to equal arrays."""
 
     @property
-    def corruptions(self) -> "Sequence[Corruption]":
-        """The corruptions that robustness is judged under, in the order of the report; none by default."""
-        return ()
-
     @abstractmethod
-    def default_size(self, architecture: str) -> int:
-        """The side length of a stored sample that suits `architecture`."""
+    def augmentations(self) -> Collection[str]:
+        """The names of the augmentations that a recipe can choose, `none` left out; the default one comes first."""
 
-    @abstractmethod
+    def settled(self, given: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+        """The values of `input` with those filled in that follow from the architecture; InputError for wrong ones."""
+        return self.input.of(given).model_dump()
+
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         """Why a file is refused whose content is of another known format than its extension says; None elsewhere."""
+        return None
 
     @abstractmethod
-    def pixels(self, raw: bytes, size: int) -> int:
-        """The number of pixels that `decode` to `size` works on, by the file's header; raises UnreadableSample."""
-
     def decode(
-        self,
-        raw: bytes,
-        size: int,
-        channels: int | None = None,
-        *,
-        room: "Room | None" = None,
-        patience: float | None = None,
-    ) -> "np.ndarray":
-        """The stored array, uint8 (size, size, channels), of a file's content; raises UnreadableSample.
+        self, raw: bytes, given: Section, *, room: "Room | None" = None, patience: float | None = None
+    ) -> Decoded:
+        """The stored array of a file's content by the section `given`, an `input`, which `settled` has filled.
 
-        With `channels` None the array has as many channels as the sample itself. The memory for decoding comes out of
-        `room`, by default one of the process; NoRoom if it is not free within `patience` seconds.
+        The memory for decoding comes out of `room`, by default one of the process; NoRoom if it is not free within
+        `patience` seconds. Raises UnreadableSample.
         """
-        return self.decode_sized(raw, size, channels, room=room, patience=patience)[0]
+
+    def cost(self, raw: bytes, given: Section) -> int:
+        """How many values `decode` works on, as far as the file's header tells: what limits a request to a server.
+        Raises UnreadableSample."""
+        return len(raw)
+
+    def shape_of(self, shapes: Iterable[tuple[int, ...]], given: Section) -> Shape:
+        """The shape that samples decoded to `shapes`, at least one, are stored in together."""
+        return next(iter(shapes))
+
+    def fitted(self, values: "np.ndarray", shape: Shape) -> "np.ndarray":
+        """A decoded array in the shape that its data set has."""
+        return values
 
     @abstractmethod
-    def decode_sized(
-        self,
-        raw: bytes,
-        size: int,
-        channels: int | None = None,
-        *,
-        room: "Room | None" = None,
-        patience: float | None = None,
-    ) -> "tuple[np.ndarray, tuple[int, int]]":
-        """The array of `decode`, and the sample's own width and height, as it is shown."""
+    def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Inputs":
+        """Stored samples as tensors, in memory of their own: of one array (N, …), or of arrays of unequal length."""
+
+    @abstractmethod
+    def fit(self, samples: "Samples", given: Section) -> "Preprocessing":
+        """Preprocessing by the statistics of stored samples, which are those of the training split."""
+
+    @abstractmethod
+    def preprocessing(self, content: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `Preprocessing.to_dict`. InputError if a value is missing or wrong."""
 
     @abstractmethod
     def augment(
-        self, batch: "torch.Tensor", draws: "torch.Tensor", *, method: str, strength: float = 1.0, flip: bool = False
-    ) -> "torch.Tensor":
+        self, batch: "Inputs", draws: "torch.Tensor", *, method: str, strength: float = 1.0, flip: bool = False
+    ) -> "Inputs":
         """A variant of each sample of a training batch by the augmentation `method`, on the batch's device.
 
         `draws`, float32 (N, `draws_per_sample`) in [0, 1), decide alone which; `strength` from 0 to 2 scales how far it
-        goes. Shape and type stay as they are.
+        goes. Shape and type stay as they are. `views`, which training without labels uses, is a method everywhere.
         """
+
+    def require_augmentation(self, name: str) -> None:
+        """Refuse the name of an augmentation that is another modality's. InputError, with the known names."""
+        known = ["none", *self.augmentations]
+        if name not in known:
+            raise InputError(f"{name!r} does not augment {self.noun}s; choose one of {', '.join(known)}")
+
+    @abstractmethod
+    def examples(self, preprocessing: "Preprocessing") -> list[bytes]:
+        """Two files that decode without loss of meaning: the example request of a registered model."""
+
+    # Options.
+
+    alike: "ClassVar[Alike | None]" = None
+    """How samples are found that are the same to a person and not to a digest."""
+
+    codec: "ClassVar[Codec | None]" = None
+    """A smaller form in which samples can be stored."""
+
+    @property
+    def corruptions(self) -> "Sequence[Corruption]":
+        """The corruptions that robustness is judged under, in the order of the report."""
+        return ()
+
+    def descriptors(self, samples: "np.ndarray") -> "Mapping[str, np.ndarray]":
+        """Features for classical models, float32 (N, D) by the name of their kind; none by default."""
+        return {}
+
+    def as_html(self, values: "np.ndarray", *, heat: "np.ndarray | None" = None) -> str:
+        """A stored sample as HTML, trusted as it is, under a map of where a prediction looks, (H, W) in [0, 1]; empty
+        where samples cannot be shown."""
+        return ""
+
+    def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape) -> str:
+        """What the report on a data set tells of its samples, by the `facts` of each, as trusted HTML."""
+        return ""
 
 
 MODALITIES = Registry(

@@ -1,0 +1,66 @@
+"""Preprocessing: stored samples become the normalised inputs of a network."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+
+from headstart.modalities.batch import Inputs
+from headstart.sections import Section
+
+
+class Samples(Protocol):
+    """Stored samples: `samples[rows]` is an array, or a list of arrays where their lengths differ. `rows` is a slice,
+    positions in any order or a mask; a position gives one sample. Read a few at a time: all of them may not fit into
+    memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
+
+class Preprocessing(ABC):
+    """What a model's bundle keeps of its input: how raw files are decoded, and statistics of the training split."""
+
+    channels: int
+    """of what the first stage reads"""
+
+    @property
+    @abstractmethod
+    def given(self) -> Section:
+        """The modality's `input` by which raw samples are decoded for the model."""
+
+    @property
+    @abstractmethod
+    def positions(self) -> int:
+        """How many positions of a sample the first stage visits: pixels, frames × bands, the usual length."""
+
+    @abstractmethod
+    def __call__(self, batch: Inputs) -> Inputs:
+        """A stored batch as the first stage reads it, on the same device: for `maps`, float32 (N, C, H, W)."""
+
+    @abstractmethod
+    def example(self, count: int) -> Inputs:
+        """Inputs of the first stage, `count` samples of zeros, on the CPU."""
+
+    @abstractmethod
+    def noise(self, count: int) -> "np.ndarray | list[np.ndarray]":
+        """`count` stored samples of noise, the same at every call: what an export is compared on."""
+
+    @abstractmethod
+    def refit(self, samples: Samples) -> "Preprocessing":
+        """The same input with the statistics of other samples, which are those of a training split."""
+
+    @abstractmethod
+    def checked(self, values: np.ndarray) -> "np.ndarray | list[np.ndarray]":
+        """Stored samples that a request gives as numbers, (N, …). InputError, with the shape that is expected, if they
+        are of another shape, type or range."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+
+    @property
+    @abstractmethod
+    def described(self) -> str:
+        """The input in words, for a model's card: `32 × 32, grey`."""

@@ -44,9 +44,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E40
 from headstart.data.dataset import Dataset  # noqa: E402
 from headstart.data.prepare import prepare  # noqa: E402
 from headstart.data.section import Data  # noqa: E402
+from headstart.modalities.image.preprocessing import Preprocessing  # noqa: E402
 from headstart.models.architectures import build_network  # noqa: E402
 from headstart.models.bundle import ModelBundle  # noqa: E402
-from headstart.models.preprocessing import Preprocessing  # noqa: E402
 from headstart.storage.local import write_json  # noqa: E402
 from headstart.storage.state import State  # noqa: E402
 from headstart.training.context import RunContext  # noqa: E402

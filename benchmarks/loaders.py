@@ -174,7 +174,7 @@ def _feed(packed: Path) -> "SampleFeed":
     import torch
 
     from headstart.data.dataset import Dataset
-    from headstart.models.preprocessing import Preprocessing
+    from headstart.modalities.image.preprocessing import Preprocessing
     from headstart.training.feed import SampleFeed
     from headstart.training.plan import make_plan
     from headstart.training.section import Training

@@ -27,9 +27,9 @@ from headstart.judging.baselines import fit_baseline
 from headstart.judging.contenders import Contender
 from headstart.judging.leaderboard import Leaderboard
 from headstart.judging.section import Evaluation
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer

@@ -32,9 +32,9 @@ from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.ranking import Ranked
 from headstart.judging.selection import select_source
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import write_json
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy

@@ -26,9 +26,9 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.client import await_server, connect
 from headstart.tracking.runs import PARENT_VARIABLE, Run, experiment_named, new_parent, step_run
 from headstart.tracking.system_metrics import system_metrics

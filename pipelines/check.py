@@ -7,7 +7,8 @@ from headstart.credentials import without_password
 from headstart.data.reference import check as check_data
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
-from headstart.models.architectures import build_network
+from headstart.modalities import modality
+from headstart.models.architectures import build_network, check_reads
 from headstart.models.reference import unpinned
 from headstart.models.sources import load_source, pin_sources
 from headstart.recipe.recipe import Recipe
@@ -29,6 +30,9 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
         yield _data("source", recipe.source.data, recipe)
         architecture = recipe.source.pretraining.architecture
         with at("source.pretraining.architecture"):
+            kind = modality(recipe.modality)
+            check_reads(architecture, kind)
+            # The channels of its first stage are those of the samples, which are not read here.
             network = build_network(architecture, classes=2)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         yield f"architecture  {architecture}: {len(network.stages)} stages, {parameters:,} parameters"

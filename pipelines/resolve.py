@@ -1,4 +1,4 @@
-"""From a recipe as written to one that says exactly what will run: absolute data, fingerprints, sizes, pinned models.
+"""From a recipe as written to one that says exactly what will run: absolute data, fingerprints, inputs, pinned models.
 
 Nothing that is left open here can change between two runs of the same resolved recipe, which is what makes reuse of
 unchanged steps true.
@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from headstart.data.kinds.torchvision import is_published
@@ -31,15 +32,14 @@ def resolve(recipe: Recipe) -> Recipe:
     Raises:
         InputError: data or a candidate cannot be reached; it is named.
     """
-    size = input_size(recipe)
     source = recipe.source.model_copy(
         update={
-            "data": _resolve_data("source", recipe.source.data, recipe, size) if recipe.source.data else None,
+            "data": _resolve_data("source", recipe.source.data, recipe) if recipe.source.data else None,
             "candidates": _pinned(recipe.source.candidates),
         }
     )
     target = recipe.target and recipe.target.model_copy(
-        update={"data": _resolve_data("target", recipe.target.data, recipe, size)}
+        update={"data": _resolve_data("target", recipe.target.data, recipe)}
     )
     return recipe.model_copy(update={"source": source, "target": target})
 
@@ -68,19 +68,18 @@ def resolve_for_cluster(
         InputError: data or a candidate is where no pod sees it; it is named.
     """
     unknown: set[str] = set()
-    size = input_size(recipe)
 
     def data(role: str, section: Data) -> Data:
         with at(f"{role}.data"):
             if is_published(section.uri):
                 # It never changes under its name.
-                return section.model_copy(update={"uri": located(section.uri), "size": section.size or size})
+                return section.model_copy(update={"uri": located(section.uri), "input": settled_input(section, recipe)})
             uri = _seen_by_pods(section.uri, mounts, "aws s3 cp --recursive {path} s3://BUCKET/{name}")
             # What lies at a volume's path on this machine need not be what the volume holds.
             mark = fingerprint(uri) if s3.is_s3(uri) and not live else None
         if mark is None:
             unknown.add(role)
-        return section.model_copy(update={"uri": uri, "fingerprint": mark, "size": section.size or size})
+        return section.model_copy(update={"uri": uri, "fingerprint": mark, "input": settled_input(section, recipe)})
 
     source = recipe.source.model_copy(
         update={"data": data("source", recipe.source.data) if recipe.source.data else None}
@@ -97,17 +96,20 @@ def resolve_for_cluster(
     return ForCluster(recipe.model_copy(update={"source": source, "target": target}), frozenset(unknown))
 
 
-def input_size(recipe: Recipe) -> int:
-    """The side in pixels at which samples are stored where the recipe names none: what the architecture reads.
+def settled_input(data: Data, recipe: Recipe) -> dict[str, Any]:
+    """What is read of a sample, with what the recipe leaves open as the architecture reads it.
 
-    With candidates only, that is 224 where one comes from torchvision, else the default architecture's.
+    With candidates only, that is the one of the first that comes from torchvision, else the default architecture.
     """
     kind = modality(recipe.modality)
-    if recipe.source.data:
-        return kind.default_size(recipe.source.pretraining.architecture)
     published = [uri for uri in recipe.source.candidates if uri.startswith("torchvision://")]
-    architecture = published[0].removeprefix("torchvision://").partition("/")[0] if published else None
-    return kind.default_size(architecture or kind.default_architecture)
+    architecture = kind.default_architecture
+    if recipe.source.data:
+        architecture = recipe.source.pretraining.architecture
+    elif published:
+        architecture = published[0].removeprefix("torchvision://").partition("/")[0]
+    # KFP knows no null.
+    return {key: value for key, value in kind.settled(data.input, architecture).items() if value is not None}
 
 
 @contextmanager
@@ -134,11 +136,12 @@ def refuse_unlabelled(role: str, data: Data, recipe: Recipe) -> None:
         raise InputError(f"{data.uri} has no class folders, so labels_per_class has no meaning; remove it.")
 
 
-def _resolve_data(role: str, data: Data, recipe: Recipe, size: int) -> Data:
+def _resolve_data(role: str, data: Data, recipe: Recipe) -> Data:
     with at(f"{role}.data"):
         uri = located(data.uri)
         refuse_unlabelled(role, data, recipe)
-    return data.model_copy(update={"uri": uri, "fingerprint": fingerprint(uri), "size": data.size or size})
+    found = {"uri": uri, "fingerprint": fingerprint(uri), "input": settled_input(data, recipe)}
+    return data.model_copy(update=found)
 
 
 def _pinned(candidates: Sequence[str]) -> tuple[str, ...]:

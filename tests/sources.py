@@ -12,9 +12,9 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer

@@ -27,8 +27,8 @@ import torch._dynamo
 
 from benchmarks.cases import BATCH_SIZE, CASES, CHANNELS, open_source, open_target
 from benchmarks.peers.work import THREADS, Watch, Work, forward_flops
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
-from headstart.models.preprocessing import Preprocessing
 
 
 def main(name: str) -> None:

@@ -1,19 +1,22 @@
-"""Packed data sets: a directory of samples that are already validated, cropped and resized."""
+"""Packed data sets: a directory of samples that are already validated and decoded."""
 
 import logging
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headstart.data import encoded
 from headstart.data.encoded import EncodedSamples
+from headstart.data.ragged import RaggedSamples, offsets_of
 from headstart.errors import InputError
+from headstart.modalities import Modality, Shape
+from headstart.modalities import modality as find_modality
+from headstart.sections import Section
 from headstart.storage.digests import file_digest, is_intact, json_digest
 from headstart.storage.local import read_json, write_json
 
@@ -24,17 +27,11 @@ SPLITS = ("train", "val", "test")
 
 _MANIFEST = "manifest.json"
 
-Store = Literal["raw", "jpeg"]
-"""Storage form of samples: pixels, or JPEG, which is several times smaller and slightly lossy"""
+Samples = np.ndarray | EncodedSamples | RaggedSamples
+"""(N, …): a read-only memory map; samples in a smaller form, which are decoded on access; or samples of unequal length.
 
-_SUFFIXES: dict[Store, str] = {"raw": ".npy", "jpeg": encoded.SUFFIX}
-
-
-Samples = np.ndarray | EncodedSamples
-"""uint8 (N, H, W, C): a read-only memory map, or JPEG that is decoded on access.
-
-`samples[rows]` is an array; `rows` is a position, a slice, positions in any order or a mask. Read a few at a time: all
-of them may not fit into memory.
+`samples[rows]` is an array, of unequal lengths a list of arrays; `rows` is a position, a slice, positions in any order
+or a mask. Read a few at a time: all of them may not fit into memory.
 """
 
 
@@ -42,13 +39,13 @@ of them may not fit into memory.
 class Split:
     """One split of a packed data set; entry i of every array is sample i.
 
-    `samples` is uint8 (N, H, W, C), stored as `store` says; `labels` int64 (N,), indices into the classes, or -1 for
-    samples without labels; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative to the source
-    folder.
+    `samples` is (N, …), stored as `store` says: raw, or in the form of a codec; `labels` int64 (N,), indices into the
+    classes, or -1 for samples without labels; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative
+    to the source folder.
     """
 
     name: str
-    store: Store
+    store: str
     samples: Samples
     labels: np.ndarray
     ids: np.ndarray
@@ -82,7 +79,7 @@ class Dataset:
         if version != FORMAT_VERSION:
             raise InputError(f"{path} has format version {version}, not {FORMAT_VERSION}; prepare the data set again.")
         dataset = cls(path, manifest)
-        if dataset.store not in _SUFFIXES:
+        if dataset.store != "raw" and (dataset.kind.codec is None or dataset.store != dataset.kind.codec.name):
             raise InputError(
                 f"{path} was made by a newer headstart: it keeps its samples as {dataset.store}. Install that one, or "
                 "prepare the data set again."
@@ -112,24 +109,59 @@ class Dataset:
         return str(self.manifest["modality"])
 
     @property
-    def store(self) -> Store:
-        store: Store = self.manifest.get("store", "raw")
-        return store
+    def kind(self) -> Modality:
+        """The modality's rules. InputError if this headstart has no such modality."""
+        return find_modality(self.modality)
+
+    @property
+    def given(self) -> Section:
+        """The modality's `input` that the samples were read by."""
+        return self.kind.input.model_construct(**self.manifest_input)
+
+    @property
+    def manifest_input(self) -> dict[str, Any]:
+        """The values of `given`."""
+        found: dict[str, Any] | None = self.manifest.get("input")
+        if found is None:
+            # Packed before there were other kinds of data than pictures.
+            size, _, channels = self.manifest["shape"]
+            return {"size": size, "channels": channels}
+        return found
+
+    @property
+    def store(self) -> str:
+        """The form of the samples: raw, or the name of a codec."""
+        return str(self.manifest.get("store", "raw"))
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the files that are read; others in the directory are for people."""
-        return (_MANIFEST, "index.parquet", *(self.samples_file(split) for split in SPLITS))
+        return (_MANIFEST, "index.parquet", *(name for split in SPLITS for name in self.files_of(split)))
+
+    def files_of(self, split: str) -> tuple[str, ...]:
+        """The names of the files with a split's samples: one, and the offsets where samples are of unequal length."""
+        name = self.samples_file(split)
+        return (name, offsets_of(Path(name)).name) if self.is_ragged else (name,)
 
     def samples_file(self, split: str) -> str:
         """Return the name of the file with a split's samples."""
-        return f"{split}{_SUFFIXES[self.store]}"
+        codec = self.kind.codec
+        return f"{split}.npy" if self.store == "raw" or codec is None else f"{split}{codec.suffix}"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every sample."""
-        height, width, channels = self.manifest["shape"]
-        return height, width, channels
+    def shape(self) -> Shape:
+        """The shape of every sample; its first length is None where they differ in it."""
+        return tuple(self.manifest["shape"])
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether samples are of unequal length."""
+        return None in self.shape
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """The lengths that all samples have in common."""
+        return tuple(length for length in self.shape if length is not None)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -197,17 +229,21 @@ class Dataset:
         Raises:
             InputError: their file does not match the manifest, which has its digest.
         """
-        path = self._verified(self.samples_file(split))
-        expected = (self.counts[split], *self.shape)
-        if self.store == "jpeg":
-            return EncodedSamples(path, expected)
+        path, count, kind = self._verified(self.samples_file(split)), self.counts[split], self.kind
+        if self.is_ragged:
+            self._verified(offsets_of(path).name)
+            return RaggedSamples(path, count, self.fixed_shape, kind.dtype)
+        expected = (count, *self.fixed_shape)
+        if self.store != "raw" and kind.codec is not None:
+            return EncodedSamples(path, expected, kind.codec)
         try:
             samples: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
             raise InputError(f"{path} is damaged; prepare the data set again.") from None
-        if samples.shape != expected or samples.dtype != np.uint8:
+        if samples.shape != expected or samples.dtype != np.dtype(kind.dtype):
             raise InputError(
-                f"{path} holds {samples.dtype} {samples.shape} instead of uint8 {expected}; prepare the data set again."
+                f"{path} holds {samples.dtype} {samples.shape} instead of {kind.dtype} {expected}; prepare the data "
+                "set again."
             )
         return samples
 

@@ -1,6 +1,6 @@
 """Duplicates: harmless copies, contradicting labels, and leaks between given splits.
 
-Exact copies have the same bytes; near duplicates look the same (headstart/data/near_duplicates.py).
+Exact copies have the same bytes; near duplicates are alike by the rule of their modality.
 """
 
 from collections import defaultdict
@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 
 from headstart.data.listing import Refusal
-from headstart.data.near_duplicates import near_duplicates
 from headstart.data.samples import Sample
-from headstart.data.shards import pixels_of
+from headstart.data.shards import array_of
 from headstart.errors import InputError
+from headstart.modalities import Modality
+from headstart.modalities.alike import Alike
 
 Policy = Literal["report", "drop", "fail"]
 """The policy for duplicates of one label in one split: all are kept and named in the report, all but one are
@@ -26,7 +27,7 @@ _WINS = ("test", "val", "train")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samples of different content that look the same."""
+    """Two samples of different content that are alike."""
 
     one: Sample
     other: Sample
@@ -46,33 +47,34 @@ class Checked:
     near: list[Pair]
 
 
-def check_duplicates(name: str, readable: list[Sample], size: int, policy: Policy) -> Checked:
-    """The samples of the data set `name`, stored at `size` pixels, without those that the policy or other samples rule
+def check_duplicates(name: str, readable: list[Sample], kind: Modality, policy: Policy) -> Checked:
+    """The samples of the data set `name` without those that the policy or other samples rule
     out. InputError if there is any duplicate and the policy is `fail`."""
-    pairs = near_pairs(readable, lambda sample: pixels_of(sample, size))
+    pairs = near_pairs(readable, kind.alike, lambda sample: array_of(sample, kind)) if kind.alike else []
     contradicting = contradictions(readable)
     if policy == "fail":
-        refuse_any(name, contradicting, readable, pairs)
+        refuse_any(name, contradicting, readable, pairs, kind)
     samples = _without(readable, contradicting)
     leaking = leaks(samples)
     samples = _without(samples, leaking)
-    leaking += near_leaks(samples, pairs)
+    leaking += near_leaks(samples, pairs, kind)
     samples = _without(samples, leaking)
-    spared = spare(samples, pairs) if policy == "drop" else []
+    spared = spare(samples, pairs, kind) if policy == "drop" else []
     return Checked(_without(samples, spared), [*contradicting, *leaking, *spared], leaking, pairs)
 
 
-def describe_near(pairs: Sequence[Pair]) -> list[str]:
-    """Notes for the report on samples that look the same."""
+def describe_near(pairs: Sequence[Pair], kind: Modality) -> list[str]:
+    """Notes for the report on samples that are alike."""
     if not pairs:
         return []
-    notes = [f"Near duplicates: {len(pairs)} pairs of different files look the same. They never part between splits."]
+    verb = _verb(kind)
+    notes = [f"Near duplicates: {len(pairs)} pairs of different files {verb} the same. They never part between splits."]
     contradicting = [pair for pair in pairs if pair.contradicts]
     if contradicting:
         first = contradicting[0]
         notes.append(
             f"{len(contradicting)} of these pairs have two labels, first {first.one.file.path} and "
-            f"{first.other.file.path}: look which is right."
+            f"{first.other.file.path}: see which is right."
         )
     return notes
 
@@ -85,16 +87,16 @@ def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_pairs(samples: Iterable[Sample], pixels_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
+def near_pairs(samples: Iterable[Sample], alike: Alike, array_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
     """Pairs of near duplicates, enough to connect all of them; of exact copies, only the first is compared."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         seen.setdefault(sample.sha256, sample)
-    shown = [sample for sample in seen.values() if sample.look is not None]
-    if len(shown) < 2:
+    marked = [sample for sample in seen.values() if sample.mark is not None]
+    if len(marked) < 2:
         return []
-    found = near_duplicates([s.look for s in shown if s.look is not None], lambda number: pixels_of(shown[number]))
-    return [Pair(shown[i], shown[j]) for i, j in found]
+    found = alike.pairs([s.mark for s in marked if s.mark is not None], lambda number: array_of(marked[number]))
+    return [Pair(marked[i], marked[j]) for i, j in found]
 
 
 def contradictions(samples: Iterable[Sample]) -> list[Refusal]:
@@ -126,8 +128,8 @@ def leaks(samples: Iterable[Sample]) -> list[Refusal]:
     return refused
 
 
-def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Refusal]:
-    """Refuses samples that look like one of a given split that wins over their own, directly or through others."""
+def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair], kind: Modality) -> list[Refusal]:
+    """Refuses samples that are alike to one of a given split that wins over their own, directly or through others."""
     alike = Clusters()
     for pair in pairs:
         alike.join(pair.one.sha256, pair.other.sha256)
@@ -140,13 +142,16 @@ def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Refusal
     for sample in samples:
         winner = winners.get(alike.of(sample.sha256), sample)
         if winner.file.split != sample.file.split:
-            reason = f"it looks the same as {winner.file.path} in the {winner.file.split} split; it is kept there only"
+            reason = (
+                f"it {_verb(kind)}s the same as {winner.file.path} in the {winner.file.split} split; it is kept there "
+                "only"
+            )
             refused.append(Refusal(sample.file.path, reason, sample.sha256))
     return refused
 
 
-def spare(samples: Sequence[Sample], pairs: Iterable[Pair]) -> list[Refusal]:
-    """Refuses all but one of the samples of one label and split that are copies or look the same."""
+def spare(samples: Sequence[Sample], pairs: Iterable[Pair], kind: Modality) -> list[Refusal]:
+    """Refuses all but one of the samples of one label and split that are copies or alike."""
     alike = Clusters()
     for pair in pairs:
         if _same_place(pair.one, pair.other):
@@ -159,16 +164,18 @@ def spare(samples: Sequence[Sample], pairs: Iterable[Pair]) -> list[Refusal]:
         kept = min(group, key=lambda sample: (sample.sha256, sample.file.path))
         for sample in group:
             if sample is not kept:
-                how = "has the same content" if sample.sha256 == kept.sha256 else "looks the same"
+                how = "has the same content" if sample.sha256 == kept.sha256 else f"{_verb(kind)}s the same"
                 refused.append(Refusal(sample.file.path, f"{kept.file.path} {how}; that alone is kept", sample.sha256))
     return refused
 
 
-def refuse_any(name: str, contradicting: Sequence[Refusal], samples: Sequence[Sample], pairs: Sequence[Pair]) -> None:
+def refuse_any(
+    name: str, contradicting: Sequence[Refusal], samples: Sequence[Sample], pairs: Sequence[Pair], kind: Modality
+) -> None:
     """InputError if there is any duplicate at all."""
     found = [f"{refusal.path} ({refusal.reason})" for refusal in contradicting]
     found += [f"{group[1].file.path} (the same content as {group[0].file.path})" for group in copies(samples)]
-    found += [f"{pair.other.file.path} (looks the same as {pair.one.file.path})" for pair in pairs]
+    found += [f"{pair.other.file.path} ({_verb(kind)}s the same as {pair.one.file.path})" for pair in pairs]
     if found:
         raise InputError(
             f"{name} has duplicates, which the policy duplicates: fail does not allow: {len(found)} in all, first "
@@ -193,6 +200,10 @@ class Clusters:
 
     def join(self, one: object, other: object) -> None:
         self._above[self.of(one)] = self.of(other)
+
+
+def _verb(kind: Modality) -> str:
+    return kind.alike.verb if kind.alike else "seem"
 
 
 def _kind(sample: Sample) -> tuple[str, str, str | None]:

@@ -1,10 +1,9 @@
-"""JPEG store: a split's samples as JPEG, for data sets that are too large as pixels; decoded on access.
+"""Encoded store: a split's samples in the smaller form of their modality's codec, decoded on access.
 
-File format: the pictures, one after the other; then the end offset and CRC-32 of each; then their number and a magic
+File format: the samples, one after the other; then the end offset and CRC-32 of each; then their number and a magic
 mark. Truncated or overwritten content is thereby detected.
 """
 
-import io
 import struct
 import zlib
 from array import array
@@ -14,15 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from headstart.data.parallel import in_order, processors
 from headstart.errors import InputError
-
-SUFFIX = ".jpegs"
-
-QUALITY = 95
-"""JPEG quality, with full-resolution chroma: a fifth of the bytes for photographs (docs/studies/jpeg_store.md)."""
+from headstart.modalities.codec import Codec
 
 _ENTRY = np.dtype([("end", "<u8"), ("checksum", "<u4")])
 _TAIL = struct.Struct("<Q8s")
@@ -33,34 +27,33 @@ _MOST_THREADS = 16
 _THREAD_BYTES = 2**20
 
 
-def write_encoded(path: Path, pictures: Iterable[np.ndarray]) -> None:
-    """Write pictures uint8 (H, W, C), C 1 (grey) or 3 (RGB), in their order, in the format of `EncodedSamples`.
+def write_encoded(path: Path, samples: Iterable[np.ndarray], codec: Codec) -> None:
+    """Write stored arrays in their order, in the format of `EncodedSamples`.
 
     They are consumed lazily, with at most some hundred in memory, and must not change afterwards.
     """
     threads = _threads()
     with ThreadPoolExecutor(threads) as pool:
-        _write(path, in_order(pool, _encode, pictures, ahead=4 * threads))
+        _write(path, in_order(pool, codec.encode, samples, ahead=4 * threads))
 
 
 class EncodedSamples:
-    """The samples in a file of `write_encoded`, as an array uint8 (N, H, W, C) that is indexed along its first axis.
+    """The samples in a file of `write_encoded`, as an array uint8 (N, …) that is indexed along its first axis.
 
     `samples[rows]` decodes and copies the chosen rows, with NumPy's semantics: a position, a slice, positions in any
     order or a mask. Threads and processes, forked ones included, may read concurrently.
     """
 
     dtype = np.dtype(np.uint8)
-    ndim = 4
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        """Open the file and check it against `shape`, (N, H, W, C).
+    def __init__(self, path: Path, shape: tuple[int, ...], codec: Codec) -> None:
+        """Open the file and check it against `shape`, (N, …).
 
         Raises:
             InputError: it is damaged or holds another number of samples.
         """
-        self.shape = shape
-        self._path = path
+        self.shape, self.ndim = shape, len(shape)
+        self._path, self._codec = path, codec
         self._rows = np.arange(shape[0])
         try:
             self._content = np.memmap(path, np.uint8, mode="r").data
@@ -90,9 +83,9 @@ class EncodedSamples:
             InputError: a sample is damaged; the message names the file and the sample.
         """
         chosen = np.asarray(self._rows[rows])
-        pictures = np.empty((chosen.size, *self.shape[1:]), dtype=np.uint8)
-        work = list(zip(chosen.ravel().tolist(), pictures, strict=True))
-        threads = min(_threads(), pictures.nbytes // _THREAD_BYTES)
+        values = np.empty((chosen.size, *self.shape[1:]), dtype=np.uint8)
+        work = list(zip(chosen.ravel().tolist(), values, strict=True))
+        threads = min(_threads(), values.nbytes // _THREAD_BYTES)
         if threads < 2:
             self._decode(work)
         else:
@@ -100,7 +93,7 @@ class EncodedSamples:
             with ThreadPoolExecutor(threads) as pool:
                 for _ in pool.map(self._decode, (work[start::threads] for start in range(threads))):
                     pass
-        return pictures.reshape(*chosen.shape, *self.shape[1:])
+        return values.reshape(*chosen.shape, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -113,17 +106,11 @@ class EncodedSamples:
         _write(path, (self._encoded(row) for row in self._rows[rows].tolist()))
 
     def _decode(self, work: list[tuple[int, np.ndarray]]) -> None:
-        """Decode each row into its picture, uint8 (H, W, C)."""
-        height, width, channels = self.shape[1:]
-        for row, picture in work:
+        """Decode each row into its array."""
+        for row, values in work:
+            content = self._encoded(row)
             try:
-                with Image.open(io.BytesIO(self._encoded(row)), formats=("JPEG",)) as image:
-                    # Checked before decoding, so that no picture takes more memory than expected.
-                    if image.size != (width, height) or image.mode != ("L" if channels == 1 else "RGB"):
-                        raise self._damaged(row)
-                    picture[...] = np.asarray(image).reshape(picture.shape)
-            except InputError:
-                raise
+                self._codec.decode(content, values)
             # Decoders raise exceptions of many types.
             except Exception:
                 raise self._damaged(row) from None
@@ -141,13 +128,6 @@ class EncodedSamples:
 
 def _threads() -> int:
     return min(_MOST_THREADS, processors())
-
-
-def _encode(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    image.save(buffer, "JPEG", quality=QUALITY, subsampling="4:4:4")
-    return buffer.getvalue()
 
 
 def _write(path: Path, contents: Iterable[bytes]) -> None:

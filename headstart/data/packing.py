@@ -3,28 +3,31 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headstart.data.dataset import SPLITS, Dataset, Store
+from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.duplicates import Pair, copies
 from headstart.data.encoded import write_encoded
 from headstart.data.hashing import merkle_digest
 from headstart.data.listing import Refusal
+from headstart.data.ragged import write_ragged
 from headstart.data.report import Contents, render_report
 from headstart.data.samples import Sample
-from headstart.data.shards import pixels_of
+from headstart.data.shards import array_of
+from headstart.errors import InputError
+from headstart.modalities import Modality, Shape
 from headstart.storage.local import sync, write_text
 
 RAW_LIMIT = 16 * 2**30
-"""Bytes of pixels, of all splits together, above which samples are kept as JPEG where nobody says how: what a machine
-can hold in memory, without which plain pixels are not read fast either."""
+"""Bytes of arrays, of all splits together, above which samples are kept in their modality's smaller form where nobody
+says how: what a machine can hold in memory, without which plain arrays are not read fast either."""
 
 _ROWS_AT_ONCE = 1024
 
@@ -47,19 +50,31 @@ class Selection:
     def of(self, split: str) -> list[Sample]:
         return [sample for sample in self.samples if self.split_of[sample.file.path] == split]
 
+    @property
+    def kept(self) -> list[Sample]:
+        """The samples of all splits, without the unused ones."""
+        return [sample for sample in self.samples if self.split_of[sample.file.path] in SPLITS]
 
-def choose_store(
-    selection: Selection, shape: tuple[int, int, int], asked: Literal["auto"] | Store
-) -> tuple[Store, list[str]]:
-    """The form that the samples are kept in, and notes for the report."""
+
+def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str) -> tuple[str, list[str]]:
+    """The form that the samples are kept in, and notes for the report.
+
+    Raises:
+        InputError: the modality has no such form.
+    """
+    codec = kind.codec
     if asked != "auto":
+        if asked != "raw" and (codec is None or asked != codec.name):
+            raise InputError(f"store: {asked} does not keep {kind.noun}s; choose raw.")
         return asked, []
-    size = math.prod(shape) * sum(split in SPLITS for split in selection.split_of.values())
-    if size <= RAW_LIMIT:
+    itemsize, kept = np.dtype(kind.dtype).itemsize, selection.kept
+    fixed = tuple(side for side in shape if side is not None)
+    size = itemsize * sum(math.prod(sample.shape if None in shape else fixed) for sample in kept)
+    if codec is None or size <= RAW_LIMIT:
         return "raw", []
-    return "jpeg", [
-        f"Kept as JPEG: plain pixels would take {size / 2**30:,.0f} GiB, more than {RAW_LIMIT / 2**30:,.0f}. Where "
-        "there is memory for them, store: raw reads faster."
+    return codec.name, [
+        f"Kept as {codec.name.upper()}: plain arrays would take {size / 2**30:,.0f} GiB, more than "
+        f"{RAW_LIMIT / 2**30:,.0f}. Where there is memory for them, store: raw reads faster."
     ]
 
 
@@ -81,7 +96,7 @@ def digest_of(samples: Iterable[Sample]) -> str:
 def write(packed: Dataset, selection: Selection) -> None:
     """Fills the directory of a data set that so far is its manifest alone."""
     for name in SPLITS:
-        _pack(selection.of(name), packed.shape, packed.store, packed.path / packed.samples_file(name))
+        _pack(packed, selection.of(name), packed.path / packed.samples_file(name))
     _write_index(selection, packed.path / "index.parquet")
     lines = (
         json.dumps({"path": each.path, "sha256": each.sha256, "reason": each.reason}) for each in selection.refused
@@ -90,7 +105,7 @@ def write(packed: Dataset, selection: Selection) -> None:
     contents = Contents(
         train_samples=packed.samples("train"),
         train_labels=[sample.file.label for sample in selection.of("train")],
-        dimensions=[(sample.width, sample.height) for sample in selection.samples],
+        facts=[sample.facts for sample in selection.samples],
         stored_bytes=sum((packed.path / packed.samples_file(name)).stat().st_size for name in SPLITS),
         refused=selection.refused,
         duplicates=[[sample.file.path for sample in group] for group in copies(selection.samples)],
@@ -103,24 +118,23 @@ def write(packed: Dataset, selection: Selection) -> None:
     packed.write_manifest()
 
 
-def _pack(samples: Sequence[Sample], shape: tuple[int, int, int], store: Store, path: Path) -> None:
-    pictures = _pictures(samples, shape)
-    if store == "jpeg":
-        write_encoded(path, pictures)
+def _pack(packed: Dataset, samples: Sequence[Sample], path: Path) -> None:
+    kind, shape = packed.kind, packed.shape
+    arrays = (kind.fitted(array_of(sample, kind, last=True), shape) for sample in samples)
+    if packed.store != "raw":
+        assert kind.codec is not None  # noqa: S101 (choose_store asked)
+        write_encoded(path, arrays, kind.codec)
+        return
+    if packed.is_ragged:
+        write_ragged(path, arrays, [sample.shape[0] for sample in samples], packed.fixed_shape, kind.dtype)
         return
     # Not through a memory map, whose pages would stay.
     with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), *shape)}
+        descr = np.lib.format.dtype_to_descr(np.dtype(kind.dtype))
+        header = {"descr": descr, "fortran_order": False, "shape": (len(samples), *shape)}
         np.lib.format.write_array_header_1_0(file, header)
-        for pixels in pictures:
-            file.write(pixels.data)
-
-
-def _pictures(samples: Iterable[Sample], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    for sample in samples:
-        pixels = pixels_of(sample, shape[0], last=True)
-        # A grey sample among coloured ones broadcasts over the channels.
-        yield pixels if pixels.shape == shape else np.ascontiguousarray(np.broadcast_to(pixels, shape))
+        for values in arrays:
+            file.write(values.data)
 
 
 def _write_index(selection: Selection, path: Path) -> None:

@@ -17,6 +17,7 @@ from headstart.data.shards import read_samples
 from headstart.data.splits import UNUSED, check_splits, limit_labels, split_samples
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
+from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
 from headstart.storage.local import new_directory, resumed_directory
 
@@ -29,8 +30,8 @@ def prepare(
     """Packs the samples that `data` refers to into the directory `destination`, atomically.
 
     A run that was killed or interrupted is continued by the next one with the same destination: a file that was read is
-    not read again, unless it has changed. `data.size` is by default that of the modality's own architecture;
-    `data.channels` by default 1 if all samples are grey and 3 otherwise. Splits that the reference gives are kept, and
+    not read again, unless it has changed. What `data.input` leaves open suits the modality's own architecture and the
+    samples. Splits that the reference gives are kept, and
     those that it lacks are carved out of its train. `labels` says which samples have one, unless `data.labels` does. An
     older packed data set at `destination` is replaced.
 
@@ -39,7 +40,7 @@ def prepare(
             quarantine.jsonl. Notes for the user are in the manifest, and each is a warning.
     """
     kind = find_modality(modality)
-    size = kind.default_size(kind.default_architecture) if data.size is None else data.size
+    given = kind.input.of(kind.settled(data.input, kind.default_architecture), at="input")
     located(data.uri)
     with _written(destination):
         _check_destination(data.uri, destination)
@@ -50,17 +51,18 @@ def prepare(
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
-        readable, unreadable = read_samples(listing, kind, size=size, channels=data.channels, folder=work)
+        readable, unreadable = read_samples(listing, kind, given, work)
         check_refused(listing, unreadable, kind, data)
-        selection = _select(listing, readable, unreadable, data, size, seed)
-        shape = (size, size, data.channels or max(sample.channels for sample in selection.samples))
-        store, store_notes = choose_store(selection, shape, data.store)
+        selection = _select(listing, readable, unreadable, data, kind, seed)
+        shape = kind.shape_of((sample.shape for sample in selection.samples), given)
+        store, store_notes = choose_store(selection, shape, kind, data.store)
         notes = selection.notes + store_notes
         manifest = {
             "format_version": FORMAT_VERSION,
             "modality": modality,
             "digest": digest_of(selection.samples),
             "classes": list(listing.classes),
+            "input": kind.as_stored(given, shape).model_dump(mode="json"),
             "shape": list(shape),
             "store": store,
             "splits": {name: describe(selection.of(name), listing.classes) for name in (*SPLITS, UNUSED)},
@@ -77,9 +79,9 @@ def prepare(
 
 
 def _select(
-    listing: Listing, readable: list[Sample], unreadable: list[Refusal], data: Data, size: int, seed: int
+    listing: Listing, readable: list[Sample], unreadable: list[Refusal], data: Data, kind: Modality, seed: int
 ) -> Selection:
-    checked = check_duplicates(listing.name, readable, size, data.duplicates)
+    checked = check_duplicates(listing.name, readable, kind, data.duplicates)
     samples, shares = checked.samples, data.split.model_dump()
     unlisted = [hashed(listing, refusal) for refusal in listing.refused]
     refused = sorted([*unlisted, *unreadable, *checked.refused], key=lambda refusal: refusal.path)
@@ -88,7 +90,7 @@ def _select(
     if data.labels_per_class is not None:
         notes += limit_labels(samples, split_of, data.labels_per_class, seed)
     notes += check_splits(samples, split_of, listing, shares)
-    notes += describe_near(checked.near) + describe_refused(refused)
+    notes += describe_near(checked.near, kind) + describe_refused(refused)
     return Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
 
 

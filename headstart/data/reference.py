@@ -204,7 +204,7 @@ def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality
     refused: list[Refusal] = []
     for count, file in enumerate(files, start=1):
         try:
-            kind.decode(listing.read(file.path), size=8)
+            kind.decode(listing.read(file.path), kind.probe)
         except UnreadableSample as error:
             refused.append(Refusal(file.path, str(error)))
         if count >= _PROBES_PER_CLASS and len(refused) < count:

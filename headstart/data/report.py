@@ -1,37 +1,36 @@
 """The page that shows a person what a packed data set holds and what was left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from markupsafe import Markup
 
 from headstart.data.dataset import Samples
-from headstart.data.dimensions import Dimensions
 from headstart.data.listing import Refusal
-from headstart.html import image_uri, render
+from headstart.html import render
+from headstart.modalities import Modality, modality
+from headstart.sections import Section
 
 _MAX_ROWS = 50
 _LISTED = ("refused", "duplicates", "near", "leaks")
-_MAX_PICTURES = 240
-_PICTURES_PER_CLASS = 12
-_THUMBNAIL = 64  # pixels: what the page's grid shows, so that large samples do not make a heavy page
+_MAX_SHOWN = 240
+_SHOWN_PER_CLASS = 12
 
 
 @dataclass(frozen=True)
 class Contents:
     """The page's content beside the manifest.
 
-    `train_samples` is uint8 (N, H, W, C) with the class name of each in `train_labels`; `dimensions` the (width,
-    height) in pixels of each picture taken in, as it is shown; `stored_bytes` the size of all splits on the disk.
+    `train_samples` are the stored samples of the training split with the class name of each in `train_labels`; `facts`
+    is what the modality tells of each sample taken in; `stored_bytes` the size of all splits on the disk.
     `duplicates` has groups of paths with equal content; `near` pairs of paths that look the same; `leaks` those of
     `refused` that lay in two given splits.
     """
 
     train_samples: Samples
     train_labels: Sequence[str]
-    dimensions: Sequence[tuple[int, int]]
+    facts: Sequence[Mapping[str, Any]]
     stored_bytes: int
     refused: Sequence[Refusal] = ()
     duplicates: Sequence[Sequence[str]] = ()
@@ -42,7 +41,8 @@ class Contents:
 def render_report(manifest: dict[str, Any], contents: Contents) -> str:
     """The HTML page of a packed data set."""
     splits = [name for name in manifest["splits"] if name != "unused" or manifest["splits"][name]["samples"]]
-    classes = manifest["classes"]
+    classes, kind, shape = manifest["classes"], modality(manifest["modality"]), tuple(manifest["shape"])
+    store, given = manifest.get("store", "raw"), kind.input.model_construct(**manifest.get("input", {}))
     rows = []
     for number, label in enumerate(classes):
         counts = {name: manifest["splits"][name]["class_counts"][number] for name in splits}
@@ -56,10 +56,11 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
         largest=max((row["total"] for row in rows), default=0),
         totals=totals,
         total=sum(totals),
-        dimensions=Dimensions.of(contents.dimensions, stored=manifest["shape"][0]),
-        store=manifest.get("store", "raw"),
+        of_samples=Markup(kind.data_report(contents.facts, shape, given)),  # noqa: S704 (a modality's own template)
+        stored=kind.in_words(shape),
+        store=f"raw {kind.values}" if store == "raw" else store.upper(),
         stored_bytes=_in_bytes(contents.stored_bytes),
-        pictures=_pictures(classes or [""], contents.train_samples, contents.train_labels),
+        examples=_examples(kind, given, classes or [""], contents),
         **{name: getattr(contents, name)[:_MAX_ROWS] for name in _LISTED},
         **{f"{name}_count": len(getattr(contents, name)) for name in _LISTED},
     )
@@ -74,20 +75,21 @@ def _in_bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def _pictures(classes: Sequence[str], samples: Samples, labels: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """(class, [data URI, …]) for the first classes, at most _MAX_PICTURES in all."""
-    each = max(1, min(_PICTURES_PER_CLASS, _MAX_PICTURES // len(classes)))
+def _examples(
+    kind: Modality, given: Section, classes: Sequence[str], contents: Contents
+) -> list[tuple[str, list[str]]]:
+    """(class, [element, …]) for the first classes, at most _MAX_SHOWN in all; none where samples cannot be shown."""
+    each = max(1, min(_SHOWN_PER_CLASS, _MAX_SHOWN // len(classes)))
     rows_of: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
+    for row, label in enumerate(contents.train_labels):
         rows_of.setdefault(label, []).append(row)
-    shown = [label for label in classes if label in rows_of][:_MAX_PICTURES]
+    shown = [label for label in classes if label in rows_of][:_MAX_SHOWN]
+
+    def element(row: int, label: str) -> str:
+        alt = f"a training sample of {label}" if label else "a training sample"
+        return kind.as_html(contents.train_samples[row], alt, given, small=True)
+
     # Samples lie in the order of their paths, so the first ones are alike where they come from one place.
     chosen = {label: rows_of[label][:: max(1, len(rows_of[label]) // each)][:each] for label in shown}
-    return [(label, [_thumbnail(samples[row]) for row in chosen[label]]) for label in shown]
-
-
-def _thumbnail(pixels: np.ndarray) -> str:
-    if pixels.shape[0] <= _THUMBNAIL:
-        return image_uri(pixels)
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    return image_uri(np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)))
+    found = [(label, [element(row, label) for row in chosen[label]]) for label in shown]
+    return found if any(elements and elements[0] for _, elements in found) else []

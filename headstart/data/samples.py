@@ -1,44 +1,43 @@
 """The files of a listing, each read once: hashed and decoded, or refused with the reason."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from headstart.data.listing import File, Listing, Refusal
-from headstart.data.near_duplicates import Look
 from headstart.modalities import Modality, UnreadableSample
+from headstart.modalities.alike import Mark
+from headstart.sections import Section
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The content of a readable file: the SHA-256 of its bytes, the stored array, uint8 (size, size, channels), and the
-    width and height in pixels of the picture as it is shown."""
+    """The content of a readable file: the SHA-256 of its bytes, the stored array, and what the modality tells of it."""
 
     sha256: str
-    pixels: np.ndarray
-    width: int
-    height: int
+    values: np.ndarray
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A readable file. Its pixels are uint8 (size, size, channels) at `offset` in the file `shard`; `width` and
-    `height` are the picture's own, in pixels; `look` is None where stored pixels are too few or too much alike for one.
-    """
+    """A readable file. Its array, of `shape`, is at `offset` in the file `shard`; `facts` is what the modality tells of
+    it; `mark` is None where there is too little in it for a fingerprint."""
 
     file: File
     sha256: str
-    width: int
-    height: int
-    channels: int
-    look: Look | None
+    shape: tuple[int, ...]
+    facts: Mapping[str, Any]
+    mark: Mark | None
     shard: Path
     offset: int
 
 
-def read_content(listing: Listing, file: File, kind: Modality, size: int, channels: int | None) -> Content | Refusal:
+def read_content(listing: Listing, file: File, kind: Modality, given: Section) -> Content | Refusal:
     """The content of a file of the listing, or the reason why it is refused."""
     try:
         raw = listing.read(file.path)
@@ -49,10 +48,10 @@ def read_content(listing: Listing, file: File, kind: Modality, size: int, channe
     if contradiction is not None:
         return Refusal(file.path, contradiction, sha256)
     try:
-        pixels, (width, height) = kind.decode_sized(raw, size, channels)
+        decoded = kind.decode(raw, given)
     except UnreadableSample as error:
         return Refusal(file.path, str(error), sha256)
-    return Content(sha256, pixels, width, height)
+    return Content(sha256, decoded.values, decoded.facts)
 
 
 def hashed(listing: Listing, refusal: Refusal) -> Refusal:

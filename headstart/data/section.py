@@ -1,10 +1,15 @@
 """The recipe's section of a data set: where its samples are and how they are packed."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headstart.errors import InputError
+from headstart.modalities import Modality
 from headstart.sections import Section, Share
+
+_OF_PICTURES = frozenset({"size", "channels"})
 
 
 class Split(Section):
@@ -29,12 +34,12 @@ class Data(Section):
     """A reference to samples and how they are packed.
 
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
-    holds them and no folders. `size` is the side of the stored samples in pixels and `channels` their number (1 grey,
-    3 RGB); unset, they follow from the architecture and from the samples. `duplicates` says what becomes of samples of
+    holds them and no folders. `input` is the modality's own section: what is read of a sample. For pictures it is
+    `size` and `channels`, which may stand beside `uri` instead. `duplicates` says what becomes of samples of
     one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
     samples of different splits never are. `max_refused` and `max_refused_per_class` are the shares of unreadable files
     above which the step ends (never for up to 10 files in all and 5 of a class). `store` says how samples are kept:
-    `raw`, as pixels, which read fastest; `jpeg`, of photographs a fifth of the bytes, decoded whenever they are read
+    `raw`, as arrays, which read fastest; `jpeg`, of photographs a fifth of the bytes, decoded whenever they are read
     and a little different; `auto`, raw up to 16 GiB of pixels and jpeg above. `fingerprint` is written by `headstart
     run`, not by people: it makes a changed folder a changed parameter, so that a step is never reused for other data.
     """
@@ -43,13 +48,30 @@ class Data(Section):
     split: Split = Split()
     labels: Literal["none"] | None = None
     labels_per_class: Annotated[int, Field(ge=1)] | None = None
-    size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    channels: Literal[1, 3] | None = None
+    input: dict[str, Any] = Field(default_factory=dict)
     duplicates: Literal["report", "drop", "fail"] = "report"
     max_refused: Share = 0.01
     max_refused_per_class: Share = 0.05
     store: Literal["auto", "raw", "jpeg"] = "auto"
     fingerprint: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys_of_pictures(cls, values: Any) -> Any:
+        # Recipes wrote these keys of pictures beside `uri` before there were other kinds of data.
+        if not isinstance(values, Mapping) or not _OF_PICTURES & values.keys():
+            return values
+        moved = {key: values[key] for key in values if key in _OF_PICTURES and values[key] is not None}
+        rest = {key: value for key, value in values.items() if key not in _OF_PICTURES}
+        return {**rest, "input": {**rest.get("input", {}), **moved}}
+
+    def check_input(self, kind: Modality, role: str) -> None:
+        """InputError, with the keys' paths in a recipe below `role`, if `input` is not one of the modality's."""
+        place = f"{role}.data.input"
+        try:
+            kind.input.of(self.input, at=place)
+        except InputError as error:
+            raise InputError(str(error).replace(f"{place}: ", f"{place}.")) from None
 
     @model_validator(mode="after")
     def _limits_labels_that_there_are(self) -> Self:

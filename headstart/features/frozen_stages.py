@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from headstart.data.dataset import Split
 from headstart.modalities import modality
+from headstart.modalities.batch import Inputs
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import evaluated
 from headstart.storage.state import State
@@ -28,8 +30,9 @@ from headstart.training.speed import Speed, forward_precision, host_precision, p
 from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
-# Pixels of the network's input in a batch, half as many more at most. On two cores, ResNet-18 at 224 px is fastest with
-# about 30 images or more, in fp32 as in bf16 (10 images take 4 and 8% longer), and convnet at 32 px with 256.
+# Positions of the network's input, such as pixels, in a batch, half as many more at most. On two cores, ResNet-18 at
+# 224 px is fastest with about 30 images or more, in fp32 as in bf16 (10 images take 4 and 8% longer), and convnet at
+# 32 px with 256.
 _PIXELS = {"cpu": 3 * 2**19, "cuda": 2**23}
 # Work of fewer operations, a second of one core, is done in fp32; that of more in the precision in which this machine
 # is faster at convolutions, and that of yet more in the one in which these stages are.
@@ -93,10 +96,16 @@ class FrozenStages:
         """The shape of a row."""
         return self._one_row[1]
 
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether their outputs are arrays of one shape for all samples."""
+        return self.are_all or isinstance(self.bundle.preprocessing.example(1), Tensor)
+
     @cached_property
     def _one_row(self) -> tuple[int, tuple[int, ...]]:
-        size, channels = self.bundle.preprocessing.size, self.bundle.preprocessing.channels
-        inputs = torch.zeros(1, channels, size, size, device=training_device()).requires_grad_()
+        inputs = self.bundle.preprocessing.example(1).to(training_device())
+        if isinstance(inputs, Tensor):
+            inputs.requires_grad_()
         with self.on_device() as stages:
             operations, outputs = count_flops(lambda: _forward(stages, _CHANNELS_LAST.laid_out(inputs)))
         return operations, tuple(outputs.shape[1:])
@@ -115,10 +124,9 @@ class FrozenStages:
         if device.type == "cuda" or len(offered) == 1:
             return offered[-1]
         work = self.operations * self.rows
-        preprocessing = self.bundle.preprocessing
-        shape = (_MEASURED_SAMPLES, preprocessing.channels, preprocessing.size, preprocessing.size)
+        example = self.bundle.preprocessing.example(_MEASURED_SAMPLES)
         network = nn.Sequential(*self.bundle.network.stages[: self.count])
-        measured = forward_precision(network, shape, state, measure=work >= _MEASURED_OPERATIONS)
+        measured = forward_precision(network, example, state, measure=work >= _MEASURED_OPERATIONS)
         if measured:
             return measured
         return host_precision(device, state) if work >= _CONSIDERED_OPERATIONS else offered[0]
@@ -162,11 +170,11 @@ class FrozenOutputs:
     def batches(self, precision: str, first: int = 0) -> Iterator[np.ndarray]:
         """The rows in their order, from row `first` on, at which a batch must begin."""
         device, samples = training_device(), len(self.split.labels)
-        count = int(np.clip(_PIXELS[device.type] // self.stages.bundle.preprocessing.size**2, 8, 512))
+        count = int(np.clip(_PIXELS[device.type] // self.stages.bundle.preprocessing.positions, 8, 512))
         # Of nearly one size, since a last one of few samples would take long for what it is.
         batches = np.array_split(np.arange(samples), max(1, round(samples / count)))
         speed = replace(_CHANNELS_LAST, precision=precision)
-        loader = Loader(self.split.samples, device, lambda _: batches)
+        loader = Loader(self.split.samples, modality(self.stages.bundle.modality), device, lambda _: batches)
         with kept_memory(), self.stages.on_device() as stages:
             for view in range(1 if self.views is None else self.views.count):
                 for rows in batches:
@@ -174,7 +182,7 @@ class FrozenOutputs:
                         inputs = self._inputs(loader.read(rows, view), rows, view)
                         yield self._stored(self._outputs(stages, inputs, speed))
 
-    def _inputs(self, samples: Tensor, rows: np.ndarray, view: int) -> Tensor:
+    def _inputs(self, samples: Inputs, rows: np.ndarray, view: int) -> Inputs:
         bundle, views = self.stages.bundle, self.views
         if views is not None:
             kind = modality(bundle.modality)
@@ -182,7 +190,7 @@ class FrozenOutputs:
             samples = kind.augment(samples, draws, method=views.method, strength=views.strength, flip=views.flip)
         return bundle.preprocessing(samples)
 
-    def _outputs(self, stages: nn.ModuleList, inputs: Tensor, speed: Speed) -> Tensor:
+    def _outputs(self, stages: nn.ModuleList, inputs: Inputs, speed: Speed) -> Tensor:
         with torch.inference_mode(), speed.autocast(inputs.device):
             return _forward(stages, speed.laid_out(inputs))
 
@@ -195,7 +203,7 @@ class FrozenOutputs:
         return (outputs.view(torch.uint16) if outputs.dtype == torch.bfloat16 else outputs).numpy()
 
 
-def _forward(stages: nn.ModuleList, inputs: Tensor) -> Tensor:
+def _forward(stages: nn.ModuleList, inputs: Any) -> Any:
     for stage in stages:
         inputs = stage(inputs)
     return inputs

@@ -47,7 +47,7 @@ class StageFeed:
 
         Without a state, and where the cache has no room, the maps are temporary files.
         """
-        views = None
+        views, plan = None, plan.suited_to(dataset.kind)
         if plan.augmentation != "none":
             views = Views(plan.views, seed, plan.augmentation, plan.strength, plan.flip)
         self._samples = dataset.counts["train"]
@@ -62,10 +62,13 @@ class StageFeed:
     def reason_against(self) -> str:
         """Why to train from the samples instead; empty if the maps are worth keeping.
 
-        They are not where they take more space than there may be, where reading them costs as much as computing them,
-        and where there are as many views as epochs. Processes that train together all get the first one's answer.
+        They are not where they are no arrays of one shape, where they take more space than there may be, where reading
+        them costs as much as computing them, and where there are as many views as epochs. Processes that train together
+        all get the first one's answer.
         """
         stages, views = self._training.stages, self._training.views
+        if not stages.can_be_kept:
+            return "the outputs of these stages differ in shape from sample to sample"
         size = stages.rows * stages.row_bytes
         folder = Path(tempfile.gettempdir()) if self._state is None else self._state.folder
         limit = shutil.disk_usage(folder).free // 2 if self._cache is None else self._cache.limit
@@ -78,9 +81,9 @@ class StageFeed:
             reason = "there are as many views as epochs"
         return str(current_group().share(reason))
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._training.stages.shape
+    def example(self, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(count, *self._training.stages.shape, generator=generator).to(self._device)
 
     def ready(self, pause: Callable[[], None]) -> None:
         """Makes the map of the training samples; calls `pause` between its batches."""

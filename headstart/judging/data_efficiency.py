@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.encoded import EncodedSamples
+from headstart.data.ragged import RaggedSamples
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.errors import InputError
 from headstart.judging.contenders import SCRATCH, Kind
@@ -169,28 +170,30 @@ def data_efficiency(
 def _fitted_methods(
     dataset: Dataset, kept: np.ndarray, features: Mapping[str, tuple[np.ndarray, np.ndarray]], metric: str
 ) -> dict[str, tuple[Kind, Predict]]:
-    """The methods that are fitted to frozen features or pictures, on some of the training samples at `kept`."""
+    """The methods that are fitted to frozen features or descriptors, on some of the training samples at `kept`."""
     from headstart.features.heads import LinearHead, nearest_class_mean, ridge
     from headstart.strategies.baselines.classical import quick_classical
 
     train, classes = dataset.split("train"), len(dataset.classes)
     labels = train.labels[kept]
-    classical = quick_classical(train.samples, classes=classes, metric=metric, rows=kept)
-    judged = quick_classical(dataset.split("test").samples, classes=classes)
 
     def on(name: str, fit: Callable[[np.ndarray, np.ndarray, int], LinearHead]) -> Predict:
         ours, theirs = features[name][0][kept], features[name][1]
         return lambda subset, seed: fit(ours[subset], labels[subset], classes).logits(theirs).argmax(axis=1)
 
-    return {
+    methods: dict[str, tuple[Kind, Predict]] = {
         "probe on the source": ("transfer", on("source", ridge)),
         "class means on the source": ("transfer", on("source", nearest_class_mean)),
         "probe on random weights": ("baseline", on("random", ridge)),
-        "classical": (
+    }
+    if dataset.kind.has_descriptors:
+        classical = quick_classical(train.samples, dataset.kind, classes=classes, metric=metric, rows=kept)
+        judged = quick_classical(dataset.split("test").samples, dataset.kind, classes=classes)
+        methods["classical"] = (
             "baseline",
             lambda subset, seed: classical.predict(subset, labels[subset], judged, seed=seed),
-        ),
-    }
+        )
+    return methods
 
 
 def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
@@ -202,14 +205,14 @@ def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
     pq.write_table(index.take(pa.array(np.delete(np.arange(len(index)), dropped))), folder / "index.parquet")
     train = dataset.split("train").samples
     place = folder / dataset.samples_file("train")
-    if isinstance(train, EncodedSamples):
+    if isinstance(train, EncodedSamples | RaggedSamples):
         train.write_rows(positions, place)
     else:
         np.save(place, train[positions])
     for split in SPLITS:
         if split != "train":
-            name = dataset.samples_file(split)
-            (folder / name).symlink_to((dataset.path / name).absolute())
+            for name in dataset.files_of(split):
+                (folder / name).symlink_to((dataset.path / name).absolute())
     manifest = {**dataset.manifest, "splits": {**dataset.manifest["splits"]}}
     digest = f"{dataset.split_digest('train')}[{','.join(map(str, positions.tolist()))}]"
     manifest["splits"]["train"] = {**manifest["splits"]["train"], "samples": len(positions), "digest": digest}

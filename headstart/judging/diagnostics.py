@@ -112,7 +112,7 @@ def diagnose(
     robust = {
         name: robustness(bundle, np.array(test.samples[corrupted]), labels[corrupted], confidence=confidence)
         for name, bundle in models.items()
-        if len(corrupted)
+        if len(corrupted) and dataset.kind.corruptions
     }
     return Diagnostics(
         intervals=metric_intervals(

@@ -1,4 +1,4 @@
-"""Saliency maps: the parts of a picture that a prediction rests on; and the training samples that it resembles.
+"""Saliency maps: the parts of a sample that a prediction rests on; and the training samples that it resembles.
 
 A map is worth looking at only if it depends on what the network has learned. So the same maps are made with a network
 of random weights: where they look alike, the method shows the picture's edges and not the model (Adebayo et al. 2018,
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
-from headstart.html import image_uri
 from headstart.judging.reliability import hardest
 from headstart.metrics.predictions import Predictions
-from headstart.models.architectures import build_network
+from headstart.modalities import modality
+from headstart.models.architectures import MAPS, build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 
@@ -50,20 +50,20 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training sample that the model finds similar."""
+    """A training sample that the model finds similar, as an element of HTML."""
 
-    picture: str
+    shown: str
     label: str
     cosine: float
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A test item with its prediction and its saliency map; pictures are `data:` URIs."""
+    """A test item with its prediction and its saliency map, both as elements of HTML."""
 
-    picture: str
+    shown: str
     heat: str
-    """the picture under its map"""
+    """the sample under its map"""
     label: str
     predicted: str
     probability: float
@@ -87,10 +87,12 @@ class Explained:
 def explained_samples(
     bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
 ) -> Explained | None:
-    """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0."""
+    """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0, and
+    where samples cannot be shown or are no maps to a network."""
     if has_attention(bundle.network):
         count = min(count, _MOST_BY_GRADIENTS)
-    if not count:
+    kind = dataset.kind
+    if not count or kind.gives != MAPS or not kind.as_html(dataset.samples("train")[0], "", dataset.given):
         return None
     train, test = dataset.split("train"), dataset.split("test")
     predicted = predictions.probabilities.argmax(axis=1)
@@ -106,14 +108,16 @@ def explained_samples(
 
     def sample(row: int) -> Sample:
         item = int(shown[row])
+        label = dataset.classes[predictions.labels[item]]
         neighbours = tuple(
-            Neighbour(image_uri(train.samples[position]), dataset.classes[train.labels[position]], float(cosine))
+            Neighbour(kind.as_html(train.samples[position], label, dataset.given), label, float(cosine))
             for position, cosine in zip(prototypes[nearest[row]], cosines[row], strict=True)
+            for label in [dataset.classes[train.labels[position]]]
         )
         return Sample(
-            picture=image_uri(samples[row]),
-            heat=image_uri(overlay(samples[row], explanation.maps[row])),
-            label=dataset.classes[predictions.labels[item]],
+            shown=kind.as_html(samples[row], label, dataset.given),
+            heat=kind.as_html(samples[row], "what the prediction rests on", dataset.given, heat=explanation.maps[row]),
+            label=label,
             predicted=dataset.classes[predicted[item]],
             probability=float(predictions.probabilities[item, predictions.labels[item]]),
             confidence=float(predictions.probabilities[item].max()),
@@ -139,7 +143,8 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
     """
     bundle.network.eval()
     device = next(bundle.network.parameters()).device
-    inputs = bundle.preprocessing(torch.from_numpy(np.array(samples)).to(device))
+    inputs = bundle.preprocessing(modality(bundle.modality).batch(samples).to(device))
+    assert isinstance(inputs, Tensor)  # noqa: S101 (explained_samples asks for maps)
     targets = torch.from_numpy(np.asarray(classes)).to(device)
     fresh = with_random_weights(bundle, seed).network.to(device)
     by_gradients = has_attention(bundle.network) or _last_map(bundle.network, inputs[:1]) is None
@@ -206,14 +211,6 @@ def nearest_training_samples(
     cosines = ours @ theirs.T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     return nearest, np.take_along_axis(cosines, nearest, axis=1)
-
-
-def overlay(sample: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A picture uint8 (H, W, C) in grey under its map (H, W), as uint8 (H, W, 3): the redder, the more it counts."""
-    grey = np.repeat(sample.mean(axis=2, keepdims=True), 3, axis=2)
-    strength = 0.75 * heat[:, :, None]
-    red = np.array([255.0, 60.0, 0.0])
-    return np.clip(grey * (1 - strength) + red * strength, 0, 255).astype(np.uint8)
 
 
 def _last_map(network: Network, example: Tensor) -> nn.Module | None:

@@ -187,7 +187,7 @@ def _warnings(ranked: Ranked) -> Iterator[str]:
         yield f"{ranked.name} was trained on {seen['test']:,} of the target's test samples, {worthless}"
     elif ranked.look_alikes:
         yield (
-            f"{ranked.name} was trained on pictures that look the same as {ranked.look_alikes:,} of the target's test "
+            f"{ranked.name} was trained on samples that are alike to {ranked.look_alikes:,} of the target's test "
             f"samples, {worthless}"
         )
     elif ranked.leaks:

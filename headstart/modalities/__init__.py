@@ -66,6 +66,9 @@ class Modality(ABC):
     dtype: ClassVar[str] = "uint8"
     """of stored arrays"""
 
+    values: ClassVar[str] = "values"
+    """what a report calls the values of stored arrays: pixels"""
+
     @property
     @abstractmethod
     def decoding(self) -> str:
@@ -80,6 +83,11 @@ class Modality(ABC):
     def settled(self, given: Mapping[str, Any], architecture: str) -> dict[str, Any]:
         """The values of `input` with those filled in that follow from the architecture; InputError for wrong ones."""
         return self.input.of(given).model_dump()
+
+    @property
+    def probe(self) -> Section:
+        """The input by which a look at some files tells whether they can be read, as cheap as may be."""
+        return self.input.of(self.settled({}, self.default_architecture))
 
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         """Why a file is refused whose content is of another known format than its extension says; None elsewhere."""
@@ -100,9 +108,17 @@ class Modality(ABC):
         Raises UnreadableSample."""
         return len(raw)
 
+    @abstractmethod
+    def usual_shape(self, given: Section) -> tuple[int, ...]:
+        """The shape of a stored sample, about: what memory is planned by."""
+
     def shape_of(self, shapes: Iterable[tuple[int, ...]], given: Section) -> Shape:
         """The shape that samples decoded to `shapes`, at least one, are stored in together."""
         return next(iter(shapes))
+
+    def as_stored(self, given: Section, shape: Shape) -> Section:
+        """The section with what it left open to the samples filled in, which are stored in `shape`."""
+        return given
 
     def fitted(self, values: "np.ndarray", shape: Shape) -> "np.ndarray":
         """A decoded array in the shape that its data set has."""
@@ -110,7 +126,8 @@ class Modality(ABC):
 
     @abstractmethod
     def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Inputs":
-        """Stored samples as tensors, in memory of their own: of one array (N, …), or of arrays of unequal length."""
+        """Stored samples as tensors: those of one array (N, …), or arrays, which may be of unequal length. Nothing is
+        copied that torch can read as it is, so whoever gets a batch leaves it as it is."""
 
     @abstractmethod
     def fit(self, samples: "Samples", given: Section) -> "Preprocessing":
@@ -130,11 +147,13 @@ class Modality(ABC):
         goes. Shape and type stay as they are. `views`, which training without labels uses, is a method everywhere.
         """
 
-    def require_augmentation(self, name: str) -> None:
-        """Refuse the name of an augmentation that is another modality's. InputError, with the known names."""
-        known = ["none", *self.augmentations]
+    def require_augmentation(self, name: str, at: str = "") -> None:
+        """Refuse the name of an augmentation that is another modality's. InputError, with the known names and the
+        recipe's key `at`."""
+        known = ["auto", "none", *self.augmentations]
         if name not in known:
-            raise InputError(f"{name!r} does not augment {self.noun}s; choose one of {', '.join(known)}")
+            place = f"{at}: " if at else ""
+            raise InputError(f"{place}{name!r} does not augment {self.noun}s; choose one of {', '.join(known)}.")
 
     @abstractmethod
     def examples(self, preprocessing: "Preprocessing") -> list[bytes]:
@@ -153,16 +172,29 @@ class Modality(ABC):
         """The corruptions that robustness is judged under, in the order of the report."""
         return ()
 
-    def descriptors(self, samples: "np.ndarray") -> "Mapping[str, np.ndarray]":
-        """Features for classical models, float32 (N, D) by the name of their kind; none by default."""
+    @property
+    def has_descriptors(self) -> bool:
+        """Whether classical models can learn from samples."""
+        return type(self).descriptors is not Modality.descriptors
+
+    def descriptors(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Mapping[str, np.ndarray]":
+        """Features of stored samples for classical models, float32 (N, D) by the name of their kind; the raw ones come
+        first."""
         return {}
 
-    def as_html(self, values: "np.ndarray", *, heat: "np.ndarray | None" = None) -> str:
-        """A stored sample as HTML, trusted as it is, under a map of where a prediction looks, (H, W) in [0, 1]; empty
-        where samples cannot be shown."""
+    def as_html(
+        self, values: "np.ndarray", alt: str, given: Section, *, heat: "np.ndarray | None" = None, small: bool = False
+    ) -> str:
+        """A stored sample, read by `given`, as an element of HTML, trusted as it is, called `alt`: under a map of where
+        a prediction looks, (H, W) in [0, 1], where there is one; `small` for a grid of many. Empty where samples cannot
+        be shown."""
         return ""
 
-    def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape) -> str:
+    def in_words(self, shape: Shape) -> tuple[str, str]:
+        """The size of stored samples and its unit, as a report shows them: `32 × 32` and `pixels, grey`."""
+        return " × ".join("any" if side is None else str(side) for side in shape) or "1", self.dtype
+
+    def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape, given: Section) -> str:
         """What the report on a data set tells of its samples, by the `facts` of each, as trusted HTML."""
         return ""
 

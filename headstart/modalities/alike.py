@@ -2,17 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from headstart.modalities import Shape
 
-Mark = tuple[int, str]
-"""A fingerprint of a sample: a hash of 64 bits, and what it is of as hexadecimal digits. JSON values."""
+
+class Mark(NamedTuple):
+    """A fingerprint of a sample: a hash of 64 bits, and the coarse form of the sample that it is of."""
+
+    hash: int
+    coarse: bytes
 
 
 class Alike(ABC):
     """The rule by which a modality calls two samples the same."""
+
+    verb: ClassVar[str] = "look"
+    """what samples that are alike do the same: look, sound"""
 
     @abstractmethod
     def marks(self, samples: Sequence[np.ndarray]) -> list[Mark | None]:

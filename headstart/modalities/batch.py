@@ -1,14 +1,14 @@
 """Batches: several named tensors of the same samples, where one tensor does not hold all."""
 
 from collections.abc import Iterator, Mapping
-from typing import Union
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 
 class Batch(Mapping[str, Tensor]):
-    """Tensors (N, …) by name, of N samples each: values, the mask of those that are padding, and what else a stage reads.
+    """Tensors (N, …) by name, of N samples each: values, the mask of the padding, and what else a stage reads.
 
     It cannot be changed. What a training does with a batch it does as with a single tensor: `len`, `[rows]`, `shape`,
     `device`, `to` and `pin_memory`.
@@ -28,6 +28,11 @@ class Batch(Mapping[str, Tensor]):
     def __len__(self) -> int:
         """The number of samples."""
         return len(self._first)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The tensors by name, of which the second axis, where there is one, is that of the padded length."""
+        return MappingProxyType(self._tensors)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,7 +56,7 @@ class Batch(Mapping[str, Tensor]):
         return next(iter(self._tensors.values()))
 
 
-Inputs = Union[Tensor, Batch]
+Inputs = Tensor | Batch
 """What a network reads or a stage hands on: a tensor (N, …) where one holds all, else a batch."""
 
 
@@ -60,4 +65,10 @@ def joined(parts: "list[Inputs]") -> Inputs:
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat([part for part in parts if isinstance(part, Tensor)])
-    return Batch({name: torch.cat([part[name] for part in parts if isinstance(part, Batch)]) for name in first})
+    return Batch({name: torch.cat([part.tensors[name] for part in parts if isinstance(part, Batch)]) for name in first})
+
+
+def values_of(inputs: Inputs) -> list[Tensor]:
+    """The tensors that a stage computed: all but masks and positions, which are no floating-point numbers."""
+    tensors = [inputs] if isinstance(inputs, Tensor) else inputs.tensors.values()
+    return [tensor for tensor in tensors if tensor.is_floating_point()]

@@ -1,7 +1,8 @@
 """Codecs: a smaller form of stored samples, for data sets that are too large as arrays."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np

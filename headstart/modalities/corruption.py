@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corruption:
-    """A degradation. `apply(samples, severity)` takes stored samples (N, …) and a severity of 1 to 3 and returns the same
-    shape and type; it depends on them alone, so that two models, and two runs, see the same values."""
+    """A degradation. `apply(samples, severity)` takes stored samples (N, …) and a severity of 1 to 3 and returns the
+    same shape and type; it depends on them alone, so that two models, and two runs, see the same values."""
 
     title: str
     """as people write it"""

@@ -41,15 +41,16 @@ class Preprocessing(ABC):
 
     @abstractmethod
     def example(self, count: int) -> Inputs:
-        """Inputs of the first stage, `count` samples of zeros, on the CPU."""
+        """Inputs of the first stage, `count` samples of any values, the same at every call, on the CPU."""
 
     @abstractmethod
     def noise(self, count: int) -> "np.ndarray | list[np.ndarray]":
         """`count` stored samples of noise, the same at every call: what an export is compared on."""
 
+    @property
     @abstractmethod
-    def refit(self, samples: Samples) -> "Preprocessing":
-        """The same input with the statistics of other samples, which are those of a training split."""
+    def stored_form(self) -> str:
+        """What `checked` takes, in words: `pixels of shape (N, 32, 32, 1)`."""
 
     @abstractmethod
     def checked(self, values: np.ndarray) -> "np.ndarray | list[np.ndarray]":

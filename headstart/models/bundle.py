@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from headstart.data.dataset import Samples
 from headstart.data.tree import one_line
 from headstart.errors import InputError
+from headstart.modalities import modality as find_modality
+from headstart.modalities.batch import Inputs
+from headstart.modalities.preprocessing import Preprocessing, Samples
 from headstart.models.architectures import build_network
 from headstart.models.network import Network
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage.local import new_directory, read_json, write_bytes, write_json
 from headstart.storage.sums import SUMS, read_sums, verify_sums, write_sums
 from headstart.version import __version__
@@ -104,7 +105,7 @@ class ModelBundle:
         _read_sums(path)
         verify_sums(path, (_DESCRIPTION, _WEIGHTS))
         description = _read_description(path / _DESCRIPTION)
-        preprocessing = Preprocessing.from_dict(description["preprocessing"])
+        preprocessing = find_modality(description["modality"]).preprocessing(description["preprocessing"])
         classes = tuple(description["classes"])
         state = _read_weights(path / _WEIGHTS)
         # Checked before the network is built: one for a million classes takes gigabytes.
@@ -125,7 +126,7 @@ class ModelBundle:
         )
 
     def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """Predict float32 logits (N, classes) of uint8 samples (N, H, W, C), in eval mode.
+        """Predict float32 logits (N, classes) of stored samples, in eval mode.
 
         Raises:
             NotFinite: a logit is NaN or infinite.
@@ -133,7 +134,7 @@ class ModelBundle:
         return _finite(self._predict(self.network, samples, batch_size, len(self.classes)))
 
     def predict_probabilities(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """Predict calibrated class probabilities, float32 (N, classes), of uint8 samples (N, H, W, C), in eval mode.
+        """Predict calibrated class probabilities, float32 (N, classes), of stored samples, in eval mode.
 
         Raises:
             NotFinite: a logit or probability is NaN or infinite.
@@ -142,7 +143,7 @@ class ModelBundle:
         return _finite(torch.softmax(logits / self.temperature, dim=1).numpy())
 
     def predict_features(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """Predict float32 feature vectors (N, feature_dim) of uint8 samples (N, H, W, C), in eval mode.
+        """Predict float32 feature vectors (N, feature_dim) of stored samples, in eval mode.
 
         Raises:
             NotFinite: a value is NaN or infinite.
@@ -150,16 +151,16 @@ class ModelBundle:
         return _finite(self._predict(self.network.features, samples, batch_size, self.network.feature_dim))
 
     def _predict(
-        self, function: Callable[[Tensor], Tensor], samples: Samples, batch_size: int, width: int
+        self, function: Callable[[Inputs], Tensor], samples: Samples, batch_size: int, width: int
     ) -> np.ndarray:
         device = self.network.head.weight.device
         was_training = self.network.training
         outputs = np.empty((len(samples), width), dtype=np.float32)
+        kind = find_modality(self.modality)
         self.network.eval()
         with torch.inference_mode():
             for start in range(0, len(samples), batch_size):
-                # np.array copies the rows, because memory-mapped ones are read-only, which torch does not accept.
-                batch = torch.from_numpy(np.array(samples[start : start + batch_size])).to(device)
+                batch = kind.batch(samples[start : start + batch_size]).to(device)
                 outputs[start : start + batch_size] = function(self.preprocessing(batch)).float().cpu().numpy()
         self.network.train(was_training)
         return outputs

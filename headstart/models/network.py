@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.errors import InputError
+from headstart.modalities.batch import Inputs
 
 
 class Network(nn.Module):
-    """Stages that map an image to a feature vector, and a linear head that maps the vector to logits.
+    """Stages that map a sample to a feature vector, and a linear head that maps the vector to logits.
 
     `forward(x)` is `head(dropout(features(x)))` and `features(x)` is the composition of `stages`, for every
     architecture. Freezing, layer-wise learning rates and probes depend on this alone, not on layer names. The last
@@ -36,17 +37,18 @@ class Network(nn.Module):
         """The number of leading stages, counted from the input, that do not train."""
         return next((p for p in range(len(self.stages)) if p not in self._frozen), len(self.stages))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to feature vectors (N, feature_dim)."""
+    def features(self, x: Inputs) -> Tensor:
+        """Map inputs, such as maps (N, C, H, W), to feature vectors (N, feature_dim)."""
         for stage in self.stages:
             x = stage(x)
-        return x
+        vectors: Tensor = x  # type: ignore[assignment]
+        return vectors
 
-    def activations(self, x: Tensor, start: int = 0) -> list[Tensor]:
+    def activations(self, x: Inputs, start: int = 0) -> list[Inputs]:
         """Return the outputs of the stages from `start` on; the last one is the feature vectors (N, feature_dim).
 
-        `x` is the input of stage `start`: images for 0, else the output of stage `start` - 1. For `start` =
-        len(stages), `x` is the feature vectors, and the only entry of the result.
+        `x` is the input of stage `start`: preprocessed samples for 0, else the output of stage `start` - 1. For `start`
+        = len(stages), `x` is the feature vectors, and the only entry of the result.
         """
         outputs = [] if start < len(self.stages) else [x]
         for position in range(start, len(self.stages)):
@@ -54,13 +56,13 @@ class Network(nn.Module):
             outputs.append(x)
         return outputs
 
-    def classify(self, features: Tensor) -> Tensor:
+    def classify(self, features: Inputs) -> Tensor:
         """Map feature vectors (N, feature_dim) to logits (N, classes)."""
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, classes)."""
+    def forward(self, x: Inputs) -> Tensor:
+        """Map inputs to logits (N, classes)."""
         return self.classify(self.features(x))
 
     def replace_head(self, classes: int, generator: torch.Generator | None = None) -> None:

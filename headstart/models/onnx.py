@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from headstart.errors import HeadstartError, InputError
+from headstart.modalities import modality
+from headstart.modalities.batch import Batch
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import write_bytes
 
@@ -23,7 +25,8 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     """Write the bundle to `path` as one ONNX file; return the largest difference of a probability from the bundle's
     own.
 
-    Input `images`: uint8 (N, size, size, channels) of any N; output `probabilities`: float32 (N, K). Preprocessing,
+    Input: stored samples of any number N, for pictures `images`, uint8 (N, size, size, channels); of a modality whose
+    batches have several tensors, one input each. Output `probabilities`: float32 (N, K). Preprocessing,
     temperature and softmax are part of the graph. The metadata has `classes`, a JSON list, and `digest`, the bundle's.
     onnxruntime is compared on batches of two sizes; if a difference is too large, nothing is written.
 
@@ -51,8 +54,10 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     difference = 0.0
     for count in _BATCHES:
-        samples = _samples(bundle, count)
-        (found,) = session.run(["probabilities"], {"images": samples})
+        samples = bundle.preprocessing.noise(count)
+        (found,) = session.run(
+            ["probabilities"], {name: each.numpy() for name, each in _tensors(bundle, samples).items()}
+        )
         difference = max(difference, float(np.abs(found - bundle.predict_probabilities(samples)).max()))
     # Negated, so that NaN is refused too.
     if not difference <= LARGEST_DIFFERENCE:
@@ -65,33 +70,37 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
 
 
 class _Served(nn.Module):
-    """uint8 images (N, H, W, C) to class probabilities (N, K)."""
+    """A stored batch, one tensor or several, to class probabilities (N, K)."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
         self.network = bundle.network
         self.preprocessing = bundle.preprocessing
         self.temperature = bundle.temperature
+        self.names = tuple(_tensors(bundle, bundle.preprocessing.noise(2)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.softmax(self.network(self.preprocessing(images)) / self.temperature, dim=1)
+    def forward(self, *tensors: Tensor) -> Tensor:
+        batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
+        return torch.softmax(self.network(self.preprocessing(batch)) / self.temperature, dim=1)
 
 
 def _convert(bundle: ModelBundle, digest: str) -> bytes:
     program: Any
+    # The exporter treats a batch of one as a constant.
+    tensors = _tensors(bundle, bundle.preprocessing.noise(2))
+    free = {0: torch.export.Dim("N")} if len(tensors) == 1 else {0: torch.export.Dim("N"), 1: torch.export.Dim("L")}
     try:
         # The exporter's warnings concern its own internals.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _Served(bundle).eval(),
-                # The exporter treats a batch of one as a constant.
-                (torch.from_numpy(_samples(bundle, 2)),),
+                tuple(tensors.values()),
                 dynamo=True,
                 verbose=False,
-                input_names=["images"],
+                input_names=list(tensors),
                 output_names=["probabilities"],
-                dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+                dynamic_shapes={"tensors": tuple(free for _ in tensors)},
             )
     except torch.onnx.OnnxExporterError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -104,7 +113,8 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
     return content
 
 
-def _samples(bundle: ModelBundle, count: int) -> np.ndarray:
-    """Return noise, uint8 (count, size, size, channels)."""
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
-    return np.random.default_rng(count).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+def _tensors(bundle: ModelBundle, samples: Any) -> dict[str, Tensor]:
+    """The tensors of stored samples by the names of the export's inputs."""
+    kind = modality(bundle.modality)
+    batch = kind.batch(samples)
+    return {f"{kind.name}s": batch} if isinstance(batch, Tensor) else dict(batch.tensors)

@@ -34,11 +34,11 @@ def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: in
     """
     bundle.require_head()
     kind = modality(bundle.modality)
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
+    given = bundle.preprocessing.given
 
     def decode(sample: RawSample) -> np.ndarray | str:
         try:
-            return kind.decode(sample.read(), size, channels)
+            return kind.decode(sample.read(), given).values
         except UnreadableSample as reason:
             return str(reason)
 
@@ -47,10 +47,8 @@ def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: in
         while batch := list(islice(samples, batch_size)):
             decoded = list(pool.map(decode, batch))
             readable = [index for index, outcome in enumerate(decoded) if not isinstance(outcome, str)]
-            pixels = np.zeros((len(readable), size, size, channels), dtype=np.uint8)
-            for row, index in enumerate(readable):
-                pixels[row] = decoded[index]
-            table = answers(bundle, bundle.predict_probabilities(pixels, batch_size))
+            arrays = [values for values in decoded if not isinstance(values, str)]
+            table = answers(bundle, bundle.predict_probabilities(arrays, batch_size))
             table = table.set_axis(readable).reindex(range(len(batch)))
             table.insert(0, "path", [sample.name for sample in batch])
             yield table.assign(error=[outcome if isinstance(outcome, str) else "" for outcome in decoded])

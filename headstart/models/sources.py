@@ -19,8 +19,8 @@ from urllib.parse import unquote, urlsplit
 import torch
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.bundle import FILES, ModelBundle, bundle_digest, versions
-from headstart.models.preprocessing import Preprocessing
 from headstart.models.reference import pin_of, pinned, unpinned
 from headstart.storage import s3
 from headstart.storage.digests import sha256_of

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from headstart.data.section import Data
+from headstart.errors import InputError
 from headstart.judging.section import Evaluation
 from headstart.modalities import MODALITIES
 from headstart.recipe.overrides import apply_override
@@ -102,7 +103,22 @@ class Recipe(Section):
             raise ValueError("target: missing; without source.data there is nothing to pretrain either")
         for strategy in self.strategies:
             strategy.check_architectures(self.source.architectures)
+        self._suits_its_modality()
         return self
+
+    def _suits_its_modality(self) -> None:
+        kind = MODALITIES[self.modality]
+        parts = {"source": self.source.data, "target": self.target.data if self.target else None}
+        trainings = {"training": self.training, "source.pretraining": self.source.pretraining}
+        try:
+            for role, data in parts.items():
+                if data is not None:
+                    data.check_input(kind, role)
+            for place, training in trainings.items():
+                if training.augmentation != "auto":
+                    kind.require_augmentation(training.augmentation, at=f"{place}.augmentation")
+        except InputError as error:
+            raise ValueError(str(error).removesuffix(".")) from None
 
     @property
     def pipeline(self) -> Literal["pretrain", "finetune", "transfer"]:

@@ -1,8 +1,8 @@
 """The registry of baselines: what a transfer has to beat, trained on the target alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headstart.registry import Registry
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Like(NamedTuple):
-    """What a baseline may take over of the source: its architecture, and the side and channels of its input."""
+    """What a baseline may take over of the source: its architecture, and the values of the modality's `input` by which
+    it reads a sample."""
 
     architecture: str
-    size: int
-    channels: int
+    given: Mapping[str, Any]
 
     @classmethod
     def of(cls, source: "ModelBundle") -> "Like":
-        return cls(source.architecture, source.preprocessing.size, source.preprocessing.channels)
+        return cls(source.architecture, source.preprocessing.given.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
-from headstart.models.architectures import build_network
+from headstart.models.architectures import build_network, check_reads
 from headstart.models.bundle import ModelBundle, versions
-from headstart.models.preprocessing import Preprocessing
 from headstart.strategies.baseline import Like
 from headstart.training.context import RunContext
 from headstart.training.objective import OBJECTIVES
@@ -27,8 +26,8 @@ def pretrain(section: Pretraining, dataset: Dataset, context: RunContext) -> Tra
         InputError: the objective learns labels and the data set has none.
     """
     objective = OBJECTIVES[section.objective]
-    height, _, channels = dataset.shape
-    bundle = untrained(Like(section.architecture, height, channels), dataset, context, labels=objective.learns_labels)
+    like = Like(section.architecture, dataset.manifest_input)
+    bundle = untrained(like, dataset, context, labels=objective.learns_labels)
     bundle.provenance |= {"role": "source", "strategy": "pretraining"}
     if objective.learns_labels:
         bundle.provenance["head"], labels = "trained", dataset.split("train").labels
@@ -53,8 +52,10 @@ def untrained(like: Like, dataset: Dataset, context: RunContext, *, labels: bool
             "them out as <class>/<file>, or pretrain on them with source.pretraining.objective vicreg."
         )
     classes = dataset.classes if labels else ()
+    kind = dataset.kind
+    check_reads(like.architecture, kind)
     torch.manual_seed(context.seed)
-    preprocessing = Preprocessing.fit(dataset.split("train").samples, size=like.size, channels=like.channels)
+    preprocessing = kind.fit(dataset.samples("train"), kind.input.model_construct(**like.given))
     return ModelBundle(
         network=build_network(like.architecture, classes=len(classes), channels=preprocessing.channels),
         architecture=like.architecture,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.judging.evidence import Evidence
 from headstart.metrics.metric import metric_title
+from headstart.modalities import modality
 from headstart.models.reference import unpinned
 from headstart.tracking.logged_model import EVIDENCE
 from headstart.tracking.mlflow_pages import version_page
@@ -56,8 +57,6 @@ def model_card(name: str, role: str) -> str:
 
 def _what_it_is(digest: str, bundle: "ModelBundle") -> str:
     known = bundle.provenance
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
-    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     made = {"pretraining": "pretrained", "scratch": "trained from scratch"}.get(
         str(known.get("strategy")), f"transferred by the strategy {_code(known.get('strategy'))}"
     )
@@ -71,8 +70,8 @@ def _what_it_is(digest: str, bundle: "ModelBundle") -> str:
         else f"gives {bundle.network.feature_dim} features for a target to learn from; it knows no classes"
     )
     return (
-        f"{_code(bundle.architecture)}, {made}. It reads {_code(bundle.modality)} data ({size} × {size}, {colour}) and "
-        f"{does}. Content {_digest(digest)}."
+        f"{_code(bundle.architecture)}, {made}. It reads {_code(bundle.modality)} data "
+        f"({bundle.preprocessing.described}) and {does}. Content {_digest(digest)}."
     )
 
 
@@ -120,7 +119,7 @@ def _commands(uri: str, bundle: "ModelBundle") -> Iterator[str]:
         yield "# in a recipe, as a source:"
         yield f"source: {{candidates: [{uri}]}}"
         return
-    yield f"headstart predict {shlex.quote(uri)} pictures/"
+    yield f"headstart predict {shlex.quote(uri)} {modality(bundle.modality).noun}s/"
     yield f"mlflow models serve -m {shlex.quote(uri)} --env-manager local"
 
 

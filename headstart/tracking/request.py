@@ -55,23 +55,23 @@ class Busy(Refusal):
     """The memory shared by requests is exhausted."""
 
     def __init__(self) -> None:
-        super().__init__("The server is reading as many pictures as its memory allows; ask again.", RESOURCE_EXHAUSTED)
+        super().__init__("The server is reading as many samples as its memory allows; ask again.", RESOURCE_EXHAUSTED)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits of a request: total pixels of its pictures, the memory pool for decoding them (None: the process's own),
-    and the seconds to wait for that memory."""
+    """Limits of a request: total values of its samples (of pictures, their pixels), the memory pool for decoding them
+    (None: the process's own), and the seconds to wait for that memory."""
 
     pixels: float = math.inf
     room: Room | None = None
     patience: float | None = None
 
     def hold(self, pixels: Iterable[int]) -> None:
-        """Check the pixel counts of a request's pictures against the limit.
+        """Check the numbers of values of a request's samples against the limit.
 
         Raises:
-            Refusal: their sum exceeds it; raised at the first picture that does.
+            Refusal: their sum exceeds it; raised at the first sample that does.
         """
         if any(total > self.pixels for total in accumulate(pixels)):
             raise Refusal(
@@ -107,7 +107,7 @@ def _bounded(invocations: _Invocations) -> _Invocations:
         need = _memory(data, kind)
         if need > _MAX_MIB * _MIB:
             raise Refusal(
-                f"The request would take more than {_MAX_MIB} MiB to read; send fewer pictures at a time, and rather "
+                f"The request would take more than {_MAX_MIB} MiB to read; send fewer samples at a time, and rather "
                 "their files than their pixels."
             )
         # For CSV, MLflow asks the schema for column types, which a tensor does not have.

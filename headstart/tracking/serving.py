@@ -1,21 +1,20 @@
 """Serving of a registered model: MLflow runs this file as a model from code and passes it the bundle.
 
-A request has one input, `image`, and gives each picture in one of two forms:
+A request has one input, called as the modality is (`image`), and gives each sample in one of two forms:
 
 - the content of its file, as base64 text where the request is JSON or CSV and as bytes elsewhere:
   `{"dataframe_records": [{"image": "iVBORw0…"}, …]}`, `{"dataframe_split": …}`, `{"inputs": ["iVBORw0…", …]}`, a
   CSV or Parquet table, or in Python a DataFrame or an object array;
-- pixels as the network reads them, integers from 0 to 255 in (N, H, W, C): `{"inputs": [[[[0], …]]]}`, or in Python a
-  uint8 array.
+- values as they are stored, for pictures integers from 0 to 255 in (N, H, W, C): `{"inputs": [[[[0], …]]]}`, or in
+  Python a uint8 array.
 
-The response has one record for each picture: `label`, `probability` and `p_<class>` for each class, as in the output of
-`headstart predict`. A request with an unreadable picture is refused as a whole, with the picture's number and the
-reason. Limits on the size of requests are in request.py.
+The response has one record for each sample: `label`, `probability` and `p_<class>` for each class, as in the output of
+`headstart predict`. A request with an unreadable sample is refused as a whole, with its number and the reason. The size
+of requests is limited: see request.py.
 """
 
 import base64
 import binascii
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 
 _Read = TypeVar("_Read")
 
-_INPUT = "image"
-# Activations of a large network take 10 MB and more for each picture.
+# Activations of a large network take 10 MB and more for each sample.
 _BATCH = 32
 
 
@@ -52,17 +50,18 @@ class ServedBundle(PythonModel):
     # MLflow passes a mapping of the signature's inputs to arrays and supports no type hint for that; with an
     # unsupported hint, or none, it warns at every load.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row for each picture, in the form of `answers`."""
+        """Return one row for each sample, in the form of `answers`."""
         from headstart.errors import InputError
         from headstart.models.prediction import answers
 
-        images = np.atleast_1d(model_input[_INPUT])
-        if len(images) == 0:
-            raise Refusal("The request holds no image; give one or more.")
+        name = self.bundle.modality
+        given = np.atleast_1d(model_input[name])
+        if len(given) == 0:
+            raise Refusal(f"The request holds no {name}; give one or more.")
         try:
             self.bundle.require_head()
-            bounds().hold([len(images) * self.bundle.preprocessing.size**2])
-            samples = _decoded(self.bundle, images) if images.ndim == 1 else _checked(self.bundle, images)
+            bounds().hold([len(given) * self.bundle.preprocessing.positions])
+            samples = _decoded(self.bundle, given) if given.ndim == 1 else _checked(self.bundle, given)
             return answers(self.bundle, self.bundle.predict_probabilities(samples, _BATCH))
         except InputError as reason:
             raise Refusal(str(reason)) from None
@@ -71,99 +70,74 @@ class ServedBundle(PythonModel):
 def signature(bundle: "ModelBundle") -> ModelSignature:
     """Return the signature under which a bundle is registered.
 
-    Only an object tensor accepts both encoded images and pixel arrays of any batch size, so pictures are validated here
-    instead of by the schema.
+    Only an object tensor accepts both encoded files and arrays of any batch size, so samples are validated here instead
+    of by the schema.
     """
     from headstart.models.prediction import probability_columns
 
     shares = [ColSpec(DataType.double, name) for name in ("probability", *probability_columns(bundle.classes))]
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(object), (-1,), _INPUT)]),
+        inputs=Schema([TensorSpec(np.dtype(object), (-1,), bundle.modality)]),
         outputs=Schema([ColSpec(DataType.string, "label"), *shares]),
     )
 
 
 def input_example(bundle: "ModelBundle") -> pd.DataFrame:
-    """Return a request for two pictures of the model's input size, as base64 text of PNG files."""
-    from PIL import Image
+    """Return a request for two samples, as base64 text of files."""
+    from headstart.modalities import modality
 
-    size = bundle.preprocessing.size
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
-    texts = []
-    for pixels in (np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size))):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="PNG")
-        texts.append(base64.b64encode(file.getvalue()).decode())
-    return pd.DataFrame({_INPUT: texts})
+    files = modality(bundle.modality).examples(bundle.preprocessing)
+    return pd.DataFrame({bundle.modality: [base64.b64encode(file).decode() for file in files]})
 
 
-def _decoded(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
-    """Decode files (N,), base64 text or bytes, to uint8 samples (N, H, W, C)."""
+def _decoded(bundle: "ModelBundle", files: np.ndarray) -> list[np.ndarray]:
+    """Decode files (N,), base64 text or bytes, to stored samples."""
     from headstart.modalities import UnreadableSample, modality
 
-    kind = modality(bundle.modality)
-    size, channels, bound = bundle.preprocessing.size, bundle.preprocessing.channels, bounds()
+    kind, given, bound = modality(bundle.modality), bundle.preprocessing.given, bounds()
 
     def of_each(read: Callable[[bytes], _Read]) -> Iterator[_Read]:
-        for number, image in enumerate(images):
+        for number, file in enumerate(files):
             try:
-                yield read(_content(bundle, image))
+                yield read(_content(bundle, file))
             except UnreadableSample as reason:
-                raise Refusal(f"Image {number} of the request cannot be read: {reason}.") from None
+                raise Refusal(f"{kind.name.capitalize()} {number} of the request cannot be read: {reason}.") from None
             except NoRoom:
                 raise Busy from None
 
     def decode(raw: bytes) -> np.ndarray:
-        return kind.decode(raw, size, channels, room=bound.room, patience=bound.patience)
+        return kind.decode(raw, given, room=bound.room, patience=bound.patience).values
 
-    bound.hold(of_each(lambda raw: kind.pixels(raw, size)))
-    samples = np.empty((len(images), size, size, channels), dtype=np.uint8)
-    for number, sample in enumerate(of_each(decode)):
-        samples[number] = sample
-    return samples
+    bound.hold(of_each(lambda raw: kind.cost(raw, given)))
+    return list(of_each(decode))
 
 
-def _content(bundle: "ModelBundle", image: Any) -> bytes:
+def _content(bundle: "ModelBundle", file: Any) -> bytes:
     from headstart.modalities import UnreadableSample
 
     # MLflow wraps each value of `{"instances": [{"image": …}]}` in an array.
-    image = image.tolist() if isinstance(image, np.ndarray) else image
-    if isinstance(image, bytes):
-        return image
-    if not isinstance(image, str):
+    file = file.tolist() if isinstance(file, np.ndarray) else file
+    if isinstance(file, bytes):
+        return file
+    if not isinstance(file, str):
         raise UnreadableSample(
-            f"it is of type {type(image).__name__}; give a file's content, as base64 text in JSON, or pixels of shape "
-            f"{_shape(bundle)}"
+            f"it is of type {type(file).__name__}; give a file's content, as base64 text in JSON, or "
+            f"{bundle.preprocessing.stored_form}"
         )
     try:
         # base64 from mail and command line tools contains line breaks.
-        return base64.b64decode("".join(image.split()), validate=True)
+        return base64.b64decode("".join(file.split()), validate=True)
     except (binascii.Error, ValueError):
         raise UnreadableSample("its text is not base64; encode the bytes of the file") from None
 
 
-def _checked(bundle: "ModelBundle", images: np.ndarray) -> np.ndarray:
-    """Validate the pixels of a request and return uint8 samples (N, H, W, C)."""
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
-    if images.shape[1:] != (size, size, channels):
-        raise Refusal(
-            f"The pixels have the shape {images.shape}, not {_shape(bundle)}; resize them, or send the files' content, "
-            "which is resized here."
-        )
+def _checked(bundle: "ModelBundle", given: np.ndarray) -> "np.ndarray | list[np.ndarray]":
+    """Validate the numbers of a request and return stored samples."""
     try:
-        values = np.asarray(images.tolist()) if images.dtype == object else images
+        values = np.asarray(given.tolist()) if given.dtype == object else given
     except ValueError:
-        values = images
-    if values.dtype.kind not in "iu":
-        raise Refusal(f"The pixels are of type {values.dtype}; give integers from 0 to 255.")
-    if values.min() < 0 or values.max() > 255:
-        raise Refusal(f"The pixels range from {values.min()} to {values.max()}; give integers from 0 to 255.")
-    return values.astype(np.uint8)
-
-
-def _shape(bundle: "ModelBundle") -> str:
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
-    return f"(N, {size}, {size}, {channels})"
+        values = given
+    return bundle.preprocessing.checked(values)
 
 
 set_model(ServedBundle())

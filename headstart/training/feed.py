@@ -5,11 +5,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from headstart.data.dataset import Dataset, Samples
-from headstart.modalities import modality
-from headstart.models.preprocessing import Preprocessing
+from headstart.data.dataset import Dataset
+from headstart.modalities.batch import Inputs
+from headstart.modalities.preprocessing import Preprocessing
 from headstart.training.batches import epoch_batches, shares
 from headstart.training.distributed import current_group
 from headstart.training.draws import uniforms
@@ -25,17 +24,16 @@ class Feed(Protocol):
 
     stage: int
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one sample's inputs."""
+    def example(self, count: int) -> Inputs:
+        """Inputs of `count` samples, of any values, on the training device."""
 
     def ready(self, pause: Callable[[], None]) -> None:
         """Prepares the data that `batch` reads; calls `pause` now and then if that takes long."""
 
-    def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
+    def batch(self, chosen: np.ndarray, epoch: int) -> Inputs:
         """The inputs of the training samples at the positions `chosen`, in their order, on the training device."""
 
-    def validation(self, part: slice) -> Iterator[Tensor]:
+    def validation(self, part: slice) -> Iterator[Inputs]:
         """The inputs of the validation samples in `part`, in order and not augmented, in batches."""
 
 
@@ -47,19 +45,18 @@ class SampleFeed:
     def __init__(
         self, dataset: Dataset, preprocessing: Preprocessing, plan: Plan, *, seed: int, device: torch.device
     ) -> None:
-        self._train = training_loader(dataset.samples("train"), plan, seed=seed, device=device)
+        self._kind, plan = dataset.kind, plan.suited_to(dataset.kind)
+        self._train = training_loader(dataset, plan, seed=seed, device=device)
         self._val = dataset.samples("val")
-        self._kind = modality(dataset.modality)
         self._preprocessing, self._plan, self._seed, self._device = preprocessing, plan, seed, device
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self._preprocessing.channels, self._preprocessing.size, self._preprocessing.size)
+    def example(self, count: int) -> Inputs:
+        return self._preprocessing.example(count).to(self._device)
 
     def ready(self, pause: Callable[[], None]) -> None:
         """Does nothing: samples are read as they are stored."""
 
-    def batch(self, chosen: np.ndarray, epoch: int) -> Tensor:
+    def batch(self, chosen: np.ndarray, epoch: int) -> Inputs:
         samples = self._train.read(chosen, epoch)
         if self._plan.augmentation != "none":
             draws = torch.from_numpy(uniforms(self._seed, epoch, chosen, self._kind.draws_per_sample))
@@ -72,20 +69,20 @@ class SampleFeed:
             )
         return self._preprocessing(samples)
 
-    def validation(self, part: slice) -> Iterator[Tensor]:
+    def validation(self, part: slice) -> Iterator[Inputs]:
         starts = range(part.start, part.stop, _VALIDATION_BATCH)
         batches = [np.arange(start, min(start + _VALIDATION_BATCH, part.stop)) for start in starts]
-        loader = Loader(self._val, self._device, lambda _: batches)
+        loader = Loader(self._val, self._kind, self._device, lambda _: batches)
         for batch in batches:
             yield self._preprocessing(loader.read(batch, epoch=0))
 
 
-def training_loader(samples: Samples, plan: Plan, *, seed: int, device: torch.device) -> Loader:
-    """The loader of this process's share of the batches of a training on `samples`."""
-    group = current_group()
+def training_loader(dataset: Dataset, plan: Plan, *, seed: int, device: torch.device) -> Loader:
+    """The loader of this process's share of the batches of a training on `dataset`."""
+    group, samples = current_group(), dataset.samples("train")
 
     def order(epoch: int) -> list[np.ndarray]:
         batches = epoch_batches(len(samples), plan.batch_size, seed=seed, epoch=epoch)
         return [mine for batch in batches for mine in shares(batch, plan.accumulate, group.rank, group.size)]
 
-    return Loader(samples, device, order)
+    return Loader(samples, dataset.kind, device, order)

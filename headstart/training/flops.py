@@ -9,10 +9,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from headstart.modalities.batch import Inputs
 from headstart.models.network import Network, evaluated
 
 
-def step_flops(network: Network, example: Tensor, start: int) -> int:
+def step_flops(network: Network, example: Inputs, start: int) -> int:
     """The operations of a training step on `example`, the inputs of stage `start`.
 
     One row is computed forward. Backward counts as twice forward, whose products it has two of each of (torch's count

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from headstart.data.dataset import Samples
+from headstart.modalities import Modality
+from headstart.modalities.batch import Inputs
 
 
 class Loader:
@@ -20,7 +21,9 @@ class Loader:
     is asked for: reading is a copy, and the cores have other work. The samples are the same in every case.
     """
 
-    def __init__(self, samples: Samples, device: torch.device, order: Callable[[int], Sequence[np.ndarray]]) -> None:
+    def __init__(
+        self, samples: Samples, kind: Modality, device: torch.device, order: Callable[[int], Sequence[np.ndarray]]
+    ) -> None:
         """`order` gives the positions, none of them twice, that `read` will be asked for in an epoch, call by call.
 
         It may be asked for others: those are only not read ahead.
@@ -28,14 +31,14 @@ class Loader:
         mapped = isinstance(samples, np.ndarray)
         # Of a plain array `take` copies samples whole, without a memory map's own Python code: in half of the time.
         self._pick = partial(np.asarray(samples).take, axis=0) if mapped else samples.__getitem__
-        self._device, self._order = device, order
+        self._kind, self._device, self._order = kind, device, order
         self._reads_ahead = device.type == "cuda" or not mapped
         self._epoch: int | None = None
         self._following: dict[int, np.ndarray] = {}
-        self._ahead: tuple[np.ndarray, Future[Tensor]] | None = None
+        self._ahead: tuple[np.ndarray, Future[Inputs]] | None = None
 
-    def read(self, chosen: np.ndarray, epoch: int) -> Tensor:
-        """uint8 (N, H, W, C): the samples at the positions `chosen`, int (N,) with N ≥ 1, in that order, on the device.
+    def read(self, chosen: np.ndarray, epoch: int) -> Inputs:
+        """The stored samples at the positions `chosen`, int (N,) with N ≥ 1, in that order, on the device.
 
         An error in reading ahead is raised when the samples are asked for.
         """
@@ -54,8 +57,8 @@ class Loader:
             self._following = {int(part[0]): following for part, following in pairwise(self._order(epoch))}
         return self._following.get(int(chosen[0]))
 
-    def _read(self, chosen: np.ndarray) -> Tensor:
-        samples = torch.from_numpy(self._pick(chosen))
+    def _read(self, chosen: np.ndarray) -> Inputs:
+        samples = self._kind.batch(self._pick(chosen))
         if self._device.type != "cuda":
             return samples
         # A new thread is on the first GPU, where the process of another one has no business.

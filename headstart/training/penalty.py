@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from headstart.modalities.batch import Inputs
 from headstart.models.network import Network
 
 
@@ -16,7 +17,7 @@ class Penalty(Protocol):
     that `network.activations(inputs, start)` has for them, and the position `start` of that stage.
     """
 
-    def __call__(self, network: Network, inputs: Tensor, outputs: Sequence[Tensor], start: int) -> Tensor: ...
+    def __call__(self, network: Network, inputs: Inputs, outputs: Sequence[Inputs], start: int) -> Tensor: ...
 
 
 def trained_weights(module: nn.Module) -> list[Tensor]:

@@ -1,10 +1,11 @@
 """The plan of a training: every setting resolved, from the recipe's section and the size of the data."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from headstart.modalities import Modality
 from headstart.training.batches import batch_count
 from headstart.training.learning_rate import peak_rate
 from headstart.training.section import Training
@@ -70,6 +71,18 @@ class Plan:
         if not self.unfreeze_every:
             return 0
         return max(0, stages - (epoch - 1) // self.unfreeze_every)
+
+    def suited_to(self, kind: Modality) -> "Plan":
+        """The plan with the augmentation that a modality has by default, where it is `auto`.
+
+        Raises:
+            InputError: the augmentation is another modality's.
+        """
+        if self.augmentation == "auto":
+            return replace(self, augmentation=next(iter(kind.augmentations), "none"))
+        if self.augmentation != "views":
+            kind.require_augmentation(self.augmentation)
+        return self
 
     def to_params(self) -> dict[str, str | int | float | bool | None]:
         """The settings as flat parameters for the record."""

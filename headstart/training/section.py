@@ -4,7 +4,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headstart.modalities.image.augmentation import AUGMENTATIONS
 from headstart.sections import Section
 from headstart.training.objective import OBJECTIVES
 
@@ -15,7 +14,8 @@ class Training(Section):
     `batch_size` is the effective one: what one step of the optimiser sees, over all processes and `accumulate`
     micro-batches. `class_weights: auto` weighs classes by their inverse frequency once the largest has over 1.5 times
     the samples of the smallest. `warmup` is the share of all steps over which the learning rate rises. `flip` also
-    shows each sample mirrored, which suits photographs and not digits; `augmentation_strength` scales how far
+    shows each sample mirrored, which suits photographs and not digits; `augmentation` is the name of one of the
+    modality, `none`, or `auto`, the modality's own choice, and `augmentation_strength` scales how far
     `augmentation` goes. `views` is how many variants of each sample frozen stages are run on. `ema` is the decay of an
     average of the weights that is kept instead of the last ones. `precision`, `layout` and `compile` pin what is
     measured otherwise.
@@ -31,7 +31,7 @@ class Training(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["auto", "none", "balanced"] = "auto"
     patience: Annotated[int, Field(ge=1)] | None = None
-    augmentation: Annotated[str, AUGMENTATIONS] = "affine"
+    augmentation: Annotated[str, Field(min_length=1)] = "auto"
     augmentation_strength: Annotated[float, Field(ge=0, le=2)] | None = None
     flip: bool = False
     views: Annotated[int, Field(ge=1, le=64)] | None = None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
-from headstart.modalities import modality
+from headstart.modalities.batch import Inputs, joined
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network, evaluated
 from headstart.storage.state import State
@@ -88,8 +88,8 @@ class _Views:
         projection = objective.projector(self.network.feature_dim).to(self.device)
         self.module = _Learner(self.network, projection)
         self.plan, self.seed, self._loss = plan, seed, objective.loss
-        self._kind = modality(dataset.modality)
-        self._train = training_loader(dataset.samples("train"), plan, seed=seed, device=self.device)
+        self._kind = dataset.kind
+        self._train = training_loader(dataset, plan, seed=seed, device=self.device)
         self._val = dataset.samples("val")
         self.samples, self.judged = dataset.counts["train"], dataset.counts["val"]
 
@@ -132,15 +132,15 @@ class _Views:
             embeddings = self.module.projection(self._activations(inputs, 0)[-1])
         return torch.stack(embeddings.float().chunk(2), dim=1)
 
-    def _inputs(self, loader: Loader, positions: np.ndarray, epoch: int) -> Tensor:
-        """(2N, C, H, W): the first views of the samples, then the second ones."""
+    def _inputs(self, loader: Loader, positions: np.ndarray, epoch: int) -> Inputs:
+        """2N inputs: the first views of the samples, then the second ones."""
         samples = loader.read(positions, epoch)
         draws = torch.from_numpy(uniforms(self.seed, epoch, positions, 2 * self._kind.draws_per_sample))
         views = [
             self._kind.augment(samples, draw, method="views", strength=self.plan.strength, flip=self.plan.flip)
             for draw in draws.chunk(2, dim=1)
         ]
-        return self.bundle.preprocessing(torch.cat(views))
+        return self.bundle.preprocessing(joined(views))
 
     def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
         with evaluated(self.module):
@@ -150,7 +150,7 @@ class _Views:
         """The mean over batches of the same size as in training, of views that are the same in every epoch."""
         group, count = current_group(), self.judged
         batches = np.array_split(np.arange(count), batch_count(count, self.plan.batch_size))[group.rank :: group.size]
-        loader = Loader(self._val, self.device, lambda _: batches)
+        loader = Loader(self._val, self._kind, self.device, lambda _: batches)
         losses = []
         with torch.inference_mode():
             for positions in batches:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from headstart.modalities.batch import Inputs
 from headstart.models.network import Network
 from headstart.storage.state import State
 from headstart.training.distributed import current_group
@@ -72,11 +73,14 @@ class Speed:
         """
         network.to(memory_format=self._memory_format)  # type: ignore[call-overload]
 
-    def laid_out(self, inputs: Tensor) -> Tensor:
-        """Images or feature maps (N, C, H, W) in the same memory format, without a copy if they have it already."""
-        return inputs.contiguous(memory_format=self._memory_format) if inputs.ndim == 4 else inputs
+    def laid_out(self, inputs: Inputs) -> Inputs:
+        """Maps (N, C, H, W) in the same memory format, without a copy if they have it already; other inputs as they
+        are."""
+        if isinstance(inputs, Tensor) and inputs.ndim == 4:
+            return inputs.contiguous(memory_format=self._memory_format)
+        return inputs
 
-    def activations(self, network: Network) -> Callable[[Tensor, int], list[Tensor]]:
+    def activations(self, network: Network) -> Callable[[Inputs, int], list[Inputs]]:
         """`network.activations`, compiled or not; the network and the names of its state do not change.
 
         A training that was compiled may resume, from its checkpoint, on a machine without a compiler.
@@ -105,7 +109,7 @@ class Speed:
 
 
 def choose_speed(
-    network: Network, example: Tensor, *, start: int, plan: "Plan", steps: int, state: State | None
+    network: Network, example: Inputs, *, start: int, plan: "Plan", steps: int, state: State | None
 ) -> Speed:
     """The settings that `plan` pins, and for the rest those that are fastest here for steps like this one.
 
@@ -178,21 +182,19 @@ def host_precision(device: torch.device, state: State | None) -> str:
     return _fastest(found.seconds, candidates[0]).precision
 
 
-def forward_precision(
-    network: torch.nn.Module, shape: Sequence[int], state: State | None, *, measure: bool
-) -> str | None:
-    """The precision in which `network` is faster, forward and by `MARGIN` at least, on inputs of `shape`.
+def forward_precision(network: torch.nn.Module, example: Inputs, state: State | None, *, measure: bool) -> str | None:
+    """The precision in which `network` is faster, forward and by `MARGIN` at least, on inputs such as `example`.
 
     It is timed once on a copy, and kept as `choose_speed` keeps its timings; None if it was not and `measure` is false.
     """
     device = next(network.parameters()).device
     candidates = _forward_candidates(device)
-    subject = [described(network), list(shape), "forward"]
+    subject = [described(network), list(example.shape), "forward"]
     if not measure and kept_timings(subject, device, candidates) is None:
         return None
 
     def timed() -> Timings:
-        return time_forward(copy.deepcopy(network).eval(), torch.zeros(*shape, device=device), candidates)
+        return time_forward(copy.deepcopy(network).eval(), example.to(device), candidates)
 
     return _fastest(timed_once(subject, device, candidates, timed, state).seconds, candidates[0]).precision
 

@@ -54,7 +54,7 @@ def fit(
         HeadstartError: the loss is no longer a finite number.
     """
     device = training_device()
-    network = bundle.network.to(device)
+    network, plan = bundle.network.to(device), plan.suited_to(dataset.kind)
     feed = feed or SampleFeed(dataset, bundle.preprocessing, plan, seed=context.seed, device=device)
     objective = _Supervised(bundle, dataset, plan, context, penalty, feed)
     job = {
@@ -151,8 +151,9 @@ class _Supervised:
         batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
         rows = -(-len(batch) // (current_group().size * self.plan.accumulate))
         # How long a step takes does not depend on what it reads, which may not be there yet.
-        example = torch.rand(rows, *self.feed.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-        return choose_speed(self.network, example, start=self.feed.stage, plan=self.plan, steps=steps, state=state)
+        return choose_speed(
+            self.network, self.feed.example(rows), start=self.feed.stage, plan=self.plan, steps=steps, state=state
+        )
 
     def prepare(self, speed: Speed) -> None:
         self.speed = speed

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.errors import HeadstartError
+from headstart.modalities.batch import Inputs
 from headstart.models.network import Network
 from headstart.storage.local import user_cache, write_json
 from headstart.storage.state import State
@@ -145,7 +145,7 @@ class Step:
     """A training step: `example` is a micro-batch of inputs of stage `start`, on the device of the training."""
 
     network: Network
-    example: Tensor
+    example: Inputs
     start: int
 
 
@@ -172,7 +172,7 @@ def time_steps(step: Step, candidates: "Sequence[Speed]", rounds: int = _ROUNDS)
     return Timings(seconds, time.perf_counter() - begin)
 
 
-def time_forward(network: torch.nn.Module, inputs: Tensor, candidates: "Sequence[Speed]") -> Timings:
+def time_forward(network: torch.nn.Module, inputs: Inputs, candidates: "Sequence[Speed]") -> Timings:
     """Times the forward pass of `network`, whose memory format it changes; all candidates have the same one."""
     begin = time.perf_counter()
     seconds = dict.fromkeys(candidates, math.inf)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import shortened
+from headstart.errors import InputError, shortened
 
 _WORKSPACE = Path(".headstart")
 UI_PORT = 5000
@@ -100,11 +100,29 @@ JSON = option("--json", action="store_true", help="print JSON")
 MODEL = option("model", metavar="MODEL", help="a registered model's name")
 MODEL_URI = option("model", metavar="MODEL_URI", help="models:/name@alias, models:/name/version, "
                    "torchvision://model/weights, or a bundle's path or s3:// URI")  # fmt: skip
+INPUT = option("--input", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe's data.input, "
+               "for example size=64; may be repeated (default: what the models read)")  # fmt: skip
 REASON = option("--reason", metavar="TEXT", help="why, for the record")
 RUN = option("run", metavar="RUN", help="a run's name or id")
 WORKSPACE = option("--workspace", type=folder, default=_WORKSPACE, metavar="DIR", help="where runs keep "
                           "artifacts, cache, logs and, unless MLFLOW_TRACKING_URI is set, the MLflow store (default "
                           f"{_WORKSPACE})")  # fmt: skip
+
+
+def given_input(options: argparse.Namespace) -> dict[str, Any]:
+    """What --input and --size say of the recipe's `data.input`; InputError for what is no KEY=VALUE."""
+    from headstart import yaml_text
+
+    given: dict[str, Any] = {} if options.size is None else {"size": options.size}
+    for text in options.input:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise InputError(f"--input {text}: write key=value, for example size=64.")
+        try:
+            given[key] = yaml_text.parse(value)
+        except yaml_text.UnreadableText as error:
+            raise InputError(f"--input {text}: the value is not valid YAML ({error}).") from None
+    return given
 
 
 def _add_all(parser: "argparse._ActionsContainer", options: tuple[Option, ...]) -> None:

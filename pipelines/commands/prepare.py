@@ -4,18 +4,21 @@ import argparse
 import json
 from pathlib import Path
 
-from headstart_pipelines.commands.arguments import Command, option
+from headstart_pipelines.commands.arguments import INPUT, Command, given_input, option
 
 # The options that are keys of a recipe's data section, and are checked as those are.
-_OF_DATA = ("size", "labels_per_class", "duplicates", "max_refused", "max_refused_per_class", "store")
+_OF_DATA = ("labels_per_class", "duplicates", "max_refused", "max_refused_per_class", "store")
 
 
 def _prepare(options: argparse.Namespace) -> None:
     from headstart.data.prepare import prepare
     from headstart.data.section import Data
+    from headstart.modalities import modality
 
     given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
-    section = Data.of({"uri": options.data, **given})
+    # What no architecture is named for is kept as large as most of them read it.
+    read = modality(options.modality).settled(given_input(options), "")
+    section = Data.of({"uri": options.data, "input": read, **given})
     packed = prepare(section, options.output, modality=options.modality, labels="optional", seed=options.seed)
     if options.json:
         print(json.dumps(packed.manifest, indent=2))
@@ -32,10 +35,12 @@ COMMANDS = (
         "verify, split, pack and report one data set",
         "headstart prepare photos/ -o packed/ --size 224 --duplicates drop --max-refused 0.05 --store jpeg",
         (
-            option("data", metavar="DATA_URI", help="a folder of images, one folder a class"),
+            option("data", metavar="DATA_URI", help="a folder of samples, one folder a class"),
             option("-o", "--output", type=Path, required=True, metavar="DIR", help="the packed data set"),
             option("--modality", default="image", help="what the samples are (default image)"),
-            option("--size", type=int, default=224, help="side of the stored samples in pixels (default 224)"),
+            INPUT,
+            option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N "
+                   "(default 224)"),
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
             option("--duplicates", metavar="report|drop|fail", help="keep copies and what looks the same within a "
                    "split and report them, keep one of each, or end (default report)"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.storage import s3
-from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, option
+from headstart_pipelines.commands.arguments import INPUT, JSON, WORKSPACE, Command, given_input, option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +41,9 @@ def rank(options: argparse.Namespace) -> None:
     from headstart_pipelines.environment import environment
     from headstart_pipelines.store import use_record
 
-    section = Data.of({"uri": options.data, "size": options.size, "labels_per_class": options.labels_per_class})
+    section = Data.of(
+        {"uri": options.data, "input": given_input(options), "labels_per_class": options.labels_per_class}
+    )
     workspace = options.workspace.absolute()
     if any(uri.startswith("models:/") for uri in options.candidates):
         use_record(
@@ -128,18 +130,18 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
     from headstart.data.prepare import prepare
     from headstart.data.reference import fingerprint
     from headstart.recipe.recipe import Recipe
-    from headstart_pipelines.resolve import input_size
+    from headstart_pipelines.resolve import settled_input
 
     recipe = Recipe.of(
         {"name": _FOLDER, "source": {"candidates": candidates}, "target": {"data": {"uri": section.uri}}}
     )
-    size = section.size or input_size(recipe)
+    given = settled_input(section, recipe)
     mark = fingerprint(section.uri)
-    content = [mark or section.uri, size, section.labels_per_class, section.split.model_dump(), seed]
+    content = [mark or section.uri, given, section.labels_per_class, section.split.model_dump(), seed]
     place = folder / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     if mark and (place / "manifest.json").exists():
         return Dataset.open(place)
-    return prepare(section.model_copy(update={"size": size}), place, seed=seed)
+    return prepare(section.model_copy(update={"input": given}), place, seed=seed)
 
 
 def _seen(ranked: "Ranked") -> str:
@@ -182,8 +184,8 @@ COMMANDS = (
             option("--candidates", required=True, nargs="+", metavar="REF", help="models:/name@alias, "
                    "models:/name/version, all registered models with such a name as 'models:/*-source' or with a tag "
                    "as 'models:/*-source[tag=value]', torchvision://model/weights, or a bundle's path or s3:// URI"),
-            option("--size", type=int, metavar="N", help="side of the stored samples in pixels (default: what the "
-                   "candidates read)"),
+            INPUT,
+            option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N"),
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
             option("--seed", type=int, default=0, help="decides the splits and the folds (default 0)"),
             option("--confirm", action="store_true", help="fine-tune the two best for a quarter of the epochs"),

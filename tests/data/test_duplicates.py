@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from headstart.data.dataset import SPLITS, Dataset
-from headstart.data.near_duplicates import MIN_SIDE, looks_of, near_duplicates
 from headstart.errors import InputError
+from headstart.modalities.image.near_duplicates import MIN_SIDE, looks_of, near_duplicates
 from headstart_pipelines.demo import digits, mnist_5k
 
 Pack = Callable[..., Dataset]

@@ -6,6 +6,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from headstart.judging.contenders import Contender
 from headstart.judging.data_efficiency import subset_of
 from headstart.judging.diagnostics import diagnose
 from headstart.judging.section import Evaluation
+from headstart.modalities.image.jpeg import JPEG
 from headstart.storage.local import write_json
 from headstart.strategies.pretraining import pretrain
 from headstart.training.context import RunContext
@@ -70,8 +72,8 @@ def photographs() -> np.ndarray:
 @pytest.fixture
 def samples(photographs: np.ndarray, tmp_path: Path) -> EncodedSamples:
     """These, as they are kept."""
-    write_encoded(tmp_path / "photographs.jpegs", photographs)
-    return EncodedSamples(tmp_path / "photographs.jpegs", SHAPE)
+    write_encoded(tmp_path / "photographs.jpegs", photographs, JPEG)
+    return EncodedSamples(tmp_path / "photographs.jpegs", SHAPE, JPEG)
 
 
 @pytest.fixture
@@ -108,15 +110,14 @@ def test_photographs_lose_about_one_grey_level_and_most_of_their_size(
 
 def test_grey_pictures_stay_grey(photographs: np.ndarray, tmp_path: Path) -> None:
     grey = photographs[..., :1]
-    write_encoded(tmp_path / "grey.jpegs", grey)
-    found = EncodedSamples(tmp_path / "grey.jpegs", grey.shape)[:]
+    write_encoded(tmp_path / "grey.jpegs", grey, JPEG)
+    found = EncodedSamples(tmp_path / "grey.jpegs", grey.shape, JPEG)[:]
     assert np.abs(grey.astype(int) - found).mean() < 2
 
 
-def test_pictures_are_taken_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_taken_a_few_at_a_time(tmp_path: Path) -> None:
     written: list[int] = []
-    encode = encoded._encode
-    monkeypatch.setattr(encoded, "_encode", lambda picture: (written.append(1), encode(picture))[1])
+    counting = replace(JPEG, encode=lambda picture: (written.append(1), JPEG.encode(picture))[1])
     ahead = []
 
     def pictures() -> Iterator[np.ndarray]:
@@ -124,15 +125,15 @@ def test_pictures_are_taken_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
             ahead.append(number - len(written))
             yield np.full((8, 8, 1), number, dtype=np.uint8)
 
-    write_encoded(tmp_path / "many.jpegs", pictures())
+    write_encoded(tmp_path / "many.jpegs", pictures(), counting)
     assert max(ahead) <= 5 * encoded._threads()
-    found = EncodedSamples(tmp_path / "many.jpegs", (200, 8, 8, 1))
+    found = EncodedSamples(tmp_path / "many.jpegs", (200, 8, 8, 1), JPEG)
     assert np.array_equal(found[:][:, 0, 0, 0], np.arange(200))
 
 
 def test_a_split_without_samples_is_empty(tmp_path: Path) -> None:
-    write_encoded(tmp_path / "none.jpegs", [])
-    assert EncodedSamples(tmp_path / "none.jpegs", (0, 8, 8, 1))[:].shape == (0, 8, 8, 1)
+    write_encoded(tmp_path / "none.jpegs", [], JPEG)
+    assert EncodedSamples(tmp_path / "none.jpegs", (0, 8, 8, 1), JPEG)[:].shape == (0, 8, 8, 1)
 
 
 # How it is read
@@ -236,7 +237,7 @@ def test_a_damaged_sample_is_refused_by_its_number_and_the_others_are_read(
     content[range(start, end)[place]] ^= 1
     expected = samples[12:]
     path.write_bytes(content)
-    damaged = EncodedSamples(path, SHAPE)
+    damaged = EncodedSamples(path, SHAPE, JPEG)
     with pytest.raises(InputError, match=r"Sample 11 of .*photographs\.jpegs is damaged; prepare the data set again"):
         damaged[:]
     assert np.array_equal(damaged[12:], expected)
@@ -246,18 +247,18 @@ def test_a_damaged_sample_is_refused_by_its_number_and_the_others_are_read(
 def test_a_picture_of_another_size_or_kind_is_refused_before_it_is_decoded(
     tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_encoded(tmp_path / "foreign.jpegs", np.zeros(shape, dtype=np.uint8))
+    write_encoded(tmp_path / "foreign.jpegs", np.zeros(shape, dtype=np.uint8), JPEG)
     decoded: list[object] = []
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded.append)
     with pytest.raises(InputError, match=r"Sample 0 of .*foreign\.jpegs is damaged"):
-        EncodedSamples(tmp_path / "foreign.jpegs", (1, 48, 64, 3))[0]
+        EncodedSamples(tmp_path / "foreign.jpegs", (1, 48, 64, 3), JPEG)[0]
     assert not decoded
 
 
 def test_what_is_not_a_jpeg_is_refused_though_it_is_as_it_was_written(tmp_path: Path) -> None:
     encoded._write(tmp_path / "text.jpegs", [b"not a picture"])
     with pytest.raises(InputError, match=r"Sample 0 of .*text\.jpegs is damaged"):
-        EncodedSamples(tmp_path / "text.jpegs", (1, 8, 8, 1))[0]
+        EncodedSamples(tmp_path / "text.jpegs", (1, 8, 8, 1), JPEG)[0]
 
 
 def test_a_missing_file_is_named(packed: Path) -> None:

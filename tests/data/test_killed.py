@@ -77,7 +77,7 @@ def in_child(work: Callable[[], object], *, kill_at: int | None = None) -> list[
 
 def left_over(folder: Path) -> int:
     """How many files are in the whole shards that killed runs have left in a folder."""
-    records = [path for path in folder.glob(".*/*.json") if path.with_suffix(".pixels").exists()]
+    records = [path for path in folder.glob(".*/*.json") if path.with_suffix(".arrays").exists()]
     return sum(len(json.loads(record.read_bytes())) for record in records)
 
 
@@ -193,7 +193,7 @@ def test_pixels_that_a_crashed_machine_never_wrote_are_read_again(
     folder: Path, pack: Pack, reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(monkeypatch, reads, lambda: pack(folder))
-    first, second, *_ = tmp_path.glob(".*/*.pixels")
+    first, second, *_ = tmp_path.glob(".*/*.arrays")
     first.write_bytes(bytes(first.stat().st_size))
     os.truncate(second, second.stat().st_size - 1)
     record = next(path for path in tmp_path.glob(".*/*.json") if path.stem not in (first.stem, second.stem))
@@ -261,7 +261,7 @@ def test_the_shards_of_all_runs_that_were_killed_are_taken(
     other = left.with_name(f"{left.name}2")
     other.mkdir()
     record = next(left.glob("*.json"))
-    for path in (record, record.with_suffix(".pixels")):
+    for path in (record, record.with_suffix(".arrays")):
         path.rename(other / path.name)
     finished = left_over(tmp_path)
     pack(folder)

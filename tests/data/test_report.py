@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from headstart.data.dataset import Dataset
-from headstart.data.dimensions import Dimensions
 from headstart.data.report import Contents, render_report
+from headstart.modalities.image.dimensions import Dimensions
 
 Pack = Callable[..., Dataset]
 
@@ -28,7 +28,7 @@ def page(dimensions: list[tuple[int, int]], *, size: int = 32, stored_bytes: int
     contents = Contents(
         train_samples=np.zeros((1, size, size, 1), np.uint8),
         train_labels=["cat"],
-        dimensions=dimensions,
+        facts=[{"width": width, "height": height} for width, height in dimensions],
         stored_bytes=stored_bytes,
     )
     html = render_report(manifest, contents)

@@ -16,7 +16,7 @@ from headstart.features.heads import (
     nearest_class_mean,
     ridge,
 )
-from headstart.models.convnet import convnet
+from headstart.models.architectures.convnet import convnet
 
 # NearestCentroid also takes standard deviations, which some pixels and single samples do not have.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:sklearn", "ignore::RuntimeWarning:sklearn")

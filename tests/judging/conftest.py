@@ -10,9 +10,9 @@ from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.predictions import write_predictions
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart_pipelines.demo import digits, write_folder
 
 EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]

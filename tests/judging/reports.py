@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.html import image_uri
 from headstart.judging.assessment import Assessment
 from headstart.judging.data_efficiency import Curve, Point, Series
 from headstart.judging.diagnostics import Diagnostics
@@ -19,6 +18,7 @@ from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import metric_intervals
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.wilson import class_intervals, wilson_interval
+from headstart.modalities.image.showing import as_html
 from tests.judging.boards import candidate_of
 
 CURVE = Curve(
@@ -33,7 +33,7 @@ CURVE = Curve(
 
 def diagnostics(board, labels, probabilities, names, **changes):
     """What diagnosing a model with these predictions could have found."""
-    picture = image_uri(np.zeros((4, 4), dtype=np.uint8))
+    picture = as_html(np.zeros((4, 4, 1), dtype=np.uint8), "a picture")
     sample = Sample(picture, picture, names[0], names[1], 0.1, 0.8, (Neighbour(picture, names[1], 0.97),))
     robust = Robustness(
         50, wilson_interval(45, 50), (Corrupted("blur", tuple(wilson_interval(n, 50) for n in (40, 30, 20))),)

@@ -26,7 +26,9 @@ def fitted(name, dataset, directory, like, seed=0, seeds=1):
 
 
 def fit_classical(dataset, metric="accuracy"):
-    return BASELINES["classical"].fit(Like("convnet", 16, 1), dataset, TRAINING, RunContext(metric=metric))
+    return BASELINES["classical"].fit(
+        Like("convnet", {"size": 16, "channels": 1}), dataset, TRAINING, RunContext(metric=metric)
+    )
 
 
 def test_scratch_has_the_sources_architecture_and_input_and_the_targets_classes(renamed, source, tmp_path):

@@ -62,7 +62,7 @@ def test_more_labels_include_those_of_fewer_and_every_class_has_as_many(dataset,
     monkeypatch.setattr(
         "headstart.strategies.baselines.classical.QuickClassical.predict",
         lambda self, subset, labels, others, *, seed: (
-            seen.append((seed, subset, labels)) or np.zeros(len(others.pixels), dtype=int)
+            seen.append((seed, subset, labels)) or np.zeros(len(others.descriptors["pixels"]), dtype=int)
         ),
     )
     data_efficiency(dataset, [2, 5], features)
@@ -77,7 +77,9 @@ def test_the_classical_line_is_chosen_by_the_metric_of_the_curve(dataset, featur
     asked = set()
     monkeypatch.setattr(
         "headstart.strategies.baselines.classical.QuickClassical.predict",
-        lambda self, subset, labels, others, *, seed: asked.add(self.metric) or np.zeros(len(others.pixels), dtype=int),
+        lambda self, subset, labels, others, *, seed: (
+            asked.add(self.metric) or np.zeros(len(others.descriptors["pixels"]), dtype=int)
+        ),
     )
     data_efficiency(dataset, [], features, metric="macro_f1")
     assert asked == {"macro_f1"}

@@ -9,12 +9,12 @@ from headstart.judging.explanation import (
     has_attention,
     integrated_gradients,
     nearest_training_samples,
-    overlay,
 )
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.modalities.image.showing import overlay
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
-from headstart.models.preprocessing import Preprocessing
 
 
 def striped(count, side=32):

@@ -115,7 +115,7 @@ def test_data_that_lies_where_the_sources_lay_and_is_other_data_is_not_compared(
 
 
 def test_too_many_pictures_are_not_compared(learned, target, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_PICTURES", 10)
+    monkeypatch.setattr(module, "_MOST_SAMPLES", 10)
     assert overlap(*learned, target("copies")).look_alikes is None
 
 

@@ -7,9 +7,9 @@ from headstart.judging.domain_distance import source_distance
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.reasons import FAR, Fitted, Probe, reasons
 from headstart.judging.section import Evaluation
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from tests.judging.boards import candidate_of
 
 LABELS = np.arange(200) % 4

@@ -150,7 +150,7 @@ def test_every_section_is_there():
         "What labels are worth",
         "Where full is right and wrong",
         "How far its confidence can be relied on",
-        "Worse pictures",
+        "Under corruption",
         "What its predictions rest on",
         "Training curves",
         "Source ranking",
@@ -174,7 +174,7 @@ def test_a_source_that_no_probe_could_judge_has_a_dash_and_what_it_knows_at_leas
 
 def test_what_the_recipe_did_not_ask_for_has_no_section():
     html = report(examined={"robustness": None, "scratch_robustness": None, "curve": None, "explained": None})
-    for heading in ("What labels are worth", "Worse pictures", "What its predictions rest on", "Source ranking"):
+    for heading in ("What labels are worth", "Under corruption", "What its predictions rest on", "Source ranking"):
         assert heading not in html
 
 
@@ -188,7 +188,7 @@ def test_the_page_says_where_a_baseline_catches_up():
     # On the logarithmic axis classical is .2 behind at 5 and .02 ahead at 20: 5 · 4^(.2 / .22) = 17.6.
     text = Page(report()).text
     assert "classical catches up with the source's frozen features at about 18 labels a class." in text
-    assert "All are fitted to frozen features or to pictures" in text
+    assert "All are fitted to frozen features or to descriptors" in text
 
 
 def test_a_baseline_that_is_as_good_with_one_label_is_so_from_one_label_on():

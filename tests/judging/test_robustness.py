@@ -4,9 +4,9 @@ import torch
 
 from headstart.judging.robustness import SEVERITIES, robustness
 from headstart.modalities import modality
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 
 
 def test_every_corruption_is_judged_at_every_severity_on_the_same_items():

@@ -20,8 +20,8 @@ from headstart.features.transferability.nleep import nleep
 from headstart.judging import confirmation, ranking
 from headstart.judging import selection as module
 from headstart.judging.selection import select_source
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
-from headstart.models.preprocessing import Preprocessing
 from headstart.models.sources import Background, pin_source
 from headstart.storage.state import State
 from headstart.training.progress import Progress

@@ -6,9 +6,9 @@ from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.judging.evidence import Evidence
 from headstart.judging.source_evaluation import evaluate_source
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")

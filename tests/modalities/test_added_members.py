@@ -7,23 +7,27 @@ import torch
 from headstart.errors import InputError
 from headstart.judging.robustness import robustness
 from headstart.modalities import MODALITIES, modality
+from headstart.modalities.augmentation import Augmentation
+from headstart.modalities.corruption import Corruption
 from headstart.modalities.image import Image
-from headstart.modalities.image.augmentation import AUGMENTATIONS, Augmentation
-from headstart.modalities.image.corruption import CORRUPTIONS, Corruption
+from headstart.modalities.image.augmentation import AUGMENTATIONS
+from headstart.modalities.image.corruption import CORRUPTIONS
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.recipe.recipe import Recipe
-from headstart.training.section import Training
 
 
 def test_a_recipe_may_name_an_augmentation_that_was_added_and_training_applies_it(add_member):
-    with pytest.raises(InputError, match="'invert' is not one of 'affine', 'crop' or 'none'"):
-        Training.of({"augmentation": "invert"})
+    recipe = {"name": "scans", "source": {"candidates": ["x"]}, "target": {"data": {"uri": "here"}}}
+    recipe["training"] = {"augmentation": "invert"}
+    known = "auto, none, affine, crop"
+    with pytest.raises(InputError, match=f"training.augmentation: 'invert' .* choose one of {known}"):
+        Recipe.of(recipe)
 
     add_member(AUGMENTATIONS, "invert", Augmentation(lambda batch, draws, strength: 255 - batch))
 
-    assert Training.of({"augmentation": "invert"}).augmentation == "invert"
+    assert Recipe.of(recipe).training.augmentation == "invert"
     batch = torch.arange(2 * 8 * 8, dtype=torch.uint8).reshape(2, 8, 8, 1)
     assert torch.equal(modality("image").augment(batch, torch.rand(2, 10), method="invert"), 255 - batch)
 

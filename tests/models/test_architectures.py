@@ -7,9 +7,9 @@ import timm
 import torch
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network, list_architectures
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 
 
 def test_an_unknown_name_is_answered_with_close_ones():

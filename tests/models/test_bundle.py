@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 
 SAMPLES = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 1), dtype=np.uint8)
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 
 
 @pytest.mark.parametrize(("size", "channels"), [(16, 1), (28, 1), (33, 3), (64, 3)])

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.errors import InputError
-from headstart.models.convnet import convnet
+from headstart.models.architectures.convnet import convnet
 from headstart.models.network import Network, adapt_channels
 from headstart.models.stages import cut_into_stages
 

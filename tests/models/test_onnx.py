@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from headstart.errors import HeadstartError, InputError
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models import onnx as exporter
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.onnx import export
-from headstart.models.preprocessing import Preprocessing
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, NotFinite
-from headstart.models.convnet import convnet
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict, probability_columns, write_table
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage import s3
 
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from headstart.errors import InputError
-from headstart.models.preprocessing import Preprocessing
+from headstart.modalities.image.preprocessing import Preprocessing
 
 UNSCALED_RGB = Preprocessing(size=8, channels=3, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 UNSCALED_GREY = Preprocessing(size=8, channels=1, mean=(0.0,), std=(1.0,))

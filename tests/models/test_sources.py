@@ -9,9 +9,9 @@ import torch
 from torchvision import models
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.models.sources import (
     Background,
     load_source,

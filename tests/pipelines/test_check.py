@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 
 GOOD: dict[str, Any] = {
     "name": "case",

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 
 # Clears the screen, and names the terminal's window.
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"

@@ -204,8 +204,8 @@ def test_an_unknown_key_is_refused_with_the_key_that_was_meant(read, changes, ex
         ({"source": {"data": {"uri": "x", "labels": "few"}}}, "source.data.labels"),
         ({"target": []}, "target"),
         ({"target": {"data": {"uri": "x", "labels_per_class": 0}}}, "target.data.labels_per_class"),
-        ({"target": {"data": {"uri": "x", "channels": 2}}}, "target.data.channels"),
-        ({"target": {"data": {"uri": "x", "size": "32"}}}, "target.data.size"),
+        ({"target": {"data": {"uri": "x", "channels": 2}}}, "target.data.input.channels"),
+        ({"target": {"data": {"uri": "x", "size": "32"}}}, "target.data.input.size"),
         ({"target": {"data": {"uri": "x", "split": {"train": "half"}}}}, "target.data.split.train"),
         ({"training": {"epochs": "6"}}, "training.epochs"),
         ({"training": {"epochs": 0}}, "training.epochs"),
@@ -368,7 +368,7 @@ def test_a_merge_may_be_overridden(tmp_path):
         "name: a\nsource: {data: &data {uri: a, size: 8}}\ntarget:\n  data: {<<: *data, uri: b}\n"
         "training: &training {epochs: 2}\nstrategies: [{name: full, transfer: full, epochs: 3}]\n"
     )
-    assert load_recipe(path).target.data.size == 8
+    assert load_recipe(path).target.data.input == {"size": 8}
     assert load_recipe(path).target.data.uri == "b"
 
 

@@ -23,9 +23,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from headstart.data.dataset import Dataset
 from headstart.jobs.job import baseline_job, train, transfer_job
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from headstart.signals import exiting_when_terminated
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy

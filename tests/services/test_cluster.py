@@ -291,9 +291,9 @@ def test_the_champion_answers_from_its_pod(record_pods, client, image, tmp_path)
     import mlflow
     import torch
 
+    from headstart.modalities.image.preprocessing import Preprocessing
+    from headstart.models.architectures.convnet import convnet
     from headstart.models.bundle import ModelBundle
-    from headstart.models.convnet import convnet
-    from headstart.models.preprocessing import Preprocessing
     from headstart.tracking.registration import register
     from headstart.tracking.runs import experiment_named, new_parent
 

@@ -22,9 +22,9 @@ import torchvision
 import yaml
 from mlflow import MlflowClient
 
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from headstart.recipe.recipe import Recipe
 from headstart_pipelines.demo import digits, write_folder
 from headstart_pipelines.docker import Containers, container, find_image

@@ -16,9 +16,9 @@ import torch
 
 from headstart.judging.evidence import Evidence
 from headstart.metrics.predictions import Predictions
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.registration import register
 from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, experiment_named

@@ -17,9 +17,9 @@ from headstart.judging.evidence import Evidence, figures
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.recipe.recipe import Recipe
 from headstart.tracking.registration import register
 from headstart.tracking.registry import Registered

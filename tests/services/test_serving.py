@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
 from headstart.models.prediction import answers
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage import s3
 from headstart.tracking.client import connect
 from headstart.tracking.registration import register

@@ -21,9 +21,9 @@ import pytest
 import torch
 from PIL import Image
 
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.tracking import serving
 from tests.services.servers import Process, answers, free_ports
 

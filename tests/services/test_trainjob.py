@@ -19,9 +19,9 @@ from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.jobs.job import Job, train, transfer_job
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage.s3 import client as s3_client
 from headstart.strategies.section import Strategy
 from headstart.training.context import OnEpoch, RunContext

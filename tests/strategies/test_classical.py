@@ -5,8 +5,11 @@ from sklearn.metrics import check_scoring
 from sklearn.svm import SVC
 
 from headstart.metrics.classification import score
+from headstart.modalities import modality
+from headstart.modalities.image.descriptors import gradients, pixels
 from headstart.strategies.baselines.classical import quick_classical
-from headstart.strategies.descriptors import gradients, pixels
+
+IMAGE = modality("image")
 
 
 def ramp(angle, side=32, strength=120):
@@ -67,7 +70,7 @@ def test_the_quick_model_is_the_better_of_two_support_vector_machines():
     digits = load_digits()
     images = np.repeat(np.repeat(digits.images * 15, 4, axis=1), 4, axis=2).astype(np.uint8)[:400, ..., None]
     labels = digits.target[:400]
-    ours, others = quick_classical(images[:200], classes=10), quick_classical(images[200:], classes=10)
+    ours, others = quick_classical(images[:200], IMAGE, classes=10), quick_classical(images[200:], IMAGE, classes=10)
     subset = np.arange(150)
     found = ours.predict(subset, labels[:150], others, seed=0)
     each = [
@@ -90,7 +93,7 @@ def test_the_quick_model_is_chosen_by_the_metric_that_judges_it(monkeypatch):
     # The rare class is hidden in noise of its own: a model misses it, which accuracy hardly sees.
     labels = (np.arange(40) % 8 == 0).astype(int)
     images[labels == 1] = images[labels == 0][:5]
-    ours = quick_classical(images, classes=2, metric="macro_recall")
+    ours = quick_classical(images, IMAGE, classes=2, metric="macro_recall")
     ours.predict(np.arange(40), labels, ours, seed=0)
     expected = [
         score("macro_recall", labels, SVC(C=10.0).fit(read(images), labels).predict(read(images)), 2)
@@ -102,7 +105,7 @@ def test_the_quick_model_is_chosen_by_the_metric_that_judges_it(monkeypatch):
 def test_many_samples_are_left_to_ridge_regression(monkeypatch):
     digits = load_digits()
     images = np.repeat(np.repeat(digits.images * 15, 2, axis=1), 2, axis=2).astype(np.uint8)[:300, ..., None]
-    ours, others = quick_classical(images[:200], classes=10), quick_classical(images[200:], classes=10)
+    ours, others = quick_classical(images[:200], IMAGE, classes=10), quick_classical(images[200:], IMAGE, classes=10)
     monkeypatch.setattr("headstart.strategies.baselines.classical._MOST_FOR_MACHINES", 100)
     monkeypatch.setattr("sklearn.svm.SVC.fit", None)
     found = ours.predict(np.arange(200), digits.target[:200], others, seed=0)

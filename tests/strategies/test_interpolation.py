@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.strategies.interpolation import interpolate, refresh_batch_norm
 
 

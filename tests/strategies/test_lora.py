@@ -7,7 +7,7 @@ from torch import nn
 
 from headstart.errors import InputError
 from headstart.models.architectures import build_network
-from headstart.models.convnet import convnet
+from headstart.models.architectures.convnet import convnet
 from headstart.models.network import Network, linear_head
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.low_rank import add_lora, merge_lora

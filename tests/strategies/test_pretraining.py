@@ -54,7 +54,11 @@ def test_input_is_normalised_by_the_training_split_alone(known):
 
 
 def test_the_network_may_read_another_size_and_other_channels_than_are_stored(known):
-    bundle = BASELINES["scratch"].fit(Like("convnet", 24, 3), known, Training(epochs=1), RunContext()).bundle
+    bundle = (
+        BASELINES["scratch"]
+        .fit(Like("convnet", {"size": 24, "channels": 3}), known, Training(epochs=1), RunContext())
+        .bundle
+    )
     assert (bundle.preprocessing.size, bundle.preprocessing.channels) == (24, 3)
     assert bundle.network.stages[0][0].in_channels == 3
     assert bundle.predict_logits(known.split("test").samples).shape[1] == 3

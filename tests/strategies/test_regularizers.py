@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.models.convnet import convnet
+from headstart.models.architectures.convnet import convnet
 from headstart.models.network import Network
 from headstart.strategies.regularizer import REGULARIZERS
 from headstart.strategies.regularizers.delta import delta

@@ -19,9 +19,9 @@ from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.recipe.recipe import Recipe
 from headstart.tracking import database
 from headstart.tracking.client import connect

@@ -13,9 +13,9 @@ from headstart.judging.pairing import Pair
 from headstart.metrics.counts import recalls
 from headstart.metrics.metric import METRICS, Metric
 from headstart.metrics.predictions import Predictions
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.gate import GATES, Case, Gate, GateResult, at_most, judge
 from headstart.tracking.gates import min_metrics
 from headstart.tracking.paired_predictions import paired_predictions

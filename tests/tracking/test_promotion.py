@@ -21,9 +21,9 @@ from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.tracking.champion_history import read_history
 from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, PROMOTION, ROLE, SOURCE_DIGEST, SOURCE_MODEL
 from headstart.tracking.policy import Policy

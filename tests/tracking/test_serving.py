@@ -21,11 +21,11 @@ from mlflow.pyfunc import scoring_server
 from PIL import Image
 
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict
-from headstart.models.preprocessing import Preprocessing
 from headstart.tracking import request, serving
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)

@@ -9,9 +9,9 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.training.plan import Plan, make_plan
 from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder

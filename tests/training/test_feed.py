@@ -8,7 +8,7 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.modalities import modality
-from headstart.models.preprocessing import Preprocessing
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.training import feed as feed_module
 from headstart.training.batches import epoch_batches, shares
 from headstart.training.distributed import Group
@@ -72,7 +72,7 @@ def test_each_process_reads_its_own_share_of_every_micro_batch(threes_and_eights
     orders = []
     for rank in range(size):
         monkeypatch.setattr(feed_module, "current_group", lambda rank=rank: Group(rank, size))
-        orders.append(training_loader(samples, settings, seed=SEED, device=CPU)._order(4))
+        orders.append(training_loader(threes_and_eights, settings, seed=SEED, device=CPU)._order(4))
     batches = epoch_batches(len(samples), settings.batch_size, seed=SEED, epoch=4)
     micro_batches = [piece for batch in batches for piece in shares(batch, 2, 0, 1)]
     for pieces, whole in zip(zip(*orders, strict=True), micro_batches, strict=True):

@@ -12,11 +12,14 @@ import torch
 from headstart.data.dataset import Samples
 from headstart.data.encoded import EncodedSamples, write_encoded
 from headstart.errors import InputError
+from headstart.modalities import modality
+from headstart.modalities.image.jpeg import JPEG
 from headstart.training.batches import epoch_batches
 from headstart.training.loader import Loader
 
 COUNT, BATCH_SIZE = 12, 4
 CPU = torch.device("cpu")
+IMAGE = modality("image")
 
 
 def order(epoch: int) -> list[np.ndarray]:
@@ -40,14 +43,14 @@ class Watched(EncodedSamples):
 @pytest.fixture
 def watched(tmp_path: Path) -> Watched:
     pictures = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
-    write_encoded(tmp_path / "pictures.jpegs", pictures)
-    return Watched(tmp_path / "pictures.jpegs", pictures.shape)
+    write_encoded(tmp_path / "pictures.jpegs", pictures, JPEG)
+    return Watched(tmp_path / "pictures.jpegs", pictures.shape, JPEG)
 
 
 @pytest.fixture
 def pixels(watched: Watched) -> np.ndarray:
     """What the samples are."""
-    return EncodedSamples(watched._path, watched.shape)[:]
+    return EncodedSamples(watched._path, watched.shape, JPEG)[:]
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def wait() -> None:
 
 @pytest.mark.parametrize("store", ["raw", "jpeg"])
 def test_samples_come_as_they_are_stored_in_the_order_that_is_asked_for(stored, pixels, store):
-    loader = Loader(stored[store], CPU, order)
+    loader = Loader(stored[store], IMAGE, CPU, order)
     for epoch in (1, 2):
         for chosen in order(epoch):
             samples = loader.read(chosen, epoch)
@@ -83,7 +86,7 @@ def test_samples_come_as_they_are_stored_in_the_order_that_is_asked_for(stored, 
 
 
 def test_while_samples_are_in_use_those_that_follow_are_read_and_each_is_read_once(watched):
-    loader, batches = Loader(watched, CPU, order), order(1)
+    loader, batches = Loader(watched, IMAGE, CPU, order), order(1)
     loader.read(batches[0], 1)
     wait()
     assert watched.read == [batches[0].tolist(), batches[1].tolist()]
@@ -103,13 +106,13 @@ def test_while_samples_are_in_use_those_that_follow_are_read_and_each_is_read_on
     ids=["exchanged", "again and backwards", "others"],
 )
 def test_what_nobody_expected_comes_as_well(watched, pixels, asked: Callable[[list[np.ndarray]], list[np.ndarray]]):
-    loader = Loader(watched, CPU, order)
+    loader = Loader(watched, IMAGE, CPU, order)
     for chosen in asked(order(1)):
         assert np.array_equal(loader.read(chosen, 1).numpy(), pixels[chosen])
 
 
 def test_a_training_that_goes_on_within_an_epoch_has_read_ahead_from_its_second_step_on(watched):
-    loader, batches = Loader(watched, CPU, order), order(3)
+    loader, batches = Loader(watched, IMAGE, CPU, order), order(3)
     for chosen in batches[1:]:
         loader.read(chosen, 3)
     assert watched.asked_for == [True, False]
@@ -121,7 +124,7 @@ def test_what_goes_wrong_is_raised_when_the_samples_are_asked_for_and_again_when
     damaged = int(batches[1][2])
     content[watched._bounds[damaged] + 200] ^= 1
     watched._path.write_bytes(content)
-    loader = Loader(Watched(watched._path, watched.shape), CPU, order)
+    loader = Loader(Watched(watched._path, watched.shape, JPEG), IMAGE, CPU, order)
     loader.read(batches[0], 1)
     wait()
     for _ in range(2):
@@ -131,7 +134,7 @@ def test_what_goes_wrong_is_raised_when_the_samples_are_asked_for_and_again_when
 
 
 def test_what_goes_wrong_with_samples_that_nobody_asks_for_troubles_nobody(watched):
-    loader = Loader(watched, CPU, lambda _: [np.array([0, 1]), np.array([COUNT])])
+    loader = Loader(watched, IMAGE, CPU, lambda _: [np.array([0, 1]), np.array([COUNT])])
     assert len(loader.read(np.array([0, 1]), 1)) == 2
     wait()
     assert len(loader.read(np.array([2]), 1)) == 1

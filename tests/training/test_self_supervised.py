@@ -16,9 +16,9 @@ from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.errors import InputError
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.models.convnet import convnet
-from headstart.models.preprocessing import Preprocessing
 from headstart.storage.state import State
 from headstart.training.context import RunContext
 from headstart.training.engine import CHECKPOINT_VARIABLE

@@ -11,7 +11,7 @@ from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.models.architectures import build_network
-from headstart.models.convnet import convnet
+from headstart.models.architectures.convnet import convnet
 from headstart.recipe.recipe import load_recipe
 from headstart.storage.state import State
 from headstart.training import speed as speed_module
@@ -190,7 +190,7 @@ def test_the_products_of_attention_count():
 def test_counting_does_not_import_the_compiler():
     """It takes a second, which a probe does not need otherwise."""
     code = (
-        "import sys, torch; from headstart.models.convnet import convnet; "
+        "import sys, torch; from headstart.models.architectures.convnet import convnet; "
         "from headstart.training.flops import count_flops; "
         "network = convnet(classes=2, channels=1).eval(); "
         "count, _ = count_flops(lambda: network(torch.ones(1, 1, 16, 16, requires_grad=True))); "

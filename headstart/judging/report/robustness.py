@@ -1,4 +1,4 @@
-"""The accuracy on corrupted pictures, beside that of scratch."""
+"""The accuracy on corrupted samples, beside that of scratch."""
 
 from headstart.judging.report.judgement import Context, Judgement
 from headstart.judging.robustness import SEVERITIES

@@ -3,27 +3,40 @@
 The methods import what they need: the names of the modality's augmentations are known without numpy, Pillow and torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headstart.modalities import Modality
+from headstart.modalities import Decoded, Modality, Shape
 from headstart.modalities.image.augmentation import AUGMENTATIONS, mirror
 from headstart.modalities.image.formats import FORMAT_OF, contradiction
+from headstart.modalities.image.section import ImageInput
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from headstart.modalities.image.corruption import Corruption
+    from headstart.modalities.alike import Alike
+    from headstart.modalities.batch import Inputs
+    from headstart.modalities.codec import Codec
+    from headstart.modalities.corruption import Corruption
+    from headstart.modalities.image.preprocessing import Preprocessing
+    from headstart.modalities.preprocessing import Samples
     from headstart.modalities.room import Room
+    from headstart.sections import Section
+
+_DEFAULT_AUGMENTATION = "affine"
 
 
 class Image(Modality):
     """Pictures, stored as squares."""
 
+    name = "image"
+    noun = "picture"
+    values = "pixels"
     extensions = frozenset(FORMAT_OF)
+    input = ImageInput
     default_architecture = "convnet"
     draws_per_sample = 10
 
@@ -32,38 +45,78 @@ class Image(Modality):
         return f"image 3, Pillow {version('pillow')}, PyTorch {version('torch')}"
 
     @property
-    def corruptions(self) -> "Sequence[Corruption]":
-        from headstart.modalities.image.corruption import CORRUPTIONS
-
-        return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
+    def augmentations(self) -> Collection[str]:
+        others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
+        return [_DEFAULT_AUGMENTATION, *others]
 
     def default_size(self, architecture: str) -> int:
         """Side length in pixels: 32 for convnet, 224, on which ImageNet weights are trained, for all others."""
         return 32 if architecture == "convnet" else 224
 
+    def settled(self, given: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+        section = ImageInput.of(given)
+        return {"size": section.size or self.default_size(architecture), "channels": section.channels}
+
+    @property
+    def probe(self) -> "Section":
+        return ImageInput(size=8)
+
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         return contradiction(raw, extension)
 
-    def pixels(self, raw: bytes, size: int) -> int:
+    def cost(self, raw: bytes, given: "Section") -> int:
+        """The number of pixels that the decoder works on."""
         from headstart.modalities.image.decoding import pixels
 
-        return pixels(raw, size)
+        return pixels(raw, _size(given))
 
-    def decode_sized(
-        self,
-        raw: bytes,
-        size: int,
-        channels: int | None = None,
-        *,
-        room: "Room | None" = None,
-        patience: float | None = None,
-    ) -> "tuple[np.ndarray, tuple[int, int]]":
+    def decode(
+        self, raw: bytes, given: "Section", *, room: "Room | None" = None, patience: float | None = None
+    ) -> Decoded:
+        """uint8 (size, size, channels), of as many channels as the picture itself has where none are asked for, and the
+        picture's own width and height in pixels, as it is shown."""
         from headstart.modalities.image.decoding import decode
 
-        return decode(raw, size, channels, room=room, patience=patience)
+        values, (width, height) = decode(raw, _size(given), _channels(given), room=room, patience=patience)
+        return Decoded(values, {"width": width, "height": height})
+
+    def usual_shape(self, given: "Section") -> tuple[int, ...]:
+        return _size(given), _size(given), _channels(given) or 3
+
+    def shape_of(self, shapes: Iterable[tuple[int, ...]], given: "Section") -> Shape:
+        """Grey where all pictures are."""
+        return _size(given), _size(given), _channels(given) or max(shape[2] for shape in shapes)
+
+    def as_stored(self, given: "Section", shape: Shape) -> "Section":
+        return given.model_copy(update={"channels": shape[2]})
+
+    def fitted(self, values: "np.ndarray", shape: Shape) -> "np.ndarray":
+        import numpy as np
+
+        # A grey picture among coloured ones broadcasts over the channels.
+        return values if values.shape == shape else np.ascontiguousarray(np.broadcast_to(values, shape))  # type: ignore[arg-type]
+
+    def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "torch.Tensor":
+        """uint8 (N, H, W, C)."""
+        import numpy as np
+        import torch
+
+        rows = samples if isinstance(samples, np.ndarray) else np.stack(samples)
+        # Those of a memory map are read-only, which torch does not accept.
+        return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
+
+    def fit(self, samples: "Samples", given: "Section") -> "Preprocessing":
+        from headstart.modalities.image.preprocessing import Preprocessing
+
+        return Preprocessing.fit(samples, _size(given), _channels(given) or 3)
+
+    def preprocessing(self, content: Mapping[str, Any]) -> "Preprocessing":
+        from headstart.modalities.image.preprocessing import Preprocessing
+
+        return Preprocessing.from_dict(content)
 
     def augment(
-        self, batch: "torch.Tensor", draws: "torch.Tensor", *, method: str, strength: float = 1.0, flip: bool = False
+        self, batch: "Inputs", draws: "torch.Tensor", *, method: str, strength: float = 1.0, flip: bool = False
     ) -> "torch.Tensor":
         """Moves each picture of a batch (N, H, W, C) as its `draws` say, and mirrors half of them if `flip`.
 
@@ -82,8 +135,64 @@ class Image(Modality):
         else:
             apply = AUGMENTATIONS[method].apply
         draws = draws.to(batch.device, non_blocking=True)
-        moved = apply(batch, draws, strength)
+        moved = apply(batch, draws, strength)  # type: ignore[arg-type]
         return mirror(moved, draws[:, 0] < 0.5) if flip else moved
+
+    def examples(self, preprocessing: Any) -> list[bytes]:
+        from headstart.modalities.image.showing import examples
+
+        return examples(preprocessing.size)
+
+    @property
+    def alike(self) -> "Alike":  # type: ignore[override]
+        from headstart.modalities.image.near_duplicates import LOOKS_ALIKE
+
+        return LOOKS_ALIKE
+
+    @property
+    def codec(self) -> "Codec":  # type: ignore[override]
+        from headstart.modalities.image.jpeg import JPEG
+
+        return JPEG
+
+    @property
+    def corruptions(self) -> "Sequence[Corruption]":
+        from headstart.modalities.image.corruption import CORRUPTIONS
+
+        return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
+
+    def descriptors(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Mapping[str, np.ndarray]":
+        import numpy as np
+
+        from headstart.modalities.image.descriptors import gradients, pixels
+
+        pictures = np.asarray(samples)
+        return {"pixels": pixels(pictures), "gradients": gradients(pictures)}
+
+    def as_html(
+        self, values: "np.ndarray", alt: str, given: "Section", *, heat: "np.ndarray | None" = None, small: bool = False
+    ) -> str:
+        from headstart.modalities.image.showing import as_html
+
+        return as_html(values, alt, heat=heat, small=small)
+
+    def in_words(self, shape: Shape) -> tuple[str, str]:
+        return f"{shape[0]} × {shape[1]}", f"pixels, {'grey' if shape[2] == 1 else 'RGB'}"
+
+    def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape, given: "Section") -> str:
+        from headstart.modalities.image.dimensions import render_dimensions
+
+        return render_dimensions([(each["width"], each["height"]) for each in facts], stored=shape[0] or 0)
+
+
+def _size(given: Any) -> int:
+    """The side in pixels of a section that `settled` has filled, or that of the default architecture."""
+    return given.size or MODALITY.default_size(MODALITY.default_architecture)
+
+
+def _channels(given: Any) -> int | None:
+    channels: int | None = given.channels
+    return channels
 
 
 MODALITY = Image()

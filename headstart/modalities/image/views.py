@@ -8,7 +8,7 @@ Chen et al. 2020, appendix A).
 import torch
 from torch.nn import functional as F
 
-from headstart.modalities.image.augmentation import Augmentation
+from headstart.modalities.augmentation import Augmentation
 from headstart.modalities.image.warping import from_pixels, to_pixels, warped
 
 

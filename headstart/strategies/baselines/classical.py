@@ -1,18 +1,20 @@
-"""classical: the best of several scikit-learn models on pixels and on histograms of gradients."""
+"""classical: the best of several scikit-learn models on what a modality computes of its samples without learning."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from headstart.data.dataset import Dataset, Samples
 from headstart.data.subsets import spread_out, with_every_class
+from headstart.errors import InputError
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
+from headstart.modalities import Modality
 from headstart.strategies.baseline import Baseline, Like
-from headstart.strategies.descriptors import pixels_and_gradients
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained
@@ -21,11 +23,14 @@ _FOLDS = 5
 # Settings are searched on at most so many training samples: a support vector machine's time grows with their square.
 _SEARCHED = 3000
 _MOST_FOR_MACHINES = 2000
+# Samples that are in memory at a time.
+_READ = 512
 
 
 def fit_classical(like: Like | None, dataset: Dataset, training: Training | None, context: RunContext) -> Trained:
-    """The best of logistic regression, RBF support vector machine and random forest on the training split's pixels, and
-    of the first two on its histograms of gradients.
+    """The best of logistic regression, RBF support vector machine and random forest on the first kind of descriptors
+    that the modality has of the training split, for pictures their pixels, and of the first two on the others,
+    histograms of gradients.
 
     The grid is searched for the best metric by stratified cross-validation on training samples alone, 3000 of them at
     most; where a class has one sample, which no fold can hold out, the validation split chooses instead. The best is
@@ -38,11 +43,11 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     start = time.perf_counter()
     train, val, test = (dataset.split(name) for name in ("train", "val", "test"))
     classes, metric = len(dataset.classes), context.metric
-    parts = [pixels_and_gradients(split.samples) for split in (train, val, test)]
-    width = parts[0][0].shape[1]
-    features, val_features, test_features = (np.hstack(part) for part in parts)
+    parts = [described(split.samples, dataset.kind) for split in (train, val, test)]
+    columns = _columns_of(parts[0])
+    features, val_features, test_features = (np.hstack(list(part.values())) for part in parts)
     *searched, folds = _searched(features, train.labels, val_features, val.labels, classes=classes, seed=context.seed)
-    pipeline, grid = _pipeline_and_grid(width, features.shape[1], samples=len(searched[0]), seed=context.seed)
+    pipeline, grid = _pipeline_and_grid(columns, samples=len(searched[0]), seed=context.seed)
     search = GridSearchCV(pipeline, grid, cv=folds, scoring=_scorer(metric, classes), refit=False)
     search.fit(*searched)
     # The winner is fitted on training samples only, also where the validation split chose it.
@@ -57,7 +62,7 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
         seconds=time.perf_counter() - start,
         params={
             "model": type(best.named_steps["model"]).__name__,
-            "features": "gradients" if best.named_steps["read"].kw_args["start"] else "pixels",
+            "features": best.named_steps["read"].kw_args["name"],
             "cross_validated": float(search.best_score_),
             "temperature": temperature,
             **found,
@@ -86,8 +91,29 @@ def _searched(
     return np.vstack([features, val_features]), np.hstack([labels, val_labels]), folds
 
 
-def _pipeline_and_grid(width: int, columns: int, *, samples: int, seed: int) -> tuple[Any, list[dict[str, Any]]]:
-    """scikit-learn's pipeline and its settings to search, for features of which the first `width` are pixels."""
+def described(samples: Samples, kind: Modality, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The descriptors of all samples, or of those at positions `rows`, int (n,), read once: float32 (N, D) by name.
+
+    Raises:
+        InputError: the modality has none.
+    """
+    rows = np.arange(len(samples)) if rows is None else rows
+    parts = [kind.descriptors(samples[rows[start : start + _READ]]) for start in range(0, max(1, len(rows)), _READ)]
+    if not parts[0]:
+        raise InputError(f"classical: there are no descriptors of {kind.noun}s; leave classical out of the baselines.")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _columns_of(part: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+    """The first column of each kind of descriptors and the one after its last, side by side."""
+    ends = np.cumsum([0, *(each.shape[1] for each in part.values())]).tolist()
+    return dict(zip(part, pairwise(ends), strict=True))
+
+
+def _pipeline_and_grid(
+    columns: Mapping[str, tuple[int, int]], *, samples: int, seed: int
+) -> tuple[Any, list[dict[str, Any]]]:
+    """scikit-learn's pipeline and its settings to search, for descriptors in these columns."""
     from sklearn.decomposition import PCA
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
@@ -95,10 +121,11 @@ def _pipeline_and_grid(width: int, columns: int, *, samples: int, seed: int) -> 
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
     from sklearn.svm import SVC
 
-    of_pixels, of_gradients = (
-        FunctionTransformer(_columns, kw_args={"start": start, "stop": stop})
-        for start, stop in ((0, width), (width, columns))
+    first, *others = (
+        FunctionTransformer(_columns, kw_args={"name": name, "start": start, "stop": stop})
+        for name, (start, stop) in columns.items()
     )
+    width = next(stop for _, stop in columns.values())
     linear = LogisticRegression(max_iter=1000)
     forest = RandomForestClassifier(n_estimators=200, random_state=seed)
     raw = {"scale": ["passthrough"]}
@@ -106,48 +133,50 @@ def _pipeline_and_grid(width: int, columns: int, *, samples: int, seed: int) -> 
     # samples are few.
     turned = {"turn": [PCA(svd_solver="full")]} if samples < width else {}
     grid = [
-        {"read": [of_pixels], **turned, "model": [linear], "model__C": [0.001, 0.01, 0.1, 1.0]},
-        {"read": [of_pixels], **raw, "model": [SVC()], "model__C": [1.0, 10.0], "model__gamma": ["scale", 0.01]},
-        {"read": [of_pixels], **raw, "model": [forest]},
-        {"read": [of_gradients], **raw, **turned, "model": [linear], "model__C": [1.0]},
-        {"read": [of_gradients], **raw, "model": [SVC()], "model__C": [1.0, 10.0]},
+        {"read": [first], **turned, "model": [linear], "model__C": [0.001, 0.01, 0.1, 1.0]},
+        {"read": [first], **raw, "model": [SVC()], "model__C": [1.0, 10.0], "model__gamma": ["scale", 0.01]},
+        {"read": [first], **raw, "model": [forest]},
     ]
-    steps = [("read", of_pixels), ("scale", StandardScaler()), ("turn", "passthrough"), ("model", SVC())]
+    for other in others:
+        grid += [
+            {"read": [other], **raw, **turned, "model": [linear], "model__C": [1.0]},
+            {"read": [other], **raw, "model": [SVC()], "model__C": [1.0, 10.0]},
+        ]
+    steps = [("read", first), ("scale", StandardScaler()), ("turn", "passthrough"), ("model", SVC())]
     return Pipeline(steps), grid
 
 
 def quick_classical(
-    samples: Samples, *, classes: int, metric: str = "accuracy", rows: np.ndarray | None = None
+    samples: Samples, kind: Modality, *, classes: int, metric: str = "accuracy", rows: np.ndarray | None = None
 ) -> "QuickClassical":
     """A classical model that is fitted many times, to subsets of the same samples: all of them, or those at positions
     `rows`, int (n,)."""
-    return QuickClassical(*pixels_and_gradients(samples, rows), classes, metric)
+    return QuickClassical(described(samples, kind, rows), classes, metric)
 
 
 @dataclass(frozen=True, eq=False)
 class QuickClassical:
-    """RBF support vector machines (C 10) on pixels and on gradients, the one with the better metric in
-    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on both."""
+    """RBF support vector machines (C 10) on each kind of descriptors, the one with the best metric in
+    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on all."""
 
-    pixels: np.ndarray
-    gradients: np.ndarray
+    descriptors: Mapping[str, np.ndarray]
     classes: int
     metric: str
 
     def predict(self, subset: np.ndarray, labels: np.ndarray, others: "QuickClassical", *, seed: int) -> np.ndarray:
         """Class indices (M,) of `others` by the model that the samples at `subset`, int (n,), with `labels`, int (n,),
-        make. Where a class has one sample, gradients are read, which few samples tell more."""
+        make. Where a class has one sample, the last kind is read: of pictures gradients, which tell more of few."""
         from sklearn.model_selection import StratifiedKFold, cross_val_score
         from sklearn.svm import SVC
 
         from headstart.features.heads import ridge
 
         if len(subset) > _MOST_FOR_MACHINES:
-            ours, theirs = (np.hstack([each.pixels, each.gradients]) for each in (self, others))
+            ours, theirs = (np.hstack(list(each.descriptors.values())) for each in (self, others))
             found: np.ndarray = ridge(ours[subset], labels, self.classes).logits(theirs).argmax(axis=1)
             return found
         fewest = int(np.bincount(labels, minlength=self.classes).min())
-        choices = [(self.gradients, others.gradients), (self.pixels, others.pixels)]
+        choices = [(self.descriptors[name], others.descriptors[name]) for name in reversed(list(self.descriptors))]
         best = 0
         if fewest >= 2:
             folds = StratifiedKFold(min(3, fewest), shuffle=True, random_state=seed)
@@ -167,7 +196,7 @@ def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray]
     return lambda model, features, labels: score(metric, labels, model.predict(features), classes)
 
 
-def _columns(features: np.ndarray, start: int, stop: int) -> np.ndarray:
+def _columns(features: np.ndarray, name: str, start: int, stop: int) -> np.ndarray:
     return features[:, start:stop]
 
 

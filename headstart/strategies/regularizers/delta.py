@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from headstart.modalities.batch import Inputs, values_of
 from headstart.models.network import Network
 from headstart.strategies.regularizer import Regularizer
 from headstart.training.penalty import Penalty, sum_of_squares, trained_weights
@@ -25,15 +26,16 @@ def delta(network: Network, strength: float) -> Penalty:
     frozen = network.frozen_stages
     source = copy.deepcopy(network.stages[frozen:]).requires_grad_(False).eval()
 
-    def penalty(network: Network, inputs: Tensor, outputs: Sequence[Tensor], start: int) -> Tensor:
+    def penalty(network: Network, inputs: Inputs, outputs: Sequence[Inputs], start: int) -> Tensor:
         distance = sum_of_squares(trained_weights(network.head))
         expected = outputs[frozen - start - 1] if frozen > start else inputs
         for stage, ours in zip(source, outputs[frozen - start :], strict=False):
             with torch.no_grad():
                 expected = stage(expected)
-            if ours.requires_grad:
-                channels = ours.shape[1] if ours.ndim == 4 else ours.shape[-1]
-                distance = distance + channels * F.mse_loss(ours.float(), expected.float())
+            for own, other in zip(values_of(ours), values_of(expected), strict=True):
+                if own.requires_grad:
+                    channels = own.shape[1] if own.ndim == 4 else own.shape[-1]
+                    distance = distance + channels * F.mse_loss(own.float(), other.float())
         return strength * distance
 
     return penalty

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from headstart.modalities.batch import Inputs
 from headstart.models.network import Network
 from headstart.strategies.regularizer import Regularizer
 from headstart.training.penalty import Penalty, sum_of_squares, trained_weights
@@ -17,7 +18,7 @@ from headstart.training.penalty import Penalty, sum_of_squares, trained_weights
 def l2_sp(network: Network, strength: float) -> Penalty:
     source = {name: parameter.detach().clone() for name, parameter in network.stages.named_parameters()}
 
-    def penalty(network: Network, inputs: Tensor, outputs: Sequence[Tensor], start: int) -> Tensor:
+    def penalty(network: Network, inputs: Inputs, outputs: Sequence[Inputs], start: int) -> Tensor:
         trained = {name: p for name, p in network.stages.named_parameters() if p.requires_grad}
         moved = sum_of_squares(list(trained.values()), [source[name] for name in trained])
         return strength * (moved + sum_of_squares(trained_weights(network.head)))

@@ -8,8 +8,6 @@ import binascii
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from headstart.errors import HeadstartError
 from headstart.modalities import UnreadableSample
 from headstart.tracking.gate import Case, Gate, Measured, without
@@ -52,8 +50,8 @@ def _predict(bundle: "ModelBundle", example: Sequence[str] | None) -> None:
     from headstart.tracking.serving import input_example
 
     texts = input_example(bundle).iloc[:, 0].tolist() if example is None else example
-    kind, shape = modality(bundle.modality), bundle.preprocessing
-    samples = np.stack([kind.decode(base64.b64decode(text), shape.size, shape.channels) for text in texts])
+    kind, given = modality(bundle.modality), bundle.preprocessing.given
+    samples = [kind.decode(base64.b64decode(text), given).values for text in texts]
     (bundle.predict_probabilities if bundle.classes else bundle.predict_features)(samples)
 
 

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from headstart.errors import HeadstartError
@@ -29,8 +28,7 @@ def _milliseconds(path: Path) -> float:
     from headstart.models.bundle import ModelBundle
 
     bundle = ModelBundle.load(path)
-    size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
-    sample = np.zeros((1, size, size, channels), dtype=np.uint8)
+    sample = bundle.preprocessing.noise(1)
     seconds = []
     for _ in range(_WARM_UP + _REPEATS):
         start = time.perf_counter()

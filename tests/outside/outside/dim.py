@@ -2,7 +2,7 @@
 
 import torch
 
-from headstart.modalities.image.augmentation import Augmentation
+from headstart.modalities.augmentation import Augmentation
 
 
 def dim(batch: torch.Tensor, draws: torch.Tensor, strength: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ It costs more than `crop` and carries further: docs/studies/affine.md.
 
 import torch
 
-from headstart.modalities.image.augmentation import Augmentation
+from headstart.modalities.augmentation import Augmentation
 from headstart.modalities.image.warping import from_pixels, to_pixels, warped
 
 

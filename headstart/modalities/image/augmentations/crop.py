@@ -6,7 +6,7 @@ This is a random crop after reflection padding (He et al. 2016, section 4.2).
 import numpy as np
 import torch
 
-from headstart.modalities.image.augmentation import Augmentation
+from headstart.modalities.augmentation import Augmentation
 
 
 def crop(batch: torch.Tensor, draws: torch.Tensor, strength: float) -> torch.Tensor:

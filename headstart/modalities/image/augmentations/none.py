@@ -1,5 +1,5 @@
 """No augmentation: pictures stay as they are stored."""
 
-from headstart.modalities.image.augmentation import Augmentation
+from headstart.modalities.augmentation import Augmentation
 
 AUGMENTATION = Augmentation(lambda batch, draws, strength: batch.clone())

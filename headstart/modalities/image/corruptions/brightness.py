@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from headstart.modalities.image.corruption import Corruption, to_pixels
+from headstart.modalities.corruption import Corruption
+from headstart.modalities.image.corruption import to_pixels
 
 
 def brightness(samples: np.ndarray, severity: int) -> np.ndarray:

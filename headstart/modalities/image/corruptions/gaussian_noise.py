@@ -5,7 +5,8 @@ The noise of the i-th picture is the same in every batch that holds as many befo
 
 import numpy as np
 
-from headstart.modalities.image.corruption import Corruption, to_pixels
+from headstart.modalities.corruption import Corruption
+from headstart.modalities.image.corruption import to_pixels
 
 
 def gaussian_noise(samples: np.ndarray, severity: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from headstart.modalities.image.corruption import Corruption
+from headstart.modalities.corruption import Corruption
 
 
 def jpeg(samples: np.ndarray, severity: int) -> np.ndarray:

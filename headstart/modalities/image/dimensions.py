@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.charts import Axis, LogAxis
+from headstart.html import render
 
 _MOST_BARS = 40
 _PIXELS_OF_A_BAR = 4
@@ -80,6 +81,11 @@ class Dimensions:
             lost_by_tenth=float(np.quantile(lost, 0.9)),
             ratios=_ratios(aspects) if aspects.min() < aspects.max() else None,
         )
+
+
+def render_dimensions(sizes: Sequence[tuple[int, int]], stored: int) -> str:
+    """The section of a data set's report on pictures by (width, height), stored as squares of `stored` pixels."""
+    return render("modalities/image/report.html", dimensions=Dimensions.of(sizes, stored))
 
 
 def _summary(values: np.ndarray) -> tuple[float, float, float]:

@@ -2,23 +2,11 @@
 
 import numpy as np
 
-from headstart.data.dataset import Samples
-
 # Larger pictures are averaged down to this side: a classical model on 150 000 raw pixels only fits their noise.
 _SIDE = 32
 # Gradients are taken at up to twice that side, in 8 x 8 cells.
 _CELLS = 8
 _ORIENTATIONS = 9
-# Samples that are in memory at a time.
-_READ = 512
-
-
-def pixels_and_gradients(samples: Samples, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """`pixels` and `gradients` of all samples or those at positions `rows`, int (n,), each read once."""
-    rows = np.arange(len(samples)) if rows is None else rows
-    parts = (samples[rows[start : start + _READ]] for start in range(0, max(1, len(rows)), _READ))
-    of_pixels, of_gradients = zip(*((pixels(part), gradients(part)) for part in parts), strict=True)
-    return np.concatenate(of_pixels), np.concatenate(of_gradients)
 
 
 def pixels(samples: np.ndarray) -> np.ndarray:

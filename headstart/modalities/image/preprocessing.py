@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headstart.data.dataset import Samples
 from headstart.errors import InputError
+from headstart.modalities.batch import Inputs
+from headstart.modalities.image.section import ImageInput
+from headstart.modalities.preprocessing import Preprocessing as _Preprocessing
+from headstart.modalities.preprocessing import Samples
 
 # Red, green and blue in the luma of ITU-R BT.601, which is also what Pillow's mode "L" uses.
 _LUMA = (0.299, 0.587, 0.114)
@@ -22,7 +25,7 @@ MAX_SIZE = 2048
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(_Preprocessing):
     """Side length in pixels, channels (1 grey, 3 RGB), and per-channel mean and standard deviation in [0, 1]."""
 
     size: int
@@ -42,13 +45,56 @@ class Preprocessing:
                 f"not mean {list(self.mean)} and std {list(self.std)}"
             )
 
-    def __call__(self, batch: Tensor) -> Tensor:
+    @property
+    def given(self) -> ImageInput:
+        # Networks from elsewhere read larger pictures than a recipe may ask for.
+        return ImageInput.model_construct(size=self.size, channels=self.channels)
+
+    @property
+    def positions(self) -> int:
+        return self.size**2
+
+    def example(self, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(count, self.channels, self.size, self.size, generator=generator)
+
+    def noise(self, count: int) -> np.ndarray:
+        shape = (count, self.size, self.size, self.channels)
+        return np.random.default_rng(count).integers(0, 256, shape, dtype=np.uint8)
+
+    @property
+    def stored_form(self) -> str:
+        return f"pixels of shape {self._expected}"
+
+    @property
+    def _expected(self) -> str:
+        return f"(N, {self.size}, {self.size}, {self.channels})"
+
+    def checked(self, values: np.ndarray) -> np.ndarray:
+        """uint8 (N, size, size, channels) of integers from 0 to 255 of any type."""
+        if values.shape[1:] != (self.size, self.size, self.channels):
+            raise InputError(
+                f"The pixels have the shape {values.shape}, not {self._expected}; resize them, or send the files' "
+                "content, which is resized here."
+            )
+        if values.dtype.kind not in "iu":
+            raise InputError(f"The pixels are of type {values.dtype}; give integers from 0 to 255.")
+        if values.min() < 0 or values.max() > 255:
+            raise InputError(f"The pixels range from {values.min()} to {values.max()}; give integers from 0 to 255.")
+        return values.astype(np.uint8)
+
+    @property
+    def described(self) -> str:
+        return f"{self.size} × {self.size}, {'grey' if self.channels == 1 else 'RGB'}"
+
+    def __call__(self, batch: Inputs) -> Tensor:
         """uint8 (N, H, W, C) with C 1 or 3 → float32 (N, channels, size, size), normalised, on the same device.
 
         Images of another size are resized to the square by antialiased bilinear interpolation; one that is not
         square is stretched. The values lie pixel by pixel in memory, which torch calls channels last.
         """
         scale, offset = (torch.from_numpy(row).to(batch.device, non_blocking=True) for row in self._rows)
+        assert isinstance(batch, Tensor)  # noqa: S101 (of one array comes one tensor)
         rows = self._sized(batch).flatten(2)
         values = torch.addcmul(offset, rows, scale, out=rows)
         return values.view(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)

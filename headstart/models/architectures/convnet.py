@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from headstart.models.architectures import Architecture
 from headstart.models.network import Network, linear_head
 
 _WIDTHS = (16, 32, 64, 96)
@@ -57,3 +58,6 @@ def convnet(*, classes: int, channels: int = 3) -> Network:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return Network([stem, *blocks], linear_head(_WIDTHS[-1], classes))
+
+
+ARCHITECTURE = Architecture(convnet)

@@ -7,13 +7,18 @@ square) and correlate by at least 0.99. Candidates are found by a mean hash of 6
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from headstart.modalities import Shape
+from headstart.modalities.alike import Alike, Mark
+
 MIN_SIDE = 28
 """Pixels: stored smaller, pictures of different things look the same."""
+
+# Pictures stored at this side or more have thumbnails of one size.
+_COMPARABLE_SIDE = 32
 
 BITS = 3
 _BANDS = BITS + 1  # of two hashes that differ in 3 bits, one of 4 bands is the same
@@ -27,20 +32,13 @@ _MIN_DEVIATION = 4.0
 # Neighbouring bits go to different bands: a border or a sky would leave a band of its own the same in all pictures.
 _ORDER = np.argsort(np.arange(_COARSE**2) % _BANDS, kind="stable")
 _PAIRS_AT_ONCE = 2**20
+_CHUNK = 2**24  # comparisons of hashes at a time
 _KEPT = 4096  # thumbnails
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue, by ITU-R BT.601
 _POPCOUNT = np.array([number.bit_count() for number in range(2**16)], dtype=np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The mean hash, 64 bits, and the thumbnail of 8 × 8 grey pixels that it is of."""
-
-    hash: int
-    coarse: bytes
-
-
-def looks_of(pictures: Sequence[np.ndarray]) -> list[Look | None]:
+def looks_of(pictures: Sequence[np.ndarray]) -> list[Mark | None]:
     """The look of each picture, uint8 (size, size, 1 or 3), all of one size; None where it is too small or has hardly
     any contrast."""
     if not pictures or pictures[0].shape[0] < MIN_SIDE:
@@ -51,12 +49,12 @@ def looks_of(pictures: Sequence[np.ndarray]) -> list[Look | None]:
     hashes = np.ascontiguousarray(np.packbits(bits, axis=1)).view(">u8").ravel().tolist()
     plain = exact.std(axis=1) < _MIN_DEVIATION
     return [
-        None if without else Look(of_picture, thumbnail.tobytes())
+        None if without else Mark(of_picture, thumbnail.tobytes())
         for of_picture, thumbnail, without in zip(hashes, coarse, plain.tolist(), strict=True)
     ]
 
 
-def near_duplicates(looks: Sequence[Look], pixels_of: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+def near_duplicates(looks: Sequence[Mark], pixels_of: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
     """Pairs (i, j) of pictures that look the same, sorted; `pixels_of` gives the pixels of one.
 
     Of pictures that are connected through others only so many pairs are found as connect them.
@@ -185,3 +183,34 @@ def _means(length: int, parts: int) -> np.ndarray:
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     one, other = one - one.mean(), other - other.mean()
     return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+
+
+def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The positions of the hashes that differ from any of the others in as few bits as those of near duplicates."""
+    found = np.zeros(len(hashes), dtype=bool)
+    rows = max(1, _CHUNK // max(len(others), 1))
+    for start in range(0, len(hashes), rows):
+        different = bit_count(hashes[start : start + rows, None] ^ others)
+        found[start : start + rows] = (different <= BITS).any(axis=1)
+    return np.flatnonzero(found)
+
+
+class _LooksAlike(Alike):
+    """Pictures that look the same."""
+
+    def marks(self, samples: Sequence[np.ndarray]) -> list[Mark | None]:
+        return looks_of(samples)
+
+    def pairs(self, marks: Sequence[Mark], sample: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+        return near_duplicates(marks, sample)
+
+    def comparable(self, one: Shape, other: Shape) -> bool:
+        sides = {one[0] or 0, other[0] or 0}
+        return len(sides) == 1 or min(sides) >= _COMPARABLE_SIDE
+
+    def near(self, marks: Sequence[Mark], others: Sequence[Mark]) -> list[int]:
+        hashes, theirs = (np.array([mark.hash for mark in each], dtype=np.uint64) for each in (marks, others))
+        return _near_any(hashes, theirs).tolist()
+
+
+LOOKS_ALIKE = _LooksAlike()

@@ -1,12 +1,12 @@
 """A package from outside adds one member to each registry, and all of headstart knows them."""
 
 import json
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.packages import installed, run_python
 
 OUTSIDE = Path(__file__).parent / "outside"
 PROJECT = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
@@ -64,31 +64,13 @@ print(json.dumps({
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    """A folder with the package as pip installs it: its modules, and its entry points beside them."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "outside").symlink_to(OUTSIDE / "outside")
-    information = folder / f"outside-{PROJECT['version']}.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: outside\nVersion: {PROJECT['version']}\n")
-    groups = (
-        "\n".join([f"[{group}]", *(f"{name} = {place}" for name, place in members.items())])
-        for group, members in PROJECT["entry-points"].items()
-    )
-    (information / "entry_points.txt").write_text("\n".join(groups) + "\n")
-    return folder
+    return installed(OUTSIDE, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture
 def run(site, monkeypatch):
-    """Runs Python with the package installed and returns what it prints."""
     monkeypatch.setenv("PYTHONPATH", str(site))
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
-
-    return run
+    return run_python
 
 
 def test_each_registry_takes_a_member_from_outside(run):

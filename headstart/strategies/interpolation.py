@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.data.dataset import Dataset, Split
 from headstart.metrics.classification import score
+from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 
 # The ends and what lies between; Wortsman et al. find the middle a good choice without any validation.
@@ -64,7 +65,7 @@ def refresh_batch_norm(bundle: ModelBundle, train: Split) -> None:
     device = network.head.weight.device
     with torch.inference_mode():
         for chosen in np.array_split(np.arange(len(train.labels)), -(-len(train.labels) // _BATCH)):
-            batch = torch.from_numpy(np.array(train.samples[chosen])).to(device)
+            batch = modality(bundle.modality).batch(train.samples[chosen]).to(device)
             network.features(bundle.preprocessing(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

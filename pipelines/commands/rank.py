@@ -55,7 +55,7 @@ def rank(options: argparse.Namespace) -> None:
     candidates = pin_sources(options.candidates, resolve_registered=registry.resolve, search_registered=registry.search)
     console = display.console()
     steps = None if options.json else display.Steps(console)
-    dataset = _prepared(section, candidates, workspace / _FOLDER, seed=options.seed)
+    dataset = _prepared(section, candidates, workspace / _FOLDER, modality=options.modality, seed=options.seed)
     if steps:
         steps.started("rank sources")
     # Where a run's steps keep their features too: one that follows reads those of the chosen source.
@@ -124,7 +124,7 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
 
 
 @s3.listed_once()
-def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed: int) -> "Dataset":
+def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, modality: str, seed: int) -> "Dataset":
     """The packed data set, one that was packed before where nothing has changed since."""
     from headstart.data.dataset import Dataset
     from headstart.data.prepare import prepare
@@ -133,15 +133,20 @@ def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, seed:
     from headstart_pipelines.resolve import settled_input
 
     recipe = Recipe.of(
-        {"name": _FOLDER, "source": {"candidates": candidates}, "target": {"data": {"uri": section.uri}}}
+        {
+            "name": _FOLDER,
+            "modality": modality,
+            "source": {"candidates": candidates},
+            "target": {"data": {"uri": section.uri}},
+        }
     )
     given = settled_input(section, recipe)
     mark = fingerprint(section.uri)
-    content = [mark or section.uri, given, section.labels_per_class, section.split.model_dump(), seed]
+    content = [mark or section.uri, modality, given, section.labels_per_class, section.split.model_dump(), seed]
     place = folder / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     if mark and (place / "manifest.json").exists():
         return Dataset.open(place)
-    return prepare(section.model_copy(update={"input": given}), place, seed=seed)
+    return prepare(section.model_copy(update={"input": given}), place, modality=modality, seed=seed)
 
 
 def _seen(ranked: "Ranked") -> str:
@@ -184,6 +189,7 @@ COMMANDS = (
             option("--candidates", required=True, nargs="+", metavar="REF", help="models:/name@alias, "
                    "models:/name/version, all registered models with such a name as 'models:/*-source' or with a tag "
                    "as 'models:/*-source[tag=value]', torchvision://model/weights, or a bundle's path or s3:// URI"),
+            option("--modality", default="image", help="what the samples are (default image)"),
             INPUT,
             option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N"),
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),

@@ -79,7 +79,7 @@ def signals(bundle: "ModelBundle", dataset: "Dataset") -> list[float]:
     weights = list(network.stages.parameters())
     sums, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
     for position in chosen:
-        sample = torch.from_numpy(np.array(train.samples[position : position + 1])).to(device)
+        sample = dataset.kind.batch(train.samples[position : position + 1]).to(device)
         label = torch.from_numpy(train.labels[position : position + 1]).to(device)
         loss = F.cross_entropy(network(bundle.preprocessing(sample)), label)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)

@@ -1,0 +1,1 @@
+"""Vectors of unequal length as a kind of data."""

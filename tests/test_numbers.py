@@ -45,7 +45,7 @@ strategies:
   - zero
   - linear_probe
   - full
-  - {{name: stage-by-stage, transfer: partial, schedule: gradual}}
+  - {{name: stage-by-stage, strategy: gradual}}
   - {{name: one-stage, strategy: surgical}}
 evaluation: {{resamples: 200, curve: [2]}}
 """
@@ -174,7 +174,7 @@ def test_it_is_pretrained_ranked_and_transferred_and_baselines_learn(numbers, pa
 
 
 def test_an_architecture_that_reads_something_else_is_refused(numbers, packed):
-    with pytest.raises(InputError, match="convnet reads maps, and vectors are given as sequences; .* numbernet"):
+    with pytest.raises(InputError, match=r"convnet reads maps, and vectors are given as sequences; .* numbernet"):
         pretrain(Pretraining(architecture="convnet", epochs=1), packed, RunContext(state=None))
 
 

@@ -56,7 +56,7 @@ def prepare(
         selection = _select(listing, readable, unreadable, data, kind, seed)
         shape = kind.shape_of((sample.shape for sample in selection.samples), given)
         store, store_notes = choose_store(selection, shape, kind, data.store)
-        notes = selection.notes + store_notes
+        notes = selection.notes + store_notes + kind.notes([sample.facts for sample in selection.samples], given)
         manifest = {
             "format_version": FORMAT_VERSION,
             "modality": modality,

@@ -190,6 +190,15 @@ class Modality(ABC):
         be shown."""
         return ""
 
+    def notes(self, facts: Sequence[Mapping[str, Any]], given: Section) -> list[str]:
+        """What somebody should know of how samples were read, by the `facts` of each."""
+        return []
+
+    def lost(self, read: Section, stored: Section) -> str | None:
+        """What a model that reads samples by `read` does not see of those stored by `stored`, as the end of a sentence;
+        None where it sees all."""
+        return None
+
     def in_words(self, shape: Shape) -> tuple[str, str]:
         """The size of stored samples and its unit, as a report shows them: `32 × 32` and `pixels, grey`."""
         return " × ".join("any" if side is None else str(side) for side in shape) or "1", self.dtype

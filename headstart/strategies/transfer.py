@@ -1,5 +1,6 @@
 """Transfer: a source model is carried to a target by a strategy."""
 
+import logging
 import time
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from headstart.training.context import RunContext
 from headstart.training.engine import training_device
 from headstart.training.section import Training
 from headstart.training.trained import Trained
+
+log = logging.getLogger(__name__)
 
 
 def transfer(
@@ -37,6 +40,13 @@ def transfer(
     if source.modality != dataset.modality:
         raise InputError(
             f"The source reads {source.modality} and the target is {dataset.modality}; choose another source."
+        )
+    if lost := dataset.kind.lost(source.preprocessing.given, dataset.given):
+        log.warning(
+            "Of the target's %ss the source does not see %s, and neither do the models that start from it and the "
+            "baseline scratch, which is like it.",
+            dataset.kind.noun,
+            lost,
         )
     start = time.perf_counter()
     source.network.to(training_device())

@@ -12,7 +12,9 @@ from PIL import Image
 
 from headstart.data.dataset import Dataset
 from headstart.data.report import Contents, render_report
+from headstart.modalities import modality
 from headstart.modalities.image.dimensions import Dimensions
+from headstart.modalities.image.section import ImageInput
 
 Pack = Callable[..., Dataset]
 
@@ -134,3 +136,15 @@ def test_a_prepared_folder_is_reported_with_the_sizes_at_which_its_pictures_are_
     assert "From 8 to 16 pixels" in text
     stored = sum((dataset.path / f"{split}.npy").stat().st_size for split in ("train", "val", "test"))
     assert f"raw pixels, {stored / 1000:.3g} kB on disk" in text
+
+
+def test_many_pictures_of_another_shape_than_a_square_are_noted_where_the_crop_costs_them_much() -> None:
+    image = modality("image")
+    facts = [{"width": 100, "height": 100}] * 8 + [{"width": 100, "height": 60}] * 2
+
+    (note,) = image.notes(facts, ImageInput(size=32))
+
+    assert note.startswith("20% of the pictures lose over a quarter of their area to the centred crop")
+    assert image.notes(facts, ImageInput(size=32, fit="pad")) == []
+    assert image.notes(facts[:9] * 2, ImageInput(size=32)) != []
+    assert image.notes([*facts[:8] * 2, *facts[9:]], ImageInput(size=32)) == []

@@ -11,7 +11,8 @@ from PIL import Image
 
 from headstart.errors import InputError
 from headstart.modalities import MODALITIES, UnreadableSample, modality
-from headstart.modalities.image import decoding
+from headstart.modalities.image import MODALITY, decoding
+from headstart.modalities.image.section import ImageInput
 from headstart.modalities.room import NoRoom, Room
 
 
@@ -263,3 +264,28 @@ def test_an_unknown_modality_is_refused_with_the_known_ones() -> None:
     assert list(MODALITIES) == ["image"]
     with pytest.raises(InputError, match=r"'smell'.*image"):
         modality("smell")
+
+
+# Pictures that are no squares
+
+WIDE = Image.fromarray(np.repeat(np.arange(0, 240, 15, dtype=np.uint8)[None], 8, axis=0))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_centred_square_is_kept_or_the_whole_picture_on_black_or_in_another_shape(mode: str) -> None:
+    raw = encoded(WIDE.convert(mode))
+
+    crop, pad, stretch = (decode(raw, 8, fit=fit)[:, :, 0] for fit in ("crop", "pad", "stretch"))
+
+    assert crop[0].tolist() == list(range(60, 180, 15))
+    assert (pad[[0, 1, 6, 7]] == 0).all()
+    assert np.allclose(pad[3], np.arange(7.5, 240, 30), atol=8)
+    assert np.allclose(stretch[0], np.arange(7.5, 240, 30), atol=8)
+
+
+def test_a_model_keeps_how_its_pictures_were_brought_into_the_square() -> None:
+    samples = np.zeros((2, 8, 8, 1), dtype=np.uint8)
+    for fit in ("crop", "pad", "stretch"):
+        content = MODALITY.fit(samples, ImageInput(size=8, channels=1, fit=fit)).to_dict()
+        assert MODALITY.preprocessing(content).given.fit == fit
+        assert content.get("fit", "crop") == fit

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from headstart.modalities.codec import Codec
     from headstart.modalities.corruption import Corruption
     from headstart.modalities.image.preprocessing import Preprocessing
+    from headstart.modalities.image.section import Fit
     from headstart.modalities.preprocessing import Samples
     from headstart.modalities.room import Room
     from headstart.sections import Section
 
 _DEFAULT_AUGMENTATION = "affine"
+# The share of a picture's area whose loss is much, and that of pictures which are many.
+_MUCH, _MANY = 0.25, 0.1
 
 
 class Image(Modality):
@@ -55,7 +58,7 @@ class Image(Modality):
 
     def settled(self, given: Mapping[str, Any], architecture: str) -> dict[str, Any]:
         section = ImageInput.of(given)
-        return {"size": section.size or self.default_size(architecture), "channels": section.channels}
+        return {**section.model_dump(), "size": section.size or self.default_size(architecture)}
 
     @property
     def probe(self) -> "Section":
@@ -77,7 +80,9 @@ class Image(Modality):
         picture's own width and height in pixels, as it is shown."""
         from headstart.modalities.image.decoding import decode
 
-        values, (width, height) = decode(raw, _size(given), _channels(given), room=room, patience=patience)
+        values, (width, height) = decode(
+            raw, _size(given), _channels(given), fit=_fit(given), room=room, patience=patience
+        )
         return Decoded(values, {"width": width, "height": height})
 
     def usual_shape(self, given: "Section") -> tuple[int, ...]:
@@ -108,7 +113,7 @@ class Image(Modality):
     def fit(self, samples: "Samples", given: "Section") -> "Preprocessing":
         from headstart.modalities.image.preprocessing import Preprocessing
 
-        return Preprocessing.fit(samples, _size(given), _channels(given) or 3)
+        return Preprocessing.fit(samples, _size(given), _channels(given) or 3, fitted_by=_fit(given))
 
     def preprocessing(self, content: Mapping[str, Any]) -> "Preprocessing":
         from headstart.modalities.image.preprocessing import Preprocessing
@@ -176,13 +181,31 @@ class Image(Modality):
 
         return as_html(values, alt, heat=heat, small=small)
 
+    def notes(self, facts: Sequence[Mapping[str, Any]], given: "Section") -> list[str]:
+        """Whether the centred crop costs many pictures much."""
+        if _fit(given) != "crop":
+            return []
+        kept = [min(each["width"], each["height"]) / max(each["width"], each["height"]) for each in facts]
+        share = sum(part < 1 - _MUCH for part in kept) / len(kept)
+        if share < _MANY:
+            return []
+        return [
+            f"{share:.0%} of the pictures lose over a quarter of their area to the centred crop. input: "
+            "{fit: pad} or {fit: stretch} keeps them whole."
+        ]
+
+    def lost(self, read: "Section", stored: "Section") -> str | None:
+        return "their colour, as it reads grey" if _channels(read) == 1 and _channels(stored) == 3 else None
+
     def in_words(self, shape: Shape) -> tuple[str, str]:
         return f"{shape[0]} × {shape[1]}", f"pixels, {'grey' if shape[2] == 1 else 'RGB'}"
 
     def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape, given: "Section") -> str:
         from headstart.modalities.image.dimensions import render_dimensions
 
-        return render_dimensions([(each["width"], each["height"]) for each in facts], stored=shape[0] or 0)
+        return render_dimensions(
+            [(each["width"], each["height"]) for each in facts], stored=shape[0] or 0, fit=_fit(given)
+        )
 
 
 def _size(given: Any) -> int:
@@ -193,6 +216,12 @@ def _size(given: Any) -> int:
 def _channels(given: Any) -> int | None:
     channels: int | None = given.channels
     return channels
+
+
+def _fit(given: Any) -> "Fit":
+    # Of pictures that were packed before there was a choice, the centred square was kept.
+    fit: Fit = getattr(given, "fit", "crop")
+    return fit
 
 
 MODALITY = Image()

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from headstart.modalities import UnreadableSample
+from headstart.modalities.image.section import Fit
 from headstart.modalities.room import NoRoom, Room
 
 # A file is opened by these decoders only, whatever its name says: some of Pillow's others run programs (EPS).
@@ -36,14 +37,22 @@ def pixels(raw: bytes, size: int) -> int:
 
 
 def decode(
-    raw: bytes, size: int, channels: int | None = None, *, room: Room | None = None, patience: float | None = None
+    raw: bytes,
+    size: int,
+    channels: int | None = None,
+    *,
+    fit: Fit = "crop",
+    room: Room | None = None,
+    patience: float | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The picture in a file's content as uint8 (size, size, channels), and its own width and height in pixels, as it is
     shown; raises UnreadableSample.
 
-    `channels` is 1 (grey), 3 (RGB) or None: 1 for a picture stored as grey, 3 for any other. The largest centred
-    square of whole pixels (where none is in the middle, the one above it or left of it) is resized to `size`, with an
-    antialiased bilinear filter when it shrinks and bicubic when it grows. Every kind of picture has one meaning:
+    `channels` is 1 (grey), 3 (RGB) or None: 1 for a picture stored as grey, 3 for any other. With `fit` crop, the
+    largest centred square of whole pixels (where none is in the middle, the one above it or left of it) is resized to
+    `size`; with pad the whole picture is, until its longer side is `size`, and the rest of the square is black; with
+    stretch each side is. The filter is antialiased bilinear where the picture shrinks and bicubic where it grows.
+    Every kind of picture has one meaning:
 
     ===================  ====================================================================
     grey, two-level      one channel; black 0, white 255
@@ -69,7 +78,7 @@ def decode(
         with (room or _ROOM).take(held * a_pixel, patience):
             ImageOps.exif_transpose(image, in_place=True)
             shown = (width, height) if image.size == drafted else (height, width)
-            return _to_array(image, size, channels), shown
+            return _to_array(image, size, channels, fit), shown
 
 
 @contextmanager
@@ -112,7 +121,7 @@ def _held(image: Image.Image) -> int:
     return max(image.width * image.height, tile)
 
 
-def _to_array(image: Image.Image, size: int, channels: int | None) -> np.ndarray:
+def _to_array(image: Image.Image, size: int, channels: int | None, fit: Fit) -> np.ndarray:
     if image.mode == "F":
         raise UnreadableSample("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode == "I":
@@ -120,28 +129,44 @@ def _to_array(image: Image.Image, size: int, channels: int | None) -> np.ndarray
         if values.min() < 0 or values.max() > 65535:
             raise UnreadableSample("its pixels are 32-bit numbers of unknown range; save it with 8 or 16 bits")
     grey = image.mode in _GREY_MODES if channels is None else channels == 1
-    square = _centre(image, "L" if grey else "RGB")
-    side = len(square)
-    if side > size and not grey:
-        return _shrunk(square, size)
-    kernel = Image.Resampling.BICUBIC if side < size else Image.Resampling.BILINEAR
-    resized = np.asarray(Image.fromarray(square).resize((size, size), kernel))
-    return resized[:, :, None] if grey else resized
+    width, height = image.size
+    if fit == "crop":
+        width = height = min(width, height)
+    part = _centre(image, (width, height), "L" if grey else "RGB")
+    if fit != "pad":
+        resized = _resized(part, (size, size))
+        return resized[:, :, None] if grey else resized
+    longer = max(width, height)
+    inner = max(1, round(width * size / longer)), max(1, round(height * size / longer))
+    whole = np.zeros((size, size) if grey else (size, size, 3), dtype=np.uint8)
+    left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
+    whole[top : top + inner[1], left : left + inner[0]] = _resized(part, inner)
+    return whole[:, :, None] if grey else whole
 
 
-def _centre(image: Image.Image, mode: str) -> np.ndarray:
-    """The centred square of a picture as uint8 (side, side) in mode L, (side, side, 3) in mode RGB.
+def _resized(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture, uint8 (height, width) or (height, width, 3), at another size, (width, height)."""
+    if part.ndim == 3 and part.shape[0] > size[1] and part.shape[1] > size[0]:
+        return _shrunk(part, size)
+    grows = part.shape[0] < size[1] or part.shape[1] < size[0]
+    kernel = Image.Resampling.BICUBIC if grows else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(part).resize(size, kernel))
+
+
+def _centre(image: Image.Image, size: tuple[int, int], mode: str) -> np.ndarray:
+    """The centred part of a picture, of a size (width, height), as uint8 (height, width) in mode L, (height, width, 3)
+    in mode RGB.
 
     It is converted a strip at a time, as the steps between the modes take several times the memory of the picture.
     """
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = np.empty((side, side) if mode == "L" else (side, side, 3), dtype=np.uint8)
-    rows = max(1, _PIXELS_A_STRIP // side)
-    for start in range(0, side, rows):
-        end = min(start + rows, side)
-        square[start:end] = np.asarray(_converted(image.crop((left, top + start, left + side, top + end)), mode))
-    return square
+    width, height = size
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    part = np.empty((height, width) if mode == "L" else (height, width, 3), dtype=np.uint8)
+    rows = max(1, _PIXELS_A_STRIP // width)
+    for start in range(0, height, rows):
+        end = min(start + rows, height)
+        part[start:end] = np.asarray(_converted(image.crop((left, top + start, left + width, top + end)), mode))
+    return part
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -153,8 +178,8 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _shrunk(square: np.ndarray, size: int) -> np.ndarray:
-    """An RGB picture, uint8 (side, side, 3), at a smaller size, (size, size, 3).
+def _shrunk(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An RGB picture, uint8 (H, W, 3), at a smaller size (width, height).
 
     PyTorch has Pillow's filter, give or take 1 of 255, and takes a quarter of the time. It is imported where there is
     something to shrink.
@@ -162,8 +187,8 @@ def _shrunk(square: np.ndarray, size: int) -> np.ndarray:
     import torch
     from torch.nn.functional import interpolate
 
-    batch = torch.from_numpy(square).unsqueeze(0).permute(0, 3, 1, 2)
-    shrunk = interpolate(batch, (size, size), mode="bilinear", antialias=True)
+    batch = torch.from_numpy(part).unsqueeze(0).permute(0, 3, 1, 2)
+    shrunk = interpolate(batch, (size[1], size[0]), mode="bilinear", antialias=True)
     return np.ascontiguousarray(shrunk[0].permute(1, 2, 0).numpy())
 
 

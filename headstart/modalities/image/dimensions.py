@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.charts import Axis, LogAxis
 from headstart.html import render
+from headstart.modalities.image.section import Fit
 
 _MOST_BARS = 40
 _PIXELS_OF_A_BAR = 4
@@ -83,9 +84,10 @@ class Dimensions:
         )
 
 
-def render_dimensions(sizes: Sequence[tuple[int, int]], stored: int) -> str:
-    """The section of a data set's report on pictures by (width, height), stored as squares of `stored` pixels."""
-    return render("modalities/image/report.html", dimensions=Dimensions.of(sizes, stored))
+def render_dimensions(sizes: Sequence[tuple[int, int]], stored: int, fit: Fit = "crop") -> str:
+    """The section of a data set's report on pictures by (width, height), brought by `fit` into squares of `stored`
+    pixels."""
+    return render("modalities/image/report.html", dimensions=Dimensions.of(sizes, stored), fit=fit)
 
 
 def _summary(values: np.ndarray) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headstart.errors import InputError
 from headstart.modalities.batch import Inputs
-from headstart.modalities.image.section import ImageInput
+from headstart.modalities.image.section import Fit, ImageInput
 from headstart.modalities.preprocessing import Preprocessing as _Preprocessing
 from headstart.modalities.preprocessing import Samples
 
@@ -26,12 +26,14 @@ MAX_SIZE = 2048
 
 @dataclass(frozen=True)
 class Preprocessing(_Preprocessing):
-    """Side length in pixels, channels (1 grey, 3 RGB), and per-channel mean and standard deviation in [0, 1]."""
+    """Side length in pixels, channels (1 grey, 3 RGB), and per-channel mean and standard deviation in [0, 1]; and how a
+    file's picture is brought into the square."""
 
     size: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fitted_by: Fit = "crop"
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= MAX_SIZE or self.channels not in (1, 3):
@@ -48,7 +50,7 @@ class Preprocessing(_Preprocessing):
     @property
     def given(self) -> ImageInput:
         # Networks from elsewhere read larger pictures than a recipe may ask for.
-        return ImageInput.model_construct(size=self.size, channels=self.channels)
+        return ImageInput.model_construct(size=self.size, channels=self.channels, fit=self.fitted_by)
 
     @property
     def positions(self) -> int:
@@ -121,7 +123,7 @@ class Preprocessing(_Preprocessing):
         return images.repeat(1, 1, 1, 3) if batch.shape[3] < self.channels else images
 
     @classmethod
-    def fit(cls, samples: Samples, size: int, channels: int) -> "Preprocessing":
+    def fit(cls, samples: Samples, size: int, channels: int, fitted_by: Fit = "crop") -> "Preprocessing":
         """Mean and standard deviation of each channel over `samples`, uint8 (N, H, W, C), at `size` and `channels`.
 
         Give it the training split only. Reads in chunks, so `samples` may be memory-mapped.
@@ -137,11 +139,14 @@ class Preprocessing(_Preprocessing):
         variance = (squares / (len(samples) * size**2) - mean.square()).clamp(min=0)
         # A channel without any contrast would be divided by 0; one grey level is the least that uint8 can show.
         std = variance.sqrt().clamp(min=1 / 255)
-        return cls(size, channels, tuple(mean.tolist()), tuple(std.tolist()))
+        return cls(size, channels, tuple(mean.tolist()), tuple(std.tolist()), fitted_by)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        content = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        fitted_by = content.pop("fitted_by")
+        # Bundles had no such key when there was no choice, and need none where the choice is the same.
+        return content if fitted_by == "crop" else {**content, "fit": fitted_by}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Preprocessing":
@@ -152,6 +157,7 @@ class Preprocessing(_Preprocessing):
                 channels=int(content["channels"]),
                 mean=tuple(float(value) for value in content["mean"]),
                 std=tuple(float(value) for value in content["std"]),
+                fitted_by=ImageInput(fit=content.get("fit", "crop")).fit,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a preprocessing (size, channels, mean, std): {str(content)[:200]}") from error

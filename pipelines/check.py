@@ -53,15 +53,15 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
         refuse_unlabelled(role, data, recipe)
         labels = data.labels or ("optional" if role == "source" else "required")
         summary = check_data(data.uri, modality_name=recipe.modality, labels=labels)
-    images = sum(summary.images.values())
-    classes = "without labels" if list(summary.images) == [""] else f"in {len(summary.images)} classes"
-    line = f"{role:<11} {data.uri}: {images} images {classes}"
+    samples = sum(summary.samples.values())
+    classes = "without labels" if list(summary.samples) == [""] else f"in {len(summary.samples)} classes"
+    line = f"{role:<11} {data.uri}: {samples} samples {classes}"
     if data.labels_per_class:
-        fewest = min(summary.images, key=lambda label: summary.images[label])
-        if summary.images[fewest] < data.labels_per_class + 2:
+        fewest = min(summary.samples, key=lambda label: summary.samples[label])
+        if summary.samples[fewest] < data.labels_per_class + 2:
             raise InputError(
                 f"{role}.data.labels_per_class is {data.labels_per_class}, but class {fewest!r} in {data.uri} has only "
-                f"{summary.images[fewest]} images, of which validation and test need one each; lower it."
+                f"{summary.samples[fewest]} samples, of which validation and test need one each; lower it."
             )
     if not summary.refused:
         return line

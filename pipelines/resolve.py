@@ -126,10 +126,10 @@ def refuse_unlabelled(role: str, data: Data, recipe: Recipe) -> None:
     if data.labels == "none" or not has_no_labels(data.uri, modality_name=recipe.modality):
         return
     if role == "target":
-        raise InputError(f"{data.uri} has no class folders; lay a target's images out as <class>/<file>.")
+        raise InputError(f"{data.uri} has no class folders; lay a target's samples out as <class>/<file>.")
     if recipe.source.pretraining.objective == "supervised":
         raise InputError(
-            f"{data.uri} has no class folders, and pretraining.objective supervised learns labels; lay its images out "
+            f"{data.uri} has no class folders, and pretraining.objective supervised learns labels; lay its samples out "
             "as <class>/<file>, or set source.pretraining.objective to vicreg."
         )
     if data.labels_per_class:

@@ -94,7 +94,7 @@ def test_a_recipe_that_names_them_is_checked(run, tmp_path):
     )
 
     assert "3 strategies" in said
-    assert "stripes://0-120: 120 images in 2 classes" in said
+    assert "stripes://0-120: 120 samples in 2 classes" in said
 
 
 @pytest.mark.slow

@@ -75,13 +75,13 @@ def check_classes(listing: Listing, labels: Labels) -> None:
         InputError: there are fewer than two, or one has no files, in total or in the given train or test split.
     """
     if not listing.classes:
-        raise InputError(f"{listing.name} has no class folders; lay its images out as <class>/<file>.")
+        raise InputError(f"{listing.name} has no class folders; lay its samples out as <class>/<file>.")
     filled = {file.label for file in listing.files}
     if not filled:
-        raise InputError(f"{listing.name} has no images in its class folders ({_names(listing.classes)}).")
+        raise InputError(f"{listing.name} has no samples in its class folders ({_names(listing.classes)}).")
     for label in listing.classes:
         if label not in filled:
-            raise InputError(f"Class '{label}' in {listing.name} has no images; add some or remove its folder.")
+            raise InputError(f"Class '{label}' in {listing.name} has no samples; add some or remove its folder.")
     if len(listing.classes) == 1:
         unlabelled = "; where folders do not name classes, say labels: none" if labels == "optional" else ""
         raise InputError(
@@ -93,7 +93,7 @@ def check_classes(listing: Listing, labels: Labels) -> None:
         absent = [label for label in listing.classes if label not in present]
         if absent and split != "val":
             raise InputError(
-                f"Class '{absent[0]}' in {listing.name} has no images in {split}/; add at least one there."
+                f"Class '{absent[0]}' in {listing.name} has no samples in {split}/; add at least one there."
             )
 
 

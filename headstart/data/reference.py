@@ -36,10 +36,10 @@ _PROBES_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of `check`: image counts by class (under "" if there are no labels), the given splits, and the files
+    """The result of `check`: sample counts by class (under "" if there are no labels), the given splits, and the files
     found so far that preparation would refuse."""
 
-    images: dict[str, int]
+    samples: dict[str, int]
     splits: tuple[str, ...]
     refused: tuple[Refusal, ...]
 
@@ -163,10 +163,10 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
         refused = list(listing.refused)
         for label, files in by_class.items():
             if len(files) < 2:
-                raise InputError(f"{place(listing.name, label)} has 1 image; train and test need at least one each.")
+                raise InputError(f"{place(listing.name, label)} has 1 sample; train and test need at least one each.")
             refused += _probe_class(listing, label, files, kind)
     return Summary(
-        images={label: len(by_class[label]) for label in listing.classes or ("",)},
+        samples={label: len(by_class[label]) for label in listing.classes or ("",)},
         splits=listing.splits,
         refused=tuple(refused),
     )
@@ -211,7 +211,7 @@ def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality
             break
     if len(refused) == len(files):
         raise InputError(
-            f"{place(listing.name, label)} has no readable image ({refused[0].path}: {refused[0].reason}); "
+            f"{place(listing.name, label)} has no readable sample ({refused[0].path}: {refused[0].reason}); "
             "replace its files."
         )
     return refused

@@ -34,8 +34,8 @@ def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSa
 
     A folder or S3 prefix is walked by name; files with other extensions than samples are skipped. A sub-folder that
     cannot be read, or is a link, is yielded as an unreadable sample. A `.csv` or `.parquet` file is a table of samples:
-    its column `path` has paths relative to the table or `s3://` URIs, or its column `image`, in Parquet, the content of
-    files.
+    its column `path` has paths relative to the table or `s3://` URIs, or its column
+    called as the modality is (`image`), in Parquet, the content of files.
 
     Raises:
         InputError: an input does not exist, a table has no such column, S3 cannot be read, or there is no sample. It is
@@ -60,8 +60,8 @@ def _samples(reference: str, kind: Modality) -> Iterable[RawSample]:
     if path.is_dir():
         return _folder(path, kind)
     if not path.exists():
-        raise InputError(f"{path} does not exist; give image files, folders of them, or tables that list them.")
-    return _table(reference) if is_table(path.name) else [_sample(reference)]
+        raise InputError(f"{path} does not exist; give files, folders of them, or tables that list them.")
+    return _table(reference, kind) if is_table(path.name) else [_sample(reference)]
 
 
 def _folder(path: Path, kind: Modality) -> list[RawSample]:
@@ -81,7 +81,7 @@ def _folder(path: Path, kind: Modality) -> list[RawSample]:
 def _objects(uri: str, kind: Modality) -> Iterator[RawSample]:
     for found in s3.list_objects(uri):
         if found.uri == uri:
-            yield from _table(uri) if is_table(uri) else [_sample(uri)]
+            yield from _table(uri, kind) if is_table(uri) else [_sample(uri)]
         elif _suffix(found.uri) in kind.extensions:
             yield _sample(found.uri)
 
@@ -102,23 +102,25 @@ def _read(name: str, refusal: str | None) -> bytes:
         raise UnreadableSample(str(error)) from error
 
 
-def _table(name: str) -> Iterator[RawSample]:
+def _table(name: str, kind: Modality) -> Iterator[RawSample]:
     base, slash, _ = name.rpartition("/")
     with _opened(name) as file:
-        for number, row in enumerate(_rows(name, file), start=1):
-            path, content = str(row.get("path") or ""), row.get("image")
+        for number, row in enumerate(_rows(name, file, kind), start=1):
+            path, content = str(row.get("path") or ""), row.get(kind.name)
             if content is not None or not path:
-                yield RawSample(path or f"{name}#{number}", partial(_as_bytes, content))
+                yield RawSample(path or f"{name}#{number}", partial(_as_bytes, content, kind))
             else:
                 yield _sample(path if s3.is_s3(path) or path.startswith("/") else base + slash + path)
 
 
-def _rows(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
+def _rows(name: str, file: BinaryIO, kind: Modality) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table; for CSV, which has no bytes, only their paths."""
-    wanted = ("path",) if _suffix(name) == ".csv" else ("path", "image")
+    wanted = ("path",) if _suffix(name) == ".csv" else ("path", kind.name)
     if not set(wanted) & set(columns_of(name, file)):
-        kind = "paths" if len(wanted) == 1 else "paths or contents"
-        raise InputError(f"{name} has no column {' or '.join(wanted)}; name the column with the images' {kind} so.")
+        hold = "paths" if len(wanted) == 1 else "paths or contents"
+        raise InputError(
+            f"{name} has no column {' or '.join(wanted)}; name the column with the {hold} of the {kind.noun}s so."
+        )
     return rows_of(name, file, wanted)
 
 
@@ -132,9 +134,9 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _as_bytes(content: Any) -> bytes:
+def _as_bytes(content: Any, kind: Modality) -> bytes:
     if not isinstance(content, bytes):
-        raise UnreadableSample("the row has no path and no bytes of an image")
+        raise UnreadableSample(f"the row has no path and no bytes of a {kind.noun}")
     return content
 
 

@@ -51,7 +51,7 @@ def fit_views(bundle: ModelBundle, dataset: Dataset, plan: Plan, context: RunCon
         if dataset.counts[split] < 2:
             raise InputError(
                 f"{dataset.manifest['source']['uri']} gives the {split} split {dataset.counts[split]} samples, and "
-                f"{objective.name} compares samples with each other; add images or raise data.split.{split}."
+                f"{objective.name} compares samples with each other; add samples or raise data.split.{split}."
             )
     bundle.network.to(training_device())
     torch.manual_seed(context.seed)

@@ -82,10 +82,11 @@ COMMANDS = (
         "headstart predict models:/digits-target@champion photos/ s3://scans/new/ -o new.csv",
         (
             MODEL_URI,
-            option("paths", nargs="+", metavar="PATH", help="image files, folders of them, s3://bucket/key or "
-                   "s3://bucket/prefix/, or a .csv or .parquet table with a column path or, in Parquet, image (bytes)"),
+            option("paths", nargs="+", metavar="PATH", help="files, folders of them, s3://bucket/key or "
+                   "s3://bucket/prefix/, or a .csv or .parquet table with a column path or, in Parquet, a column of "
+                   "bytes that is called as the modality is (image)"),
             option("-o", "--output", metavar="FILE", help="write .csv, .json or .parquet, here or to s3://…"),
-            option("--batch-size", type=count, default=256, metavar="N", help="how many images are in memory at a time "
+            option("--batch-size", type=count, default=256, metavar="N", help="how many samples are in memory at once "
                    "(default 256)"),
             JSON,
             WORKSPACE,

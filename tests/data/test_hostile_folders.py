@@ -42,10 +42,10 @@ def test_unreadable_and_foreign_files_are_quarantined_each_with_its_reason(
         "cat/cut.png": "damaged",
         "cat/text.png": "not an image",
         "cat/empty.jpg": "empty",
-        "cat/Thumbs.db": "not an image: .db",
+        "cat/Thumbs.db": "not a sample: .db",
         "cat/.hidden.png": "hidden",
         ".git": "hidden",
-        "README.txt": "not an image: .txt",
+        "README.txt": "not a sample: .txt",
         "lost.png": "not in a class folder",
     }
     quarantine = quarantine_of(dataset)
@@ -169,12 +169,12 @@ def make_class_missing_in_test(folder: Path) -> None:
         (make_empty, "no class folders"),
         (make_flat, "no class folders"),
         (make_one_class, r"one class only \('cat'\)"),
-        (make_empty_class, "'eel'.*no images"),
-        (make_textual_class, "'eel'.*no images"),
+        (make_empty_class, "'eel'.*no samples"),
+        (make_textual_class, "'eel'.*no samples"),
         (make_lonely_class, "'eel'.*(1 image|no sample for the test split)"),
         (make_mixed_layout, "'train' beside 'dog'"),
         (make_split_without_train, "no 'train' folder"),
-        (make_class_missing_in_test, "'dog'.*no images in test/"),
+        (make_class_missing_in_test, "'dog'.*no samples in test/"),
     ],
 )
 def test_a_folder_that_cannot_be_a_data_set_is_refused_in_one_sentence_and_leaves_nothing(
@@ -222,7 +222,7 @@ def test_check_tells_counts_and_what_would_be_refused(folder: Path) -> None:
     (folder / "cat" / "0001.png").write_text("not a picture")
     (folder / "dog" / "notes.txt").write_text("bark")
     summary = check(folder.as_uri())
-    assert summary.images == {"cat": 12, "dog": 12}
+    assert summary.samples == {"cat": 12, "dog": 12}
     assert summary.splits == ()
     assert [refusal.path for refusal in summary.refused] == ["dog/notes.txt", "cat/0001.png"]
 
@@ -231,4 +231,4 @@ def test_a_folder_reached_through_a_link_or_with_spaces_in_its_uri_works(folder:
     spaced = folder.rename(folder.with_name("my pictures"))
     folder.symlink_to(spaced)
     assert pack(folder).counts == pack(Path(str(folder))).counts
-    assert check(spaced.as_uri()).images == {"cat": 12, "dog": 12}
+    assert check(spaced.as_uri()).samples == {"cat": 12, "dog": 12}

@@ -47,7 +47,7 @@ def test_a_kind_from_outside_is_located_checked_and_packed(
 
     assert located(str(path)) == str(path)
     assert place_to_read(str(path)) == path
-    assert check(str(path)).images == {"a": 12, "b": 12}
+    assert check(str(path)).samples == {"a": 12, "b": 12}
     assert (fingerprint(str(path)) or "").startswith("stat:")
     assert pack(path).classes == ("a", "b")
 

@@ -68,7 +68,7 @@ def test_an_archive_is_the_data_set_of_the_folder_it_was_made_of(
     packed, unpacked = pack(archive, destination=tmp_path / "one"), pack(folder)
     assert packed.digest == unpacked.digest
     assert contents(packed) == contents(unpacked)
-    assert check(str(archive)).images == {"cat": 12, "dog": 12}
+    assert check(str(archive)).samples == {"cat": 12, "dog": 12}
 
 
 def test_an_archives_own_splits_are_kept(tmp_path: Path, fill: Fill, pack: Pack) -> None:
@@ -231,7 +231,7 @@ def test_idx_files_give_their_pictures_labels_and_splits(
     root = idx_folder(tmp_path / "mnist", digits, suffix)
     is_digits(pack(root), digits, slice(200, 300))
     assert not has_no_labels(str(root))
-    assert sum(check(str(root)).images.values()) == 300
+    assert sum(check(str(root)).samples.values()) == 300
 
 
 def test_the_digest_of_idx_files_is_the_same_packed_plain_and_in_an_archive(

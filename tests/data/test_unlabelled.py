@@ -80,9 +80,9 @@ def test_the_report_shows_samples_from_everywhere_and_speaks_of_no_classes(flat:
 
 
 def test_checking_counts_pictures_without_labels(flat: Path, folder: Path) -> None:
-    assert check(str(flat), labels="optional").images == {"": 24}
-    assert check(str(folder), labels="none").images == {"": 24}
-    assert check(str(folder), labels="optional").images == {"cat": 12, "dog": 12}
+    assert check(str(flat), labels="optional").samples == {"": 24}
+    assert check(str(folder), labels="none").samples == {"": 24}
+    assert check(str(folder), labels="optional").samples == {"cat": 12, "dog": 12}
     assert has_no_labels(str(flat))
     assert not has_no_labels(str(folder))
 
@@ -118,10 +118,10 @@ def make_train_missing(flat: Path) -> None:
 @pytest.mark.parametrize(
     ("breaks", "message"),
     [
-        (make_empty, "pictures has no images; add some"),
+        (make_empty, "pictures has no samples; add some"),
         (make_single, "pictures has (1 image|no sample for the test split)"),
-        (make_textual, r"pictures has no (readable image|usable sample) .*replace its files"),
-        (make_test_empty, "test has no images; add some"),
+        (make_textual, r"pictures has no (readable sample|usable sample) .*replace its files"),
+        (make_test_empty, "test has no samples; add some"),
         (make_train_missing, "no 'train' folder"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_folder_that_gives_no_samples_is_refused_in_one_sentence(
 
 
 def test_where_labels_are_required_a_folder_without_folders_is_refused(flat: Path, pack: Pack) -> None:
-    with pytest.raises(InputError, match=r"pictures has no class folders; lay its images out as <class>/<file>"):
+    with pytest.raises(InputError, match=r"pictures has no class folders; lay its samples out as <class>/<file>"):
         pack(flat)
 
 

@@ -238,5 +238,5 @@ def test_a_row_that_cannot_be_read_gives_a_reason_and_disturbs_no_other(folder, 
 def test_an_image_column_of_another_type_gives_a_reason(tmp_path):
     pq.write_table(pa.table({"image": ["text"]}), tmp_path / "texts.parquet")
     (sample,) = raw_samples([str(tmp_path / "texts.parquet")], "image")
-    with pytest.raises(UnreadableSample, match="no bytes of an image"):
+    with pytest.raises(UnreadableSample, match="no bytes of a picture"):
         sample.read()

@@ -199,7 +199,7 @@ CASES: dict[str, tuple[str | None, Callable[[Path], None] | None, tuple[str, ...
     ),
     "no class": (recipe(), no_class, ("target", "no class folders")),
     "one class": (recipe(), one_class, ("target", "'0'", "two")),
-    "empty class": (recipe(), empty_class, ("target", "'2'", "no images")),
+    "empty class": (recipe(), empty_class, ("target", "'2'", "no samples")),
     "one picture in a class": (recipe(), one_picture, ("target", "'1'", "1 image")),
     "text files named .png": (recipe(), text_named_png, ("target", "'1'", "1/0", ".png", "replace")),
     "class missing from a given split": (recipe(), class_only_in_training, ("target", "'1'", "test/")),
@@ -349,7 +349,7 @@ def test_a_good_recipe_is_reported_thing_by_thing(place, cli):
     answer = cli("check", "recipe.yaml", "--workspace", place / "workspace")
 
     assert (answer.code, answer.err) == (0, "")
-    for words in ("pipeline transfer", "source: 24 images in 2 classes", "target: 24 images in 2 classes", "convnet"):
+    for words in ("pipeline transfer", "source: 24 samples in 2 classes", "target: 24 samples in 2 classes", "convnet"):
         assert words in answer.out
 
 
@@ -363,7 +363,7 @@ def test_a_source_without_labels_is_reported_as_one(labels, flat, place, cli):
     answer = cli("check", "recipe.yaml", "--workspace", place / "workspace")
 
     assert (answer.code, answer.err) == (0, "")
-    assert "source: 24 images without labels" in answer.out
+    assert "source: 24 samples without labels" in answer.out
 
 
 @pytest.mark.parametrize("role", ["source", "target"])

@@ -116,7 +116,7 @@ def test_source_and_target_in_one_prefix_are_listed_once_for_a_cluster(bucket: B
 @pytest.mark.parametrize("uri", ["s3://data/pictures", "s3://data/pictures/list.csv"])
 def test_check_lists_a_data_set_once(uri: str, bucket: Bucket, tmp_path: Path) -> None:
     lines = list(islice(check(recipe(uri, "elsewhere"), tmp_path), 2))
-    assert "24 images in 2 classes" in lines[1]
+    assert "24 samples in 2 classes" in lines[1]
     assert set(bucket.listed.values()) == {1}
 
 

@@ -108,7 +108,7 @@ def strategy(bundle: Path) -> str:
 def test_check_finds_the_recipe_in_order(place: Path) -> None:
     done = headstart(place, "check", str(RECIPE))
     assert done.returncode == 0, done.stderr
-    assert "20 images in 4 classes" in done.stdout
+    assert "20 samples in 4 classes" in done.stdout
     assert re.search(r"torchvision://vgg16/IMAGENET1K_V1#sha256=[0-9a-f]{64}", done.stdout)
 
 

@@ -105,7 +105,7 @@ def _list_unlabelled(tree: Tree, top: _Folder, extensions: Set[str]) -> Listing:
         files += [File(path, "", split) for path in found]
         refused += refused_here
         if not found and split != "val":
-            raise InputError(f"{join(tree.name, folder) if folder else tree.name} has no images; add some.")
+            raise InputError(f"{join(tree.name, folder) if folder else tree.name} has no samples; add some.")
     return _listing(tree, (), tuple(splits), files, refused)
 
 
@@ -126,7 +126,7 @@ def _read_folder(tree: Tree, folder: str, extensions: Set[str]) -> _Folder:
         elif entry.folder:
             content.folders.append(path)
         elif (suffix := PurePosixPath(entry.name).suffix).lower() not in extensions:
-            content.refused.append(Refusal(path, f"not an image: {suffix or 'a name without extension'}"))
+            content.refused.append(Refusal(path, f"not a sample: {suffix or 'a name without extension'}"))
         else:
             content.files.append(path)
     return content

@@ -117,20 +117,38 @@ def recipe_page() -> str:
         (ROOT / "pipelines" / "recipes" / "digits.yaml").read_text().rstrip(),
         "```",
     ]
-    known = {name for _, name, _ in _SECTIONS} | _EXPLAINED
+    inputs = _inputs()
+    definitions |= {name: schema for _, name, _, schema in inputs}
+    known = {name for _, name, _ in _SECTIONS} | {name for _, name, _, _ in inputs} | _EXPLAINED
     others = [
         (name, name, section.get("description", "").partition("\n")[0])
         for name, section in definitions.items()
         if name not in known and "properties" in section
     ]
     training = definitions.get("Training", {}).get("properties", {})
-    for title, name, summary in [*_SECTIONS, *others]:
+    for title, name, summary in [*_SECTIONS, *(each[:3] for each in inputs), *others]:
         keys = definitions.get(name, {}).get("properties", {})
         if name == "Pretraining":
             keys = {key: value for key, value in keys.items() if value != training.get(key)}
         if keys:
             lines += ["", f"## {title}", "", summary, "", *_table(name, definitions[name], keys)]
     return "\n".join(lines) + "\n"
+
+
+def _inputs() -> list[tuple[str, str, str, dict[str, Any]]]:
+    """The modalities' own sections, as `_SECTIONS` with a schema each."""
+    from headstart.modalities import MODALITIES
+
+    sections = {name: MODALITIES[name].input for name in MODALITIES.built_in}
+    return [
+        (
+            f"data.input of modality {name}",
+            section.__name__,
+            f"What is read of a sample where the recipe says `modality: {name}`.",
+            section.model_json_schema(),
+        )
+        for name, section in sections.items()
+    ]
 
 
 def _settings_of_strategies() -> dict[str, Any]:

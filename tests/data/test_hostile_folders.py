@@ -171,7 +171,7 @@ def make_class_missing_in_test(folder: Path) -> None:
         (make_one_class, r"one class only \('cat'\)"),
         (make_empty_class, "'eel'.*no samples"),
         (make_textual_class, "'eel'.*no samples"),
-        (make_lonely_class, "'eel'.*(1 image|no sample for the test split)"),
+        (make_lonely_class, "'eel'.*(1 sample|no sample for the test split)"),
         (make_mixed_layout, "'train' beside 'dog'"),
         (make_split_without_train, "no 'train' folder"),
         (make_class_missing_in_test, "'dog'.*no samples in test/"),

@@ -119,7 +119,7 @@ def make_train_missing(flat: Path) -> None:
     ("breaks", "message"),
     [
         (make_empty, "pictures has no samples; add some"),
-        (make_single, "pictures has (1 image|no sample for the test split)"),
+        (make_single, "pictures has (1 sample|no sample for the test split)"),
         (make_textual, r"pictures has no (readable sample|usable sample) .*replace its files"),
         (make_test_empty, "test has no samples; add some"),
         (make_train_missing, "no 'train' folder"),

@@ -73,12 +73,28 @@ class Image(Modality):
 
         return pixels(raw, _size(given))
 
+    def pixels(self, raw: bytes, size: int) -> int:
+        """As `cost`, for a side of `size` pixels: the serving code that models of earlier versions carry calls it."""
+        return self.cost(raw, ImageInput.model_construct(size=size))
+
     def decode(
-        self, raw: bytes, given: "Section", *, room: "Room | None" = None, patience: float | None = None
-    ) -> Decoded:
+        self,
+        raw: bytes,
+        given: "Section | int",
+        channels: int | None = None,
+        *,
+        room: "Room | None" = None,
+        patience: float | None = None,
+    ) -> Any:
         """uint8 (size, size, channels), of as many channels as the picture itself has where none are asked for, and the
-        picture's own width and height in pixels, as it is shown."""
+        picture's own width and height in pixels, as it is shown.
+
+        The serving code that models of earlier versions carry gives a size and channels, and takes the array alone.
+        """
         from headstart.modalities.image.decoding import decode
+
+        if isinstance(given, int):
+            return decode(raw, given, channels, room=room, patience=patience)[0]
 
         values, (width, height) = decode(
             raw, _size(given), _channels(given), fit=_fit(given), room=room, patience=patience

@@ -200,7 +200,7 @@ CASES: dict[str, tuple[str | None, Callable[[Path], None] | None, tuple[str, ...
     "no class": (recipe(), no_class, ("target", "no class folders")),
     "one class": (recipe(), one_class, ("target", "'0'", "two")),
     "empty class": (recipe(), empty_class, ("target", "'2'", "no samples")),
-    "one picture in a class": (recipe(), one_picture, ("target", "'1'", "1 image")),
+    "one picture in a class": (recipe(), one_picture, ("target", "'1'", "1 sample")),
     "text files named .png": (recipe(), text_named_png, ("target", "'1'", "1/0", ".png", "replace")),
     "class missing from a given split": (recipe(), class_only_in_training, ("target", "'1'", "test/")),
     "split folder beside classes": (recipe(), split_beside_classes, ("target", "'train'", "alone")),

@@ -38,15 +38,25 @@ class Assessment:
         return next(each for each in self.contenders if each.strategy == self.leaderboard.chosen.strategy)
 
     @property
-    def winner(self) -> dict[str, Any]:
-        """The chosen contender as its bundle's metadata."""
-        best = self.leaderboard.chosen
-        return {"digest": bundle_digest(self.chosen.path), "strategy": best.strategy, "run_id": best.run_id}
+    def delivered(self) -> Contender:
+        """The contender that is handed over: the chosen one or a baseline that is better."""
+        return next(each for each in self.contenders if each.strategy == self.leaderboard.delivered_entry.strategy)
 
     @property
-    def chosen_predictions(self) -> Predictions:
-        """Its predictions on the test split."""
-        return read_predictions(self.predictions / f"{self.chosen.strategy}.parquet")
+    def winner(self) -> dict[str, Any]:
+        """The delivered contender as its bundle's metadata, with the verdict on the transfer."""
+        board, best = self.leaderboard, self.leaderboard.delivered_entry
+        return {
+            "digest": bundle_digest(self.delivered.path),
+            "strategy": best.strategy,
+            "run_id": best.run_id,
+            "verdict": board.verdict,
+            "transfer": board.chosen.strategy,
+        }
+
+    def predicted(self, strategy: str) -> Predictions:
+        """The predictions of one contender on the test split."""
+        return read_predictions(self.predictions / f"{strategy}.parquet")
 
     @property
     def summary(self) -> dict[str, float]:
@@ -124,17 +134,18 @@ def _predict(contender: Contender, dataset: Dataset) -> tuple[Predictions, Mappi
 
 
 def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: str) -> Evidence:
-    """The evidence for the contender that was chosen.
+    """The evidence for the contender that is delivered.
 
     `report` is the page about the assessment, `address` where the data set lies for others: a path or an s3:// address.
     """
+    board, delivered = assessment.leaderboard, assessment.delivered.strategy
     return Evidence(
-        metric=assessment.leaderboard.metric,
-        figures=assessment.figures(assessment.chosen.strategy),
-        sentence=assessment.leaderboard.sentence,
+        metric=board.metric,
+        figures=assessment.figures(delivered),
+        sentence=f"{board.sentence} Delivered: {board.delivery}.",
         digests=digests(dataset),
         dataset=address,
-        predictions=assessment.chosen_predictions,
+        predictions=assessment.predicted(delivered),
         trained_on=seen(dataset),
         report=report,
     )

@@ -55,6 +55,8 @@ class Entry:
     gain_over_best: float | None = None
     gain_over_best_low: float | None = None
     gain_over_best_high: float | None = None
+    members: tuple[str, ...] = ()
+    """the strategies of which a combination is formed: a prediction costs a pass of each"""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,22 @@ class Leaderboard:
     None where it was trained once"""
     best_baseline: str | None = None
     """that with the best metric on the test split, the majority class among them; None where none was trained"""
+    ties: tuple[str, ...] = ()
+    """the strategies within noise of the best one on held-out samples, which is first; none for a clear best"""
+    delivered: str | None = None
+    """the contender that is handed over: the transfer, or a baseline that was better on held-out samples"""
+    recommended: str | None = None
+    """a baseline that was better still, and of which predictions alone were kept"""
 
     @property
     def chosen(self) -> Entry:
-        """The transfer strategy with the best validation metric."""
+        """The transfer: the best contender that uses a source, by its predictions for held-out samples."""
         return next(entry for entry in self.entries if entry.chosen)
+
+    @property
+    def delivered_entry(self) -> Entry:
+        """The entry of the contender that is delivered."""
+        return next((entry for entry in self.entries if entry.strategy == self.delivered), self.chosen)
 
     @property
     def scratch(self) -> Entry | None:
@@ -116,6 +129,31 @@ class Leaderboard:
         return [each.title for each in self.comparisons if each.verdict != "helped"]
 
     @property
+    def subject(self) -> str:
+        """The transfer as the beginning of a sentence, with the strategies that tie."""
+        chosen = self.chosen
+        if chosen.members:
+            return f"{chosen.strategy} of {listed(chosen.members)}, which tie on held-out samples,"
+        others = [name for name in self.ties if name != chosen.strategy]
+        tied = f", which ties with {listed(others)} on held-out samples," if others else ""
+        return f"{chosen.strategy}{tied}"
+
+    @property
+    def delivery(self) -> str:
+        """The contender that is delivered, in words: why, and what it costs where that is more than one network."""
+        entry = self.delivered_entry
+        cost = f" ({len(entry.members)} networks for a prediction)" if entry.members else ""
+        text = f"{entry.strategy}{cost}"
+        if not entry.chosen:
+            text += f", a baseline: it has a lower log loss on held-out samples than {self.chosen.strategy}"
+        if self.recommended:
+            text += (
+                f"; {self.recommended} has a lower one still and is the better model, of which only predictions are "
+                "kept: train it outside of headstart, or give more labels"
+            )
+        return text
+
+    @property
     def sentence(self) -> str:
         """The verdict and the figures behind it."""
         return f"{self.verdict or 'unknown'}: {self.explanation}"
@@ -126,13 +164,13 @@ class Leaderboard:
         name, chosen, best = metric_title(self.metric), self.chosen, self.over_best
         if best is None:
             return (
-                f"{chosen.strategy} reaches {chosen.value:.3f} {name}, and without a baseline there is nothing to "
+                f"{self.subject} reaches {chosen.value:.3f} {name}, and without a baseline there is nothing to "
                 "measure the transfer against."
             )
         gain = best.gain.value
         change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
         answer = (
-            f"{chosen.strategy} {change} {best.title} {best.bounds} "
+            f"{self.subject} {change} {best.title} {best.bounds} "
             f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
         )
         if best.verdict == "no evidence" and self.min_gain > 0:
@@ -158,6 +196,7 @@ class Leaderboard:
                 "seconds": entry.seconds,
                 "run_id": entry.run_id,
                 "same_as": entry.same_as,
+                "members": ", ".join(entry.members) or None,
             }
             for entry in self.entries
         ]
@@ -171,7 +210,10 @@ class Leaderboard:
         """The leaderboard that `to_json` wrote; InputError if the text is something else."""
         try:
             content = json.loads(text)
-            content["entries"] = tuple(Entry(**entry) for entry in content["entries"])
+            content["entries"] = tuple(
+                Entry(**{**entry, "members": tuple(entry.get("members", ()))}) for entry in content["entries"]
+            )
+            content["ties"] = tuple(content.get("ties", ()))
             content["comparisons"] = tuple(
                 Comparison(each["baseline"], Interval(**each["gain"]), each["verdict"], each["p"])
                 for each in content["comparisons"]
@@ -179,6 +221,11 @@ class Leaderboard:
             return cls(**content)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"This is not a leaderboard of headstart ({error}); evaluate again.") from error
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as sentences list them: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def build_leaderboard(
@@ -194,7 +241,8 @@ def build_leaderboard(
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
             none can be chosen.
     """
-    chosen = choose([each.contender for each in candidates])
+    choice = choose([each.contender for each in candidates])
+    chosen = choice.transfer
     _check_comparable(candidates)
     labels, classes = candidates[0].predictions.labels, candidates[0].predictions.probabilities.shape[1]
     predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
@@ -230,6 +278,9 @@ def build_leaderboard(
         comparisons=tuple(comparisons),
         seed_deviation=deviation,
         best_baseline=best,
+        ties=choice.ties,
+        delivered=choice.delivered.strategy,
+        recommended=choice.recommended.strategy if choice.recommended else None,
     )
 
 
@@ -326,6 +377,7 @@ def _entry(
         gain_over_best=over_best.value if over_best else None,
         gain_over_best_low=over_best.low if over_best else None,
         gain_over_best_high=over_best.high if over_best else None,
+        members=contender.members,
     )
 
 

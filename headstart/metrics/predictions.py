@@ -42,6 +42,17 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
 
+def on_common_samples(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """The predictions for the samples that all of them have, in the order of their ids; copies of a file are one."""
+    rows = [{name: row for row, name in enumerate(each.ids.tolist())} for each in predictions]
+    ids = sorted(set.intersection(*(set(each) for each in rows)))
+    chosen = [np.array([each[name] for name in ids], dtype=int) for each in rows]
+    return [
+        Predictions(each.ids[some], each.labels[some], each.probabilities[some], each.classes)
+        for each, some in zip(predictions, chosen, strict=True)
+    ]
+
+
 def write_predictions(
     path: Path, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> None:

@@ -53,7 +53,7 @@ class Trained:
         else:
             path = self.save_predictions(path.with_name(f"{path.name}.parquet"), dataset)
         if self.held_out is not None:
-            self.held_out.save(_held_out_path(path))
+            self.held_out.save(held_out_path(path))
         return path
 
     def save_predictions(self, path: Path, dataset: Dataset) -> Path:
@@ -74,9 +74,10 @@ def predictions_of(bundle: ModelBundle, split: Split) -> Predictions:
 
 def read_held_out(path: Path) -> Predictions | None:
     """The held-out predictions that `Trained.save` kept with the model at `path`; None if there are none."""
-    place = _held_out_path(path)
+    place = held_out_path(path)
     return read_predictions(place) if place.exists() else None
 
 
-def _held_out_path(path: Path) -> Path:
+def held_out_path(path: Path) -> Path:
+    """The file with the held-out predictions of the model that is kept at `path`."""
     return path / HELD_OUT if path.is_dir() else path.with_name(f"{path.stem}.{HELD_OUT}")

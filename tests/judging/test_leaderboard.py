@@ -182,7 +182,7 @@ def test_rows_carry_the_metric_under_its_own_name():
     row = compared(candidates).rows()[0]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high"]
-    assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
+    assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as", "members"]
     assert (row["strategy"], row["accuracy"], row["run_id"]) == ("full", 0.95, "run-full")
     row = compared(candidates, metric="macro_recall").rows()[0]
     assert row["macro_recall_low"] < row["macro_recall"] < row["macro_recall_high"]
@@ -213,7 +213,10 @@ def test_candidates_tested_on_different_samples_are_refused():
         ([], "No transfer strategy"),
         ([candidate("scratch", 200, 0.5)], "No transfer strategy"),
         ([candidate("full", 200, 0.5), candidate("full", 300, 0.6)], "Two candidates are called 'full'"),
-        ([candidate("full", 200, float("nan"))], "validation metric of 'full' is nan"),
+        (
+            [candidate("full", 200, float("nan")), candidate("partial", 200, 0.5)],
+            "validation metric of 'full' is nan",
+        ),
         (
             [candidate("full", 200, 0.5), candidate("other", 1, 0.5, probabilities=np.eye(K + 1)[LABELS])],
             "'other' are not usable.*5 classes but the data has 4",

@@ -100,7 +100,17 @@ def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, 
     assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high"]
-    assert list(rows[0]) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
+    assert list(rows[0]) == [
+        "strategy",
+        "source",
+        *metric,
+        "macro_f1",
+        *gain,
+        "seconds",
+        "run_id",
+        "same_as",
+        "members",
+    ]
     for row, expected in zip(rows, board.rows(), strict=True):
         expected = {**expected, "source": expected["source"] and "models:/pets-source/1"}
         assert row == {

@@ -6,7 +6,8 @@ are those of the strategies over scratch and over the best baseline, and those o
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,12 @@ class Leaderboard:
     @property
     def unbeaten(self) -> list[str]:
         """The baselines, as sentences name them, that the chosen strategy is not shown to be better than."""
-        return [each.title for each in self.comparisons if each.verdict != "helped"]
+        return [each.title for each in self.comparisons if each.verdict != "helped" and each.learned is None]
+
+    @property
+    def untrained(self) -> list[str]:
+        """The baselines that had not learned their own training samples, so that to beat them proves nothing."""
+        return [each.title for each in self.comparisons if each.verdict == "no evidence" and each.learned is not None]
 
     @property
     def subject(self) -> str:
@@ -173,7 +179,9 @@ class Leaderboard:
             f"{self.subject} {change} {best.title} {best.bounds} "
             f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
         )
-        if best.verdict == "no evidence" and self.min_gain > 0:
+        if best.learned is not None and best.verdict == "no evidence":
+            answer += f", which {best.proves_nothing}"
+        elif best.verdict == "no evidence" and self.min_gain > 0:
             answer += f", where more than {self.min_gain:+.3f} was asked for"
         return "; ".join([answer, *(each.clause for each in self.worth_showing if each is not best)]) + "."
 
@@ -215,8 +223,7 @@ class Leaderboard:
             )
             content["ties"] = tuple(content.get("ties", ()))
             content["comparisons"] = tuple(
-                Comparison(each["baseline"], Interval(**each["gain"]), each["verdict"], each["p"])
-                for each in content["comparisons"]
+                Comparison(**{**each, "gain": Interval(**each["gain"])}) for each in content["comparisons"]
             )
             return cls(**content)
         except (ValueError, TypeError, KeyError) as error:
@@ -229,13 +236,19 @@ def listed(names: Sequence[str]) -> str:
 
 
 def build_leaderboard(
-    candidates: Sequence[Candidate], evaluation: Evaluation, *, seed: int = 0, retrained: Sequence[np.ndarray] = ()
+    candidates: Sequence[Candidate],
+    evaluation: Evaluation,
+    *,
+    seed: int = 0,
+    retrained: Sequence[np.ndarray] = (),
+    unlearned: Mapping[str, float] = MappingProxyType({}),
 ) -> Leaderboard:
     """Compare all contenders on the test split.
 
     `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
     trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
-    test items, and one over another baseline once; estimated from few trainings, it is rough.
+    test items, and one over another baseline once; estimated from few trainings, it is rough. `unlearned` are the
+    baselines that had not learned their own training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
@@ -260,13 +273,21 @@ def build_leaderboard(
     pairs = [(strategy, name) for strategy in strategies for name in baselines if name in (SCRATCH, best)]
     pairs += [(chosen.strategy, name) for name in baselines if name not in (SCRATCH, best)]
     gains = _gains(pairs, predicted, labels, classes, evaluation, deviation or 0.0, seed)
+    told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name]) for name in baselines])
     comparisons = [
-        Comparison(name, gains[chosen.strategy, name], verdict(gains[chosen.strategy, name], evaluation.min_gain), p)
+        Comparison(name, gains[chosen.strategy, name], told[chosen.strategy, name], p, unlearned.get(name))
         for name, p in zip(baselines, chances, strict=True)
     ]
     same = _twins(candidates, chosen)
-    entries = [_entry(each, chosen, evaluation, gains, best, same, seed) for each in candidates]
+    entries = [
+        replace(
+            _entry(each, chosen, evaluation, gains, best, seed),
+            verdict=overall_verdict(word for pair, word in told.items() if pair[0] == each.contender.strategy),
+            same_as=same.get(each.contender.strategy),
+        )
+        for each in candidates
+    ]
     return Leaderboard(
         metric=evaluation.metric,
         confidence=evaluation.confidence,
@@ -339,7 +360,6 @@ def _entry(
     evaluation: Evaluation,
     gains: Mapping[tuple[str, str], Interval],
     best: str | None,
-    same: Mapping[str, str],
     seed: int,
 ) -> Entry:
     contender, found = candidate.contender, candidate.predictions
@@ -368,12 +388,11 @@ def _entry(
         gain=gain.value if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
-        verdict=overall_verdict(verdict(each, evaluation.min_gain) for each in own.values()),
+        verdict=None,
         validation=float(contender.validation),
         seconds=float(contender.seconds),
         chosen=contender is chosen,
         run_id=contender.run_id,
-        same_as=same.get(contender.strategy),
         gain_over_best=over_best.value if over_best else None,
         gain_over_best_low=over_best.low if over_best else None,
         gain_over_best_high=over_best.high if over_best else None,

@@ -19,4 +19,6 @@ def _qualified(board: Leaderboard) -> str:
     better = [each.title for each in board.comparisons if each.verdict == "hurt"]
     if better:
         return f"{listed(better)} {'do' if len(better) > 1 else 'does'} better"
-    return f"not clearly better than {listed(board.unbeaten)}" if board.unbeaten else ""
+    if board.unbeaten:
+        return f"not clearly better than {listed(board.unbeaten)}"
+    return f"{listed(board.untrained)} had not learned its own training samples" if board.untrained else ""

@@ -265,13 +265,8 @@ def build_leaderboard(
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
     best = max(values, key=lambda name: values[name], default=None)
-    deviation = None
-    if SCRATCH in predicted and len(retrained):
-        scores = [score(evaluation.metric, labels, each, classes) for each in (predicted[SCRATCH], *retrained)]
-        deviation = float(np.std(scores, ddof=1))
-    strategies = [each.contender.strategy for each in candidates if each.contender.kind == "transfer"]
-    pairs = [(strategy, name) for strategy in strategies for name in baselines if name in (SCRATCH, best)]
-    pairs += [(chosen.strategy, name) for name in baselines if name not in (SCRATCH, best)]
+    deviation = _deviation(predicted.get(SCRATCH), retrained, labels, classes, evaluation.metric)
+    pairs = _pairs(candidates, chosen, baselines, best)
     gains = _gains(pairs, predicted, labels, classes, evaluation, deviation or 0.0, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name]) for name in baselines])
@@ -281,11 +276,7 @@ def build_leaderboard(
     ]
     same = _twins(candidates, chosen)
     entries = [
-        replace(
-            _entry(each, chosen, evaluation, gains, best, seed),
-            verdict=overall_verdict(word for pair, word in told.items() if pair[0] == each.contender.strategy),
-            same_as=same.get(each.contender.strategy),
-        )
+        replace(_entry(each, chosen, evaluation, gains, best, told, seed), same_as=same.get(each.contender.strategy))
         for each in candidates
     ]
     return Leaderboard(
@@ -303,6 +294,24 @@ def build_leaderboard(
         delivered=choice.delivered.strategy,
         recommended=choice.recommended.strategy if choice.recommended else None,
     )
+
+
+def _deviation(
+    scratch: np.ndarray | None, retrained: Sequence[np.ndarray], labels: np.ndarray, classes: int, metric: str
+) -> float | None:
+    """The standard deviation of scratch's metric over its trainings; None where there were not several."""
+    if scratch is None or not len(retrained):
+        return None
+    return float(np.std([score(metric, labels, each, classes) for each in (scratch, *retrained)], ddof=1))
+
+
+def _pairs(
+    candidates: Sequence[Candidate], chosen: Contender, baselines: Sequence[str], best: str | None
+) -> list[tuple[str, str]]:
+    """The comparisons: each strategy with scratch and the best baseline, the chosen one with the others too."""
+    strategies = [each.contender.strategy for each in candidates if each.contender.kind == "transfer"]
+    pairs = [(strategy, name) for strategy in strategies for name in baselines if name in (SCRATCH, best)]
+    return pairs + [(chosen.strategy, name) for name in baselines if name not in (SCRATCH, best)]
 
 
 def _check_comparable(candidates: Sequence[Candidate]) -> None:
@@ -360,6 +369,7 @@ def _entry(
     evaluation: Evaluation,
     gains: Mapping[tuple[str, str], Interval],
     best: str | None,
+    told: Mapping[tuple[str, str], Verdict],
     seed: int,
 ) -> Entry:
     contender, found = candidate.contender, candidate.predictions
@@ -388,7 +398,7 @@ def _entry(
         gain=gain.value if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
-        verdict=None,
+        verdict=overall_verdict(word for (ours, _), word in told.items() if ours == contender.strategy),
         validation=float(contender.validation),
         seconds=float(contender.seconds),
         chosen=contender is chosen,

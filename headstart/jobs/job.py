@@ -207,7 +207,7 @@ def send_result(trained: Trained, exchange: Exchange) -> None:
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         result = Path(place) / "result"
         trained.bundle.save(result)
-        files = BUNDLE_FILES
+        files: tuple[str, ...] = BUNDLE_FILES
         if trained.held_out is not None:
             trained.held_out.save(result / HELD_OUT)
             files = (*files, HELD_OUT)

@@ -31,5 +31,5 @@ def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
 
 
 def _was_cut(provenance: Mapping[str, Any]) -> bool:
-    history, kept = provenance.get("history"), provenance.get("kept_epoch")
-    return bool(history) and kept is not None and history[-1]["epoch"] - kept < _LEAST_PATIENCE
+    history, kept = provenance.get("history") or [], provenance.get("kept_epoch")
+    return len(history) > 0 and kept is not None and history[-1]["epoch"] - kept < _LEAST_PATIENCE

@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart.judging.assessment import Assessment
 from headstart.judging.leaderboard import Entry, Leaderboard
+from headstart.models.bundle import bundle_digest
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained, search_all
 from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_page
@@ -14,6 +15,7 @@ from headstart.tracking.names import (
     CHOSEN,
     DELIVERED,
     MEMBERS,
+    MODEL_DIGEST,
     NOTE,
     PARENT_RUN,
     REUSED_FROM,
@@ -56,6 +58,9 @@ def record_assessment(
         target.log_metrics(assessment.figures(entry.strategy))
         target.log_artifact(predictions / f"{entry.strategy}.parquet")
         target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or "", SAME_AS: entry.same_as or ""})
+        if entry.members:
+            (combination,) = (each for each in assessment.contenders if each.strategy == entry.strategy)
+            target.set_tags({MODEL_DIGEST: bundle_digest(combination.path)})
         if target.id != entry.run_id:
             parent.client.set_terminated(target.id, "FINISHED")
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)

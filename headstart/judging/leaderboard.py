@@ -149,13 +149,13 @@ class Leaderboard:
         """The contender that is delivered, in words: why, and what it costs where that is more than one network."""
         entry = self.delivered_entry
         cost = f" ({len(entry.members)} networks for a prediction)" if entry.members else ""
-        text = f"{entry.strategy}{cost}"
+        text, lower = f"{entry.strategy}{cost}", "has a lower log loss on held-out samples than"
         if not entry.chosen:
-            text += f", a baseline: it has a lower log loss on held-out samples than {self.chosen.strategy}"
+            text += f", a baseline: it {lower} {self.chosen.strategy}"
         if self.recommended:
             text += (
-                f"; {self.recommended} has a lower one still and is the better model, of which only predictions are "
-                "kept: train it outside of headstart, or give more labels"
+                f"; {self.recommended} {lower} {entry.strategy} and is the better model, but only its predictions are "
+                "kept: prefer to fit it yourself, or give more labels"
             )
         return text
 

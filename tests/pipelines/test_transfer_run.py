@@ -82,6 +82,11 @@ def test_the_printed_verdict_is_the_leaderboards(first):
     assert first.leaderboard.sentence in " ".join(first.out.split())
 
 
+def test_what_is_delivered_has_a_line_of_its_own(first):
+    assert re.search(rf"^delivered +{re.escape(first.leaderboard.delivery)}$", first.out, re.MULTILINE)
+    assert first.parent.data.tags["headstart.delivered"] == first.leaderboard.delivered
+
+
 def test_the_working_directory_gets_nothing_but_the_workspace(first):
     assert {path.name for path in first.workspace.parent.iterdir()} == {
         "digits.yaml", "execution.json", "temporary", "workspace"

@@ -129,7 +129,8 @@ def leaderboard_table(
 ) -> Table:
     """The leaderboard's rows, as `Leaderboard.rows` or `Comparison.rows` give them; fits into 80 columns.
 
-    A strategy that predicts the same as another is shown as equal to it. `chosen` tells beside each row whether it
+    A strategy that predicts the same as another is shown as equal to it, a combination with the number of networks that
+    a prediction takes. `chosen` tells beside each row whether it
     was chosen, `pipeline_runs` which run it belongs to, where they are given.
     Strategies mostly share their source, which is then said once, below.
     """
@@ -153,6 +154,7 @@ def leaderboard_table(
         cells = [
             plain(row["strategy"])
             + (f" = {plain(row['same_as'])}" if row["same_as"] else "")
+            + (f" of {1 + row['members'].count(', ')}" if row["members"] else "")
             + (" ←" if is_chosen else ""),
             _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], ".3f"),
             _number(row["macro_f1"], ".3f"),

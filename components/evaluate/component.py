@@ -34,11 +34,11 @@ def evaluate(
         source: the source's bundle, with the ranking of the candidates.
         models: the strategies' bundles.
         baselines: what fit_baselines made.
-        winner: the bundle of the strategy that validation chose, with the evidence for it in its folder `evidence`.
+        winner: the bundle of the contender that is delivered, with the evidence for it in its folder `evidence`.
         leaderboard: leaderboard.json.
         predictions: one Parquet file a contender, one row a test sample.
-        confusion: the winner's confusion matrix.
-        metrics: the winner's figures.
+        confusion: the transfer's confusion matrix.
+        metrics: the transfer's figures.
         report: the page with the verdict.
         training: the recipe's training section; evaluation.curve_training needs it.
         strategies: the recipe's strategies; likewise.
@@ -62,7 +62,7 @@ def evaluate(
     with step_run(experiment, "evaluate") as run:
         found = evaluate_and_record(run, contenders, packed, start, selection, recipe, outputs, address=dataset.uri)
         for artifact in (leaderboard, predictions, report):
-            describe(artifact, run_id=run.id, data_digest=packed.digest)
+            describe(artifact, run_id=run.id, data_digest=packed.digest, verdict=found.leaderboard.verdict)
         describe(winner, **found.winner)
         confusion.log_confusion_matrix(list(packed.classes), found.metrics[found.chosen.strategy]["confusion"])
         describe(metrics, **found.summary)

@@ -10,11 +10,13 @@ from headstart.errors import HeadstartError
 from headstart.judging.contenders import RETRAINED, SCRATCH, Candidate, Contender
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
+from headstart.judging.learned import unlearned
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.training.trained import predictions_of
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,25 @@ class Assessment:
         return next(each for each in self.contenders if each.strategy == self.leaderboard.chosen.strategy)
 
     @property
-    def winner(self) -> dict[str, Any]:
-        """The chosen contender as its bundle's metadata."""
-        best = self.leaderboard.chosen
-        return {"digest": bundle_digest(self.chosen.path), "strategy": best.strategy, "run_id": best.run_id}
+    def delivered(self) -> Contender:
+        """The contender that is handed over: the chosen one or a baseline that is better."""
+        return next(each for each in self.contenders if each.strategy == self.leaderboard.delivered_entry.strategy)
 
     @property
-    def chosen_predictions(self) -> Predictions:
-        """Its predictions on the test split."""
-        return read_predictions(self.predictions / f"{self.chosen.strategy}.parquet")
+    def winner(self) -> dict[str, Any]:
+        """The delivered contender as its bundle's metadata, with the verdict on the transfer."""
+        board, best = self.leaderboard, self.leaderboard.delivered_entry
+        return {
+            "digest": bundle_digest(self.delivered.path),
+            "strategy": best.strategy,
+            "run_id": best.run_id,
+            "verdict": board.verdict,
+            "transfer": board.chosen.strategy,
+        }
+
+    def predicted(self, strategy: str) -> Predictions:
+        """The predictions of one contender on the test split."""
+        return read_predictions(self.predictions / f"{strategy}.parquet")
 
     @property
     def summary(self) -> dict[str, float]:
@@ -75,15 +87,19 @@ def evaluate(
         HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
     """
     predictions.mkdir(parents=True, exist_ok=True)
-    candidates, metrics, trained = [], {}, {}
+    candidates, metrics, trained, unfinished = [], {}, {}, {}
     for contender in contenders:
         name = contender.strategy
-        found, provenance = _predict(contender, dataset)
+        bundle = _load(contender, dataset)
+        found = predictions_of(bundle, dataset.split("test")) if bundle else _kept(contender, dataset)
+        provenance = bundle.provenance if bundle else {}
         write_predictions(predictions / f"{name}.parquet", found.ids, found.labels, found.probabilities, found.classes)
         metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)
         candidates.append(Candidate(contender, found))
         if provenance.get("history"):
             trained[name] = provenance
+        if bundle and contender.kind == "baseline" and (share := unlearned(bundle, dataset)) is not None:
+            unfinished[name] = share
     retrained = [
         read_predictions(path).predicted
         for each in contenders
@@ -91,7 +107,7 @@ def evaluate(
         for path in sorted(each.path.parent.glob(f"{RETRAINED}/*.parquet"))
     ]
     return Assessment(
-        build_leaderboard(candidates, evaluation, seed=seed, retrained=retrained),
+        build_leaderboard(candidates, evaluation, seed=seed, retrained=retrained, unlearned=unfinished),
         metrics,
         tuple(contenders),
         predictions,
@@ -100,17 +116,21 @@ def evaluate(
     )
 
 
-def _predict(contender: Contender, dataset: Dataset) -> tuple[Predictions, Mapping[str, Any]]:
-    """Predictions on the test split, and the provenance of the model, which is empty where only they were kept."""
-    test = dataset.split("test")
-    if not contender.path.is_dir():
-        kept = read_predictions(contender.path)
-        if kept.ids.tolist() != test.ids.tolist() or tuple(kept.classes) != dataset.classes:
-            raise HeadstartError(
-                f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
-                "fit it on this data set."
-            )
-        return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes), {}
+def _kept(contender: Contender, dataset: Dataset) -> Predictions:
+    """The test predictions of a contender whose model is not kept."""
+    test, kept = dataset.split("test"), read_predictions(contender.path)
+    if kept.ids.tolist() != test.ids.tolist() or tuple(kept.classes) != dataset.classes:
+        raise HeadstartError(
+            f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
+            "fit it on this data set."
+        )
+    return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes)
+
+
+def _load(contender: Contender, dataset: Dataset) -> ModelBundle | None:
+    """The contender's model, which was trained on this data set; None where only predictions are kept."""
+    if not contender.is_kept:
+        return None
     bundle = ModelBundle.load(contender.path)
     for name, digest in dataset.digests.items():
         if (trained_on := bundle.provenance.get(name)) != digest:
@@ -119,22 +139,22 @@ def _predict(contender: Contender, dataset: Dataset) -> tuple[Predictions, Mappi
                 f"{contender.strategy} was trained on {data} {trained_on}, not on {digest}, and may know "
                 "samples that it would be judged on; train it on this data set."
             )
-    probabilities = bundle.predict_probabilities(test.samples)
-    return Predictions(test.ids, test.labels, probabilities, dataset.classes), bundle.provenance
+    return bundle
 
 
 def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: str) -> Evidence:
-    """The evidence for the contender that was chosen.
+    """The evidence for the contender that is delivered.
 
     `report` is the page about the assessment, `address` where the data set lies for others: a path or an s3:// address.
     """
+    board, delivered = assessment.leaderboard, assessment.delivered.strategy
     return Evidence(
-        metric=assessment.leaderboard.metric,
-        figures=assessment.figures(assessment.chosen.strategy),
-        sentence=assessment.leaderboard.sentence,
+        metric=board.metric,
+        figures=assessment.figures(delivered),
+        sentence=f"{board.sentence} Delivered: {board.delivery}.",
         digests=digests(dataset),
         dataset=address,
-        predictions=assessment.chosen_predictions,
+        predictions=assessment.predicted(delivered),
         trained_on=seen(dataset),
         report=report,
     )

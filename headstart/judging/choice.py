@@ -1,29 +1,136 @@
-"""The winner's choice: by the validation metric alone.
+"""The choice among contenders: by their predictions for samples that were held out of training.
 
 The test split only reports, so the winner's interval is not flattered by the choice (Cawley and Talbot 2010, "On
-Over-fitting in Model Selection").
+Over-fitting in Model Selection"). The rules, and how often others miss: docs/studies/choice.md.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
+from headstart.metrics.predictions import Predictions, on_common_samples
+
+# Two contenders are within noise of each other where their mean losses differ by fewer standard errors than this.
+NOISE = 2.0
+# Bounds the loss of a sample to whose label a model gives no probability at all.
+_LEAST = 1e-7
+# Two evaluations of the same weights may differ by rounding.
+_ALIKE = 1e-6
 
 
-def choose(contenders: Sequence[Contender]) -> Contender:
-    """The transfer strategy with the best validation metric, the earlier one where two are equal.
+@dataclass(frozen=True)
+class Choice:
+    """The result of comparing all contenders of a target."""
+
+    transfer: Contender
+    """the best contender that uses a source: the verdict is about it"""
+    ties: tuple[str, ...]
+    """the strategies within noise of the best one, which is first, by their held-out log loss; none for a clear best"""
+    delivered: Contender
+    """the best of the transfer and the baselines that were kept as bundles: the model that is handed over"""
+    recommended: Contender | None = None
+    """a baseline that is better than `delivered` and of which predictions alone were kept"""
+
+
+def choose(contenders: Sequence[Contender]) -> Choice:
+    """Choose the transfer and the contender that is delivered.
+
+    The transfer is the combination of strategies that tie where one was formed, else the strategy with the lowest
+    held-out log loss. A baseline is delivered in its place where its log loss on the same samples is lower.
 
     Raises:
-        HeadstartError: there is no transfer strategy, or a validation metric is not a number.
+        HeadstartError: there is no transfer strategy, or nothing tells how good one is.
     """
-    transfers = [each for each in contenders if each.kind == "transfer"]
-    if not transfers:
+    strategies = [each for each in contenders if each.kind == "transfer" and not each.members]
+    tied = ties(strategies)
+    transfer = next((each for each in contenders if each.members), tied[0])
+    better = sorted(
+        (lead, number, each)
+        for number, each in enumerate(contenders)
+        if each.kind == "baseline" and (lead := _lead(transfer, each)) < 0
+    )
+    ranked = [*(each for *_, each in better), transfer]
+    delivered = next(each for each in ranked if each is transfer or each.is_kept)
+    return Choice(
+        transfer,
+        tuple(each.strategy for each in tied) if len(tied) > 1 else (),
+        delivered,
+        None if ranked[0] is delivered else ranked[0],
+    )
+
+
+def ties(strategies: Sequence[Contender]) -> list[Contender]:
+    """Return the strategies within noise of the best one, by their log loss on held-out samples, lowest first.
+
+    A strategy ties with the best where the mean of the paired differences of their losses is less than two standard
+    errors of that mean. Of strategies that predict the same, the first one stands for all: a recipe's default order
+    begins with what trains least. Where a strategy has no held-out predictions, the validation metric alone ranks all
+    and nothing ties; where nothing at all was held out, nothing tells them apart and all tie.
+
+    Raises:
+        HeadstartError: there is no strategy, or one has neither held-out predictions nor a validation metric while
+            others have.
+    """
+    if not strategies:
         raise HeadstartError("No transfer strategy was evaluated; give the recipe at least one under `strategies`.")
-    for each in contenders:
+    found = _held_out(strategies)
+    if not found:
+        return _by_metric(strategies)
+    losses = [_losses(each) for each in found]
+    # Python's sort keeps the order of equal strategies.
+    order = sorted(range(len(strategies)), key=lambda number: losses[number].mean())
+    tied: list[int] = []
+    for number in order:
+        alike = any(
+            np.allclose(found[number].probabilities, found[other].probabilities, rtol=0, atol=_ALIKE) for other in tied
+        )
+        if not alike and _within_noise(losses[number], losses[order[0]]):
+            tied.append(number)
+    return [strategies[number] for number in tied]
+
+
+def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:
+    if all(math.isnan(each.validation) for each in strategies):
+        return list(strategies)
+    for each in strategies:
         if not math.isfinite(each.validation):
             raise HeadstartError(
                 f"The validation metric of {each.strategy!r} is {each.validation}, so nothing can be chosen by it; "
                 "see whether its training diverged."
             )
-    return max(transfers, key=lambda each: each.validation)
+    return [max(strategies, key=lambda each: each.validation)]
+
+
+def _lead(transfer: Contender, baseline: Contender) -> float:
+    """The baseline's mean held-out log loss less the transfer's; infinite where they have no samples in common."""
+    found = _held_out([transfer, baseline])
+    if not found:
+        return math.inf
+    ours, theirs = (float(_losses(each).mean()) for each in found)
+    return theirs - ours
+
+
+def _held_out(contenders: Sequence[Contender]) -> list[Predictions]:
+    """The held-out predictions of all for the samples that they have in common; empty where there are none."""
+    known = [each.held_out for each in contenders if each.held_out is not None]
+    found = on_common_samples(known) if len(known) == len(contenders) else []
+    return found if found and len(found[0].ids) else []
+
+
+def _within_noise(losses: np.ndarray, best: np.ndarray) -> bool:
+    difference = losses - best
+    if len(difference) < 2:
+        return True
+    error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    return float(difference.mean()) <= NOISE * error
+
+
+def _losses(predictions: Predictions) -> np.ndarray:
+    """-log p of each sample's label, float (N,)."""
+    of_labels = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    losses: np.ndarray = -np.log(np.maximum(of_labels.astype(np.float64), _LEAST))
+    return losses

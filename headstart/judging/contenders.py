@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ class Contender:
     """A trained strategy or baseline before it is judged: its place and the result of its training.
 
     `path` is a model bundle, or a Parquet file with test predictions where the model itself cannot be kept.
+    `members` are the strategies of which a combination is formed.
     """
 
     strategy: str
@@ -32,10 +34,23 @@ class Contender:
     seconds: float
     run_id: str
     source: str | None = None
+    members: tuple[str, ...] = ()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the model itself is kept, and not only what it predicts."""
+        return self.path.is_dir()
+
+    @cached_property
+    def held_out(self) -> Predictions | None:
+        """Calibrated predictions for samples that its training did not see; None where there are none."""
+        from headstart.training.trained import read_held_out
+
+        return read_held_out(self.path)
 
     def to_metadata(self) -> dict[str, Any]:
-        """JSON values for an artifact's metadata; the path is the artifact's own."""
-        return {key: value for key, value in asdict(self).items() if key != "path"}
+        """JSON values for an artifact's metadata; the path is the artifact's own, and no artifact is a combination."""
+        return {key: value for key, value in asdict(self).items() if key not in ("path", "members")}
 
     @classmethod
     def from_metadata(cls, path: Path, metadata: dict[str, Any]) -> "Contender":

@@ -235,7 +235,9 @@ def curve_trainings(
     if training is None or not strategies:
         raise InputError("evaluation.curve_training needs the recipe's training and strategies; give them.")
     sections = [Strategy.of(dict(each), at="strategies") for each in strategies]
-    strategy = next(each for each in sections if each.name == board.chosen.strategy)
+    # Of a combination, whose members tie, the first one is the best.
+    name, *_ = board.chosen.members or (board.chosen.strategy,)
+    strategy = next(each for each in sections if each.name == name)
 
     def transferred(dataset: Dataset, seed: int) -> ModelBundle:
         context = RunContext(seed, board.metric)

@@ -105,7 +105,7 @@ def diagnose(
     curve = None
     if evaluation.curve:
         curve = data_efficiency(dataset, evaluation.curve, features, metric=evaluation.metric, trained=trained)
-    test, predictions = dataset.split("test"), assessment.chosen_predictions
+    test, predictions = dataset.split("test"), assessment.predicted(board.chosen.strategy)
     labels, probabilities = predictions.labels, predictions.probabilities
     confidence = evaluation.confidence
     corrupted = spread_out(labels, evaluation.robustness)

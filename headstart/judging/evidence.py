@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
+from headstart.judging.verdict import Verdict
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
@@ -88,6 +89,12 @@ class Evidence:
     """str (N,): the ids of the samples that training or the choice of the best epoch has seen"""
     report: str
     """an HTML page"""
+
+    @property
+    def verdict(self) -> str | None:
+        """The word of the verdict that the sentence begins with; None where it gives none."""
+        word, colon, _ = self.sentence.partition(": ")
+        return word if colon and word in get_args(Verdict) else None
 
     def save(self, path: Path) -> None:
         """Writes the directory, whole or not at all, in place of what stood there."""

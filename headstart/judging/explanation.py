@@ -17,7 +17,7 @@ from headstart.data.subsets import spread_out
 from headstart.judging.reliability import hardest
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import modality
-from headstart.models.architectures import MAPS, build_network
+from headstart.models.architectures import ENSEMBLE, MAPS, build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 
@@ -139,7 +139,8 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
 
     Grad-CAM at the last map of at least 4 x 4 positions in a convolutional network (Selvaraju et al. 2017);
     integrated gradients from the mean picture in 16 steps (Sundararajan, Taly and Yan 2017), absolute values summed
-    over the channels and smoothed over a 16th of the side, in one with attention or without such a map.
+    over the channels and smoothed over a 16th of the side, in one with attention or without such a map, and in an
+    ensemble.
     """
     bundle.network.eval()
     device = next(bundle.network.parameters()).device
@@ -147,7 +148,9 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
     assert isinstance(inputs, Tensor)  # noqa: S101 (explained_samples asks for maps)
     targets = torch.from_numpy(np.asarray(classes)).to(device)
     fresh = with_random_weights(bundle, seed).network.to(device)
-    by_gradients = has_attention(bundle.network) or _last_map(bundle.network, inputs[:1]) is None
+    # Of several networks side by side, a single map would be that of the last one.
+    many = bundle.architecture.startswith(ENSEMBLE)
+    by_gradients = many or has_attention(bundle.network) or _last_map(bundle.network, inputs[:1]) is None
     method = integrated_gradients if by_gradients else grad_cam
     found, control = (
         _at_size(method(network, inputs, targets), samples.shape[1:3]) for network in (bundle.network, fresh)

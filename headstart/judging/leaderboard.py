@@ -6,7 +6,8 @@ are those of the strategies over scratch and over the best baseline, and those o
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ class Entry:
     gain_over_best: float | None = None
     gain_over_best_low: float | None = None
     gain_over_best_high: float | None = None
+    members: tuple[str, ...] = ()
+    """the strategies of which a combination is formed: a prediction costs a pass of each"""
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,22 @@ class Leaderboard:
     None where it was trained once"""
     best_baseline: str | None = None
     """that with the best metric on the test split, the majority class among them; None where none was trained"""
+    ties: tuple[str, ...] = ()
+    """the strategies within noise of the best one on held-out samples, which is first; none for a clear best"""
+    delivered: str | None = None
+    """the contender that is handed over: the transfer, or a baseline that was better on held-out samples"""
+    recommended: str | None = None
+    """a baseline that was better still, and of which predictions alone were kept"""
 
     @property
     def chosen(self) -> Entry:
-        """The transfer strategy with the best validation metric."""
+        """The transfer: the best contender that uses a source, by its predictions for held-out samples."""
         return next(entry for entry in self.entries if entry.chosen)
+
+    @property
+    def delivered_entry(self) -> Entry:
+        """The entry of the contender that is delivered."""
+        return next((entry for entry in self.entries if entry.strategy == self.delivered), self.chosen)
 
     @property
     def scratch(self) -> Entry | None:
@@ -113,7 +127,37 @@ class Leaderboard:
     @property
     def unbeaten(self) -> list[str]:
         """The baselines, as sentences name them, that the chosen strategy is not shown to be better than."""
-        return [each.title for each in self.comparisons if each.verdict != "helped"]
+        return [each.title for each in self.comparisons if each.verdict != "helped" and each.learned is None]
+
+    @property
+    def untrained(self) -> list[str]:
+        """The baselines that had not learned their own training samples, so that to beat them proves nothing."""
+        return [each.title for each in self.comparisons if each.verdict == "no evidence" and each.learned is not None]
+
+    @property
+    def subject(self) -> str:
+        """The transfer as the beginning of a sentence, with the strategies that tie."""
+        chosen = self.chosen
+        if chosen.members:
+            return f"{chosen.strategy} of {listed(chosen.members)}, which tie on held-out samples,"
+        others = [name for name in self.ties if name != chosen.strategy]
+        tied = f", which ties with {listed(others)} on held-out samples," if others else ""
+        return f"{chosen.strategy}{tied}"
+
+    @property
+    def delivery(self) -> str:
+        """The contender that is delivered, in words: why, and what it costs where that is more than one network."""
+        entry = self.delivered_entry
+        cost = f" ({len(entry.members)} networks for a prediction)" if entry.members else ""
+        text, lower = f"{entry.strategy}{cost}", "has a lower log loss on held-out samples than"
+        if not entry.chosen:
+            text += f", a baseline: it {lower} {self.chosen.strategy}"
+        if self.recommended:
+            text += (
+                f"; {self.recommended} {lower} {entry.strategy} and is the better model, but only its predictions are "
+                "kept: prefer to fit it yourself, or give more labels"
+            )
+        return text
 
     @property
     def sentence(self) -> str:
@@ -126,16 +170,18 @@ class Leaderboard:
         name, chosen, best = metric_title(self.metric), self.chosen, self.over_best
         if best is None:
             return (
-                f"{chosen.strategy} reaches {chosen.value:.3f} {name}, and without a baseline there is nothing to "
+                f"{self.subject} reaches {chosen.value:.3f} {name}, and without a baseline there is nothing to "
                 "measure the transfer against."
             )
         gain = best.gain.value
         change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
         answer = (
-            f"{chosen.strategy} {change} {best.title} {best.bounds} "
+            f"{self.subject} {change} {best.title} {best.bounds} "
             f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
         )
-        if best.verdict == "no evidence" and self.min_gain > 0:
+        if best.learned is not None and best.verdict == "no evidence":
+            answer += f", which {best.proves_nothing}"
+        elif best.verdict == "no evidence" and self.min_gain > 0:
             answer += f", where more than {self.min_gain:+.3f} was asked for"
         return "; ".join([answer, *(each.clause for each in self.worth_showing if each is not best)]) + "."
 
@@ -158,6 +204,7 @@ class Leaderboard:
                 "seconds": entry.seconds,
                 "run_id": entry.run_id,
                 "same_as": entry.same_as,
+                "members": ", ".join(entry.members) or None,
             }
             for entry in self.entries
         ]
@@ -171,30 +218,44 @@ class Leaderboard:
         """The leaderboard that `to_json` wrote; InputError if the text is something else."""
         try:
             content = json.loads(text)
-            content["entries"] = tuple(Entry(**entry) for entry in content["entries"])
+            content["entries"] = tuple(
+                Entry(**{**entry, "members": tuple(entry.get("members", ()))}) for entry in content["entries"]
+            )
+            content["ties"] = tuple(content.get("ties", ()))
             content["comparisons"] = tuple(
-                Comparison(each["baseline"], Interval(**each["gain"]), each["verdict"], each["p"])
-                for each in content["comparisons"]
+                Comparison(**{**each, "gain": Interval(**each["gain"])}) for each in content["comparisons"]
             )
             return cls(**content)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"This is not a leaderboard of headstart ({error}); evaluate again.") from error
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as sentences list them: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
 def build_leaderboard(
-    candidates: Sequence[Candidate], evaluation: Evaluation, *, seed: int = 0, retrained: Sequence[np.ndarray] = ()
+    candidates: Sequence[Candidate],
+    evaluation: Evaluation,
+    *,
+    seed: int = 0,
+    retrained: Sequence[np.ndarray] = (),
+    unlearned: Mapping[str, float] = MappingProxyType({}),
 ) -> Leaderboard:
     """Compare all contenders on the test split.
 
     `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
     trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
-    test items, and one over another baseline once; estimated from few trainings, it is rough.
+    test items, and one over another baseline once; estimated from few trainings, it is rough. `unlearned` are the
+    baselines that had not learned their own training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
             none can be chosen.
     """
-    chosen = choose([each.contender for each in candidates])
+    choice = choose([each.contender for each in candidates])
+    chosen = choice.transfer
     _check_comparable(candidates)
     labels, classes = candidates[0].predictions.labels, candidates[0].predictions.probabilities.shape[1]
     predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
@@ -204,21 +265,20 @@ def build_leaderboard(
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
     best = max(values, key=lambda name: values[name], default=None)
-    deviation = None
-    if SCRATCH in predicted and len(retrained):
-        scores = [score(evaluation.metric, labels, each, classes) for each in (predicted[SCRATCH], *retrained)]
-        deviation = float(np.std(scores, ddof=1))
-    strategies = [each.contender.strategy for each in candidates if each.contender.kind == "transfer"]
-    pairs = [(strategy, name) for strategy in strategies for name in baselines if name in (SCRATCH, best)]
-    pairs += [(chosen.strategy, name) for name in baselines if name not in (SCRATCH, best)]
+    deviation = _deviation(predicted.get(SCRATCH), retrained, labels, classes, evaluation.metric)
+    pairs = _pairs(candidates, chosen, baselines, best)
     gains = _gains(pairs, predicted, labels, classes, evaluation, deviation or 0.0, seed)
+    told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name]) for name in baselines])
     comparisons = [
-        Comparison(name, gains[chosen.strategy, name], verdict(gains[chosen.strategy, name], evaluation.min_gain), p)
+        Comparison(name, gains[chosen.strategy, name], told[chosen.strategy, name], p, unlearned.get(name))
         for name, p in zip(baselines, chances, strict=True)
     ]
     same = _twins(candidates, chosen)
-    entries = [_entry(each, chosen, evaluation, gains, best, same, seed) for each in candidates]
+    entries = [
+        replace(_entry(each, chosen, evaluation, gains, best, told, seed), same_as=same.get(each.contender.strategy))
+        for each in candidates
+    ]
     return Leaderboard(
         metric=evaluation.metric,
         confidence=evaluation.confidence,
@@ -230,7 +290,28 @@ def build_leaderboard(
         comparisons=tuple(comparisons),
         seed_deviation=deviation,
         best_baseline=best,
+        ties=choice.ties,
+        delivered=choice.delivered.strategy,
+        recommended=choice.recommended.strategy if choice.recommended else None,
     )
+
+
+def _deviation(
+    scratch: np.ndarray | None, retrained: Sequence[np.ndarray], labels: np.ndarray, classes: int, metric: str
+) -> float | None:
+    """The standard deviation of scratch's metric over its trainings; None where there were not several."""
+    if scratch is None or not len(retrained):
+        return None
+    return float(np.std([score(metric, labels, each, classes) for each in (scratch, *retrained)], ddof=1))
+
+
+def _pairs(
+    candidates: Sequence[Candidate], chosen: Contender, baselines: Sequence[str], best: str | None
+) -> list[tuple[str, str]]:
+    """The comparisons: each strategy with scratch and the best baseline, the chosen one with the others too."""
+    strategies = [each.contender.strategy for each in candidates if each.contender.kind == "transfer"]
+    pairs = [(strategy, name) for strategy in strategies for name in baselines if name in (SCRATCH, best)]
+    return pairs + [(chosen.strategy, name) for name in baselines if name not in (SCRATCH, best)]
 
 
 def _check_comparable(candidates: Sequence[Candidate]) -> None:
@@ -288,7 +369,7 @@ def _entry(
     evaluation: Evaluation,
     gains: Mapping[tuple[str, str], Interval],
     best: str | None,
-    same: Mapping[str, str],
+    told: Mapping[tuple[str, str], Verdict],
     seed: int,
 ) -> Entry:
     contender, found = candidate.contender, candidate.predictions
@@ -317,15 +398,15 @@ def _entry(
         gain=gain.value if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
-        verdict=overall_verdict(verdict(each, evaluation.min_gain) for each in own.values()),
+        verdict=overall_verdict(word for (ours, _), word in told.items() if ours == contender.strategy),
         validation=float(contender.validation),
         seconds=float(contender.seconds),
         chosen=contender is chosen,
         run_id=contender.run_id,
-        same_as=same.get(contender.strategy),
         gain_over_best=over_best.value if over_best else None,
         gain_over_best_low=over_best.low if over_best else None,
         gain_over_best_high=over_best.high if over_best else None,
+        members=contender.members,
     )
 
 

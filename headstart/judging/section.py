@@ -1,18 +1,20 @@
 """The recipe's section of the evaluation."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from headstart.metrics.metric import METRICS
-from headstart.sections import Section
+from headstart.sections import Section, with_tuples
 
 
 class Evaluation(Section):
     """The recipe's section on how the result is judged.
 
     min_gain: the gain over every baseline above which a transfer helped.
+    combinations: the contenders that are formed of strategies which tie on held-out samples: `ensemble` averages their
+        probabilities and costs a prediction by each of them. Empty for none: the best strategy alone is chosen.
     seeds: the number of trainings of scratch, each with another seed; their spread widens the gains' intervals, which
         otherwise cover the test items only.
     curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no
@@ -26,6 +28,7 @@ class Evaluation(Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    combinations: tuple[Literal["ensemble"], ...] = ("ensemble",)
     seeds: Annotated[int, Field(ge=1, le=20)] = 1
     curve: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 25, 50, 100)
     curve_training: bool = False
@@ -36,7 +39,10 @@ class Evaluation(Section):
     @classmethod
     def _lists_are_tuples(cls, values: Any) -> Any:
         # Strict models take tuples only, YAML and JSON have lists only, and KFP carries whole numbers as floats.
-        if isinstance(values, Mapping) and isinstance(values.get("curve"), list):
+        if not isinstance(values, Mapping):
+            return values
+        values = {**with_tuples(values, "combinations")}
+        if isinstance(values.get("curve"), list):
             whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values["curve"])
             return {**values, "curve": tuple(whole)}
         return values

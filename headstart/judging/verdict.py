@@ -26,11 +26,14 @@ def overall_verdict(verdicts: Iterable[Verdict]) -> Verdict | None:
     return ("helped" if found == {"helped"} else "no evidence") if found else None
 
 
-def verdict(gain: Interval, min_gain: float = 0.0) -> Verdict:
-    """ "helped" if the whole interval lies above `min_gain` ≥ 0, "hurt" if it lies below 0, else "no evidence"."""
+def verdict(gain: Interval, min_gain: float = 0.0, *, learned: bool = True) -> Verdict:
+    """ "helped" if the whole interval lies above `min_gain` ≥ 0, "hurt" if it lies below 0, else "no evidence".
+
+    A gain over a baseline that had not `learned` its own training samples is no evidence that the transfer helped.
+    """
     if not min_gain >= 0:
         raise InputError(f"evaluation.min_gain is {min_gain}; the least gain that counts is 0 or more.")
-    if gain.low > min_gain:
+    if gain.low > min_gain and learned:
         return "helped"
     return "hurt" if gain.high < 0 else "no evidence"
 
@@ -44,6 +47,8 @@ class Comparison:
     verdict: Verdict
     p: float
     """of McNemar's test that both are equally accurate, Holm-corrected over the baselines"""
+    learned: float | None = None
+    """of a baseline whose epochs ran out before it had learned its own training samples: its accuracy on them"""
 
     @property
     def bounds(self) -> str:
@@ -59,4 +64,15 @@ class Comparison:
     def clause(self) -> str:
         """The comparison in words, for the end of a sentence."""
         name = self.title if self.baseline == MAJORITY else f"the baseline {self.baseline}"
-        return f"{_RELATIONS[self.verdict]} {name} ({self.gain.value:+.3f} {self.bounds})"
+        gain = f"({self.gain.value:+.3f} {self.bounds})"
+        if self.learned is not None and self.verdict == "no evidence":
+            return f"its gain over {name} {gain} {self.proves_nothing}"
+        return f"{_RELATIONS[self.verdict]} {name} {gain}"
+
+    @property
+    def proves_nothing(self) -> str:
+        """A predicate for a baseline that was not trained to its end."""
+        return (
+            f"proves nothing, as {self.title} was right on {self.learned:.0%} of its own training samples when its "
+            "epochs ran out (raise training.epochs)"
+        )

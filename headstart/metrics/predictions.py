@@ -32,10 +32,25 @@ class Predictions:
     classes: tuple[str, ...]
     """empty where the samples have no labels: then only `ids` says something"""
 
+    def save(self, path: Path) -> None:
+        """Write the predictions atomically; `read_predictions` reads them back."""
+        write_predictions(path, self.ids, self.labels, self.probabilities, self.classes)
+
     @property
     def predicted(self) -> np.ndarray:
         """int (N,), the most probable class of each item, the first one where several are."""
         return self.probabilities.argmax(axis=1)
+
+
+def on_common_samples(predictions: Sequence[Predictions]) -> list[Predictions]:
+    """The predictions for the samples that all of them have, in the order of their ids; copies of a file are one."""
+    rows = [{name: row for row, name in enumerate(each.ids.tolist())} for each in predictions]
+    ids = sorted(set.intersection(*(set(each) for each in rows)))
+    chosen = [np.array([each[name] for name in ids], dtype=int) for each in rows]
+    return [
+        Predictions(each.ids[some], each.labels[some], each.probabilities[some], each.classes)
+        for each, some in zip(predictions, chosen, strict=True)
+    ]
 
 
 def write_predictions(

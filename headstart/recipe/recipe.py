@@ -95,6 +95,8 @@ class Recipe(Section):
                 raise ValueError(f"strategies: the name {name!r} is used twice; give each strategy a name of its own")
             if name in BASELINES:
                 raise ValueError(f"strategies: {name!r} is the name of a baseline; choose another")
+            if name in self.evaluation.combinations:
+                raise ValueError(f"strategies: {name!r} is one of evaluation.combinations; choose another name")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError("baselines: each may be listed once")
         if not names:

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headstart.data.dataset import Dataset
 from headstart.judging.assessment import Assessment, evaluate, evidence
+from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose
 from headstart.judging.evidence import EVIDENCE
@@ -50,9 +53,9 @@ def evaluate_and_record(
     *,
     address: str,
 ) -> Assessment:
-    """Judge all contenders on the test split and write the results to MLflow and to files.
+    """Judge all contenders and their combinations on the test split and write the results to MLflow and to files.
 
-    The winner's evidence is written to the folder `evidence` of its bundle.
+    The winner is the contender that is delivered; its evidence is written to the folder `evidence` of its bundle.
 
     Args:
         source: the bundle that the strategies started from.
@@ -63,13 +66,46 @@ def evaluate_and_record(
     Returns:
         The assessment with the ids of the runs written to.
     """
-    evaluation, seed = Evaluation.of(recipe["evaluation"], at="evaluation"), recipe["seed"]
-    training, strategies = Training.of(recipe["training"], at="training"), recipe["strategies"]
-    assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=seed)
+    evaluation = Evaluation.of(recipe["evaluation"], at="evaluation")
+    with tempfile.TemporaryDirectory(prefix="headstart-") as place:
+        contenders = [*contenders, *combined(contenders, evaluation, Path(place))]
+        assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=recipe["seed"])
+        page = _examine(run, assessment, dataset, source, selection, recipe)
+        write_text(outputs.report, page)
+        version = selection["version"]
+        assessment = record_assessment(run, assessment, page, outputs.predictions, source_version=version)
+        write_text(outputs.leaderboard, assessment.leaderboard.to_json())
+        shutil.copytree(assessment.delivered.path, outputs.winner, dirs_exist_ok=True)
+        # A combination's own place ends with this block.
+        delivered = replace(assessment.delivered, path=outputs.winner)
+        others = (each for each in assessment.contenders if each.strategy != delivered.strategy)
+        assessment = replace(assessment, contenders=(*others, delivered))
+    evidence(assessment, dataset, report=page, address=address).save(outputs.winner / EVIDENCE)
+    write_json(outputs.confusion, assessment.metrics[assessment.chosen.strategy]["confusion"])
+    write_json(outputs.metrics, assessment.summary)
+    return assessment
+
+
+def _examine(
+    run: Run,
+    assessment: Assessment,
+    dataset: Dataset,
+    source: Path,
+    selection: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+) -> str:
+    """Record the diagnostics of the chosen contender and return the page about it."""
     diagnostics = diagnose(
-        assessment, dataset, source, evaluation=evaluation, training=training, strategies=strategies, seed=seed
+        assessment,
+        dataset,
+        source,
+        evaluation=Evaluation.of(recipe["evaluation"], at="evaluation"),
+        training=Training.of(recipe["training"], at="training"),
+        strategies=recipe["strategies"],
+        seed=recipe["seed"],
     )
-    page = report(
+    run.log_page("examination.json", diagnostics.to_json())
+    return report(
         assessment,
         diagnostics,
         dataset,
@@ -78,13 +114,3 @@ def evaluate_and_record(
         run_id=run.parent_id or run.id,
         tracking_uri=shown_to_people(run.client.tracking_uri),
     )
-    write_text(outputs.report, page)
-    run.log_page("examination.json", diagnostics.to_json())
-    version = selection["version"]
-    assessment = record_assessment(run, assessment, page, outputs.predictions, source_version=version)
-    write_text(outputs.leaderboard, assessment.leaderboard.to_json())
-    shutil.copytree(assessment.chosen.path, outputs.winner, dirs_exist_ok=True)
-    evidence(assessment, dataset, report=page, address=address).save(outputs.winner / EVIDENCE)
-    write_json(outputs.confusion, assessment.metrics[assessment.chosen.strategy]["confusion"])
-    write_json(outputs.metrics, assessment.summary)
-    return assessment

@@ -7,11 +7,15 @@ from typing import Any
 
 from headstart.judging.assessment import Assessment
 from headstart.judging.leaderboard import Entry, Leaderboard
+from headstart.models.bundle import bundle_digest
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained, search_all
 from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_page
 from headstart.tracking.names import (
     CHOSEN,
+    DELIVERED,
+    MEMBERS,
+    MODEL_DIGEST,
     NOTE,
     PARENT_RUN,
     REUSED_FROM,
@@ -20,6 +24,7 @@ from headstart.tracking.names import (
     SENTENCE,
     SOURCE_MODEL,
     STRATEGY,
+    TIES,
     VERDICT,
 )
 from headstart.tracking.runs import Run, child_run, top_run
@@ -53,12 +58,22 @@ def record_assessment(
         target.log_metrics(assessment.figures(entry.strategy))
         target.log_artifact(predictions / f"{entry.strategy}.parquet")
         target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or "", SAME_AS: entry.same_as or ""})
+        if entry.members:
+            (combination,) = (each for each in assessment.contenders if each.strategy == entry.strategy)
+            target.set_tags({MODEL_DIGEST: bundle_digest(combination.path)})
         if target.id != entry.run_id:
             parent.client.set_terminated(target.id, "FINISHED")
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)
     board = replace(board, entries=entries)
     parent.log_metrics(assessment.figures(board.chosen.strategy))
-    parent.set_tags({VERDICT: board.verdict or "", STRATEGY: board.chosen.strategy})
+    parent.set_tags(
+        {
+            VERDICT: board.verdict or "",
+            STRATEGY: board.chosen.strategy,
+            DELIVERED: board.delivered_entry.strategy,
+            TIES: ", ".join(board.ties),
+        }
+    )
     parent.log_page(REPORT, report)
     parent.log_json(LEADERBOARD, json.loads(board.to_json()))
     prepare_views(parent, board)
@@ -77,11 +92,14 @@ def _number_source(parent: Run, version: str) -> None:
 
 
 def _run_of(parent: Run, entry: Entry) -> Run:
-    """Return the run that trained the strategy if it is below this parent; else a new child that names it."""
+    """Return the run that trained the strategy if it is below this parent; else a new child that names it, as for a
+    combination, which nothing trained."""
     role = "target" if entry.kind == "transfer" else "baseline"
     tags = {ROLE: role, STRATEGY: entry.strategy}
     if entry.source:
         tags[SOURCE_MODEL] = unpinned(entry.source)
+    if entry.members:
+        tags[MEMBERS] = ", ".join(entry.members)
     if entry.run_id:
         if top_run(parent.client, entry.run_id) == parent.id:
             return replace(parent, id=entry.run_id, parent_id=parent.id)
@@ -108,8 +126,8 @@ def prepare_views(parent: Run, board: Leaderboard) -> None:
 
 
 def description(parent: Run, board: Leaderboard) -> str:
-    """Return Markdown: the verdict with its figures, and links to MLflow's views of the parent's strategies and
-    baselines."""
+    """Return Markdown: the verdict with its figures, the contender that is delivered, and links to MLflow's views of
+    the parent's strategies and baselines."""
     run_ids = [entry.run_id for entry in board.entries if entry.run_id]
     views = {
         "charts": charts_page(parent.experiment_id, parent.id, board.metric),
@@ -117,7 +135,8 @@ def description(parent: Run, board: Leaderboard) -> str:
         f"val/{board.metric} by epoch": curves_page(parent.experiment_id, run_ids, f"val/{board.metric}"),
     }
     links = " · ".join(f"[{title}]({page})" for title, page in views.items())
-    return f"**{board.verdict or 'unknown'}**: {board.explanation}\n\nStrategies and baselines: {links}"
+    verdict = f"**{board.verdict or 'unknown'}**: {board.explanation}"
+    return f"{verdict}\n\nDelivered: {board.delivery}.\n\nStrategies and baselines: {links}"
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import InputError
 from headstart.metrics.metric import METRICS
 from headstart.tracking.client import explained, search_all
-from headstart.tracking.names import CHOSEN, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
+from headstart.tracking.names import CHOSEN, DELIVERED, MEMBERS, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +26,8 @@ class Entry:
 
     figures: dict[str, Any]
     """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high (over scratch),
-    gain_over_best and its bounds, seconds, run_id, same_as; None is what is not known, as the gains of baselines"""
+    gain_over_best and its bounds, seconds, run_id, same_as, members; None is what is not known, as the gains of
+    baselines"""
     parent_id: str
     pipeline_run: str
     """the name of the parent run"""
@@ -43,6 +44,8 @@ class Comparison:
     entries: tuple[Entry, ...]
     sentence: str | None
     """the verdict of the latest pipeline run"""
+    delivered: str | None
+    """the contender whose model that run handed over"""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -78,6 +81,7 @@ def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None,
         metric,
         tuple(_sorted(entries, sort or metric)),
         latest.data.tags.get(SENTENCE) if latest else None,
+        latest.data.tags.get(DELIVERED) if latest else None,
     )
 
 
@@ -141,6 +145,7 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         "seconds": figure("time/seconds"),
         "run_id": run.info.run_id,
         "same_as": tags.get(SAME_AS) or None,
+        "members": tags.get(MEMBERS) or None,
     }
     parent = parents.get(parent_id)
     return Entry(figures, parent_id, parent.info.run_name if parent else parent_id, tags.get(CHOSEN) == "true")
@@ -148,7 +153,7 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
 
 def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
     """Sort by the figure `key`: ascending for text and seconds, descending for metrics, unknown values last."""
-    ascending = key in ("strategy", "source", "run_id", "same_as", "seconds")
+    ascending = key in ("strategy", "source", "run_id", "same_as", "members", "seconds")
 
     def order(entry: Entry) -> tuple[bool, Any, Any]:
         value = entry.figures[key]

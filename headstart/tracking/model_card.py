@@ -43,9 +43,13 @@ def card(uri: str, digest: str, bundle: "ModelBundle", evidence: Evidence | None
 
 def model_card(name: str, role: str) -> str:
     """Return the description of a registered model whose versions have this role."""
+    of_target = (
+        "Models for a target task: of each pipeline run, the best one by samples that were held out of training."
+    )
     kind = {
         "source": "Pretrained models that give other tasks a head start.",
-        "target": "Models for a target task: of each pipeline run, the transfer that validation chose.",
+        "target": of_target,
+        "baseline": of_target,
     }.get(role, "Models registered by headstart.")
     return (
         f"{kind} Each version says what it is, what it came from and how good it is.\n\n"

@@ -19,6 +19,11 @@ REUSED_FROM = "headstart.reused_from"
 REGISTERED = "headstart.registered"
 CHOSEN = "headstart.chosen"
 VERDICT = "headstart.verdict"
+# On a pipeline run: the contender whose model it hands over, and the strategies that tie for the best.
+DELIVERED = "headstart.delivered"
+TIES = "headstart.ties"
+# On a combination: the strategies of which it is formed.
+MEMBERS = "headstart.members"
 # On a strategy with the same predictions as another one: the name of that one.
 SAME_AS = "headstart.same_as"
 SENTENCE = "headstart.sentence"

@@ -119,7 +119,7 @@ def _follow(
     """
     name, source = f"{version.name}/{version.version}", version.tags.get(SOURCE_MODEL)
     if not source:
-        if version.tags.get(ROLE) == "source":
+        if version.tags.get(ROLE) in ("source", "baseline"):
             return []
         gaps.append(f"{name} names no source")
         return [f"the source of {name}"]

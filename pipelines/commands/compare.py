@@ -41,6 +41,8 @@ def _compare(options: argparse.Namespace) -> None:
         console.print(
             f"While `headstart ui --workspace {options.workspace}` runs:", markup=False, soft_wrap=True, highlight=False
         )
+    if found.delivered and not options.all:
+        display.show_facts(console, [("delivered", found.delivered)])
     display.show_facts(
         console, [(label, mlflow_pages.address(page_server(uri), page)) for label, page in pages.items()]
     )

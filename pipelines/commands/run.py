@@ -44,7 +44,8 @@ def _run(options: argparse.Namespace) -> None:
         board = outcome.leaderboard
         console.print(display.leaderboard_table(board.rows(), chosen=[entry.chosen for entry in board.entries]))
         console.print(display.verdict(board.sentence), highlight=False)
-    lines = [("registered", "  ".join(outcome.registered))]
+    lines = [("delivered", outcome.leaderboard.delivery)] if outcome.leaderboard else []
+    lines.append(("registered", "  ".join(outcome.registered)))
     if outcome.reused:
         lines.append(("reused", f"{len(outcome.reused)} unchanged steps: {', '.join(outcome.reused)}"))
     if outcome.report:

@@ -1,26 +1,36 @@
 """Each component turns artifacts and parameters into artifacts, and is testable without a pipeline."""
 
+import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kfp.dsl import PipelineTaskFinalStatus
+from rich.console import Console
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.judging.contenders import read_baselines
+from headstart.judging.evidence import EVIDENCE, Evidence
 from headstart.judging.leaderboard import Leaderboard
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import by_content, pinned
 from headstart.tracking.client import connect
+from headstart.tracking.leaderboard import compare
 from headstart.tracking.runs import PARENT_VARIABLE, child_run, end, new_parent
+from headstart.tracking.version_record import read_version
+from headstart.training.trained import held_out_path, read_held_out
 from headstart_components.close_record.component import close_record
+from headstart_components.evaluate.component import evaluate
 from headstart_components.finetune.component import finetune
 from headstart_components.prepare_data.component import prepare_data
 from headstart_components.pretrain.component import pretrain
 from headstart_components.register.component import register
 from headstart_components.select_source.component import select_source
+from headstart_pipelines.display import verdict
 
 # Those that put out artifacts.
 STEPS = ["prepare source", "prepare target", "pretrain", "select", "zero", "partial", "baselines", "evaluate"]
@@ -208,6 +218,76 @@ def test_the_metrics_that_kubeflow_shows_are_the_winners(floor):
 
     assert shown["accuracy"] == board.chosen.value
     assert shown["gain"] == board.chosen.gain
+
+
+def test_the_verdict_is_the_same_word_wherever_it_is_told(floor):
+    made = floor.outputs["evaluate"]
+    board = Leaderboard.from_json(Path(made["leaderboard"].path).read_text())
+    client = connect()
+    version = client.get_model_version("stripes-target", "1")
+    parent = client.get_run(client.get_run(made["report"].metadata["run_id"]).data.tags["mlflow.parentRunId"])
+    heading = {
+        "helped": "Transfer helped",
+        "hurt": "Transfer hurt",
+        "no evidence": "No evidence that transfer helped",
+    }[board.verdict]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(verdict(board.sentence))
+
+    assert made["leaderboard"].metadata["verdict"] == made["winner"].metadata["verdict"] == board.verdict
+    assert parent.data.tags["headstart.verdict"] == board.verdict
+    assert parent.data.tags["mlflow.note.content"].startswith(f"**{board.verdict}**: ")
+    assert parent.data.tags["headstart.sentence"].startswith(f"{board.verdict}: ")
+    assert compare(client, "stripes").sentence.startswith(f"{board.verdict}: ")
+    assert Evidence.load(Path(made["winner"].path) / EVIDENCE).verdict == board.verdict
+    assert f"{board.verdict}: " in version.description
+    assert heading in Path(made["report"].path).read_text()
+    assert console.file.getvalue().strip().startswith(board.verdict)
+
+
+def test_a_baseline_that_is_better_on_held_out_samples_is_delivered_and_registered_without_a_source(floor, tmp_path):
+    def copied(artifact, certainty, *, below=""):
+        """The artifact's copy with held-out predictions that give the labels this probability."""
+        copy = type(artifact)(
+            name=artifact.name, uri=str(tmp_path / Path(artifact.path).parent.name), metadata=artifact.metadata
+        )
+        place = Path(shutil.copytree(artifact.path, copy.path)) / below
+        held_out = read_held_out(place)
+        others = (1 - certainty) / (len(held_out.classes) - 1)
+        probabilities = np.where(np.eye(len(held_out.classes))[held_out.labels] == 1, certainty, others)
+        replace(held_out, probabilities=probabilities).save(held_out_path(place))
+        return copy
+
+    fitted = floor.outputs["baselines"]["fitted"]
+    better = copied(fitted, 0.9, below="scratch")
+    inputs = {
+        "dataset": floor.outputs["prepare target"]["dataset"],
+        "source": floor.outputs["select"]["source"],
+        "pretrained": floor.returned["register source"],
+        "models": [copied(floor.outputs["zero"]["model"], 0.6), copied(floor.outputs["partial"]["model"], 0.7)],
+    }
+    made = floor.call(evaluate, "evaluate a better baseline", baselines=better, evaluation={}, seed=0, **inputs)
+    board = Leaderboard.from_json(Path(made["leaderboard"].path).read_text())
+    floor.call(
+        register, "register a baseline", role="target", modality="image", seed=0, model=made["winner"],
+        target_data={"uri": "data", "size": 8}, strategies=[{"name": "zero", "transfer": "zero"}],
+        source_candidates=["models:/stripes-source/1"],
+    )  # fmt: skip
+    client = connect()
+    registered = client.get_model_version_by_alias("stripes-target", "challenger")
+    parent = client.get_run(client.get_run(made["report"].metadata["run_id"]).data.tags["mlflow.parentRunId"])
+
+    assert (board.delivered, board.chosen.kind) == ("scratch", "transfer")
+    assert "scratch, a baseline: it has a lower log loss on held-out samples than" in board.delivery
+    assert made["winner"].metadata["strategy"] == parent.data.tags["headstart.delivered"] == "scratch"
+    assert bundle_digest(Path(made["winner"].path)) == bundle_digest(Path(fitted.path) / "scratch")
+    assert f"Delivered: {board.delivery}" in parent.data.tags["mlflow.note.content"]
+    assert "Delivered: scratch, a baseline" in Path(made["report"].path).read_text()
+    assert registered.tags["headstart.strategy"] == "scratch"
+    assert "headstart.source_model" not in registered.tags
+    assert "trained from scratch" in registered.description
+    record = read_version(client, registered)
+    assert (record.gaps, record.unknown) == ((), ())
 
 
 def test_a_target_becomes_the_challenger_and_a_source_does_not(floor):

@@ -182,7 +182,7 @@ def test_rows_carry_the_metric_under_its_own_name():
     row = compared(candidates).rows()[0]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high"]
-    assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
+    assert list(row) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as", "members"]
     assert (row["strategy"], row["accuracy"], row["run_id"]) == ("full", 0.95, "run-full")
     row = compared(candidates, metric="macro_recall").rows()[0]
     assert row["macro_recall_low"] < row["macro_recall"] < row["macro_recall_high"]
@@ -213,7 +213,10 @@ def test_candidates_tested_on_different_samples_are_refused():
         ([], "No transfer strategy"),
         ([candidate("scratch", 200, 0.5)], "No transfer strategy"),
         ([candidate("full", 200, 0.5), candidate("full", 300, 0.6)], "Two candidates are called 'full'"),
-        ([candidate("full", 200, float("nan"))], "validation metric of 'full' is nan"),
+        (
+            [candidate("full", 200, float("nan")), candidate("partial", 200, 0.5)],
+            "validation metric of 'full' is nan",
+        ),
         (
             [candidate("full", 200, 0.5), candidate("other", 1, 0.5, probabilities=np.eye(K + 1)[LABELS])],
             "'other' are not usable.*5 classes but the data has 4",
@@ -223,3 +226,25 @@ def test_candidates_tested_on_different_samples_are_refused():
 def test_candidates_that_cannot_be_compared_are_refused(candidates, reason):
     with pytest.raises(HeadstartError, match=reason):
         compared(candidates)
+
+
+def test_to_beat_a_baseline_that_had_not_learned_its_own_samples_proves_nothing():
+    candidates = [candidate("full", 380, 0.9), candidate("scratch", 200, 0.5), candidate("classical", 150, 0.4)]
+    ended, cut = (build_leaderboard(candidates, Evaluation(), unlearned=each) for each in ({}, {"scratch": 0.62}))
+    assert (ended.verdict, cut.verdict) == ("helped", "no evidence")
+    assert cut.untrained == ["scratch"]
+    assert cut.unbeaten == []
+    assert "scratch was right on 62% of its own training samples when its epochs ran out" in cut.sentence
+    assert "it beats the baseline classical" in cut.sentence
+    assert Leaderboard.from_json(cut.to_json()) == cut
+
+
+def test_a_baseline_that_had_not_learned_and_is_better_all_the_same_hurts():
+    candidates = [candidate("full", 200, 0.9), candidate("scratch", 380, 0.5)]
+    assert build_leaderboard(candidates, Evaluation(), unlearned={"scratch": 0.7}).verdict == "hurt"
+
+
+def test_without_a_tie_and_a_better_baseline_the_chosen_strategy_is_delivered():
+    board = compared([candidate("full", 380, 0.9), candidate("zero", 100, 0.2), candidate("scratch", 300, 0.5)])
+    assert (board.ties, board.delivered, board.recommended, board.delivery) == ((), "full", None, "full")
+    assert board.delivered_entry is board.chosen

@@ -12,7 +12,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 def row(strategy, **changes):
     gains = {"gain_over_best": 0.1, "gain_over_best_low": 0.05, "gain_over_best_high": 0.15}
     score = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.95, "macro_f1": 0.9}
-    ours = {"strategy": strategy, "source": None, "seconds": 1.0, "run_id": "run", "same_as": None}
+    ours = {"strategy": strategy, "source": None, "seconds": 1.0, "run_id": "run", "same_as": None, "members": None}
     return {**ours, **score, **gains, **changes}
 
 
@@ -22,6 +22,12 @@ def test_the_leaderboard_shows_a_strategy_that_predicts_the_same_as_another_as_e
     first, second = console.file.getvalue().splitlines()[1:3]
     assert first.startswith("partial ← ")
     assert second.startswith("zero = partial ")
+
+
+def test_the_leaderboard_shows_how_many_networks_a_combination_runs_for_a_prediction():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(leaderboard_table([row("ensemble", members="full, partial, zero")], chosen=[True]))
+    assert console.file.getvalue().splitlines()[1].startswith("ensemble of 3 ← ")
 
 
 def test_the_column_of_gains_names_the_best_baseline():

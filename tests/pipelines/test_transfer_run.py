@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import log_loss
 
 from headstart.data.dataset import Dataset
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import by_content
+from headstart.training.trained import read_held_out
 
 STRATEGIES = ["zero", "partial", "full"]
 BASELINES = ["scratch", "classical"]
@@ -80,6 +82,11 @@ def test_the_printed_verdict_is_the_leaderboards(first):
     assert first.leaderboard.sentence in " ".join(first.out.split())
 
 
+def test_what_is_delivered_has_a_line_of_its_own(first):
+    assert re.search(rf"^delivered +{re.escape(first.leaderboard.delivery)}$", first.out, re.MULTILINE)
+    assert first.parent.data.tags["headstart.delivered"] == first.leaderboard.delivered
+
+
 def test_the_working_directory_gets_nothing_but_the_workspace(first):
     assert {path.name for path in first.workspace.parent.iterdir()} == {
         "digits.yaml", "execution.json", "temporary", "workspace"
@@ -113,12 +120,14 @@ def test_baselines_have_neither_gain_nor_source(first):
             assert (entry.gain, entry.source) == (None, None)
 
 
-def test_validation_alone_chooses_and_only_among_the_strategies(first):
-    board = first.leaderboard
-    best = max(entry.validation for entry in board.entries if entry.strategy in STRATEGIES)
+def test_held_out_samples_alone_choose_and_only_among_the_strategies(first):
+    losses = {}
+    for number, name in enumerate(STRATEGIES):
+        held_out = read_held_out(first.artifact(f"for-loop-2-iteration-{number}/finetune", "model")[0])
+        losses[name] = log_loss(held_out.labels, held_out.probabilities, labels=range(10))
 
-    assert board.chosen.strategy in STRATEGIES
-    assert board.chosen.validation == best
+    assert first.leaderboard.ties == ()
+    assert first.leaderboard.chosen.strategy == min(losses, key=lambda name: losses[name])
 
 
 def test_every_strategy_starts_from_the_source_that_was_just_registered(first):

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,12 @@ def test_an_evaluation_that_is_repeated_leaves_one_table(client, parent, board):
     prepare_views(parent, board)
     prepare_views(parent, board)
     assert len(read_table(client, parent)["data"]) == 3
+
+
+def test_the_description_says_what_is_delivered_and_which_strategies_tie(client, parent, board):
+    tied = replace(board, ties=("full", "zero"), delivered="scratch", recommended="classical")
+    prepare_views(parent, tied)
+    text = client.get_run(parent.id).data.tags[NOTE]
+    lower = "has a lower log loss on held-out samples than"
+    assert "full, which ties with zero on held-out samples, gains" in text
+    assert f"Delivered: scratch, a baseline: it {lower} full; classical {lower} scratch and is the better model" in text

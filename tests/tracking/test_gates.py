@@ -168,6 +168,12 @@ def test_a_target_without_a_measured_gain_is_refused_and_a_source_is_not_asked()
     assert (unmeasured.passed, unmeasured.value) == (False, None)
     assert "run with a baseline" in unmeasured.text
     assert only({"min_gain": 0.0}, role="source").passed is None
+    assert only({"min_gain": 0.0}, role="baseline").passed is None
+
+
+def test_the_gate_on_the_gain_says_the_verdicts_word():
+    judged = evidence(FAULTLESS, sentence="no evidence: full gains +0.010 accuracy over scratch.")
+    assert only({"min_gain": 0.0}, evidence=judged).text.endswith("in accuracy; no evidence")
 
 
 def test_the_gain_that_is_asked_for_is_that_over_the_best_baseline_where_it_is_known():

@@ -96,11 +96,22 @@ def test_strategies_that_kfps_plugin_hung_on_a_loop_are_each_compared_once_and_t
 
 def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, evaluate):
     _, board = evaluate("run-1")
+    assert compare(client, "pets").delivered == board.delivered == "full"
     rows = compare(client, "pets").rows
     assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high"]
-    assert list(rows[0]) == ["strategy", "source", *metric, "macro_f1", *gain, "seconds", "run_id", "same_as"]
+    assert list(rows[0]) == [
+        "strategy",
+        "source",
+        *metric,
+        "macro_f1",
+        *gain,
+        "seconds",
+        "run_id",
+        "same_as",
+        "members",
+    ]
     for row, expected in zip(rows, board.rows(), strict=True):
         expected = {**expected, "source": expected["source"] and "models:/pets-source/1"}
         assert row == {

@@ -18,8 +18,8 @@ def _notes(judgement: Judgement) -> Iterator[str]:
     best = next(entry for entry in board.entries if entry.kind == "transfer")
     if best.value > chosen.value:
         yield (
-            f"{best.strategy} scores higher on the test split than {chosen.strategy}, but the choice was made on the "
-            "validation split: choosing by the test split would flatter the result."
+            f"{best.strategy} scores higher on the test split than {chosen.strategy}, but the choice was made on "
+            "held-out samples: choosing by the test split would flatter the result."
         )
     if board.items < _FEW_ITEMS:
         yield f"Only {board.items} test items: where classes have few, intervals are too narrow; collect more."

@@ -1,9 +1,7 @@
 """The verdict, in words and as the gains over each baseline."""
 
-from collections.abc import Sequence
-
 from headstart.charts import Axis
-from headstart.judging.leaderboard import Leaderboard
+from headstart.judging.leaderboard import Leaderboard, listed
 from headstart.judging.report.judgement import Context, Judgement
 
 
@@ -20,9 +18,7 @@ def _qualified(board: Leaderboard) -> str:
     """A clause that names the baselines that do better than the chosen strategy, or else as well; "" for none."""
     better = [each.title for each in board.comparisons if each.verdict == "hurt"]
     if better:
-        return f"{_listed(better)} {'do' if len(better) > 1 else 'does'} better"
-    return f"not clearly better than {_listed(board.unbeaten)}" if board.unbeaten else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+        return f"{listed(better)} {'do' if len(better) > 1 else 'does'} better"
+    if board.unbeaten:
+        return f"not clearly better than {listed(board.unbeaten)}"
+    return f"{listed(board.untrained)} had not learned its own training samples" if board.untrained else ""

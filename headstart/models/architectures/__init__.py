@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MAPS = "maps"
 """What image networks read: float32 (N, C, H, W)."""
 
+ENSEMBLE = "ensemble/"
+"""Begins the name of an ensemble's architecture, after which its members' number and architecture follow."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -38,7 +41,8 @@ def list_architectures() -> list[str]:
 
 def check_reads(architecture: str, kind: Modality) -> None:
     """InputError if the architecture does not read what the modality gives; `build_network` tells unknown names."""
-    reads = ARCHITECTURES[architecture].reads if architecture in ARCHITECTURES else MAPS
+    member = parse_ensemble(architecture)[1] if architecture.startswith(ENSEMBLE) else architecture
+    reads = ARCHITECTURES[member].reads if member in ARCHITECTURES else MAPS
     if reads != kind.gives:
         raise InputError(
             f"{architecture} reads {reads}, and {kind.noun}s are given as {kind.gives}; choose another, such as "
@@ -46,11 +50,25 @@ def check_reads(architecture: str, kind: Modality) -> None:
         )
 
 
-def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
-    """A randomly initialised network: one of ARCHITECTURES, a torchvision model, or `timm/<name>` with the extra.
+def parse_ensemble(architecture: str) -> tuple[int, str]:
+    """Return the number and the architecture of the members from `ensemble/<count>/<architecture>`.
 
-    The names are resolved in that order and torchvision is imported only for its own. InputError for an unknown
-    name, with close ones, and for a missing extra.
+    Raises:
+        InputError: the name is not of that form.
+    """
+    count, _, member = architecture.removeprefix(ENSEMBLE).partition("/")
+    if not (count.isdecimal() and 2 <= int(count) <= 100 and member) or member.startswith(ENSEMBLE):
+        raise InputError(
+            f"unknown architecture {architecture!r}; an ensemble's is ensemble/<2 to 100>/<architecture of its members>"
+        )
+    return int(count), member
+
+
+def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
+    """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>` with the extra, or
+    `ensemble/<count>/<name>` of these.
+
+    Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture].build(classes=classes, channels=channels)
@@ -58,6 +76,12 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
         from headstart.models.timm import timm_network
 
         return timm_network(architecture.removeprefix("timm/"), classes=classes, channels=channels)
+    if architecture.startswith(ENSEMBLE):
+        from headstart.models.ensemble import ensemble
+
+        count, member = parse_ensemble(architecture)
+        members = [build_network(member, classes=classes, channels=channels) for _ in range(count)]
+        return ensemble(members, [1.0] * count)
     known = list_architectures()
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, n=3) or ["convnet", "resnet18", "mobilenet_v3_small"]

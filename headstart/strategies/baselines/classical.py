@@ -13,6 +13,7 @@ from headstart.data.subsets import spread_out, with_every_class
 from headstart.errors import InputError
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
+from headstart.metrics.predictions import Predictions
 from headstart.modalities import Modality
 from headstart.strategies.baseline import Baseline, Like
 from headstart.training.context import RunContext
@@ -56,8 +57,13 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     # As every network is, so that their calibration errors compare.
     temperature = fit_temperature(logits, val.labels)
     found = {key.removeprefix("model__"): v for key, v in search.best_params_.items() if key.startswith("model__")}
+
+    def probabilities(logits: np.ndarray) -> np.ndarray:
+        calibrated: np.ndarray = softmax(logits / temperature, axis=1).astype(np.float32)
+        return calibrated
+
     return Trained(
-        softmax(_logits(best, test_features) / temperature, axis=1).astype(np.float32),
+        probabilities(_logits(best, test_features)),
         validation=score(metric, val.labels, best.predict(val_features), classes),
         seconds=time.perf_counter() - start,
         params={
@@ -67,6 +73,7 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
             "temperature": temperature,
             **found,
         },
+        held_out=Predictions(val.ids, val.labels, probabilities(logits), dataset.classes),
     )
 
 

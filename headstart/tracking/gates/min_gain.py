@@ -14,6 +14,8 @@ def recorded_gain(case: Case, ending: str = "") -> float:
     """The gain that the evidence holds under gain_over_best/<metric><ending>, in older evidence under gain/…"""
     if case.challenger.role == "source":
         raise NotAsked("a source has no gain")
+    if case.challenger.role == "baseline":
+        raise NotAsked("a baseline that was delivered has no gain over itself")
     figures, name = case.evidence.figures, f"{case.evidence.metric}{ending}"
     value = figures.get(f"gain_over_best/{name}", figures.get(f"gain/{name}"))
     if value is None:
@@ -22,7 +24,8 @@ def recorded_gain(case: Case, ending: str = "") -> float:
 
 
 def _gain(case: Case) -> Measured:
-    return recorded_gain(case), f"gain over the best baseline in {metric_title(case.evidence.metric)}"
+    word = f"; {case.evidence.verdict}" if case.evidence.verdict else ""
+    return recorded_gain(case), f"gain over the best baseline in {metric_title(case.evidence.metric)}{word}"
 
 
 GATE = Gate(GAIN, 0.0, "over the best baseline; null where there is none", at_least(_gain), place=20)

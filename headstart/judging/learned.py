@@ -1,0 +1,35 @@
+"""Whether a baseline was trained to its end: beating one that was not says nothing about the transfer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstart.data.dataset import Dataset
+from headstart.data.subsets import spread_out
+from headstart.models.bundle import ModelBundle
+
+# A network that learns its own training samples is right on more of them than this, whatever the task.
+LEARNED = 0.9
+# Training samples that are looked at: more would tell it no better.
+_SEEN = 1000
+# A training that ends by patience has had at least so many epochs without a better one.
+_LEAST_PATIENCE = 5
+
+
+def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
+    """The accuracy on its training samples of a network whose epochs ran out before it had learned them.
+
+    None where it is above 0.9, where training ended as nothing got better, and where its epochs are not known.
+    """
+    if not _was_cut(bundle.provenance):
+        return None
+    train = dataset.split("train")
+    seen = spread_out(train.labels, _SEEN)
+    accuracy = float(np.mean(bundle.predict_logits(train.samples[seen]).argmax(axis=1) == train.labels[seen]))
+    return accuracy if accuracy <= LEARNED else None
+
+
+def _was_cut(provenance: Mapping[str, Any]) -> bool:
+    history, kept = provenance.get("history") or [], provenance.get("kept_epoch")
+    return len(history) > 0 and kept is not None and history[-1]["epoch"] - kept < _LEAST_PATIENCE

@@ -1,0 +1,102 @@
+"""Which contender is chosen and which is delivered, by their predictions for samples that were held out of training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.judging.choice import choose, ties
+from headstart.judging.contenders import Contender
+from headstart.metrics.predictions import Predictions, write_predictions
+from headstart.training.trained import held_out_path
+
+IDS = np.array([f"{number:03}" for number in range(100)])
+LABELS = np.arange(100) % 2
+NOISE = np.random.default_rng(0).uniform(-0.04, 0.04, 100)
+NOISE -= NOISE.mean()
+
+
+@pytest.fixture
+def contender(tmp_path: Path):
+    """`contender(name, share)`: one that gives the labels of held-out samples this probability, with some noise."""
+
+    def make(name, share, *, kind="transfer", rows=slice(None), kept=True, noise=0.0, **fields):
+        path = tmp_path / name if kept else tmp_path / f"{name}.parquet"
+        if kept:
+            path.mkdir()
+        if share is not None:
+            right = np.full(100, share) + noise * NOISE
+            probabilities = np.where(np.eye(2)[LABELS] == 1, right[:, None], 1 - right[:, None])
+            write_predictions(held_out_path(path), IDS[rows], LABELS[rows], probabilities[rows], ("a", "b"))
+        return Contender(name, kind, path, fields.pop("validation", 0.5), 1.0, "run", **fields)
+
+    return make
+
+
+def test_strategies_within_noise_of_the_lowest_held_out_loss_tie_with_it(contender):
+    best, near, far = contender("best", 0.9), contender("near", 0.899, noise=1), contender("far", 0.85, noise=1)
+    assert ties([far, near, best]) == [best, near]
+    assert choose([far, near, best]).ties == ("best", "near")
+    assert choose([far, near, best]).transfer is best
+    assert choose([far, best]).ties == ()
+
+
+def test_noise_is_that_of_the_difference_on_the_same_samples(contender):
+    """Both losses vary far more from sample to sample than they differ, and they vary alike."""
+    better, worse = contender("better", 0.86, noise=3), contender("worse", 0.84, noise=3)
+    assert ties([worse, better]) == [better]
+
+
+def test_the_metric_does_not_decide_where_predictions_were_held_out(contender):
+    lucky, better = contender("lucky", 0.6, validation=1.0), contender("better", 0.9, validation=0.8)
+    assert choose([lucky, better]).transfer is better
+
+
+def test_of_strategies_that_predict_the_same_the_first_stands_for_all(contender):
+    first, twin = contender("partial", 0.9), contender("full", 0.9)
+    assert ties([first, twin]) == [first]
+
+
+def test_contenders_are_compared_on_the_samples_that_all_of_them_have(contender):
+    """A head is cross-validated on all samples, a network on some."""
+    everywhere = contender("everywhere", 0.9)
+    some = contender("some", 0.95, rows=slice(50, None, -1))
+    assert ties([everywhere, some]) == [some]
+
+
+def test_where_one_has_nothing_held_out_the_validation_metric_ranks_all(contender):
+    old, new = contender("old", None, validation=0.9), contender("new", 0.9, validation=0.8)
+    assert ties([new, old]) == [old]
+
+
+def test_where_nothing_was_held_out_of_any_nothing_tells_them_apart(contender):
+    strategies = [contender(name, None, validation=float("nan")) for name in ("zero", "full")]
+    assert ties(strategies) == strategies
+
+
+def test_a_combination_of_those_that_tie_is_the_transfer(contender):
+    best, near = contender("best", 0.9), contender("near", 0.899, noise=1)
+    both = contender("ensemble", 0.9, members=("best", "near"))
+    found = choose([best, near, both])
+    assert (found.transfer, found.ties, found.delivered) == (both, ("best", "near"), both)
+
+
+def test_a_baseline_with_a_lower_held_out_loss_is_delivered_in_the_transfers_place(contender):
+    full, scratch = contender("full", 0.9), contender("scratch", 0.95, kind="baseline")
+    worse = contender("worse", 0.6, kind="baseline")
+    assert choose([full, scratch, worse]).delivered is scratch
+    assert choose([full, scratch, worse]).transfer is full
+    assert choose([full, worse]).delivered is full
+
+
+def test_a_baseline_of_which_predictions_alone_were_kept_is_recommended(contender):
+    full, classical = contender("full", 0.9), contender("classical", 0.95, kind="baseline", kept=False)
+    found = choose([full, classical])
+    assert (found.delivered, found.recommended) == (full, classical)
+    assert choose([full, contender("weak", 0.5, kind="baseline", kept=False)]).recommended is None
+
+
+def test_predictions_survive_the_file(contender):
+    kept = contender("full", 0.9).held_out
+    assert isinstance(kept, Predictions)
+    assert kept.ids.tolist() == IDS.tolist()

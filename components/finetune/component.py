@@ -35,6 +35,7 @@ def finetune(
     from headstart.jobs.job import train, transfer_job
     from headstart.judging.contenders import Contender
     from headstart.judging.section import Evaluation
+    from headstart.models.bundle import bundle_digest
     from headstart.models.reference import unpinned
     from headstart.strategies.section import Strategy
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, SOURCE_MODEL, STRATEGY
@@ -53,7 +54,7 @@ def finetune(
     job = transfer_job(Path(source.path), packed.path, section, **given)
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
         result = train(job, RunContext(seed, metric, on_epoch=run.log_epoch, progress=progress()))
-        own_digest = result.bundle.save(Path(model.path))
+        own_digest = bundle_digest(result.save(Path(model.path), packed))
         contender = Contender(section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id)
         run.log_params({**section.model_dump(mode="json"), "seed": seed, **result.params})
         run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})

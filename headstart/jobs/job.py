@@ -24,7 +24,7 @@ from headstart.training.context import RunContext
 from headstart.training.distributed import Group
 from headstart.training.engine import training_device
 from headstart.training.section import Pretraining, Training
-from headstart.training.trained import Trained
+from headstart.training.trained import HELD_OUT, Trained, read_held_out
 from headstart.version import CODE_VARIABLE, __version__
 
 _FOLDER = "jobs"
@@ -205,14 +205,21 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, Ru
 def send_result(trained: Trained, exchange: Exchange) -> None:
     """Write the result of a job for its step."""
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
-        trained.bundle.save(Path(place) / "result")
-        exchange.send(Path(place) / "result", "result", BUNDLE_FILES)
-    values = {field.name: getattr(trained, field.name) for field in fields(trained) if field.name != "model"}
+        result = Path(place) / "result"
+        trained.bundle.save(result)
+        files = BUNDLE_FILES
+        if trained.held_out is not None:
+            trained.held_out.save(result / HELD_OUT)
+            files = (*files, HELD_OUT)
+        exchange.send(result, "result", files)
+    in_files = ("model", "held_out")
+    values = {field.name: getattr(trained, field.name) for field in fields(trained) if field.name not in in_files}
     exchange.write(RESULT, values)
 
 
 def _received(exchange: Exchange) -> Trained:
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
-        bundle = ModelBundle.load(exchange.receive("result", Path(place)))
+        path = exchange.receive("result", Path(place))
+        bundle, held_out = ModelBundle.load(path), read_held_out(path)
     bundle.network.to(training_device())
-    return Trained(model=bundle, **exchange.read(RESULT))
+    return Trained(model=bundle, held_out=held_out, **exchange.read(RESULT))

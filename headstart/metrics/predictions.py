@@ -32,6 +32,10 @@ class Predictions:
     classes: tuple[str, ...]
     """empty where the samples have no labels: then only `ids` says something"""
 
+    def save(self, path: Path) -> None:
+        """Write the predictions atomically; `read_predictions` reads them back."""
+        write_predictions(path, self.ids, self.labels, self.probabilities, self.classes)
+
     @property
     def predicted(self) -> np.ndarray:
         """int (N,), the most probable class of each item, the first one where several are."""

@@ -12,7 +12,7 @@ from headstart.strategies.task import Task
 from headstart.training.context import RunContext
 from headstart.training.engine import training_device
 from headstart.training.section import Training
-from headstart.training.trained import Trained
+from headstart.training.trained import Trained, predictions_of
 
 log = logging.getLogger(__name__)
 
@@ -51,4 +51,5 @@ def transfer(
     start = time.perf_counter()
     source.network.to(training_device())
     trained = strategy.carry(Task(source, dataset, strategy.name, training, context, reference, digest))
-    return replace(trained, seconds=time.perf_counter() - start)
+    held_out = trained.held_out or predictions_of(trained.bundle, dataset.split("val"))
+    return replace(trained, seconds=time.perf_counter() - start, held_out=held_out)

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import Dataset
-from headstart.metrics.predictions import write_predictions
+from headstart.data.dataset import Dataset, Split
+from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle
+
+# Held-out predictions lie in a bundle's directory, outside of its sums, or beside predictions on the test split.
+HELD_OUT = "held_out.parquet"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class Trained:
 
     Of a training in steps, `history` has one mapping an epoch: epoch, train/loss, val/loss, val/<metric>; `best_epoch`
     is the one whose weights were kept, 0 the start.
+
+    `held_out` are calibrated predictions for labelled samples that the training which predicted them did not see:
+    contenders are chosen by them. None where nothing was held out.
     """
 
     model: ModelBundle | np.ndarray
@@ -31,6 +37,7 @@ class Trained:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
     samples_per_second: float | None = None
+    held_out: Predictions | None = None
 
     @property
     def bundle(self) -> ModelBundle:
@@ -39,16 +46,37 @@ class Trained:
         return self.model
 
     def save(self, path: Path, dataset: Dataset) -> Path:
-        """Keep the model as a bundle in `path`, or its predictions on the test split in `path`.parquet."""
+        """Keep the model as a bundle in `path`, or its predictions on the test split in `path`.parquet, and its
+        held-out predictions where `read_held_out` finds them."""
         if isinstance(self.model, ModelBundle):
             self.model.save(path)
-            return path
-        return self.save_predictions(path.with_name(f"{path.name}.parquet"), dataset)
+        else:
+            path = self.save_predictions(path.with_name(f"{path.name}.parquet"), dataset)
+        if self.held_out is not None:
+            self.held_out.save(_held_out_path(path))
+        return path
 
     def save_predictions(self, path: Path, dataset: Dataset) -> Path:
         """Write what the model predicts for the test split of `dataset`."""
         test, model = dataset.split("test"), self.model
-        probabilities = model.predict_probabilities(test.samples) if isinstance(model, ModelBundle) else model
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_predictions(path, test.ids, test.labels, probabilities, dataset.classes)
+        if isinstance(model, ModelBundle):
+            predictions_of(model, test).save(path)
+        else:
+            Predictions(test.ids, test.labels, model, dataset.classes).save(path)
         return path
+
+
+def predictions_of(bundle: ModelBundle, split: Split) -> Predictions:
+    """The bundle's calibrated predictions on a split whose labels are indices into its classes."""
+    return Predictions(split.ids, split.labels, bundle.predict_probabilities(split.samples), bundle.classes)
+
+
+def read_held_out(path: Path) -> Predictions | None:
+    """The held-out predictions that `Trained.save` kept with the model at `path`; None if there are none."""
+    place = _held_out_path(path)
+    return read_predictions(place) if place.exists() else None
+
+
+def _held_out_path(path: Path) -> Path:
+    return path / HELD_OUT if path.is_dir() else path.with_name(f"{path.stem}.{HELD_OUT}")

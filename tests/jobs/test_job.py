@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError, InputError
 from headstart.jobs.job import Job, train, transfer_job
 from headstart.jobs.launch import PROCESSES_VARIABLE
@@ -161,6 +162,7 @@ def test_the_model_says_what_it_is_as_if_one_process_had_trained_it(full, jobs):
     assert full.trained.bundle.provenance["source"] == "models:/digits-source/1"
     assert len(full.trained.bundle.provenance["history"]) == len(full.trained.history) == 12
     assert full.trained.samples_per_second > 0
+    assert full.trained.held_out.ids.tolist() == Dataset.open(jobs["full"].dataset).split("val").ids.tolist()
 
 
 @pytest.mark.usefixtures("in_two_processes")

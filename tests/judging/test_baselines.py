@@ -16,6 +16,7 @@ from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.strategies.baseline import BASELINES, Like
 from headstart.training.context import RunContext
 from headstart.training.section import Training
+from headstart.training.trained import read_held_out
 
 TRAINING = Training(epochs=2, batch_size=8, augmentation="none")
 
@@ -89,7 +90,23 @@ def test_classical_keeps_its_test_predictions(classical, renamed):
     assert np.mean(kept.probabilities.argmax(1) == test.labels) > 0.8
     assert (contender.strategy, contender.kind) == ("classical", "baseline")
     assert 0.8 < params["cross_validated"] <= 1
-    assert [file.suffix for file in contender.path.parent.iterdir()] == [".parquet"]
+    # Tables alone, no pickle.
+    assert sorted(file.name for file in contender.path.parent.iterdir()) == [
+        "classical.held_out.parquet",
+        "classical.parquet",
+    ]
+
+
+@pytest.mark.parametrize("name", ["scratch", "classical"])
+def test_a_baseline_keeps_what_it_predicts_for_the_samples_that_were_held_out(name, renamed, source, tmp_path):
+    contender, _ = fitted(name, renamed, tmp_path, source)
+    kept, val = read_held_out(contender.path), renamed.split("val")
+    assert (kept.ids.tolist(), kept.labels.tolist(), kept.classes) == (
+        val.ids.tolist(),
+        val.labels.tolist(),
+        renamed.classes,
+    )
+    assert score("accuracy", val.labels, kept.predicted, len(renamed.classes)) == pytest.approx(contender.validation)
 
 
 def test_classical_is_tuned_and_fitted_on_training_samples_only(classical, renamed, tmp_path):

@@ -1,7 +1,5 @@
 """All labels that may be learned from: training and validation samples as one training split."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from headstart.data.dataset import Dataset, Samples, Split
@@ -27,19 +25,29 @@ class LabelledDataset(Dataset):
         counts = self._dataset.counts
         return {**counts, **{name: sum(counts[part] for part in parts) for name, parts in _PARTS.items()}}
 
+    def parts(self, name: str) -> list[Split]:
+        stored = _PARTS.get(name, (name,))
+        return [self._dataset.split(part) for part in stored if self._dataset.counts[part]]
+
     def split(self, name: str) -> Split:
         if name not in _PARTS:
             return self._dataset.split(name)
-        parts = [self._dataset.split(part) for part in _PARTS["train"]]
+        train, val = (self._dataset.split(part) for part in _PARTS["train"])
         kept = slice(None) if _PARTS[name] else slice(0)
-        values = {key: np.concatenate([getattr(part, key) for part in parts])[kept] for key in ("labels", "ids", "paths")}
-        return replace(parts[0], name=name, samples=self.samples(name), **values)
+        return Split(
+            name=name,
+            store=self.store,
+            samples=self.samples(name),
+            labels=np.concatenate([train.labels, val.labels])[kept],
+            ids=np.concatenate([train.ids, val.ids])[kept],
+            paths=np.concatenate([train.paths, val.paths])[kept],
+        )
 
     def samples(self, split: str) -> Samples:
         if split not in _PARTS:
             return self._dataset.samples(split)
         if not _PARTS[split]:
-            return np.empty((0, *self.shape), dtype=np.uint8)
+            return np.empty((0, *(length or 0 for length in self.shape)), dtype=self.kind.dtype)
         return JoinedSamples([self._dataset.samples(part) for part in _PARTS[split]])
 
     def split_digest(self, name: str) -> str:

@@ -41,7 +41,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if len(labels) == 0:
         return 1.0
     temperature = _smoothed_temperature(logits, labels)
-    return temperature if _loss(logits, labels, temperature) < _loss(logits, labels, 1.0) else 1.0
+    fitted, plain = (_losses(logits, labels, each).mean() for each in (temperature, 1.0))
+    return temperature if fitted < plain else 1.0
+
+
+def calibrated_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each sample, float (N,), at the temperature that `fit_temperature` finds."""
+    return _losses(logits, labels, fit_temperature(logits, labels))
 
 
 def smoothed_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -69,8 +75,9 @@ def _smoothed_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded").x))
 
 
-def _loss(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
-    return -float(_log_probabilities(logits, temperature)[np.arange(len(labels)), labels].mean())
+def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
+    found: np.ndarray = -_log_probabilities(logits, temperature)[np.arange(len(labels)), labels]
+    return found
 
 
 def _log_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:

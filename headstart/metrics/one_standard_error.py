@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from headstart.metrics.calibration import smoothed_losses
+from headstart.metrics.calibration import calibrated_losses
 
 
 def beats(logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray) -> bool:
     """Whether a model is better than a simpler one by more than one standard error of the paired difference, in the
-    share of right answers or in the smoothed log loss.
+    share of right answers or in the log loss, each at the temperature that suits it.
 
     Breiman et al., "Classification and regression trees", 1984, section 3.4.3. False where there are fewer than two
     samples.
@@ -19,7 +19,9 @@ def beats(logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray) -> bool:
     hits = (logits.argmax(1) == labels).astype(float) - (simpler.argmax(1) == labels)
     if len(labels) < 2:
         return False
-    return _is_above_noise(hits) or _is_above_noise(smoothed_losses(simpler, labels) - smoothed_losses(logits, labels))
+    return _is_above_noise(hits) or _is_above_noise(
+        calibrated_losses(simpler, labels) - calibrated_losses(logits, labels)
+    )
 
 
 def _is_above_noise(gains: np.ndarray) -> bool:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from headstart.metrics.calibration import smoothed_losses
+from headstart.metrics.calibration import calibrated_losses
 from headstart.metrics.one_standard_error import beats
 
 LABELS = np.arange(40) % 2
@@ -39,6 +39,6 @@ def test_without_samples_nothing_beats_the_simpler_model():
 
 
 def test_the_log_loss_is_that_of_the_calibrated_probabilities():
-    at_two = smoothed_losses(logits(30), LABELS)
-    assert np.allclose(at_two, smoothed_losses(7 * logits(30), LABELS), atol=1e-3)
+    at_two = calibrated_losses(logits(30), LABELS)
+    assert np.allclose(at_two, calibrated_losses(7 * logits(30), LABELS), atol=1e-3)
     assert at_two.shape == (40,)

@@ -22,6 +22,7 @@ class LinearProbe(PartialTransfer):
 
     signature: ClassVar = {"transfer": "partial", "freeze": "all"}
     short_for: ClassVar = signature
+    in_every_recipe: ClassVar = {"name": "linear_probe", **signature}
     part, refined, trains = "freeze", True, False
 
     @model_validator(mode="after")

@@ -53,9 +53,8 @@ def fine_tune(strategy: FineTuning, task: Task) -> Trained:
     labelled = all_labels(task.dataset, task.context)
     if labelled is None:
         return chosen
-    return _refitted(
-        strategy.settled({**decisions, "schedule": schedule}), replace(task, dataset=labelled), plan, chosen
-    )
+    settled = strategy.settled({**decisions, "schedule": schedule})
+    return _refitted(settled, replace(task, dataset=labelled), plan, chosen)
 
 
 def _refitted(strategy: FineTuning, task: Task, plan: Plan, chosen: Trained) -> Trained:

@@ -58,10 +58,10 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
     line = f"{role:<11} {data.uri}: {samples} samples {classes}"
     if data.labels_per_class:
         fewest = min(summary.samples, key=lambda label: summary.samples[label])
-        if summary.samples[fewest] < data.labels_per_class + 2:
+        if summary.samples[fewest] < data.labels_per_class + 1:
             raise InputError(
                 f"{role}.data.labels_per_class is {data.labels_per_class}, but class {fewest!r} in {data.uri} has only "
-                f"{summary.samples[fewest]} samples, of which validation and test need one each; lower it."
+                f"{summary.samples[fewest]} samples, of which the test split needs one; lower it."
             )
     if not summary.refused:
         return line

@@ -114,11 +114,20 @@ def single(tmp_path_factory) -> Dataset:
 def carry() -> Callable[..., Trained]:
     """`transfer` by a strategy given as in a recipe, with a small budget."""
 
-    def run(source: ModelBundle, dataset: Dataset, strategy: object, *, seed: int = 0, **training: object):
+    def run(
+        source: ModelBundle,
+        dataset: Dataset,
+        strategy: object,
+        *,
+        seed: int = 0,
+        refit: bool = True,
+        **training: object,
+    ):
         # Pinned: what is measured elsewhere is not what these tests are about.
         values = {"precision": "fp32", "layout": "contiguous", "compile": "off", "augmentation": "none", **training}
         values = {"epochs": 2, "batch_size": 8, **values}
         section = Strategy.model_validate(strategy)
-        return transfer(source, dataset, section, training=Training.of(values), context=RunContext(seed))
+        context = RunContext(seed, refit=refit)
+        return transfer(source, dataset, section, training=Training.of(values), context=context)
 
     return run

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart.data.encoded import EncodedSamples
+from headstart.data.joined import JoinedSamples
 from headstart.data.ragged import RaggedSamples, offsets_of
 from headstart.errors import InputError
 from headstart.modalities import Modality, Shape
@@ -27,8 +28,9 @@ SPLITS = ("train", "val", "test")
 
 _MANIFEST = "manifest.json"
 
-Samples = np.ndarray | EncodedSamples | RaggedSamples
-"""(N, …): a read-only memory map; samples in a smaller form, which are decoded on access; or samples of unequal length.
+Samples = np.ndarray | EncodedSamples | RaggedSamples | JoinedSamples
+"""(N, …): a read-only memory map; samples in a smaller form, which are decoded on access; samples of unequal length;
+or several of these in a row.
 
 `samples[rows]` is an array, of unequal lengths a list of arrays; `rows` is a position, a slice, positions in any order
 or a mask. Read a few at a time: all of them may not fit into memory.
@@ -190,6 +192,10 @@ class Dataset:
             ids=np.array(rows["id"].to_pylist(), dtype=str),
             paths=np.array(rows["path"].to_pylist(), dtype=str),
         )
+
+    def parts(self, name: str) -> list[Split]:
+        """The split as the parts that it is stored in, in order."""
+        return [self.split(name)]
 
     def write_manifest(self) -> None:
         """Write the manifest next to the files that it describes, with the digests of all of them and its own."""

@@ -88,7 +88,7 @@ def _select(
     check_classes_survive(listing, samples, refused)
     split_of, notes = split_samples(samples, listing, checked.near, shares, seed)
     if data.labels_per_class is not None:
-        notes += limit_labels(samples, split_of, data.labels_per_class, seed)
+        notes += limit_labels(samples, split_of, checked.near, data.labels_per_class, seed)
     notes += check_splits(samples, split_of, listing, shares)
     notes += describe_near(checked.near, kind) + describe_refused(refused)
     return Selection(samples, split_of, refused, checked.leaks, checked.near, notes)

@@ -33,6 +33,9 @@ class Split(Section):
 class Data(Section):
     """A reference to samples and how they are packed.
 
+    `labels_per_class` is the label budget: so many labels of each class, chosen by content hash from training and
+    validation together, train, choose, stop and calibrate. A fifth of them is the validation split, and `split` then
+    says only how large the test split is.
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
     holds them and no folders. `input` is the modality's own section: what is read of a sample. For pictures it is
     `size` and `channels`, which may stand beside `uri` instead. `duplicates` says what becomes of samples of

@@ -11,7 +11,11 @@ from headstart.data.samples import Sample
 from headstart.errors import InputError
 
 UNUSED = "unused"
-"""The index's split of training samples that `labels_per_class` leaves out."""
+"""The index's split of samples that `labels_per_class` leaves out."""
+
+# 200 of 1000 labels: VTAB-1k, Zhai et al., "A large-scale study of representation learning with the visual task
+# adaptation benchmark", 2019, section 3.1.
+_HELD_OUT = 0.2
 
 MIN_EXPECTED = 10
 """A class is shared out by thresholds where each split expects this many of its contents or more.
@@ -59,23 +63,56 @@ def split_samples(
     return split_of, notes
 
 
-def limit_labels(samples: Sequence[Sample], split_of: dict[str, str], labels_per_class: int, seed: int) -> list[str]:
-    """Moves all but the lowest-ranked training samples of each class to UNUSED, in place; returns notes."""
-    training: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
+def limit_labels(
+    samples: Sequence[Sample], split_of: dict[str, str], near: Sequence[Pair], labels_per_class: int, seed: int
+) -> list[str]:
+    """Keep the lowest-ranked samples of each class among training and validation together and share them out anew.
+
+    All others of the two splits become UNUSED; the test split stays. Of n labels of a class a fifth is held out for
+    validation, one at least where there are two, and none where there is one; samples that belong together stay in one
+    split. Changes `split_of` in place and returns the notes for the report.
+    """
+    pool: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
     seen: Counter[str] = Counter()
     for sample in samples:
-        if split_of[sample.file.path] == "train":
+        if split_of[sample.file.path] in ("train", "val"):
             # Copies rank behind all first occurrences: a label spent on one teaches nothing.
             rank = (seen[sample.sha256], position(sample.sha256, seed), sample.file.path)
-            training[sample.file.label].append(rank)
+            pool[sample.file.label].append(rank)
             seen[sample.sha256] += 1
-    for ranks in training.values():
-        for _, _, path in sorted(ranks)[labels_per_class:]:
-            split_of[path] = UNUSED
-    short = [label for label, ranks in training.items() if len(ranks) < labels_per_class]
+    kept: set[str] = set()
+    for ranks in pool.values():
+        ordered = [path for *_, path in sorted(ranks)]
+        kept.update(ordered[:labels_per_class])
+        split_of.update(dict.fromkeys(ordered[labels_per_class:], UNUSED))
+    held_out = _held_out([sample for sample in samples if sample.file.path in kept], near, seed)
+    split_of.update({path: "val" if path in held_out else "train" for path in kept})
+    unused = sum(map(len, pool.values())) - len(kept)
+    notes = [
+        f"labels_per_class = {labels_per_class}: {len(kept)} labels, of which {len(kept) - len(held_out)} train and "
+        f"{len(held_out)} are held out to choose and calibrate; {unused} samples are unused."
+    ]
+    short = [label for label, ranks in pool.items() if len(ranks) < labels_per_class]
     if short:
-        return [f"Fewer than labels_per_class = {labels_per_class} training samples, all of them used{_names(short)}."]
-    return []
+        notes.append(
+            f"Fewer than labels_per_class = {labels_per_class} samples beside the test split, all of them "
+            f"used{_names(short)}."
+        )
+    return notes
+
+
+def _held_out(samples: Sequence[Sample], near: Sequence[Pair], seed: int) -> set[str]:
+    """The paths of the validation samples among a budget's: the highest-ranked sets that leave every class its share
+    to train on."""
+    counts = Counter(sample.file.label for sample in samples)
+    room = {label: max(1, round(_HELD_OUT * count)) if count > 1 else 0 for label, count in counts.items()}
+    paths: set[str] = set()
+    for unit in sorted(_units(samples, near), key=lambda unit: position(_key(unit), seed), reverse=True):
+        asked = Counter(sample.file.label for sample in unit)
+        if all(asked[label] <= room[label] for label in asked):
+            paths.update(sample.file.path for sample in unit)
+            room = {label: left - asked[label] for label, left in room.items()}
+    return paths
 
 
 def check_splits(

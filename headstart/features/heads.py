@@ -14,10 +14,11 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
+from headstart.data.folds import stratified_folds
+from headstart.data.subsets import spread_out
 from headstart.features.neighbours import repeated_classes
 from headstart.features.principal import principal_axes
-from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import score
+from headstart.metrics.calibration import fit_temperature, smoothed_losses
 from headstart.models.network import Network
 
 # λ of ridge regression, in units of the mean squared singular value of the standardised features.
@@ -26,15 +27,13 @@ _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
 _LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
 # Ridge regression's scores are about in [0, 1]; this factor gives them about the spread of logits.
 _RIDGE_SCALE = 10.0
-_FOLDS = 5
 # Relative changes of logistic regression's loss at which the search stops: the precision of float32 products, and for
 # the choice of λ, one at which predictions no longer change.
 _TOLERANCE, _CHOICE_TOLERANCE = 1e-8, 1e-5
 # Number of values below which a second thread costs more than it saves.
 _SMALL = 2**22
-# Above the first number of validation samples, these suffice to compare heads; above the second number of training
-# samples, cross-validation takes seconds.
-_FEW_FOR_VALIDATION = 500
+# Samples up to which cross-validation is repeated as often as it ever is, and above which five folds take seconds.
+_FEW, _MOST_REPEATS = 100, 4
 _MOST_FOR_FOLDS = 2000
 
 
@@ -97,44 +96,79 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
     return _ridge(_Axes.of(features, labels, classes), labels, classes)[0]
 
 
-def best_head(
-    features: np.ndarray,
-    labels: np.ndarray,
-    val_features: np.ndarray,
-    val_labels: np.ndarray,
-    *,
-    classes: int,
-    metric: str,
-) -> tuple[LinearHead, str, float]:
-    """Return the best head by `metric` on validation samples, its name and its validation score.
+@dataclass(frozen=True)
+class FittedHead:
+    """A head fitted to all samples, its kind, and its cross-validation."""
 
-    The heads are nearest_class_mean, ridge, and logistic with four penalties. With fewer than 500 validation samples
-    and at most 2000 training samples, `metric` is computed over validation and training samples together, the latter
-    predicted by 5-fold cross-validation: with 20 validation and 50 training samples per class, that gains .01 to .02 of
-    accuracy on pixels of digits. In the folds, features are standardised by all training samples, and ridge's λ is that
-    of all. Ties are broken by the validation cross-entropy at its best temperature, then in favour of the simpler head,
-    which comes first.
+    head: LinearHead
+    kind: str
+    held_out: np.ndarray
+    """int (M,), rising: the positions of the samples that a fold held out"""
+    logits: np.ndarray
+    """(M, K), their logits in the fit without their fold"""
+
+
+def class_means(features: np.ndarray, labels: np.ndarray, classes: int) -> FittedHead:
+    """Fit the nearest class mean and cross-validate it.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
-        val_features, val_labels: (M, D) and int (M,).
     """
-    few = len(val_labels) < _FEW_FOR_VALIDATION and len(labels) <= _MOST_FOR_FOLDS
-    folds = [held_out for _, held_out in _folds(labels, seed=0)] if few else []
-    judged = np.concatenate([val_labels, *(labels[held_out] for held_out in folds)])
+    folds = list(stratified_folds(labels, seed=0))
+    logits = [
+        nearest_class_mean(features[train], labels[train], classes).logits(features[fold]) for train, fold in folds
+    ]
+    head = nearest_class_mean(features, labels, classes)
+    return _fitted(head, "nearest_class_mean", [fold for _, fold in folds], logits)
 
+
+def best_head(features: np.ndarray, labels: np.ndarray, *, classes: int) -> FittedHead:
+    """Fit the head with the least smoothed log loss in cross-validation.
+
+    The heads are nearest_class_mean, ridge, and logistic with four penalties; of equals the simpler one, which comes
+    first. Up to 2000 samples are judged by stratified 5-fold cross-validation, repeated four times up to 100 samples
+    and twice up to 200; of more, one fold of at most 2000 is held out. In the folds, features are standardised by all
+    samples, and ridge's λ is that of all. Where every class has one sample, nothing can be held out, and the nearest
+    class mean is taken. The log loss chooses better than accuracy where labels are few: docs/studies/label-budget.md.
+
+    Args:
+        features, labels: (N, D) and int (N,), with every class present.
+    """
+    folds, repeated = _judged_folds(labels)
+    if not folds:
+        return class_means(features, labels, classes)
+    truth = labels[np.concatenate(repeated)]
     with _few_threads(features):
         axes = _Axes.of(features, labels, classes)
-        candidates = _candidates(axes, features, labels, classes, folds)
-        val_logits = [candidate.head.logits(val_features) for candidate in candidates]
-        scores = [
-            score(metric, judged, np.concatenate([logits.argmax(1), *candidate.held_out]), classes)
-            for candidate, logits in zip(candidates, val_logits, strict=True)
-        ]
-        equals = [number for number, reached in enumerate(scores) if reached == max(scores)]
-        best = candidates[min(equals, key=lambda number: _cross_entropy(val_logits[number], val_labels))]
+        candidates = _candidates(axes, features, labels, classes, repeated)
+        best = min(candidates, key=lambda each: smoothed_losses(np.concatenate(each.held_out), truth).mean())
         head = _logistic_head(axes, labels, *best.near) if best.near else best.head
-    return head, best.name, score(metric, val_labels, head.logits(val_features).argmax(1), classes)
+    # One fit for each sample, as it will be used, and not the mean of several.
+    return _fitted(head, best.name, folds, best.held_out[: len(folds)])
+
+
+def _fitted(head: LinearHead, kind: str, folds: Sequence[np.ndarray], logits: Sequence[np.ndarray]) -> FittedHead:
+    if not folds:
+        classes = len(head.bias)
+        return FittedHead(head, kind, np.empty(0, dtype=np.int64), np.empty((0, classes), dtype=np.float32))
+    held_out = np.concatenate(folds)
+    order = np.argsort(held_out)
+    return FittedHead(head, kind, held_out[order], np.concatenate(logits)[order])
+
+
+def _judged_folds(labels: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The held-out positions of each fold: those of the first cross-validation, and of all repeats with it."""
+    if len(labels) > _MOST_FOR_FOLDS:
+        _, fold = next(stratified_folds(labels, seed=0))
+        few = [fold[spread_out(labels[fold], _MOST_FOR_FOLDS)]]
+        return few, few
+    repeats = [[fold for _, fold in stratified_folds(labels, seed=seed)] for seed in range(_repeats(len(labels)))]
+    return repeats[0], [fold for folds in repeats for fold in folds]
+
+
+def _repeats(samples: int) -> int:
+    """How often cross-validation is repeated: less the more samples judge."""
+    return max(1, min(_MOST_REPEATS, _MOST_REPEATS * _FEW // samples))
 
 
 def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
@@ -148,7 +182,7 @@ def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int)
     if len(labels) == 0:
         return hits
     with _few_threads(features):
-        for train, held_out in _folds(labels, seed=seed):
+        for train, held_out in stratified_folds(labels, seed=seed):
             head = ridge(features[train], labels[train], int(labels.max()) + 1)
             hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
     return hits
@@ -180,7 +214,7 @@ class _Candidate:
     name: str
     head: LinearHead
     held_out: list[np.ndarray]
-    """for each fold, the predicted classes of its samples in the fit without them"""
+    """for each fold, the logits (m, K) of its samples in the fit without them"""
     near: tuple[float, np.ndarray] | None = None
     """for logistic regression: its λ and a start near its optimum, (1, K, r + 1)"""
 
@@ -195,33 +229,19 @@ def _candidates(
         fit[fold] = False
 
     means = [nearest_class_mean(features[fit], labels[fit], classes) for fit in kept]
-    held_out = [fit.logits(features[fold]).argmax(1) for fit, fold in zip(means[1:], folds, strict=True)]
+    held_out = [fit.logits(features[fold]) for fit, fold in zip(means[1:], folds, strict=True)]
     candidates = [_Candidate("nearest_class_mean", means[0], held_out)]
 
-    head, penalty = _ridge(axes, labels, classes)
-    held_out = [scores.argmax(1) for scores in _left_out(axes, labels, classes, penalty, folds)]
+    head, penalty, scale = _ridge(axes, labels, classes)
+    held_out = [scale * scores for scores in _left_out(axes, labels, classes, penalty, folds)]
     candidates.append(_Candidate("ridge", head, held_out))
 
     points, optima = axes.points, np.zeros((len(kept), classes, len(axes.variances) + 1))
     for penalty in _LOGISTIC_PENALTIES:
         optima = _logistic(axes, labels, penalty, kept, optima, _CHOICE_TOLERANCE)
-        held_out = [(points[fold] @ fit.T).argmax(1) for fit, fold in zip(optima[1:], folds, strict=True)]
+        held_out = [points[fold] @ fit.T for fit, fold in zip(optima[1:], folds, strict=True)]
         candidates.append(_Candidate("logistic", axes.head(optima[0]), held_out, (penalty, optima[:1])))
     return candidates
-
-
-def _folds(labels: np.ndarray, *, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield training and held-out positions for five folds, or as many as the smallest class has samples; nothing if
-    that is one. Every class is spread evenly over the folds."""
-    counts = np.bincount(labels)
-    folds = min(_FOLDS, int(counts[counts > 0].min()))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    # Assigned class by class, so that fold sizes differ by one sample at most.
-    fold_of = np.empty(len(labels), dtype=np.int64)
-    fold_of[by_class] = np.arange(len(labels)) % folds
-    for fold in range(folds if folds > 1 else 0):
-        yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
 
 
 @dataclass(frozen=True)
@@ -271,8 +291,8 @@ class _Axes:
         return LinearHead(weight.astype(np.float32), (coefficients[:, -1] - weight @ self.mean).astype(np.float32))
 
 
-def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, float]:
-    """Return the ridge head and its λ."""
+def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, float, float]:
+    """Return the ridge head, its λ and the factor from its scores to its logits."""
     weights, roots = axes.weights[:, None], np.sqrt(axes.weights)[:, None]
     targets = np.eye(classes)[labels]
     means = np.average(targets, axis=0, weights=axes.weights)
@@ -292,7 +312,7 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, f
             best_error, best_penalty, best_scores = error, penalty, targets - errors
     coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + best_penalty)[:, None]
     scale = _RIDGE_SCALE / fit_temperature(_RIDGE_SCALE * best_scores[tells], labels[tells])
-    return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty)
+    return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty), scale
 
 
 def _left_out(
@@ -360,11 +380,3 @@ def _logistic(
     options = {"maxiter": 500, "maxcor": 5, "ftol": tolerance, "gtol": 1e-4}
     result = minimize(loss, (start / units).ravel(), jac=True, method="L-BFGS-B", options=options)
     return result.x.reshape(start.shape) * units
-
-
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean negative log-likelihood of the labels at the best temperature."""
-    from scipy.special import logsumexp
-
-    logits = logits.astype(np.float64) / fit_temperature(logits, labels)
-    return float((logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).mean())

@@ -49,6 +49,7 @@ class Job:
             "arguments": self.arguments,
             "seed": context.seed,
             "metric": context.metric,
+            "refit": context.refit,
             "data": [
                 dataset.digest,
                 dataset.store,
@@ -172,6 +173,7 @@ def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = 
         "arguments": job.arguments,
         "seed": context.seed,
         "metric": context.metric,
+        "refit": context.refit,
         "carried": carried,
         "version": __version__,
     }
@@ -199,7 +201,7 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, Ru
     source = description["source"] and place / description["source"]
     # Where an input was not carried, its path is absolute and stays what it is.
     job = Job(description["kind"], place / description["dataset"], source, description["arguments"])
-    return job, RunContext(seed=description["seed"], metric=description["metric"])
+    return job, RunContext(seed=description["seed"], metric=description["metric"], refit=description["refit"])
 
 
 def send_result(trained: Trained, exchange: Exchange) -> None:

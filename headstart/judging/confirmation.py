@@ -42,7 +42,7 @@ def confirm(
         path = Path(place) / "source"
         digest = source.save(path)
         job = transfer_job(path, dataset.path, strategy, training=short, reference=scored.ranked.source, digest=digest)
-        trained = train(job, RunContext(seed, metric, progress=progress))
+        trained = train(job, RunContext(seed, metric, progress=progress, refit=False))
         predictions = trained.bundle.predict_logits(val.samples).argmax(axis=1)
     found = bootstrap_interval(metric, val.labels, predictions, len(dataset.classes), confidence=_ONE_ERROR, seed=seed)
     error = (found.high - found.low) / 2

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.dataset import Dataset
+from headstart.data.labelled import LabelledDataset
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.report.source import render_source_report
 from headstart.judging.section import Evaluation
@@ -68,15 +69,7 @@ def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
 
     from headstart.features.heads import best_head
 
-    train, val, test = (dataset.split(name) for name in SPLITS)
-    features = bundle.predict_features(val.samples)
-    head, _, _ = best_head(
-        bundle.predict_features(train.samples),
-        train.labels,
-        features,
-        val.labels,
-        classes=len(dataset.classes),
-        metric=Evaluation().metric,
-    )
-    temperature = fit_temperature(head.logits(features), val.labels)
-    return softmax(head.logits(bundle.predict_features(test.samples)) / temperature, axis=1)
+    labelled, test = LabelledDataset(dataset).split("train"), dataset.split("test")
+    fitted = best_head(bundle.predict_features(labelled.samples), labelled.labels, classes=len(dataset.classes))
+    temperature = fit_temperature(fitted.logits, labelled.labels[fitted.held_out])
+    return softmax(fitted.head.logits(bundle.predict_features(test.samples)) / temperature, axis=1)

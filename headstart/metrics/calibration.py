@@ -40,21 +40,48 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     if len(labels) == 0:
         return 1.0
+    temperature = _smoothed_temperature(logits, labels)
+    fitted, plain = (_losses(logits, labels, each).mean() for each in (temperature, 1.0))
+    return temperature if fitted < plain else 1.0
+
+
+def calibrated_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each sample, float (N,), at the temperature that `fit_temperature` finds."""
+    return _losses(logits, labels, fit_temperature(logits, labels))
+
+
+def smoothed_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each sample, float (N,), smoothed as in `fit_temperature` and at the temperature
+    that makes it least: a model that is right on all of a few samples gains nothing by being sure."""
+    scores = _log_probabilities(logits, _smoothed_temperature(logits, labels))
+    share = 1 / (len(labels) + 1)
+    found: np.ndarray = -(1 - share) * scores[np.arange(len(labels)), labels] - share * scores.mean(axis=1)
+    return found
+
+
+def _smoothed_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     logits = logits.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
-    labelled = logits[np.arange(len(labels)), labels].mean()
-    spread = logits.mean()
+    share = 1 / (len(labels) + 1)
+    target = (1 - share) * logits[np.arange(len(labels)), labels].mean() + share * logits.mean()
 
-    def loss(inverse: float, target: float) -> float:
+    def loss(log_t: float) -> float:
         # No logit is above 0, and one of each sample is 0.
+        inverse = np.exp(-log_t)
         return float(np.log(np.exp(inverse * logits).sum(axis=1)).mean() - inverse * target)
 
-    share = 1 / (len(labels) + 1)
-    smoothed = (1 - share) * labelled + share * spread
-    found = minimize_scalar(
-        lambda log_t: loss(np.exp(-log_t), smoothed), bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded"
-    )
-    temperature = float(np.exp(found.x))
-    return temperature if loss(1 / temperature, labelled) < loss(1.0, labelled) else 1.0
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded").x))
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
+    found: np.ndarray = -_log_probabilities(logits, temperature)[np.arange(len(labels)), labels]
+    return found
+
+
+def _log_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    from scipy.special import log_softmax
+
+    found: np.ndarray = log_softmax(logits.astype(np.float64) / temperature, axis=1)
+    return found

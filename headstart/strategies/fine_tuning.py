@@ -1,5 +1,10 @@
 """Fine-tuning: what every strategy that trains does, from the head at the start to the weights that are kept."""
 
+import math
+from dataclasses import replace
+
+from torch import Tensor
+
 from headstart.features.stage_feed import StageFeed
 from headstart.models.network import Network
 from headstart.strategies.interpolation import interpolate
@@ -7,47 +12,90 @@ from headstart.strategies.regularizer import REGULARIZERS
 from headstart.strategies.schedule import choose_schedule
 from headstart.strategies.section import FineTuning
 from headstart.strategies.task import Task
+from headstart.training.engine import copied
 from headstart.training.feed import Feed
+from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan, make_plan
+from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.supervised import fit
 from headstart.training.trained import Trained
 
 
 def fine_tune(strategy: FineTuning, task: Task) -> Trained:
-    """Train the weights that `strategy` chooses, from the source's on, with the head that its schedule begins with."""
+    """Train the weights that `strategy` chooses, from the source's on, with the head that its schedule begins with.
+
+    The held-out samples choose; then the same is done again with all labels and what was chosen.
+    """
     schedule = choose_schedule(task) if strategy.schedule == "auto" else strategy.schedule
-    bundle, network = task.bundle, task.bundle.network
-    strategy.check_stages(len(network.stages), bundle.architecture)
+    decisions, before = _start(strategy, task, schedule)
+    network = task.bundle.network
+    if strategy.schedule == "auto":
+        decisions["schedule"] = str(schedule)
+    plan = _plan(strategy, task, network, gradual=schedule == "gradual")
+    plan = replace(plan, keeps_start=decisions["head"] != "new")
+    if plan.keeps_start and task.dataset.counts["val"] == 0:
+        # Nothing can show that training beats the start.
+        strategy.finish(network)
+        _release(network)
+        return task.result((math.nan, None), decisions)
+    name, penalty, feed = _training(strategy, task, plan)
+    fitted = fit(task.bundle, task.dataset, plan, task.context, penalty=penalty, feed=feed, name=name)
+    strategy.finish(network)
+    judged = fitted.validation, fitted.held_out
+    if strategy.interpolate is not None:
+        alpha = interpolate(task.bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
+        decisions["alpha"] = alpha
+        task.bundle.provenance["kept_epoch"] = {0.0: 0, 1.0: fitted.best_epoch}.get(alpha)
+        val = task.dataset.split("val")
+        judged = task.judge(val, task.bundle.predict_logits(val.samples))
+    _release(network)
+    chosen = task.result(judged, decisions, fitted)
+    labelled = all_labels(task.dataset, task.context)
+    if labelled is None:
+        return chosen
+    settled = strategy.settled({**decisions, "schedule": schedule})
+    return _refitted(settled, replace(task, dataset=labelled), plan, chosen)
+
+
+def _refitted(strategy: FineTuning, task: Task, plan: Plan, chosen: Trained) -> Trained:
+    """What was chosen, trained on all labels: `strategy` has no choice left, and `task` is at its beginning."""
+    _, before = _start(strategy, task, strategy.schedule)
+    name, penalty, feed = _training(strategy, task, plan)
+    refit(task.bundle, task.dataset, plan, task.context, chosen, penalty=penalty, feed=feed, name=name)
+    strategy.finish(task.bundle.network)
+    if strategy.interpolate is not None:
+        interpolate(task.bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
+    _release(task.bundle.network)
+    return refitted(task.bundle, task.dataset, chosen)
+
+
+def _start(strategy: FineTuning, task: Task, schedule: str | None) -> tuple[dict[str, str | float], dict[str, Tensor]]:
+    """Make the task's model ready to train; return what was decided and, for an interpolation, the weights."""
+    network = task.bundle.network
+    strategy.check_stages(len(network.stages), task.bundle.architecture)
     decisions: dict[str, str | float] = {"head": task.install_head(schedule)}
-    start = network.state_dict() if strategy.interpolate is not None else {}
-    before = {name: value.detach().clone() for name, value in start.items()}
+    before = copied(network) if strategy.interpolate is not None else {}
     decisions |= strategy.choose_part(task)
     # A fitted head knows the features as the source's statistics make them. Those of a batch would move them all at
     # once, and the first steps would undo what they should start from (Kumar et al. fine-tune in eval mode too):
     # docs/studies/schedule.md.
     network.keep_statistics(schedule != "constant")
-    plan = _plan(strategy, task, network, gradual=schedule == "gradual")
-    penalty, name = None, strategy.name
-    if strategy.regularizer and strategy.strength is not None:
-        penalty = REGULARIZERS[strategy.regularizer].penalty(network, strategy.strength)
-        # A checkpoint is found by the training's name, which so says what else is minimised.
-        name = f"{name} ({strategy.regularizer} {strategy.strength:g})"
+    return decisions, before
+
+
+def _training(strategy: FineTuning, task: Task, plan: Plan) -> tuple[str, Penalty | None, Feed | None]:
+    """The name of the training, the penalty R(w), and the inputs of the stages that train."""
     feed = _stage_feed(task, plan)
-    fitted = fit(bundle, task.dataset, plan, task.context, penalty=penalty, feed=feed, name=name)
-    validation = fitted.validation
-    strategy.finish(network)
-    if strategy.interpolate is not None:
-        alpha = interpolate(bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
-        decisions["alpha"] = alpha
-        bundle.provenance["kept_epoch"] = {0.0: 0, 1.0: fitted.best_epoch}.get(alpha)
-        logits = task.logits()
-        task.calibrate(logits)
-        validation = task.score(logits)
+    if not strategy.regularizer or strategy.strength is None:
+        return strategy.name, None, feed
+    penalty = REGULARIZERS[strategy.regularizer].penalty(task.bundle.network, strategy.strength)
+    # A checkpoint is found by the training's name, which so says what else is minimised.
+    return f"{strategy.name} ({strategy.regularizer} {strategy.strength:g})", penalty, feed
+
+
+def _release(network: Network) -> None:
     network.keep_statistics(False)
     network.unfreeze()
-    if strategy.schedule == "auto":
-        decisions["schedule"] = str(schedule)
-    return task.result(validation, decisions, fitted)
 
 
 def _plan(strategy: FineTuning, task: Task, network: Network, *, gradual: bool) -> Plan:

@@ -143,6 +143,11 @@ class FineTuning(Strategy):
         task.bundle.network.unfreeze()
         return {}
 
+    def settled(self, decisions: Mapping[str, str | float | None]) -> Self:
+        """The strategy with what a training decided in the place of its own choices."""
+        chosen = {"schedule": decisions["schedule"], "interpolate": decisions.get("alpha")}
+        return self.model_copy(update=chosen)
+
     def finish(self, network: "Network") -> None:
         """Give the trained network the parameters of its architecture again."""
 

@@ -1,6 +1,7 @@
 """A transfer that is to be done: what every strategy is given, the model that it makes, and the heads to start from."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,15 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.data.dataset import Dataset
-from headstart.features.extraction import vectors, vectors_of
-from headstart.features.heads import LinearHead, best_head, nearest_class_mean
+from headstart.data.dataset import Dataset, Split
+from headstart.data.labelled import LabelledDataset
+from headstart.features.extraction import vectors_of
+from headstart.features.heads import FittedHead, LinearHead, best_head
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
+from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, versions
 from headstart.training.context import RunContext
 from headstart.training.section import Training
-from headstart.training.trained import Trained
+from headstart.training.trained import Trained, calibrated
 
 
 @dataclass
@@ -67,52 +70,63 @@ class Task:
         self.bundle.temperature = self.source.temperature
         return True
 
-    def install_class_means(self) -> None:
-        """Make the head that of the nearest class mean of the training split's features."""
-        train = self.dataset.split("train")
-        features = vectors(self.bundle, train, self.context.state, precision=self.training.precision)
-        nearest_class_mean(features, train.labels, len(self.bundle.classes)).install(self.bundle.network)
+    def on_all_labels(self) -> "Task":
+        """The same transfer from its beginning with training and validation samples to learn from, for a model that is
+        judged by cross-validation."""
+        return replace(self, dataset=LabelledDataset(self.dataset)) if self.context.refit else replace(self)
 
-    def fit_head(self) -> tuple[str, np.ndarray]:
-        """Install the best head for the features; return its kind and its logits (N, K) of the validation split."""
-        train, val = self.dataset.split("train"), self.dataset.split("val")
-        features, val_features = vectors_of(
-            self.bundle, (train, val), self.context.state, precision=self.training.precision
-        )
-        classes, metric = len(self.bundle.classes), self.context.metric
-        head, kind, _ = best_head(features, train.labels, val_features, val.labels, classes=classes, metric=metric)
-        head.install(self.bundle.network)
-        return kind, head.logits(val_features)
+    def features(self) -> np.ndarray:
+        """The source's feature vectors (N, D) of the training split."""
+        parts = self.dataset.parts("train")
+        found = vectors_of(self.bundle, parts, self.context.state, precision=self.training.precision)
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def fit_head(self) -> FittedHead:
+        """Install the best head for the features of the training split, calibrated by cross-validation there, and
+        return it."""
+        labels = self.dataset.split("train").labels
+        fitted = best_head(self.features(), labels, classes=len(self.bundle.classes))
+        fitted.head.install(self.bundle.network)
+        self.bundle.temperature = fit_temperature(fitted.logits, labels[fitted.held_out])
+        return fitted
 
     def install_head(self, schedule: str | None) -> str:
         """Put the head in place that a training with this schedule starts from; return its kind."""
         if schedule != "constant":
-            return self.fit_head()[0]
+            return self.fit_head().kind
         if self.install_source_head():
             return "source"
         generator = torch.Generator().manual_seed(self.context.seed)
         self.bundle.network.replace_head(len(self.bundle.classes), generator)
         return "new"
 
-    def logits(self) -> np.ndarray:
-        """The model's logits (N, K) on the validation split."""
-        return self.bundle.predict_logits(self.dataset.split("val").samples)
+    def judge(
+        self, split: Split, logits: np.ndarray, rows: np.ndarray | None = None, *, calibrate: bool = True
+    ) -> tuple[float, Predictions | None]:
+        """The metric of held-out samples' logits (N, K), NaN where there are none, and the predictions.
 
-    def score(self, logits: np.ndarray) -> float:
-        """The metric of logits (N, K) on the validation split."""
-        return score(self.context.metric, self.dataset.split("val").labels, logits.argmax(1), len(self.bundle.classes))
+        The samples are those of `split`, at `rows` if given. `calibrate` sets the model's temperature to the one that
+        suits their logits; it stays where there are none.
+        """
+        rows = np.arange(len(split.labels)) if rows is None else rows
+        ids, labels = split.ids[rows], split.labels[rows]
+        if len(labels) == 0:
+            return math.nan, None
+        if calibrate:
+            self.bundle.temperature = fit_temperature(logits, labels)
+        reached = score(self.context.metric, labels, logits.argmax(1), len(self.bundle.classes))
+        return reached, calibrated(ids, labels, logits, self.bundle)
 
-    def calibrate(self, logits: np.ndarray) -> None:
-        """Set the model's temperature to the one that suits its logits (N, K) on the validation split."""
-        self.bundle.temperature = fit_temperature(logits, self.dataset.split("val").labels)
-
-    def result(self, validation: float, decisions: Mapping[str, Any], fitted: Trained | None = None) -> Trained:
-        """The result of this transfer, from that of its training where there was one.
+    def result(
+        self, judged: tuple[float, Predictions | None], decisions: Mapping[str, Any], fitted: Trained | None = None
+    ) -> Trained:
+        """The result of this transfer, judged by `judge`, from that of its training where there was one.
 
         `decisions` is what was chosen on the way: `head`, the kind of head at the start; `schedule`, what `auto` came
         to; `part`, the stages that surgical fine-tuning trained; `alpha`, the share of the fine-tuned weights.
         """
         self.bundle.provenance["decisions"] = dict(decisions)
+        validation, held_out = judged
         fitted = fitted or Trained(self.bundle, validation, seconds=0.0, params={})
         params = {**fitted.params, **decisions, "temperature": self.bundle.temperature}
-        return replace(fitted, validation=validation, params=params)
+        return replace(fitted, validation=validation, params=params, held_out=held_out)

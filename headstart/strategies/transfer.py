@@ -12,7 +12,7 @@ from headstart.strategies.task import Task
 from headstart.training.context import RunContext
 from headstart.training.engine import training_device
 from headstart.training.section import Training
-from headstart.training.trained import Trained, predictions_of
+from headstart.training.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ def transfer(
 ) -> Trained:
     """Carry `source` to the classes of `dataset` by `strategy`; `source` itself is not changed.
 
-    `reference` and `digest` say which model the source is. Only the training split trains, and only the validation
-    split chooses (the head's kind and penalty, epochs, α). The result's seconds count everything from the source's
-    weights on.
+    `reference` and `digest` say which model the source is. What is chosen (the head's kind and penalty, epochs, α, the
+    temperature) is chosen on samples that are held out of training; the model then learns from all labels. The test
+    split is not read. The result's seconds count everything from the source's weights on.
 
     Raises:
         InputError: the modalities differ, or the source's architecture does not have what the strategy needs: stages
@@ -51,5 +51,4 @@ def transfer(
     start = time.perf_counter()
     source.network.to(training_device())
     trained = strategy.carry(Task(source, dataset, strategy.name, training, context, reference, digest))
-    held_out = trained.held_out or predictions_of(trained.bundle, dataset.split("val"))
-    return replace(trained, seconds=time.perf_counter() - start, held_out=held_out)
+    return replace(trained, seconds=time.perf_counter() - start)

@@ -16,7 +16,7 @@ class RunContext:
 
     `seed` is that of new weights, order and augmentation; `metric` chooses on the validation split. `state` keeps
     checkpoints, features and measured speeds, by default where the environment says; None, nowhere. `on_epoch` and
-    `progress` are told how far a training is.
+    `progress` are told how far a training is. `refit` trains each contender again on all labels once it has chosen.
     """
 
     seed: int = 0
@@ -24,3 +24,4 @@ class RunContext:
     state: State | None = field(default_factory=State.from_environment)
     on_epoch: OnEpoch | None = None
     progress: Progress | None = None
+    refit: bool = True

@@ -46,8 +46,9 @@ class Objective(Protocol):
     """A loss over the samples of a training split, and the validation of the weights.
 
     `network` holds the stages; `module` is everything that is trained and kept, the network or more. `samples` is the
-    size of the training split, `judged` that of the validation split. `metric` names the number that `validate` gives;
-    it is None where there is only the loss, and that does not tell which weights are good.
+    size of the training split, `judged` that of the validation split, and `validate` is not called where it is 0.
+    `metric` names the number that `validate` gives; it is None where there is only the loss, and that does not tell
+    which weights are good.
     """
 
     network: Network
@@ -115,8 +116,8 @@ def train(
     between equals; but the last one is kept if it is no more than a standard error worse, as what few samples cannot
     tell apart is better left to training (the rule of Breiman et al., "Classification and regression trees", 1984,
     section 3.4.3). The start is kept where it is better by more, so that training cannot make a good one worse.
-    Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric is trained to
-    the end, and its last weights are the best.
+    Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric or without
+    validation samples is trained to the end, and its last weights are the best.
 
     Where the context has a state, a checkpoint is kept there every minute (HEADSTART_CHECKPOINT_SECONDS) and when
     SIGTERM or SIGINT asks for the end; a training of the same content (`job`, plan, seed and versions) goes on from it,
@@ -145,14 +146,14 @@ def train(
     run = _Run(objective, plan, optimizer, checkpoints, seed, name)
     with Interruption() if checkpoints else nullcontext() as interruption, kept_memory():
         run.interruption = interruption
-        run.resume(steps_per_epoch * plan.epochs * plan.accumulate, state, on_epoch)
+        run.resume(steps_per_epoch * plan.last * plan.accumulate, state, on_epoch)
         if not run.course.finished:
             run.begin(on_epoch)
             run.pausing(objective.ready)
             run.all_epochs(on_epoch, progress)
             run.tick()
         elif progress:
-            progress(name, plan.epochs, plan.epochs, "done before")
+            progress(name, plan.last, plan.last, "done before")
     objective.module.load_state_dict(run.kept_state)
     return run.course, run.speed
 
@@ -172,6 +173,7 @@ class _Run:
         self.objective, self.plan, self.optimizer = objective, plan, optimizer
         self.checkpoints, self.seed, self.name = checkpoints, seed, name
         self.group = current_group()
+        self.metric = objective.metric if objective.judged else None
         self.course = Course()
         self.interruption: Interruption | None = None
         self.steps_per_epoch = batch_count(objective.samples, plan.batch_size)
@@ -181,8 +183,8 @@ class _Run:
         cuda = self.device.type == "cuda"
         self._generator = torch.cuda.default_generators[self.device.index or 0] if cuda else torch.default_generator
         self.loss = torch.zeros((), device=self.device)
-        self.kept_state = _copied(objective.module)
-        self.average = _copied(objective.module) if plan.ema is not None else None
+        self.kept_state = copied(objective.module)
+        self.average = copied(objective.module) if plan.ema is not None else None
         self._clock = time.perf_counter()
 
     # Before the first step of this process.
@@ -221,8 +223,8 @@ class _Run:
         self._thaw()
         metric, loss = self._validate()
         self.course.start = (metric, -loss)
-        self.course.kept = (metric, -loss) if self.objective.metric else (0.0, -loss)
-        if on_epoch:
+        self.course.kept = (metric, -loss) if self.metric else (0.0, -loss)
+        if on_epoch and self.objective.judged:
             on_epoch(0, self._measured(metric, loss))
 
     # The epochs.
@@ -240,13 +242,14 @@ class _Run:
             entry = course.history[-1]
             if on_epoch:
                 on_epoch(course.epoch, _without_epoch(entry))
-            course.finished = course.epoch == plan.epochs or course.epoch - course.peak_epoch >= plan.patience
+            course.finished = course.epoch == plan.last or course.epoch - course.peak_epoch >= plan.patience
             if course.finished and self._is_as_good(metric):
                 self._keep((metric, -loss))
             if progress:
-                done = plan.epochs if course.finished else course.epoch
+                done = plan.last if course.finished else course.epoch
                 judged = f"{self.objective.metric} {metric:.3f}" if self.objective.metric else f"loss {loss:.3f}"
-                progress(self.name, done, plan.epochs, f"loss {entry['train/loss']:.3f}, validation {judged}")
+                validated = f", validation {judged}" if self.objective.judged else ""
+                progress(self.name, done, plan.last, f"loss {entry['train/loss']:.3f}{validated}")
             course.epoch, course.step = course.epoch + 1, 0
             self.loss.zero_()
         self.save()
@@ -310,7 +313,7 @@ class _Run:
                 f"was {self.plan.learning_rate:g}) or the regularizer's strength."
             )
         course.history.append({"epoch": course.epoch, "train/loss": train_loss, **self._measured(metric, loss)})
-        rank = (metric, -loss) if self.objective.metric else (float(course.epoch), -loss)
+        rank = (metric, -loss) if self.metric else (float(course.epoch), -loss)
         if rank > course.peak:
             course.peak, course.peak_epoch = rank, course.epoch
         if rank > course.kept or (rank == course.kept and course.kept_epoch == 0):
@@ -325,7 +328,7 @@ class _Run:
         """Whether the metric is below that of the kept weights by at most the standard error of a difference between
         two shares of the validation samples. (Worth .001 to .007 of accuracy on digits from MNIST-5k with 64 validation
         samples: convnet, 8 settings of full and partial transfer, 3 seeds each.)"""
-        if self.objective.metric is None or self.course.kept_epoch == self.course.epoch:
+        if self.metric is None or self.course.kept_epoch == self.course.epoch:
             return False
         count, kept = self.objective.judged, self.course.kept[0]
         # One right and one wrong more (Agresti and Caffo 2000): all right is no certainty.
@@ -333,7 +336,9 @@ class _Run:
         return kept - metric <= float(np.sqrt(2 * share * (1 - share) / count))
 
     def _validate(self) -> tuple[float, float]:
-        """The metric and the loss of the weights that would be kept."""
+        """The metric and the loss of the weights that would be kept; zeros where no sample judges them."""
+        if not self.objective.judged:
+            return 0.0, 0.0
 
         def validate(pause: Callable[[], None]) -> tuple[float, float]:
             with self._averaged():
@@ -343,6 +348,8 @@ class _Run:
 
     def _measured(self, metric: float, loss: float) -> dict[str, float]:
         """The result of `validate` under the names of the record."""
+        if not self.objective.judged:
+            return {}
         name = self.objective.metric
         return {"val/loss": loss, **({f"val/{name}": metric} if name else {})}
 
@@ -352,7 +359,7 @@ class _Run:
         if self.average is None:
             yield
             return
-        last = _copied(self.objective.module)
+        last = copied(self.objective.module)
         _load(self.objective.module.state_dict(), self.average)
         try:
             yield
@@ -413,7 +420,7 @@ def training_device() -> torch.device:
     return torch.device("cuda", current_group().local_rank)
 
 
-def _copied(module: nn.Module) -> dict[str, Tensor]:
+def copied(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 

@@ -14,6 +14,8 @@ from headstart.training.section import Training
 # much larger network (Kolesnikov et al. 2020) and what MNIST-5k needs here to come within 0.5 points of its best.
 _STEPS = 400
 _MAX_EPOCHS = 60
+# Below so many samples those held out are too few to stop a training by, and it is short.
+_FEW = 250
 _MIN_EPOCHS = 4
 _VIEWS = 4
 # Plain gradients are as large as a fitted head makes them (Pascanu et al. 2013): docs/studies/learning_rate.md.
@@ -40,8 +42,10 @@ class Plan:
     `layer_decay`^d of it (discriminative fine-tuning, Howard and Ruder 2018, section 3.1). `strength` scales the
     augmentation, and `views` is how many variants of a sample frozen stages are run on. `ema` is the decay of an
     average of the weights, None for none. With `unfreeze_every` above 0, training begins with the head and one stage
-    more joins it every so many epochs. `clip` bounds the norm of all gradients together, None does not. `precision`,
-    `layout` and `compile` are `auto` where they are to be measured.
+    more joins it every so many epochs. `clip` bounds the norm of all gradients together, None does not. With
+    `keeps_start`, the start is a model that training replaces only if it beats it by more than noise. `stop` is the
+    epoch of the schedule after which training ends, None for its last one. `precision`, `layout` and `compile` are
+    `auto` where they are to be measured.
     """
 
     epochs: int
@@ -65,6 +69,13 @@ class Plan:
     precision: str
     layout: str
     compile: str
+    keeps_start: bool = False
+    stop: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The last epoch."""
+        return self.stop or self.epochs
 
     def frozen(self, stages: int, epoch: int) -> int:
         """How many of `stages` stages, from the input on, gradual unfreezing keeps frozen in `epoch` (from 1)."""
@@ -104,8 +115,8 @@ def make_plan(
 
     The batch is a quarter of the samples, a power of two from 8 to 32: fifty samples in batches of 32 are two steps an
     epoch, in which batch-norm's running statistics lag behind the weights until training from scratch seems to stand
-    still. Patience is half of the epochs for the same reason: a baseline that was stopped too early would flatter
-    every transfer.
+    still. Patience is half of the epochs for the same reason, and below 250 samples all of them: a baseline that was
+    stopped too early would flatter every transfer.
 
     Args:
         training: the recipe's section.
@@ -136,7 +147,7 @@ def make_plan(
         unfreeze_every=max(1, epochs // (2 * gradual_stages)) if gradual_stages else 0,
         clip=_CLIP if from_probe and training.optimizer == "sgd" else None,
         balance=training.class_weights == "balanced" or (training.class_weights == "auto" and _is_skewed(labels)),
-        patience=training.patience or max(5, epochs // 2),
+        patience=training.patience or (epochs if samples < _FEW else max(5, epochs // 2)),
         strength=strength,
         views=training.views or min(epochs, _VIEWS),
         **taken,

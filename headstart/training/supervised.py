@@ -5,6 +5,7 @@ sum of the objective in the documentation: its λ is this one times the number o
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,18 +18,19 @@ from torch.nn import functional as F
 from headstart.data.dataset import Dataset, Split
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
+from headstart.metrics.one_standard_error import beats
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import evaluated
 from headstart.storage.state import State
 from headstart.training.batches import epoch_batches
 from headstart.training.context import RunContext
 from headstart.training.distributed import current_group, synchronize_batch_norm
-from headstart.training.engine import Course, Objective, train, training_device
+from headstart.training.engine import Course, Objective, copied, train, training_device
 from headstart.training.feed import Feed, SampleFeed
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
 from headstart.training.speed import Speed, choose_speed
-from headstart.training.trained import Trained
+from headstart.training.trained import Trained, calibrated
 
 
 def fit(
@@ -43,7 +45,9 @@ def fit(
 ) -> Trained:
     """Train `bundle.network` in place on the training split and leave it with its best weights, calibrated.
 
-    Which epoch is the best, and how a training goes on after an interruption, is said at `engine.train`.
+    Which epoch is the best, and how a training goes on after an interruption, is said at `engine.train`; with
+    `plan.keeps_start`, the start stays unless the best epoch `beats` it on the validation split. Without validation
+    samples the last epoch stays, not calibrated, and its validation metric is NaN.
     Only parameters that require a gradient change; frozen stages stay as they are, batch-norm statistics included.
 
     Args:
@@ -63,12 +67,18 @@ def fit(
         "keeps_statistics": network.keeps_statistics,
         "metric": context.metric,
     }
+    start = copied(network) if plan.keeps_start else None
     course, speed = minimise(objective, bundle, dataset, plan, context, name=name, job=job)
-    logits = objective.validation_logits(replace(speed, precision="fp32"), lambda: None)
-    labels = objective.val.labels
+    if not objective.judged:
+        return trained_by(bundle, plan, course, speed, samples=objective.samples, validation=math.nan)
+    if start is not None and course.kept_epoch and not _beats_start(objective, start, speed):
+        network.load_state_dict(start)
+        course.kept_epoch = 0
+    logits, labels = objective.exact_logits(speed), objective.val.labels
     bundle.temperature = fit_temperature(logits, labels)
     validation = score(context.metric, labels, logits.argmax(1), len(dataset.classes))
-    return trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
+    trained = trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
+    return replace(trained, held_out=calibrated(objective.val.ids, labels, logits, bundle))
 
 
 def minimise(
@@ -126,6 +136,16 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _beats_start(objective: "_Supervised", start: Mapping[str, Tensor], speed: Speed) -> bool:
+    """Whether the trained weights are better on the validation split than `start` by more than noise."""
+    network, kept = objective.network, copied(objective.network)
+    logits = objective.exact_logits(speed)
+    network.load_state_dict(start)
+    at_start = objective.exact_logits(speed)
+    network.load_state_dict(kept)
+    return beats(logits, at_start, objective.val.labels)
 
 
 class _Supervised:
@@ -187,6 +207,10 @@ class _Supervised:
         logits = self.validation_logits(self.speed, pause)
         loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.val.labels)))
         return score(self.metric, self.val.labels, logits.argmax(1), self.classes), loss
+
+    def exact_logits(self, speed: Speed) -> np.ndarray:
+        """The validation logits, float32 (N, classes), computed in float32."""
+        return self.validation_logits(replace(speed, precision="fp32"), lambda: None)
 
     def validation_logits(self, speed: Speed, pause: Callable[[], None]) -> np.ndarray:
         """float32 (N, classes); the processes share the samples, none of which is seen twice."""

@@ -19,9 +19,9 @@ class Trained:
     """A model, and what its training came to.
 
     `model` is a bundle; where the model itself cannot be kept, its probabilities on the test split, float32 (N, K).
-    `validation` is the metric on the validation split, without labels the negated loss there, with the weights that
-    were kept. `seconds` counts what was done before an interruption too. `params` are the settings and decisions that
-    belong into the record, JSON values.
+    `validation` is the metric on the labelled samples that were held out of the training which chose (NaN where there
+    are none), without labels the negated loss there. `seconds` counts what was done before an interruption too.
+    `params` are the settings and decisions that belong into the record, JSON values.
 
     Of a training in steps, `history` has one mapping an epoch: epoch, train/loss, val/loss, val/<metric>; `best_epoch`
     is the one whose weights were kept, 0 the start.
@@ -65,6 +65,13 @@ class Trained:
         else:
             Predictions(test.ids, test.labels, model, dataset.classes).save(path)
         return path
+
+
+def calibrated(ids: np.ndarray, labels: np.ndarray, logits: np.ndarray, bundle: ModelBundle) -> Predictions:
+    """The predictions for samples by their logits (N, K), at the bundle's temperature."""
+    from scipy.special import softmax
+
+    return Predictions(ids, labels, softmax(logits / bundle.temperature, axis=1), bundle.classes)
 
 
 def predictions_of(bundle: ModelBundle, split: Split) -> Predictions:

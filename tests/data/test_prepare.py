@@ -148,32 +148,66 @@ def test_copies_share_a_split_and_are_reported(folder: Path, picture: Picture, p
 
 
 def test_fewer_labels_are_a_subset_of_more(folder: Path, pack: Pack) -> None:
-    chosen = {k: set(pack(folder, labels_per_class=k).split("train").paths) for k in (1, 2, 4)}
+    chosen = {k: labelled(pack(folder, labels_per_class=k)) for k in (1, 2, 4)}
     assert [len(chosen[k]) for k in (1, 2, 4)] == [2, 4, 8]
-    assert chosen[1] < chosen[2] < chosen[4] < set(pack(folder).split("train").paths)
+    assert chosen[1] < chosen[2] < chosen[4] < labelled(pack(folder))
 
 
-def test_limiting_labels_leaves_the_rest_unused_and_the_other_splits_alone(
+def labelled(dataset: Dataset) -> set[str]:
+    """The paths of all samples that may be learned from or chosen by."""
+    return {path for name in ("train", "val") for path in dataset.split(name).paths}
+
+
+def test_a_label_budget_bounds_training_and_validation_together_and_leaves_the_test_split_alone(
     folder: Path, pack: Pack, splits_of: SplitsOf
 ) -> None:
     before = splits_of(pack(folder))
-    after = splits_of(pack(folder, labels_per_class=2))
-    changed = {path for path in before if before[path] != after[path]}
-    assert {before[path] for path in changed} == {"train"}
-    assert {after[path] for path in changed} == {"unused"}
-    assert len(changed) == 2 * (6 - 2)
+    dataset = pack(folder, labels_per_class=2)
+    after = splits_of(dataset)
+    tests = {path for path in before if before[path] == "test"}
+    assert {path for path in after if after[path] == "test"} == tests
+    # The store holds nothing else.
+    assert sum(len(dataset.samples(name)) for name in SPLITS) == len(tests) + 2 * 2
+    assert sum(split == "unused" for split in after.values()) == 24 - len(tests) - 2 * 2
+    assert any("4 labels, of which 2 train and 2 are held out" in note for note in dataset.manifest["notes"])
+
+
+@pytest.mark.parametrize(("budget", "held_out"), [(1, 0), (2, 1), (5, 1), (8, 2)])
+def test_a_fifth_of_a_budget_is_held_out_and_every_class_keeps_a_sample_to_train_on(
+    tmp_path: Path, fill: Fill, pack: Pack, budget: int, held_out: int
+) -> None:
+    dataset = pack(fill(tmp_path / "pictures", {"cat": 15, "dog": 15}), labels_per_class=budget)
+    for name, count in (("val", held_out), ("train", budget - held_out)):
+        assert np.bincount(dataset.split(name).labels, minlength=2).tolist() == [count, count]
+
+
+def test_what_belongs_together_is_not_parted_by_a_budget(tmp_path: Path, fill: Fill, pack: Pack) -> None:
+    root = fill(tmp_path / "pictures", {"cat": 20, "dog": 20})
+    for path in sorted(root.rglob("*.png"))[::2]:
+        path.with_stem(f"{path.stem}-copy").write_bytes(path.read_bytes())
+    dataset = pack(root, labels_per_class=20)
+    train, val = (set(dataset.split(name).ids) for name in ("train", "val"))
+    assert train & val == set()
+    assert len(train) + len(val) < 40
+
+
+def test_a_file_that_is_added_moves_no_old_sample_into_a_budget(folder: Path, fill: Fill, pack: Pack) -> None:
+    before = labelled(pack(folder, labels_per_class=3))
+    after = labelled(pack(fill(folder, {"cat": 3}, start=100), labels_per_class=3))
+    assert {path for path in after - before if int(Path(path).stem) < 100} == set()
 
 
 def test_a_label_is_not_spent_on_a_copy(folder: Path, pack: Pack) -> None:
     for path in sorted(folder.rglob("*.png")):
         path.with_stem(path.stem + "b").write_bytes(path.read_bytes())
-    ids = pack(folder, labels_per_class=4).split("train").ids
+    dataset = pack(folder, labels_per_class=4)
+    ids = [*dataset.split("train").ids, *dataset.split("val").ids]
     assert len(ids) == len(set(ids)) == 8
 
 
 def test_a_class_with_too_few_labels_gives_all_it_has_and_is_noted(folder: Path, pack: Pack) -> None:
     dataset = pack(folder, labels_per_class=100)
-    assert dataset.counts["train"] == 12
+    assert len(labelled(dataset)) == 24 - dataset.counts["test"]
     assert any("100" in note and "'cat', 'dog'" in note for note in dataset.manifest["notes"])
 
 

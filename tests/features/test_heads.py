@@ -7,15 +7,18 @@ from sklearn.model_selection import LeaveOneOut
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
+from headstart.data.folds import stratified_folds
 from headstart.features import heads
 from headstart.features.heads import (
     _RIDGE_PENALTIES,
     LinearHead,
     best_head,
+    class_means,
     cross_validated_hits,
     nearest_class_mean,
     ridge,
 )
+from headstart.metrics.calibration import smoothed_losses
 from headstart.models.architectures.convnet import convnet
 
 # NearestCentroid also takes standard deviations, which some pixels and single samples do not have.
@@ -178,65 +181,85 @@ def test_fits_that_are_searched_for_together_are_those_of_each_alone():
 # The best of them.
 
 
-def test_the_best_head_is_as_good_on_validation_as_every_other():
+def test_the_best_head_has_the_least_log_loss_on_samples_that_its_folds_held_out():
     features, labels = balanced(30, 10)
-    val_features, val_labels = some(600, 10, start=900)
-    head, kind, score = best_head(features, labels, val_features, val_labels, classes=10, metric="accuracy")
-    assert score == accuracy(head, val_features, val_labels)
-    others = [nearest_class_mean(features, labels, 10), ridge(features, labels, 10), logistic(features, labels, 10, 10)]
-    assert score >= max(accuracy(other, val_features, val_labels) for other in others)
-    assert kind in ("nearest_class_mean", "ridge", "logistic")
+    fitted = best_head(features, labels, classes=10)
+    assert fitted.held_out.tolist() == list(range(300))
+    assert fitted.kind in ("nearest_class_mean", "ridge", "logistic")
+    reached = smoothed_losses(fitted.logits, labels).mean()
+    assert reached <= smoothed_losses(class_means(features, labels, 10).logits, labels).mean()
+    # As far from certainty on new samples as on those that were held out, and not as on those that it was fitted to.
+    others, truth = some(900, 10, start=800)
+    on_others = smoothed_losses(fitted.head.logits(others), truth).mean()
+    assert smoothed_losses(fitted.head.logits(features), labels).mean() < reached < 2 * on_others
+
+
+def test_held_out_logits_are_those_of_a_fit_without_the_fold():
+    features, labels = balanced(10, 3)
+    fitted = class_means(features, labels, 3)
+    train, fold = next(stratified_folds(labels, seed=0))
+    expected = nearest_class_mean(features[train], labels[train], 3).logits(features[fold])
+    assert np.array_equal(fitted.logits[np.searchsorted(fitted.held_out, fold)], expected)
+    assert fitted.head.weight.tobytes() == nearest_class_mean(features, labels, 3).weight.tobytes()
+
+
+def test_of_many_samples_one_part_is_held_out_and_every_class_is_in_it(monkeypatch):
+    monkeypatch.setattr(heads, "_MOST_FOR_FOLDS", 100)
+    features, labels = balanced(40, 10)
+    fitted = best_head(features, labels, classes=10)
+    assert len(fitted.held_out) == 80
+    assert set(labels[fitted.held_out]) == set(range(10))
+
+
+def test_where_every_class_has_one_sample_the_head_is_the_nearest_class_mean_and_nothing_is_held_out():
+    features, labels = balanced(1, 3)
+    fitted = best_head(features, labels, classes=3)
+    assert fitted.kind == "nearest_class_mean"
+    assert len(fitted.held_out) == len(fitted.logits) == 0
 
 
 def drawn(count, seed):
-    """96 random rectified features of `count` digits and their labels, and those of 20 others."""
+    """96 random rectified features of `count` digits and their labels."""
     generator = np.random.default_rng(seed)
     projection = generator.normal(size=(64, 96)).astype(np.float32)
-    chosen = generator.permutation(len(LABELS))[: count + 20]
-    features, labels = np.maximum((FEATURES[chosen] - FEATURES.mean(0)) @ projection / 50, 0), LABELS[chosen]
-    return features[:count], labels[:count], features[count:], labels[count:]
+    chosen = generator.permutation(len(LABELS))[:count]
+    return np.maximum((FEATURES[chosen] - FEATURES.mean(0)) @ projection / 50, 0), LABELS[chosen]
 
 
 def test_a_logistic_head_that_is_best_is_at_its_optimum():
-    features, labels, val_features, val_labels = drawn(200, seed=0)
-    head, kind, _ = best_head(features, labels, val_features, val_labels, classes=10, metric="accuracy")
-    assert kind == "logistic"
+    features, labels = drawn(400, seed=0)
+    fitted = best_head(features, labels, classes=10)
+    assert fitted.kind == "logistic"
     others = drawn(1000, seed=0)[0]
     optima = [logistic(features, labels, 10, penalty) for penalty in heads._LOGISTIC_PENALTIES]
-    apart = [np.abs(softmax(head.logits(others)) - softmax(optimum.logits(others))).max() for optimum in optima]
+    apart = [np.abs(softmax(fitted.head.logits(others)) - softmax(optimum.logits(others))).max() for optimum in optima]
     assert min(apart) < 5e-3
 
 
 @pytest.mark.parametrize("count", [100, 300])
 def test_what_is_held_out_is_named_as_by_the_exact_optima(count, monkeypatch):
-    features, labels, _, _ = drawn(count, seed=1)
-    axes, folds = heads._Axes.of(features, labels, 10), [fold for _, fold in heads._folds(labels, seed=0)]
+    features, labels = drawn(count, seed=1)
+    axes, folds = heads._Axes.of(features, labels, 10), [fold for _, fold in stratified_folds(labels, seed=0)]
     candidates = heads._candidates(axes, features, labels, 10, folds)
     monkeypatch.setattr(heads, "_CHOICE_TOLERANCE", 1e-8)
     for candidate, exact in zip(candidates, heads._candidates(axes, features, labels, 10, folds), strict=True):
-        assert (np.concatenate(candidate.held_out) == np.concatenate(exact.held_out)).mean() >= 0.99
+        named, exactly = (np.concatenate(each.held_out).argmax(1) for each in (candidate, exact))
+        assert (named == exactly).mean() >= 0.99
 
 
 def test_a_rare_class_and_features_that_say_nothing_leave_a_head_that_is_finite():
     features, labels = some(60, 2)
     features, labels = np.vstack([features, FEATURES[LABELS == 7][:2]]), np.append(labels, [2, 2])
     for given in (features, np.ones_like(features), 1e-6 * features):
-        head, _, _ = best_head(given, labels, given, labels, classes=3, metric="macro_f1")
+        head = best_head(given, labels, classes=3).head
         assert np.isfinite(head.weight).all()
         assert np.isfinite(head.bias).all()
     assert accuracy(head, 1e-6 * features, labels) == 1
 
 
-def test_a_silent_validation_split_leaves_the_simplest_head():
-    features, labels = balanced(1, 3)
-    _, kind, _ = best_head(features, labels, features, labels, classes=3, metric="accuracy")
-    means = nearest_class_mean(features, labels, 3)
-    assert kind == "nearest_class_mean" or accuracy(means, features, labels) < 1
-
-
 def test_the_same_samples_give_the_same_bits():
     features, labels = balanced(15, 10)
-    one, two = (best_head(features, labels, features, labels, classes=10, metric="macro_f1")[0] for _ in range(2))
+    one, two = (best_head(features, labels, classes=10).head for _ in range(2))
     assert one.weight.tobytes() == two.weight.tobytes()
     assert one.bias.tobytes() == two.bias.tobytes()
 

@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV
 
 from headstart.data.dataset import Dataset
+from headstart.data.labelled import LabelledDataset
 from headstart.judging.baselines import fit_baseline
 from headstart.metrics.classification import score
 from headstart.metrics.metric import METRICS
@@ -89,7 +91,8 @@ def test_classical_keeps_its_test_predictions(classical, renamed):
     assert kept.probabilities.sum(axis=1) == pytest.approx(1.0)
     assert np.mean(kept.probabilities.argmax(1) == test.labels) > 0.8
     assert (contender.strategy, contender.kind) == ("classical", "baseline")
-    assert 0.8 < params["cross_validated"] <= 1
+    assert 0.8 < contender.validation <= 1
+    assert params["labels"] == renamed.counts["train"] + renamed.counts["val"]
     # Tables alone, no pickle.
     assert sorted(file.name for file in contender.path.parent.iterdir()) == [
         "classical.held_out.parquet",
@@ -100,32 +103,35 @@ def test_classical_keeps_its_test_predictions(classical, renamed):
 @pytest.mark.parametrize("name", ["scratch", "classical"])
 def test_a_baseline_keeps_what_it_predicts_for_the_samples_that_were_held_out(name, renamed, source, tmp_path):
     contender, _ = fitted(name, renamed, tmp_path, source)
-    kept, val = read_held_out(contender.path), renamed.split("val")
-    assert (kept.ids.tolist(), kept.labels.tolist(), kept.classes) == (
-        val.ids.tolist(),
-        val.labels.tolist(),
-        renamed.classes,
-    )
-    assert score("accuracy", val.labels, kept.predicted, len(renamed.classes)) == pytest.approx(contender.validation)
+    kept = read_held_out(contender.path)
+    # Cross-validation holds out every labelled sample, a training those of the validation split.
+    split = LabelledDataset(renamed).split("train") if name == "classical" else renamed.split("val")
+    label_of = dict(zip(split.ids.tolist(), split.labels.tolist(), strict=True))
+    assert sorted(kept.ids.tolist()) == sorted(label_of)
+    assert kept.labels.tolist() == [label_of[each] for each in kept.ids.tolist()]
+    assert kept.classes == renamed.classes
+    reached = score("accuracy", kept.labels, kept.predicted, len(renamed.classes))
+    assert reached == pytest.approx(contender.validation)
 
 
-def test_classical_is_tuned_and_fitted_on_training_samples_only(classical, renamed, tmp_path):
+def test_classical_learns_nothing_from_the_test_split(classical, renamed, tmp_path):
     copy = Dataset.open(shutil.copytree(renamed.path, tmp_path / "copy"))
-    noise = np.random.default_rng(0).integers(0, 256, copy.split("val").samples.shape, dtype=np.uint8)
-    np.save(copy.path / "val.npy", noise)
     np.save(copy.path / "test.npy", renamed.split("test").samples[::-1])
     copy.write_manifest()
     contender, params = classical
     model = fit_classical(copy)
-    assert {**model.params, "temperature": 0} == {**params, "temperature": 0}
-    # Validation sets the temperature of the softmax, which scales the logarithms of all odds alike, and nothing else.
-    odds, expected = (
-        np.log(p[:, :1] / p[:, 1:]) for p in (model.model[::-1], read_predictions(contender.path).probabilities)
-    )
-    scale = params["temperature"] / model.params["temperature"]
-    assert odds == pytest.approx(scale * expected, rel=1e-2, abs=1e-3)
-    # What validation says is only reported.
-    assert model.validation < contender.validation
+    assert model.params == params
+    assert model.model[::-1] == pytest.approx(read_predictions(contender.path).probabilities, abs=1e-5)
+
+
+def test_classical_predicts_held_out_samples_without_having_seen_them(renamed, tmp_path):
+    copy = Dataset.open(shutil.copytree(renamed.path, tmp_path / "copy"))
+    for name in ("train", "val"):
+        shape = copy.split(name).samples.shape
+        np.save(copy.path / f"{name}.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    copy.write_manifest()
+    # A model that had seen them would know noise by heart.
+    assert fit_classical(copy).validation < 0.6
 
 
 class _SearchedError(Exception):
@@ -146,10 +152,9 @@ def test_classical_is_tuned_by_the_metric_that_judges_it(metric, renamed, monkey
     assert found == pytest.approx(score(metric, labels, guesses.predict(labels[:, None]), 3))
 
 
-def test_with_one_sample_a_class_validation_tunes_and_is_not_trained_on(single):
+def test_with_one_sample_a_class_nothing_is_tuned_and_nothing_claimed(single):
     model = fit_classical(single)
-    assert model.validation == pytest.approx(model.params["cross_validated"])
-    test = single.split("test")
-    assert model.model.shape == (len(test.labels), 2)
-    # A model that had seen the validation samples would know them by heart.
-    assert np.mean(model.model.argmax(1) == test.labels) > 0.5
+    assert math.isnan(model.validation)
+    assert model.held_out is None
+    assert (model.params["model"], model.params["features"]) == ("SVC", "gradients")
+    assert np.mean(model.model.argmax(1) == single.split("test").labels) > 0.5

@@ -35,7 +35,7 @@ def sentence(action, *arguments: object, **named: object) -> str:
 
 def test_a_name_and_two_data_references_are_a_recipe(read):
     recipe = read()
-    assert [strategy.name for strategy in recipe.strategies] == ["zero", "partial", "full", "full-l2sp"]
+    assert [strategy.name for strategy in recipe.strategies] == ["zero", "linear_probe", "partial", "full", "full-l2sp"]
     assert recipe.baselines == ("scratch", "classical")
     assert recipe.evaluation.metric == "accuracy"
     assert recipe.source.pretraining.architecture == "convnet"

@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import platform
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
 
+from headstart.data.labelled import LabelledDataset
 from headstart.errors import InputError
 from headstart.features.extraction import vectors
 from headstart.features.frozen_stages import FrozenOutputs
@@ -198,18 +200,21 @@ def test_with_every_stage_frozen_nothing_but_the_head_changes(source, renamed, c
 
 
 def probe_of(source, dataset):
-    train, val = dataset.split("train"), dataset.split("val")
-    features, val_features = vectors(source, train), vectors(source, val)
-    return best_head(features, train.labels, val_features, val.labels, classes=3, metric="accuracy")
+    """The best head on the features of a data set's training samples."""
+    train = dataset.split("train")
+    return best_head(vectors(source, train), train.labels, classes=3)
 
 
-def test_a_linear_probe_is_the_best_head_on_the_sources_features_calibrated(source, renamed, carry):
-    result, (head, kind, validation) = carry(source, renamed, "linear_probe"), probe_of(source, renamed)
-    val = renamed.split("val")
-    logits = result.bundle.predict_logits(val.samples)
-    assert np.allclose(logits, head.logits(vectors(source, val)), atol=1e-3)
-    assert (result.bundle.provenance["decisions"], result.validation) == ({"head": kind}, validation)
-    assert result.bundle.temperature == fit_temperature(logits, val.labels)
+def test_a_linear_probe_is_the_best_head_on_the_sources_features_of_all_labels_calibrated_out_of_fold(
+    source, renamed, carry
+):
+    result, fitted = carry(source, renamed, "linear_probe"), probe_of(source, LabelledDataset(renamed))
+    test, labels = renamed.split("test"), LabelledDataset(renamed).split("train").labels
+    logits = result.bundle.predict_logits(test.samples)
+    assert np.allclose(logits, fitted.head.logits(vectors(source, test)), atol=1e-3)
+    assert result.bundle.provenance["decisions"] == {"head": fitted.kind}
+    assert result.validation == score("accuracy", labels, fitted.logits.argmax(1), 3)
+    assert result.bundle.temperature == pytest.approx(fit_temperature(fitted.logits, labels), rel=1e-3)
 
 
 def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stages_see_an_augmented_sample(
@@ -289,11 +294,12 @@ def test_training_starts_from_the_probe_unless_told_otherwise(source, known, car
     strategy = {"transfer": "full"} if kind == "full" else {"transfer": "partial"}
     if kind == "surgical":
         strategy["surgical"] = "last"
-    head, name, _ = probe_of(source, known)
-    result = carry(source, known, strategy, **STANDING)
-    assert np.allclose(result.bundle.network.head.weight.detach(), head.weight, atol=1e-6)
-    assert np.allclose(result.bundle.network.head.bias.detach(), head.bias, atol=1e-6)
-    assert result.bundle.provenance["decisions"]["head"] == name
+    for refit, dataset in ((False, known), (True, LabelledDataset(known))):
+        fitted = probe_of(source, dataset)
+        result = carry(source, known, strategy, refit=refit, **STANDING)
+        assert np.allclose(result.bundle.network.head.weight.detach(), fitted.head.weight, atol=1e-6)
+        assert np.allclose(result.bundle.network.head.bias.detach(), fitted.head.bias, atol=1e-6)
+    assert result.bundle.provenance["decisions"]["head"] == probe_of(source, known).kind
 
 
 def test_more_stages_cannot_be_frozen_than_there_are(source, renamed, carry):
@@ -310,9 +316,9 @@ def test_what_comes_out_is_a_whole_model_of_the_sources_architecture_for_the_tar
     assert result.bundle.classes == renamed.classes == ("eight", "five", "three")
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert not network.training
-    val = renamed.split("val")
-    predictions = result.bundle.predict_logits(val.samples).argmax(1)
-    assert result.validation == score("accuracy", val.labels, predictions, 3)
+    held_out, all_ids = result.held_out, LabelledDataset(renamed).split("train").ids
+    assert result.validation == score("accuracy", held_out.labels, held_out.predicted, 3)
+    assert set(held_out.ids) == set(all_ids if strategy in FITTED else renamed.split("val").ids)
     assert result.seconds > 0
     assert (result.history == []) == (result.best_epoch is None) == (strategy in FITTED)
     # Nothing in it says how it was made, and it is read as any other.
@@ -415,15 +421,21 @@ def test_zero_fits_no_temperature_and_keeps_the_sources_where_it_keeps_its_head(
 
 @pytest.mark.parametrize("strategy", [kind for kind in THAT_TRAIN if kind != "lora"], ids=name_of)
 def test_what_is_trained_has_a_temperature_of_its_own(source, known, carry, strategy):
-    result, val = carry(source, known, strategy), known.split("val")
-    fitted = fit_temperature(result.bundle.predict_logits(val.samples), val.labels)
-    assert result.bundle.temperature == fitted != source.temperature
-    assert result.params["temperature"] == fitted
+    chosen, val = carry(source, known, strategy, refit=False), known.split("val")
+    fitted = fit_temperature(chosen.bundle.predict_logits(val.samples), val.labels)
+    assert chosen.bundle.temperature == fitted != source.temperature
+    # The one of the training that chose stays, as its samples are learned from then.
+    result = carry(source, known, strategy)
+    assert result.bundle.temperature == result.params["temperature"] == fitted
 
 
 def test_zero_needs_no_more_than_one_sample_a_class(source, single, carry):
     assert single.counts["train"] == 2
-    assert carry(source, single, "zero").validation >= 0.7
+    result, test = carry(source, single, "zero"), single.split("test")
+    assert score("accuracy", test.labels, result.bundle.predict_logits(test.samples).argmax(1), 2) >= 0.7
+    # Nothing was held out, so nothing is claimed.
+    assert math.isnan(result.validation)
+    assert result.held_out is None
 
 
 def test_full_at_a_constant_rate_starts_from_the_sources_head_where_it_knows_the_classes(

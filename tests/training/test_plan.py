@@ -22,6 +22,7 @@ def test_what_the_recipe_says_is_what_is_done():
     assert params.pop("unfreeze_every") == 0
     assert params.pop("strength") == 0.5
     assert params.pop("clip") is None
+    assert not any(params.pop(key) for key in ("keeps_start", "stop"))
     assert params == training.model_dump(exclude={"class_weights", "augmentation_strength"})
 
 
@@ -96,8 +97,14 @@ def test_few_samples_are_taken_in_small_batches(samples, batch_size):
 
 
 def test_no_training_ends_early_in_the_first_half_of_its_budget():
-    plan = make_plan(Training(epochs=60), EVEN, pretrained=False)
+    plan = make_plan(Training(epochs=60), np.arange(250) % 2, pretrained=False)
     assert plan.patience == 30
+
+
+def test_a_training_that_few_samples_could_stop_goes_to_its_end_unless_told_otherwise():
+    labels = np.arange(249) % 2
+    assert make_plan(Training(epochs=60), labels, pretrained=False).patience == 60
+    assert make_plan(Training(epochs=60, patience=7), labels, pretrained=False).patience == 7
 
 
 def test_the_rate_of_a_source_falls_with_the_inputs_of_its_widest_unit():

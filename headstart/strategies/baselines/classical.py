@@ -1,7 +1,8 @@
 """classical: the best of several scikit-learn models on what a modality computes of its samples without learning."""
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from headstart.data.dataset import Dataset, Samples
+from headstart.data.folds import stratified_folds
+from headstart.data.labelled import LabelledDataset
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.errors import InputError
 from headstart.metrics.calibration import fit_temperature
@@ -20,8 +23,7 @@ from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained
 
-_FOLDS = 5
-# Settings are searched on at most so many training samples: a support vector machine's time grows with their square.
+# Settings are searched on at most so many samples: a support vector machine's time grows with their square.
 _SEARCHED = 3000
 _MOST_FOR_MACHINES = 2000
 # Samples that are in memory at a time.
@@ -30,72 +32,83 @@ _READ = 512
 
 def fit_classical(like: Like | None, dataset: Dataset, training: Training | None, context: RunContext) -> Trained:
     """The best of logistic regression, RBF support vector machine and random forest on the first kind of descriptors
-    that the modality has of the training split, for pictures their pixels, and of the first two on the others,
+    that the modality has of all labelled samples, for pictures their pixels, and of the first two on the others,
     histograms of gradients.
 
-    The grid is searched for the best metric by stratified cross-validation on training samples alone, 3000 of them at
-    most; where a class has one sample, which no fold can hold out, the validation split chooses instead. The best is
-    fitted to all. It is kept by what it predicts: scikit-learn's models persist only as pickles, which this project
-    does not write.
+    The grid is searched for the best metric by stratified cross-validation, on 3000 samples at most, which also
+    calibrates the best; that is then fitted to all. Where every class has one sample, which no fold can hold out, it is
+    a support vector machine on the last kind. It is kept by what it predicts: scikit-learn's models persist only as
+    pickles, which this project does not write.
     """
     from scipy.special import softmax
-    from sklearn.model_selection import GridSearchCV
 
     start = time.perf_counter()
-    train, val, test = (dataset.split(name) for name in ("train", "val", "test"))
-    classes, metric = len(dataset.classes), context.metric
-    parts = [described(split.samples, dataset.kind) for split in (train, val, test)]
-    columns = _columns_of(parts[0])
-    features, val_features, test_features = (np.hstack(list(part.values())) for part in parts)
-    *searched, folds = _searched(features, train.labels, val_features, val.labels, classes=classes, seed=context.seed)
-    pipeline, grid = _pipeline_and_grid(columns, samples=len(searched[0]), seed=context.seed)
-    search = GridSearchCV(pipeline, grid, cv=folds, scoring=_scorer(metric, classes), refit=False)
-    search.fit(*searched)
-    # The winner is fitted on training samples only, also where the validation split chose it.
-    best = pipeline.set_params(**search.best_params_).fit(features, train.labels)
-    logits = _logits(best, val_features)
+    labelled, test = (LabelledDataset(dataset) if context.refit else dataset).split("train"), dataset.split("test")
+    labels, classes, metric = labelled.labels, len(dataset.classes), context.metric
+    described_labelled = described(labelled.samples, dataset.kind)
+    features = np.hstack(list(described_labelled.values()))
+    chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
+    searched = features[chosen], labels[chosen]
+    folds = list(stratified_folds(labels[chosen], seed=context.seed))
+    pipeline, grid = _pipeline_and_grid(_columns_of(described_labelled), samples=len(chosen), seed=context.seed)
+    settings = _best_settings(pipeline, grid, *searched, folds, _scorer(metric, classes))
+    best = pipeline.set_params(**settings)
+    rows, logits = _out_of_fold(best, *searched, folds, classes)
+    rows = chosen[rows]
     # As every network is, so that their calibration errors compare.
-    temperature = fit_temperature(logits, val.labels)
-    found = {key.removeprefix("model__"): v for key, v in search.best_params_.items() if key.startswith("model__")}
+    temperature = fit_temperature(logits, labels[rows])
 
     def probabilities(logits: np.ndarray) -> np.ndarray:
         calibrated: np.ndarray = softmax(logits / temperature, axis=1).astype(np.float32)
         return calibrated
 
+    best.fit(features, labels)
+    test_features = np.hstack(list(described(test.samples, dataset.kind).values()))
+    found = {key.removeprefix("model__"): v for key, v in settings.items() if key.startswith("model__")}
     return Trained(
         probabilities(_logits(best, test_features)),
-        validation=score(metric, val.labels, best.predict(val_features), classes),
+        validation=score(metric, labels[rows], logits.argmax(1), classes) if folds else math.nan,
         seconds=time.perf_counter() - start,
         params={
             "model": type(best.named_steps["model"]).__name__,
             "features": best.named_steps["read"].kw_args["name"],
-            "cross_validated": float(search.best_score_),
             "temperature": temperature,
+            "labels": len(labels),
             **found,
         },
-        held_out=Predictions(val.ids, val.labels, probabilities(logits), dataset.classes),
+        held_out=Predictions(labelled.ids[rows], labels[rows], probabilities(logits), dataset.classes)
+        if folds
+        else None,
     )
 
 
-def _searched(
+def _best_settings(
+    pipeline: Any,
+    grid: list[dict[str, Any]],
     features: np.ndarray,
     labels: np.ndarray,
-    val_features: np.ndarray,
-    val_labels: np.ndarray,
-    *,
-    classes: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray, Any]:
-    """The features and labels that the search is made on, and its folds."""
-    from sklearn.model_selection import PredefinedSplit, StratifiedKFold
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    scorer: Callable[..., float],
+) -> dict[str, Any]:
+    """The settings of the grid that cross-validate best; without folds its last ones."""
+    from sklearn.model_selection import GridSearchCV, ParameterGrid
 
-    chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
-    features, labels = features[chosen], labels[chosen]
-    fewest = int(np.bincount(labels, minlength=classes).min())
-    if fewest >= 2:
-        return features, labels, StratifiedKFold(min(_FOLDS, fewest), shuffle=True, random_state=seed)
-    folds = PredefinedSplit(np.repeat([-1, 0], [len(labels), len(val_labels)]))
-    return np.vstack([features, val_features]), np.hstack([labels, val_labels]), folds
+    if not folds:
+        last: dict[str, Any] = list(ParameterGrid(grid))[-1]
+        return last
+    search = GridSearchCV(pipeline, grid, cv=folds, scoring=scorer, refit=False).fit(features, labels)
+    best: dict[str, Any] = search.best_params_
+    return best
+
+
+def _out_of_fold(
+    model: Any, features: np.ndarray, labels: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the held-out samples, int (M,), and their logits (M, K) in the fit without their fold."""
+    if not folds:
+        return np.empty(0, dtype=np.int64), np.empty((0, classes))
+    logits = [_logits(model.fit(features[kept], labels[kept]), features[held_out]) for kept, held_out in folds]
+    return np.concatenate([held_out for _, held_out in folds]), np.concatenate(logits)
 
 
 def described(samples: Samples, kind: Modality, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """scratch: the source's architecture from random weights, with the strategies' budget."""
 
+import time
 from dataclasses import replace
 
 from headstart.data.dataset import Dataset
@@ -7,18 +8,27 @@ from headstart.strategies.baseline import Baseline, Like
 from headstart.strategies.pretraining import untrained
 from headstart.training.context import RunContext
 from headstart.training.plan import make_plan
+from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.section import Training
 from headstart.training.supervised import fit
-from headstart.training.trained import Trained, predictions_of
+from headstart.training.trained import Trained
 
 
 def fit_scratch(like: Like, dataset: Dataset, training: Training, context: RunContext) -> Trained:
+    """The architecture of the source, trained from random weights: to choose its epochs, then on all labels."""
     bundle = untrained(like, dataset, context)
     bundle.provenance |= {"role": "baseline", "strategy": "scratch", "head": "trained"}
     plan = make_plan(training, dataset.split("train").labels, pretrained=False)
     trained = fit(bundle, dataset, plan, context, name="scratch")
-    held_out = trained.held_out or predictions_of(trained.bundle, dataset.split("val"))
-    return replace(trained, params={"architecture": like.architecture, **trained.params}, held_out=held_out)
+    trained = replace(trained, params={"architecture": like.architecture, **trained.params})
+    labelled = all_labels(dataset, context)
+    if labelled is None:
+        return trained
+    start = time.perf_counter()
+    bundle = untrained(like, labelled, context)
+    refit(bundle, labelled, plan, context, trained, name="scratch")
+    seconds = trained.seconds + time.perf_counter() - start
+    return replace(refitted(bundle, labelled, trained), seconds=seconds)
 
 
 BASELINE = Baseline(fit_scratch, is_network=True)

@@ -1,7 +1,7 @@
 """linear_probe: all stages stay as the source has them, and the head is fitted to their features.
 
-It is the best of several by the validation split (Alain and Bengio, "Understanding intermediate layers using linear
-classifier probes", 2016; Kornblith et al., "Do better ImageNet models transfer better?", CVPR 2019).
+It is the best of several by cross-validation over all labels (Alain and Bengio, "Understanding intermediate layers
+using linear classifier probes", 2016; Kornblith et al., "Do better ImageNet models transfer better?", CVPR 2019).
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -22,6 +22,7 @@ class LinearProbe(PartialTransfer):
 
     signature: ClassVar = {"transfer": "partial", "freeze": "all"}
     short_for: ClassVar = signature
+    in_every_recipe: ClassVar = {"name": "linear_probe", **signature}
     part, refined, trains = "freeze", True, False
 
     @model_validator(mode="after")
@@ -32,9 +33,10 @@ class LinearProbe(PartialTransfer):
         return self
 
     def carry(self, task: "Task") -> "Trained":
-        kind, logits = task.fit_head()
-        task.calibrate(logits)
-        return task.result(task.score(logits), {"head": kind})
+        task = task.on_all_labels()
+        fitted = task.fit_head()
+        judged = task.judge(task.dataset.split("train"), fitted.logits, fitted.held_out)
+        return task.result(judged, {"head": fitted.kind})
 
 
 STRATEGY = LinearProbe

@@ -4,8 +4,9 @@ The first third where the inputs differ, the last where the labels do (Lee et al
 adaptation to distribution shifts", ICLR 2023).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from headstart.errors import InputError
 from headstart.strategies.section import ANY, PartialTransfer
@@ -40,6 +41,9 @@ class Surgical(PartialTransfer):
                 f"strategies.{self.name}.surgical parts the stages into three, but {model} has {stages}; use "
                 "transfer: full."
             )
+
+    def settled(self, decisions: Mapping[str, str | float | None]) -> Self:
+        return super().settled(decisions).model_copy(update={"surgical": decisions["part"]})
 
     def choose_part(self, task: "Task") -> dict[str, str]:
         import numpy as np

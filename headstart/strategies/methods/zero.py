@@ -25,11 +25,18 @@ class Zero(Strategy):
         return f"{key} has no meaning in a zero transfer, which trains nothing; remove it"
 
     def carry(self, task: "Task") -> "Trained":
-        head = "source"
-        if not task.install_source_head():
-            head = "nearest class mean"
-            task.install_class_means()
-        return task.result(task.score(task.logits()), {"head": head})
+        from headstart.features.heads import class_means
+
+        task = task.on_all_labels()
+        labelled = task.dataset.split("train")
+        if task.install_source_head():
+            # It has learned from none of them.
+            judged = task.judge(labelled, task.bundle.predict_logits(labelled.samples), calibrate=False)
+            return task.result(judged, {"head": "source"})
+        means = class_means(task.features(), labelled.labels, len(task.bundle.classes))
+        means.head.install(task.bundle.network)
+        judged = task.judge(labelled, means.logits, means.held_out, calibrate=False)
+        return task.result(judged, {"head": "nearest class mean"})
 
 
 STRATEGY = Zero

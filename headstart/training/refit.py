@@ -1,0 +1,65 @@
+"""Refitting: after a training has chosen on held-out samples, it is made again on all labels."""
+
+from dataclasses import replace
+
+from headstart.data.dataset import Dataset
+from headstart.data.labelled import LabelledDataset
+from headstart.models.bundle import ModelBundle
+from headstart.training.context import RunContext
+from headstart.training.feed import Feed
+from headstart.training.penalty import Penalty
+from headstart.training.plan import Plan
+from headstart.training.supervised import fit
+from headstart.training.trained import Trained
+
+# Share of the labels that validation holds, from which on learning from them is worth another training.
+_WORTH_LEARNING = 0.1
+# Fewer held-out samples do not tell one epoch from another: docs/studies/label-budget.md.
+_ENOUGH_TO_STOP = 100
+
+
+def all_labels(dataset: Dataset, context: RunContext) -> Dataset | None:
+    """The data set that a contender is refitted on once it has chosen; None where it stays as it is.
+
+    It stays where validation holds less than a tenth of the labels, and where the run asks for no refit.
+    """
+    train, val = (dataset.counts[name] for name in ("train", "val"))
+    worth = val > 0 and val >= _WORTH_LEARNING * (train + val)
+    return LabelledDataset(dataset) if context.refit and worth else None
+
+
+def refit(
+    bundle: ModelBundle,
+    dataset: Dataset,
+    plan: Plan,
+    context: RunContext,
+    chosen: Trained,
+    *,
+    penalty: Penalty | None = None,
+    feed: Feed | None = None,
+    name: str = "training",
+) -> None:
+    """Train `bundle.network` on all labels from its start, by the same schedule up to the epoch that was `chosen`.
+
+    Epoch 0 leaves the start as it is. Fewer than 100 held-out samples do not tell one epoch from another, only training
+    from its start: the schedule then goes to its end. The arguments are those of `fit`.
+    """
+    if chosen.best_epoch:
+        few = chosen.held_out is not None and len(chosen.held_out.ids) < _ENOUGH_TO_STOP
+        plan = replace(plan, stop=None if few else chosen.best_epoch)
+        unseen = replace(context, on_epoch=None)
+        named = f"{name}, all labels"
+        fit(bundle, dataset, plan, unseen, penalty=penalty, feed=feed, name=named)
+
+
+def refitted(bundle: ModelBundle, dataset: Dataset, chosen: Trained) -> Trained:
+    """The result of a choice whose model is now `bundle`, which learned from all labels.
+
+    Its figures, its held-out predictions and the temperature of what was trained are those of the training that chose;
+    a start that was kept has the temperature that it was made with.
+    """
+    labels = {"labels": dataset.counts["train"]}
+    if chosen.bundle.provenance["kept_epoch"] != 0:
+        bundle.temperature = chosen.bundle.temperature
+    bundle.provenance = {**chosen.bundle.provenance, **labels}
+    return replace(chosen, model=bundle, params={**chosen.params, **labels, "temperature": bundle.temperature})

@@ -47,11 +47,12 @@ class Background:
 
 
 def load_source(
-    uri: str, *, modality: str = "image", fetch_registered: Callable[[str], Path] | None = None
+    uri: str, *, modality: str | None = None, fetch_registered: Callable[[str], Path] | None = None
 ) -> ModelBundle:
     """Load a source; if `uri` is pinned, its content must match the pin.
 
-    `fetch_registered` downloads a `models:/…` URI (without pin) and returns the bundle's path.
+    `modality` is the kind of data that it must read, None for any. `fetch_registered` downloads a `models:/…` URI
+    (without pin) and returns the bundle's path.
 
     Raises:
         InputError: the URI is not understood, the content is missing, damaged or changed, or of another modality.
@@ -63,7 +64,7 @@ def load_source(
         with _bundle_path(location, fetch_registered) as path:
             _check_pin(location, pin, bundle_digest(path))
             bundle = ModelBundle.load(path)
-    if bundle.modality != modality:
+    if modality is not None and bundle.modality != modality:
         raise InputError(
             f"{uri} reads {bundle.modality} data, not {modality}; choose a source of the target's modality"
         )

@@ -1,0 +1,1 @@
+"""The augmentations of recordings that a recipe can choose, one file each."""

@@ -1,0 +1,5 @@
+"""No augmentation: recordings stay as they are stored."""
+
+from headstart.modalities.augmentation import Augmentation
+
+AUGMENTATION = Augmentation(lambda batch, draws, strength: batch.clone())

@@ -1,0 +1,1 @@
+"""The corruptions of recordings that robustness is judged under, one file each."""

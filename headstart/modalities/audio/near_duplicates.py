@@ -2,7 +2,7 @@
 
 A recording's form is its map in dB below its loudest value, down to -40, so that gain does not matter; it leaves out
 the upper quarter of the bands, which resampling and strong compression take away. Two recordings are near duplicates
-where their forms in 50 × 12 cells, moved against each other by up to two cells, differ by at most 2.5 dB (root mean
+where their forms in 100 × 12 cells, moved against each other by up to four cells, differ by at most 2 dB (root mean
 square of the cells where either is heard). Candidates are found by a fingerprint of 64 bits that differs in at most 9:
 whether the step from one of 9 bands to the next grew from one of 9 stretches of time to the next (after Haitsma and
 Kalker 2002, "A highly robust audio fingerprinting system"). Measured on speech: docs/audio.md.
@@ -20,12 +20,13 @@ from headstart.modalities.audio.spectrogram import to_db
 BITS = 9
 _RANGE = 40.0
 _COARSE = (9, 9)
-_FINE = (50, 12)
-_MOST_MOVED = 2
-_MAX_DISTANCE = 2.5
+_FINE = (100, 12)
+_MOST_MOVED = 4
+_MAX_DISTANCE = 2.0
+_REACH = 1.5  # dB between coarse forms, which averaging brings closer: that of copies moved by 25 ms is 1.3 at most
 # A steady tone or noise looks like any other of its pitch.
 _MIN_CHANGE = 1.0
-_AT_ONCE = 2048
+_AT_ONCE = 512
 _KEPT = 4096  # forms
 
 
@@ -39,7 +40,7 @@ class SoundsAlike(Alike):
         form = lru_cache(_KEPT)(lambda number: _form(sample(number), _FINE))
         connected = DisjointSet(range(len(marks)))
         found = []
-        for i, j in _close(_signs(marks), _signs(marks)):
+        for i, j in _close(marks, marks):
             if i < j and not connected.connected(i, j) and _distance(form(i), form(j)) <= _MAX_DISTANCE:
                 connected.merge(i, j)
                 found.append((i, j))
@@ -49,7 +50,7 @@ class SoundsAlike(Alike):
         return one == other
 
     def near(self, marks: Sequence[Mark], others: Sequence[Mark]) -> list[int]:
-        return sorted({i for i, _ in _close(_signs(marks), _signs(others))})
+        return sorted({i for i, _ in _close(marks, others)})
 
 
 SOUNDS_ALIKE = SoundsAlike()
@@ -64,21 +65,30 @@ def _mark(sample: np.ndarray) -> Mark | None:
     return Mark(int.from_bytes(np.packbits(bits).tobytes(), "big"), values.tobytes())
 
 
-def _signs(marks: Sequence[Mark]) -> np.ndarray:
-    """The bits of the marks as -1 and 1, float32 (n, 64)."""
+def _close(marks: Sequence[Mark], others: Sequence[Mark]) -> Iterator[tuple[int, int]]:
+    """Positions of fingerprints that differ in at most `BITS` bits, and whose coarse forms are close.
+
+    All are compared: a product of matrices takes some ten seconds for a hundred thousand recordings, which took minutes
+    to decode.
+    """
+    (signs, forms), (other_signs, other_forms) = _arrays(marks), _arrays(others)
+    for top in range(0, len(signs), _AT_ONCE):
+        for left in range(0, len(other_signs), _AT_ONCE):
+            agreement = signs[top : top + _AT_ONCE] @ other_signs[left : left + _AT_ONCE].T
+            rows, columns = np.nonzero(agreement >= 64 - 2 * BITS)
+            rows, columns = rows + top, columns + left
+            near = np.square(forms[rows] - other_forms[columns]).mean(axis=1) <= _REACH**2
+            yield from zip(rows[near].tolist(), columns[near].tolist(), strict=True)
+
+
+def _arrays(marks: Sequence[Mark]) -> tuple[np.ndarray, np.ndarray]:
+    """The bits of the marks as -1 and 1, float32 (n, 64), and their coarse forms in dB, float32 (n, 81)."""
     hashes = np.array([mark.hash for mark in marks], dtype=">u8")
     bits = np.unpackbits(hashes.view(np.uint8).reshape(len(marks), 8), axis=1)
-    return bits.astype(np.float32) * 2 - 1
-
-
-def _close(signs: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Positions of fingerprints that differ in at most `BITS` bits. All are compared: a product of matrices takes some
-    ten seconds for a hundred thousand recordings, which took minutes to decode."""
-    least = 64 - 2 * BITS
-    for top in range(0, len(signs), _AT_ONCE):
-        for left in range(0, len(others), _AT_ONCE):
-            rows, columns = np.nonzero(signs[top : top + _AT_ONCE] @ others[left : left + _AT_ONCE].T >= least)
-            yield from zip((rows + top).tolist(), (columns + left).tolist(), strict=True)
+    forms = np.frombuffer(b"".join(mark.coarse for mark in marks), np.uint8).reshape(
+        len(marks), _COARSE[0] * _COARSE[1]
+    )
+    return bits.astype(np.float32) * 2 - 1, forms.astype(np.float32) * np.float32(_RANGE / 255)
 
 
 def _form(sample: np.ndarray, cells: tuple[int, int]) -> np.ndarray:

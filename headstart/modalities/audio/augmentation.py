@@ -5,7 +5,7 @@ All work on stored maps, uint8 (N, frames, mels, 1): with these, gain is an addi
 
 from typing import TYPE_CHECKING
 
-from headstart.modalities.audio.spectrogram import STEP
+from headstart.modalities.audio.scale import STEP
 from headstart.modalities.augmentation import Augmentation
 from headstart.registry import Registry
 

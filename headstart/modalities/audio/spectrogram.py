@@ -8,13 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from headstart.modalities.audio.scale import FLOOR, STEP
 from headstart.modalities.audio.section import AudioInput
-
-FLOOR = -100.0
-"""dB of full scale that are stored as 0; 0 dB are stored as 255."""
-
-STEP = -FLOOR / 255
-"""dB between two stored values."""
 
 _LOWEST = 40.0  # Hz, where the first band begins: below is what a microphone's hand and the mains do
 _FRAMES_AT_ONCE = 256

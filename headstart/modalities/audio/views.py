@@ -8,7 +8,7 @@ It moves by up to a quarter of the length, raises one end of the bands by up to 
 import torch
 
 from headstart.modalities.audio.augmentation import louder, masked, shifted
-from headstart.modalities.audio.spectrogram import FLOOR, STEP
+from headstart.modalities.audio.scale import FLOOR, STEP
 from headstart.modalities.augmentation import Augmentation
 
 _TILT, _GAIN, _NOISE = 12.0, 15.0, -50.0  # dB

@@ -38,6 +38,7 @@ class Audio(Modality):
     input = AudioInput
     default_architecture = "convnet"
     draws_per_sample = 12
+    values = "log-mel maps"
 
     @cached_property
     def decoding(self) -> str:
@@ -69,12 +70,17 @@ class Audio(Modality):
 
         return decode(raw, _audio(given), room=room, patience=patience)
 
+    def usual_shape(self, given: "Section") -> tuple[int, ...]:
+        return _audio(given).shape
+
     def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "torch.Tensor":
         """uint8 (N, frames, mels, 1)."""
         import numpy as np
         import torch
 
-        return torch.from_numpy(np.array(samples))
+        rows = samples if isinstance(samples, np.ndarray) else np.stack(samples)
+        # The rows of a memory map are read-only, which torch does not accept.
+        return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
 
     def fit(self, samples: "Samples", given: "Section") -> "LogMel":
         from headstart.modalities.audio.preprocessing import LogMel
@@ -121,10 +127,13 @@ class Audio(Modality):
 
         return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
 
-    def descriptors(self, samples: "np.ndarray") -> "Mapping[str, np.ndarray]":
+    def descriptors(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Mapping[str, np.ndarray]":
+        import numpy as np
+
         from headstart.modalities.audio.descriptors import bands, cepstrum
 
-        return {"bands": bands(samples), "cepstrum": cepstrum(samples)}
+        maps = np.asarray(samples)
+        return {"bands": bands(maps), "cepstrum": cepstrum(maps)}
 
     def as_html(
         self, values: "np.ndarray", alt: str, given: "Section", *, heat: "np.ndarray | None" = None, small: bool = False
@@ -132,6 +141,9 @@ class Audio(Modality):
         from headstart.modalities.audio.showing import as_html
 
         return as_html(values, alt, _audio(given), heat=heat, small=small)
+
+    def in_words(self, shape: Shape) -> tuple[str, str]:
+        return f"{shape[0]} × {shape[1]}", "frames and mel bands"
 
     def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape, given: "Section") -> str:
         from headstart.modalities.audio.recordings import render_recordings

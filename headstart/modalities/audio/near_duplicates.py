@@ -31,6 +31,8 @@ _KEPT = 4096  # forms
 
 
 class SoundsAlike(Alike):
+    verb = "sound"
+
     def marks(self, samples: Sequence[np.ndarray]) -> list[Mark | None]:
         return [_mark(sample) for sample in samples]
 

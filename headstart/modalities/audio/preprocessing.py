@@ -42,19 +42,14 @@ class LogMel(Preprocessing):
         return self.input
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(frames, mels, 1), that of a stored recording."""
-        return self.input.frames, self.input.mels, 1
-
-    @property
     def positions(self) -> int:
         return self.input.frames * self.input.mels
 
     def __call__(self, batch: Inputs) -> Tensor:
         """uint8 (N, frames, mels, 1) → float32 (N, 1, frames, mels), each band with the statistics of the training
         split taken out, on the same device. InputError for maps of another shape."""
-        if tuple(batch.shape[1:]) != self.shape:
-            raise InputError(f"recordings have the shape {tuple(batch.shape[1:])}; the model reads {self.shape}")
+        if tuple(batch.shape[1:]) != self.input.shape:
+            raise InputError(f"recordings have the shape {tuple(batch.shape[1:])}; the model reads {self.input.shape}")
         maps: Tensor = batch  # type: ignore[assignment]
         # Tensors of its own would outlive an export, whose tensors hold no values.
         scale = torch.tensor([1 / std for std in self.std], device=batch.device)
@@ -85,13 +80,17 @@ class LogMel(Preprocessing):
         return torch.zeros(count, 1, self.input.frames, self.input.mels)
 
     def noise(self, count: int) -> np.ndarray:
-        return np.random.default_rng(0).integers(0, 256, (count, *self.shape), dtype=np.uint8)
+        return np.random.default_rng(0).integers(0, 256, (count, *self.input.shape), dtype=np.uint8)
+
+    @property
+    def stored_form(self) -> str:
+        frames, mels, _ = self.input.shape
+        return f"log-mel maps of shape (N, {frames}, {mels}, 1)"
 
     def checked(self, values: np.ndarray) -> np.ndarray:
         """Maps of a request as uint8 (N, frames, mels, 1): whole numbers from 0 to 255 of any type."""
-        frames, mels, _ = self.shape
-        expected = f"the model reads log-mel maps of the shape (N, {frames}, {mels}, 1), whole numbers from 0 to 255"
-        if values.ndim != 4 or values.shape[1:] != self.shape:
+        expected = f"the model reads {self.stored_form}, whole numbers from 0 to 255"
+        if values.ndim != 4 or values.shape[1:] != self.input.shape:
             raise InputError(f"the samples have the shape {values.shape}; {expected}")
         if values.dtype.kind not in "uif":
             raise InputError(f"the samples are of the type {values.dtype}; {expected}")

@@ -34,6 +34,11 @@ class AudioInput(Section):
         return round(self.seconds * 1000 / self.hop_ms)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(frames, mels, 1), that of a stored recording."""
+        return self.frames, self.mels, 1
+
+    @property
     def hop(self) -> int:
         """The distance of two frames in samples at `rate`."""
         return round(self.rate * self.hop_ms / 1000)

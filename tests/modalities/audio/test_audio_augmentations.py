@@ -95,5 +95,7 @@ def test_a_recording_cannot_be_mirrored(batch):
 
 
 def test_the_name_of_a_pictures_augmentation_is_refused_with_those_of_recordings():
-    with pytest.raises(InputError, match="'affine' does not augment recordings; choose one of none, spec"):
+    with pytest.raises(
+        InputError, match="'affine' does not augment recordings; choose one of auto, none, specaugment, shift"
+    ):
         MODALITY.require_augmentation("affine")

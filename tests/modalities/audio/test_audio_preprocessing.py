@@ -84,7 +84,7 @@ def test_maps_of_another_input_are_not_resized_but_refused(fitted):
 def test_example_and_noise_fit_the_network(fitted):
     assert fitted.example(3).shape == fitted(MODALITY.batch(fitted.noise(3))).shape == (3, 1, 100, 64)
     assert np.array_equal(fitted.noise(3), fitted.noise(3))
-    assert (fitted.channels, fitted.positions) == (1, 6400)
+    assert (fitted.channels, fitted.positions, MODALITY.usual_shape(fitted.given)) == (1, 6400, (100, 64, 1))
     assert fitted.described == "2 s at 16 kHz, 100 frames of 64 mel bands"
 
 

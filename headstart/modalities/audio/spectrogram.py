@@ -13,7 +13,7 @@ from headstart.modalities.audio.section import AudioInput
 
 _LOWEST = 40.0  # Hz, where the first band begins: below is what a microphone's hand and the mains do
 _FRAMES_AT_ONCE = 256
-_ITERATIONS = 32  # of Griffin and Lim: by then a map of speech changes no more than it was rounded
+_ITERATIONS = 16  # of Griffin and Lim: more bring a map of speech less than 0.05 dB nearer
 
 
 def to_map(sound: np.ndarray, given: AudioInput) -> np.ndarray:

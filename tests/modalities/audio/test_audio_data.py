@@ -45,7 +45,8 @@ def test_a_folder_is_packed_with_what_is_no_recording_in_quarantine_and_copies_i
     (folder / "yes" / "cut.wav").write_bytes((folder / "yes" / "0.wav").read_bytes()[:-500])
     (folder / "yes" / "picture.wav").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     for number, level in ((1, 0.5), (4, 0.3), (6, 0.8)):
-        write(folder / ("no" if number % 2 else "yes") / f"copy-{number}.wav", speech(number, 0.5 + number / 10) * level)
+        label = "no" if number % 2 else "yes"
+        write(folder / label / f"copy-{number}.wav", level * speech(number, 0.5 + number / 10))
 
     packed = prepare(Data(uri=str(folder), input={"seconds": 2}), tmp_path / "packed", modality="audio")
 

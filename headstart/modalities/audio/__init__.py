@@ -142,6 +142,17 @@ class Audio(Modality):
 
         return as_html(values, alt, _audio(given), heat=heat, small=small)
 
+    def notes(self, facts: Sequence[Mapping[str, Any]], given: "Section") -> list[str]:
+        from headstart.modalities.audio.recordings import notes
+
+        return notes(facts, _audio(given))
+
+    def lost(self, read: "Section", stored: "Section") -> str | None:
+        if read == stored:
+            return None
+        source = _audio(read)
+        return f"the true pitch and pace, as it reads maps of {source.seconds:g} s at {source.rate} Hz"
+
     def in_words(self, shape: Shape) -> tuple[str, str]:
         return f"{shape[0]} × {shape[1]}", "frames and mel bands"
 

@@ -49,7 +49,10 @@ class LogMel(Preprocessing):
         """uint8 (N, frames, mels, 1) → float32 (N, 1, frames, mels), each band with the statistics of the training
         split taken out, on the same device. InputError for maps of another shape."""
         if tuple(batch.shape[1:]) != self.input.shape:
-            raise InputError(f"recordings have the shape {tuple(batch.shape[1:])}; the model reads {self.input.shape}")
+            raise InputError(
+                f"The recordings are stored as {tuple(batch.shape[1:])} and the model reads {self.input.shape}; "
+                f"prepare them with its input: {self.input.model_dump()}."
+            )
         maps: Tensor = batch  # type: ignore[assignment]
         # Tensors of its own would outlive an export, whose tensors hold no values.
         scale = torch.tensor([1 / std for std in self.std], device=batch.device)

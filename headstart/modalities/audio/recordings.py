@@ -19,6 +19,7 @@ _ROOM = 10.0
 _CLIPPED = 0.001
 _QUIET = 0.01
 _SILENT = 0.9
+_MANY = 0.25  # of the recordings
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,24 @@ def render_recordings(facts: Sequence[Mapping[str, Any]], given: AudioInput) -> 
         quiet=float((peaks < _QUIET).mean()),
         silent=float((silent > _SILENT).mean()),
     )
+
+
+def notes(facts: Sequence[Mapping[str, Any]], given: AudioInput) -> list[str]:
+    """Whether many recordings are read in part only, or have nothing in the upper bands."""
+    cut = float(np.mean([each["seconds"] > given.seconds for each in facts]))
+    low = float(np.mean([each["rate"] < given.rate for each in facts]))
+    found = []
+    if cut >= _MANY:
+        found.append(
+            f"{cut:.0%} of the recordings are longer than the {given.seconds:g} s that are read of each; of those only "
+            "the loudest part is. input: {seconds: …} reads more."
+        )
+    if low >= _MANY:
+        found.append(
+            f"{low:.0%} of the recordings have a lower rate than {given.rate} Hz: their upper bands are empty, by "
+            "which a model may tell where they come from. input: {rate: …} makes all alike."
+        )
+    return found
 
 
 def _duration(seconds: float) -> str:

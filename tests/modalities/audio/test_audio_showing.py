@@ -117,3 +117,17 @@ def test_bars_lie_in_the_chart_and_none_is_both_padded_and_cut(lengths):
     for short, left, width in bars:
         assert 0 <= float(left) < float(left) + float(width) <= 100.01
         assert (float(left) + float(width) <= edge + 0.02) == bool(short)
+
+
+def test_somebody_is_told_where_many_are_cut_or_have_no_upper_bands():
+    assert MODALITY.notes([facts(1.0)] * 9 + [facts(5.0, 8000)], GIVEN) == []
+
+    cut, low = MODALITY.notes([facts(1.0), facts(5.0, 8000)], GIVEN)
+
+    assert cut.startswith("50% of the recordings are longer than the 2 s")
+    assert low.startswith("50% of the recordings have a lower rate than 16000 Hz")
+
+
+def test_a_source_of_another_pitch_or_pace_is_told_apart_from_one_that_sees_all():
+    assert MODALITY.lost(GIVEN, AudioInput()) is None
+    assert "2 s at 8000 Hz" in MODALITY.lost(AudioInput(rate=8000), GIVEN)

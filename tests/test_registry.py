@@ -11,8 +11,7 @@ import pytest
 from headstart.errors import InputError
 from headstart.features.score import SCORES, Score
 from headstart.metrics.metric import METRICS, Metric
-from headstart.modalities import MODALITIES
-from headstart.registry import added_packages
+from headstart.registry import Registry, added_packages
 from headstart.sections import Section
 
 METRIC = """
@@ -123,9 +122,13 @@ def test_a_name_that_is_wrong_is_answered_with_those_that_there_are():
         METRICS["acuracy"]
 
 
-def test_a_name_where_there_is_one_member_is_answered_with_that():
-    with pytest.raises(ValueError, match=r"^'smell' is not 'image'$"):
-        MODALITIES.require("smell")
+def test_a_name_where_there_is_one_member_is_answered_with_that(tmp_path, monkeypatch):
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "sight.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ValueError, match=r"^'smell' is not 'sight'$"):
+        Registry("senses", "alone", "SENSE", object).require("smell")
 
 
 def test_members_are_shown_by_their_places_and_those_from_outside_last(add_member):

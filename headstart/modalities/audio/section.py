@@ -14,10 +14,12 @@ class AudioInput(Section):
     `seconds` are read of each: the loudest of a longer one; a shorter one is padded with silence on both sides. They
     are stored as `mels` bands of a log-mel spectrogram with a frame every `hop_ms` milliseconds, 16 to 1024 in all."""
 
-    rate: Annotated[int, Field(ge=4000, le=48000)] = 16000
-    seconds: Annotated[float, Field(ge=0.1, le=30)] = 2.0
-    mels: Annotated[int, Field(ge=16, le=256)] = 64
-    hop_ms: Annotated[float, Field(ge=5, le=100)] = 20.0
+    rate: Annotated[
+        int, Field(ge=4000, le=48000, description="Hz that recordings are converted to; half of it is heard")
+    ] = 16000
+    seconds: Annotated[float, Field(ge=0.1, le=30, description="length that is read of each recording")] = 2.0
+    mels: Annotated[int, Field(ge=16, le=256, description="mel bands of the spectrogram")] = 64
+    hop_ms: Annotated[float, Field(ge=5, le=100, description="milliseconds from one frame to the next")] = 20.0
 
     @model_validator(mode="after")
     def _has_a_map(self) -> Self:

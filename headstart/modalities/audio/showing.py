@@ -23,16 +23,16 @@ def as_html(
     values: np.ndarray, alt: str, given: AudioInput, *, heat: np.ndarray | None = None, small: bool = False
 ) -> str:
     """A map, uint8 (frames, mels, 1), as a picture with time to the right and pitch upwards, called `alt`, and a player
-    of the sound that is left in it; in grey under its heat (frames, mels) in [0, 1] where there is one. `small`: the
-    picture alone."""
+    of the sound that is left in it. `small`, or in grey under its heat (frames, mels) in [0, 1]: the picture alone."""
     picture = np.ascontiguousarray(np.flip(_coloured(values, heat).swapaxes(0, 1), axis=0))
     image = Markup('<img src="{}" alt="{}">').format(image_uri(picture), alt)
-    if small:
+    if small or heat is not None:
         return image
+    # As wide as its place, however narrow: a player would otherwise have the width that the browser gives it.
     player = Markup('<audio controls preload="none" src="{}" aria-label="{}" style="{}"></audio>').format(
-        _sound_uri(values, given), f"what a model hears of {alt}", "display: block; height: 2rem; width: 14rem"
+        _sound_uri(values, given), f"what a model hears of {alt}", "display: block; height: 2rem; width: 100%"
     )
-    return image + player
+    return Markup('<div style="{}">{}{}</div>').format("min-width: 0; max-width: 14rem", image, player)
 
 
 def _coloured(values: np.ndarray, heat: np.ndarray | None) -> np.ndarray:

@@ -48,10 +48,12 @@ def test_heat_is_red_where_the_prediction_looks():
     heat = np.zeros((100, 64))
     heat[:50] = 1
 
-    shown = picture(MODALITY.as_html(stored(speech(1)), "a word", GIVEN, heat=heat))
+    html = MODALITY.as_html(stored(speech(1)), "a word", GIVEN, heat=heat)
 
+    shown = picture(html)
     assert (shown[:, :50, 0] > shown[:, :50, 2] + 50).all()
     assert (shown[:, 50:, 0] == shown[:, 50:, 2]).all()
+    assert contents(html, "audio/wav") == [], "the sound is beside it already"
 
 
 def test_the_player_has_what_the_model_hears_and_few_bytes_of_it():

@@ -188,6 +188,8 @@ def test_keys_and_augmentations_of_another_modality_are_refused(numbers):
 
     with pytest.raises(InputError, match=r"target.data.input.size: unknown key; known here: longest"):
         Recipe.of({**recipe, "target": {"data": {"uri": "y", "size": 32}}})
+    with pytest.raises(InputError, match=r"training.flip: vectors have no mirror"):
+        Recipe.of({**recipe, "training": {"flip": True}})
     with pytest.raises(InputError, match=r"'affine' does not augment vectors; choose one of auto, none, scale"):
         Recipe.of({**recipe, "training": {"augmentation": "affine"}})
 

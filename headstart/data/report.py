@@ -58,6 +58,7 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
         total=sum(totals),
         of_samples=Markup(kind.data_report(contents.facts, shape, given)),  # noqa: S704 (a modality's own template)
         stored=kind.in_words(shape),
+        verb=kind.alike.verb if kind.alike else "seem",
         store=f"raw {kind.values}" if store == "raw" else store.upper(),
         stored_bytes=_in_bytes(contents.stored_bytes),
         examples=_examples(kind, given, classes or [""], contents),

@@ -110,7 +110,7 @@ def explained_samples(
         item = int(shown[row])
         label = dataset.classes[predictions.labels[item]]
         neighbours = tuple(
-            Neighbour(kind.as_html(train.samples[position], label, dataset.given), label, float(cosine))
+            Neighbour(kind.as_html(train.samples[position], label, dataset.given, small=True), label, float(cosine))
             for position, cosine in zip(prototypes[nearest[row]], cosines[row], strict=True)
             for label in [dataset.classes[train.labels[position]]]
         )

@@ -63,6 +63,9 @@ class Modality(ABC):
     draws_per_sample: ClassVar[int]
     """The number of random numbers that `augment` takes for a sample."""
 
+    mirrors: ClassVar[bool] = False
+    """Whether `augment` takes `flip`: a mirrored sample may mean the same."""
+
     dtype: ClassVar[str] = "uint8"
     """of stored arrays"""
 

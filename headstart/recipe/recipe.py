@@ -117,6 +117,8 @@ class Recipe(Section):
                 if data is not None:
                     data.check_input(kind, role)
             for place, training in trainings.items():
+                if training.flip and not kind.mirrors:
+                    raise ValueError(f"{place}.flip: {kind.noun}s have no mirror; remove it")
                 if training.augmentation != "auto":
                     kind.require_augmentation(training.augmentation, at=f"{place}.augmentation")
         except InputError as error:

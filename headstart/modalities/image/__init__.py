@@ -37,6 +37,7 @@ class Image(Modality):
 
     name = "image"
     noun = "picture"
+    mirrors = True
     values = "pixels"
     extensions = frozenset(FORMAT_OF)
     input = ImageInput

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from headstart.data.dataset import Dataset
@@ -18,6 +19,7 @@ from headstart.judging.selection import select_source
 from headstart.modalities import MODALITIES
 from headstart.models.architectures import ARCHITECTURES
 from headstart.models.bundle import ModelBundle
+from headstart.models.onnx import export
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.pretraining import pretrain
@@ -173,6 +175,18 @@ def test_it_is_pretrained_ranked_and_transferred_and_baselines_learn(numbers, pa
         assert BASELINES[name].fit(Like.of(again), packed, TRAINING, context).validation > 0.4, name
 
 
+def test_an_export_reads_vectors_of_any_length(numbers, packed, tmp_path):
+    bundle = pretrain(Pretraining(architecture="numbernet", epochs=1), packed, RunContext(state=None)).bundle
+
+    difference = export(bundle, tmp_path / "model.onnx", digest="sha256:0")
+
+    assert difference < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    batch = numbers.batch(packed.samples("test")[:3])
+    (found,) = session.run(["probabilities"], {name: tensor.numpy() for name, tensor in batch.tensors.items()})
+    assert np.allclose(found, bundle.predict_probabilities(packed.samples("test")[:3]), atol=1e-4)
+
+
 def test_an_architecture_that_reads_something_else_is_refused(numbers, packed):
     with pytest.raises(InputError, match=r"convnet reads maps, and vectors are given as sequences; .* numbernet"):
         pretrain(Pretraining(architecture="convnet", epochs=1), packed, RunContext(state=None))
@@ -223,7 +237,7 @@ def test_a_recipe_of_it_runs_is_compared_promoted_traced_predicted_and_served(
     strategies = {row["strategy"] for row in board}
     assert {"zero", "linear_probe", "full", "stage-by-stage", "one-stage", "scratch", "classical"} <= strategies
     assert max(row["accuracy"] for row in board) > 0.7
-    assert lineage["source"].startswith("models:/curves-source/1")
+    assert lineage["source"]["uri"] == "models:/curves-source/1"
     assert ranked["source"].startswith("models:/curves-source/1")
     assert np.mean([row["label"] == "rise" for row in json.loads(table.read_text())]) > 0.6
     assert json.loads(served) == ["rise", "fall"]

@@ -14,8 +14,6 @@ from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
 from headstart.metrics.predictions import Predictions, on_common_samples
 
-# Two contenders are within noise of each other where their mean losses differ by fewer standard errors than this.
-NOISE = 2.0
 # Bounds the loss of a sample to whose label a model gives no probability at all.
 _LEAST = 1e-7
 # Two evaluations of the same weights may differ by rounding.
@@ -66,10 +64,11 @@ def choose(contenders: Sequence[Contender]) -> Choice:
 def ties(strategies: Sequence[Contender]) -> list[Contender]:
     """Return the strategies within noise of the best one, by their log loss on held-out samples, lowest first.
 
-    A strategy ties with the best where the mean of the paired differences of their losses is less than two standard
-    errors of that mean. Of strategies that predict the same, the first one stands for all: a recipe's default order
-    begins with what trains least. Where a strategy has no held-out predictions, the validation metric alone ranks all
-    and nothing ties; where nothing at all was held out, nothing tells them apart and all tie.
+    A strategy ties with the best where the mean of the paired differences of their losses is at most one standard error
+    of that mean (Breiman et al. 1984, "Classification and regression trees", section 3.4.3). Of strategies that predict
+    the same, the first one stands for all: a recipe's default order begins with what trains least. Where a strategy has
+    no held-out predictions, the validation metric alone ranks all and nothing ties; where nothing at all was held out,
+    nothing tells them apart and all tie.
 
     Raises:
         HeadstartError: there is no strategy, or one has neither held-out predictions nor a validation metric while
@@ -126,7 +125,7 @@ def _within_noise(losses: np.ndarray, best: np.ndarray) -> bool:
     if len(difference) < 2:
         return True
     error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    return float(difference.mean()) <= NOISE * error
+    return float(difference.mean()) <= error
 
 
 def _losses(predictions: Predictions) -> np.ndarray:

@@ -430,7 +430,7 @@ def test_prepare_packs_verifies_and_reports_a_folder(cli, images):
 
     packed = Dataset.open(Path("packed"))
     assert answer.code == 0
-    assert packed.counts["train"] == 30
+    assert packed.counts["train"] + packed.counts["val"] == 30
     assert packed.digest in answer.out
     assert "report: packed/report.html" in answer.out
 

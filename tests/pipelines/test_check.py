@@ -205,9 +205,9 @@ CASES: dict[str, tuple[str | None, Callable[[Path], None] | None, tuple[str, ...
     "class missing from a given split": (recipe(), class_only_in_training, ("target", "'1'", "test/")),
     "split folder beside classes": (recipe(), split_beside_classes, ("target", "'train'", "alone")),
     "more labels than there are": (
-        recipe(target__data__labels_per_class=11),
+        recipe(target__data__labels_per_class=12),
         None,
-        ("target.data.labels_per_class", "11", "12"),
+        ("target.data.labels_per_class is 12", "only 12", "test split"),
     ),
     "labels to learn that are not there": (
         recipe(),

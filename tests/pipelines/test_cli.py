@@ -430,7 +430,7 @@ def test_prepare_packs_verifies_and_reports_a_folder(cli, images):
 
     packed = Dataset.open(Path("packed"))
     assert answer.code == 0
-    assert packed.counts["train"] == 30
+    assert packed.counts["train"] + packed.counts["val"] == 30
     assert packed.digest in answer.out
     assert "report: packed/report.html" in answer.out
 
@@ -449,7 +449,7 @@ def test_prepare_says_what_it_left_out_and_what_it_could_not_do(cli, images, tmp
     said = " ".join(caplog.messages)
     assert "Not taken in: 11 files, listed in quarantine.jsonl: 1/damaged0.png: " in said
     assert "(11 such)" in said
-    assert "Fewer than labels_per_class = 1000 training samples, all of them used: '0', '1'" in said
+    assert "Fewer than labels_per_class = 1000 samples beside the test split, all of them used: '0', '1'" in said
     for note in json.loads(Path("packed/manifest.json").read_text())["notes"]:
         assert note in said
 

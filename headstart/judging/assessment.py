@@ -14,7 +14,7 @@ from headstart.judging.learned import unlearned
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
-from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
+from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.training.trained import predictions_of
 
@@ -93,7 +93,7 @@ def evaluate(
         bundle = _load(contender, dataset)
         found = predictions_of(bundle, dataset.split("test")) if bundle else _kept(contender, dataset)
         provenance = bundle.provenance if bundle else {}
-        write_predictions(predictions / f"{name}.parquet", found.ids, found.labels, found.probabilities, found.classes)
+        found.save(predictions / f"{name}.parquet")
         metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)
         candidates.append(Candidate(contender, found))
         if provenance.get("history"):
@@ -124,7 +124,7 @@ def _kept(contender: Contender, dataset: Dataset) -> Predictions:
             f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
             "fit it on this data set."
         )
-    return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes)
+    return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes, test.groups)
 
 
 def _load(contender: Contender, dataset: Dataset) -> ModelBundle | None:

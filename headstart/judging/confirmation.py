@@ -44,7 +44,10 @@ def confirm(
         job = transfer_job(path, dataset.path, strategy, training=short, reference=scored.ranked.source, digest=digest)
         trained = train(job, RunContext(seed, metric, progress=progress, refit=False))
         predictions = trained.bundle.predict_logits(val.samples).argmax(axis=1)
-    found = bootstrap_interval(metric, val.labels, predictions, len(dataset.classes), confidence=_ONE_ERROR, seed=seed)
+    classes = len(dataset.classes)
+    found = bootstrap_interval(
+        metric, val.labels, predictions, classes, confidence=_ONE_ERROR, seed=seed, groups=val.groups
+    )
     error = (found.high - found.low) / 2
     ranked = replace(scored.ranked, costs=costs, confirmed=found.value, confirmed_error=error)
     return replace(scored, ranked=ranked, predictions=predictions)
@@ -53,13 +56,15 @@ def confirm(
 def tuned_lead(one: Scored, other: Scored, dataset: Dataset, metric: str, seed: int) -> float:
     """How many standard errors of the difference the fine-tuning of `one` is better on the validation samples."""
     assert one.predictions is not None and other.predictions is not None  # noqa: S101, PT018 (both are fine-tuned)
+    val = dataset.split("val")
     gain = paired_bootstrap_gain(
         metric,
-        dataset.split("val").labels,
+        val.labels,
         one.predictions,
         other.predictions,
         len(dataset.classes),
         confidence=_ONE_ERROR,
         seed=seed,
+        groups=val.groups,
     )
     return in_errors(gain.value, (gain.high - gain.low) / 2)

@@ -106,21 +106,29 @@ def diagnose(
     if evaluation.curve:
         curve = data_efficiency(dataset, evaluation.curve, features, metric=evaluation.metric, trained=trained)
     test, predictions = dataset.split("test"), assessment.predicted(board.chosen.strategy)
-    labels, probabilities = predictions.labels, predictions.probabilities
+    labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
     confidence = evaluation.confidence
     corrupted = spread_out(labels, evaluation.robustness)
     robust = {
-        name: robustness(bundle, np.array(test.samples[corrupted]), labels[corrupted], confidence=confidence)
+        name: robustness(
+            bundle,
+            np.array(test.samples[corrupted]),
+            labels[corrupted],
+            confidence=confidence,
+            groups=groups[corrupted],
+        )
         for name, bundle in models.items()
         if len(corrupted) and dataset.kind.corruptions
     }
     return Diagnostics(
         intervals=metric_intervals(
-            labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed
+            labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
         ),
-        classes=tuple(class_intervals(labels, predictions.predicted, dataset.classes, confidence=confidence)),
+        classes=tuple(
+            class_intervals(labels, predictions.predicted, dataset.classes, confidence=confidence, groups=groups)
+        ),
         reasons=tuple(_reasons(assessment, dataset, start, models, features, curve, seed)),
-        bins=tuple(reliability_bins(labels, probabilities, confidence=confidence)),
+        bins=tuple(reliability_bins(labels, probabilities, confidence=confidence, groups=groups)),
         temperature=models[chosen].temperature,
         selective=selective_prediction(labels, probabilities),
         robustness=robust.get(chosen),

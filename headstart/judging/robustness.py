@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.metrics.intervals import Interval
-from headstart.metrics.wilson import wilson_interval
+from headstart.metrics.wilson import share_interval
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 
@@ -34,13 +34,19 @@ class Robustness:
         return float(np.mean([each.value for row in self.corrupted for each in row.accuracies]))
 
 
-def robustness(bundle: ModelBundle, samples: np.ndarray, labels: np.ndarray, *, confidence: float = 0.95) -> Robustness:
-    """Judges a model on samples uint8 (N, H, W, C) with labels (N,), as they are and under every corruption at
-    every severity. Intervals are Wilson's."""
+def robustness(
+    bundle: ModelBundle,
+    samples: np.ndarray,
+    labels: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    groups: np.ndarray | None = None,
+) -> Robustness:
+    """Judges a model on samples uint8 (N, H, W, C) with labels (N,) and `groups` (N,) as in `Predictions`, as they are
+    and under every corruption at every severity. Intervals are Wilson's."""
 
     def judged(seen: np.ndarray) -> Interval:
-        hits = int((bundle.predict_logits(seen).argmax(axis=1) == labels).sum())
-        return wilson_interval(hits, len(labels), confidence=confidence)
+        return share_interval(bundle.predict_logits(seen).argmax(axis=1) == labels, groups, confidence=confidence)
 
     return Robustness(
         len(labels),

@@ -1,7 +1,7 @@
 """The assessment: every contender on the target's test split, once, and the leaderboard of what they reach."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ class Assessment:
     """the epochs of those that trained: "epoch", "train/loss", "val/loss", "val/<metric>", where they were recorded"""
     kept: Mapping[str, int | None]
     """the epoch whose weights each of these kept; 0 is the start, None between the start and an epoch"""
+
+    def with_facts(self, facts: Mapping[str, str]) -> "Assessment":
+        """The assessment with the facts that stand beside the verdict."""
+        return replace(self, leaderboard=replace(self.leaderboard, facts=dict(facts)))
 
     @property
     def chosen(self) -> Contender:

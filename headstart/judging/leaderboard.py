@@ -6,7 +6,7 @@ are those of the strategies over scratch and over the best baseline, and those o
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -78,6 +78,8 @@ class Leaderboard:
     seed_deviation: float | None = None
     """the standard deviation of scratch's metric over trainings with other seeds, which the gains' intervals include;
     None where it was trained once"""
+    facts: dict[str, str] = field(default_factory=dict)
+    """sentences that stand beside the verdict, by the name of the fact (headstart/judging/headline.py)"""
     groups: int | None = None
     """the number of groups in the test split, an item alone being one; None where all are alone"""
     best_baseline: str | None = None

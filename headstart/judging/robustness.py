@@ -27,6 +27,8 @@ class Robustness:
     items: int
     clean: Interval
     corrupted: tuple[Corrupted, ...]
+    shares: tuple[float, ...] = ()
+    """for each item the share of its corrupted forms that the model is right on"""
 
     @property
     def mean(self) -> float:
@@ -45,14 +47,19 @@ def robustness(
     """Judges a model on samples uint8 (N, H, W, C) with labels (N,) and `groups` (N,) as in `Predictions`, as they are
     and under every corruption at every severity. Intervals are Wilson's."""
 
-    def judged(seen: np.ndarray) -> Interval:
-        return share_interval(bundle.predict_logits(seen).argmax(axis=1) == labels, groups, confidence=confidence)
+    def right(seen: np.ndarray) -> np.ndarray:
+        return bundle.predict_logits(seen).argmax(axis=1) == labels
 
+    def judged(hits: np.ndarray) -> Interval:
+        return share_interval(hits, groups, confidence=confidence)
+
+    corruptions = modality(bundle.modality).corruptions
+    hits = {each.title: [right(each.apply(samples, severity)) for severity in SEVERITIES] for each in corruptions}
     return Robustness(
         len(labels),
-        judged(samples),
-        tuple(
-            Corrupted(each.title, tuple(judged(each.apply(samples, severity)) for severity in SEVERITIES))
-            for each in modality(bundle.modality).corruptions
-        ),
+        judged(right(samples)),
+        tuple(Corrupted(title, tuple(map(judged, of_severity))) for title, of_severity in hits.items()),
+        tuple(np.mean([each for of_severity in hits.values() for each in of_severity], axis=0).tolist())
+        if hits
+        else (),
     )

@@ -9,7 +9,7 @@ gives way to Student's t of G - 1 degrees of freedom. Without groups all formula
 
 import numpy as np
 
-from headstart.metrics.intervals import normal_quantile
+from headstart.metrics.intervals import Interval, normal_quantile
 
 
 def group_numbers(groups: np.ndarray | None) -> np.ndarray | None:
@@ -79,6 +79,17 @@ def effective_items(right: np.ndarray, groups: np.ndarray | None, *, confidence:
     else:
         effective = items * min(1.0, independent / between) if between else float(items)
     return effective * (normal_quantile(confidence) / _student(confidence, len(sizes))) ** 2
+
+
+def mean_interval(values: np.ndarray, groups: np.ndarray | None = None, *, confidence: float = 0.95) -> Interval:
+    """The mean of values, float (N,), with Student's interval over the groups, or over the items where all are alone;
+    endless for one of them."""
+    numbers = group_numbers(groups)
+    sums = np.bincount(np.arange(len(values)) if numbers is None else numbers, weights=values - values.mean())
+    mean = float(values.mean())
+    error = float(np.sqrt(np.sum(sums**2))) / len(values)
+    half = critical_value(confidence, len(sums)) * error if len(sums) > 1 else float("inf")
+    return Interval(mean, mean - half, mean + half)
 
 
 def _student(confidence: float, groups: int) -> float:

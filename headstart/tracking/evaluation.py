@@ -12,7 +12,7 @@ from headstart.data.dataset import Dataset
 from headstart.judging.assessment import Assessment, evaluate, evidence
 from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
-from headstart.judging.diagnostics import diagnose
+from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.evidence import EVIDENCE
 from headstart.judging.report.page import report
 from headstart.judging.section import Evaluation
@@ -70,7 +70,7 @@ def evaluate_and_record(
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         contenders = [*contenders, *combined(contenders, evaluation, Path(place))]
         assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=recipe["seed"])
-        page = _examine(run, assessment, dataset, source, selection, recipe)
+        assessment, page = _examine(run, assessment, dataset, source, selection, recipe)
         write_text(outputs.report, page)
         version = selection["version"]
         assessment = record_assessment(run, assessment, page, outputs.predictions, source_version=version)
@@ -93,8 +93,9 @@ def _examine(
     source: Path,
     selection: Mapping[str, Any],
     recipe: Mapping[str, Any],
-) -> str:
-    """Record the diagnostics of the chosen contender and return the page about it."""
+) -> tuple[Assessment, str]:
+    """Record the diagnostics of the chosen contender, and return the assessment with the facts that they tell and the
+    page about it."""
     diagnostics = diagnose(
         assessment,
         dataset,
@@ -104,8 +105,9 @@ def _examine(
         strategies=recipe["strategies"],
         seed=recipe["seed"],
     )
+    assessment = assessment.with_facts(headline_facts(assessment, diagnostics, dataset))
     run.log_page("examination.json", diagnostics.to_json())
-    return report(
+    page = report(
         assessment,
         diagnostics,
         dataset,
@@ -114,3 +116,4 @@ def _examine(
         run_id=run.parent_id or run.id,
         tracking_uri=shown_to_people(run.client.tracking_uri),
     )
+    return assessment, page

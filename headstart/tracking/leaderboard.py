@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import InputError
 from headstart.metrics.metric import METRICS
 from headstart.tracking.client import explained, search_all
-from headstart.tracking.names import CHOSEN, DELIVERED, MEMBERS, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
+from headstart.tracking.names import (
+    CHOSEN,
+    DELIVERED,
+    FACTS,
+    MEMBERS,
+    PARENT_RUN,
+    SAME_AS,
+    SENTENCE,
+    SOURCE_MODEL,
+    STRATEGY,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,6 +56,8 @@ class Comparison:
     """the verdict of the latest pipeline run"""
     delivered: str | None
     """the contender whose model that run handed over"""
+    facts: tuple[str, ...] = ()
+    """those that stand beside it"""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -82,6 +94,7 @@ def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None,
         tuple(_sorted(entries, sort or metric)),
         latest.data.tags.get(SENTENCE) if latest else None,
         latest.data.tags.get(DELIVERED) if latest else None,
+        tuple(latest.data.tags.get(FACTS, "").splitlines()) if latest else (),
     )
 
 

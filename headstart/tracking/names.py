@@ -27,6 +27,8 @@ MEMBERS = "headstart.members"
 # On a strategy with the same predictions as another one: the name of that one.
 SAME_AS = "headstart.same_as"
 SENTENCE = "headstart.sentence"
+# The facts that stand beside the verdict, a line each.
+FACTS = "headstart.facts"
 PROMOTION = "headstart.promotion"
 # On a run with the role `promotion`, which records one change of a model's champion.
 CHANGE_KIND = "headstart.change.kind"

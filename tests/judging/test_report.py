@@ -61,6 +61,15 @@ def test_the_first_heading_is_the_verdict(changes, heading):
     assert heading in first
 
 
+def test_facts_stand_beside_the_verdict_and_nowhere_else():
+    fact = "The test lies far below validation: <b>"
+    html = report(facts={"far_below_validation": fact})
+    hero = html[: html.index("</section>")]
+    assert "The test lies far below validation: &lt;b&gt;" in hero
+    assert Page(html).text.count("far below validation") == 1
+    assert '<ul class="notes">' not in report()
+
+
 @pytest.mark.parametrize("classes", [2, 20, 21, 100])
 def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(classes):
     html = report(names=[f"class {index}" for index in range(classes)])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,15 @@ def test_what_predicts_the_same_as_another_says_so(client, evaluate):
     found = compare(client, "pets", sort="same_as").rows
     assert {row["strategy"]: row["same_as"] for row in found} == {"full": None, "partial": "full", "scratch": None}
     assert found[0]["strategy"] == "partial"
+
+
+def test_the_facts_beside_the_verdict_are_those_of_the_latest_run(client, evaluate):
+    parent, board = evaluate("run-1")
+    assert compare(client, "pets").facts == ()
+    prepare_views(
+        parent, replace(board, facts={"below_chance": "It guesses.", "imbalance_hidden": "One class is all."})
+    )
+    assert compare(client, "pets").facts == ("It guesses.", "One class is all.")
 
 
 def test_baselines_have_no_gain_and_no_source(client, evaluate):

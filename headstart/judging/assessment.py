@@ -1,9 +1,9 @@
 """The assessment: every contender on the target's test split, once, and the leaderboard of what they reach."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
@@ -17,6 +17,9 @@ from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.training.trained import predictions_of
+
+if TYPE_CHECKING:
+    from headstart.judging.savings import Saving
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Assessment:
     """the epochs of those that trained: "epoch", "train/loss", "val/loss", "val/<metric>", where they were recorded"""
     kept: Mapping[str, int | None]
     """the epoch whose weights each of these kept; 0 is the start, None between the start and an epoch"""
+    savings: Mapping[str, "Saving"] = field(default_factory=dict)
+    """what each of the strategies saves against scratch, where it is known"""
 
     def with_facts(self, facts: Mapping[str, str]) -> "Assessment":
         """The assessment with the facts that stand beside the verdict."""
@@ -77,7 +82,9 @@ class Assessment:
         score = Interval(entry.value, entry.low, entry.high)
         gain = _interval(entry.gain, entry.gain_low, entry.gain_high)
         over_best = _interval(entry.gain_over_best, entry.gain_over_best_low, entry.gain_over_best_high)
-        return figures(self.metrics[strategy], entry.metric, score, gain, over_best)
+        saving = self.savings.get(strategy)
+        known = {name: value for name, value in saving.figures.items() if value is not None} if saving else {}
+        return {**figures(self.metrics[strategy], entry.metric, score, gain, over_best), **known}
 
 
 def evaluate(

@@ -86,6 +86,7 @@ def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True
         Path(),
         changes.pop("history", {"full": epochs, "scratch": epochs[:1]}),
         changes.pop("kept", {"full": 5, "scratch": 1}),
+        changes.pop("savings", {}),
     )
     arguments = {
         "data": {"reference": "data/digits", "classes": K, "test items": 12345, "group": None},

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from headstart.data.dataset import Dataset
     from headstart.data.section import Data
     from headstart.judging.ranking import Ranked
+    from headstart.judging.selection import Selection
 
 _FOLDER = "rank"
+# Seconds of fine-tuning that are suggested unasked.
+_SHORTLY = 60
 _LEGEND = (
     "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on (≥: at least)"
 )
@@ -43,6 +46,7 @@ def rank(options: argparse.Namespace) -> None:
 
     section = Data.of(
         {"uri": options.data, "input": given_input(options), "labels_per_class": options.labels_per_class}
+        | ({"split": options.split} if options.split else {})
     )
     workspace = options.workspace.absolute()
     if any(uri.startswith("models:/") for uri in options.candidates):
@@ -76,14 +80,31 @@ def rank(options: argparse.Namespace) -> None:
             "so that nothing was fine-tuned."
         )
     if steps is None:
+        table["confirm_seconds"] = selection.confirm_seconds
         print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
         return
     steps.finished("rank sources", table["seconds"])
     console.print("", ranking_table(selection.ranking), sep="\n")
     console.print(_LEGEND, style="dim", highlight=False)
-    console.print(display.verdict(selection.reason), highlight=False)
+    console.print(display.verdict(selection.reason, _suggestion(selection)), highlight=False)
     for warning in table["warnings"]:
         console.print(f"[yellow]{display.plain(warning)}[/]", highlight=False)
+
+
+def _suggestion(selection: "Selection") -> list[str]:
+    """The sentence that suggests --confirm, where the two best overlap and it takes less than a minute."""
+    seconds = selection.confirm_seconds
+    if seconds is None or seconds > _SHORTLY:
+        return []
+    return [f"The probe does not tell the two best apart. --confirm fine-tunes both shortly, in about {seconds:.0f} s."]
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Shares of the splits from a text such as train=0.2,val=0.1,test=0.7."""
+    try:
+        return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form train=0.2,val=0.1,test=0.7") from None
 
 
 def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
@@ -193,6 +214,8 @@ COMMANDS = (
             INPUT,
             option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N"),
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
+            option("--split", type=_shares, metavar="SHARES", help="shares of the splits as in a recipe, where the "
+                   "data has none: train=0.2,val=0.1,test=0.7"),
             option("--seed", type=int, default=0, help="decides the splits and the folds (default 0)"),
             option("--confirm", action="store_true", help="fine-tune the two best for a quarter of the epochs"),
             JSON,

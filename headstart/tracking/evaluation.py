@@ -24,6 +24,7 @@ from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
 from headstart.tracking.client import explained, shown_to_people
 from headstart.tracking.evaluation_record import record_assessment
+from headstart.tracking.looks import count_looks, record_look, seen_before
 from headstart.tracking.names import MODEL_DIGEST, ROLE
 from headstart.tracking.registry import find_version
 from headstart.tracking.runs import Run
@@ -111,7 +112,8 @@ def _examine(
         seed=recipe["seed"],
     )
     saved = savings(assessment, dataset, recipe["strategies"], pretraining=_pretraining_seconds(run, selection))
-    assessment = replace(assessment.with_facts(headline_facts(assessment, diagnostics, dataset)), savings=saved)
+    facts = {**headline_facts(assessment, diagnostics, dataset), **_looked_at(run, dataset)}
+    assessment = replace(assessment.with_facts(facts), savings=saved)
     run.log_page("examination.json", diagnostics.to_json())
     page = report(
         assessment,
@@ -123,6 +125,14 @@ def _examine(
         tracking_uri=shown_to_people(run.client.tracking_uri),
     )
     return assessment, page
+
+
+def _looked_at(run: Run, dataset: Dataset) -> dict[str, str]:
+    """Record that the pipeline run has looked at the test split; return what the page says from the second look on."""
+    digest = dataset.split_digest("test")
+    record_look(run.client, run.parent_id or run.id, digest)
+    sentence = seen_before(count_looks(run.client, digest))
+    return {"test_seen_before": sentence} if sentence else {}
 
 
 @explained()

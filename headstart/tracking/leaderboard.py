@@ -43,8 +43,8 @@ class Entry:
 
     figures: dict[str, Any]
     """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high (over scratch),
-    gain_over_best and its bounds, seconds, run_id, same_as, members, and the keys of SAVINGS; None is what is not known,
-    as the gains of baselines"""
+    gain_over_best and its bounds, seconds, run_id, same_as, members, and the keys of SAVINGS; None is what is not
+    known, as the gains of baselines"""
     parent_id: str
     pipeline_run: str
     """the name of the parent run"""

@@ -17,6 +17,8 @@ CREATION = "headstart.creation"
 REUSED_STEPS = "headstart.reused_steps"
 REUSED_FROM = "headstart.reused_from"
 REGISTERED = "headstart.registered"
+# On a run that a test split has decided, or a promotion that it was asked for: the split's digest.
+LOOK = "headstart.look"
 CHOSEN = "headstart.chosen"
 VERDICT = "headstart.verdict"
 # On a pipeline run: the contender whose model it hands over, and the strategies that tie for the best.

@@ -35,7 +35,7 @@ def _lower_bound(case: Case) -> Measured:
         text += f", {pair.left_out:,} left out as one of the two was trained on them"
     if metric == "accuracy":
         text += f"; McNemar p = {mcnemar_p(*both, pair.groups):.2g}"
-    return gain.low, text
+    return gain.low, text + case.look
 
 
 GATE = Gate(

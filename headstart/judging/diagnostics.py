@@ -114,17 +114,12 @@ def diagnose(
     test, predictions = dataset.split("test"), assessment.predicted(board.chosen.strategy)
     labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
     confidence = evaluation.confidence
-    corrupted = spread_out(labels, evaluation.robustness)
+    corrupted = spread_out(labels, evaluation.robustness if dataset.kind.corruptions else 0)
+    given = (np.array(test.samples[corrupted]), labels[corrupted])
     robust = {
-        name: robustness(
-            bundle,
-            np.array(test.samples[corrupted]),
-            labels[corrupted],
-            confidence=confidence,
-            groups=groups[corrupted],
-        )
+        name: robustness(bundle, *given, confidence=confidence, groups=groups[corrupted])
         for name, bundle in models.items()
-        if len(corrupted) and dataset.kind.corruptions
+        if len(corrupted)
     }
     return Diagnostics(
         intervals=metric_intervals(

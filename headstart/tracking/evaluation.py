@@ -24,7 +24,7 @@ from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
 from headstart.tracking.client import explained, shown_to_people
 from headstart.tracking.evaluation_record import record_assessment
-from headstart.tracking.looks import count_looks, record_look, seen_before
+from headstart.tracking.looks import look, seen_before
 from headstart.tracking.names import MODEL_DIGEST, ROLE
 from headstart.tracking.registry import find_version
 from headstart.tracking.runs import Run
@@ -129,9 +129,7 @@ def _examine(
 
 def _looked_at(run: Run, dataset: Dataset) -> dict[str, str]:
     """Record that the pipeline run has looked at the test split; return what the page says from the second look on."""
-    digest = dataset.split_digest("test")
-    record_look(run.client, run.parent_id or run.id, digest)
-    sentence = seen_before(count_looks(run.client, digest))
+    sentence = seen_before(look(run, dataset.split_digest("test")))
     return {"test_seen_before": sentence} if sentence else {}
 
 

@@ -168,6 +168,9 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         "members": tags.get(MEMBERS) or None,
         **{key: figure(name) for key, name in SAVINGS.items()},
     }
+    if (targets := figures["pays_after_targets"]) is not None:
+        # MLflow's metrics are floats.
+        figures["pays_after_targets"] = int(targets)
     parent = parents.get(parent_id)
     return Entry(figures, parent_id, parent.info.run_name if parent else parent_id, tags.get(CHOSEN) == "true")
 

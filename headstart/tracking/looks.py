@@ -13,6 +13,8 @@ from headstart.tracking.names import LOOK
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from headstart.tracking.runs import Run
+
 # Experiments that one search is about.
 _AT_ONCE = 100
 
@@ -34,6 +36,13 @@ def count_looks(client: "MlflowClient", digest: str) -> int:
         len(list(search_all(client.search_runs, ids[start : start + _AT_ONCE], looked, run_view_type=ViewType.ALL)))
         for start in range(0, len(ids), _AT_ONCE)
     )
+
+
+def look(run: "Run", digest: str) -> int:
+    """Record that the pipeline run of a step has looked at the test split, and return how many looks there are. A
+    pipeline run looks once, however often its step is attempted."""
+    record_look(run.client, run.parent_id or run.id, digest)
+    return count_looks(run.client, digest)
 
 
 def seen_before(looks: int) -> str | None:

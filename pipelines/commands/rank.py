@@ -44,10 +44,8 @@ def rank(options: argparse.Namespace) -> None:
     from headstart_pipelines.environment import environment
     from headstart_pipelines.store import use_record
 
-    section = Data.of(
-        {"uri": options.data, "input": given_input(options), "labels_per_class": options.labels_per_class}
-        | ({"split": options.split} if options.split else {})
-    )
+    labels, split = {"labels_per_class": options.labels_per_class}, {"split": options.split} if options.split else {}
+    section = Data.of({"uri": options.data, "input": given_input(options), **labels, **split})
     workspace = options.workspace.absolute()
     if any(uri.startswith("models:/") for uri in options.candidates):
         use_record(

@@ -138,6 +138,15 @@ def test_the_facts_beside_the_verdict_are_those_of_the_latest_run(client, evalua
     assert compare(client, "pets").facts == ("It guesses.", "One class is all.")
 
 
+def test_what_a_strategy_saves_comes_back_with_a_whole_number_of_targets(client, evaluate):
+    _, board = evaluate("run-1")
+    client.log_metric(board.chosen.run_id, "saving/seconds", 1.5)
+    client.log_metric(board.chosen.run_id, "saving/targets", 17)
+    row = compare(client, "pets").rows[0]
+    assert (row["seconds_saved"], row["flops_saved"], row["pays_after_targets"]) == (1.5, None, 17)
+    assert isinstance(row["pays_after_targets"], int)
+
+
 def test_baselines_have_no_gain_and_no_source(client, evaluate):
     evaluate("run-1")
     scratch = next(row for row in compare(client, "pets").rows if row["strategy"] == "scratch")

@@ -1,9 +1,10 @@
 import threading
+from dataclasses import replace
 
 import pytest
 
 from headstart.tracking.client import connect
-from headstart.tracking.looks import count_looks, record_look, seen_before
+from headstart.tracking.looks import count_looks, look, record_look, seen_before
 from headstart.tracking.promotion import promote
 
 
@@ -24,6 +25,13 @@ def test_looks_are_counted_over_all_experiments_by_the_splits_digest_and_once_a_
     # Who deletes a run has looked nevertheless.
     client.delete_run(runs[0])
     assert count_looks(client, "sha256:1") == 3
+
+
+def test_a_pipeline_run_looks_once_however_often_its_step_is_attempted(client, new_run):
+    first = new_run("evaluate")
+    parent = replace(first, id=first.parent_id, parent_id=None)
+    again, another = new_run("evaluate", parent=parent), new_run("evaluate")
+    assert [look(run, "sha256:1") for run in (first, again, parent, another, again)] == [1, 1, 1, 2, 2]
 
 
 def test_looks_that_race_are_all_counted(client, runs):

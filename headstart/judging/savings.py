@@ -1,7 +1,7 @@
 """What a transfer saves: its cost against that of scratch to the same validation metric, and when pretraining pays.
 
-The costs are those that the record has: the validation metric of each epoch, and the seconds of the whole training, of
-which each epoch has an equal share. Where both are not known, nothing is said.
+The costs are those that the record has: the validation metric of each epoch, and the seconds of the whole contender,
+once more on all labels included, of which each epoch has an equal share. Where both are not known, nothing is said.
 """
 
 import math

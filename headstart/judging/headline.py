@@ -11,16 +11,16 @@ import numpy as np
 
 from headstart.judging.leaderboard import Leaderboard
 from headstart.judging.robustness import Robustness
-from headstart.metrics.counts import count, recalls
-from headstart.metrics.groups import groups_at
+from headstart.metrics.groups import groups_at, mean_interval
 from headstart.metrics.intervals import Interval, normal_quantile
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
-from headstart.metrics.significance import holm, mcnemar_p
 
 # Of one class's share of the test items.
 IMBALANCED = 0.5
 _NAMED = 3
+# A probability of 0 says no more than what single precision tells from it.
+_LEAST = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,25 +87,36 @@ def imbalance_hidden(findings: Findings) -> str | None:
 
 
 def classes_lost(findings: Findings) -> str | None:
-    """Classes with less recall than with scratch: McNemar's test on the class's items, Holm-corrected over all classes,
-    at the confidence of the evaluation."""
+    """Classes whose log loss is higher than with scratch: the interval of the mean difference over the class's items
+    lies above 0, at the confidence of the evaluation for all classes at once (Bonferroni)."""
     if findings.scratch is None:
         return None
-    ours, scratch, labels = findings.predictions.predicted, findings.scratch.predicted, findings.predictions.labels
-    classes, groups = findings.predictions.classes, findings.predictions.groups
-    own, other = (recalls(count(labels, each, len(classes))) for each in (ours, scratch))
-    chances = np.ones(len(classes))
-    for number in np.unique(labels):
+    labels, classes = findings.predictions.labels, findings.predictions.classes
+    ours, scratch = _losses(findings.predictions), _losses(findings.scratch)
+    present = np.unique(labels)
+    confidence = 1 - (1 - findings.board.confidence) / len(present)
+    lost = []
+    for number in present:
         items = labels == number
-        chances[number] = mcnemar_p(labels[items], ours[items], scratch[items], groups_at(groups, items))
-    chances = np.array(holm(chances.tolist()))
-    lost = np.flatnonzero((own < other) & (chances < 1 - findings.board.confidence))
-    if not len(lost):
+        groups = groups_at(findings.predictions.groups, items)
+        difference = mean_interval((ours - scratch)[items], groups, confidence=confidence)
+        if difference.low > 0:
+            losses = f"{ours[items].mean():.2f} against {scratch[items].mean():.2f}"
+            lost.append((difference.value, f"{classes[number]} ({losses})"))
+    if not lost:
         return None
-    worst = lost[np.argsort(own[lost] - other[lost], kind="stable")]
-    named = ", ".join(f"{classes[each]} ({own[each]:.3f}, scratch {other[each]:.3f})" for each in worst[:_NAMED])
+    worst = [text for _, text in sorted(lost, key=lambda each: -each[0])]
     more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-    return f"{len(lost)} of {len(classes)} classes surely lose recall against scratch: {named}{more}."
+    return (
+        f"{len(lost)} of {len(classes)} classes surely have a higher log loss than with scratch: "
+        f"{', '.join(worst[:_NAMED])}{more}."
+    )
+
+
+def _losses(predictions: Predictions) -> np.ndarray:
+    """-log of the probability of each item's label, float (N,)."""
+    chances = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    return -np.log(np.clip(chances.astype(np.float64), _LEAST, 1.0))
 
 
 def far_below_validation(findings: Findings) -> str | None:

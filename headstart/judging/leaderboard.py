@@ -260,10 +260,9 @@ def build_leaderboard(
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
             none can be chosen.
     """
-    choice = choose([each.contender for each in candidates])
+    choice, first = choose([each.contender for each in candidates]), candidates[0].predictions
     chosen = choice.transfer
     _check_comparable(candidates)
-    first = candidates[0].predictions
     labels, groups, classes = first.labels, group_numbers(first.groups), first.probabilities.shape[1]
     predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
     baselines = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
@@ -271,7 +270,7 @@ def build_leaderboard(
         baselines.append(MAJORITY)
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
-    best = max(values, key=lambda name: values[name], default=None)
+    best = max(values, key=values.__getitem__, default=None)
     deviation = _deviation(predicted.get(SCRATCH), retrained, labels, classes, evaluation.metric)
     pairs = _pairs(candidates, chosen, baselines, best)
     gains = _gains(pairs, predicted, first, evaluation, deviation or 0.0, seed)

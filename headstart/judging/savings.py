@@ -68,7 +68,8 @@ def savings(
     *,
     pretraining: float | None = None,
 ) -> dict[str, Saving]:
-    """What each transfer strategy saves, by name; without those of which it cannot be known.
+    """What each transfer strategy saves, by name; without those of which it cannot be known, and without any where
+    scratch was not trained to its end.
 
     `strategies` are the recipe's, which say whether all stages train from the first step on; `pretraining` is the
     seconds that the source took.
@@ -76,7 +77,8 @@ def savings(
     from headstart.strategies.section import FullTransfer, Strategy
 
     scratch = next((each for each in assessment.contenders if each.strategy == SCRATCH), None)
-    if scratch is None or not _scores(assessment, scratch):
+    against = next((each for each in assessment.leaderboard.comparisons if each.baseline == SCRATCH), None)
+    if scratch is None or not _scores(assessment, scratch) or (against and against.learned is not None):
         return {}
     sections = [Strategy.of(dict(each), at="strategies") for each in strategies]
     whole = {each.name for each in sections if isinstance(each, FullTransfer) and each.schedule != "gradual"}

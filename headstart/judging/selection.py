@@ -107,9 +107,11 @@ def select_source(
         # Candidates may be large and many: only the best so far stay in memory.
         loader.keep([each.ranked.source for each in scored[:_FINALISTS]])
     finalists, confirm_seconds = _finalists(scored), None
-    if training is None and len(finalists) > 1 and abs(probe_lead(*finalists).errors) <= _Z:
+    # A fine-tuning is judged on held-out samples.
+    several = len(finalists) > 1 and dataset.counts["val"] > 0
+    if several and training is None and abs(probe_lead(*finalists).errors) <= _Z:
         confirm_seconds = sum(estimated_seconds(loader.load(each.ranked.source), dataset) for each in finalists)
-    if training is not None and len(finalists) > 1:
+    if several and training is not None:
         finalists = [
             confirm(each, loader.load(each.ranked.source), dataset, training, metric, seed, progress)
             for each in finalists

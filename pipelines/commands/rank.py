@@ -72,11 +72,7 @@ def rank(options: argparse.Namespace) -> None:
             progress=steps.progressed if steps else None,
         )
     table = selection.to_dict()
-    if options.confirm and len(selection.ranking) == 1:
-        table["warnings"].append(
-            f"--confirm fine-tunes the two best candidates to compare them; {selection.chosen.name} is the only one, "
-            "so that nothing was fine-tuned."
-        )
+    table["warnings"] += _unconfirmed(selection, dataset) if options.confirm else []
     if steps is None:
         table["confirm_seconds"] = selection.confirm_seconds
         print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
@@ -87,6 +83,18 @@ def rank(options: argparse.Namespace) -> None:
     console.print(display.verdict(selection.reason, _suggestion(selection)), highlight=False)
     for warning in table["warnings"]:
         console.print(f"[yellow]{display.plain(warning)}[/]", highlight=False)
+
+
+def _unconfirmed(selection: "Selection", dataset: "Dataset") -> list[str]:
+    """The sentence that says why --confirm compared nothing."""
+    if len(selection.ranking) == 1:
+        return [
+            f"--confirm fine-tunes the two best candidates to compare them; {selection.chosen.name} is the only one, "
+            "so that nothing was fine-tuned."
+        ]
+    if not dataset.counts["val"]:
+        return ["--confirm compares the two best on held-out samples, and there is none; give more --labels-per-class."]
+    return []
 
 
 def _suggestion(selection: "Selection") -> list[str]:

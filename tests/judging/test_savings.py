@@ -22,7 +22,7 @@ def saved(contenders, dataset, tmp_path):
     """What strategies save, given by name with the seconds, the validation metric and that of each epoch."""
     labels = np.arange(30) % 3
 
-    def run(trained, **options):
+    def run(trained, *, unlearned=None, **options):
         made, history = [], {}
         for name, (seconds, validation, scores) in trained.items():
             kind = "baseline" if name == "scratch" else "transfer"
@@ -30,7 +30,7 @@ def saved(contenders, dataset, tmp_path):
             if scores:
                 history[name] = epochs(*scores)
         tested = [candidate_of(each.strategy, each.kind, labels, np.eye(3)[labels], each.validation) for each in made]
-        board = build_leaderboard(tested, Evaluation(resamples=100))
+        board = build_leaderboard(tested, Evaluation(resamples=100), unlearned=unlearned or {})
         return savings(Assessment(board, {}, tuple(made), tmp_path, history, {}), dataset, FULL, **options)
 
     return run
@@ -72,6 +72,10 @@ def test_nothing_is_said_where_it_cannot_be_known(saved):
     # The kept weights are between epochs, none of which is as good.
     assert saved({"full": (40, 0.9, [0.5, 0.6]), "scratch": (100, 0.8, [0.8])}) == {}
     assert saved({"full": (0, 0.9, [0.9]), "scratch": (100, 0.8, [0.8])}) == {}
+    # What epochs that ran out had reached is no accuracy to compare at.
+    trained = {"full": full, "scratch": (100, 0.8, [0.7, 0.8])}
+    assert saved(trained)
+    assert saved(trained, unlearned={"scratch": 0.3}) == {}
 
 
 @pytest.mark.parametrize(("pretraining", "targets"), [(None, None), (10, 1), (60, 1), (61, 2), (600, 10)])

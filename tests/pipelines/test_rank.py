@@ -90,7 +90,7 @@ def test_samples_that_a_source_of_a_candidate_may_have_seen_are_no_0(rank, monke
 
 def test_with_json_nothing_else_is_printed(rank, place):
     found = json.loads(rank("--json", "--labels-per-class", "3"))
-    assert found["data"]["train"] == 30
+    assert found["data"]["train"] + found["data"]["val"] == 30
     assert found["source"].startswith(f"{(place / 'trained').as_uri()}#sha256=")
     assert [row["chosen"] for row in found["ranking"]] == [True, False]
     assert found["ranking"][0]["confirmed"] is None
@@ -106,8 +106,7 @@ def test_the_splits_shares_are_those_of_a_recipe(rank):
 
 
 def test_where_the_two_best_overlap_a_confirmation_that_is_short_is_suggested(rank, monkeypatch):
-    # One label a class: no probe tells the two apart.
-    overlapping = ("--labels-per-class", "1")
+    overlapping = ("--labels-per-class", "3")
     assert "--confirm fine-tunes both shortly, in about" in " ".join(rank(*overlapping).split())
     assert json.loads(rank("--json", *overlapping))["confirm_seconds"] > 0
     monkeypatch.setattr(module, "_SHORTLY", 0)
@@ -115,8 +114,14 @@ def test_where_the_two_best_overlap_a_confirmation_that_is_short_is_suggested(ra
 
 
 def test_confirm_fine_tunes_the_two_best(rank):
-    found = json.loads(rank("--json", "--confirm", "--labels-per-class", "1"))
+    found = json.loads(rank("--json", "--confirm", "--labels-per-class", "3"))
     assert all(row["confirmed"] is not None and row["costs"]["confirm"] > 0 for row in found["ranking"])
+
+
+def test_confirm_says_that_nothing_is_held_out_of_one_label_a_class(rank):
+    found = json.loads(rank("--json", "--confirm", "--labels-per-class", "1"))
+    assert found["warnings"][-1].startswith("--confirm compares the two best on held-out samples, and there is none")
+    assert [row["confirmed"] for row in found["ranking"]] == [None, None]
 
 
 def test_confirm_says_that_one_candidate_cannot_be_compared(rank):

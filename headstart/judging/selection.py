@@ -112,10 +112,8 @@ def select_source(
     if several and training is None and abs(probe_lead(*finalists).errors) <= _Z:
         confirm_seconds = sum(estimated_seconds(loader.load(each.ranked.source), dataset) for each in finalists)
     if several and training is not None:
-        finalists = [
-            confirm(each, loader.load(each.ranked.source), dataset, training, metric, seed, progress)
-            for each in finalists
-        ]
+        given = (dataset, training, metric, seed, progress)
+        finalists = [confirm(each, loader.load(each.ranked.source), *given) for each in finalists]
     chosen, reason = _choose(finalists, partial(tuned_lead, dataset=dataset, metric=metric, seed=seed))
     final = {each.ranked.source: each.ranked for each in [*scored, *finalists]}
     final[chosen.ranked.source] = replace(chosen.ranked, chosen=True)

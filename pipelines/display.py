@@ -91,9 +91,10 @@ def console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal or "COLUMNS" in os.environ else _Console(file=stream, width=120)
 
 
-def verdict(sentence: str) -> str:
-    """The sentence that answers whether the transfer helped, set off from what is around it."""
-    return f"\n[bold]{plain(sentence)}[/]\n"
+def verdict(sentence: str, facts: Iterable[str] = ()) -> str:
+    """The sentence that answers whether the transfer helped, and a line for each fact beside it, set off from what is
+    around them."""
+    return f"\n[bold]{plain(sentence)}[/]\n" + "".join(f"[yellow]! {plain(fact)}[/]\n" for fact in facts)
 
 
 def show_list(rows: Sequence[Any], shown: Callable[[Any], Table], nothing: str, *, as_json: bool) -> None:

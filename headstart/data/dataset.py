@@ -43,7 +43,7 @@ class Split:
 
     `samples` is (N, …), stored as `store` says: raw, or in the form of a codec; `labels` int64 (N,), indices into the
     classes, or -1 for samples without labels; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative
-    to the source folder.
+    to the source folder; `groups` the name that it shares with the samples that it belongs to, "" where it is alone.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Split:
     labels: np.ndarray
     ids: np.ndarray
     paths: np.ndarray
+    groups: np.ndarray
 
 
 class Dataset:
@@ -191,6 +192,7 @@ class Dataset:
             labels=np.array([number_of[label] for label in rows["label"].to_pylist()], dtype=np.int64),
             ids=np.array(rows["id"].to_pylist(), dtype=str),
             paths=np.array(rows["path"].to_pylist(), dtype=str),
+            groups=np.array([name or "" for name in rows["group"].to_pylist()], dtype=str),
         )
 
     def parts(self, name: str) -> list[Split]:

@@ -41,6 +41,7 @@ class LabelledDataset(Dataset):
             labels=np.concatenate([train.labels, val.labels])[kept],
             ids=np.concatenate([train.ids, val.ids])[kept],
             paths=np.concatenate([train.paths, val.paths])[kept],
+            groups=np.concatenate([train.groups, val.groups])[kept],
         )
 
     def samples(self, split: str) -> Samples:

@@ -21,6 +21,7 @@ from headstart.data.ragged import write_ragged
 from headstart.data.report import Contents, render_report
 from headstart.data.samples import Sample
 from headstart.data.shards import array_of
+from headstart.data.splits import group_names
 from headstart.errors import InputError
 from headstart.modalities import Modality, Shape
 from headstart.storage.local import sync, write_text
@@ -139,6 +140,7 @@ def _pack(packed: Dataset, samples: Sequence[Sample], path: Path) -> None:
 
 def _write_index(selection: Selection, path: Path) -> None:
     schema = pa.schema([(name, pa.string()) for name in ("id", "path", "label", "split", "group")])
+    group_of = group_names(selection.samples, selection.near)
     # In parts, so that no large data set's index is in memory twice.
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(selection.samples), _ROWS_AT_ONCE):
@@ -148,6 +150,6 @@ def _write_index(selection: Selection, path: Path) -> None:
                 "path": [sample.file.path for sample in samples],
                 "label": [sample.file.label for sample in samples],
                 "split": [selection.split_of[sample.file.path] for sample in samples],
-                "group": [sample.file.group for sample in samples],
+                "group": [group_of.get(sample.file.path) for sample in samples],
             }
             writer.write_table(pa.table(columns, schema))

@@ -43,7 +43,7 @@ def split_samples(
     pool_total = shares["train"] + sum(shares[name] for name in missing)
     pool_shares = {name: shares[name] / pool_total for name in ("train", *missing)}
     pool = [sample for sample in samples if split_of[sample.file.path] == "train"]
-    units = _units(pool, near)
+    units = units_of(pool, near)
     contents: dict[str, dict[str, float]] = defaultdict(dict)
     for unit in units:
         label, _ = min(Counter(sample.file.label for sample in unit).items(), key=lambda item: (-item[1], item[0]))
@@ -107,7 +107,7 @@ def _held_out(samples: Sequence[Sample], near: Sequence[Pair], seed: int) -> set
     counts = Counter(sample.file.label for sample in samples)
     room = {label: max(1, round(_HELD_OUT * count)) if count > 1 else 0 for label, count in counts.items()}
     paths: set[str] = set()
-    for unit in sorted(_units(samples, near), key=lambda unit: position(_key(unit), seed), reverse=True):
+    for unit in sorted(units_of(samples, near), key=lambda unit: position(_key(unit), seed), reverse=True):
         asked = Counter(sample.file.label for sample in unit)
         if all(asked[label] <= room[label] for label in asked):
             paths.update(sample.file.path for sample in unit)
@@ -169,8 +169,8 @@ def _counts(total: int, shares: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _units(samples: Sequence[Sample], near: Sequence[Pair]) -> list[list[Sample]]:
-    """The samples in sets that belong together."""
+def units_of(samples: Sequence[Sample], near: Sequence[Pair]) -> list[list[Sample]]:
+    """The samples in sets that belong together: copies, what looks the same, a group."""
     together = Clusters()
     for sample in samples:
         if sample.file.group is not None:
@@ -181,6 +181,17 @@ def _units(samples: Sequence[Sample], near: Sequence[Pair]) -> list[list[Sample]
     for sample in samples:
         units[together.of(sample.sha256)].append(sample)
     return list(units.values())
+
+
+def group_names(samples: Sequence[Sample], near: Sequence[Pair]) -> dict[str, str]:
+    """The name of the set that each sample belongs to, by path; without those that are alone and have no group."""
+    named: dict[str, str] = {}
+    for unit in units_of(samples, near):
+        groups = [sample.file.group for sample in unit if sample.file.group is not None]
+        if groups or len(unit) > 1:
+            name = min(groups or (sample.sha256 for sample in unit))
+            named |= {sample.file.path: name for sample in unit}
+    return named
 
 
 def _key(unit: Sequence[Sample]) -> str:

@@ -1,9 +1,9 @@
 """The assessment: every contender on the target's test split, once, and the leaderboard of what they reach."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
@@ -14,9 +14,12 @@ from headstart.judging.learned import unlearned
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
-from headstart.metrics.predictions import Predictions, read_predictions, write_predictions
+from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.training.trained import predictions_of
+
+if TYPE_CHECKING:
+    from headstart.judging.savings import Saving
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Assessment:
     """the epochs of those that trained: "epoch", "train/loss", "val/loss", "val/<metric>", where they were recorded"""
     kept: Mapping[str, int | None]
     """the epoch whose weights each of these kept; 0 is the start, None between the start and an epoch"""
+    savings: Mapping[str, "Saving"] = field(default_factory=dict)
+    """what each of the strategies saves against scratch, where it is known"""
+
+    def with_facts(self, facts: Mapping[str, str]) -> "Assessment":
+        """The assessment with the facts that stand beside the verdict."""
+        return replace(self, leaderboard=replace(self.leaderboard, facts=dict(facts)))
 
     @property
     def chosen(self) -> Contender:
@@ -73,7 +82,9 @@ class Assessment:
         score = Interval(entry.value, entry.low, entry.high)
         gain = _interval(entry.gain, entry.gain_low, entry.gain_high)
         over_best = _interval(entry.gain_over_best, entry.gain_over_best_low, entry.gain_over_best_high)
-        return figures(self.metrics[strategy], entry.metric, score, gain, over_best)
+        saving = self.savings.get(strategy)
+        known = {name: value for name, value in saving.figures.items() if value is not None} if saving else {}
+        return {**figures(self.metrics[strategy], entry.metric, score, gain, over_best), **known}
 
 
 def evaluate(
@@ -93,7 +104,7 @@ def evaluate(
         bundle = _load(contender, dataset)
         found = predictions_of(bundle, dataset.split("test")) if bundle else _kept(contender, dataset)
         provenance = bundle.provenance if bundle else {}
-        write_predictions(predictions / f"{name}.parquet", found.ids, found.labels, found.probabilities, found.classes)
+        found.save(predictions / f"{name}.parquet")
         metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)
         candidates.append(Candidate(contender, found))
         if provenance.get("history"):
@@ -124,7 +135,7 @@ def _kept(contender: Contender, dataset: Dataset) -> Predictions:
             f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
             "fit it on this data set."
         )
-    return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes)
+    return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes, test.groups)
 
 
 def _load(contender: Contender, dataset: Dataset) -> ModelBundle | None:

@@ -18,12 +18,15 @@ from headstart.judging.contenders import SCRATCH
 from headstart.judging.data_efficiency import Curve, curve_trainings, data_efficiency
 from headstart.judging.domain_distance import source_distance
 from headstart.judging.explanation import Explained, explained_samples, with_random_weights
+from headstart.judging.headline import Findings, headline
 from headstart.judging.reasons import Fitted, Probe, Reason, reasons
 from headstart.judging.reliability import Bin, Selective, reliability_bins, selective_prediction
 from headstart.judging.robustness import Robustness, robustness
 from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import metric_intervals
+from headstart.metrics.groups import count_groups, mean_interval
 from headstart.metrics.intervals import Interval
+from headstart.metrics.predictions import read_predictions
 from headstart.metrics.wilson import ClassIntervals, class_intervals, wilson_interval
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
@@ -51,6 +54,8 @@ class Diagnostics:
     scratch_robustness: Robustness | None
     curve: Curve | None
     explained: Explained | None
+    robustness_lead: Interval | None = None
+    """the mean accuracy under corruption, less that of scratch on the same items"""
 
     def to_json(self) -> str:
         """The numbers as indented JSON; pictures are left out."""
@@ -69,6 +74,7 @@ class Diagnostics:
             },
             "robustness": self.robustness and asdict(self.robustness),
             "scratch_robustness": self.scratch_robustness and asdict(self.scratch_robustness),
+            "robustness_lead": self.robustness_lead and asdict(self.robustness_lead),
             "curve": curve,
             "explanation": self.explained
             and {"method": self.explained.method, "similarity_to_random_weights": self.explained.similarity},
@@ -106,27 +112,57 @@ def diagnose(
     if evaluation.curve:
         curve = data_efficiency(dataset, evaluation.curve, features, metric=evaluation.metric, trained=trained)
     test, predictions = dataset.split("test"), assessment.predicted(board.chosen.strategy)
-    labels, probabilities = predictions.labels, predictions.probabilities
+    labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
     confidence = evaluation.confidence
-    corrupted = spread_out(labels, evaluation.robustness)
+    corrupted = spread_out(labels, evaluation.robustness if dataset.kind.corruptions else 0)
+    given = (np.array(test.samples[corrupted]), labels[corrupted])
     robust = {
-        name: robustness(bundle, np.array(test.samples[corrupted]), labels[corrupted], confidence=confidence)
+        name: robustness(bundle, *given, confidence=confidence, groups=groups[corrupted])
         for name, bundle in models.items()
-        if len(corrupted) and dataset.kind.corruptions
+        if len(corrupted)
     }
     return Diagnostics(
         intervals=metric_intervals(
-            labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed
+            labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
         ),
-        classes=tuple(class_intervals(labels, predictions.predicted, dataset.classes, confidence=confidence)),
+        classes=tuple(
+            class_intervals(labels, predictions.predicted, dataset.classes, confidence=confidence, groups=groups)
+        ),
         reasons=tuple(_reasons(assessment, dataset, start, models, features, curve, seed)),
-        bins=tuple(reliability_bins(labels, probabilities, confidence=confidence)),
+        bins=tuple(reliability_bins(labels, probabilities, confidence=confidence, groups=groups)),
         temperature=models[chosen].temperature,
         selective=selective_prediction(labels, probabilities),
         robustness=robust.get(chosen),
         scratch_robustness=robust.get(SCRATCH),
+        robustness_lead=_lead(robust, chosen, groups[corrupted], confidence),
         curve=curve,
         explained=explained_samples(models[chosen], dataset, predictions, evaluation.explanations, seed=seed),
+    )
+
+
+def _lead(robust: Mapping[str, Robustness], chosen: str, groups: np.ndarray, confidence: float) -> Interval | None:
+    """The chosen strategy's mean accuracy on corrupted items, less that of scratch; None without one of the two."""
+    if not (chosen in robust and SCRATCH in robust and robust[chosen].shares):
+        return None
+    difference = np.array(robust[chosen].shares) - np.array(robust[SCRATCH].shares)
+    return mean_interval(difference, groups, confidence=confidence)
+
+
+def headline_facts(assessment: Assessment, diagnostics: Diagnostics, dataset: Dataset) -> dict[str, str]:
+    """The facts that stand beside the verdict (headstart/judging/headline.py), by name."""
+    val, held_out = dataset.split("val"), assessment.chosen.held_out
+    scratch = assessment.predictions / f"{SCRATCH}.parquet"
+    return headline(
+        Findings(
+            assessment.leaderboard,
+            assessment.predicted(assessment.leaderboard.chosen.strategy),
+            read_predictions(scratch) if scratch.exists() else None,
+            diagnostics.intervals,
+            len(held_out.labels) if held_out else count_groups(val.groups) or len(val.labels),
+            diagnostics.robustness,
+            diagnostics.scratch_robustness,
+            diagnostics.robustness_lead,
+        )
     )
 
 

@@ -109,7 +109,9 @@ class Evidence:
             }
             write_json(draft / _FACTS, facts)
             test = self.predictions
-            write_predictions(draft / _PREDICTIONS, test.ids, test.labels, test.probabilities, test.classes)
+            write_predictions(
+                draft / _PREDICTIONS, test.ids, test.labels, test.probabilities, test.classes, test.groups
+            )
             buffer = io.BytesIO()
             pq.write_table(
                 pa.table({"id": pa.array(self.trained_on.tolist(), pa.string())}), buffer, compression="zstd"

@@ -6,7 +6,7 @@ are those of the strategies over scratch and over the best baseline, and those o
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,8 +20,10 @@ from headstart.judging.verdict import Comparison, Verdict, overall_verdict, verd
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.classification import check_predictions, score
 from headstart.metrics.gains import Pair, simultaneous_gains
+from headstart.metrics.groups import count_groups, group_numbers, of_groups
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import metric_title
+from headstart.metrics.predictions import Predictions
 from headstart.metrics.significance import holm, mcnemar_p
 
 # Two evaluations of the same weights may give probabilities that differ by rounding; other weights give others.
@@ -76,6 +78,10 @@ class Leaderboard:
     seed_deviation: float | None = None
     """the standard deviation of scratch's metric over trainings with other seeds, which the gains' intervals include;
     None where it was trained once"""
+    facts: dict[str, str] = field(default_factory=dict)
+    """sentences that stand beside the verdict, by the name of the fact (headstart/judging/headline.py)"""
+    groups: int | None = None
+    """the number of groups in the test split, an item alone being one; None where all are alone"""
     best_baseline: str | None = None
     """that with the best metric on the test split, the majority class among them; None where none was trained"""
     ties: tuple[str, ...] = ()
@@ -177,7 +183,7 @@ class Leaderboard:
         change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
         answer = (
             f"{self.subject} {change} {best.title} {best.bounds} "
-            f"at {100 * self.confidence:g}% confidence on {self.items:,} test items"
+            f"at {100 * self.confidence:g}% confidence on {self.items:,} test items{of_groups(self.groups)}"
         )
         if best.learned is not None and best.verdict == "no evidence":
             answer += f", which {best.proves_nothing}"
@@ -254,22 +260,22 @@ def build_leaderboard(
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
             none can be chosen.
     """
-    choice = choose([each.contender for each in candidates])
+    choice, first = choose([each.contender for each in candidates]), candidates[0].predictions
     chosen = choice.transfer
     _check_comparable(candidates)
-    labels, classes = candidates[0].predictions.labels, candidates[0].predictions.probabilities.shape[1]
+    labels, groups, classes = first.labels, group_numbers(first.groups), first.probabilities.shape[1]
     predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
     baselines = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
     if baselines:
         baselines.append(MAJORITY)
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
-    best = max(values, key=lambda name: values[name], default=None)
+    best = max(values, key=values.__getitem__, default=None)
     deviation = _deviation(predicted.get(SCRATCH), retrained, labels, classes, evaluation.metric)
     pairs = _pairs(candidates, chosen, baselines, best)
-    gains = _gains(pairs, predicted, labels, classes, evaluation, deviation or 0.0, seed)
+    gains = _gains(pairs, predicted, first, evaluation, deviation or 0.0, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
-    chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name]) for name in baselines])
+    chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
     comparisons = [
         Comparison(name, gains[chosen.strategy, name], told[chosen.strategy, name], p, unlearned.get(name))
         for name, p in zip(baselines, chances, strict=True)
@@ -286,6 +292,7 @@ def build_leaderboard(
         resamples=evaluation.resamples,
         seed=seed,
         items=len(labels),
+        groups=count_groups(groups),
         entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
         comparisons=tuple(comparisons),
         seed_deviation=deviation,
@@ -335,30 +342,31 @@ def _check_comparable(candidates: Sequence[Candidate]) -> None:
 def _gains(
     pairs: Sequence[tuple[str, str]],
     predicted: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    classes: int,
+    tested: Predictions,
     evaluation: Evaluation,
     deviation: float,
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """The gains of strategies over baselines, by the names of the two, with intervals that hold all at once.
 
-    `deviation` is the standard deviation of scratch's metric over its trainings, taken for that of the strategies too.
+    `tested` has the items; `deviation` is the standard deviation of scratch's metric over its trainings, taken for that
+    of the strategies too.
     """
     position = {name: number for number, name in enumerate(predicted)}
     trained_by_seeds = [2 if theirs == SCRATCH else 1 for _, theirs in pairs]
     intervals = simultaneous_gains(
         evaluation.metric,
-        labels,
+        tested.labels,
         list(predicted.values()),
         [
             Pair(position[ours], position[theirs], count * deviation**2)
             for (ours, theirs), count in zip(pairs, trained_by_seeds, strict=True)
         ],
-        classes,
+        tested.probabilities.shape[1],
         confidence=evaluation.confidence,
         resamples=evaluation.resamples,
         seed=seed,
+        groups=tested.groups,
     )
     return dict(zip(pairs, intervals, strict=True))
 
@@ -382,6 +390,7 @@ def _entry(
         confidence=evaluation.confidence,
         resamples=evaluation.resamples,
         seed=seed,
+        groups=found.groups,
     )
     own = {theirs: gain for (ours, theirs), gain in gains.items() if ours == contender.strategy}
     gain, over_best = own.get(SCRATCH), own.get(best or "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.errors import HeadstartError
+from headstart.metrics.groups import groups_at
 from headstart.metrics.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Pair:
     labels: np.ndarray
     ours: np.ndarray
     theirs: np.ndarray
+    groups: np.ndarray | None = None
+    """str (N,), as in `Predictions`"""
     left_out: int = 0
     """items of the test split that are not among these, as one of the two was trained on them"""
 
@@ -41,6 +44,7 @@ class Pair:
             labels=self.labels[keep],
             ours=self.ours[keep],
             theirs=self.theirs[keep],
+            groups=groups_at(self.groups, keep),
             left_out=self.left_out + int((~keep).sum()),
         )
 
@@ -64,6 +68,7 @@ def stored_pair(ours: Predictions, theirs: Predictions) -> Pair | None:
         labels=labels,
         ours=ours.probabilities[first].argmax(axis=1),
         theirs=number_of[theirs.probabilities[second].argmax(axis=1)],
+        groups=groups_at(theirs.groups, second) if ours.groups is None else groups_at(ours.groups, first),
     )
 
 
@@ -79,6 +84,7 @@ def evaluated_pair(ours: "ModelBundle", theirs: "ModelBundle", test: "Split", cl
         labels=_numbers(classes, ours.classes)[test.labels],
         ours=ours.predict_probabilities(test.samples).argmax(axis=1),
         theirs=number_of[theirs.predict_probabilities(test.samples).argmax(axis=1)],
+        groups=test.groups,
     )
 
 

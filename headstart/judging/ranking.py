@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from headstart.features.heads import cross_validated_hits
 from headstart.features.neighbours import neighbour_hits
 from headstart.features.score import SCORES, Probed
 from headstart.judging.overlap import overlap
-from headstart.metrics.wilson import wilson_interval
+from headstart.metrics.groups import effective_items, group_numbers, mean_interval
+from headstart.metrics.intervals import Interval
+from headstart.metrics.wilson import share_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
 from headstart.models.sources import Background, load_source
@@ -26,6 +28,8 @@ from headstart.storage.state import State
 # Training samples that the scores read: with more, a probe's standard error is below .005 anyway, and time and memory
 # grow.
 _MOST_SAMPLES = 10_000
+# The confidence of an interval of one standard error to either side.
+ONE_ERROR = 0.6827
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Scored:
     ranked: Ranked
     hits: np.ndarray
     predictions: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    """of the samples with hits, int (M,); None where every sample is alone"""
 
 
 class Candidates:
@@ -140,6 +146,7 @@ class Candidates:
             neighbours = neighbour_hits(features, labels)
         with timed(costs, "leep"):
             probed = Probed(features, labels, _source_probabilities(bundle, features), self._seed)
+        groups = self._groups(labels)
         scores = {}
         for name, score in SCORES.items():
             with timed(costs, name):
@@ -153,12 +160,17 @@ class Candidates:
             overlap_complete=seen.complete,
             look_alikes=seen.look_alikes,
             leaks=seen.leaks,
-            **_share("probe", hits),
-            **_share("knn", neighbours),
+            **_share("probe", hits, groups),
+            **_share("knn", neighbours, groups),
             scores=scores,
             costs=costs,
         )
-        return Scored(ranked, hits)
+        return Scored(ranked, hits, groups=groups)
+
+    def _groups(self, labels: np.ndarray) -> np.ndarray | None:
+        """The groups of the samples that the probe is asked about, those of classes with two or more."""
+        repeated = np.isin(labels, np.flatnonzero(np.bincount(labels) >= 2))
+        return group_numbers(self._train.groups[self._read][repeated])
 
 
 def rank_order(scored: Scored) -> tuple[float, int, int]:
@@ -168,17 +180,36 @@ def rank_order(scored: Scored) -> tuple[float, int, int]:
     return -(ranked.probe or 0.0), ranked.seen, ranked.parameters
 
 
-def probe_lead(one: Scored, other: Scored) -> float:
-    """How many standard errors of the difference the probe of `one` is better on the same training samples."""
+class Lead(NamedTuple):
+    """How much one candidate is better than another, with its standard error."""
+
+    value: float
+    error: float
+
+    @property
+    def errors(self) -> float:
+        """The value in units of its standard error; infinite, or 0, if that is 0."""
+        if self.error > 0:
+            return self.value / self.error
+        return math.copysign(math.inf, self.value) if self.value else 0.0
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Lead":
+        """The lead with this interval at the confidence `ONE_ERROR`."""
+        return cls(interval.value, (interval.high - interval.low) / 2)
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} ± {self.error:.3f}"
+
+
+def probe_lead(one: Scored, other: Scored) -> Lead:
+    """How much the probe of `one` is better on the same training samples."""
     if len(one.hits) == 0:
-        return 0.0
+        return Lead(0.0, 0.0)
     difference = one.hits.astype(np.float64) - other.hits
-    return in_errors(float(difference.mean()), float(difference.std()) / math.sqrt(len(difference)))
-
-
-def in_errors(difference: float, error: float) -> float:
-    """The difference in units of its standard error; infinite, or 0, if that is 0."""
-    return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
+    if one.groups is None:
+        return Lead(float(difference.mean()), float(difference.std()) / math.sqrt(len(difference)))
+    return Lead.of(mean_interval(difference, one.groups, confidence=ONE_ERROR))
 
 
 @contextmanager
@@ -208,12 +239,13 @@ def _subset(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(order[spread_out(labels[order], _MOST_SAMPLES)])
 
 
-def _share(name: str, hits: np.ndarray) -> dict[str, Any]:
+def _share(name: str, hits: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
     """The share of hits, its standard error and its 95 % interval (Wilson 1927), as fields of `Ranked`; None without
     hits."""
     keys = (name, f"{name}_error", f"{name}_low", f"{name}_high")
     if len(hits) == 0:
         return dict.fromkeys(keys)
-    found = wilson_interval(int(hits.sum()), len(hits))
-    error = math.sqrt(found.value * (1 - found.value) / len(hits))
+    found = share_interval(hits, groups)
+    items = effective_items(hits, groups, confidence=0.95)
+    error = math.sqrt(found.value * (1 - found.value) / items) if items else 0.5
     return dict(zip(keys, (found.value, error, found.low, found.high), strict=True))

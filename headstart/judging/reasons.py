@@ -7,6 +7,7 @@ import numpy as np
 
 from headstart.judging.data_efficiency import Curve, Rise
 from headstart.judging.leaderboard import Leaderboard
+from headstart.metrics.groups import of_groups
 from headstart.metrics.intervals import Interval
 
 # Squared Hellinger distances above this are far: docs/studies/domain_distance.md.
@@ -177,7 +178,8 @@ def _about_test(board: Leaderboard) -> Iterator[Reason]:
         f"gain {gain.value:+.3f} ± {half:.3f}",
         "a gain above the half-width of its interval",
         hidden,
-        f"With {board.items:,} test items a gain below {half + board.min_gain:.3f} cannot be told from "
+        f"With {board.items:,} test items{of_groups(board.groups)} a gain below {half + board.min_gain:.3f} cannot be "
+        "told from "
         + (f"{board.min_gain:.3f}" if board.min_gain else "none")
         + (": there may be one that is too small to see." if hidden else ", and no gain was found."),
     )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.metrics.calibration import ECE_BINS, calibration_gaps
+from headstart.metrics.groups import group_numbers, groups_at
 from headstart.metrics.intervals import Interval
-from headstart.metrics.wilson import wilson_interval
+from headstart.metrics.wilson import share_interval
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,26 @@ class Bin:
 
 
 def reliability_bins(
-    labels: np.ndarray, probabilities: np.ndarray, *, confidence: float = 0.95, bins: int = ECE_BINS
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    bins: int = ECE_BINS,
+    groups: np.ndarray | None = None,
 ) -> list[Bin]:
     """The reliability diagram (DeGroot and Fienberg 1983; Guo et al. 2017, figure 1): the bins of
-    `expected_calibration_error` that hold items, with Wilson's intervals at `confidence`.
+    `expected_calibration_error` that hold items, with Wilson's intervals at `confidence`; `groups` (N,) as in
+    `Predictions`.
 
     The calibration error is Σ items / N · |accuracy - confidence| over them.
     """
-    gaps, bin_of = calibration_gaps(labels, probabilities, bins)
-    top = probabilities.max(axis=1).astype(np.float64)
+    _, bin_of = calibration_gaps(labels, probabilities, bins)
+    top, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    groups = group_numbers(groups)
     found = []
     for number in np.unique(bin_of).tolist():
         inside = bin_of == number
-        hits = round(float((gaps + top)[inside].sum()))
-        accuracy = wilson_interval(hits, int(inside.sum()), confidence=confidence)
+        accuracy = share_interval(right[inside], groups_at(groups, inside), confidence=confidence)
         found.append(Bin(number / bins, (number + 1) / bins, int(inside.sum()), float(top[inside].mean()), accuracy))
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.metrics.intervals import Interval
-from headstart.metrics.wilson import wilson_interval
+from headstart.metrics.wilson import share_interval
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 
@@ -27,6 +27,8 @@ class Robustness:
     items: int
     clean: Interval
     corrupted: tuple[Corrupted, ...]
+    shares: tuple[float, ...] = ()
+    """for each item the share of its corrupted forms that the model is right on"""
 
     @property
     def mean(self) -> float:
@@ -34,19 +36,30 @@ class Robustness:
         return float(np.mean([each.value for row in self.corrupted for each in row.accuracies]))
 
 
-def robustness(bundle: ModelBundle, samples: np.ndarray, labels: np.ndarray, *, confidence: float = 0.95) -> Robustness:
-    """Judges a model on samples uint8 (N, H, W, C) with labels (N,), as they are and under every corruption at
-    every severity. Intervals are Wilson's."""
+def robustness(
+    bundle: ModelBundle,
+    samples: np.ndarray,
+    labels: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    groups: np.ndarray | None = None,
+) -> Robustness:
+    """Judges a model on samples uint8 (N, H, W, C) with labels (N,) and `groups` (N,) as in `Predictions`, as they are
+    and under every corruption at every severity. Intervals are Wilson's."""
 
-    def judged(seen: np.ndarray) -> Interval:
-        hits = int((bundle.predict_logits(seen).argmax(axis=1) == labels).sum())
-        return wilson_interval(hits, len(labels), confidence=confidence)
+    def right(seen: np.ndarray) -> np.ndarray:
+        return bundle.predict_logits(seen).argmax(axis=1) == labels
 
+    def judged(hits: np.ndarray) -> Interval:
+        return share_interval(hits, groups, confidence=confidence)
+
+    corruptions = modality(bundle.modality).corruptions
+    hits = {each.title: [right(each.apply(samples, severity)) for severity in SEVERITIES] for each in corruptions}
     return Robustness(
         len(labels),
-        judged(samples),
-        tuple(
-            Corrupted(each.title, tuple(judged(each.apply(samples, severity)) for severity in SEVERITIES))
-            for each in modality(bundle.modality).corruptions
-        ),
+        judged(right(samples)),
+        tuple(Corrupted(title, tuple(map(judged, of_severity))) for title, of_severity in hits.items()),
+        tuple(np.mean([each for of_severity in hits.values() for each in of_severity], axis=0).tolist())
+        if hits
+        else (),
     )

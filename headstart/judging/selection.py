@@ -13,8 +13,8 @@ from typing import Any
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import InputError
-from headstart.judging.confirmation import confirm, tuned_lead
-from headstart.judging.ranking import Candidates, Ranked, Scored, probe_lead, rank_order
+from headstart.judging.confirmation import confirm, estimated_seconds, tuned_lead
+from headstart.judging.ranking import Candidates, Lead, Ranked, Scored, probe_lead, rank_order
 from headstart.models.bundle import ModelBundle
 from headstart.models.sources import Background, published_background
 from headstart.training.progress import Progress
@@ -32,12 +32,17 @@ _NO_PROBE = "a probe tells nothing, as no two classes have two training samples"
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen source, the ranking by the probe, best first, the reason for the choice, and warnings."""
+    """The chosen source, the ranking by the probe, best first, the reason for the choice, and warnings.
+
+    `confirm_seconds` estimates how long fine-tuning the two best would take; None where they are told apart, or were
+    fine-tuned.
+    """
 
     bundle: ModelBundle
     ranking: tuple[Ranked, ...]
     reason: str
     warnings: tuple[str, ...]
+    confirm_seconds: float | None = None
 
     @property
     def chosen(self) -> Ranked:
@@ -101,18 +106,20 @@ def select_source(
         scored.sort(key=rank_order)
         # Candidates may be large and many: only the best so far stay in memory.
         loader.keep([each.ranked.source for each in scored[:_FINALISTS]])
-    finalists = _finalists(scored)
-    if training is not None and len(finalists) > 1:
-        finalists = [
-            confirm(each, loader.load(each.ranked.source), dataset, training, metric, seed, progress)
-            for each in finalists
-        ]
+    finalists, confirm_seconds = _finalists(scored), None
+    # A fine-tuning is judged on held-out samples.
+    several = len(finalists) > 1 and dataset.counts["val"] > 0
+    if several and training is None and abs(probe_lead(*finalists).errors) <= _Z:
+        confirm_seconds = sum(estimated_seconds(loader.load(each.ranked.source), dataset) for each in finalists)
+    if several and training is not None:
+        given = (dataset, training, metric, seed, progress)
+        finalists = [confirm(each, loader.load(each.ranked.source), *given) for each in finalists]
     chosen, reason = _choose(finalists, partial(tuned_lead, dataset=dataset, metric=metric, seed=seed))
     final = {each.ranked.source: each.ranked for each in [*scored, *finalists]}
     final[chosen.ranked.source] = replace(chosen.ranked, chosen=True)
     ranking = tuple(final[each.ranked.source] for each in scored)
     warnings = tuple(warning for each in ranking for warning in _warnings(each))
-    return Selection(loader.load(chosen.ranked.source), ranking, reason, warnings)
+    return Selection(loader.load(chosen.ranked.source), ranking, reason, warnings, confirm_seconds)
 
 
 def _finalists(scored: Sequence[Scored]) -> list[Scored]:
@@ -120,60 +127,69 @@ def _finalists(scored: Sequence[Scored]) -> list[Scored]:
     and that the probe does not tell from the first, if there is one."""
     finalists = list(scored[:_FINALISTS])
     if all(each.ranked.leaks for each in finalists):
-        clean = (each for each in scored if not each.ranked.leaks and probe_lead(scored[0], each) <= _Z)
+        clean = (each for each in scored if not each.ranked.leaks and probe_lead(scored[0], each).errors <= _Z)
         finalists[1:] = [*clean, *finalists[1:]][:1]
     return finalists
 
 
-def _choose(finalists: Sequence[Scored], lead: Callable[[Scored, Scored], float]) -> tuple[Scored, str]:
+def _choose(finalists: Sequence[Scored], lead: Callable[[Scored, Scored], Lead]) -> tuple[Scored, str]:
     """The chosen one of one or two finalists in the probe's order, and the reason in a sentence.
 
-    `lead` tells by how many standard errors one's fine-tuning is better than the other's.
+    `lead` tells by how much one's fine-tuning is better than the other's.
     """
     first = finalists[0]
     if len(finalists) == 1:
         return first, f"{first.ranked.name} is the only candidate; {_probe_of(first.ranked)}."
     chosen, other = first, finalists[1]
     tuned = first.predictions is not None and other.predictions is not None
-    leads = _lead_of(first.ranked, other.ranked)
+    leads = _lead_of(first, other)
     reason = f"{leads}; neither was fine-tuned."
     if tuned:
-        validated = f"on validation ({first.ranked.confirmed:.3f} against {other.ranked.confirmed:.3f})"
-        favour = -lead(first, other)
-        if favour > min(probe_lead(first, other), _DECISIVE):
+        found = lead(first, other)
+        reached = (_with_error(each.ranked.confirmed, each.ranked.confirmed_error) for each in (first, other))
+        validated = f"on validation ({' against '.join(reached)}, a difference of {found})"
+        if -found.errors > min(probe_lead(first, other).errors, _DECISIVE):
             chosen, other = other, first
             reason = f"{leads}, but short fine-tunings speak more clearly for {chosen.ranked.name} {validated}."
-        elif favour > 1:
+        elif -found.errors > 1:
             reason = f"{leads}, more clearly than short fine-tunings speak for the other {validated}."
         else:
-            finding = "confirm it" if favour < -1 else "do not tell the two apart"
+            finding = "confirm it" if found.errors > 1 else "do not tell the two apart"
             reason = f"{leads}, and short fine-tunings {finding} {validated}."
-    if chosen.ranked.leaks and not other.ranked.leaks and (lead if tuned else probe_lead)(chosen, other) <= _Z:
+    behind = (lead if tuned else probe_lead)(chosen, other)
+    if chosen.ranked.leaks and not other.ranked.leaks and behind.errors <= _Z:
         return other, (
             f"{other.ranked.name} is chosen because it knows no test samples of the target and is not told apart "
-            f"from {chosen.ranked.name}, which does."
+            f"from {chosen.ranked.name}, which does ({behind} for that one)."
         )
     return chosen, reason
 
 
-def _lead_of(first: Ranked, second: Ranked) -> str:
+def _lead_of(one: Scored, other: Scored) -> str:
     """Why the first stands before the second, as the beginning of a sentence."""
-    probes = f"({_shown(first.probe)} against {_shown(second.probe)} of {second.name})"
+    first, second, lead = one.ranked, other.ranked, probe_lead(one, other)
+    ours, theirs = (_with_error(each.probe, each.probe_error) for each in (first, second))
     if (first.probe or 0.0) > (second.probe or 0.0):
-        return f"{first.name} leads by the probe {probes}"
+        if lead.errors > _Z:
+            return f"{first.name} leads by the probe ({ours} against {theirs} of {second.name}), by {lead}"
+        return f"{first.name} and {second.name} tie by the probe ({ours} against {theirs}), the first ahead by {lead}"
     rule = "was named first"
     if first.seen < second.seen:
         rule = "was trained on fewer of the target's samples"
     elif first.parameters < second.parameters:
         rule = "is smaller"
-    alike = f"that probe alike {probes}" if first.probe is not None else f"of which {_NO_PROBE}"
-    return f"{first.name} {rule}, of two {alike}"
+    tied = f"that tie by the probe ({ours} against {theirs} of {second.name})"
+    return f"{first.name} {rule}, of two {f'of which {_NO_PROBE}' if first.probe is None else tied}"
 
 
 def _probe_of(ranked: Ranked) -> str:
     if ranked.probe is None:
         return _NO_PROBE
     return f"a probe of its features reaches {ranked.probe:.3f} [{ranked.probe_low:.3f}, {ranked.probe_high:.3f}]"
+
+
+def _with_error(share: float | None, error: float | None) -> str:
+    return "–" if share is None or error is None else f"{share:.3f} ± {error:.3f}"
 
 
 def _shown(share: float | None) -> str:

@@ -12,6 +12,7 @@ from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import classification_metrics
+from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
@@ -29,7 +30,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
     found: dict[str, float] = {}
     if dataset.classes:
         probabilities = bundle.predict_probabilities(test.samples) if bundle.classes else _probe(bundle, dataset)
-        predictions = Predictions(test.ids, test.labels, probabilities, dataset.classes)
+        predictions = Predictions(test.ids, test.labels, probabilities, dataset.classes, test.groups)
         metrics = classification_metrics(test.labels, probabilities, dataset.classes)
         score = bootstrap_interval(
             evaluation.metric,
@@ -39,13 +40,14 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
             confidence=evaluation.confidence,
             resamples=evaluation.resamples,
             seed=seed,
+            groups=test.groups,
         )
         found = figures(metrics, evaluation.metric, score)
         subject = "The source" if bundle.classes else "A linear head on the source's features"
         reached = f"{score.value:.3f} {metric_title(evaluation.metric)} [{score.low:.3f}, {score.high:.3f}]"
         sentence = (
-            f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on {len(test.labels):,} test "
-            "items of its own data."
+            f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on "
+            f"{len(test.labels):,} test items{of_groups(count_groups(test.groups))} of its own data."
         )
     else:
         count = len(test.ids)

@@ -2,7 +2,8 @@
 
 The metrics depend on the items only through how many fall into each cell (label, prediction). Drawing N items with
 replacement therefore equals drawing the cells' counts from one multinomial distribution, which takes milliseconds
-where drawing items, as `scipy.stats.bootstrap` does, takes seconds. The intervals describe the sampling of test items,
+where drawing items, as `scipy.stats.bootstrap` does, takes seconds. Items that belong together are drawn together
+(headstart/metrics/groups.py). The intervals describe the sampling of test items,
 not of training runs. How often each kind of interval holds the truth: docs/studies/intervals.md.
 """
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from headstart.metrics.calibration import ECE_BINS, calibration_gaps, expected_calibration_error
 from headstart.metrics.counts import Counts, count
+from headstart.metrics.groups import count_groups, critical_value, draw_groups, group_numbers
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
-from headstart.metrics.wilson import wilson_interval
+from headstart.metrics.wilson import share_interval
 
 # Draws held at once: about 32 MB of counts.
 _CHUNK = 2**22
@@ -29,8 +31,11 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> Interval:
     """The metric of labels and predictions, both int (N,) in [0, classes_count), with its interval.
+
+    `groups` (N,), names or numbers, are equal for items that belong together.
 
     Accuracy is a proportion and has Wilson's interval. Other metrics have the bias-corrected and accelerated bootstrap
     (Efron 1987, "Better bootstrap confidence intervals"); where all resamples score alike, as with a model that makes
@@ -40,15 +45,15 @@ def bootstrap_interval(
     counts = count(labels, predictions, classes_count)
     value = float(score(counts))
     if metric_name == "accuracy":
-        return wilson_interval(int(counts.hits.sum()), len(labels), confidence=confidence)
-    scores = np.concatenate(
-        [score(counts) for (counts,) in resample(labels, [predictions], classes_count, resamples, seed)]
-    )
+        return share_interval(labels == predictions, groups, confidence=confidence)
+    groups = group_numbers(groups)
+    drawn = resample(labels, [predictions], classes_count, resamples, seed, groups)
+    scores = np.concatenate([score(counts) for (counts,) in drawn])
     if np.ptp(scores) == 0:
-        room = 1 - wilson_interval(len(labels), len(labels), confidence=confidence).low
+        room = 1 - share_interval(np.ones(len(labels), bool), groups, confidence=confidence).low
         return Interval(value, value * (1 - room), value + (1 - value) * room)
-    left_out, sizes = _without_one(metric_name, labels, predictions, classes_count)
-    low, high = np.quantile(scores, _bca_levels(value, scores, left_out, sizes, confidence))
+    left_out, sizes = _without_one(metric_name, labels, predictions, classes_count, groups)
+    low, high = np.quantile(scores, _bca_levels(value, scores, left_out, sizes, _ends(confidence, groups)))
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
@@ -59,6 +64,7 @@ def metric_intervals(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Interval]:
     """Every metric of labels (N,) and probabilities (N, K) by its name, and `ece`, each with its interval; macro recall
     is left out, as it equals balanced accuracy.
@@ -70,43 +76,85 @@ def metric_intervals(
     predictions, classes = probabilities.argmax(axis=1), probabilities.shape[1]
     found = {
         name: bootstrap_interval(
-            name, labels, predictions, classes, confidence=confidence, resamples=resamples, seed=seed
+            name, labels, predictions, classes, confidence=confidence, resamples=resamples, seed=seed, groups=groups
         )
         for name in METRICS
         if name != "macro_recall"
     }
-    found["ece"] = _calibration_interval(labels, probabilities, confidence, resamples, seed)
+    found["ece"] = _calibration_interval(labels, probabilities, confidence, resamples, seed, group_numbers(groups))
     return found
 
 
 def _calibration_interval(
-    labels: np.ndarray, probabilities: np.ndarray, confidence: float, resamples: int, seed: int
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    groups: np.ndarray | None,
 ) -> Interval:
     error = expected_calibration_error(labels, probabilities)
     gaps, of_bin = calibration_gaps(labels, probabilities)
-    generator = np.random.default_rng(seed)
-    # Items are drawn a chunk at a time: N draws in each of many resamples would fill the memory.
-    drawn = []
-    chunk = max(1, _CHUNK // len(labels))
-    for start in range(0, resamples, chunk):
-        size = (min(chunk, resamples - start), len(labels))
-        items = generator.integers(0, len(labels), size=size)
-        cells = of_bin[items] + ECE_BINS * np.arange(size[0])[:, None]
-        sums = np.bincount(cells.ravel(), weights=gaps[items].ravel(), minlength=ECE_BINS * size[0])
-        drawn.append(np.abs(sums.reshape(-1, ECE_BINS)).sum(axis=1) / len(labels))
-    low, high = np.quantile(np.concatenate(drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
+    from scipy.stats import norm
+
+    if groups is None:
+        levels = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+        drawn = _errors_of_items(gaps, of_bin, resamples, seed)
+    else:
+        if not groups.any():
+            return Interval(error, 0.0, 1.0)
+        levels = norm.cdf(_ends(confidence, groups))
+        drawn = _errors_of_groups(gaps, of_bin, groups, resamples, seed)
+    low, high = np.quantile(np.concatenate(list(drawn)), levels)
     return Interval(error, min(error, max(0.0, 2 * error - high)), max(error, min(1.0, 2 * error - low)))
 
 
+def _errors_of_items(gaps: np.ndarray, of_bin: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the calibration errors of chunks of resamples: N draws in each of all would fill the memory."""
+    generator, count = np.random.default_rng(seed), len(gaps)
+    chunk = max(1, _CHUNK // count)
+    for start in range(0, resamples, chunk):
+        size = (min(chunk, resamples - start), count)
+        items = generator.integers(0, count, size=size)
+        cells = of_bin[items] + ECE_BINS * np.arange(size[0])[:, None]
+        sums = np.bincount(cells.ravel(), weights=gaps[items].ravel(), minlength=ECE_BINS * size[0])
+        yield np.abs(sums.reshape(-1, ECE_BINS)).sum(axis=1) / count
+
+
+def _errors_of_groups(
+    gaps: np.ndarray, of_bin: np.ndarray, groups: np.ndarray, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield likewise those of resamples that draw groups."""
+    generator, sizes = np.random.default_rng(seed), np.bincount(groups)
+    sums = np.bincount(groups * ECE_BINS + of_bin, weights=gaps, minlength=len(sizes) * ECE_BINS)
+    chunk = max(1, _CHUNK // len(sizes))
+    for start in range(0, resamples, chunk):
+        times = draw_groups(groups, min(chunk, resamples - start), generator)
+        yield np.abs(times @ sums.reshape(-1, ECE_BINS)).sum(axis=1) / (times @ sizes)
+
+
 def resample(
-    labels: np.ndarray, predictions: list[np.ndarray], classes_count: int, resamples: int, seed: int
+    labels: np.ndarray,
+    predictions: list[np.ndarray],
+    classes_count: int,
+    resamples: int,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> Iterator[list[Counts]]:
-    """Yield chunks of resamples: for each set of predictions the counts (chunk, K) on the same drawn items."""
-    cells, sizes = np.unique(np.stack([labels, *predictions], axis=1), axis=0, return_counts=True)
+    """Yield chunks of resamples: for each set of predictions the counts (chunk, K) on the same drawn items.
+
+    With `groups` of `group_numbers` whole groups are drawn.
+    """
+    columns = [labels, *predictions, *([] if groups is None else [groups])]
+    cells, sizes = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // len(cells))
     for start in range(0, resamples, chunk):
-        draws = generator.multinomial(len(labels), sizes / len(labels), size=min(chunk, resamples - start))
+        count = min(chunk, resamples - start)
+        if groups is None:
+            draws = generator.multinomial(len(labels), sizes / len(labels), size=count)
+        else:
+            draws = draw_groups(groups, count, generator)[:, cells[:, -1]] * sizes
         label = cells[:, 0]
         labelled = _sum_by_class(draws, label, classes_count)
         yield [
@@ -115,7 +163,7 @@ def resample(
                 labelled=labelled,
                 predicted=_sum_by_class(draws, predicted, classes_count),
             )
-            for predicted in cells[:, 1:].T
+            for predicted in cells[:, 1 : 1 + len(predictions)].T
         ]
 
 
@@ -129,24 +177,52 @@ def _sum_by_class(draws: np.ndarray, class_of: np.ndarray, classes_count: int) -
 
 
 def _without_one(
-    metric_name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int
+    metric_name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The metric without one item of each cell (cells,), and the numbers of items in the cells (cells,)."""
-    cells, sizes = np.unique(np.stack([labels, predictions], axis=1), axis=0, return_counts=True)
+    """The metric without one item of each cell (cells,), and the numbers of items in the cells (cells,); of `groups`
+    the metric without each of them (G,), and ones (G,)."""
     whole = count(labels, predictions, classes_count)
-    one = np.eye(classes_count, dtype=np.int64)
+    if groups is None:
+        cells, sizes = np.unique(np.stack([labels, predictions], axis=1), axis=0, return_counts=True)
+        label, predicted, of = *cells.T, np.arange(len(cells))
+    else:
+        sizes = np.ones(groups.max() + 1, dtype=np.int64)
+        order = np.argsort(groups, kind="stable")
+        label, predicted, of = labels[order], predictions[order], groups[order]
     values = []
-    for chunk in np.array_split(cells, max(1, len(cells) * classes_count // _CHUNK + 1)):
-        label, predicted = one[chunk.T]
-        left = Counts(whole.hits - label * predicted, whole.labelled - label, whole.predicted - predicted)
+    for units in np.array_split(np.arange(len(sizes)), max(1, len(sizes) * classes_count // _CHUNK + 1)):
+        rows = slice(*np.searchsorted(of, [units[0], units[-1] + 1]))
+        unit, truth, told = of[rows] - units[0], label[rows], predicted[rows]
+        right = truth == told
+        hits, labelled, taken = (
+            _counts_of(unit[items], classes[items], len(units), classes_count)
+            for items, classes in ((right, truth), (slice(None), truth), (slice(None), told))
+        )
+        left = Counts(whole.hits - hits, whole.labelled - labelled, whole.predicted - taken)
         values.append(METRICS[metric_name].of(left))
     return np.concatenate(values), sizes
 
 
+def _counts_of(units: np.ndarray, class_of: np.ndarray, units_count: int, classes_count: int) -> np.ndarray:
+    """How many items (units_count, classes_count) of each unit are in each class."""
+    cells = np.bincount(units * classes_count + class_of, minlength=units_count * classes_count)
+    return cells.reshape(units_count, classes_count)
+
+
+def _ends(confidence: float, groups: np.ndarray | None) -> np.ndarray:
+    from scipy.stats import norm
+
+    if groups is None:
+        return norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
+    end = critical_value(confidence, count_groups(groups))
+    return np.array([-end, end])
+
+
 def _bca_levels(
-    value: float, resampled: np.ndarray, left_out: np.ndarray, sizes: np.ndarray, confidence: float
+    value: float, resampled: np.ndarray, left_out: np.ndarray, sizes: np.ndarray, ends: np.ndarray
 ) -> np.ndarray:
-    """The levels (2,) of the resampled scores' quantiles that bound the interval: Efron 1987, equations 4.9 and 6.6."""
+    """The levels (2,) of the resampled scores' quantiles that bound the interval, whose normal approximation has its
+    `ends` (2,) there in standard errors: Efron 1987, equations 4.9 and 6.6."""
     from scipy.stats import norm
 
     below = ((resampled < value).mean() + (resampled <= value).mean()) / 2
@@ -154,5 +230,5 @@ def _bca_levels(
     influence = np.average(left_out, weights=sizes) - left_out
     squares = float(np.sum(sizes * influence**2))
     acceleration = float(np.sum(sizes * influence**3)) / (6 * squares**1.5) if squares else 0.0
-    ends = bias + norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
+    ends = bias + ends
     return norm.cdf(bias + ends / (1 - acceleration * ends))

@@ -1,13 +1,14 @@
 """Gains of models over one another on the same test items, with intervals that hold all at once (maxT)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
 from headstart.metrics.bootstrap import resample
 from headstart.metrics.counts import count
-from headstart.metrics.intervals import Interval, normal_quantile
+from headstart.metrics.groups import count_groups, critical_value, group_numbers
+from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
 
 
@@ -20,28 +21,30 @@ class Pair(NamedTuple):
     """of the gain beside that of the test items, as by the seeds of trainings"""
 
 
+class Resampling(TypedDict, total=False):
+    """How gains are resampled."""
+
+    confidence: float
+    """of the intervals, by default 0.95"""
+    resamples: int
+    """by default 2000"""
+    seed: int
+    """by default 0"""
+    groups: np.ndarray | None
+    """(N,), names or numbers that are equal for items that belong together, and are drawn together"""
+
+
 def paired_bootstrap_gain(
     metric_name: str,
     labels: np.ndarray,
     predictions: np.ndarray,
     baseline_predictions: np.ndarray,
     classes_count: int,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> Interval:
     """metric(predictions) - metric(baseline_predictions), with its interval: `simultaneous_gains` of one pair."""
-    return simultaneous_gains(
-        metric_name,
-        labels,
-        [predictions, baseline_predictions],
-        [Pair(0, 1)],
-        classes_count,
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )[0]
+    both = [predictions, baseline_predictions]
+    return simultaneous_gains(metric_name, labels, both, [Pair(0, 1)], classes_count, **how)[0]
 
 
 def simultaneous_gains(
@@ -50,10 +53,7 @@ def simultaneous_gains(
     predictions: Sequence[np.ndarray],
     pairs: Sequence[Pair],
     classes_count: int,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> list[Interval]:
     """For each pair metric(predictions[ours]) - metric(predictions[theirs]), with intervals that hold all at once.
 
@@ -64,12 +64,13 @@ def simultaneous_gains(
     and corrects nothing for one pair. se² is the bootstrap's variance, the pair's own, and that of one item told apart
     (Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions", have two), as
     otherwise a few items that happen to agree would look like certainty. A pair that predicts the same has a gain of
-    exactly 0.
+    exactly 0. With groups, these take the place of items throughout, and c is at least `critical_value`.
     """
-    score = METRICS[metric_name].of
+    score, confidence = METRICS[metric_name].of, how.get("confidence", 0.95)
+    groups = group_numbers(how.get("groups"))
     ours, theirs = (np.array([pair[side] for pair in pairs], dtype=int) for side in (0, 1))
-    parts = []
-    for each in resample(labels, list(predictions), classes_count, resamples, seed):
+    parts, resamples, seed = [], how.get("resamples", 2000), how.get("seed", 0)
+    for each in resample(labels, list(predictions), classes_count, resamples, seed, groups):
         scores = np.stack([score(counts) for counts in each])
         parts.append(scores[ours] - scores[theirs])
     resampled = np.concatenate(parts, axis=1)
@@ -77,22 +78,30 @@ def simultaneous_gains(
     gains = values[ours] - values[theirs]
     spread = np.sqrt(np.mean((resampled - resampled.mean(axis=1, keepdims=True)) ** 2, axis=1))
     moving = spread > 0
-    critical = normal_quantile(confidence)
+    critical = critical_value(confidence, count_groups(groups))
     if moving.any():
         largest = (np.abs(resampled - gains[:, None])[moving] / spread[moving, None]).max(axis=0)
         # Where few items differ the resampled gains are few numbers, and their quantile may miss.
         critical = max(critical, float(np.quantile(largest, confidence)))
     differ = np.array([not np.array_equal(predictions[i], predictions[j]) for i, j, _ in pairs], dtype=bool)
     beside = np.array([pair.variance for pair in pairs])
-    half = critical * np.sqrt(spread**2 + _one_item(metric_name, labels, classes_count) + beside) * differ
+    half = critical * np.sqrt(spread**2 + _one_unit(metric_name, labels, classes_count, groups) + beside)
+    # One group leaves everything open, and no gain lies outside of [-1, 1].
+    half = np.where(differ, np.minimum(half, 2.0), 0.0)
     return [Interval(*map(float, bounds)) for bounds in zip(gains, gains - half, gains + half, strict=True)]
 
 
-def _one_item(metric_name: str, labels: np.ndarray, classes_count: int) -> float:
+def _one_unit(metric_name: str, labels: np.ndarray, classes_count: int, groups: np.ndarray | None) -> float:
     """The mean square of what one item more or less changes: 1/N² for accuracy, and for the means over K classes, where
-    an item of class k is one in n_k, the mean over the items of 1 / (K n_k)²."""
+    an item of class k is one in n_k, the mean over the items of 1 / (K n_k)². A group changes what its items do
+    together, and the mean is over the groups."""
+    sizes = np.bincount(labels, minlength=classes_count)
+    occurring = sizes[sizes > 0]
+    if groups is not None:
+        weights = np.full(len(labels), 1 / len(labels))
+        if metric_name != "accuracy":
+            weights = 1 / (len(occurring) * sizes[labels])
+        return float(np.mean(np.bincount(groups, weights=weights) ** 2))
     if metric_name == "accuracy":
         return 1 / len(labels) ** 2
-    sizes = np.bincount(labels, minlength=classes_count)
-    sizes = sizes[sizes > 0]
-    return float(np.sum(1 / sizes)) / (len(labels) * len(sizes) ** 2)
+    return float(np.sum(1 / occurring)) / (len(labels) * len(occurring) ** 2)

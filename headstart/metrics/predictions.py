@@ -1,7 +1,8 @@
 """Per-sample predictions as a Parquet file, from which every figure can be computed again.
 
 Columns: `id` and, as readable class names, `label` and `predicted`; `probabilities` lists one number a class in the
-order of the classes, which the schema's metadata holds as JSON under `classes`.
+order of the classes, which the schema's metadata holds as JSON under `classes`. `group` is there where items belong
+together.
 """
 
 import io
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.classification import check_predictions
+from headstart.metrics.groups import groups_at
 from headstart.storage.local import write_bytes
 
 
@@ -31,10 +33,12 @@ class Predictions:
     """float (N, K)"""
     classes: tuple[str, ...]
     """empty where the samples have no labels: then only `ids` says something"""
+    groups: np.ndarray | None = None
+    """str (N,): items of one name belong together, "" is an item alone; None where nothing is known of groups"""
 
     def save(self, path: Path) -> None:
         """Write the predictions atomically; `read_predictions` reads them back."""
-        write_predictions(path, self.ids, self.labels, self.probabilities, self.classes)
+        write_predictions(path, self.ids, self.labels, self.probabilities, self.classes, self.groups)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -48,16 +52,27 @@ def on_common_samples(predictions: Sequence[Predictions]) -> list[Predictions]:
     ids = sorted(set.intersection(*(set(each) for each in rows)))
     chosen = [np.array([each[name] for name in ids], dtype=int) for each in rows]
     return [
-        Predictions(each.ids[some], each.labels[some], each.probabilities[some], each.classes)
+        Predictions(
+            each.ids[some],
+            each.labels[some],
+            each.probabilities[some],
+            each.classes,
+            groups_at(each.groups, some),
+        )
         for each, some in zip(predictions, chosen, strict=True)
     ]
 
 
 def write_predictions(
-    path: Path, ids: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+    path: Path,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> None:
-    """Write ids (N,), labels (N,) and probabilities (N, K) atomically; their float type is kept. Without classes, only
-    ids are written.
+    """Write ids (N,), labels (N,), probabilities (N, K) and the names of `groups` (N,) atomically; the float type is
+    kept. Without classes, only ids are written.
 
     An id may occur more than once: copies of a file are samples of their own with the same content. HeadstartError if
     the lengths differ, a class name occurs twice, or a label is outside `classes`.
@@ -79,6 +94,8 @@ def write_predictions(
             "predicted": pa.array(names[probabilities.argmax(axis=1)], pa.string()),
             "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(classes)),
         }
+        if groups is not None and (groups != "").any():
+            columns["group"] = pa.array([str(each) or None for each in groups], pa.string())
     table = pa.table(columns).replace_schema_metadata({"classes": json.dumps(list(classes))})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -97,10 +114,12 @@ def read_predictions(path: Path) -> Predictions:
         labels = np.array([index[name] for name in table["label"].to_pylist()], dtype=np.int64)
         flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         probabilities = flat.reshape(len(labels), len(classes))
+        named = table["group"].to_pylist() if "group" in table.column_names else None
+        groups = None if named is None else np.array([each or "" for each in named], dtype=str)
     except FileNotFoundError:
         raise InputError(f"There are no predictions at {path}; evaluate the model first.") from None
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} does not hold predictions of headstart ({type(error).__name__}); evaluate the model again."
         ) from error
-    return Predictions(ids, labels, probabilities, classes)
+    return Predictions(ids, labels, probabilities, classes, groups)

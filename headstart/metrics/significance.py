@@ -4,20 +4,42 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headstart.metrics.groups import group_numbers
 
-def mcnemar_p(labels: np.ndarray, predictions: np.ndarray, other_predictions: np.ndarray) -> float:
+
+def mcnemar_p(
+    labels: np.ndarray, predictions: np.ndarray, other_predictions: np.ndarray, groups: np.ndarray | None = None
+) -> float:
     """The two-sided p-value of McNemar's exact test that two models are equally accurate; arrays are int (N,).
 
     Of the items that exactly one of the two gets right, each is as likely to be the one's as the other's (McNemar 1947,
     "Note on the sampling error of the difference between correlated proportions"; exact form: Dietterich 1998,
-    "Approximate Statistical Tests for Comparing Supervised Classification Learning Algorithms"). In (0, 1]; 1 where the
-    two are right on the same items.
+    "Approximate Statistical Tests for Comparing Supervised Classification Learning Algorithms"). Items that belong
+    together, with equal `groups` (N,), fall to one or the other together: the exact test of all signs of the groups'
+    differences (Fisher 1935, "The design of experiments", section 21), which is McNemar's for groups of one item. In
+    (0, 1]; 1 where the two are right on the same items.
     """
     from scipy.stats import binomtest
 
     right, other_right = predictions == labels, other_predictions == labels
-    ours, theirs = int((right & ~other_right).sum()), int((other_right & ~right).sum())
-    return float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
+    numbers = group_numbers(groups)
+    if numbers is None:
+        ours, theirs = int((right & ~other_right).sum()), int((other_right & ~right).sum())
+        return float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
+    return _sign_test(np.bincount(numbers, weights=right.astype(int) - other_right).astype(int))
+
+
+def _sign_test(differences: np.ndarray) -> float:
+    """The probability that Σ ± d over `differences`, int (G,), is as far from 0 as Σ d, each sign being as likely."""
+    sizes = np.abs(differences)
+    total = int(sizes.sum())
+    # chances[s + total] is the probability of the sum s.
+    chances = np.zeros(2 * total + 1)
+    chances[total] = 1.0
+    for size in sizes[sizes > 0]:
+        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+    sums = np.abs(np.arange(-total, total + 1))
+    return min(1.0, float(chances[sums >= abs(int(differences.sum()))].sum()))
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:

@@ -4,23 +4,29 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headstart.data.dataset import Dataset
+from headstart.errors import InputError
 from headstart.judging.assessment import Assessment, evaluate, evidence
 from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
-from headstart.judging.diagnostics import diagnose
+from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.evidence import EVIDENCE
 from headstart.judging.report.page import report
+from headstart.judging.savings import savings
 from headstart.judging.section import Evaluation
 from headstart.judging.selection import RANKING
-from headstart.models.reference import numbered
+from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
-from headstart.tracking.client import shown_to_people
+from headstart.tracking.client import explained, shown_to_people
 from headstart.tracking.evaluation_record import record_assessment
+from headstart.tracking.looks import look, seen_before
+from headstart.tracking.names import MODEL_DIGEST, ROLE
+from headstart.tracking.registry import find_version
 from headstart.tracking.runs import Run
 from headstart.training.section import Training
 
@@ -70,7 +76,7 @@ def evaluate_and_record(
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         contenders = [*contenders, *combined(contenders, evaluation, Path(place))]
         assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=recipe["seed"])
-        page = _examine(run, assessment, dataset, source, selection, recipe)
+        assessment, page = _examine(run, assessment, dataset, source, selection, recipe)
         write_text(outputs.report, page)
         version = selection["version"]
         assessment = record_assessment(run, assessment, page, outputs.predictions, source_version=version)
@@ -93,8 +99,9 @@ def _examine(
     source: Path,
     selection: Mapping[str, Any],
     recipe: Mapping[str, Any],
-) -> str:
-    """Record the diagnostics of the chosen contender and return the page about it."""
+) -> tuple[Assessment, str]:
+    """Record the diagnostics of the chosen contender, and return the assessment with the facts that they tell and the
+    page about it."""
     diagnostics = diagnose(
         assessment,
         dataset,
@@ -104,8 +111,11 @@ def _examine(
         strategies=recipe["strategies"],
         seed=recipe["seed"],
     )
+    saved = savings(assessment, dataset, recipe["strategies"], pretraining=_pretraining_seconds(run, selection))
+    facts = {**headline_facts(assessment, diagnostics, dataset), **_looked_at(run, dataset)}
+    assessment = replace(assessment.with_facts(facts), savings=saved)
     run.log_page("examination.json", diagnostics.to_json())
-    return report(
+    page = report(
         assessment,
         diagnostics,
         dataset,
@@ -114,3 +124,24 @@ def _examine(
         run_id=run.parent_id or run.id,
         tracking_uri=shown_to_people(run.client.tracking_uri),
     )
+    return assessment, page
+
+
+def _looked_at(run: Run, dataset: Dataset) -> dict[str, str]:
+    """Record that the pipeline run has looked at the test split; return what the page says from the second look on."""
+    sentence = seen_before(look(run, dataset.split_digest("test")))
+    return {"test_seen_before": sentence} if sentence else {}
+
+
+@explained()
+def _pretraining_seconds(run: Run, selection: Mapping[str, Any]) -> float | None:
+    """Return the seconds of the source's pretraining, from the run that recorded its digest, in this experiment or in
+    that of its registered version; None if there is none, as for published weights."""
+    experiments, client = [run.experiment_id], run.client
+    with suppress(InputError):
+        if unpinned(selection["source"]).startswith("models:/"):
+            made_by = find_version(client, selection["source"]).run_id
+            experiments += [client.get_run(made_by).info.experiment_id] if made_by else []
+    made = f"tags.`{MODEL_DIGEST}` = '{selection['digest']}' and tags.`{ROLE}` = 'source'"
+    runs = client.search_runs(list(dict.fromkeys(experiments)), made, order_by=["attributes.start_time ASC"])
+    return next((each.data.metrics["time/seconds"] for each in runs if "time/seconds" in each.data.metrics), None)

@@ -14,6 +14,7 @@ from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_pa
 from headstart.tracking.names import (
     CHOSEN,
     DELIVERED,
+    FACTS,
     MEMBERS,
     MODEL_DIGEST,
     NOTE,
@@ -120,14 +121,15 @@ def prepare_views(parent: Run, board: Leaderboard) -> None:
         {
             NOTE: description(parent, board),
             SENTENCE: board.sentence,
+            FACTS: "\n".join(board.facts.values()),
             _LISTED_TABLES: json.dumps([{"path": _LEADERBOARD, "type": "table"}]),
         }
     )
 
 
 def description(parent: Run, board: Leaderboard) -> str:
-    """Return Markdown: the verdict with its figures, the contender that is delivered, and links to MLflow's views of
-    the parent's strategies and baselines."""
+    """Return Markdown: the verdict with its figures, the contender that is delivered, the facts beside the verdict, and
+    links to MLflow's views of the parent's strategies and baselines."""
     run_ids = [entry.run_id for entry in board.entries if entry.run_id]
     views = {
         "charts": charts_page(parent.experiment_id, parent.id, board.metric),
@@ -135,8 +137,13 @@ def description(parent: Run, board: Leaderboard) -> str:
         f"val/{board.metric} by epoch": curves_page(parent.experiment_id, run_ids, f"val/{board.metric}"),
     }
     links = " · ".join(f"[{title}]({page})" for title, page in views.items())
-    verdict = f"**{board.verdict or 'unknown'}**: {board.explanation}"
-    return f"{verdict}\n\nDelivered: {board.delivery}.\n\nStrategies and baselines: {links}"
+    paragraphs = [
+        f"**{board.verdict or 'unknown'}**: {board.explanation}",
+        "\n".join(f"- {fact}" for fact in board.facts.values()),
+        f"Delivered: {board.delivery}.",
+        f"Strategies and baselines: {links}",
+    ]
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:

@@ -71,6 +71,13 @@ class Case:
     challenger: "VersionRecord"
     champion: "VersionRecord | None" = None
     pair: "Pair | str | None" = None
+    looks: int = 1
+    """how often the challenger's test split has been looked at, this time included"""
+
+    @property
+    def look(self) -> str:
+        """The end of a clause about figures on the test split: which look at it this is, from the second on."""
+        return f"; look {self.looks} at these test items" if self.looks > 1 else ""
 
     @property
     def evidence(self) -> "Evidence":

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import InputError
 from headstart.metrics.metric import METRICS
 from headstart.tracking.client import explained, search_all
-from headstart.tracking.names import CHOSEN, DELIVERED, MEMBERS, PARENT_RUN, SAME_AS, SENTENCE, SOURCE_MODEL, STRATEGY
+from headstart.tracking.names import (
+    CHOSEN,
+    DELIVERED,
+    FACTS,
+    MEMBERS,
+    PARENT_RUN,
+    SAME_AS,
+    SENTENCE,
+    SOURCE_MODEL,
+    STRATEGY,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,6 +26,13 @@ if TYPE_CHECKING:
 
 # Filter for runs that `evaluate` has written to; a parent run is one of them.
 _EVALUATED = f"tags.`{STRATEGY}` LIKE '%' and metrics.`test/macro_f1` >= 0"
+# What a strategy saves against scratch, to the same validation metric.
+SAVINGS = {
+    "seconds_saved": "saving/seconds",
+    "flops_saved": "saving/flops",
+    "pretraining_seconds": "saving/pretraining_seconds",
+    "pays_after_targets": "saving/targets",
+}
 _NEWEST_FIRST = ["attributes.start_time DESC"]
 _EXPERIMENTS_NAMED = 20
 
@@ -26,8 +43,8 @@ class Entry:
 
     figures: dict[str, Any]
     """strategy, source, <metric>, <metric>_low, <metric>_high, macro_f1, gain, gain_low, gain_high (over scratch),
-    gain_over_best and its bounds, seconds, run_id, same_as, members; None is what is not known, as the gains of
-    baselines"""
+    gain_over_best and its bounds, seconds, run_id, same_as, members, and the keys of SAVINGS; None is what is not
+    known, as the gains of baselines"""
     parent_id: str
     pipeline_run: str
     """the name of the parent run"""
@@ -46,6 +63,8 @@ class Comparison:
     """the verdict of the latest pipeline run"""
     delivered: str | None
     """the contender whose model that run handed over"""
+    facts: tuple[str, ...] = ()
+    """those that stand beside it"""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -82,6 +101,7 @@ def compare(client: "MlflowClient", experiment: str, *, sort: str | None = None,
         tuple(_sorted(entries, sort or metric)),
         latest.data.tags.get(SENTENCE) if latest else None,
         latest.data.tags.get(DELIVERED) if latest else None,
+        tuple(latest.data.tags.get(FACTS, "").splitlines()) if latest else (),
     )
 
 
@@ -146,14 +166,18 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         "run_id": run.info.run_id,
         "same_as": tags.get(SAME_AS) or None,
         "members": tags.get(MEMBERS) or None,
+        **{key: figure(name) for key, name in SAVINGS.items()},
     }
+    if (targets := figures["pays_after_targets"]) is not None:
+        # MLflow's metrics are floats.
+        figures["pays_after_targets"] = int(targets)
     parent = parents.get(parent_id)
     return Entry(figures, parent_id, parent.info.run_name if parent else parent_id, tags.get(CHOSEN) == "true")
 
 
 def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
     """Sort by the figure `key`: ascending for text and seconds, descending for metrics, unknown values last."""
-    ascending = key in ("strategy", "source", "run_id", "same_as", "members", "seconds")
+    ascending = key in ("strategy", "source", "run_id", "same_as", "members", "seconds", "pays_after_targets")
 
     def order(entry: Entry) -> tuple[bool, Any, Any]:
         value = entry.figures[key]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headstart.judging.evidence import Evidence
+from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.metric import metric_title
 from headstart.modalities import modality
 from headstart.models.reference import unpinned
@@ -109,8 +110,9 @@ def _figures(evidence: Evidence) -> str:
             rows.append(f"| gain over {title} | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
     if not rows:
         return ""
-    items = len(evidence.predictions.labels)
-    return "\n".join([f"| on {items:,} test items | | interval |", "|:--|--:|:--|", *rows])
+    tested = evidence.predictions
+    items = f"{len(tested.labels):,} test items{of_groups(count_groups(tested.groups))}"
+    return "\n".join([f"| on {items} | | interval |", "|:--|--:|:--|", *rows])
 
 
 def _interval(figures: Mapping[str, float], name: str, digits: str) -> str:

@@ -17,6 +17,8 @@ CREATION = "headstart.creation"
 REUSED_STEPS = "headstart.reused_steps"
 REUSED_FROM = "headstart.reused_from"
 REGISTERED = "headstart.registered"
+# On a run that a test split has decided, or a promotion that it was asked for: the split's digest.
+LOOK = "headstart.look"
 CHOSEN = "headstart.chosen"
 VERDICT = "headstart.verdict"
 # On a pipeline run: the contender whose model it hands over, and the strategies that tie for the best.
@@ -27,6 +29,8 @@ MEMBERS = "headstart.members"
 # On a strategy with the same predictions as another one: the name of that one.
 SAME_AS = "headstart.same_as"
 SENTENCE = "headstart.sentence"
+# The facts that stand beside the verdict, a line each.
+FACTS = "headstart.facts"
 PROMOTION = "headstart.promotion"
 # On a run with the role `promotion`, which records one change of a model's champion.
 CHANGE_KIND = "headstart.change.kind"

@@ -8,6 +8,7 @@ from headstart.errors import InputError
 from headstart.tracking.champion_change import change_champion, settled_history
 from headstart.tracking.champion_history import Change
 from headstart.tracking.gate import Case, GateResult, SharedSettings, ask, compares, judge
+from headstart.tracking.looks import count_looks, record_look
 from headstart.tracking.names import CHALLENGER
 from headstart.tracking.paired_predictions import paired_predictions
 from headstart.tracking.policy import Policy
@@ -73,11 +74,15 @@ def promote(
     if history.champion is not None:
         champion = read_version(client, find_version(client, f"models:/{model}/{history.champion}"))
         pair = paired_predictions(challenger, champion, data) if compares(policy) else None
-    gates = tuple(judge(Case(policy, challenger, champion, pair)))
+    tested = challenger.evidence.digests.get("test_digest") if challenger.evidence else None
+    looks = count_looks(client, tested) + 1 if tested else 1
+    gates = tuple(judge(Case(policy, challenger, champion, pair, looks)))
     refused = any(gate.passed is False for gate in gates)
     if refused and not force:
         return Promotion(model, number, history.champion, gates, None)
     change = change_champion(client, history, chosen, kind="promotion", reason=reason, forced=refused, gates=gates)
+    if tested and change.run_id:
+        record_look(client, change.run_id, tested)
     return Promotion(model, number, history.champion, gates, change)
 
 

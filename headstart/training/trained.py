@@ -63,7 +63,7 @@ class Trained:
         if isinstance(model, ModelBundle):
             predictions_of(model, test).save(path)
         else:
-            Predictions(test.ids, test.labels, model, dataset.classes).save(path)
+            Predictions(test.ids, test.labels, model, dataset.classes, test.groups).save(path)
         return path
 
 
@@ -76,7 +76,8 @@ def calibrated(ids: np.ndarray, labels: np.ndarray, logits: np.ndarray, bundle: 
 
 def predictions_of(bundle: ModelBundle, split: Split) -> Predictions:
     """The bundle's calibrated predictions on a split whose labels are indices into its classes."""
-    return Predictions(split.ids, split.labels, bundle.predict_probabilities(split.samples), bundle.classes)
+    probabilities = bundle.predict_probabilities(split.samples)
+    return Predictions(split.ids, split.labels, probabilities, bundle.classes, split.groups)
 
 
 def read_held_out(path: Path) -> Predictions | None:

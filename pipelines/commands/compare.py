@@ -28,7 +28,8 @@ def _compare(options: argparse.Namespace) -> None:
             pipeline_runs=[entry.pipeline_run for entry in found.entries] if options.all else (),
         )
     )
-    console.print(display.verdict(found.sentence) if found.sentence and not options.all else "", highlight=False)
+    answer = display.verdict(found.sentence, found.facts) if found.sentence and not options.all else ""
+    console.print(answer, highlight=False)
     run_ids = [entry.figures["run_id"] for entry in found.entries]
     pages = {}
     if not options.all:

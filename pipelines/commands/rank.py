@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from headstart.data.dataset import Dataset
     from headstart.data.section import Data
     from headstart.judging.ranking import Ranked
+    from headstart.judging.selection import Selection
 
 _FOLDER = "rank"
+# Seconds of fine-tuning that are suggested unasked.
+_SHORTLY = 60
 _LEGEND = (
     "own: accuracy on its own test split; seen: target samples, of test + others, that it was trained on (≥: at least)"
 )
@@ -41,9 +44,8 @@ def rank(options: argparse.Namespace) -> None:
     from headstart_pipelines.environment import environment
     from headstart_pipelines.store import use_record
 
-    section = Data.of(
-        {"uri": options.data, "input": given_input(options), "labels_per_class": options.labels_per_class}
-    )
+    labels, split = {"labels_per_class": options.labels_per_class}, {"split": options.split} if options.split else {}
+    section = Data.of({"uri": options.data, "input": given_input(options), **labels, **split})
     workspace = options.workspace.absolute()
     if any(uri.startswith("models:/") for uri in options.candidates):
         use_record(
@@ -70,20 +72,45 @@ def rank(options: argparse.Namespace) -> None:
             progress=steps.progressed if steps else None,
         )
     table = selection.to_dict()
-    if options.confirm and len(selection.ranking) == 1:
-        table["warnings"].append(
-            f"--confirm fine-tunes the two best candidates to compare them; {selection.chosen.name} is the only one, "
-            "so that nothing was fine-tuned."
-        )
+    table["warnings"] += _unconfirmed(selection, dataset) if options.confirm else []
     if steps is None:
+        table["confirm_seconds"] = selection.confirm_seconds
         print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
         return
     steps.finished("rank sources", table["seconds"])
     console.print("", ranking_table(selection.ranking), sep="\n")
     console.print(_LEGEND, style="dim", highlight=False)
-    console.print(display.verdict(selection.reason), highlight=False)
+    console.print(display.verdict(selection.reason, _suggestion(selection)), highlight=False)
     for warning in table["warnings"]:
         console.print(f"[yellow]{display.plain(warning)}[/]", highlight=False)
+
+
+def _unconfirmed(selection: "Selection", dataset: "Dataset") -> list[str]:
+    """The sentence that says why --confirm compared nothing."""
+    if len(selection.ranking) == 1:
+        return [
+            f"--confirm fine-tunes the two best candidates to compare them; {selection.chosen.name} is the only one, "
+            "so that nothing was fine-tuned."
+        ]
+    if not dataset.counts["val"]:
+        return ["--confirm compares the two best on held-out samples, and there is none; give more --labels-per-class."]
+    return []
+
+
+def _suggestion(selection: "Selection") -> list[str]:
+    """The sentence that suggests --confirm, where the two best overlap and it takes less than a minute."""
+    seconds = selection.confirm_seconds
+    if seconds is None or seconds > _SHORTLY:
+        return []
+    return [f"The probe does not tell the two best apart. --confirm fine-tunes both shortly, in about {seconds:.0f} s."]
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Shares of the splits from a text such as train=0.2,val=0.1,test=0.7."""
+    try:
+        return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form train=0.2,val=0.1,test=0.7") from None
 
 
 def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
@@ -193,6 +220,8 @@ COMMANDS = (
             INPUT,
             option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N"),
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
+            option("--split", type=_shares, metavar="SHARES", help="shares of the splits as in a recipe, where the "
+                   "data has none: train=0.2,val=0.1,test=0.7"),
             option("--seed", type=int, default=0, help="decides the splits and the folds (default 0)"),
             option("--confirm", action="store_true", help="fine-tune the two best for a quarter of the epochs"),
             JSON,

@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> None:
     if outcome.leaderboard:
         board = outcome.leaderboard
         console.print(display.leaderboard_table(board.rows(), chosen=[entry.chosen for entry in board.entries]))
-        console.print(display.verdict(board.sentence), highlight=False)
+        console.print(display.verdict(board.sentence, board.facts.values()), highlight=False)
     lines = [("delivered", outcome.leaderboard.delivery)] if outcome.leaderboard else []
     lines.append(("registered", "  ".join(outcome.registered)))
     if outcome.reused:

@@ -112,6 +112,17 @@ def test_of_duplicates_one_is_kept_where_they_are_dropped(
         assert quarantine[dropped] == f"{kept} looks the same; that alone is kept"
 
 
+def test_what_belongs_together_has_one_name_in_its_split(photographs: Path, pack: Pack) -> None:
+    pairs = saved_again(photographs, range(9))
+    (photographs / "china" / "copy.png").write_bytes((photographs / "china" / "20.png").read_bytes())
+    dataset = pack(photographs, size=64)
+    splits = [dataset.split(name) for name in ("train", "val", "test")]
+    group_of = {path: name for each in splits for path, name in zip(each.paths, each.groups, strict=True)}
+    for one, other in [*pairs, ("china/copy.png", "china/20.png")]:
+        assert group_of.pop(one) == group_of.pop(other) != ""
+    assert set(group_of.values()) == {""}
+
+
 def test_any_duplicate_ends_the_step_where_that_is_asked_for(photographs: Path, pack: Pack) -> None:
     assert sum(pack(photographs, size=64, duplicates="fail").counts.values()) == 40
     saved_again(photographs, range(1))

@@ -132,6 +132,7 @@ def test_a_group_is_never_parted_and_adding_to_it_moves_nothing(
     places: dict[str, set[str]] = {}
     for row in pq.read_table(after.path / "index.parquet").to_pylist():
         places.setdefault(row["group"], set()).add(row["split"])
+    assert set(after.split("test").groups) == {name for name, splits in places.items() if splits == {"test"}}
     assert len(places) == 30
     assert all(len(splits) == 1 for splits in places.values())
     assert set().union(*places.values()) == set(SPLITS)

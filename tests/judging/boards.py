@@ -9,7 +9,17 @@ from headstart.metrics.predictions import Predictions
 
 
 def candidate_of(
-    strategy, kind, labels, probabilities, validation=0.5, *, ids=None, seconds=75.0, run_id="", source=None
+    strategy,
+    kind,
+    labels,
+    probabilities,
+    validation=0.5,
+    *,
+    ids=None,
+    seconds=75.0,
+    run_id="",
+    source=None,
+    groups=None,
 ):
     """A contender that gives the items with labels (N,) these probabilities (N, K)."""
     if source is None and kind == "transfer":
@@ -17,4 +27,4 @@ def candidate_of(
     contender = Contender(strategy, kind, Path(), validation, seconds, run_id, source)
     ids = np.arange(len(labels)).astype(str) if ids is None else ids
     classes = tuple(map(str, range(probabilities.shape[1])))
-    return Candidate(contender, Predictions(ids, labels, probabilities, classes))
+    return Candidate(contender, Predictions(ids, labels, probabilities, classes, groups))

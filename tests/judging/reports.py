@@ -1,5 +1,6 @@
 """Reports on models that never were, for the tests of the page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True
         {"epoch": n, "train/loss": 2 / n, "val/loss": 2.2 / n, "val/accuracy": 0.9 - 0.5 / n} for n in range(1, 6)
     ]
     probabilities = candidates[0].predictions.probabilities
+    board = replace(board, facts=changes.pop("facts", {}))
     assessment = Assessment(
         board,
         {board.chosen.strategy: classification_metrics(labels, probabilities, names)},
@@ -84,6 +86,7 @@ def report(*, names=("cat", "dog", "eel"), scratch=0.6, full=0.85, baseline=True
         Path(),
         changes.pop("history", {"full": epochs, "scratch": epochs[:1]}),
         changes.pop("kept", {"full": 5, "scratch": 1}),
+        changes.pop("savings", {}),
     )
     arguments = {
         "data": {"reference": "data/digits", "classes": K, "test items": 12345, "group": None},

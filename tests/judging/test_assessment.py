@@ -9,9 +9,11 @@ from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.errors import HeadstartError
 from headstart.judging.assessment import evaluate
+from headstart.judging.contenders import Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.predictions import read_predictions, write_predictions
 from headstart.models.bundle import ModelBundle
+from headstart_pipelines.demo import digits
 
 EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]
 QUICK = Evaluation(resamples=200)
@@ -85,6 +87,25 @@ def test_scratchs_trainings_with_other_seeds_widen_the_gain(contenders, dataset,
     assert both[0].seed_deviation is None
     assert both[1].seed_deviation == pytest.approx(np.std([value, 1.0], ddof=1))
     assert both[1].chosen.gain_low < both[0].chosen.gain_low
+
+
+def test_the_groups_of_the_data_reach_the_verdict_and_the_kept_predictions(tmp_path):
+    images, labels = digits()
+    groups = np.arange(300) // 10
+    np.savez(tmp_path / "digits.npz", images=images[:300], labels=labels[:300] % 2, groups=groups)
+    shares = {"train": 0.3, "val": 0.2, "test": 0.5}
+    data = prepare(Data.of({"uri": str(tmp_path / "digits.npz"), "size": 8, "split": shares}), tmp_path / "packed")
+    test, made = data.split("test"), []
+    for name, kind, hits in (("full", "transfer", 0.9), ("scratch", "baseline", 0.7)):
+        right = np.arange(len(test.labels)) < hits * len(test.labels)
+        predicted, path = np.where(right, test.labels, 1 - test.labels), tmp_path / f"{name}.parquet"
+        write_predictions(path, test.ids, test.labels, np.eye(2)[predicted], data.classes)
+        made.append(Contender(name, kind, path, 0.9, 1.0, "run"))
+    found = evaluate(made, data, tmp_path / "predictions", evaluation=QUICK)
+    count = len(test.labels) // 10
+    assert found.leaderboard.groups == count
+    assert f"on {len(test.labels)} test items of {count} groups" in found.leaderboard.sentence
+    assert read_predictions(tmp_path / "predictions" / "full.parquet").groups.tolist() == test.groups.tolist()
 
 
 def test_a_model_that_was_trained_on_another_data_set_is_refused(contenders, dataset, tmp_path):

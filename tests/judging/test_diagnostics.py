@@ -1,12 +1,14 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from headstart.errors import InputError
-from headstart.judging.diagnostics import diagnose
+from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.report.page import report
 from headstart.judging.section import Evaluation
+from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
 from headstart.training.section import Training
 
@@ -47,6 +49,16 @@ def test_its_numbers_are_kept_as_json_without_the_pictures(looked):
     assert [each["baseline"] for each in found["curve"]["catch_ups"]] == ["probe on random weights", "classical"]
     assert len(found["robustness"]["corrupted"]) == 7
     assert "data:image" not in text
+
+
+def test_the_facts_beside_the_verdict_are_found_in_what_was_judged(looked, assessment, dataset):
+    lead = looked.robustness.mean - looked.scratch_robustness.mean
+    assert looked.robustness_lead.value == pytest.approx(lead)
+    assert headline_facts(assessment, looked, dataset) == {}
+    worse = replace(looked, robustness_lead=Interval(-0.3, -0.4, -0.2))
+    facts = headline_facts(assessment, worse, dataset)
+    assert list(facts) == ["worse_when_corrupted"]
+    assert assessment.with_facts(facts).leaderboard.facts == facts
 
 
 def test_what_the_recipe_switches_off_is_not_computed(assessment, contenders, dataset, monkeypatch):

@@ -69,6 +69,20 @@ def test_a_strategy_that_predicts_what_scratch_predicts_is_no_evidence():
     assert (board.chosen.gain_low, board.chosen.gain_high) == (0.0, 0.0)
 
 
+def test_what_helped_by_items_is_no_evidence_by_the_few_groups_that_they_belong_to():
+    # Items 300 to 339, on which alone the two differ, belong to one of ten speakers.
+    groups = np.array([f"speaker {index // 40}" for index in range(400)])
+    found = [
+        compared([candidate("full", 340, 0.9, groups=each), candidate("scratch", 300, 0.5, groups=each)])
+        for each in (None, groups)
+    ]
+    assert [board.verdict for board in found] == ["helped", "no evidence"]
+    assert [board.groups for board in found] == [None, 10]
+    assert "at 95% confidence on 400 test items of 10 groups" in found[1].sentence
+    assert found[1].chosen.high - found[1].chosen.low > 2 * (found[0].chosen.high - found[0].chosen.low)
+    assert Leaderboard.from_json(found[1].to_json()) == found[1]
+
+
 def test_the_sentence_gives_verdict_gain_over_the_best_baseline_and_the_other():
     board = compared([candidate("full", 380, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 200, 0.9)])
     assert board.sentence.startswith("helped: full gains +0.200 accuracy over scratch [+0.1")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,16 @@ def test_items_are_matched_by_their_ids_and_classes_by_their_names():
     assert names(stored_pair(ours, theirs)) == [
         ("a", "cat", "cat", "dog"), ("b", "dog", "dog", "cat"), ("c", "owl", "dog", "owl"), ("d", "cat", "owl", "cat"),
     ]  # fmt: skip
+
+
+def test_a_pair_keeps_the_groups_of_its_items_whichever_side_knows_them():
+    labels, groups = ["cat", "dog", "owl", "cat"], np.array(["anna", "bert", "anna", ""])
+    known = replace(predictions(IDS, labels, labels), groups=groups)
+    unknown = predictions(IDS[::-1], labels[::-1], labels)
+    for pair in (stored_pair(known, unknown), stored_pair(unknown, known)):
+        assert dict(zip(pair.ids.tolist(), pair.groups.tolist(), strict=True)) == dict(zip(IDS, groups, strict=True))
+    assert stored_pair(known, unknown).without({"b"}).groups.tolist() == ["anna", "anna", ""]
+    assert stored_pair(unknown, unknown).without({"b"}).groups is None
 
 
 @pytest.mark.parametrize(

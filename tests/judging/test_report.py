@@ -10,6 +10,7 @@ from headstart.judging.data_efficiency import Point, Series
 from headstart.judging.explanation import Explained
 from headstart.judging.reasons import Reason
 from headstart.judging.report import page
+from headstart.judging.savings import Cost, Saving
 from tests.judging.reports import CURVE, report
 
 VOID = {"meta", "br", "line", "rect", "circle", "path", "polyline", "img"}
@@ -59,6 +60,15 @@ class Page(HTMLParser):
 def test_the_first_heading_is_the_verdict(changes, heading):
     first = re.search(r"<h1>(.*?)</h1>", report(**changes), re.DOTALL).group(1)
     assert heading in first
+
+
+def test_facts_stand_beside_the_verdict_and_nowhere_else():
+    fact = "The test lies far below validation: <b>"
+    html = report(facts={"far_below_validation": fact})
+    hero = html[: html.index("</section>")]
+    assert "The test lies far below validation: &lt;b&gt;" in hero
+    assert Page(html).text.count("far below validation") == 1
+    assert '<ul class="notes">' not in report()
 
 
 @pytest.mark.parametrize("classes", [2, 20, 21, 100])
@@ -134,6 +144,24 @@ def test_the_curve_marks_the_epoch_whose_weights_were_kept_with_the_leaderboards
     assert words in Page(html).text
     assert re.findall(r'<circle class="kept" cx="(\S+)"', html) == dots
     assert re.search(r'data-label="validation">0.800<', html)
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "words"),
+    [
+        (None, "Scratch takes 4.0 times as long. An epoch"),
+        (30.0, "has paid for itself with this one target."),
+        (90.0, "has paid for itself after 2 targets like this one."),
+    ],
+)
+def test_the_page_says_what_the_transfer_saves_and_when_the_pretraining_has_paid(pretraining, words):
+    saving = Saving(0.8, Cost(20.0, 2, 1.5e9), Cost(80.0, 4, 3e9), pretraining)
+    text = Page(report(savings={"full": saving})).text
+    assert "to reach 0.800 accuracy on the validation split" in text
+    assert "full 20.0 s 2 1.5e+09" in text
+    assert words in text
+    assert ("with the pretraining" in text) == (pretraining is not None)
+    assert "What the transfer saves" not in Page(report()).text
 
 
 def test_without_any_history_there_is_no_section_of_curves():

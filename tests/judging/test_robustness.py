@@ -32,4 +32,5 @@ def test_every_corruption_is_judged_at_every_severity_on_the_same_items():
             assert accuracy.value == np.mean(predicted == labels)
             assert accuracy.low <= accuracy.value <= accuracy.high
     values = [accuracy.value for row in found.corrupted for accuracy in row.accuracies]
-    assert found.mean == pytest.approx(np.mean(values))
+    assert found.mean == pytest.approx(np.mean(values)) == pytest.approx(np.mean(found.shares))
+    assert len(found.shares) == 10

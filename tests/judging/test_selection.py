@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,46 @@ def test_of_many_samples_the_scores_read_some_of_every_class(renamed, source_pat
 
 
 # Confirmation
+
+
+def test_every_sentence_has_the_standard_error_of_its_figures_and_what_ties_is_called_a_tie(
+    renamed, source_path, random_path, tmp_path, monkeypatch
+):
+    first = select_source([str(source_path), str(random_path)], renamed)
+    trained, random = first.ranking
+    lead = trained.probe - random.probe
+    ours, theirs = (f"{each.probe:.3f} ± {each.probe_error:.3f}" for each in (trained, random))
+    words = f"{source_path} leads by the probe ({ours} against {theirs} of {random_path}), by +{lead:.3f} ± 0."
+    assert first.reason.startswith(words)
+    twin = str(shutil.copytree(source_path, tmp_path / "twin"))
+    monkeypatch.setattr(ranking, "cross_validated_hits", with_misses_in_call(2, 1))
+    second = select_source([str(source_path), twin], renamed)
+    assert second.reason.startswith(f"{source_path} and {twin} tie by the probe (")
+    assert "the first ahead by +0.0" in second.reason
+    third = select_source([str(source_path), twin], renamed, training=SHORT)
+    assert re.search(
+        r"on validation \(\d\.\d{3} ± \d\.\d{3} against .*, a difference of [+-]\d\.\d{3} ± \d", third.reason
+    )
+
+
+def test_where_the_two_best_overlap_the_seconds_of_a_confirmation_are_estimated(
+    renamed, source_path, random_path, tmp_path
+):
+    assert select_source([str(source_path), str(random_path)], renamed).confirm_seconds is None
+    twin = str(shutil.copytree(source_path, tmp_path / "twin"))
+    assert select_source([str(source_path), twin], renamed).confirm_seconds > 0
+    assert select_source([str(source_path), twin], renamed, training=SHORT).confirm_seconds is None
+    assert select_source([str(source_path)], renamed).confirm_seconds is None
+
+
+def test_a_probes_error_counts_the_groups_of_the_training_samples():
+    both = [np.repeat(hits, 25).astype(bool) for hits in ([1, 1, 1, 0], [1, 0, 1, 0])]
+    alone = ranking.probe_lead(*(ranking.Scored(None, hits) for hits in both))
+    groups = np.repeat(np.arange(4), 25)
+    together = ranking.probe_lead(*(ranking.Scored(None, hits, groups=groups) for hits in both))
+    assert alone.value == together.value == 0.25
+    assert alone.errors > 3
+    assert together.errors < 1
 
 
 def test_the_two_best_are_fine_tuned_for_a_quarter_of_the_epochs_and_no_others(

@@ -63,3 +63,15 @@ def test_without_classes_the_items_alone_are_kept(tmp_path):
     assert back.ids.tolist() == IDS.tolist()
     assert (back.classes, back.labels.tolist(), back.probabilities.shape) == ((), [-1, -1, -1], (3, 0))
     assert list(pd.read_parquet(path)) == ["id"]
+
+
+def test_the_items_groups_are_kept_and_files_without_them_are_read(tmp_path):
+    groups = np.array(["anna", "", "anna"])
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, IDS, LABELS, PROBABILITIES, CLASSES, groups)
+    assert read_predictions(path).groups.tolist() == groups.tolist()
+    assert pd.read_parquet(path)["group"].dropna().tolist() == ["anna", "anna"]
+    # As older versions wrote all files, and this one writes those without groups.
+    write_predictions(path, IDS, LABELS, PROBABILITIES, CLASSES)
+    assert read_predictions(path).groups is None
+    assert "group" not in pd.read_parquet(path)

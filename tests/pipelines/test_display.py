@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from headstart_pipelines.display import Steps, leaderboard_table
+from headstart_pipelines.display import Steps, leaderboard_table, verdict
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 
@@ -28,6 +28,12 @@ def test_the_leaderboard_shows_how_many_networks_a_combination_runs_for_a_predic
     console = Console(file=io.StringIO(), width=80)
     console.print(leaderboard_table([row("ensemble", members="full, partial, zero")], chosen=[True]))
     assert console.file.getvalue().splitlines()[1].startswith("ensemble of 3 ← ")
+
+
+def test_facts_stand_below_the_answer_a_line_each():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(verdict("helped: it gains.", ["It [bold]guesses[/].", "One class is all."]), highlight=False)
+    assert console.file.getvalue() == "\nhelped: it gains.\n! It [bold]guesses[/].\n! One class is all.\n\n"
 
 
 def test_the_column_of_gains_names_the_best_baseline():

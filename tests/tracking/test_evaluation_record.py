@@ -56,6 +56,15 @@ def test_the_description_gives_the_answer_and_leads_to_the_views(client, parent,
     ]
 
 
+def test_facts_stand_between_the_answer_and_the_views(client, parent, board):
+    prepare_views(
+        parent, replace(board, facts={"below_chance": "It guesses.", "imbalance_hidden": "One class is all."})
+    )
+    paragraphs = client.get_run(parent.id).data.tags[NOTE].split("\n\n")
+    assert paragraphs[1] == "- It guesses.\n- One class is all."
+    assert [each[:10] for each in paragraphs[::2]] == ["**helped**", "Delivered:"]
+
+
 def test_the_links_hold_whatever_address_the_server_has(client, parent, board):
     prepare_views(parent, board)
     pages = re.findall(r"\]\((\S+)\)", client.get_run(parent.id).data.tags[NOTE])

@@ -119,6 +119,21 @@ def test_the_comparison_is_in_the_metric_that_the_challenger_was_chosen_by():
     assert "7 left out as one of the two was trained on them" in gate.text
 
 
+def test_items_that_belong_together_count_once_against_the_champion():
+    ours, theirs = version(2, with_mistakes()), version(1, with_mistakes(*range(12)))
+    groups = np.repeat(np.arange(10), 12).astype(str)
+    alone, together = (
+        judge(
+            Case(Policy(), ours, theirs, Pair(CLASSES, IDS, LABELS, with_mistakes(), with_mistakes(*range(12)), known))
+        )
+        for known in (None, groups)
+    )
+    # The twelve items that the challenger alone is right on are one speaker's.
+    assert (alone[0].passed, together[0].passed) == (True, False)
+    assert "on 120 items; McNemar p = 0.00049" in alone[0].text
+    assert "on 120 items of 10 groups; McNemar p = 1" in together[0].text
+
+
 def test_without_a_champion_there_is_nothing_to_compare_with():
     found = gates({})
     for name in ("against_champion", "max_class_regression"):

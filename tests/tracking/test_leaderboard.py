@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, 
     assert [row["strategy"] for row in rows] == ["full", "scratch", "zero"]
     metric = ["accuracy", "accuracy_low", "accuracy_high"]
     gain = ["gain", "gain_low", "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high"]
+    saved = ["seconds_saved", "flops_saved", "pretraining_seconds", "pays_after_targets"]
     assert list(rows[0]) == [
         "strategy",
         "source",
@@ -111,9 +113,10 @@ def test_the_leaderboard_comes_back_best_first_with_the_documented_keys(client, 
         "run_id",
         "same_as",
         "members",
+        *saved,
     ]
     for row, expected in zip(rows, board.rows(), strict=True):
-        expected = {**expected, "source": expected["source"] and "models:/pets-source/1"}
+        expected = {**expected, "source": expected["source"] and "models:/pets-source/1", **dict.fromkeys(saved)}
         assert row == {
             key: pytest.approx(value) if isinstance(value, float) else value for key, value in expected.items()
         }
@@ -124,6 +127,24 @@ def test_what_predicts_the_same_as_another_says_so(client, evaluate):
     found = compare(client, "pets", sort="same_as").rows
     assert {row["strategy"]: row["same_as"] for row in found} == {"full": None, "partial": "full", "scratch": None}
     assert found[0]["strategy"] == "partial"
+
+
+def test_the_facts_beside_the_verdict_are_those_of_the_latest_run(client, evaluate):
+    parent, board = evaluate("run-1")
+    assert compare(client, "pets").facts == ()
+    prepare_views(
+        parent, replace(board, facts={"below_chance": "It guesses.", "imbalance_hidden": "One class is all."})
+    )
+    assert compare(client, "pets").facts == ("It guesses.", "One class is all.")
+
+
+def test_what_a_strategy_saves_comes_back_with_a_whole_number_of_targets(client, evaluate):
+    _, board = evaluate("run-1")
+    client.log_metric(board.chosen.run_id, "saving/seconds", 1.5)
+    client.log_metric(board.chosen.run_id, "saving/targets", 17)
+    row = compare(client, "pets").rows[0]
+    assert (row["seconds_saved"], row["flops_saved"], row["pays_after_targets"]) == (1.5, None, 17)
+    assert isinstance(row["pays_after_targets"], int)
 
 
 def test_baselines_have_no_gain_and_no_source(client, evaluate):

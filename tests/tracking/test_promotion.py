@@ -215,6 +215,7 @@ def test_the_record_is_a_run_that_says_who_when_from_to_why(registry, add, monke
         "headstart.change.by": "ana",
         "headstart.change.reason": "site B",
         "headstart.change.forced": "false",
+        "headstart.look": "sha256:3",
     }
     assert change.at.endswith("+00:00")
     assert version.tags[PROMOTION] == f"champion since {change.at} by ana, run {change.run_id}"

@@ -19,6 +19,7 @@ from headstart.judging.report import (
     reasons,
     reliability,
     robustness,
+    savings,
     training,
     verdict,
 )
@@ -31,7 +32,7 @@ from headstart.models.reference import unpinned
 # section is left out.
 _SECTIONS = (
     verdict, reasons, figures, leaderboard, metrics, data_efficiency, confusion, reliability, robustness, explanation,
-    training, ranking, provenance,
+    training, savings, ranking, provenance,
 )  # fmt: skip
 
 

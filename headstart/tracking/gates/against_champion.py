@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from headstart.metrics.gains import paired_bootstrap_gain
+from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.metric import metric_title
 from headstart.metrics.significance import mcnemar_p
 from headstart.tracking.gate import Case, Gate, GateResult, Measured, result
@@ -22,18 +23,19 @@ def _lower_bound(case: Case) -> Measured:
     """The lower bound of the bootstrap interval of the difference, in the metric that the challenger was chosen by."""
     pair, champion = case.matched(with_reason=True)
     metric = case.evidence.metric
+    both = (pair.labels, pair.ours, pair.theirs)
     gain = paired_bootstrap_gain(
-        metric, pair.labels, pair.ours, pair.theirs, len(pair.classes), confidence=case.policy.confidence
+        metric, *both, len(pair.classes), confidence=case.policy.confidence, groups=pair.groups
     )
     text = (
         f"{metric_title(metric)} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against version {champion} on "
-        f"{len(pair.ids):,} items"
+        f"{len(pair.ids):,} items{of_groups(count_groups(pair.groups))}"
     )
     if pair.left_out:
         text += f", {pair.left_out:,} left out as one of the two was trained on them"
     if metric == "accuracy":
-        text += f"; McNemar p = {mcnemar_p(pair.labels, pair.ours, pair.theirs):.2g}"
-    return gain.low, text
+        text += f"; McNemar p = {mcnemar_p(*both, pair.groups):.2g}"
+    return gain.low, text + case.look
 
 
 GATE = Gate(

@@ -25,7 +25,7 @@ def recorded_gain(case: Case, ending: str = "") -> float:
 
 def _gain(case: Case) -> Measured:
     word = f"; {case.evidence.verdict}" if case.evidence.verdict else ""
-    return recorded_gain(case), f"gain over the best baseline in {metric_title(case.evidence.metric)}{word}"
+    return recorded_gain(case), f"gain over the best baseline in {metric_title(case.evidence.metric)}{word}{case.look}"
 
 
 GATE = Gate(GAIN, 0.0, "over the best baseline; null where there is none", at_least(_gain), place=20)

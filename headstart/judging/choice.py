@@ -67,12 +67,11 @@ def ties(strategies: Sequence[Contender]) -> list[Contender]:
     A strategy ties with the best where the mean of the paired differences of their losses is at most one standard error
     of that mean (Breiman et al. 1984, "Classification and regression trees", section 3.4.3). Of strategies that predict
     the same, the first one stands for all: a recipe's default order begins with what trains least. Where a strategy has
-    no held-out predictions, the validation metric alone ranks all and nothing ties; where nothing at all was held out,
-    nothing tells them apart and all tie.
+    no held-out predictions, the validation metric alone ranks all and nothing ties; those that learned from all labels,
+    of which none was held out, tie.
 
     Raises:
-        HeadstartError: there is no strategy, or one has neither held-out predictions nor a validation metric while
-            others have.
+        HeadstartError: there is no strategy.
     """
     if not strategies:
         raise HeadstartError("No transfer strategy was evaluated; give the recipe at least one under `strategies`.")
@@ -93,15 +92,10 @@ def ties(strategies: Sequence[Contender]) -> list[Contender]:
 
 
 def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:
-    if all(math.isnan(each.validation) for each in strategies):
-        return list(strategies)
-    for each in strategies:
-        if not math.isfinite(each.validation):
-            raise HeadstartError(
-                f"The validation metric of {each.strategy!r} is {each.validation}, so nothing can be chosen by it; "
-                "see whether its training diverged."
-            )
-    return [max(strategies, key=lambda each: each.validation)]
+    # Of labels that all had to be learned none could be held out; a strategy that learned from them is not told apart
+    # from another one, and goes before those that learned nothing and so could be judged.
+    unknown = [each for each in strategies if not math.isfinite(each.validation)]
+    return unknown or [max(strategies, key=lambda each: each.validation)]
 
 
 def _lead(transfer: Contender, baseline: Contender) -> float:

@@ -14,6 +14,7 @@ from headstart.metrics.classification import score
 from headstart.metrics.predictions import Predictions, on_common_samples
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.models.ensemble import ensemble, ensemble_name
+from headstart.training.supervised import weights_digest
 from headstart.training.trained import held_out_path
 
 ENSEMBLE = "ensemble"
@@ -30,7 +31,11 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     tied = ties([each for each in contenders if each.kind == "transfer"])
     if ENSEMBLE not in evaluation.combinations or len(tied) < 2:
         return []
-    bundles = [ModelBundle.load(each.path) for each in tied]
+    # Strategies that all keep the probe they start from are one model.
+    models = {weights_digest(bundle.network): (each, bundle) for each, bundle in reversed(_loaded(tied))}
+    if len(models) < 2:
+        return []
+    tied, bundles = (list(part) for part in zip(*reversed(models.values()), strict=True))
     inputs = [(each.architecture, each.preprocessing.to_dict()) for each in bundles]
     if any(each != inputs[0] for each in inputs):
         return []
@@ -53,6 +58,10 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
             members=tuple(each.strategy for each in tied),
         )
     ]
+
+
+def _loaded(contenders: Sequence[Contender]) -> list[tuple[Contender, ModelBundle]]:
+    return [(each, ModelBundle.load(each.path)) for each in contenders]
 
 
 def _ensemble_of(members: Sequence[Contender], bundles: Sequence[ModelBundle]) -> ModelBundle:

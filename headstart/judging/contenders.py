@@ -49,8 +49,10 @@ class Contender:
         return read_held_out(self.path)
 
     def to_metadata(self) -> dict[str, Any]:
-        """JSON values for an artifact's metadata; the path is the artifact's own, and no artifact is a combination."""
-        return {key: value for key, value in asdict(self).items() if key not in ("path", "members")}
+        """JSON values for an artifact's metadata, of what is known; the path is the artifact's own, and no artifact is
+        a combination."""
+        unknown = {"path", "members", *(() if math.isfinite(self.validation) else ("validation",))}
+        return {key: value for key, value in asdict(self).items() if key not in unknown and value is not None}
 
     @classmethod
     def from_metadata(cls, path: Path, metadata: dict[str, Any]) -> "Contender":

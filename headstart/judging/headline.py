@@ -12,9 +12,10 @@ import numpy as np
 from headstart.judging.leaderboard import Leaderboard
 from headstart.judging.robustness import Robustness
 from headstart.metrics.groups import groups_at, mean_interval
-from headstart.metrics.intervals import Interval, normal_quantile
+from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.wilson import wilson_interval
 
 # Of one class's share of the test items.
 IMBALANCED = 0.5
@@ -120,15 +121,14 @@ def _losses(predictions: Predictions) -> np.ndarray:
 
 
 def far_below_validation(findings: Findings) -> str | None:
-    """A test metric below the validation metric by more than the intervals of both explain: their half-widths, that of
-    validation as of a proportion, in squares."""
+    """A test metric below the validation metric by more than the intervals of both explain: their halves towards each
+    other in squares, that of validation as of a proportion (Wilson's, which is not 0 where all samples were right)."""
     chosen, items = findings.board.chosen, findings.validated
-    if not items or not 0 <= chosen.validation <= 1:
+    if not items or chosen.validation is None or not 0 <= chosen.validation <= 1:
         return None
-    validated = normal_quantile(findings.board.confidence) * np.sqrt(
-        chosen.validation * (1 - chosen.validation) / items
-    )
-    explained = float(np.hypot(validated, chosen.high - chosen.value))
+    hits = round(chosen.validation * items)
+    validated = wilson_interval(hits, items, confidence=findings.board.confidence)
+    explained = float(np.hypot(validated.value - validated.low, chosen.high - chosen.value))
     if chosen.validation - chosen.value <= explained:
         return None
     return (

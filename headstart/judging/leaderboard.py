@@ -5,6 +5,7 @@ are those of the strategies over scratch and over the best baseline, and those o
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
@@ -49,7 +50,8 @@ class Entry:
     verdict: Verdict | None
     """over the baselines that it was compared with: the chosen strategy with all of them, another with scratch and the
     best; None for a baseline, and where none was trained"""
-    validation: float
+    validation: float | None
+    """None where every label was learned from"""
     seconds: float
     chosen: bool
     run_id: str | None
@@ -408,7 +410,7 @@ def _entry(
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
         verdict=overall_verdict(word for (ours, _), word in told.items() if ours == contender.strategy),
-        validation=float(contender.validation),
+        validation=float(contender.validation) if math.isfinite(contender.validation) else None,
         seconds=float(contender.seconds),
         chosen=contender is chosen,
         run_id=contender.run_id,

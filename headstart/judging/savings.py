@@ -88,6 +88,8 @@ def savings(
         if each.kind != "transfer":
             continue
         level = min(scratch.validation, each.validation)
+        if not math.isfinite(level):
+            continue
         ours = _cost(assessment, each, level, epoch_flops if each.strategy in whole else None)
         theirs = _cost(assessment, scratch, level, epoch_flops)
         if ours and theirs:

@@ -74,6 +74,13 @@ def test_where_nothing_was_held_out_of_any_nothing_tells_them_apart(contender):
     assert ties(strategies) == strategies
 
 
+def test_what_learned_from_all_labels_goes_before_what_learned_from_none(contender):
+    """With one label a class nothing can be held out, but zero transfer is judged on labels that it never learned."""
+    zero = contender("zero", None, validation=0.9)
+    full, partial = (contender(name, None, validation=float("nan")) for name in ("full", "partial"))
+    assert ties([zero, full, partial]) == [full, partial]
+
+
 def test_a_combination_of_those_that_tie_is_the_transfer(contender):
     best, near = contender("best", 0.9), contender("near", 0.899, noise=1)
     both = contender("ensemble", 0.9, members=("best", "near"))

@@ -105,6 +105,8 @@ def test_a_test_far_below_validation_is_said_where_the_samples_do_not_explain_it
     # Ten validation samples may be that lucky, and a gap of a few points is nothing.
     assert "far_below_validation" not in facts(predicted, validation=0.85, validated=10)
     assert "far_below_validation" not in facts(predicted, validation=0.74)
+    # That all of ten samples are right proves little.
+    assert "far_below_validation" not in facts(missed(LABELS, *range(30)), validation=1.0, validated=10)
 
 
 def test_a_paired_lead_is_students_interval_and_groups_widen_it():

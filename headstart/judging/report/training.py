@@ -22,7 +22,7 @@ def section(judgement: Judgement) -> Context | None:
     all_scores = [point for points in scores.values() for point in points]
     all_losses = [loss for both in losses.values() for points in both for _, loss in points]
     epochs = Axis.spanning([0.0, *(epoch for epoch, _ in all_scores)], least_step=1.0)
-    score_axis = Axis.spanning([*(entry.validation for entry in trained), *(score for _, score in all_scores)])
+    score_axis = Axis.spanning([*(entry.validation or 0.0 for entry in trained), *(score for _, score in all_scores)])
     loss_axis = Axis.spanning([0.0, *all_losses], intervals=3)
     curves = []
     for entry in trained:
@@ -37,7 +37,9 @@ def section(judgement: Judgement) -> Context | None:
                 "val_loss": polyline(val_loss, epochs, loss_axis),
                 "kept": _kept(entry, epoch, scores[entry.strategy]),
                 # Weights between those of epochs stand nowhere on the axis.
-                "dot": None if epoch is None else (epochs.at(epoch), round(100 - score_axis.at(entry.validation), 2)),
+                "dot": None
+                if epoch is None or entry.validation is None
+                else (epochs.at(epoch), round(100 - score_axis.at(entry.validation), 2)),
             }
         )
     return {
@@ -58,6 +60,8 @@ def _points(judgement: Judgement, entry: Entry, name: str) -> list[tuple[float, 
 def _kept(entry: Entry, epoch: int | None, scores: Points) -> str:
     """The weights that a strategy kept with their score, and the epoch that scored higher, if there is one."""
     weights = {None: "weights between the start and an epoch", 0: "the start"}.get(epoch, f"epoch {epoch}")
+    if entry.validation is None:
+        return f"kept {weights}; no label was held out"
     highest_epoch, highest = max(scores, key=lambda point: point[1])
     higher = f"; highest {highest:.3f} in epoch {highest_epoch:.0f}" if highest > entry.validation else ""
     return f"kept {weights}: {entry.validation:.3f}{higher}"

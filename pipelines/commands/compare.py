@@ -30,6 +30,9 @@ def _compare(options: argparse.Namespace) -> None:
     )
     answer = display.verdict(found.sentence, found.facts) if found.sentence and not options.all else ""
     console.print(answer, highlight=False)
+    if found.delivered and not options.all:
+        display.show_facts(console, [("delivered", found.delivered)])
+        console.print()
     run_ids = [entry.figures["run_id"] for entry in found.entries]
     pages = {}
     if not options.all:
@@ -42,8 +45,6 @@ def _compare(options: argparse.Namespace) -> None:
         console.print(
             f"While `headstart ui --workspace {options.workspace}` runs:", markup=False, soft_wrap=True, highlight=False
         )
-    if found.delivered and not options.all:
-        display.show_facts(console, [("delivered", found.delivered)])
     display.show_facts(
         console, [(label, mlflow_pages.address(page_server(uri), page)) for label, page in pages.items()]
     )

@@ -135,8 +135,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "float.tif": (encoded(RAMP.astype(np.float32), "TIFF"), "floating-point"),
     "integer.tiff": (encoded(RAMP.astype(np.int32) * 10_000, "TIFF"), "32-bit"),
     "loop.tif": (b"II*\0\x08\0\0\0" + struct.pack("<H", 0) + struct.pack("<I", 8), "damaged|not an image"),
-    "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", r"not an image: \.svg"),
-    "Thumbs.db": (b"db", r"not an image: \.db"),
+    "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", r"not a sample: \.svg"),
+    "Thumbs.db": (b"db", r"not a sample: \.db"),
     "extensionless": (encoded(RAMP), "a name without extension"),
     ".hidden.png": (encoded(RAMP), "hidden"),
 }  # fmt: skip
@@ -247,7 +247,7 @@ OUTSIDE = {
     "cat/a\tb.png": "control characters",
     "__MACOSX/._1.png": "hidden",
     "loose.png": "not in a class folder",
-    "cat/notes.txt": "not an image",
+    "cat/notes.txt": "not a sample",
 }
 """Paths that lead out of an archive, or are no samples of it, and why none is taken."""
 

@@ -76,6 +76,7 @@ def test_compare_gives_the_documented_keys_for_every_contender(cli, first):
         assert list(row) == [
             "strategy", "source", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "gain", "gain_low",
             "gain_high", "gain_over_best", "gain_over_best_low", "gain_over_best_high", "seconds", "run_id", "same_as",
+            "members", "seconds_saved", "flops_saved", "pretraining_seconds", "pays_after_targets",
         ]  # fmt: skip
 
 

@@ -122,7 +122,9 @@ def test_check_lists_a_data_set_once(uri: str, bucket: Bucket, tmp_path: Path) -
 
 def test_rank_prepares_what_it_took_the_fingerprint_of(bucket: Bucket, tmp_path: Path) -> None:
     section = Data.of({"uri": "s3://data/pictures", "size": 8})
-    packed = rank._prepared(section, ["torchvision://resnet18/IMAGENET1K_V1"], tmp_path / "rank", seed=0)
+    packed = rank._prepared(
+        section, ["torchvision://resnet18/IMAGENET1K_V1"], tmp_path / "rank", modality="image", seed=0
+    )
     assert sum(packed.counts.values()) == 24
     assert set(bucket.listed.values()) == {1}
 

@@ -304,8 +304,9 @@ def test_test_samples_are_neither_training_nor_validation_samples(first):
     dataset = Dataset.open(first.artifact("prepare-data-2", "dataset")[0])
     test, train, val = (set(dataset.split(name).ids) for name in ("test", "train", "val"))
 
-    assert len(train) == 50, "5 labels for each of 10 classes"
+    assert len(train | val) == 50, "5 labels for each of 10 classes train and choose together"
     assert not test & (train | val)
+    assert not train & val
 
 
 def test_the_confusion_matrix_of_the_winner_is_shown_by_kubeflow(first):

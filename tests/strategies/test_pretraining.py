@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from headstart.data.dataset import Dataset
+from headstart.data.labelled import LabelledDataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.errors import InputError
@@ -135,10 +136,11 @@ def test_a_target_learns_from_a_source_without_labels(strategy, unlabelled_sourc
 
 def test_a_zero_transfer_of_a_source_without_labels_is_its_nearest_class_mean(unlabelled_source, known, carry):
     source = ModelBundle.load(unlabelled_source)
-    train, test = known.split("train"), known.split("test")
-    features, means = source.predict_features(train.samples), []
+    # It learns from all labels, those of the validation split too.
+    labelled, test = LabelledDataset(known).split("train"), known.split("test")
+    features, means = source.predict_features(labelled.samples), []
     for label in range(len(known.classes)):
-        means.append(features[train.labels == label].mean(axis=0))
+        means.append(features[labelled.labels == label].mean(axis=0))
     distances = np.linalg.norm(source.predict_features(test.samples)[:, None] - np.array(means)[None], axis=2)
     found = carry(source, known, "zero").bundle.predict_logits(test.samples)
     assert found.argmax(1).tolist() == distances.argmin(1).tolist()

@@ -22,7 +22,7 @@ def test_data_in_s3_is_fingerprinted_and_sized(monkeypatch):
     found = resolve_for_cluster(recipe("s3://data/mnist"), ())
 
     assert found.recipe.source.data.fingerprint == "etag:s3://data/mnist"
-    assert found.recipe.target.data.size == 32
+    assert found.recipe.target.data.input["size"] == 32
     assert found.unknown == frozenset()
 
 

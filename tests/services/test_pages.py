@@ -74,7 +74,9 @@ def test_the_run_says_what_came_of_it_and_leads_to_its_children(
     expect(page.get_by_text("Finished").first).to_be_visible()
     for child in ("full", "partial", "zero", "scratch", "classical"):
         expect(page.get_by_role("link", name=child, exact=True)).to_be_visible()
-    expect(page.get_by_text(re.compile("(gains|loses) .* accuracy (over|against) (scratch|classical)")).first).to_be_attached()
+    expect(
+        page.get_by_text(re.compile("(gains|loses) .* accuracy (over|against) (scratch|classical)")).first
+    ).to_be_attached()
 
 
 def test_the_curves_of_the_strategies_are_drawn_over_their_epochs(

@@ -225,6 +225,17 @@ def test_kfps_plugin_has_ended_its_work_before_the_answer_is_given_up():
     assert submission._CREATION_SECONDS > 120
 
 
+def test_a_recipe_of_recordings_is_submitted_as_one_of_pictures_is(kfp, submit):
+    data = {"uri": "s3://data/spoken", "input": {"seconds": 1, "mels": 32}}
+
+    assert submit(modality="audio", source={"data": data}, target={"data": {**data, "labels_per_class": 5}}).code == 0
+
+    parameters = kfp.runs[-1]["runtime_config"]["parameters"]
+    read = {"rate": 16000, "seconds": 1, "mels": 32, "hop_ms": 20}
+    assert parameters["modality"] == "audio"
+    assert parameters["source_data"]["input"] == parameters["target_data"]["input"] == read
+
+
 # Releases
 
 

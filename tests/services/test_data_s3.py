@@ -124,7 +124,7 @@ def test_every_form_arrives_whole_and_identical_whatever_happens_once(
         assert (fetched.path / name).read_bytes() == (expected.path / name).read_bytes(), name
     assert not fault or faults.happened[fault] > 0
     before = sum(faults.asked.values())
-    assert check(f"s3://data/{form}").samples == check(str(forms[form])).images
+    assert check(f"s3://data/{form}").samples == check(str(forms[form])).samples
     assert sum(faults.asked.values()) == before, "what the cache has is not fetched again"
 
 

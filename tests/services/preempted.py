@@ -36,9 +36,10 @@ BEGUN, MODULE, STEP = b"bms"
 
 SEED = 5
 TRANSFORMER = "timm/test_vit"
-# Many steps, so that there are many places to be ended at, and a rate at which the last weights are better than the
-# fitted head that training starts from.
+# Many steps, so that there are many places to be ended at, and a rate at which the weights become better than the fitted
+# head that training starts from, beyond noise where that would stay otherwise.
 _TRAINING = {"epochs": 4, "batch_size": 16, "learning_rate": 0.0005, "augmentation": "none", "patience": 9}
+_FURTHER = {"epochs": 8, "learning_rate": 0.002}
 
 
 def _transfer(strategy: str | dict[str, Any], source: str = "convnet", **training: Any) -> dict[str, Any]:
@@ -60,7 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "partial, on views": _transfer(
         {"name": "partial", "transfer": "partial", "schedule": "constant"}, augmentation="affine", views=2, flip=True
     ),
-    "full": _transfer({"name": "full", "transfer": "full", "regularizer": "l2_sp"}, ema=0.6),
+    "full": _transfer({"name": "full", "transfer": "full", "regularizer": "l2_sp"}, ema=0.6, **_FURTHER),
     "full, from a new head": _transfer(
         {"name": "full", "transfer": "full", "schedule": "constant"},
         augmentation="crop",
@@ -69,7 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
         accumulate=2,
         ema=0.6,
     ),
-    "lp_ft": _transfer({"name": "lp_ft", "transfer": "full", "schedule": "lp_ft", "regularizer": "delta"}),
+    "lp_ft": _transfer({"name": "lp_ft", "transfer": "full", "schedule": "lp_ft", "regularizer": "delta"}, **_FURTHER),
     "gradual": _transfer("gradual", epochs=10),
     "surgical": _transfer("surgical"),
     "surgical, from a new head": _transfer(
@@ -83,11 +84,11 @@ CASES: dict[str, dict[str, Any]] = {
         augmentation="crop",
         ema=0.6,
     ),
-    "wise_ft": _transfer("wise_ft"),
+    "wise_ft": _transfer("wise_ft", **_FURTHER),
     "lora": _transfer(
         {"name": "lora", "transfer": "partial", "lora": 8, "schedule": "constant"},
         source="transformer",
-        epochs=2,
+        epochs=4,
         learning_rate=0.003,
     ),
     "scratch": {"scratch": {"epochs": 4, "batch_size": 16, "label_smoothing": 0.1, "class_weights": "balanced"}},

@@ -36,8 +36,8 @@ BEGUN, MODULE, STEP = b"bms"
 
 SEED = 5
 TRANSFORMER = "timm/test_vit"
-# Many steps, so that there are many places to be ended at, and a rate at which the weights become better than the fitted
-# head that training starts from, beyond noise where that would stay otherwise.
+# Many steps, so that there are many places to be ended at, and a rate at which the weights become better than the
+# fitted head that training starts from, beyond noise where that would stay otherwise.
 _TRAINING = {"epochs": 4, "batch_size": 16, "learning_rate": 0.0005, "augmentation": "none", "patience": 9}
 _FURTHER = {"epochs": 8, "learning_rate": 0.002}
 

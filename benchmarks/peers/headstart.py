@@ -31,7 +31,8 @@ def train(work: Work, tuned: bool) -> None:
     observer = _Observer(work)
     fine_tuning.fit = observer.observed(fine_tuning.fit)
     scratch.fit = observer.observed(scratch.fit)
-    context = RunContext(work.seed, on_epoch=observer.on_epoch)
+    # The peers learn from the training samples once.
+    context = RunContext(work.seed, refit=False, on_epoch=observer.on_epoch)
     with work.watch.paused():
         work.watch.weights = checksum(source.network.stages)
     dataset = Dataset.open(packed)

@@ -61,7 +61,7 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
         verb=kind.alike.verb if kind.alike else "seem",
         store=f"raw {kind.values}" if store == "raw" else store.upper(),
         stored_bytes=_in_bytes(contents.stored_bytes),
-        examples=_examples(kind, given, classes or [""], contents),
+        examples=_examples(kind, given, classes or [""], contents) if kind.is_shown else [],
         **{name: getattr(contents, name)[:_MAX_ROWS] for name in _LISTED},
         **{f"{name}_count": len(getattr(contents, name)) for name in _LISTED},
     )
@@ -79,7 +79,7 @@ def _in_bytes(count: float) -> str:
 def _examples(
     kind: Modality, given: Section, classes: Sequence[str], contents: Contents
 ) -> list[tuple[str, list[str]]]:
-    """(class, [element, …]) for the first classes, at most _MAX_SHOWN in all; none where samples cannot be shown."""
+    """(class, [element, …]) for the first classes, at most _MAX_SHOWN in all."""
     each = max(1, min(_SHOWN_PER_CLASS, _MAX_SHOWN // len(classes)))
     rows_of: dict[str, list[int]] = {}
     for row, label in enumerate(contents.train_labels):
@@ -92,5 +92,4 @@ def _examples(
 
     # Samples lie in the order of their paths, so the first ones are alike where they come from one place.
     chosen = {label: rows_of[label][:: max(1, len(rows_of[label]) // each)][:each] for label in shown}
-    found = [(label, [element(row, label) for row in chosen[label]]) for label in shown]
-    return found if any(elements and elements[0] for _, elements in found) else []
+    return [(label, [element(row, label) for row in chosen[label]]) for label in shown]

@@ -8,16 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
+from headstart.metrics.one_standard_error import is_above_noise
 from headstart.metrics.predictions import Predictions, on_common_samples
-
-# Bounds the loss of a sample to whose label a model gives no probability at all.
-_LEAST = 1e-7
-# Two evaluations of the same weights may differ by rounding.
-_ALIKE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -78,15 +72,13 @@ def ties(strategies: Sequence[Contender]) -> list[Contender]:
     found = _held_out(strategies)
     if not found:
         return _by_metric(strategies)
-    losses = [_losses(each) for each in found]
+    losses = [each.losses for each in found]
     # Python's sort keeps the order of equal strategies.
     order = sorted(range(len(strategies)), key=lambda number: losses[number].mean())
     tied: list[int] = []
     for number in order:
-        alike = any(
-            np.allclose(found[number].probabilities, found[other].probabilities, rtol=0, atol=_ALIKE) for other in tied
-        )
-        if not alike and _within_noise(losses[number], losses[order[0]]):
+        is_told = any(found[number].is_same(found[other]) for other in tied)
+        if not is_told and not is_above_noise(losses[number] - losses[order[0]]):
             tied.append(number)
     return [strategies[number] for number in tied]
 
@@ -103,7 +95,7 @@ def _lead(transfer: Contender, baseline: Contender) -> float:
     found = _held_out([transfer, baseline])
     if not found:
         return math.inf
-    ours, theirs = (float(_losses(each).mean()) for each in found)
+    ours, theirs = (float(each.losses.mean()) for each in found)
     return theirs - ours
 
 
@@ -112,18 +104,3 @@ def _held_out(contenders: Sequence[Contender]) -> list[Predictions]:
     known = [each.held_out for each in contenders if each.held_out is not None]
     found = on_common_samples(known) if len(known) == len(contenders) else []
     return found if found and len(found[0].ids) else []
-
-
-def _within_noise(losses: np.ndarray, best: np.ndarray) -> bool:
-    difference = losses - best
-    if len(difference) < 2:
-        return True
-    error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    return float(difference.mean()) <= error
-
-
-def _losses(predictions: Predictions) -> np.ndarray:
-    """-log p of each sample's label, float (N,)."""
-    of_labels = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
-    losses: np.ndarray = -np.log(np.maximum(of_labels.astype(np.float64), _LEAST))
-    return losses

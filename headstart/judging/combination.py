@@ -32,10 +32,13 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     if ENSEMBLE not in evaluation.combinations or len(tied) < 2:
         return []
     # Strategies that all keep the probe they start from are one model.
-    models = {weights_digest(bundle.network): (each, bundle) for each, bundle in reversed(_loaded(tied))}
+    models: dict[str, tuple[Contender, ModelBundle]] = {}
+    for each in tied:
+        bundle = ModelBundle.load(each.path)
+        models.setdefault(weights_digest(bundle.network), (each, bundle))
     if len(models) < 2:
         return []
-    tied, bundles = (list(part) for part in zip(*reversed(models.values()), strict=True))
+    tied, bundles = (list(part) for part in zip(*models.values(), strict=True))
     inputs = [(each.architecture, each.preprocessing.to_dict()) for each in bundles]
     if any(each != inputs[0] for each in inputs):
         return []
@@ -58,10 +61,6 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
             members=tuple(each.strategy for each in tied),
         )
     ]
-
-
-def _loaded(contenders: Sequence[Contender]) -> list[tuple[Contender, ModelBundle]]:
-    return [(each, ModelBundle.load(each.path)) for each in contenders]
 
 
 def _ensemble_of(members: Sequence[Contender], bundles: Sequence[ModelBundle]) -> ModelBundle:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import Dataset, Split
+from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
 from headstart.features.extraction import vectors
 from headstart.features.heads import cross_validated_hits
@@ -19,6 +19,7 @@ from headstart.judging.data_efficiency import Curve, curve_trainings, data_effic
 from headstart.judging.domain_distance import source_distance
 from headstart.judging.explanation import Explained, explained_samples, with_random_weights
 from headstart.judging.headline import Findings, headline
+from headstart.judging.learned import accuracy_at
 from headstart.judging.reasons import Fitted, Probe, Reason, reasons
 from headstart.judging.reliability import Bin, Selective, reliability_bins, selective_prediction
 from headstart.judging.robustness import Robustness, robustness
@@ -193,15 +194,9 @@ def _reasons(
         board,
         probe=_probe([ours[probed] for ours, _ in features.values()], train.labels[probed], seed=seed),
         distance=source_distance(source, train.samples[seen]),
-        fitted=[Fitted(name, _accuracy(bundle, train, seen), accuracies[name]) for name, bundle in models.items()],
+        fitted=[Fitted(name, accuracy_at(bundle, train, seen), accuracies[name]) for name, bundle in models.items()],
         curve=curve,
     )
-
-
-def _accuracy(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
-    """The share of the split's samples at `positions` that the model is right on."""
-    predicted = bundle.predict_logits(split.samples[positions]).argmax(axis=1)
-    return float(np.mean(predicted == split.labels[positions]))
 
 
 def _probe(features: Sequence[np.ndarray], labels: np.ndarray, *, seed: int) -> Probe | None:

@@ -92,7 +92,7 @@ def explained_samples(
     if has_attention(bundle.network):
         count = min(count, _MOST_BY_GRADIENTS)
     kind = dataset.kind
-    if not count or kind.gives != MAPS or not kind.as_html(dataset.samples("train")[0], "", dataset.given):
+    if not count or kind.gives != MAPS or not kind.is_shown:
         return None
     train, test = dataset.split("train"), dataset.split("test")
     predicted = predictions.probabilities.argmax(axis=1)

@@ -20,8 +20,6 @@ from headstart.metrics.wilson import wilson_interval
 # Of one class's share of the test items.
 IMBALANCED = 0.5
 _NAMED = 3
-# A probability of 0 says no more than what single precision tells from it.
-_LEAST = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +91,7 @@ def classes_lost(findings: Findings) -> str | None:
     if findings.scratch is None:
         return None
     labels, classes = findings.predictions.labels, findings.predictions.classes
-    ours, scratch = _losses(findings.predictions), _losses(findings.scratch)
+    ours, scratch = findings.predictions.losses, findings.scratch.losses
     present = np.unique(labels)
     confidence = 1 - (1 - findings.board.confidence) / len(present)
     lost = []
@@ -112,12 +110,6 @@ def classes_lost(findings: Findings) -> str | None:
         f"{len(lost)} of {len(classes)} classes surely have a higher log loss than with scratch: "
         f"{', '.join(worst[:_NAMED])}{more}."
     )
-
-
-def _losses(predictions: Predictions) -> np.ndarray:
-    """-log of the probability of each item's label, float (N,)."""
-    chances = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
-    return -np.log(np.clip(chances.astype(np.float64), _LEAST, 1.0))
 
 
 def far_below_validation(findings: Findings) -> str | None:

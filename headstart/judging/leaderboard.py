@@ -27,9 +27,6 @@ from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.significance import holm, mcnemar_p
 
-# Two evaluations of the same weights may give probabilities that differ by rounding; other weights give others.
-_ALIKE = 1e-6
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -425,11 +422,11 @@ def _twins(candidates: Sequence[Candidate], chosen: Contender) -> dict[str, str]
     """The transfer strategies that give every test item the probabilities that another one gives it, each with the name
     of the other: the chosen one, or else the first."""
     transfers = [each for each in candidates if each.contender.kind == "transfer"]
-    models: dict[str, np.ndarray] = {}
+    models: dict[str, Predictions] = {}
     twins = {}
     for each in sorted(transfers, key=lambda each: each.contender is not chosen):
-        name, ours = each.contender.strategy, each.predictions.probabilities
-        same = (other for other, theirs in models.items() if np.allclose(theirs, ours, rtol=0, atol=_ALIKE))
+        name, ours = each.contender.strategy, each.predictions
+        same = (other for other, theirs in models.items() if theirs.is_same(ours))
         if twin := next(same, None):
             twins[name] = twin
         else:

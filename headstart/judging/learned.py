@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import Dataset
+from headstart.data.dataset import Dataset, Split
 from headstart.data.subsets import spread_out
 from headstart.models.bundle import ModelBundle
 
@@ -25,9 +25,14 @@ def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
     if not _was_cut(bundle.provenance):
         return None
     train = dataset.split("train")
-    seen = spread_out(train.labels, _SEEN)
-    accuracy = float(np.mean(bundle.predict_logits(train.samples[seen]).argmax(axis=1) == train.labels[seen]))
+    accuracy = accuracy_at(bundle, train, spread_out(train.labels, _SEEN))
     return accuracy if accuracy <= LEARNED else None
+
+
+def accuracy_at(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
+    """The share of the split's samples at `positions`, int (n,), that the model is right on."""
+    predicted = bundle.predict_logits(split.samples[positions]).argmax(axis=1)
+    return float(np.mean(predicted == split.labels[positions]))
 
 
 def _was_cut(provenance: Mapping[str, Any]) -> bool:

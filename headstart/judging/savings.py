@@ -120,11 +120,10 @@ def _scores(assessment: Assessment, contender: Contender) -> list[float]:
 
 def _epoch_flops(bundle: ModelBundle, dataset: Dataset) -> float:
     """The operations of the gradient steps of an epoch that trains all stages."""
-    from headstart.modalities import modality
     from headstart.training.flops import step_flops
 
     train = dataset.split("train")
-    example = bundle.preprocessing(modality(bundle.modality).batch(train.samples[:1]))
+    example = bundle.preprocessing(dataset.kind.batch(train.samples[:1]))
     return float(step_flops(bundle.network, example, 0) * len(train.labels))
 
 

@@ -17,13 +17,13 @@ def beats(logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray) -> bool:
         labels: int (N,).
     """
     hits = (logits.argmax(1) == labels).astype(float) - (simpler.argmax(1) == labels)
-    if len(labels) < 2:
-        return False
-    return _is_above_noise(hits) or _is_above_noise(
+    return is_above_noise(hits) or is_above_noise(
         calibrated_losses(simpler, labels) - calibrated_losses(logits, labels)
     )
 
 
-def _is_above_noise(gains: np.ndarray) -> bool:
-    """Whether the mean of paired gains (N,) is above its standard error."""
-    return bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
+def is_above_noise(differences: np.ndarray) -> bool:
+    """Whether the mean of paired differences (N,) is above its standard error; not for fewer than two."""
+    if len(differences) < 2:
+        return False
+    return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))

@@ -20,6 +20,11 @@ from headstart.metrics.classification import check_predictions
 from headstart.metrics.groups import groups_at
 from headstart.storage.local import write_bytes
 
+# Bounds the loss of an item to whose label a model gives no probability; single precision tells no less.
+_LEAST = 1e-7
+# Two evaluations of the same weights may give probabilities that differ by rounding; other weights give others.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -44,6 +49,17 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """int (N,), the most probable class of each item, the first one where several are."""
         return self.probabilities.argmax(axis=1)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """-log of the probability of each item's label, float (N,)."""
+        of_labels = self.probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
+        losses: np.ndarray = -np.log(np.clip(of_labels, _LEAST, 1.0))
+        return losses
+
+    def is_same(self, other: "Predictions") -> bool:
+        """Whether another model gives each of the same items the same probabilities, but for rounding."""
+        return np.allclose(self.probabilities, other.probabilities, rtol=0, atol=_ROUNDING)
 
 
 def on_common_samples(predictions: Sequence[Predictions]) -> list[Predictions]:

@@ -127,10 +127,15 @@ class Modality(ABC):
         """A decoded array in the shape that its data set has."""
         return values
 
-    @abstractmethod
     def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Inputs":
-        """Stored samples as tensors: those of one array (N, …), or arrays, which may be of unequal length. Nothing is
-        copied that torch can read as it is, so whoever gets a batch leaves it as it is."""
+        """Stored samples as tensors: those of one array (N, …), or arrays, which may be of unequal length where this is
+        overridden. Nothing is copied that torch can read as it is, so whoever gets a batch leaves it as it is."""
+        import numpy as np
+        import torch
+
+        rows = samples if isinstance(samples, np.ndarray) else np.stack(samples)
+        # Those of a memory map are read-only, which torch does not accept.
+        return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
 
     @abstractmethod
     def fit(self, samples: "Samples", given: Section) -> "Preprocessing":
@@ -185,12 +190,16 @@ class Modality(ABC):
         first."""
         return {}
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether samples can be shown to people."""
+        return type(self).as_html is not Modality.as_html
+
     def as_html(
         self, values: "np.ndarray", alt: str, given: Section, *, heat: "np.ndarray | None" = None, small: bool = False
     ) -> str:
         """A stored sample, read by `given`, as an element of HTML, trusted as it is, called `alt`: under a map of where
-        a prediction looks, (H, W) in [0, 1], where there is one; `small` for a grid of many. Empty where samples cannot
-        be shown."""
+        a prediction looks, (H, W) in [0, 1], where there is one; `small` for a grid of many."""
         return ""
 
     def notes(self, facts: Sequence[Mapping[str, Any]], given: Section) -> list[str]:

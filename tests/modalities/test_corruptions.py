@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from headstart.modalities.image.corruption import CORRUPTIONS
+from tests.modalities.corrupted import assert_heavier_each_time
 
 SEVERITIES = (1, 2, 3)
 
@@ -17,15 +18,7 @@ def pictures(channels=1, count=6, side=24):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_heavier_corruption_is_further_from_the_picture_and_the_same_every_time(name, channels):
-    samples = pictures(channels)
-    before = samples.copy()
-    found = [CORRUPTIONS[name].apply(samples, severity) for severity in SEVERITIES]
-    for severity, each in zip(SEVERITIES, found, strict=True):
-        assert (each.shape, each.dtype) == (samples.shape, np.uint8)
-        assert np.array_equal(each, CORRUPTIONS[name].apply(samples, severity))
-    distances = [np.abs(each.astype(float) - samples).mean() for each in found]
-    assert 0 < distances[0] < distances[1] < distances[2]
-    assert np.array_equal(samples, before)
+    assert_heavier_each_time(CORRUPTIONS[name], pictures(channels))
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

@@ -73,15 +73,6 @@ class Audio(Modality):
     def usual_shape(self, given: "Section") -> tuple[int, ...]:
         return _audio(given).shape
 
-    def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "torch.Tensor":
-        """uint8 (N, frames, mels, 1)."""
-        import numpy as np
-        import torch
-
-        rows = samples if isinstance(samples, np.ndarray) else np.stack(samples)
-        # The rows of a memory map are read-only, which torch does not accept.
-        return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
-
     def fit(self, samples: "Samples", given: "Section") -> "LogMel":
         from headstart.modalities.audio.preprocessing import LogMel
 

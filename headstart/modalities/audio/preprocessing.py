@@ -76,9 +76,6 @@ class LogMel(Preprocessing):
         std = np.sqrt(np.maximum(squares / count - np.square(mean), 0)).clip(min=1)
         return cls(given, tuple(mean.tolist()), tuple(std.tolist()))
 
-    def refit(self, samples: Samples) -> "LogMel":
-        return LogMel.fit(samples, self.input)
-
     def example(self, count: int) -> Tensor:
         return torch.zeros(count, 1, self.input.frames, self.input.mels)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from headstart.modalities.codec import Codec
     from headstart.modalities.corruption import Corruption
     from headstart.modalities.image.preprocessing import Preprocessing
-    from headstart.modalities.image.section import Fit
     from headstart.modalities.preprocessing import Samples
     from headstart.modalities.room import Room
     from headstart.sections import Section
@@ -98,16 +97,16 @@ class Image(Modality):
             return decode(raw, given, channels, room=room, patience=patience)[0]
 
         values, (width, height) = decode(
-            raw, _size(given), _channels(given), fit=_fit(given), room=room, patience=patience
+            raw, _size(given), _image(given).channels, fit=_image(given).fit, room=room, patience=patience
         )
         return Decoded(values, {"width": width, "height": height})
 
     def usual_shape(self, given: "Section") -> tuple[int, ...]:
-        return _size(given), _size(given), _channels(given) or 3
+        return _size(given), _size(given), _image(given).channels or 3
 
     def shape_of(self, shapes: Iterable[tuple[int, ...]], given: "Section") -> Shape:
         """Grey where all pictures are."""
-        return _size(given), _size(given), _channels(given) or max(shape[2] for shape in shapes)
+        return _size(given), _size(given), _image(given).channels or max(shape[2] for shape in shapes)
 
     def as_stored(self, given: "Section", shape: Shape) -> "Section":
         return given.model_copy(update={"channels": shape[2]})
@@ -118,19 +117,10 @@ class Image(Modality):
         # A grey picture among coloured ones broadcasts over the channels.
         return values if values.shape == shape else np.ascontiguousarray(np.broadcast_to(values, shape))  # type: ignore[arg-type]
 
-    def batch(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "torch.Tensor":
-        """uint8 (N, H, W, C)."""
-        import numpy as np
-        import torch
-
-        rows = samples if isinstance(samples, np.ndarray) else np.stack(samples)
-        # Those of a memory map are read-only, which torch does not accept.
-        return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
-
     def fit(self, samples: "Samples", given: "Section") -> "Preprocessing":
         from headstart.modalities.image.preprocessing import Preprocessing
 
-        return Preprocessing.fit(samples, _size(given), _channels(given) or 3, fitted_by=_fit(given))
+        return Preprocessing.fit(samples, _size(given), _image(given).channels or 3, fitted_by=_image(given).fit)
 
     def preprocessing(self, content: Mapping[str, Any]) -> "Preprocessing":
         from headstart.modalities.image.preprocessing import Preprocessing
@@ -200,7 +190,7 @@ class Image(Modality):
 
     def notes(self, facts: Sequence[Mapping[str, Any]], given: "Section") -> list[str]:
         """Whether the centred crop costs many pictures much."""
-        if _fit(given) != "crop":
+        if _image(given).fit != "crop":
             return []
         kept = [min(each["width"], each["height"]) / max(each["width"], each["height"]) for each in facts]
         share = sum(part < 1 - _MUCH for part in kept) / len(kept)
@@ -212,7 +202,7 @@ class Image(Modality):
         ]
 
     def lost(self, read: "Section", stored: "Section") -> str | None:
-        return "their colour, as it reads grey" if _channels(read) == 1 and _channels(stored) == 3 else None
+        return "their colour, as it reads grey" if _image(read).channels == 1 and _image(stored).channels == 3 else None
 
     def in_words(self, shape: Shape) -> tuple[str, str]:
         return f"{shape[0]} × {shape[1]}", f"pixels, {'grey' if shape[2] == 1 else 'RGB'}"
@@ -221,7 +211,7 @@ class Image(Modality):
         from headstart.modalities.image.dimensions import render_dimensions
 
         return render_dimensions(
-            [(each["width"], each["height"]) for each in facts], stored=shape[0] or 0, fit=_fit(given)
+            [(each["width"], each["height"]) for each in facts], stored=shape[0] or 0, fit=_image(given).fit
         )
 
 
@@ -230,15 +220,9 @@ def _size(given: Any) -> int:
     return given.size or MODALITY.default_size(MODALITY.default_architecture)
 
 
-def _channels(given: Any) -> int | None:
-    channels: int | None = given.channels
-    return channels
-
-
-def _fit(given: Any) -> "Fit":
-    # Of pictures that were packed before there was a choice, the centred square was kept.
-    fit: Fit = getattr(given, "fit", "crop")
-    return fit
+def _image(given: Any) -> ImageInput:
+    section: ImageInput = given
+    return section
 
 
 MODALITY = Image()

@@ -1,46 +1,17 @@
 """Dimensions: the sizes of a data set's pictures, and the loss where the centred square of each is stored."""
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.charts import Axis, LogAxis
 from headstart.html import render
+from headstart.modalities.histogram import Histogram, histogram
 from headstart.modalities.image.section import Fit
 
 _MOST_BARS = 40
 _PIXELS_OF_A_BAR = 4
-# Shares of a chart's width: a tick's label needs as much, on a telephone too.
-_ROOM = 10.0
 _RATIOS = ((1, 1), (2, 1), (3, 2), (4, 3), (16, 9), (3, 1), (4, 1), (8, 1), (16, 1), (32, 1), (64, 1))
-
-
-@dataclass(frozen=True)
-class Bar:
-    """`count` pictures with values from `low` to `high`. `left` and `width` are percent of the chart's width, `height`
-    percent of its height; `short` says that the values are below the chart's mark."""
-
-    low: float
-    high: float
-    count: int
-    left: float
-    width: float
-    height: float
-    short: bool
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Counts over a logarithmic scale. `ticks` are percent of the width, each with its label; `mark` is the place of
-    the value that the others are compared with."""
-
-    bars: list[Bar]
-    ticks: list[tuple[float, str]]
-    counts: Axis
-    mark: float
 
 
 @dataclass(frozen=True)
@@ -110,7 +81,7 @@ def _sides(values: np.ndarray, stored: int) -> Histogram:
     wanted = [factor * 2**power for factor in factors for power in range(2, 20)]
     labels = [(side, f"{side:.0f}") for side in wanted]
     edges = [stored * 2 ** (number / per_octave) for number in range(low, high + 1)]
-    return _histogram(bins - low, edges, labels, mark=stored, whole=True)
+    return histogram(bins - low, edges, labels, mark=stored, whole=True)
 
 
 def _ratios(values: np.ndarray) -> Histogram:
@@ -125,30 +96,4 @@ def _ratios(values: np.ndarray) -> Histogram:
     for one, other in _RATIOS:
         labels += [(one / other, f"{one}:{other}"), (other / one, f"{other}:{one}")]
     edges = [2 ** ((number - 0.5) / per_octave) for number in range(low, high + 2)]
-    return _histogram(bins - low, edges, labels, mark=1.0, whole=False)
-
-
-def _histogram(
-    bins: np.ndarray, edges: list[float], labels: Iterable[tuple[float, str]], *, mark: float, whole: bool
-) -> Histogram:
-    """`bins` counts from the first of the `edges`; of the `labels`, the first ones that have room are shown. With
-    `whole`, values are whole numbers."""
-    found = sorted(Counter(bins.tolist()).items())
-    counts = Axis.spanning([0, max(count for _, count in found)], intervals=4, least_step=1)
-    width = 100 / (len(edges) - 1)
-    bars = []
-    for number, count in found:
-        low, high = edges[number], edges[number + 1]
-        if whole:
-            low, high = math.ceil(low - 1e-6), math.ceil(high - 1e-6) - 1
-        bars.append(
-            Bar(
-                low, high, count, round(number * width, 3), round(width, 3), counts.at(count), edges[number + 1] <= mark
-            )
-        )
-    axis = LogAxis((edges[0], edges[-1]))
-    ticks: list[tuple[float, str]] = []
-    for value, label in labels:
-        if edges[0] < value < edges[-1] and all(abs(axis.at(value) - place) >= _ROOM for place, _ in ticks):
-            ticks.append((axis.at(value), label))
-    return Histogram(bars, sorted(ticks), counts, axis.at(mark))
+    return histogram(bins - low, edges, labels, mark=1.0)

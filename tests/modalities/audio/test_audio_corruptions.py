@@ -4,22 +4,12 @@ import pytest
 from headstart.modalities.audio import MODALITY
 from headstart.modalities.audio.corruption import CORRUPTIONS
 from headstart.modalities.audio.spectrogram import to_db, to_power
-
-SEVERITIES = (1, 2, 3)
+from tests.modalities.corrupted import assert_heavier_each_time
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_heavier_corruption_is_further_from_the_recording_and_the_same_every_time(name, maps):
-    before = maps.copy()
-
-    found = [CORRUPTIONS[name].apply(maps, severity) for severity in SEVERITIES]
-
-    for severity, each in zip(SEVERITIES, found, strict=True):
-        assert (each.shape, each.dtype) == (maps.shape, np.uint8)
-        assert np.array_equal(each, CORRUPTIONS[name].apply(maps, severity))
-    distances = [np.abs(each.astype(float) - maps).mean() for each in found]
-    assert 0 < distances[0] < distances[1] < distances[2]
-    assert np.array_equal(maps, before)
+    assert_heavier_each_time(CORRUPTIONS[name], maps)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

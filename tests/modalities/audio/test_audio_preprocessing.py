@@ -44,7 +44,7 @@ def test_a_bundle_keeps_it_as_json(fitted, maps):
 
     assert back == fitted
     assert back.given == AudioInput()
-    assert back.refit(maps) == fitted
+    assert back.fit(maps, back.given) == fitted
 
 
 @pytest.mark.parametrize(

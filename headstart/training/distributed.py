@@ -134,6 +134,9 @@ def _local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+# Gloo's errors begin with the place in its code.
+_GLOO = "/gloo/"
+
 LossFunction = Callable[[np.ndarray, np.ndarray, int], tuple[Tensor, Tensor]]
 """The objective and the loss of a micro-batch, as `Objective.loss` gives them."""
 
@@ -164,7 +167,8 @@ def _exchanging(loss: "_Parallel", last: bool) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            if loss.exchange.failed:
+            # DDP's own exchanges, such as that of which parameters were used, fail past the hook, in gloo's words.
+            if loss.exchange.failed or _GLOO in str(error):
                 raise dist.DistNetworkError(str(error)) from error
             raise
 

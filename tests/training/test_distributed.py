@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed import DistError
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
@@ -18,6 +20,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.jobs.exchange import Exchange
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.pretraining import pretrain
+from headstart.training import distributed
 from headstart.training.batches import shares
 from headstart.training.context import RunContext
 from headstart.training.distributed import (
@@ -314,6 +317,20 @@ def test_what_headstart_explains_comes_before_what_it_does_not(exchange):
     exchange.write_error(2, HeadstartError("the loss became nan"))
     failure = exchange.failure("silence")
     assert (type(failure), str(failure)) == (InputError, "freeze is 99")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer", DistError),
+        ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", RuntimeError),
+    ],
+)
+def test_a_connection_that_is_lost_outside_of_the_hook_is_an_error_of_the_network(message, kind):
+    loss = SimpleNamespace(exchange=SimpleNamespace(failed=False))
+    with pytest.raises(RuntimeError) as failed, distributed._exchanging(loss, last=True):
+        raise RuntimeError(message)
+    assert isinstance(failed.value, DistError) == (kind is DistError)
 
 
 def test_a_process_that_only_missed_another_is_no_cause(exchange):

@@ -15,8 +15,8 @@ from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import database, registry
 from headstart.tracking.client import connect, explained
+from headstart.tracking.store import is_there, open_record
 from headstart_pipelines.resolve import at, refuse_unlabelled
-from headstart_pipelines.store import is_there, open_record
 
 
 def check(recipe: Recipe, workspace: Path) -> Iterator[str]:

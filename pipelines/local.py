@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headstart.environment import environment, require_temporary_folder
 from headstart.errors import HeadstartError
 from headstart.judging.leaderboard import Leaderboard
 from headstart.recipe.recipe import Recipe
@@ -31,16 +32,15 @@ from headstart.tracking.runs import (
     experiment_named,
     new_parent,
 )
+from headstart.tracking.store import artifacts, make_record
 from headstart.training.progress import PROGRESS_VARIABLE
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines import docker
 from headstart_pipelines.catalog import PIPELINES, parameters
-from headstart_pipelines.environment import environment, require_temporary_folder
 from headstart_pipelines.placement import SPIN_COUNT, Placement
 from headstart_pipelines.processes import processes
 from headstart_pipelines.reader import StepReader
 from headstart_pipelines.step_cache import reusing
-from headstart_pipelines.store import artifacts, make_record
 from headstart_pipelines.watchdog import watched
 
 if TYPE_CHECKING:

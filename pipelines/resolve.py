@@ -9,16 +9,15 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from headstart.data.kinds.torchvision import is_published
 from headstart.data.reference import fingerprint, has_no_labels, located
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
-from headstart.modalities import modality
 from headstart.models.reference import pin_of
 from headstart.models.sources import pin_source, pin_sources
+from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import registry
@@ -94,22 +93,6 @@ def resolve_for_cluster(
                 unknown.add("candidates")
     source = source.model_copy(update={"candidates": tuple(dict.fromkeys(candidates))})
     return ForCluster(recipe.model_copy(update={"source": source, "target": target}), frozenset(unknown))
-
-
-def settled_input(data: Data, recipe: Recipe) -> dict[str, Any]:
-    """What is read of a sample, with what the recipe leaves open as the architecture reads it.
-
-    With candidates only, that is the one of the first that comes from torchvision, else the default architecture.
-    """
-    kind = modality(recipe.modality)
-    published = [uri for uri in recipe.source.candidates if uri.startswith("torchvision://")]
-    architecture = kind.default_architecture
-    if recipe.source.data:
-        architecture = recipe.source.pretraining.architecture
-    elif published:
-        architecture = published[0].removeprefix("torchvision://").partition("/")[0]
-    # KFP knows no null.
-    return {key: value for key, value in kind.settled(data.input, architecture).items() if value is not None}
 
 
 @contextmanager

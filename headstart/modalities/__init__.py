@@ -5,7 +5,7 @@ become what a network reads; its options, whose absence switches a part of the r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -168,6 +168,12 @@ class Modality(ABC):
         """Two files that decode without loss of meaning: the example request of a registered model."""
 
     # Options.
+
+    def as_files(self, value: object) -> "Iterator[bytes] | None":
+        """The content of files that decode to the samples that an object in memory holds, such as a picture of another
+        library or an array of several; None for an object of a type that the modality does not know. InputError if the
+        type is right and the values are not."""
+        return None
 
     alike: "ClassVar[Alike | None]" = None
     """How samples are found that are the same to a person and not to a digest."""

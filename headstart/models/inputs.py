@@ -1,7 +1,7 @@
 """Inputs of predictions: files, folders, tables and S3 objects as a stream of raw samples."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +51,66 @@ def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSa
     if not streams:
         raise InputError(f"There is no {modality_name} file in {', '.join(references)}.")
     return chain.from_iterable(streams)
+
+
+def samples_of(data: object, kind: Modality) -> Iterator[RawSample]:
+    """Return an iterator over the samples in what a Python caller holds.
+
+    `data` is a path or `s3://` address (see `raw_samples`), a file's content, an object that the modality knows, such
+    as a PIL image, a DataFrame with a column `path` or one called as the modality is, or an iterable of any of these.
+    Samples in memory are named #1, #2, … by their place.
+
+    Raises:
+        InputError: `data` is none of these, or does not exist; for an iterable, when the sample is reached.
+    """
+    if isinstance(data, str | os.PathLike):
+        return raw_samples([os.fspath(data)], kind.name)
+    if isinstance(data, list | tuple) and data and all(isinstance(each, str | os.PathLike) for each in data):
+        return raw_samples([os.fspath(each) for each in data], kind.name)
+    return _in_memory(_cells(data, kind), kind)
+
+
+def _cells(data: object, kind: Modality) -> Iterable[object]:
+    """The single objects that `data` holds."""
+    import pandas as pd
+
+    if isinstance(data, pd.DataFrame):
+        column = next((name for name in (kind.name, "path") if name in data.columns), None)
+        if column is None:
+            raise InputError(
+                f"The DataFrame has no column {kind.name} or path; name the column with the {kind.noun}s so."
+            )
+        return list(data[column])
+    if isinstance(data, bytes | bytearray | memoryview) or kind.as_files(data) is not None:
+        return [data]
+    if isinstance(data, Iterable) and not isinstance(data, Mapping):
+        return data
+    raise InputError(_unknown(data, kind))
+
+
+def _in_memory(cells: Iterable[object], kind: Modality) -> Iterator[RawSample]:
+    number = 0
+    for cell in cells:
+        if isinstance(cell, str | os.PathLike):
+            yield _sample(os.fspath(cell))
+            number += 1
+            continue
+        if isinstance(cell, bytes | bytearray | memoryview):
+            files: Iterator[bytes] | None = iter([bytes(cell)])
+        else:
+            files = kind.as_files(cell)
+        if files is None:
+            raise InputError(_unknown(cell, kind))
+        for content in files:
+            number += 1
+            yield RawSample(f"#{number}", partial(bytes, content))
+
+
+def _unknown(value: object, kind: Modality) -> str:
+    return (
+        f"{type(value).__name__} is no {kind.noun} that can be read; give a path, a file's content as bytes, or a "
+        "DataFrame or list of those."
+    )
 
 
 def _samples(reference: str, kind: Modality) -> Iterable[RawSample]:

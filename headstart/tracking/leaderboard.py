@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
@@ -21,6 +22,7 @@ from headstart.tracking.names import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -70,6 +72,20 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """The entries' figures."""
         return [entry.figures for entry in self.entries]
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """The rows as a DataFrame, best first; `chosen` marks the transfer that the verdict is about."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows).assign(chosen=[entry.chosen for entry in self.entries])
+
+    def _repr_html_(self) -> str:
+        shown = [self.metric, f"{self.metric}_low", f"{self.metric}_high", "gain_over_best", "seconds"]
+        table = self.table[["strategy", *shown, "chosen"]].to_html(
+            index=False, float_format=lambda value: f"{value:.3f}"
+        )
+        return f"<p>{escape(self.sentence or '')}</p>{table}"
 
 
 @explained()

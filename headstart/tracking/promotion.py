@@ -35,6 +35,11 @@ class Promotion:
     change: Change | None
 
     @property
+    def promoted(self) -> bool:
+        """Whether the version became the champion by this."""
+        return self.change is not None
+
+    @property
     def refusals(self) -> tuple[GateResult, ...]:
         """The results of the gates that did not pass."""
         return tuple(gate for gate in self.gates if gate.passed is False)

@@ -11,15 +11,17 @@ _OF_DATA = ("labels_per_class", "duplicates", "max_refused", "max_refused_per_cl
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from headstart.data.prepare import prepare
-    from headstart.data.section import Data
-    from headstart.modalities import modality
+    from headstart.api.data import prepare
 
     given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
-    # What no architecture is named for is kept as large as most of them read it.
-    read = modality(options.modality).settled(given_input(options), "")
-    section = Data.of({"uri": options.data, "input": read, **given})
-    packed = prepare(section, options.output, modality=options.modality, labels="optional", seed=options.seed)
+    packed = prepare(
+        options.data,
+        options.output,
+        modality=options.modality,
+        seed=options.seed,
+        input=given_input(options),
+        **given,
+    )
     if options.json:
         print(json.dumps(packed.manifest, indent=2))
         return

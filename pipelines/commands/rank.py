@@ -1,25 +1,19 @@
 """`headstart rank`: which of several models a data set should start from, without fine-tuning them all."""
 
 import argparse
-import hashlib
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.storage import s3
 from headstart_pipelines.commands.arguments import INPUT, JSON, WORKSPACE, Command, given_input, option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from headstart.data.dataset import Dataset
-    from headstart.data.section import Data
     from headstart.judging.ranking import Ranked
     from headstart.judging.selection import Selection
 
-_FOLDER = "rank"
 # Seconds of fine-tuning that are suggested unasked.
 _SHORTLY = 60
 _LEGEND = (
@@ -33,49 +27,31 @@ def rank(options: argparse.Namespace) -> None:
     Raises:
         InputError: the data or a candidate cannot be reached; it is named.
     """
-    from headstart.data.section import Data
-    from headstart.judging.selection import select_source
-    from headstart.models.sources import pin_sources
-    from headstart.storage.state import STATE_VARIABLE
-    from headstart.tracking import registry
-    from headstart.tracking.version_record import background
-    from headstart.training.section import Training
+    from headstart.api import ranking as sources
     from headstart_pipelines import display
-    from headstart_pipelines.environment import environment
-    from headstart_pipelines.store import use_record
 
-    labels, split = {"labels_per_class": options.labels_per_class}, {"split": options.split} if options.split else {}
-    section = Data.of({"uri": options.data, "input": given_input(options), **labels, **split})
-    workspace = options.workspace.absolute()
-    if any(uri.startswith("models:/") for uri in options.candidates):
-        use_record(
-            options.workspace,
-            f"A candidate is a registered model, and nothing was registered in the workspace {options.workspace} yet; "
-            "name the workspace of an earlier run with --workspace, or set MLFLOW_TRACKING_URI.",
-        )
-    workspace.mkdir(parents=True, exist_ok=True)
-    candidates = pin_sources(options.candidates, resolve_registered=registry.resolve, search_registered=registry.search)
     console = display.console()
     steps = None if options.json else display.Steps(console)
-    dataset = _prepared(section, candidates, workspace / _FOLDER, modality=options.modality, seed=options.seed)
     if steps:
         steps.started("rank sources")
-    # Where a run's steps keep their features too: one that follows reads those of the chosen source.
-    with environment({STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state"))}):
-        selection = select_source(
-            candidates,
-            dataset,
-            training=Training() if options.confirm else None,
-            seed=options.seed,
-            fetch_registered=registry.fetch,
-            background=background,
-            progress=steps.progressed if steps else None,
-        )
+    given = {"labels_per_class": options.labels_per_class, "split": options.split or None}
+    ranking = sources.rank(
+        options.data,
+        options.candidates,
+        confirm=options.confirm,
+        modality=options.modality,
+        seed=options.seed,
+        workspace=options.workspace,
+        progress=steps.progressed if steps else None,
+        input=given_input(options),
+        **{key: value for key, value in given.items() if value is not None},
+    )
+    dataset, selection = ranking.dataset, ranking.selection
     table = selection.to_dict()
     table["warnings"] += _unconfirmed(selection, dataset) if options.confirm else []
     if steps is None:
         table["confirm_seconds"] = selection.confirm_seconds
-        print(json.dumps({"data": {"uri": section.uri, **dataset.digests, **dataset.counts}, **table}, indent=2))
+        print(json.dumps({"data": {"uri": options.data, **dataset.digests, **dataset.counts}, **table}, indent=2))
         return
     steps.finished("rank sources", table["seconds"])
     console.print("", ranking_table(selection.ranking), sep="\n")
@@ -148,32 +124,6 @@ def ranking_table(ranking: "Sequence[Ranked]") -> "Table":
             style="bold" if ranked.chosen else None,
         )
     return table
-
-
-@s3.listed_once()
-def _prepared(section: "Data", candidates: Sequence[str], folder: Path, *, modality: str, seed: int) -> "Dataset":
-    """The packed data set, one that was packed before where nothing has changed since."""
-    from headstart.data.dataset import Dataset
-    from headstart.data.prepare import prepare
-    from headstart.data.reference import fingerprint
-    from headstart.recipe.recipe import Recipe
-    from headstart_pipelines.resolve import settled_input
-
-    recipe = Recipe.of(
-        {
-            "name": _FOLDER,
-            "modality": modality,
-            "source": {"candidates": candidates},
-            "target": {"data": {"uri": section.uri}},
-        }
-    )
-    given = settled_input(section, recipe)
-    mark = fingerprint(section.uri)
-    content = [mark or section.uri, modality, given, section.labels_per_class, section.split.model_dump(), seed]
-    place = folder / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    if mark and (place / "manifest.json").exists():
-        return Dataset.open(place)
-    return prepare(section.model_copy(update={"input": given}), place, modality=modality, seed=seed)
 
 
 def _seen(ranked: "Ranked") -> str:

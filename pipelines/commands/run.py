@@ -15,11 +15,11 @@ def _run(options: argparse.Namespace) -> None:
     # Before what takes seconds to import: it may be all that there is to say.
     recipe = load_recipe(options.recipe, options.set)
     from headstart.credentials import without_password
+    from headstart.tracking.store import open_record
     from headstart_components import IMAGE
     from headstart_pipelines import display
     from headstart_pipelines.local import run
     from headstart_pipelines.resolve import resolve
-    from headstart_pipelines.store import open_record
 
     if options.image and options.runner != "docker":
         raise InputError(

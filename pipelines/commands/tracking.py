@@ -1,25 +1,19 @@
 """The MLflow record that commands read."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headstart_pipelines.commands.arguments import UI_PORT
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
-def connect(workspace: Path) -> Any:
+
+def connect(workspace: Path) -> "MlflowClient":
     """The MLflow client of the workspace's store or of the server that the environment names."""
-    from headstart.tracking.client import connect
-    from headstart.tracking.run_owner import end_abandoned
-    from headstart_pipelines.store import use_record
+    from headstart.tracking.store import connect_to
 
-    use_record(
-        workspace,
-        f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier run "
-        "with --workspace.",
-    )
-    client = connect()
-    end_abandoned(client)
-    return client
+    return connect_to(workspace)
 
 
 def is_server(uri: str) -> bool:

@@ -18,11 +18,11 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from PIL import Image
 
+from headstart.api.ranking import _prepared
 from headstart.data.section import Data
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart_pipelines.check import check
-from headstart_pipelines.commands import rank
 from headstart_pipelines.resolve import resolve, resolve_for_cluster
 
 PAGE = 10
@@ -122,9 +122,7 @@ def test_check_lists_a_data_set_once(uri: str, bucket: Bucket, tmp_path: Path) -
 
 def test_rank_prepares_what_it_took_the_fingerprint_of(bucket: Bucket, tmp_path: Path) -> None:
     section = Data.of({"uri": "s3://data/pictures", "size": 8})
-    packed = rank._prepared(
-        section, ["torchvision://resnet18/IMAGENET1K_V1"], tmp_path / "rank", modality="image", seed=0
-    )
+    packed = _prepared(section, ["torchvision://resnet18/IMAGENET1K_V1"], tmp_path / "rank", modality="image", seed=0)
     assert sum(packed.counts.values()) == 24
     assert set(bucket.listed.values()) == {1}
 

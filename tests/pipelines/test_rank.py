@@ -82,7 +82,7 @@ def test_the_better_source_is_first_with_every_score_and_the_reason_below(rank):
 
 def test_samples_that_a_source_of_a_candidate_may_have_seen_are_no_0(rank, monkeypatch):
     known = Background(learned_from=frozenset(), complete=False)
-    monkeypatch.setattr("headstart.tracking.version_record.background", lambda uri: known)
+    monkeypatch.setattr("headstart.api.ranking.background", lambda uri: known)
     found = json.loads(rank("--json", candidates=("random",)))
     assert found["ranking"][0]["overlap_complete"] is False
     assert "≥0 + ≥0" in rank(candidates=("random",))
@@ -158,7 +158,7 @@ def test_the_features_lie_where_a_run_in_the_workspace_finds_them(rank, place):
 
 
 def test_a_search_in_a_workspace_without_a_record_says_so(rank):
-    with pytest.raises(InputError, match="nothing was registered in the workspace empty yet"):
+    with pytest.raises(InputError, match="There is no record in the workspace empty"):
         rank(candidates=("models:/*-source",), workspace="empty")
     assert "MLFLOW_TRACKING_URI" not in os.environ
 

@@ -3,7 +3,7 @@
 The methods import what they need: the names of the modality's augmentations are known without numpy, Pillow and torch.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -154,6 +154,11 @@ class Image(Modality):
         from headstart.modalities.image.showing import examples
 
         return examples(preprocessing.size)
+
+    def as_files(self, value: object) -> "Iterator[bytes] | None":
+        from headstart.modalities.image.encoding import as_files
+
+        return as_files(value)
 
     @property
     def alike(self) -> "Alike":  # type: ignore[override]

@@ -2,10 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
 from headstart.tracking import database
-from headstart.tracking.client import reach
+from headstart.tracking.client import connect, reach
+from headstart.tracking.run_owner import end_abandoned
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _DATABASE = "mlflow.db"
 _ARTIFACTS = "mlartifacts"
@@ -65,6 +70,24 @@ def use_record(workspace: Path, otherwise: str) -> None:
     if not is_there(tracking_uri(workspace)):
         raise InputError(otherwise)
     open_record(workspace)
+
+
+def connect_to(workspace: Path) -> "MlflowClient":
+    """Return a client of the workspace's record, or of the server that the environment names.
+
+    The environment names the record from now on. Runs whose process died without closing them are closed.
+
+    Raises:
+        InputError: there is no record, it cannot be used, or the server does not answer.
+    """
+    use_record(
+        workspace,
+        f"There is no record in the workspace {workspace}; run a recipe first, or name the workspace of an earlier run "
+        "with --workspace.",
+    )
+    client = connect()
+    end_abandoned(client)
+    return client
 
 
 def is_there(uri: str) -> bool:

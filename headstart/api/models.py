@@ -1,0 +1,138 @@
+"""Models in Python: loading one from wherever it is, and asking it."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.api.record import opened
+from headstart.errors import InputError
+from headstart.modalities import modality
+from headstart.models.bundle import ModelBundle
+from headstart.models.inputs import samples_of
+from headstart.models.prediction import answers, predict
+from headstart.models.reference import pin_of, unpinned
+from headstart.models.sources import load_source, pin_source
+from headstart.tracking import registry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_REGISTRY = "models:/"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that was verified and loaded, on the CPU."""
+
+    reference: str
+    """its address, pinned to its content: `models:/digits-target/1#sha256=…`"""
+    bundle: ModelBundle
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes by index; empty for a model that was pretrained without labels."""
+        return self.bundle.classes
+
+    @property
+    def modality(self) -> str:
+        """The kind of samples that it reads: `image`, `audio`, …"""
+        return self.bundle.modality
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its content, `sha256:<hex>`."""
+        return pin_of(self.reference) or ""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the model was made of and how: data digests, its source's digest, strategy, seeds, versions."""
+        return self.bundle.provenance
+
+    def predict(self, data: object, *, batch_size: int = 256) -> "pd.DataFrame":
+        """Return one row for each sample: path, label, probability (of that label), p_<class> …, error.
+
+        A sample that cannot be read has the reason in `error` and no label; the others are answered.
+
+        Args:
+            data: a path or `s3://` address of a file, a folder or a table; a file's content as bytes; for pictures a
+                PIL image, or uint8 arrays (H, W), (H, W, C), (N, H, W) or (N, H, W, C); for other modalities an array
+                of samples as they are stored; a DataFrame with a column `path`, or one called as the modality is
+                (`image`) that holds any of these, whose index the result keeps; or a list of any of these. Samples in
+                memory are called #1, #2, … in the column `path`.
+            batch_size: how many samples are in memory at once.
+
+        Raises:
+            InputError: the data are none of these, do not exist or hold no sample, or the model knows no classes or
+                answers with no numbers.
+        """
+        import pandas as pd
+
+        self.bundle.require_head()
+        kind = modality(self.modality)
+        if isinstance(data, np.ndarray) and kind.as_files(data) is None:
+            stored = self.bundle.preprocessing.checked(data)
+            table = answers(self.bundle, self.bundle.predict_probabilities(stored, batch_size))
+            table.insert(0, "path", [f"#{number}" for number in range(1, len(table) + 1)])
+            return table.assign(error="")
+        tables = list(predict(self.bundle, samples_of(data, kind), batch_size=batch_size))
+        if not tables:
+            raise InputError(f"There is no {kind.noun} to predict; give one or more.")
+        table = pd.concat(tables, ignore_index=True)
+        return table.set_axis(data.index) if isinstance(data, pd.DataFrame) else table
+
+    def features(self, data: object, *, batch_size: int = 256) -> np.ndarray:
+        """Return the features of the last stage, float32 (N, D), of `data` as `predict` takes it.
+
+        Raises:
+            InputError: as `predict`, and a sample cannot be read; it is named.
+        """
+        kind, given = modality(self.modality), self.bundle.preprocessing.given
+        if isinstance(data, np.ndarray) and kind.as_files(data) is None:
+            return self.bundle.predict_features(self.bundle.preprocessing.checked(data), batch_size)
+
+        def decoded() -> Iterator[np.ndarray]:
+            for sample in samples_of(data, kind):
+                try:
+                    yield kind.decode(sample.read(), given).values
+                except InputError as reason:
+                    raise InputError(f"{sample.name} cannot be read: {reason}.") from None
+
+        return self.bundle.predict_features(list(decoded()), batch_size)
+
+    def export(self, path: str | Path) -> float:
+        """Write the model with its preprocessing as the ONNX file `path`, and return the largest difference of a
+        probability between the two on samples of noise. Needs the extra `onnx`.
+
+        Raises:
+            InputError: the extra is not installed, or the model cannot be exported.
+        """
+        from headstart.models.onnx import export
+
+        return export(self.bundle, Path(path), digest=self.digest)
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.classes)} classes" if self.classes else "no classes"
+        read = self.bundle.preprocessing.described
+        return f"<Model {unpinned(self.reference)}: {self.bundle.architecture}, reads {read}, {classes}>"
+
+
+def load(uri: str | Path, *, workspace: str | Path | None = None) -> Model:
+    """Load a model from wherever it is; its content is verified, and nothing of it is executed.
+
+    Args:
+        uri: `models:/name@alias`, `models:/name/version` or `models:/name` (its champion, else its latest version),
+            `torchvision://model/weights`, or a bundle's path or `s3://` address.
+        workspace: whose record holds the registered models, where MLFLOW_TRACKING_URI is not set; None: the one that
+            HEADSTART_WORKSPACE names, else the nearest `.headstart` upward.
+
+    Raises:
+        InputError: there is no such model, or it is damaged or not of headstart.
+    """
+    address = str(uri)
+    with opened(workspace) if address.startswith(_REGISTRY) else nullcontext():
+        reference = pin_source(address, resolve_registered=registry.resolve)
+        return Model(reference, load_source(reference, fetch_registered=registry.fetch))

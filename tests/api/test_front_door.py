@@ -1,0 +1,54 @@
+"""`import headstart`: instant, complete, and without what a script does not need."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import headstart as hs
+from tests.test_house import HEAVY
+
+
+def run(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_it_imports_nothing_heavy():
+    found = run(f"import sys, headstart; headstart.__all__; print(sorted(sys.modules.keys() & set({HEAVY!r})))")
+
+    assert found == "[]\n"
+
+
+def test_every_name_that_it_offers_is_there_documented_and_listed():
+    assert set(hs.__all__) <= set(dir(hs))
+    for name in hs.__all__:
+        assert getattr(hs, name).__doc__, name
+
+
+def test_a_name_that_it_lacks_is_an_attribute_error_as_for_any_module():
+    with pytest.raises(AttributeError, match="no attribute 'dance'"):
+        hs.dance  # noqa: B018
+
+
+def test_a_model_is_loaded_and_asked_without_kubeflow(tmp_path: Path):
+    """The library alone is installed without it."""
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['kfp', 'headstart_components', 'headstart_pipelines']))\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "import headstart as hs\n"
+        "from headstart.models.architectures.convnet import convnet\n"
+        "from headstart.models.bundle import ModelBundle\n"
+        "from headstart.modalities.image.preprocessing import Preprocessing\n"
+        "reads = Preprocessing(size=8, channels=1, mean=(0.5,), std=(0.3,))\n"
+        f"place = Path({str(tmp_path)!r}, 'bundle')\n"
+        "ModelBundle(convnet(classes=2, channels=1), 'convnet', 'image', reads, ('a', 'b')).save(place)\n"
+        "model = hs.load(place)\n"
+        "print(len(model.predict(np.zeros((3, 20, 20), np.uint8))))\n"
+        "for name in hs.__all__:\n"
+        "    getattr(hs, name)\n"
+    )
+
+    assert run(program) == "3\n"

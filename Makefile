@@ -24,8 +24,7 @@ help: ## list the targets
 install: $(DEV) ## make .venv with the project and its development tools
 
 demo: $(DEMO) ## transfer from MNIST to scikit-learn's digits; ends with the leaderboard
-	$(BIN)/python -m headstart_pipelines.demo demo/
-	$(BIN)/headstart run pipelines/recipes/digits.yaml --workspace demo/workspace
+	$(BIN)/headstart demo --workspace demo/workspace
 
 # One process a core: more threads than cores make the small networks of the tests slower, not faster.
 test: $(DEV) ## run the tests that need nothing but Python packages

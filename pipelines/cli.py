@@ -5,10 +5,11 @@ import atexit
 import errno
 import gc
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from headstart import terminal
 from headstart.errors import HeadstartError, InputError, shortened
@@ -17,21 +18,30 @@ from headstart_pipelines.commands import (
     check,
     compare,
     compile,
+    completion,
+    init,
     lineage,
     predict,
     prepare,
     promotion,
     rank,
+    report,
     run,
     runs,
     schedule,
     submit,
     ui,
 )
+from headstart_pipelines.commands.arguments import meant
 
 _COMMAND_WIDTH = 13
 # In the order in which they are listed.
-_GROUPS = (check, prepare, rank, run, compile, submit, runs, schedule, compare, promotion, lineage, ui, predict)
+_GROUPS = {
+    "on this machine": (run, init, check, compare, report, ui, completion),
+    "data": (prepare, rank),
+    "models": (predict, promotion, lineage),
+    "on a cluster": (compile, submit, runs, schedule),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -110,26 +120,60 @@ def _say(message: str) -> None:
 
 
 class _Help(argparse.HelpFormatter):
-    """Help with a line for each command; argparse forgets that commands are indented when it measures the longest."""
+    """Help that lists the commands in their groups."""
 
-    def add_argument(self, action: argparse.Action) -> None:
-        super().add_argument(action)
-        self._action_max_length = max(self._action_max_length, _COMMAND_WIDTH)
+    def _format_action(self, action: argparse.Action) -> str:
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        summaries = {each.dest: each.help for each in action._choices_actions}
+        lines = []
+        for title, modules in _GROUPS.items():
+            lines.append(f"  {title}:")
+            lines += [
+                f"    {command.name:<{_COMMAND_WIDTH}}{summaries[command.name]}"
+                for module in modules
+                for command in module.COMMANDS
+            ]
+        return "\n".join(lines) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what a mistyped command or option is likely to mean."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.match(r"argument COMMAND: invalid choice: '(.*?)'", message)
+        if wrong:
+            message = (
+                f"there is no command {wrong[1]!r}{meant(wrong[1], self._commands())}; headstart --help lists them"
+            )
+        super().error(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:  # type: ignore[override]
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [name for action in self._actions for name in action.option_strings]
+            hint = meant(unknown[0].partition("=")[0], options) if unknown[0].startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
+
+    def _commands(self) -> list[str]:
+        return [name for action in self._actions if action.dest == "command_name" for name in action.choices or ()]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="headstart",
         description="Transfer a model from one domain to another, and prove that it helped.",
-        epilog="Begin with: headstart check RECIPE, then headstart run RECIPE. "
+        epilog="Begin with: headstart demo. With data of your own: headstart init photos/, then headstart run RECIPE. "
         "Each command explains itself: headstart run --help",
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"headstart {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in _GROUPS:
-        for command in group.COMMANDS:
-            command.add_to(commands)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command_name", required=True)
+    for modules in _GROUPS.values():
+        for module in modules:
+            for command in module.COMMANDS:
+                command.add_to(commands)
     return parser
 
 

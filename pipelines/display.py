@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -24,15 +25,21 @@ _WIDTH = 24
 class Steps:
     """One line a step with its time; on a terminal a bar for the step that is at work."""
 
-    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+    def __init__(self, console: Console, *, verbose: bool = False, quiet: bool = False) -> None:
         self._console = console
         self._verbose = verbose
+        self._quiet = quiet
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
+    def opened(self, run: str, log: Path) -> None:
+        """Says what the run is called and where its log is, before its first step."""
+        if not self._quiet:
+            show_facts(self._console, [("run", run), ("log", str(short(log)))])
+
     def started(self, step: str) -> None:
         """Shows that `step` is at work."""
-        if not self._console.is_terminal or self._verbose:
+        if not self._console.is_terminal or self._verbose or self._quiet:
             return
         self._bar = Progress(
             TextColumn(f"  [cyan]…[/] {plain(step):<{_WIDTH}}"),
@@ -73,6 +80,8 @@ class Steps:
         if self._bar:
             self._bar.stop()
             self._bar = self._task = None
+        if self._quiet:
+            return
         self._console.print(f"  [{color}]{mark}[/] {plain(step):<{_WIDTH}} {text}", highlight=False)
 
 
@@ -89,6 +98,11 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     made = _Console(file=stream)
     return made if made.is_terminal or "COLUMNS" in os.environ else _Console(file=stream, width=120)
+
+
+def short(path: Path) -> Path:
+    """`path` relative to the working directory where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def verdict(sentence: str, facts: Iterable[str] = ()) -> str:
@@ -115,9 +129,11 @@ def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
         console.print(f"{printable(label):<{width}} {printable(text)}", highlight=False, soft_wrap=True, markup=False)
 
 
-def table(*columns: Column | str) -> Table:
+def table(*columns: Column | str, title: str | None = None) -> Table:
     """A table without lines around its cells."""
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    return Table(
+        *columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left"
+    )
 
 
 def minute(time: str | None) -> str:

@@ -80,6 +80,7 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
     parent = _open_parent(recipe, workspace, name)
     log = workspace / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
+    display.opened(name, log)
     # One strategy at a time, because each uses all cores.
     placement = Placement(
         image=found.name if found else None,

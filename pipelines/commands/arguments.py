@@ -1,14 +1,16 @@
 """Declarations of commands, and the options that several of them share."""
 
 import argparse
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.errors import InputError, shortened
+from headstart.workspace import find_workspace
 
-_WORKSPACE = Path(".headstart")
+_PACKAGE = Path(__file__).parents[1]
 UI_PORT = 5000
 
 Option = Callable[["argparse._ActionsContainer"], object]
@@ -34,7 +36,7 @@ class Command:
             epilog=f"example:\n  {self.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.set_defaults(command=self.function)
+        parser.set_defaults(command=self.function, debug=False)
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         for option in self.options:
             option(parser)
@@ -58,7 +60,8 @@ def group(title: str, description: str, *options: Option) -> Option:
 def recipe(**settings: Any) -> tuple[Option, ...]:
     """RECIPE and --set."""
     return (
-        option("recipe", type=Path, metavar="RECIPE", help="the experiment's YAML file", **settings),
+        option("recipe", type=_recipe_file, metavar="RECIPE", help="the experiment's YAML file, or the name of one "
+               f"that comes with headstart: {', '.join(names('recipes'))}", **settings),
         option("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe, for "
                "example target.data.labels_per_class=10; may be repeated"),
     )  # fmt: skip
@@ -67,12 +70,45 @@ def recipe(**settings: Any) -> tuple[Option, ...]:
 def placement(*, default: str) -> tuple[Option, ...]:
     """--profile, --image and --allow-tag."""
     return (
-        option("--profile", type=Path, metavar="FILE", help="what the cluster gives each step, a YAML file; see "
-               "infra/profiles"),
+        option("--profile", type=_profile_file, metavar="FILE", help="what the cluster gives each step, a YAML file, "
+               f"or the name of one that comes with headstart: {', '.join(names('profiles'))}"),
         option("--image", metavar="NAME@sha256:…", help=f"the image of every step (default {default})"),
         option("--allow-tag", action="store_true", help="take an image without a digest; nothing is reused then, as "
                "its content may change"),
     )  # fmt: skip
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known word that a mistyped one is likely to mean, in brackets; empty where none is close."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def names(kind: str) -> list[str]:
+    """The names of the `recipes` or `profiles` that come with headstart."""
+    return sorted(path.stem for path in (_PACKAGE / kind).glob("*.yaml"))
+
+
+def _recipe_file(text: str) -> Path:
+    return _file(text, "recipes")
+
+
+def _profile_file(text: str) -> Path:
+    return _file(text, "profiles")
+
+
+def _file(text: str, kind: str) -> Path:
+    """A YAML file, or where there is none of that name, the one that comes with headstart under it."""
+    path = Path(text)
+    if path.suffix or len(path.parts) != 1 or path.is_file():
+        return path
+    shipped = _PACKAGE / kind / f"{text}.yaml"
+    if not shipped.is_file():
+        hint = meant(text, names(kind))
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither a file nor one of headstart's {kind}: {', '.join(names(kind))}{hint}"
+        )
+    return shipped
 
 
 def folder(text: str) -> Path:
@@ -104,9 +140,21 @@ INPUT = option("--input", action="append", default=[], metavar="KEY=VALUE", help
                "for example size=64; may be repeated (default: what the models read)")  # fmt: skip
 REASON = option("--reason", metavar="TEXT", help="why, for the record")
 RUN = option("run", metavar="RUN", help="a run's name or id")
-WORKSPACE = option("--workspace", type=folder, default=_WORKSPACE, metavar="DIR", help="where runs keep "
-                          "artifacts, cache, logs and, unless MLFLOW_TRACKING_URI is set, the MLflow store (default "
-                          f"{_WORKSPACE})")  # fmt: skip
+LOCAL = option("--workspace", type=folder, metavar="DIR", help="the workspace of runs on this machine (default: "
+                      "HEADSTART_WORKSPACE, else the nearest .headstart upward)")  # fmt: skip
+AMOUNT = either(
+    option("-q", "--quiet", action="store_true", help="only the result"),
+    option("-v", "--verbose", action="store_true", help="stream the steps' logs"),
+)
+
+
+def WORKSPACE(parser: "argparse._ActionsContainer") -> None:  # noqa: N802 - an option like those above
+    """--workspace, with the one that is used where it is not given."""
+    parser.add_argument(
+        "--workspace", type=folder, default=find_workspace(), metavar="DIR", help="where runs keep artifacts, cache, "
+        "logs and, unless MLFLOW_TRACKING_URI is set, the MLflow store (default: HEADSTART_WORKSPACE, else the nearest "
+        ".headstart upward)"
+    )  # fmt: skip
 
 
 def given_input(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,12 +1,28 @@
-"""`headstart run`: a recipe on this machine."""
+"""`headstart run` and `headstart demo`: a recipe on this machine."""
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from headstart.errors import InputError
+from headstart.errors import HeadstartError, InputError
 from headstart.version import __version__
-from headstart_pipelines.commands.arguments import WORKSPACE, Command, option, recipe
+from headstart_pipelines.commands.arguments import AMOUNT, JSON, WORKSPACE, Command, names, option, recipe
 from headstart_pipelines.commands.tracking import is_server
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from headstart.recipe.recipe import Recipe
+    from headstart_pipelines.local import Outcome
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+class Interrupted(HeadstartError):  # noqa: N818 - a run's state
+    """A run that Ctrl-C stopped."""
+
+    exit_code = 130
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -14,31 +30,55 @@ def _run(options: argparse.Namespace) -> None:
 
     # Before what takes seconds to import: it may be all that there is to say.
     recipe = load_recipe(options.recipe, options.set)
-    from headstart.credentials import without_password
-    from headstart.tracking.store import open_record
     from headstart_components import IMAGE
-    from headstart_pipelines import display
-    from headstart_pipelines.local import run
-    from headstart_pipelines.resolve import resolve
 
     if options.image and options.runner != "docker":
         raise InputError(
             f"--image {options.image} has a meaning with --runner docker only; add that, or remove --image."
         )
-    image = (options.image or IMAGE) if options.runner == "docker" else None
+    _carry_out(recipe, options, image=(options.image or IMAGE) if options.runner == "docker" else None)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from headstart.recipe.recipe import load_recipe
+    from headstart_pipelines.demo import main
+
+    main(Path("demo"))
+    _carry_out(load_recipe(_PACKAGE / "recipes" / "digits.yaml"), options, image=None)
+
+
+def _carry_out(recipe: "Recipe", options: argparse.Namespace, *, image: str | None) -> None:
+    from headstart.credentials import without_password
+    from headstart.tracking.store import open_record
+    from headstart_pipelines import display
+    from headstart_pipelines.local import run
+    from headstart_pipelines.resolve import resolve
+
     uri = open_record(options.workspace.absolute(), writing=True)
-    console = display.console()
-    console.print(
-        f"[bold]{recipe.name}[/]  pipeline {recipe.pipeline}"
-        + (f", {len(recipe.strategies)} strategies, {len(recipe.baselines)} baselines" if recipe.target else ""),
-        highlight=False,
-    )
-    outcome = run(
-        resolve(recipe),
-        options.workspace,
-        display.Steps(console, verbose=options.verbose),
-        image=image,
-    )
+    page = without_password(uri) if is_server(uri) else f"headstart ui --workspace {options.workspace}"
+    # With --json, standard output is for the program that reads it.
+    console = display.console(stderr=options.json)
+    if not options.quiet:
+        contenders = f", {len(recipe.strategies)} strategies, {len(recipe.baselines)} baselines"
+        console.print(
+            f"[bold]{recipe.name}[/]  pipeline {recipe.pipeline}{contenders if recipe.target else ''}", highlight=False
+        )
+        display.show_facts(console, [("MLflow page", page)])
+
+    steps = display.Steps(console, verbose=options.verbose, quiet=options.quiet)
+    try:
+        outcome = run(resolve(recipe), options.workspace, steps, image=image)
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted. The same command goes on from what is done.") from None
+    if options.json:
+        print(json.dumps(_as_dict(outcome), indent=2))
+    else:
+        _show(console, outcome, page)
+
+
+def _show(console: "Console", outcome: "Outcome", page: str) -> None:
+    from headstart_pipelines import display
+
     console.print()
     if outcome.leaderboard:
         board = outcome.leaderboard
@@ -49,32 +89,52 @@ def _run(options: argparse.Namespace) -> None:
     if outcome.reused:
         lines.append(("reused", f"{len(outcome.reused)} unchanged steps: {', '.join(outcome.reused)}"))
     if outcome.report:
-        lines.append(("report", str(_short(outcome.report))))
-    lines.append(("log", str(_short(outcome.log))))
-    page = without_password(uri) if is_server(uri) else f"headstart ui --workspace {options.workspace}"
+        lines.append(("report", str(display.short(outcome.report))))
+    lines.append(("log", str(display.short(outcome.log))))
     lines.append(("MLflow page", page))
     display.show_facts(console, lines)
 
 
-def _short(path: Path) -> Path:
-    """`path` relative to the working directory where it is below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _as_dict(outcome: "Outcome") -> dict[str, Any]:
+    """A run's outcome as JSON values; what a recipe without a target lacks is null."""
+    board = outcome.leaderboard
+    return {
+        "run": outcome.log.stem,
+        "run_id": outcome.run_id,
+        "verdict": board.sentence.partition(":")[0] if board else None,
+        "sentence": board.sentence if board else None,
+        "facts": list(board.facts.values()) if board else [],
+        "delivered": board.delivery if board else None,
+        "leaderboard": board.rows() if board else [],
+        "registered": list(outcome.registered),
+        "reused": list(outcome.reused),
+        "report": str(outcome.report) if outcome.report else None,
+        "log": str(outcome.log),
+    }
 
 
 COMMANDS = (
     Command(
+        "demo",
+        _demo,
+        "transfer from MNIST to the digits of another scanner: two minutes, data in demo/",
+        "headstart demo",
+        (AMOUNT, JSON, WORKSPACE),
+    ),
+    Command(
         "run",
         _run,
         "run a recipe on this machine",
-        "headstart run pipelines/recipes/digits.yaml",
+        f"headstart run site-b.yaml\n  headstart run {names('recipes')[0]} --set training.epochs=2 --json",
         (
             *recipe(),
-            WORKSPACE,
             option("--runner", choices=("subprocess", "docker"), default="subprocess", help="steps are processes, or "
                    "containers as on a cluster, on the Docker network that HEADSTART_DOCKER_NETWORK names (default "
                    "subprocess)"),
             option("--image", metavar="NAME", help=f"the image of --runner docker (default headstart:{__version__})"),
-            option("--verbose", action="store_true", help="stream the steps' logs"),
+            AMOUNT,
+            JSON,
+            WORKSPACE,
         ),
     ),
 )  # fmt: skip

@@ -1,17 +1,56 @@
-"""The commands for runs on Kubeflow Pipelines: `headstart runs`, `logs`, `retry` and `terminate`."""
+"""The commands for runs, on this machine or a cluster: `headstart runs`, `logs`, `retry` and `terminate`."""
 
 import argparse
 import json
+import os
 
 from headstart.errors import InputError
 from headstart.terminal import printable
-from headstart_pipelines.commands.arguments import JSON, RUN, Command, count, option
+from headstart.workspace import find_workspace
+from headstart_pipelines.commands.arguments import JSON, LOCAL, RUN, Command, count, option
 from headstart_pipelines.commands.server import SERVER, connected
 
 _LISTED = 20
 
 
+def _is_local(options: argparse.Namespace) -> bool:
+    """Whether runs of this machine are meant: a workspace is named, or there is one and no cluster is."""
+    if options.workspace is not None:
+        return True
+    if options.host or os.environ.get("HEADSTART_KFP_HOST"):
+        return False
+    return (find_workspace() / "logs").is_dir()
+
+
+def _local_runs(options: argparse.Namespace) -> None:
+    from headstart.tracking.store import connect_to
+    from headstart_pipelines import display, local_runs
+
+    workspace = options.workspace or find_workspace()
+    client = connect_to(workspace)
+    if options.wait:
+        raise InputError("--wait follows a run on a cluster; name one with --host, or remove it.")
+    if options.run:
+        found = local_runs.read_run(client, workspace, options.run)
+        if options.json:
+            print(json.dumps(found, indent=2))
+            return
+        display.console().print(local_runs.steps_table(found))
+        display.show_facts(display.console(), [(key, found[key]) for key in ("log", "report") if found[key]])
+        return
+    rows = local_runs.list_runs(client, experiment=options.experiment, limit=options.limit)
+    nothing = f"There are no runs in {workspace} yet; `headstart run RECIPE` starts one."
+    display.show_list(rows, local_runs.runs_table, nothing, as_json=options.json)
+
+
 def _runs(options: argparse.Namespace) -> None:
+    if _is_local(options):
+        _local_runs(options)
+    else:
+        _cluster_runs(options)
+
+
+def _cluster_runs(options: argparse.Namespace) -> None:
     from headstart_pipelines import display
     from headstart_pipelines.cluster import clock, view
     from headstart_pipelines.cluster.follow import watch_run, with_progress
@@ -41,6 +80,19 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _logs(options: argparse.Namespace) -> None:
+    if not _is_local(options):
+        _cluster_logs(options)
+        return
+    from headstart_pipelines import local_runs
+
+    if options.step or options.follow:
+        raise InputError("STEP and --follow are for runs on a cluster; name one with --host, or remove them.")
+    with local_runs.log_of(options.workspace or find_workspace(), options.run).open(encoding="utf-8") as file:
+        for line in file:
+            print(printable(line.rstrip("\n"), keep="\t"))
+
+
+def _cluster_logs(options: argparse.Namespace) -> None:
     from headstart_pipelines.cluster.logs import log_parts
     from headstart_pipelines.cluster.runs import find_run
 
@@ -86,7 +138,7 @@ COMMANDS = (
     Command(
         "runs",
         _runs,
-        "list the runs on a cluster, or show one",
+        "list the runs of this machine or a cluster, or show one",
         "headstart runs --experiment digits",
         (
             option("run", nargs="?", metavar="RUN", help="a run's name or id: show its steps"),
@@ -94,21 +146,23 @@ COMMANDS = (
             option(
                 "--limit", type=count, default=_LISTED, metavar="N", help=f"how many, latest first (default {_LISTED})"
             ),
-            option("--wait", action="store_true", help="follow RUN to its end"),
+            option("--wait", action="store_true", help="follow RUN, on a cluster, to its end"),
             JSON,
+            LOCAL,
             SERVER,
         ),
     ),
     Command(
         "logs",
         _logs,
-        "print what the steps of a run on a cluster wrote",
+        "print what the steps of a run wrote",
         'headstart logs RUN "finetune full"',
         (
             RUN,
             option("step", nargs="?", metavar="STEP", help="the step (default: those that failed, else all)"),
             option("--follow", action="store_true", help="print what comes until STEP, or the run, ends"),
             option("--all", action="store_true", help="with the lines of Kubeflow Pipelines itself"),
+            LOCAL,
             SERVER,
         ),
     ),

@@ -20,8 +20,9 @@ from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
 
 COMMANDS = [
-    "check", "prepare", "rank", "run", "compile", "submit", "runs", "logs", "retry", "terminate", "schedule", "compare",
-    "promote", "rollback", "history", "lineage", "ui", "predict", "export",
+    "demo", "run", "init", "check", "compare", "report", "ui", "completion", "schema", "prepare", "rank", "predict",
+    "export", "promote", "rollback", "history", "lineage", "compile", "submit", "runs", "logs", "retry", "terminate",
+    "schedule",
 ]  # fmt: skip
 
 
@@ -35,16 +36,23 @@ def test_help_lists_every_command(cli):
     assert re.findall(r"^    (\w+)  ", answer.out, re.MULTILINE) == COMMANDS
 
 
+def test_help_has_the_commands_in_groups(cli):
+    assert re.findall(r"^  (\w[\w ]+):$", cli("--help").out, re.MULTILINE) == [
+        "on this machine", "data", "models", "on a cluster",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(cli, command):
     answer = cli(command, "--help")
 
     assert answer.code == 0
-    assert f"example:\n  headstart {command} " in answer.out
+    assert f"example:\n  headstart {command}" in answer.out
 
 
 @pytest.mark.parametrize("command", [
-    "compare", "history", "lineage", "predict", "prepare", "promote", "rank", "rollback", "runs", "schedule", "submit",
+    "compare", "demo", "history", "lineage", "predict", "prepare", "promote", "rank", "rollback", "run", "runs",
+    "schedule", "submit",
 ])  # fmt: skip
 def test_what_lists_something_has_it_as_json(cli, command):
     assert "--json" in cli(command, "--help").out
@@ -62,6 +70,24 @@ def test_wrong_usage_ends_with_exit_code_2(cli, arguments):
 
     assert answer.code == 2
     assert "usage: headstart" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["rnu", "digits"], "run"),
+        (["promot"], "promote"),
+        (["run", "digits", "--wrokspace=x"], "--workspace"),
+        (["compare", "digits", "--jsno"], "--json"),
+        (["run", "digit"], "digits"),
+        (["compile", "transfer", "-o", "x.yaml", "--profile", "single-gpus"], "single-gpu"),
+    ],
+)
+def test_what_is_mistyped_is_answered_with_what_is_likely_meant(cli, arguments, meant):
+    answer = cli(*arguments)
+
+    assert answer.code == 2
+    assert f"did you mean {meant}?" in answer.err
 
 
 # compare

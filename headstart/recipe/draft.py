@@ -1,0 +1,112 @@
+"""A first recipe for a folder of samples: what is seen there, and what of it a person may want to change."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from headstart.data.reference import Summary
+from headstart.data.reference import check as look
+from headstart.errors import InputError
+from headstart.modalities import MODALITIES
+
+_PUBLISHED = "torchvision://resnet18/IMAGENET1K_V1"
+# With fewer, every contender is trained on too little to tell them apart.
+_FEW = 10
+_LISTED_CLASSES = 8
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe's text, and what was seen of the target's samples."""
+
+    name: str
+    text: str
+    summary: Summary
+    modality: str
+
+
+def draft_recipe(target: str, source: str | None = None) -> Draft:
+    """Return a commented recipe that transfers `source` to the samples at `target`.
+
+    Args:
+        target: a data reference with labels, for example a folder with one folder a class.
+        source: data to pretrain on, or the address of a model; None: published ImageNet weights, for pictures.
+
+    Raises:
+        InputError: the data do not exist, hold no samples of a known kind or no labels, or `source` is missing where
+            there is no published model.
+    """
+    modality, summary = _seen(target)
+    counts = summary.samples
+    if modality != "image" and source is None:
+        raise InputError(
+            f"{target} holds {MODALITIES[modality].noun}s, for which there are no published weights; name what to "
+            "start from with --source: other samples, or a model."
+        )
+    name = _name(target)
+    fewest = min(counts.values())
+    shown = ", ".join(f"{label} {count}" for label, count in list(counts.items())[:_LISTED_CLASSES])
+    more = ", …" if len(counts) > _LISTED_CLASSES else ""
+    lines = [
+        f"# {sum(counts.values())} {MODALITIES[modality].noun}s in {len(counts)} classes: {shown}{more}",
+        "# headstart check tells what is wrong with it, headstart run carries it out.",
+        f"name: {name}  # of the experiment; it registers {name}-target",
+        f"modality: {modality}",
+        *_source_lines(source or _PUBLISHED),
+        "target:",
+        "  data:",
+        f"    uri: {_scalar(target)}",
+        *_split_lines(summary),
+        f"    # labels_per_class: {max(1, fewest // 2)}  # as if only so many of each class had a label",
+        "# strategies: [zero, linear_probe, partial, full]  # what is compared; the default suits most data",
+        "# training: {epochs: 30}  # the budget of each training; the default follows from the number of samples",
+        "evaluation:",
+        "  metric: accuracy  # macro_f1 where classes differ much in size",
+    ]
+    if fewest < _FEW:
+        lines.insert(1, f"# The smallest class has {fewest}: a verdict that means something takes more.")
+    return Draft(name, "\n".join(lines) + "\n", summary, modality)
+
+
+def _seen(uri: str) -> tuple[str, Summary]:
+    """The modality whose files the reference holds, and its summary."""
+    first: InputError | None = None
+    for name in sorted(MODALITIES.built_in, key=lambda each: each != "image"):
+        try:
+            return name, look(uri, modality_name=name, labels="required")
+        except InputError as error:
+            first = first or error
+    raise first or InputError(f"{uri} holds no samples.")
+
+
+def _source_lines(source: str) -> list[str]:
+    if ("://" in source and not source.startswith("s3://")) or source.startswith("models:/"):
+        return [
+            "source:",
+            "  candidates:  # the best of these is found by a probe; a registry's model is models:/NAME@champion",
+            f"    - {_scalar(source)}",
+        ]
+    return [
+        "source:",
+        f"  data: {{uri: {_scalar(source)}}}  # a model is pretrained on these",
+        "  # candidates: [torchvision://resnet18/IMAGENET1K_V1]  # and compared with models that exist",
+    ]
+
+
+def _split_lines(summary: Summary) -> list[str]:
+    if summary.splits:
+        return [f"    # The folders {', '.join(summary.splits)} are the splits; what is missing is taken from train."]
+    return ["    split: {train: 0.7, val: 0.15, test: 0.15}  # by content: files that are added later move no other"]
+
+
+def _name(target: str) -> str:
+    """A name for the experiment, from the last part of the reference."""
+    stem = Path(target.rstrip("/")).name.partition(".")[0]
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem.lower()).strip("-")
+    return kept if kept and kept[0].isalpha() else f"data-{kept}".rstrip("-")
+
+
+def _scalar(text: str) -> str:
+    """Text as a YAML scalar on one line."""
+    return yaml.safe_dump(text, width=10**6, allow_unicode=True, default_flow_style=True).splitlines()[0]

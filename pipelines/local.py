@@ -78,8 +78,7 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
     make_record(workspace)
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     parent = _open_parent(recipe, workspace, name)
-    log = workspace / "logs" / f"{name}.log"
-    log.parent.mkdir(exist_ok=True)
+    log = _log_file(workspace, name)
     display.opened(name, log)
     # One strategy at a time, because each uses all cores.
     placement = Placement(
@@ -122,6 +121,13 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
         leaderboard=found_in_record.leaderboard,
         report=_keep_report(found_in_record.report, workspace, name) if found_in_record.report else None,
     )
+
+
+def _log_file(workspace: Path, name: str) -> Path:
+    """Return the path of the run's log, in a folder that is there."""
+    folder = workspace / "logs"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{name}.log"
 
 
 def _keep_report(page: str, workspace: Path, name: str) -> Path:

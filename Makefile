@@ -102,11 +102,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(DEMO): pyproject.toml | $(BIN)/python
+	$(TORCH_FOR_CPU)
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
+# PyPI's wheels for Linux bring gigabytes of CUDA; without a GPU, PyTorch's own index has smaller ones. Where it cannot be
+# reached, pip takes what it finds.
+TORCH_FOR_CPU = $(if $(filter Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,-$(BIN)/python -m pip install --quiet \
+  --retries 0 --extra-index-url https://download.pytorch.org/whl/cpu torch torchvision))
+
 # The development tools include what the demo needs.
 $(DEV): pyproject.toml | $(BIN)/python
+	$(TORCH_FOR_CPU)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(DEMO) $@
 

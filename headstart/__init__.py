@@ -2,7 +2,9 @@
 
     import headstart as hs
 
-    hs.load("models:/digits-target@champion").predict("photos/")
+    result = hs.transfer(source="photos/site-a", target="photos/site-b", labels_per_class=20)
+    result.verdict, result.table
+    hs.load("models:/site-b-target").predict("photos/new")
 
 Functions are imported when they are first used, so that `import headstart` takes no time.
 """
@@ -10,6 +12,7 @@ Functions are imported when they are first used, so that `import headstart` take
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from headstart.installation import missing_extra, require_platform
 from headstart.version import __version__
 
 if TYPE_CHECKING:
@@ -18,12 +21,14 @@ if TYPE_CHECKING:
     from headstart.api.ranking import Ranking, rank
     from headstart.api.registry import compare, history, lineage, promote, rollback
     from headstart.errors import HeadstartError, InputError
+    from headstart_pipelines.experiment import Result, transfer
 
 __all__ = [
     "HeadstartError",
     "InputError",
     "Model",
     "Ranking",
+    "Result",
     "__version__",
     "compare",
     "history",
@@ -33,6 +38,7 @@ __all__ = [
     "promote",
     "rank",
     "rollback",
+    "transfer",
 ]
 
 _HOMES = {
@@ -41,6 +47,8 @@ _HOMES = {
     "headstart.api.ranking": ("Ranking", "rank"),
     "headstart.api.registry": ("compare", "history", "lineage", "promote", "rollback"),
     "headstart.errors": ("HeadstartError", "InputError"),
+    # The one thing that takes a pipeline, from the floor that has them.
+    "headstart_pipelines.experiment": ("Result", "transfer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -48,7 +56,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(_HOME_OF[name]), name)
+    require_platform()
+    try:
+        found = getattr(import_module(_HOME_OF[name]), name)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from None
+    globals()[name] = found
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from headstart import terminal
 from headstart.errors import HeadstartError, InputError, shortened
+from headstart.installation import missing_extra, require_platform
 from headstart.version import __version__
 from headstart_pipelines.commands import (
     check,
@@ -68,6 +69,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
         # After --help, --version or wrong usage.
         return int(ended.code or 0)
     try:
+        require_platform()
         options.command(options)
     except HeadstartError as error:
         if options.debug:
@@ -82,9 +84,12 @@ def _answer(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        from headstart.tracking.client import explanation
+        known: HeadstartError | None = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+        if known is None:
+            from headstart.tracking.client import explanation
 
-        if known := explanation(error) or _of_the_system(error):
+            known = explanation(error) or _of_the_system(error)
+        if known:
             _say(str(known))
             return known.exit_code
         first_line = str(error).strip().partition("\n")[0]

@@ -66,7 +66,10 @@ def test_imports_run_downward_only(floor, above):
 
     wrong = {path.relative_to(ROOT).as_posix(): roots(imports(ast.parse(path.read_text()))) & above for path in paths}
 
-    assert {name: modules for name, modules in wrong.items() if modules} == {}
+    # `import headstart` offers the names of every floor; it imports them when they are used.
+    assert {name: modules for name, modules in wrong.items() if modules} == (
+        {"headstart/__init__.py": {"headstart_pipelines"}} if floor == "headstart" else {}
+    )
 
 
 def library_modules(tree: ast.AST) -> set[str]:

@@ -1,5 +1,6 @@
 """A first recipe for a folder of samples: what is seen there, and what of it a person may want to change."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from headstart.data.reference import check as look
 from headstart.errors import InputError
 from headstart.modalities import MODALITIES
 
+_MODELS = ("models:/", "torchvision://", "file://")
 _PUBLISHED = "torchvision://resnet18/IMAGENET1K_V1"
 # With fewer, every contender is trained on too little to tell them apart.
 _FEW = 10
 _LISTED_CLASSES = 8
+_LONGEST_NAME = 50
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
             f"{target} holds {MODALITIES[modality].noun}s, for which there are no published weights; name what to "
             "start from with --source: other samples, or a model."
         )
-    name = _name(target)
+    name = name_of(target)
     fewest = min(counts.values())
     shown = ", ".join(f"{label} {count}" for label, count in list(counts.items())[:_LISTED_CLASSES])
     more = ", …" if len(counts) > _LISTED_CLASSES else ""
@@ -80,6 +83,11 @@ def _seen(uri: str) -> tuple[str, Summary]:
     raise first or InputError(f"{uri} holds no samples.")
 
 
+def is_model(uri: str) -> bool:
+    """Return whether an address is that of a model, as far as it says, or of samples."""
+    return uri.startswith(_MODELS) or (Path(uri) / "model.json").is_file()
+
+
 def _source_lines(source: str) -> list[str]:
     if ("://" in source and not source.startswith("s3://")) or source.startswith("models:/"):
         return [
@@ -100,11 +108,10 @@ def _split_lines(summary: Summary) -> list[str]:
     return ["    split: {train: 0.7, val: 0.15, test: 0.15}  # by content: files that are added later move no other"]
 
 
-def _name(target: str) -> str:
-    """A name for the experiment, from the last part of the reference."""
-    stem = Path(target.rstrip("/")).name.partition(".")[0]
-    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem.lower()).strip("-")
-    return kept if kept and kept[0].isalpha() else f"data-{kept}".rstrip("-")
+def name_of(uri: str) -> str:
+    """Return a name for an experiment, from the last part of its target's address."""
+    stem = re.sub(r"[^a-z0-9]+", "-", Path(uri.rstrip("/")).name.partition(".")[0].lower()).strip("-")
+    return stem[:_LONGEST_NAME] or "data"
 
 
 def _scalar(text: str) -> str:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/recipe.md": recipe_page,
         "reference/policy.md": policy_page,
         "reference/cli.md": command_page,
+        "reference/python.md": python_page,
     }
     for name, page in pages.items():
         files.append(File.generated(config, name, content=page()))
@@ -296,3 +298,57 @@ def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
 def _plain(text: str) -> str:
     """A help text as Markdown that shows every character as it is."""
     return re.sub(r"([*_<>\[\]])", r"\\\1", _cell(text.replace("%%", "%")))
+
+
+# Python
+
+
+def python_page() -> str:
+    """Every name that `import headstart` offers, from its signature and docstring."""
+    import headstart
+
+    functions = [name for name in headstart.__all__ if inspect.isfunction(getattr(headstart, name))]
+    classes = [name for name in headstart.__all__ if inspect.isclass(getattr(headstart, name))]
+    lines = [
+        "# Python",
+        "",
+        "`import headstart as hs` takes no time: each name is imported when it is first used. The functions are those",
+        "that the commands call. Errors are `hs.InputError` (nothing was started) and `hs.HeadstartError` (work failed),",
+        "each a sentence with cause, place and remedy.",
+        "",
+        "```python",
+        next(iter(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))).rstrip(),
+        "```",
+    ]
+    for name in functions:
+        lines += ["", f"## {name}", "", *_documented(f"hs.{name}", getattr(headstart, name))]
+    for name in classes:
+        kind = getattr(headstart, name)
+        lines += ["", f"## {name}", "", *_paragraphs(inspect.getdoc(kind) or "")]
+        for member, value in vars(kind).items():
+            if isinstance(value, property) and not member.startswith("_"):
+                lines += ["", f"- `.{member}`: {_plain(inspect.getdoc(value) or '')}"]
+        for member, value in vars(kind).items():
+            if inspect.isfunction(value) and not member.startswith("_"):
+                lines += ["", f"### {name}.{member}", "", *_documented(f".{member}", value)]
+    return "\n".join(lines) + "\n"
+
+
+def _documented(name: str, function: Callable[..., Any]) -> Iterator[str]:
+    parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
+    signature = inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters])
+    yield from ("```python", f"{name}{signature}", "```", "")
+    yield from _paragraphs(inspect.getdoc(function) or "")
+
+
+def _paragraphs(docstring: str) -> Iterator[str]:
+    """A docstring in Google's style as Markdown: what Args and Raises list becomes a list."""
+    for line in docstring.splitlines():
+        if line in ("Args:", "Raises:"):
+            yield from (f"**{line[:-1]}**", "")
+        elif item := re.fullmatch(r"    (\w+): (.*)", line):
+            yield f"- `{item[1]}`: {_plain(item[2])}"
+        elif line.startswith("     "):
+            yield f"  {_plain(line)}"
+        else:
+            yield _plain(line.strip())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headstart.api.data import prepare
     from headstart.api.models import Model, load
     from headstart.api.ranking import Ranking, rank
-    from headstart.api.registry import compare, history, lineage, promote, rollback
+    from headstart.api.registry import compare, history, lineage, monitor, promote, rollback
     from headstart.errors import HeadstartError, InputError
     from headstart_pipelines.experiment import Result, transfer
 
@@ -34,6 +34,7 @@ __all__ = [
     "history",
     "lineage",
     "load",
+    "monitor",
     "prepare",
     "promote",
     "rank",
@@ -45,7 +46,7 @@ _HOMES = {
     "headstart.api.data": ("prepare",),
     "headstart.api.models": ("Model", "load"),
     "headstart.api.ranking": ("Ranking", "rank"),
-    "headstart.api.registry": ("compare", "history", "lineage", "promote", "rollback"),
+    "headstart.api.registry": ("compare", "history", "lineage", "monitor", "promote", "rollback"),
     "headstart.errors": ("HeadstartError", "InputError"),
     # The one thing that takes a pipeline, from the floor that has them.
     "headstart_pipelines.experiment": ("Result", "transfer"),

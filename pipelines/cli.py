@@ -22,6 +22,7 @@ from headstart_pipelines.commands import (
     completion,
     init,
     lineage,
+    monitor,
     predict,
     prepare,
     promotion,
@@ -40,7 +41,7 @@ _COMMAND_WIDTH = 13
 _GROUPS = {
     "on this machine": (run, init, check, compare, report, ui, completion),
     "data": (prepare, rank),
-    "models": (predict, promotion, lineage),
+    "models": (predict, promotion, lineage, monitor),
     "on a cluster": (compile, submit, runs, schedule),
 }
 

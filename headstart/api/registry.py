@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from headstart.api.record import opened
+from headstart.judging.monitoring import TOLERANCE, Monitoring
 from headstart.tracking import lineage as family
 from headstart.tracking import promotion
 from headstart.tracking.champion_history import Change, read_history
 from headstart.tracking.leaderboard import Comparison
 from headstart.tracking.leaderboard import compare as read_comparison
+from headstart.tracking.monitoring import monitor_version
 from headstart.tracking.policy import Policy, load_policy
 from headstart.tracking.promotion import Promotion
 
@@ -112,6 +114,35 @@ def lineage(model: str, *, workspace: str | Path | None = None) -> dict[str, Any
     uri = model if "://" in model or model.startswith(_REGISTRY) else f"{_REGISTRY}{model}"
     with opened(workspace) as client:
         return family.lineage(client, uri)
+
+
+def monitor(
+    model: str,
+    data: str | Path,
+    *,
+    reference: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+    workspace: str | Path | None = None,
+) -> Monitoring:
+    """Say whether new samples are as those that a model was tested on, and with labels, whether it is still as good.
+
+    `state` is `as before`, `drifted` or `worse`; the result is a run of the experiment `monitoring`.
+
+    Args:
+        model: `models:/name@alias`, `models:/name/version`, or a name: its champion, else its latest version.
+        data: new samples, as for `prepare`; a folder without class folders has no labels.
+        reference: the packed data set that it was tested on, where that is no longer at its recorded path.
+        tolerance: how much better than chance a classifier may tell new samples from old ones, 0 to 0.5.
+        workspace: as for `load`.
+
+    Raises:
+        InputError: there is no such version, it has no evidence, its packed data set is gone, or the samples are not
+            usable or too few.
+    """
+    uri = model if model.startswith(_REGISTRY) else f"{_REGISTRY}{model}"
+    with opened(workspace) as client:
+        place = None if reference is None else Path(reference)
+        return monitor_version(client, uri, str(data), reference=place, tolerance=tolerance)
 
 
 def _policy(given: str | Path | Mapping[str, Any] | None) -> Any:

@@ -21,8 +21,8 @@ from headstart.version import __version__
 
 COMMANDS = [
     "demo", "run", "init", "check", "compare", "report", "ui", "completion", "schema", "prepare", "rank", "predict",
-    "export", "promote", "rollback", "history", "lineage", "compile", "submit", "runs", "logs", "retry", "terminate",
-    "schedule",
+    "export", "promote", "rollback", "history", "lineage", "monitor", "compile", "submit", "runs", "logs", "retry",
+    "terminate", "schedule",
 ]  # fmt: skip
 
 
@@ -51,8 +51,8 @@ def test_every_command_explains_itself_with_an_example(cli, command):
 
 
 @pytest.mark.parametrize("command", [
-    "compare", "demo", "history", "lineage", "predict", "prepare", "promote", "rank", "rollback", "run", "runs",
-    "schedule", "submit",
+    "compare", "demo", "history", "lineage", "monitor", "predict", "prepare", "promote", "rank", "rollback", "run",
+    "runs", "schedule", "submit",
 ])  # fmt: skip
 def test_what_lists_something_has_it_as_json(cli, command):
     assert "--json" in cli(command, "--help").out

@@ -1,0 +1,330 @@
+"""Monitoring: does a model that is in use still meet what it was tested on, and is it still as good?
+
+New samples are compared with test samples, not with training samples: a network knows those, so that their features
+differ from any others, drift or not.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from headstart.data.dataset import Split
+from headstart.data.reference import listed
+from headstart.errors import InputError
+from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.intervals import Interval, normal_quantile
+from headstart.metrics.metric import metric_title
+from headstart.modalities import UnreadableSample, modality
+from headstart.models.bundle import ModelBundle
+from headstart.storage import s3
+
+State = Literal["as before", "drifted", "worse"]
+
+# Fewer tell nothing: the classifier learns from half of them.
+LEAST = 20
+# A classifier that tells new samples from old ones this much better than chance sees a difference that matters; any
+# difference is beyond chance once there are enough samples.
+TOLERANCE = 0.1
+_BATCH = 256
+_MOST = 2000
+_PERMUTATIONS = 500
+_RESAMPLES = 100
+_EM_STEPS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What a model makes of samples: features float32 (N, D), probabilities float (N, K), and labels int64 (N,) or
+    None; `refused` samples could not be read."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray | None
+    refused: int = 0
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The estimated share of a class among new samples, and its share among the old ones."""
+
+    name: str
+    before: float
+    now: Interval
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """The comparison of new samples with those that a model was tested on."""
+
+    state: State
+    sentence: str
+    samples: int
+    refused: int
+    auc: Interval
+    """of a classifier that tells new samples from old ones by their features: 0.5 is chance"""
+    distance: float
+    """the squared maximum mean discrepancy of the features, in units of the kernel: 0 to 1"""
+    distance_p: float
+    """how often a distance as large arises where nothing changed"""
+    classes: tuple[Share, ...]
+    metric: str
+    promised: Interval | None
+    measured: Interval | None
+    """the metric on the new samples; None where they have no labels"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+
+        def ends(interval: Interval | None) -> list[float] | None:
+            return None if interval is None else [interval.value, interval.low, interval.high]
+
+        return {
+            "state": self.state,
+            "sentence": self.sentence,
+            "samples": self.samples,
+            "refused": self.refused,
+            "auc": ends(self.auc),
+            "distance": self.distance,
+            "distance_p": self.distance_p,
+            "classes": [{"name": each.name, "before": each.before, "now": ends(each.now)} for each in self.classes],
+            "metric": self.metric,
+            "promised": ends(self.promised),
+            "measured": ends(self.measured),
+        }
+
+
+def observe(bundle: ModelBundle, uri: str) -> Observed:
+    """Return what a model makes of the samples at `uri`, with labels where the reference gives them.
+
+    Raises:
+        InputError: the reference cannot be read, holds no readable sample, or has a class that the model does not know.
+    """
+    bundle.require_head()
+    kind, given = modality(bundle.modality), bundle.preprocessing.given
+    features, labels, refused = [], [], 0
+    with listed(uri, kind, "optional") as listing, ThreadPoolExecutor(listing.readers or s3.CONNECTIONS) as pool:
+        unknown = sorted(set(listing.classes) - set(bundle.classes))
+        if unknown:
+            raise InputError(
+                f"{uri} has the class '{unknown[0]}', which the model does not know; its classes are: "
+                f"{', '.join(bundle.classes[:20])}."
+            )
+
+        def decode(path: str) -> np.ndarray | None:
+            try:
+                return kind.decode(listing.read(path), given).values
+            except UnreadableSample:
+                return None
+
+        for start in range(0, len(listing.files), _BATCH):
+            files = listing.files[start : start + _BATCH]
+            decoded = list(pool.map(decode, [file.path for file in files]))
+            kept = [(values, file) for values, file in zip(decoded, files, strict=True) if values is not None]
+            refused += len(files) - len(kept)
+            if kept:
+                features.append(bundle.predict_features([values for values, _ in kept], _BATCH))
+                labels += [bundle.classes.index(file.label) if file.label else -1 for _, file in kept]
+    if not features:
+        raise InputError(f"{uri} holds no {kind.noun} that can be read.")
+    return _observed(bundle, np.concatenate(features), np.array(labels) if listing.classes else None, refused)
+
+
+def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> Observed:
+    """Return what a model makes of a packed split, whose labels are indices into `classes`.
+
+    Raises:
+        InputError: the classes are not those of the model.
+    """
+    if tuple(classes) != bundle.classes:
+        raise InputError("The packed data set has other classes than the model; give the one that it was tested on.")
+    features = [
+        bundle.predict_features(split.samples[start : start + _BATCH], _BATCH)
+        for start in range(0, len(split.labels), _BATCH)
+    ]
+    return _observed(bundle, np.concatenate(features), split.labels, 0)
+
+
+def monitor(
+    old: Observed,
+    new: Observed,
+    classes: Sequence[str],
+    *,
+    metric: str = "accuracy",
+    promised: Interval | None = None,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> Monitoring:
+    """Compare new samples with those that a model was tested on.
+
+    `worse`: the metric on the new labels is below the promised one by more than both intervals explain (Newcombe 1998,
+    square and add). `drifted`: a classifier tells new from old samples with an area under its curve whose interval lies
+    above 0.5 + `tolerance` (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"). Else `as before`.
+
+    Raises:
+        InputError: there are fewer than 20 samples on a side, the old ones have no labels, or the tolerance is not from
+            0 to 0.5.
+    """
+    if old.labels is None:
+        raise InputError("The samples that the model was tested on have no labels; give the test split.")
+    if not 0 <= tolerance < 0.5:
+        raise InputError(f"The tolerance is {tolerance:g}; give a number from 0 to below 0.5.")
+    if min(len(old), len(new)) < LEAST:
+        raise InputError(
+            f"{len(new)} new samples and {len(old)} that the model was tested on are too few to compare; take {LEAST} "
+            "or more of each."
+        )
+    generator = np.random.default_rng(seed)
+    before, now = (_standardised(each, old.features) for each in (_drawn(old, generator), _drawn(new, generator)))
+    auc = _told_apart(before, now, generator)
+    distance, distance_p = _discrepancy(before, now, generator)
+    measured = None
+    if new.labels is not None:
+        measured = bootstrap_interval(metric, new.labels, new.probabilities.argmax(axis=1), len(classes))
+    is_worse = measured is not None and promised is not None and _is_below(measured, promised)
+    state: State = "worse" if is_worse else "drifted" if auc.low > 0.5 + tolerance else "as before"
+    shares = _shares(old.labels, new.probabilities, classes, generator)
+    return Monitoring(
+        state=state,
+        sentence=_sentence(state, auc, shares, metric, measured, promised, len(new)),
+        samples=len(new),
+        refused=new.refused,
+        auc=auc,
+        distance=distance,
+        distance_p=distance_p,
+        classes=shares,
+        metric=metric,
+        promised=promised,
+        measured=measured,
+    )
+
+
+def _observed(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray | None, refused: int) -> Observed:
+    from scipy.special import softmax
+
+    weight, bias = (
+        tensor.detach().float().cpu().numpy() for tensor in (bundle.network.head.weight, bundle.network.head.bias)
+    )
+    return Observed(features, softmax((features @ weight.T + bias) / bundle.temperature, axis=1), labels, refused)
+
+
+def _drawn(observed: Observed, generator: np.random.Generator) -> np.ndarray:
+    """At most 2,000 of the features, in random order."""
+    return observed.features[generator.permutation(len(observed))[:_MOST]]
+
+
+def _standardised(features: np.ndarray, by: np.ndarray) -> np.ndarray:
+    spread = by.std(axis=0)
+    return (features - by.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+def _told_apart(before: np.ndarray, now: np.ndarray, generator: np.random.Generator) -> Interval:
+    """The area under the curve of a logistic regression that learns to tell half of each side apart, on the other
+    half, with its 95 % interval (Hanley and McNeil 1982)."""
+    from scipy.stats import rankdata
+    from sklearn.linear_model import LogisticRegression
+
+    (learn_old, test_old), (learn_new, test_new) = (np.array_split(each, 2) for each in (before, now))
+    model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=500)
+    model.fit(np.concatenate([learn_old, learn_new]), np.repeat([0, 1], [len(learn_old), len(learn_new)]))
+    scores = model.decision_function(np.concatenate([test_new, test_old]))
+    n, m = len(test_new), len(test_old)
+    area = float((rankdata(scores)[:n].sum() - n * (n + 1) / 2) / (n * m))
+    pairs = (n - 1) * (area / (2 - area) - area**2) + (m - 1) * (2 * area**2 / (1 + area) - area**2)
+    half = normal_quantile(0.95) * float(np.sqrt(max(0.0, area * (1 - area) + pairs) / (n * m)))
+    # Where no pair is out of order, the formula knows no error.
+    half = max(half, 3 / (2 * min(n, m)) if area in (0.0, 1.0) else 0.0)
+    return Interval(area, max(0.0, area - half), min(1.0, area + half))
+
+
+def _discrepancy(before: np.ndarray, now: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
+    """The squared maximum mean discrepancy with a Gaussian kernel of the median distance, and the share of random
+    divisions with one as large (Gretton et al. 2012, "A kernel two-sample test")."""
+    from scipy.spatial.distance import pdist, squareform
+
+    most = _MOST // 4
+    both = np.concatenate([before[:most], now[:most]])
+    squares = pdist(both, "sqeuclidean")
+    kernel = np.exp(-squareform(squares) / max(float(np.median(squares)), 1e-12))
+    n, m = len(before[:most]), len(now[:most])
+
+    def value(order: np.ndarray) -> float:
+        sign = np.empty(n + m)
+        sign[order[:n]], sign[order[n:]] = 1 / n, -1 / m
+        return float(sign @ kernel @ sign)
+
+    found = value(np.arange(n + m))
+    chance = [value(generator.permutation(n + m)) for _ in range(_PERMUTATIONS)]
+    return found, (1 + sum(each >= found for each in chance)) / (1 + _PERMUTATIONS)
+
+
+def _shares(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], generator: np.random.Generator
+) -> tuple[Share, ...]:
+    """The share of each class by the old labels, and among new samples by their calibrated probabilities (Saerens,
+    Latinne and Decaestecker 2002) with the 95 % interval of resampled samples. It holds where classes look as before
+    and only their shares change."""
+    counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
+    before = counts / counts.sum()
+    prior = np.maximum(before, 1e-9)
+    value = _priors(probabilities, prior)
+    drawn = np.stack([_priors(probabilities[rows], prior) for rows in _rows(len(probabilities), generator)])
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    return tuple(
+        Share(name, float(was), Interval(float(is_now), float(min(least, is_now)), float(max(most, is_now))))
+        for name, was, is_now, least, most in zip(classes, before, value, low, high, strict=True)
+    )
+
+
+def _rows(count: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    for _ in range(_RESAMPLES):
+        yield generator.integers(0, count, min(count, _MOST))
+
+
+def _priors(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The class shares (K,) by expectation maximisation, of probabilities (N, K) under the shares `prior`."""
+    now = prior
+    for _ in range(_EM_STEPS):
+        weighed = probabilities * (now / prior)
+        nearer = (weighed / np.maximum(weighed.sum(axis=1, keepdims=True), 1e-12)).mean(axis=0)
+        moved = float(np.abs(nearer - now).max())
+        now = nearer
+        if moved < 1e-4:
+            break
+    return now
+
+
+def _is_below(measured: Interval, promised: Interval) -> bool:
+    reach = np.hypot(measured.high - measured.value, promised.value - promised.low)
+    return bool(measured.value - promised.value + reach < 0)
+
+
+def _sentence(
+    state: State,
+    auc: Interval,
+    shares: Sequence[Share],
+    metric: str,
+    measured: Interval | None,
+    promised: Interval | None,
+    count: int,
+) -> str:
+    said = (
+        f"{state}: a classifier tells {count:,} new samples from those of the test with an area under the curve of "
+        f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}], where 0.5 is chance"
+    )
+    if measured is not None:
+        against = f" against {promised.value:.3f} [{promised.low:.3f}, {promised.high:.3f}]" if promised else ""
+        said += (
+            f"; {metric_title(metric)} is {measured.value:.3f} [{measured.low:.3f}, {measured.high:.3f}]{against} when "
+            "it was registered"
+        )
+    moved = [each for each in shares if not each.now.low <= each.before <= each.now.high]
+    if moved:
+        most = max(moved, key=lambda each: abs(each.now.value - each.before))
+        said += f"; '{most.name}' is estimated at {most.now.value:.0%} of the samples, {most.before:.0%} before"
+    return said + "."

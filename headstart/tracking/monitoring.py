@@ -1,0 +1,112 @@
+"""Monitoring of a registered model: new samples against those that its version was tested on, written to the record."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import InputError
+from headstart.judging.monitoring import TOLERANCE, Monitoring, Observed, monitor, observe, observe_split
+from headstart.metrics.intervals import Interval
+from headstart.tracking.client import explained
+from headstart.tracking.names import MODEL_DIGEST, ROLE, SENTENCE
+from headstart.tracking.registry import find_version
+from headstart.tracking.runs import experiment_named
+from headstart.tracking.version_record import VersionRecord, read_version
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from headstart.judging.evidence import Evidence
+    from headstart.models.bundle import ModelBundle
+
+EXPERIMENT = "monitoring"
+"""The experiment that holds a run for each look at a model."""
+
+
+def monitor_version(
+    client: "MlflowClient",
+    uri: str,
+    data: str,
+    *,
+    reference: Path | None = None,
+    tolerance: float = TOLERANCE,
+) -> Monitoring:
+    """Compare the samples at `data` with those that the version `uri` was tested on, and log the result as a run of the
+    experiment `monitoring`.
+
+    Args:
+        uri: models:/name@alias, models:/name/version or models:/name.
+        data: a data reference; where it gives labels, the metric is measured, too.
+        reference: the packed data set that the version was tested on, where it is no longer at its recorded path.
+        tolerance: how much better than chance a classifier may tell new samples from old ones.
+
+    Raises:
+        InputError: there is no such version, it has no evidence, its packed data set is gone, or the samples are not
+            usable.
+    """
+    from headstart.models.bundle import ModelBundle
+
+    version = read_version(client, find_version(client, uri))
+    evidence = version.evidence
+    if evidence is None:
+        raise InputError(
+            f"models:/{version.name} has no evidence of a test that new samples could be compared with; run its recipe "
+            "again."
+        )
+    bundle = ModelBundle.load(version.bundle)
+    new = observe(bundle, data)
+    found = monitor(
+        _tested_on(version, evidence, bundle, reference),
+        new,
+        bundle.classes,
+        metric=evidence.metric,
+        promised=_promised(evidence),
+        tolerance=tolerance,
+    )
+    _record(client, version, data, found)
+    return found
+
+
+def _promised(evidence: "Evidence") -> Interval | None:
+    ends = [evidence.figures.get(f"test/{evidence.metric}{end}") for end in ("", "_low", "_high")]
+    value, low, high = ends
+    return None if value is None or low is None or high is None else Interval(value, low, high)
+
+
+def _tested_on(version: VersionRecord, evidence: "Evidence", bundle: "ModelBundle", reference: Path | None) -> Observed:
+    from headstart.data.dataset import Dataset
+
+    place = reference or Path(evidence.dataset)
+    if not (place / "manifest.json").is_file():
+        raise InputError(
+            f"The packed data set that models:/{version.name} was tested on is not at {place}; name where it is now "
+            "with --reference, or prepare it again."
+        )
+    dataset = Dataset.open(place)
+    if dataset.digests.get("data_digest") != evidence.digests.get("data_digest"):
+        raise InputError(f"{place} is not the data set that models:/{version.name} was tested on; name that one.")
+    return observe_split(bundle, dataset.split("test"), dataset.classes)
+
+
+@explained()
+def _record(client: "MlflowClient", version: VersionRecord, data: str, found: Monitoring) -> None:
+    tags = {ROLE: "monitoring", MODEL_DIGEST: version.digest or "", SENTENCE: found.sentence}
+    experiment = experiment_named(client, EXPERIMENT)
+    run = client.create_run(experiment, run_name=f"{version.name} {found.state}", tags=tags)
+    for key, text in (("model", f"models:/{version.name}"), ("data", data), ("state", found.state)):
+        client.log_param(run.info.run_id, key, text)
+    metrics = {
+        "monitor/auc": found.auc.value,
+        "monitor/auc_low": found.auc.low,
+        "monitor/auc_high": found.auc.high,
+        "monitor/distance": found.distance,
+        "monitor/samples": found.samples,
+        "monitor/refused": found.refused,
+    }
+    if found.measured:
+        metrics[f"monitor/{found.metric}"] = found.measured.value
+        metrics[f"monitor/{found.metric}_low"] = found.measured.low
+        metrics[f"monitor/{found.metric}_high"] = found.measured.high
+    for key, value in metrics.items():
+        client.log_metric(run.info.run_id, key, value)
+    client.log_dict(run.info.run_id, found.to_dict(), "monitoring.json")
+    client.set_terminated(run.info.run_id)

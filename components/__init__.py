@@ -28,11 +28,11 @@ def component(function: Callable[..., Any]) -> Any:
     so the documentation stays behind, too, and what starts the source is as short as it can be.
     """
     if os.environ.get("_KFP_RUNTIME") == "true":
-        from kfp.dsl.types.type_annotations import maybe_strip_optional_from_annotation
+        from headstart_components.executor import without_optional
 
         # The backend hands an artifact over without its type, and KFP's executor then calls what it is annotated with.
         for name, annotation in function.__annotations__.items():
-            function.__annotations__[name] = maybe_strip_optional_from_annotation(annotation)
+            function.__annotations__[name] = without_optional(annotation)
         return function
     from kfp import dsl
 

@@ -73,6 +73,14 @@ def _wait(child: int) -> tuple[int, bool]:
     return status, told
 
 
+def settle() -> None:
+    """Make this process a step's: quiet, and quick to end."""
+    # Otherwise Python's final garbage collection of torch's and mlflow's objects takes a second or two.
+    atexit.register(gc.freeze)
+    # Pillow's warnings concern files that it decodes well or refuses.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def main() -> None:
     """Start the step; on a cluster in a child process, unless `headstart run` is the caller, which has made a parent
     run."""
@@ -80,10 +88,7 @@ def main() -> None:
 
     if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
         survive()
-    # Otherwise Python's final garbage collection of torch's and mlflow's objects takes a second or two.
-    atexit.register(gc.freeze)
-    # Pillow's warnings concern files that it decodes well or refuses.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    settle()
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 

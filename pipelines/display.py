@@ -3,14 +3,17 @@
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column, Table
+from rich.text import Text
 from rich.tree import Tree
 
 from headstart.terminal import printable
@@ -23,14 +26,25 @@ _WIDTH = 24
 
 
 class Steps:
-    """One line a step with its time; on a terminal a bar for the step that is at work."""
+    """One line a step with its time; on a terminal a bar for each step that is at work, and how far the run is.
+
+    Threads may share it.
+    """
 
     def __init__(self, console: Console, *, verbose: bool = False, quiet: bool = False) -> None:
         self._console = console
         self._verbose = verbose
         self._quiet = quiet
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._lock = threading.RLock()
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._whole: TaskID | None = None
+        self._total = self._done = 0
+        self._begun = time.monotonic()
+
+    def began(self, total: int) -> None:
+        """Shows from now on how many of a run's `total` steps are done."""
+        self._total, self._begun = total, time.monotonic()
 
     def opened(self, run: str, log: Path) -> None:
         """Says what the run is called and where its log is, before its first step."""
@@ -41,23 +55,37 @@ class Steps:
         """Shows that `step` is at work."""
         if not self._console.is_terminal or self._verbose or self._quiet:
             return
-        self._bar = Progress(
-            TextColumn(f"  [cyan]…[/] {plain(step):<{_WIDTH}}"),
-            BarColumn(bar_width=24),
-            TextColumn("[dim]{task.fields[note]}"),
-            console=self._console,
-            transient=True,
-            # sys.stdout is what reads kfp's log meanwhile; rich would put itself in its place and show all of it.
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._bar.add_task("", total=None, note="")
-        self._bar.start()
+        with self._lock:
+            if self._bars is None:
+                self._bars = Progress(
+                    TextColumn("  {task.fields[mark]} {task.description}"),
+                    BarColumn(bar_width=24),
+                    TextColumn("[dim]{task.fields[note]}"),
+                    _TimeColumn(),
+                    console=self._console,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                self._bars.start()
+                if self._total:
+                    self._whole = self._bars.add_task(
+                        f"{'':<{_WIDTH}}",
+                        total=self._total,
+                        completed=self._done,
+                        mark=" ",
+                        note=self._count(),
+                        begun=self._begun,
+                    )
+            name = f"{plain(step):<{_WIDTH}}"
+            self._tasks[step] = self._bars.add_task(name, total=None, mark="[cyan]…[/]", note="")
 
-    def progressed(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Moves the bar; `note` is what there is to say about it."""
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, note=f"{done}/{total}  {plain(note)}")
+    def progressed(self, step: str, label: str, done: int, total: int, note: str = "") -> None:
+        """Moves a step's bar; `note` is what there is to say about it."""
+        with self._lock:
+            if self._bars and step in self._tasks:
+                text = f"{done}/{total}  {plain(note)}"
+                self._bars.update(self._tasks[step], completed=done, total=total, note=text)
 
     def finished(self, step: str, seconds: float) -> None:
         """Ends the step's line with its time."""
@@ -74,15 +102,42 @@ class Steps:
     def logged(self, line: str) -> None:
         """Streams a line of the step's log where that was asked for."""
         if self._verbose:
-            self._console.print(printable(line, keep="\t"), markup=False, highlight=False, soft_wrap=True)
+            with self._lock:
+                self._console.print(printable(line, keep="\t"), markup=False, highlight=False, soft_wrap=True)
 
     def _end(self, color: str, mark: str, step: str, text: str) -> None:
-        if self._bar:
-            self._bar.stop()
-            self._bar = self._task = None
-        if self._quiet:
-            return
-        self._console.print(f"  [{color}]{mark}[/] {plain(step):<{_WIDTH}} {text}", highlight=False)
+        with self._lock:
+            self._done += 1
+            if self._bars:
+                if step in self._tasks:
+                    self._bars.remove_task(self._tasks.pop(step))
+                if self._whole is not None:
+                    self._bars.update(self._whole, completed=self._done, note=self._count())
+                if not self._tasks:
+                    self._bars.stop()
+                    self._bars = self._whole = None
+            if self._quiet:
+                return
+            self._console.print(f"  [{color}]{mark}[/] {plain(step):<{_WIDTH}} {text}", highlight=False)
+
+    def _count(self) -> str:
+        return f"{self._done} of {self._total} steps"
+
+
+class _TimeColumn(ProgressColumn):
+    """Elapsed time, and what is left as far as the bar tells."""
+
+    def render(self, task: Task) -> Text:
+        """The text for one bar."""
+        begun = task.fields.get("begun")
+        text = _duration(time.monotonic() - begun if begun else task.elapsed or 0.0)
+        left = task.time_remaining
+        return Text(text + (f", about {_duration(left)} left" if left else ""), style="dim")
+
+
+def _duration(seconds: float) -> str:
+    """Minutes and seconds, as in 1:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 class _Console(Console):
@@ -94,7 +149,6 @@ class _Console(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """Standard output, or standard error, wide enough for the leaderboard also where it is not a terminal."""
-    # The stream is bound now: while a pipeline runs, sys.stdout is what reads kfp's log.
     stream = sys.stderr if stderr else sys.stdout
     made = _Console(file=stream)
     return made if made.is_terminal or "COLUMNS" in os.environ else _Console(file=stream, width=120)

@@ -8,11 +8,11 @@ image's user, who then gets ownership of what steps write.
 
 import codecs
 import contextlib
+import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from headstart.storage.state import STATE_VARIABLE
 from headstart.terminal import lines_of
 from headstart.tracking.client import PAGE_VARIABLE, connect, shown_to_people
 from headstart.tracking.database import address, file_of
-from headstart_pipelines.execution import executed_by
 from headstart_pipelines.network import NETWORK_VARIABLE, choose
+from headstart_pipelines.runner.processes import Step
 from headstart_pipelines.watchdog import LABEL, MARK_VARIABLE
 
 # Prefixes of the environment variables passed to steps: addresses, credentials, settings. They go to the container
@@ -47,7 +47,7 @@ _KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class Image:
-    """A local image: a name that kfp.local can resolve, the digest of its content, and its user."""
+    """A local image: a name that Docker can resolve, the digest of its content, and its user."""
 
     name: str
     id: str
@@ -80,7 +80,7 @@ def find_image(name: str) -> Image:
         raise InputError(
             f"Docker does not answer ({error}); start it, or let the steps run without it: --runner subprocess."
         ) from None
-    # kfp.local searches an image among these names, and pulls one with any other name.
+    # An image without a name cannot be named to Docker.
     names = [*image.tags, *image.attrs["RepoDigests"]]
     if not names:
         raise InputError(f"The image {name} has no name of its own; give it one: docker tag {name} headstart:local.")
@@ -248,55 +248,68 @@ def _gpus(info: Mapping[str, Any], visible: str | None) -> list[Any]:
     return [DeviceRequest(device_ids=chosen, capabilities=[["gpu"]])] if chosen else []
 
 
-def containers(on_interrupt: Callable[[], None]) -> AbstractContextManager[None]:
-    """Make kfp.local's DockerRunner run containers by `Containers`, and end them when this process is interrupted.
-
-    kfp.local's own method reports a step as done if its container is gone before its status is read (measured: one in
-    five failing steps), and leaves containers running after Ctrl-C.
-    """
-    from kfp.local import docker_task_handler
-
-    return executed_by(Containers(), docker_task_handler, "run_docker_container", on_interrupt)
-
-
 @dataclass
 class Containers:
-    """The containers of one pipeline run."""
+    """Runs the steps of one pipeline run as containers; `stop` ends them.
 
+    Args:
+        root: the folder of the pipeline's artifacts, which each container sees at the same path.
+        options: of `docker run`, for each step.
+    """
+
+    root: Path
+    options: Mapping[str, Any]
     _running: list[Any] = field(default_factory=list)
     _stopped: bool = False
 
-    def run(self, client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
-        """Run `command`, print its output and return its exit status; the container is removed afterwards."""
+    def run(self, step: Step, read: Callable[[str], None]) -> int:
+        """Run a step, call `read` with each line that it writes, and return its exit status."""
+        given = json.dumps(step.given)
+        line = [*step.container.get("command", ()), *step.container.get("args", ())]
+        threads = {"OMP_NUM_THREADS": str(step.threads)}
+        # Docker's own list of variables would replace the step's.
+        environment = {**threads, **step.environment, **self.options.get("environment", {})}
+        command = [word.replace("{{$}}", given) for word in line]
+        return self.execute(step.container["image"], command, read, environment=environment)
+
+    def execute(self, image: str, command: list[str], read: Callable[[str], None], **options: Any) -> int:
+        """Run a command in a container, which is removed afterwards; `options` replace the common ones.
+
+        Docker's own way may report a step as done if its container is gone before its status is read (measured: one in
+        five failing steps), and leaves containers running after Ctrl-C.
+        """
         import docker
 
-        container = None
         try:
-            container = client.containers.create(image, command, volumes=volumes, **options)
-            self._running.append(container)
-            if self._stopped:
-                return _KILLED
-            container.start()
-            # A chunk may end within a character.
-            for line in lines_of(codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace")):
-                print(line)
-            status = int(container.wait()["StatusCode"])
-            if status == _KILLED:
-                print("MemoryError: the step was killed, most likely because memory ran out.")
-            return status
+            with contextlib.closing(docker.from_env()) as client:
+                mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
+                volumes = {str(self.root): {"bind": str(self.root), "mode": mode}}
+                container = client.containers.create(image, command, volumes=volumes, **{**self.options, **options})
+                self._running.append(container)
+                try:
+                    return self._status(container, read)
+                finally:
+                    self._running.remove(container)
+                    _remove(container)
         except docker.errors.DockerException as error:
-            # Not raised: kfp.local suppresses exceptions of a step in a loop.
             if not self._stopped:
-                print(f"HeadstartError: Docker refused to run the step: {error}")
+                read(f"HeadstartError: Docker refused to run the step: {error}")
             return _KILLED
-        finally:
-            if container:
-                self._running.remove(container)
-                _remove(container)
+
+    def _status(self, container: Any, read: Callable[[str], None]) -> int:
+        if self._stopped:
+            return _KILLED
+        container.start()
+        # A chunk may end within a character.
+        for line in lines_of(codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace")):
+            read(line)
+        status = int(container.wait()["StatusCode"])
+        if status == _KILLED and not self._stopped:
+            read("MemoryError: the step was killed, most likely because memory ran out.")
+        return status
 
     def stop(self) -> None:
-        """Remove running containers and prevent further starts: kfp.local starts the next step even after
-        an interrupt."""
+        """Remove running containers and start no other."""
         self._stopped = True
         for container in list(self._running):
             _remove(container)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.errors import InputError
-from headstart_pipelines.placement import LIGHT_STEPS
+from headstart_pipelines.step_kinds import LIGHT_STEPS
 
 _DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 # KFP's own volume operations, which run no container.

@@ -1,14 +1,13 @@
-"""Local run of a recipe: kfp.local executes the same pipeline as a cluster."""
+"""Local run of a recipe: the runner carries out the same compiled package as a cluster."""
 
 import contextlib
 import os
 import sys
 import time
 import uuid
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headstart.environment import environment, require_temporary_folder
 from headstart.errors import HeadstartError
@@ -36,17 +35,13 @@ from headstart.tracking.store import artifacts, make_record
 from headstart.training.progress import PROGRESS_VARIABLE
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines import docker
-from headstart_pipelines.catalog import PIPELINES, parameters
-from headstart_pipelines.placement import SPIN_COUNT, Placement
-from headstart_pipelines.processes import processes
-from headstart_pipelines.reader import StepReader
-from headstart_pipelines.step_cache import reusing
+from headstart_pipelines.packages import packaged
+from headstart_pipelines.runner.graph import StepFailedError
+from headstart_pipelines.runner.journal import Display, Journal
+from headstart_pipelines.runner.processes import Processes
+from headstart_pipelines.runner.run_package import Steps, run_package
+from headstart_pipelines.runner.workers import workers
 from headstart_pipelines.watchdog import watched
-
-if TYPE_CHECKING:
-    from kfp.dsl.graph_component import GraphComponent
-
-    from headstart_pipelines.display import Steps
 
 
 @dataclass(frozen=True)
@@ -61,11 +56,21 @@ class Outcome:
     report: Path | None
 
 
-def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None = None) -> Outcome:
+def run(
+    recipe: Recipe,
+    workspace: Path,
+    display: Display | None = None,
+    *,
+    processes: Processes | None = None,
+    image: str | None = None,
+) -> Outcome:
     """Run a resolved recipe's pipeline. Artifacts, cache, logs and, by default, the MLflow store are kept in
     `workspace`.
 
-    Steps are processes, or containers of `image` if it is given.
+    Args:
+        display: shows the steps as they go.
+        processes: runs the steps; what `workers` yields, begun beforehand so that it is ready by now.
+        image: of containers that run the steps instead.
 
     Raises:
         InputError: Docker does not answer, or lacks the image or the network; the workspace, its record or the folder
@@ -79,44 +84,27 @@ def run(recipe: Recipe, workspace: Path, display: "Steps", *, image: str | None 
     name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     parent = _open_parent(recipe, workspace, name)
     log = _log_file(workspace, name)
-    display.opened(name, log)
-    # One strategy at a time, because each uses all cores.
-    placement = Placement(
-        image=found.name if found else None,
-        # In each task's environment, which is part of the cache key.
-        environment={CODE_VARIABLE: found.id if found else code_digest()},
-        parallelism=1,
-    )
-    pipeline = PIPELINES[recipe.pipeline](placement)
+    if display:
+        display.opened(name, log)
     with log.open("w", encoding="utf-8") as file:
-        reader = StepReader(file, display, _step_names(pipeline, recipe))
-        variables = {
-            PARENT_VARIABLE: parent.id,
-            PROGRESS_VARIABLE: "records",
-            INJECTED_VARIABLE: None,
-            STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
-            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
-            # Unbuffered, so that the children's lines are complete and in order in the log file.
-            "PYTHONUNBUFFERED": "1",
-        }
+        journal = Journal(file, display)
         try:
-            with watched(containers=bool(found)) as mark, environment({**variables, **mark}):
-                _run_pipeline(pipeline, recipe, workspace, reader, found)
+            _run_steps(recipe, workspace, parent, journal, processes, found)
         except BaseException as error:
             end_with_steps(parent, "FAILED" if isinstance(error, Exception) else "KILLED")
-            if isinstance(error, RuntimeError):
-                raise HeadstartError(reader.explain(error, log)) from error
+            if isinstance(error, StepFailedError):
+                raise HeadstartError(journal.explain(log)) from error
             raise
         finally:
-            reader.close()
-    if reader.reused:
-        parent.set_tags({REUSED_STEPS: ", ".join(reader.reused)})
+            journal.close()
+    if journal.reused:
+        parent.set_tags({REUSED_STEPS: ", ".join(journal.reused)})
     end(parent, "FINISHED")
     found_in_record = read_outcome(parent)
     return Outcome(
         run_id=parent.id,
         registered=found_in_record.registered,
-        reused=tuple(reader.reused),
+        reused=tuple(journal.reused),
         log=log,
         leaderboard=found_in_record.leaderboard,
         report=_keep_report(found_in_record.report, workspace, name) if found_in_record.report else None,
@@ -128,6 +116,33 @@ def _log_file(workspace: Path, name: str) -> Path:
     folder = workspace / "logs"
     folder.mkdir(exist_ok=True)
     return folder / f"{name}.log"
+
+
+def _run_steps(
+    recipe: Recipe,
+    workspace: Path,
+    parent: Run,
+    journal: Journal,
+    processes: Processes | None,
+    image: docker.Image | None,
+) -> None:
+    variables = {
+        PARENT_VARIABLE: parent.id,
+        PROGRESS_VARIABLE: "records",
+        INJECTED_VARIABLE: None,
+        STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
+    }
+    with environment(variables), _steps(recipe, workspace / "pipeline", processes, image) as steps:
+        run_package(
+            packaged(recipe.pipeline),
+            recipe.to_sections(),
+            workspace,
+            steps,
+            journal,
+            # In each task's environment, which is part of the cache key.
+            environment={CODE_VARIABLE: image.id if image else code_digest()},
+            image=image.name if image else None,
+        )
 
 
 def _keep_report(page: str, workspace: Path, name: str) -> Path:
@@ -168,37 +183,17 @@ def _open_parent(recipe: Recipe, workspace: Path, name: str) -> Run:
     return parent
 
 
-def _run_pipeline(
-    pipeline: "GraphComponent", recipe: Recipe, workspace: Path, reader: StepReader, image: docker.Image | None
-) -> None:
-    from kfp import local
-    from kfp.local.logging_utils import local_logger_context
-
-    root = workspace / "pipeline"
-    container = docker.container(recipe, root, image) if image else None
-    if container and container.note:
-        print(f"headstart: {container.note}", file=sys.stderr)
-    local.init(
-        local.DockerRunner(**container.options) if container else local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(root),
-    )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(reader))
-        # kfp reports reused tasks outside of its own logging, where Python drops it.
-        stack.enter_context(local_logger_context())
-        stack.enter_context(reusing(workspace))
-        stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(docker.containers(reader.interrupt) if container else processes(reader.interrupt))
-        # kfp warns that an image without "python" in its name may lack Python, and that display names have no effect
-        # here.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        pipeline(**parameters(recipe))
-
-
-def _step_names(pipeline: "GraphComponent", recipe: Recipe) -> dict[str, list[str]]:
-    """Return the readable names of each task; for a task in a loop, one for each iteration."""
-    package = pipeline.pipeline_spec
-    graphs = [package.root.dag, *(component.dag for component in package.components.values())]
-    names = {key: [task.task_info.name] for graph in graphs for key, task in graph.tasks.items()}
-    return {**names, "finetune": [f"finetune {strategy.name}" for strategy in recipe.strategies]}
+@contextlib.contextmanager
+def _steps(recipe: Recipe, root: Path, processes: Processes | None, image: docker.Image | None) -> Iterator[Steps]:
+    """What runs the steps: processes, or containers of an image."""
+    if image:
+        with watched(containers=True) as mark, environment(mark):
+            container = docker.container(recipe, root, image)
+            if container.note:
+                print(f"headstart: {container.note}", file=sys.stderr)
+            yield docker.Containers(root, container.options)
+    elif processes:
+        yield processes
+    else:
+        with workers() as begun:
+            yield begun

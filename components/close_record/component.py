@@ -1,8 +1,7 @@
 """close_record: a pipeline run's record ends, whatever became of the run."""
 
-from kfp.dsl import PipelineTaskFinalStatus
-
 from headstart_components import component
+from headstart_components.types import PipelineTaskFinalStatus
 
 
 @component

@@ -1,8 +1,7 @@
 """evaluate: every strategy and baseline on the target's test split, and the verdict."""
 
-from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
-
 from headstart_components import component
+from headstart_components.types import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
 
 @component

@@ -1,8 +1,7 @@
 """finetune: one strategy carries the source to the target."""
 
-from kfp.dsl import Dataset, Input, Model, Output
-
 from headstart_components import component
+from headstart_components.types import Dataset, Input, Model, Output
 
 
 @component

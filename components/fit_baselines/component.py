@@ -1,8 +1,7 @@
 """fit_baselines: what the transfer has to beat."""
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
-
 from headstart_components import component
+from headstart_components.types import Artifact, Dataset, Input, Model, Output
 
 
 @component

@@ -1,8 +1,7 @@
 """prepare_data: a data reference becomes a verified, split and packed data set."""
 
-from kfp.dsl import HTML, Dataset, Output
-
 from headstart_components import component
+from headstart_components.types import HTML, Dataset, Output
 
 
 @component

@@ -1,8 +1,7 @@
 """pretrain: a source model, trained on the source data."""
 
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
-
 from headstart_components import component
+from headstart_components.types import Dataset, Input, Metrics, Model, Output
 
 
 @component

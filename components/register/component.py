@@ -1,8 +1,7 @@
 """register: a model becomes a version in the MLflow registry, with its lineage and what speaks for it."""
 
-from kfp.dsl import Input, Model
-
 from headstart_components import component
+from headstart_components.types import Input, Model
 
 
 @component

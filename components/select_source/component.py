@@ -2,9 +2,8 @@
 
 from typing import Optional
 
-from kfp.dsl import Dataset, Input, Model, Output
-
 from headstart_components import component
+from headstart_components.types import Dataset, Input, Model, Output
 
 
 @component

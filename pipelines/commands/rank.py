@@ -1,6 +1,7 @@
 """`headstart rank`: which of several models a data set should start from, without fine-tuning them all."""
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def rank(options: argparse.Namespace) -> None:
         modality=options.modality,
         seed=options.seed,
         workspace=options.workspace,
-        progress=steps.progressed if steps else None,
+        progress=functools.partial(steps.progressed, "rank sources") if steps else None,
         input=given_input(options),
         **{key: value for key, value in given.items() if value is not None},
     )

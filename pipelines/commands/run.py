@@ -1,6 +1,7 @@
 """`headstart run` and `headstart demo`: a recipe on this machine."""
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,14 +49,9 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _carry_out(recipe: "Recipe", options: argparse.Namespace, *, image: str | None) -> None:
-    from headstart.credentials import without_password
-    from headstart.tracking.store import open_record
     from headstart_pipelines import display
-    from headstart_pipelines.local import run
-    from headstart_pipelines.resolve import resolve
+    from headstart_pipelines.runner.workers import workers
 
-    uri = open_record(options.workspace.absolute(), writing=True)
-    page = without_password(uri) if is_server(uri) else f"headstart ui --workspace {options.workspace}"
     # With --json, standard output is for the program that reads it.
     console = display.console(stderr=options.json)
     if not options.quiet:
@@ -63,11 +59,19 @@ def _carry_out(recipe: "Recipe", options: argparse.Namespace, *, image: str | No
         console.print(
             f"[bold]{recipe.name}[/]  pipeline {recipe.pipeline}{contenders if recipe.target else ''}", highlight=False
         )
-        display.show_facts(console, [("MLflow page", page)])
-
-    steps = display.Steps(console, verbose=options.verbose, quiet=options.quiet)
     try:
-        outcome = run(resolve(recipe), options.workspace, steps, image=image)
+        with contextlib.nullcontext() if image else workers() as processes:
+            from headstart.credentials import without_password
+            from headstart.tracking.store import open_record
+            from headstart_pipelines.local import run
+            from headstart_pipelines.resolve import resolve
+
+            uri = open_record(options.workspace.absolute(), writing=True)
+            page = without_password(uri) if is_server(uri) else f"headstart ui --workspace {options.workspace}"
+            if not options.quiet:
+                display.show_facts(console, [("MLflow page", page)])
+            steps = display.Steps(console, verbose=options.verbose, quiet=options.quiet)
+            outcome = run(resolve(recipe), options.workspace, steps, processes=processes, image=image)
     except KeyboardInterrupt:
         raise Interrupted("Interrupted. The same command goes on from what is done.") from None
     if options.json:

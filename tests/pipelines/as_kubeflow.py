@@ -1,6 +1,6 @@
-"""`headstart` with a kfp.local that hands an artifact's metadata on as Kubeflow's backend does."""
+"""`headstart` with a local runner that hands an artifact's metadata on as Kubeflow's backend does."""
 
-from typing import Any
+import functools
 
 from headstart_pipelines import cli
 from tests.pipelines.cluster.backend import kept
@@ -8,16 +8,9 @@ from tests.pipelines.cluster.backend import kept
 
 def main() -> None:
     """The command line."""
-    from kfp.local import executor_output_utils
+    from headstart_pipelines.runner import graph
 
-    read = executor_output_utils.runtime_artifact_to_dsl_artifact
-
-    def as_kubeflow_hands_it_on(artifact: Any) -> Any:
-        found = read(artifact)
-        found.metadata = kept("a step", found.name, found.metadata)
-        return found
-
-    executor_output_utils.runtime_artifact_to_dsl_artifact = as_kubeflow_hands_it_on
+    graph.metadata_of = functools.partial(kept, "a step")
     cli.main()
 
 

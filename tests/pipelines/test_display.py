@@ -48,7 +48,7 @@ def test_the_lines_of_a_run_hold_no_commands_to_the_terminal_from_what_its_steps
     screen = Console(file=io.StringIO(), force_terminal=True, color_system=None)
     for steps in (Steps(screen, verbose=True), Steps(screen)):
         steps.started(f"train{ESCAPES}")
-        steps.progressed("epoch", 1, 2, ESCAPES)
+        steps.progressed(f"train{ESCAPES}", "epoch", 1, 2, ESCAPES)
         steps.logged(f"cat{ESCAPES}\tdog")
         steps.finished(f"train{ESCAPES}", 1.0)
     shown = screen.file.getvalue()

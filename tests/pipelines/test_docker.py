@@ -1,5 +1,6 @@
 """What Docker is told, where no Docker is needed to know it; tests/services/test_docker_runner.py runs containers."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from headstart.recipe.recipe import Recipe
 from headstart_pipelines import docker
 from headstart_pipelines.docker import Image
 from headstart_pipelines.network import choose
+from headstart_pipelines.runner.processes import Step
 
 IMAGE = Image("headstart:dev", "sha256:0", "10001:10001")
 NO_CLIENT: Any = None
@@ -172,3 +174,71 @@ def test_a_step_sees_the_data_and_of_a_table_the_files_beside_it(
     assert readable == [(data / seen).resolve()]
     # By which it is found where the run is killed.
     assert options["labels"] == {"headstart.watched": "a-mark"}
+
+
+class Ran:
+    """A Docker client whose containers write two lines and end with a status."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status, self.created, self.removed = status, [], 0
+        self.containers = SimpleNamespace(create=self.create)
+
+    def info(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def create(self, image: str, command: list[str], **options: Any) -> Any:
+        self.created.append((image, command, options))
+        logs = [b"one\nt", b"wo\n"]
+        return SimpleNamespace(
+            start=lambda: None,
+            logs=lambda stream, follow: iter(logs),
+            wait=lambda: {"StatusCode": self.status},
+            remove=self.remove,
+        )
+
+    def remove(self, force: bool) -> None:
+        self.removed += 1
+
+
+STEP = Step(
+    {"image": "headstart:dev", "command": ["sh", "-ec", "start", "source"], "args": ["--executor_input", "{{$}}"]},
+    {"inputs": {"parameterValues": {"seed": 1}}}, {"HEADSTART_CODE": "digest"}, 3,
+)  # fmt: skip
+
+
+def test_a_step_is_run_with_its_input_its_environment_and_the_options_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import docker as sdk
+
+    client, lines = Ran(), list[str]()
+    monkeypatch.setattr(sdk, "from_env", lambda: client)
+    containers = docker.Containers(tmp_path, {"user": "7:7", "environment": {"MLFLOW_TRACKING_URI": "http://mlflow"}})
+    assert containers.run(STEP, lines.append) == 0
+    ((image, command, options),) = client.created
+    assert (image, lines, client.removed) == ("headstart:dev", ["one", "two"], 1)
+    assert command == ["sh", "-ec", "start", "source", "--executor_input", json.dumps(STEP.given)]
+    assert options["environment"] == {
+        "OMP_NUM_THREADS": "3", "HEADSTART_CODE": "digest", "MLFLOW_TRACKING_URI": "http://mlflow"
+    }  # fmt: skip
+    assert options["user"] == "7:7"
+    assert options["volumes"] == {str(tmp_path): {"bind": str(tmp_path), "mode": "rw"}}
+
+
+def test_a_killed_container_says_why_that_is_likely_and_after_a_stop_none_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import docker as sdk
+
+    client, lines = Ran(137), list[str]()
+    monkeypatch.setattr(sdk, "from_env", lambda: client)
+    containers = docker.Containers(tmp_path, {})
+    assert containers.run(STEP, lines.append) == 137
+    assert lines[-1] == "MemoryError: the step was killed, most likely because memory ran out."
+    containers.stop()
+    assert containers.run(STEP, lines.append) == 137
+    assert lines[3:] == []
+    assert client.removed == 2

@@ -49,11 +49,11 @@ def test_each_step_gets_one_line_with_its_time_in_the_order_of_the_work(first):
     chains = [
         ["prepare source", "pretrain", "select source", "fit baselines", "evaluate", "register target", "close record"],
         ["pretrain", "register source", "evaluate"],
-        ["prepare target", "select source", "finetune zero", "finetune partial", "finetune full", "evaluate"],
+        *(["prepare target", "select source", f"finetune {name}", "evaluate"] for name in STRATEGIES),
     ]
 
     assert sorted(first.worked) == sorted({step for chain in chains for step in chain})
-    # What does not depend on each other, kfp takes in any order.
+    # Steps that do not depend on each other run side by side.
     for chain in chains:
         assert [step for step in first.worked if step in chain] == chain
 

@@ -135,13 +135,9 @@ for place in sys.argv[1:]:
 """
 
 
-def probe(image: str, options: dict[str, Any], *places: str) -> None:
+def probe(image: str, root: Path, options: dict[str, Any], *places: str) -> None:
     """Prints what comes of connecting to places from a step: 0, or what goes wrong."""
-    client = docker.from_env()
-    try:
-        assert Containers().run(client, image, ["python3", "-c", PROBE, *places], {}, **options) == 0
-    finally:
-        client.close()
+    assert Containers(root, options).execute(image, ["python3", "-c", PROBE, *places], print) == 0
 
 
 def test_a_step_reaches_mlflow_and_s3_and_nothing_else(
@@ -157,7 +153,7 @@ def test_a_step_reaches_mlflow_and_s3_and_nothing_else(
     outside, metadata = "198.51.100.1:443", "169.254.169.254:80"
     places = ["mlflow:5000", "seaweedfs:8333", "postgres:5432", f"{database}:5432", outside, metadata]
 
-    probe(image, options, *places)
+    probe(image, root, options, *places)
     assert dict(line.split() for line in capsys.readouterr().out.splitlines()) == {
         "ways-out": "0",
         "mlflow:5000": "0",
@@ -168,5 +164,5 @@ def test_a_step_reaches_mlflow_and_s3_and_nothing_else(
         metadata: str(errno.ENETUNREACH),
     }
     # The network of a step without HEADSTART_DOCKER_NETWORK has one.
-    probe(image, options | {"network_mode": "bridge"})
+    probe(image, root, options | {"network_mode": "bridge"})
     assert capsys.readouterr().out.split() == ["ways-out", "1"]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kfp.dsl import Dataset, Metrics, Model
 
-from headstart_pipelines.step_cache import StepCache
+from headstart_pipelines.runner.artifact import Artifact
+from headstart_pipelines.runner.step_cache import StepCache
 
 
 @pytest.fixture
@@ -28,8 +28,10 @@ def outputs(workspace: Path) -> dict[str, object]:
     """What the step put out."""
     folder = workspace / "pipeline" / "pretrain"
     return {
-        "model": Model(name="model", uri=str(folder / "model"), metadata={"digest": "sha256:1", "run_id": "r"}),
-        "metrics": Metrics(name="metrics", uri=str(folder / "metrics"), metadata={}),
+        "model": Artifact(
+            "model", str(folder / "model"), "system.Model", metadata={"digest": "sha256:1", "run_id": "r"}
+        ),
+        "metrics": Artifact("metrics", str(folder / "metrics"), "system.Metrics"),
         "Output": "models:/two-source/1",
     }
 
@@ -42,9 +44,9 @@ def key(workspace: Path, *inputs: object) -> str:
 def test_what_is_whole_is_taken_over(workspace):
     found = StepCache(workspace).get("k")
     assert found["Output"] == "models:/two-source/1"
-    assert isinstance(found["model"], Model)
+    assert found["model"].title == "system.Model"
     assert found["model"].metadata == {"digest": "sha256:1", "run_id": "r"}
-    assert Path(found["model"].path, "weights").read_bytes() == b"weights"
+    assert Path(found["model"].uri, "weights").read_bytes() == b"weights"
 
 
 def test_an_unknown_step_is_not_taken_over(workspace):
@@ -84,7 +86,7 @@ def test_an_entry_that_cannot_be_read_is_none(text, workspace, capsys):
 
 
 def test_an_artifact_that_was_never_written_is_not_taken_over(workspace):
-    lost = Dataset(name="lost", uri=str(workspace / "pipeline" / "lost"))
+    lost = Artifact("lost", str(workspace / "pipeline" / "lost"))
     StepCache(workspace).put("l", {"lost": lost})
     assert StepCache(workspace).get("l") is None
 
@@ -94,7 +96,7 @@ def test_a_workspace_that_was_moved_takes_over_its_own_artifacts_and_none_of_whe
 
     found = StepCache(copy).get("k")
 
-    assert found["model"].path == str(copy / "pipeline" / "pretrain" / "model")
+    assert found["model"].uri == str(copy / "pipeline" / "pretrain" / "model")
     assert json.loads((copy / "cache" / "k.json").read_text()) == json.loads(
         (workspace / "cache" / "k.json").read_text()
     )

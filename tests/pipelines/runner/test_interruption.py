@@ -1,23 +1,19 @@
 """How a run's steps are ended by a signal, wherever in the run it arrives."""
 
 import signal
-import types
 
 import pytest
 
-from headstart_pipelines.execution import executed_by
+from headstart_pipelines.runner.interruption import interruptible
 from tests.finalised import Finalised
 
 
 class Steps:
-    """Steps that fail once they were stopped, as a container does that was removed."""
+    """Counts how often it was told to stop."""
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.stopped = 0
         self.fault = fault
-
-    def run(self) -> int:
-        return 1 if self.stopped else 0
 
     def stop(self) -> None:
         self.stopped += 1
@@ -25,17 +21,10 @@ class Steps:
             raise self.fault
 
 
-def nothing() -> None:
-    """What is called when a run is interrupted."""
-
-
-MODULE = types.SimpleNamespace(run=lambda: 0)
-
-
-def run(failing: bool) -> None:
+def run(steps: Steps, failing: bool) -> None:
     """A run that the signal does not end by itself."""
     Finalised(lambda: signal.raise_signal(signal.SIGINT))
-    if failing and MODULE.run() != 0:
+    if failing and steps.stopped:
         raise RuntimeError("prepare target failed")
 
 
@@ -43,25 +32,25 @@ def run(failing: bool) -> None:
 @pytest.mark.parametrize("failing", [True, False])
 def test_an_interrupt_that_python_drops_still_ends_the_run_as_interrupted(failing):
     steps = Steps()
-    with pytest.raises(KeyboardInterrupt), executed_by(steps, MODULE, "run", nothing):
-        run(failing)
+    with pytest.raises(KeyboardInterrupt), interruptible(steps.stop):
+        run(steps, failing)
     assert steps.stopped == 1
 
 
 def test_an_interrupt_is_one_also_where_stopping_fails():
-    with pytest.raises(KeyboardInterrupt), executed_by(Steps(OSError("Docker is gone")), MODULE, "run", nothing):
+    with pytest.raises(KeyboardInterrupt), interruptible(Steps(OSError("Docker is gone")).stop):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_what_fails_uninterrupted_keeps_its_own_error():
-    with pytest.raises(RuntimeError, match="prepare target failed"), executed_by(Steps(), MODULE, "run", nothing):
+    with pytest.raises(RuntimeError, match="prepare target failed"), interruptible(Steps().stop):
         raise RuntimeError("prepare target failed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_ends_a_run_stops_its_steps(number):
     steps = Steps()
-    with pytest.raises(KeyboardInterrupt), executed_by(steps, MODULE, "run", nothing):
+    with pytest.raises(KeyboardInterrupt), interruptible(steps.stop):
         signal.raise_signal(number)
     assert steps.stopped == 1
 
@@ -70,7 +59,7 @@ def test_a_run_that_shall_outlive_its_terminal_does():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     steps = Steps()
     try:
-        with executed_by(steps, MODULE, "run", nothing):
+        with interruptible(steps.stop):
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -80,6 +69,6 @@ def test_a_run_that_shall_outlive_its_terminal_does():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_mean_what_they_meant_before_once_the_run_is_over(number):
     before = signal.getsignal(number)
-    with executed_by(Steps(), MODULE, "run", nothing):
+    with interruptible(Steps().stop):
         assert signal.getsignal(number) is not before
     assert signal.getsignal(number) is before

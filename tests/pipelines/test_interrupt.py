@@ -59,7 +59,7 @@ def test_an_interrupted_run_ends_its_step_starts_no_other_and_says_so_in_the_rec
         watchdog.cancel()
 
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "headstart: interrupted"
+    assert err.splitlines()[-1] == "headstart: Interrupted. The same command goes on from what is done."
     assert set(re.findall("Executing task '(.*?)'", out)) <= {"pretrain"}
     assert "✗ pretrain" in out
     assert processes_that_mention(str(workspace)) == []

@@ -114,6 +114,11 @@ class ModelBundle:
             raise InputError(f"{path / _WEIGHTS} does not fit the {len(classes)} classes of the model: see head.weight")
         with torch.random.fork_rng(devices=[]):
             network = build_network(description["architecture"], classes=len(classes), channels=preprocessing.channels)
+        if description["architecture"].startswith("timm/") and network.state_dict().keys() - state.keys():
+            from headstart.models.timm import under_new_names
+
+            name = description["architecture"].removeprefix("timm/")
+            state = under_new_names(name, state, network, preprocessing.channels)
         _load_weights(network, state, path / _WEIGHTS, description["architecture"])
         return cls(
             network=network.eval(),

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 
 from headstart.errors import InputError
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network, list_architectures
 from headstart.models.bundle import ModelBundle
+from headstart.models.network import Network
+from headstart.models.stages import cut_into_stages
 
 
 def test_an_unknown_name_is_answered_with_close_ones():
@@ -36,13 +39,14 @@ def test_a_network_is_built_for_grey_pictures_and_given_classes(architecture):
 
 
 @pytest.mark.parametrize(
-    ("name", "stages"), [("test_resnet", 5), ("test_vit", 1)], ids=["applied in order", "not applied in order"]
+    ("name", "stages"), [("test_resnet", 6), ("test_vit", 7)], ids=["where the resolution falls", "at each block"]
 )
 def test_a_timm_model_gives_the_features_that_timm_gives(name, stages):
     torch.manual_seed(0)
     network = build_network(f"timm/{name}", classes=3, channels=1).eval()
     torch.manual_seed(0)
-    plain = timm.create_model(name, num_classes=0, in_chans=1).eval()
+    plain = timm.create_model(name, num_classes=3, in_chans=1).eval()
+    plain.reset_classifier(0)
     image = torch.randn(2, 1, *plain.pretrained_cfg["input_size"][-2:])
     with torch.inference_mode():
         assert torch.allclose(network.features(image), plain(image), atol=1e-5)
@@ -58,6 +62,24 @@ def test_a_timm_model_travels_in_a_bundle(tmp_path):
     samples = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
     loaded = ModelBundle.load(tmp_path / "bundle")
     assert np.allclose(loaded.predict_logits(samples), bundle.predict_logits(samples))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_a_timm_bundle_whose_stages_were_cut_in_another_way_is_read(name, tmp_path):
+    """Earlier versions cut models at their children in order, and had those that do more in one stage."""
+    model = timm.create_model(name, num_classes=0).eval()
+    parts = [part for child in model.children() for part in (child if isinstance(child, nn.Sequential) else [child])]
+    stages = cut_into_stages(parts) if name == "test_resnet" else [model]
+    size = model.pretrained_cfg["input_size"][-1]
+    former = Network(stages, nn.Linear(model.num_features, 2)).eval()
+    preprocessing = Preprocessing(size=size, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+    ModelBundle(former, f"timm/{name}", "image", preprocessing, ("a", "b")).save(tmp_path / "bundle")
+
+    read = ModelBundle.load(tmp_path / "bundle").network
+
+    image = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        assert torch.allclose(read(image), former(image), atol=1e-5)
 
 
 def test_an_unknown_timm_model_is_answered_with_close_ones():

@@ -33,7 +33,7 @@ ARCHITECTURES = Registry("architectures", "headstart.models.architectures", "ARC
 
 
 def list_architectures() -> list[str]:
-    """Every name `build_network` takes, except `timm/<name>` (see `timm.list_models()` for those)."""
+    """Every name `build_network` takes, except those of timm and transformers (see `timm.list_models()`)."""
     from headstart.models import torchvision
 
     return [*ARCHITECTURES, *torchvision.list_models()]
@@ -65,8 +65,8 @@ def parse_ensemble(architecture: str) -> tuple[int, str]:
 
 
 def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
-    """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>` with the extra, or
-    `ensemble/<count>/<name>` of these.
+    """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>` or
+    `transformers/<type>?<settings>` with the extra of that name, or `ensemble/<count>/<name>` of these.
 
     Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
@@ -76,6 +76,10 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
         from headstart.models.timm import timm_network
 
         return timm_network(architecture.removeprefix("timm/"), classes=classes, channels=channels)
+    if architecture.startswith("transformers/"):
+        from headstart.models.transformers import transformers_network
+
+        return transformers_network(architecture.removeprefix("transformers/"), classes=classes, channels=channels)
     if architecture.startswith(ENSEMBLE):
         from headstart.models.ensemble import ensemble
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,7 +123,9 @@ class Candidates:
 
     def load(self, uri: str) -> ModelBundle:
         if uri not in self._loaded:
-            self._loaded[uri] = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
+            bundle = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
+            # As a transfer reads them, so that it finds the features.
+            self._loaded[uri] = replace(bundle, preprocessing=bundle.preprocessing.read_as(self._dataset.given))
         return self._loaded[uri]
 
     def keep(self, uris: Sequence[str]) -> None:

@@ -30,6 +30,11 @@ class Preprocessing(ABC):
     def given(self) -> Section:
         """The modality's `input` by which raw samples are decoded for the model."""
 
+    def read_as(self, given: Section) -> "Preprocessing":
+        """The same for a model that learns from a data set whose raw samples were decoded by `given`: those that it
+        gets later are decoded alike."""
+        return self
+
     @property
     @abstractmethod
     def positions(self) -> int:

@@ -50,5 +50,6 @@ def transfer(
         )
     start = time.perf_counter()
     source.network.to(training_device())
+    source = replace(source, preprocessing=source.preprocessing.read_as(dataset.given))
     trained = strategy.carry(Task(source, dataset, strategy.name, training, context, reference, digest))
     return replace(trained, seconds=time.perf_counter() - start)

@@ -71,7 +71,7 @@ class Image(Modality):
         """The number of pixels that the decoder works on."""
         from headstart.modalities.image.decoding import pixels
 
-        return pixels(raw, _size(given))
+        return pixels(raw, _size(given), resize=_image(given).resize)
 
     def pixels(self, raw: bytes, size: int) -> int:
         """As `cost`, for a side of `size` pixels: the serving code that models of earlier versions carry calls it."""
@@ -97,7 +97,14 @@ class Image(Modality):
             return decode(raw, given, channels, room=room, patience=patience)[0]
 
         values, (width, height) = decode(
-            raw, _size(given), _image(given).channels, fit=_image(given).fit, room=room, patience=patience
+            raw,
+            _size(given),
+            _image(given).channels,
+            fit=_image(given).fit,
+            resize=_image(given).resize,
+            interpolation=_image(given).interpolation,
+            room=room,
+            patience=patience,
         )
         return Decoded(values, {"width": width, "height": height})
 
@@ -120,7 +127,8 @@ class Image(Modality):
     def fit(self, samples: "Samples", given: "Section") -> "Preprocessing":
         from headstart.modalities.image.preprocessing import Preprocessing
 
-        return Preprocessing.fit(samples, _size(given), _image(given).channels or 3, fitted_by=_image(given).fit)
+        fitted = Preprocessing.fit(samples, _size(given), _image(given).channels or 3, fitted_by=_image(given).fit)
+        return fitted.read_as(given)
 
     def preprocessing(self, content: Mapping[str, Any]) -> "Preprocessing":
         from headstart.modalities.image.preprocessing import Preprocessing

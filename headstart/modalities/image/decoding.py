@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from headstart.modalities import UnreadableSample
-from headstart.modalities.image.section import Fit
+from headstart.modalities.image.section import Fit, Interpolation
 from headstart.modalities.room import NoRoom, Room
 
 # A file is opened by these decoders only, whatever its name says: some of Pillow's others run programs (EPS).
@@ -26,14 +26,17 @@ _BYTES_A_PIXEL_ELSEWHERE = 8
 _DRAFTED_A_PIXEL = 8
 _PIXELS_A_FILE = 4096
 _PIXELS_A_STRIP = 2**20
+# Of a picture that is resized whole: a line of pixels would become gigabytes.
+_LONGEST_SIDE = 20_000
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
-def pixels(raw: bytes, size: int) -> int:
+def pixels(raw: bytes, size: int, *, resize: int | None = None) -> int:
     """The number of pixels that `decode` to `size` works on, by the file's header; raises UnreadableSample."""
     with _opened(raw) as image:
         whole = _held(image)
-        return max(_draft(image, size), whole // _DRAFTED_A_PIXEL, size * size, _PIXELS_A_FILE)
+        decoded = whole if resize else _draft(image, size)
+        return max(decoded, whole // _DRAFTED_A_PIXEL, size * size, _PIXELS_A_FILE)
 
 
 def decode(
@@ -42,6 +45,8 @@ def decode(
     channels: int | None = None,
     *,
     fit: Fit = "crop",
+    resize: int | None = None,
+    interpolation: Interpolation | None = None,
     room: Room | None = None,
     patience: float | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
@@ -51,7 +56,10 @@ def decode(
     `channels` is 1 (grey), 3 (RGB) or None: 1 for a picture stored as grey, 3 for any other. With `fit` crop, the
     largest centred square of whole pixels (where none is in the middle, the one above it or left of it) is resized to
     `size`; with pad the whole picture is, until its longer side is `size`, and the rest of the square is black; with
-    stretch each side is. The filter is antialiased bilinear where the picture shrinks and bicubic where it grows.
+    stretch each side is. The filter is antialiased bilinear where the picture shrinks and bicubic where it grows. With
+    `resize`, pixels are those of torchvision's and timm's evaluation: the whole picture is decoded in full detail, its
+    shorter side (with stretch, each side) resized to `resize` by Pillow's `interpolation` (bilinear), and the centred
+    square of `size` kept.
     Every kind of picture has one meaning:
 
     ===================  ====================================================================
@@ -72,12 +80,14 @@ def decode(
     """
     with _opened(raw) as image:
         width, height = image.size
-        held = _draft(image, size)
+        held = _held(image) if resize else _draft(image, size)
         drafted = image.size
         a_pixel = _BYTES_A_PIXEL.get(image.format or "", _BYTES_A_PIXEL_ELSEWHERE)
         with (room or _ROOM).take(held * a_pixel, patience):
             ImageOps.exif_transpose(image, in_place=True)
             shown = (width, height) if image.size == drafted else (height, width)
+            if resize:
+                return _by_card(image, size, channels, fit, resize, interpolation or "bilinear"), shown
             return _to_array(image, size, channels, fit), shown
 
 
@@ -122,12 +132,7 @@ def _held(image: Image.Image) -> int:
 
 
 def _to_array(image: Image.Image, size: int, channels: int | None, fit: Fit) -> np.ndarray:
-    if image.mode == "F":
-        raise UnreadableSample("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
-    if image.mode == "I":
-        values = np.array(image.getextrema())
-        if values.min() < 0 or values.max() > 65535:
-            raise UnreadableSample("its pixels are 32-bit numbers of unknown range; save it with 8 or 16 bits")
+    _refuse_unknown_range(image)
     grey = image.mode in _GREY_MODES if channels is None else channels == 1
     width, height = image.size
     if fit == "crop":
@@ -142,6 +147,40 @@ def _to_array(image: Image.Image, size: int, channels: int | None, fit: Fit) -> 
     left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
     whole[top : top + inner[1], left : left + inner[0]] = _resized(part, inner)
     return whole[:, :, None] if grey else whole
+
+
+def _refuse_unknown_range(image: Image.Image) -> None:
+    if image.mode == "F":
+        raise UnreadableSample("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+    if image.mode == "I":
+        values = np.array(image.getextrema())
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableSample("its pixels are 32-bit numbers of unknown range; save it with 8 or 16 bits")
+
+
+def _by_card(
+    image: Image.Image, size: int, channels: int | None, fit: Fit, resize: int, interpolation: Interpolation
+) -> np.ndarray:
+    """The picture resized and cut as torchvision's Resize and CenterCrop do, uint8 (size, size, channels)."""
+    _refuse_unknown_range(image)
+    grey = image.mode in _GREY_MODES if channels is None else channels == 1
+    whole = _converted(image, "L" if grey else "RGB")
+    width, height = whole.size
+    # torchvision rounds the longer side down, and the crop's corner to the nearest, halves to even.
+    sides = (resize, resize) if fit == "stretch" else _shorter_to(resize, width, height)
+    if max(sides) > _LONGEST_SIDE:
+        raise UnreadableSample(f"the picture is {width} × {height}, too long to be resized whole; cut it")
+    if sides != whole.size:
+        whole = whole.resize(sides, Image.Resampling[interpolation.upper()])
+    left, top = round((sides[0] - size) / 2), round((sides[1] - size) / 2)
+    values = np.asarray(whole.crop((left, top, left + size, top + size)))
+    return values[:, :, None] if grey else values
+
+
+def _shorter_to(resize: int, width: int, height: int) -> tuple[int, int]:
+    if width <= height:
+        return resize, int(resize * height / width)
+    return int(resize * width / height), resize
 
 
 def _resized(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Preprocessing: stored samples become the normalised inputs of a network."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from headstart.errors import InputError
 from headstart.modalities.batch import Inputs
-from headstart.modalities.image.section import Fit, ImageInput
+from headstart.modalities.image.section import Fit, ImageInput, Interpolation
 from headstart.modalities.preprocessing import Preprocessing as _Preprocessing
 from headstart.modalities.preprocessing import Samples
+from headstart.sections import Section
 
 # Red, green and blue in the luma of ITU-R BT.601, which is also what Pillow's mode "L" uses.
 _LUMA = (0.299, 0.587, 0.114)
@@ -27,13 +28,16 @@ MAX_SIZE = 2048
 @dataclass(frozen=True)
 class Preprocessing(_Preprocessing):
     """Side length in pixels, channels (1 grey, 3 RGB), and per-channel mean and standard deviation in [0, 1]; and how a
-    file's picture is brought into the square."""
+    file's picture is brought into the square: `resize` is the side that a published model's card resizes it to before
+    the square is cut, with its `interpolation`."""
 
     size: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fitted_by: Fit = "crop"
+    resize: int | None = None
+    interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= MAX_SIZE or self.channels not in (1, 3):
@@ -46,11 +50,28 @@ class Preprocessing(_Preprocessing):
                 f"preprocessing needs {self.channels} means and as many positive standard deviations, "
                 f"not mean {list(self.mean)} and std {list(self.std)}"
             )
+        if self.resize is not None and not self.size <= self.resize <= 2 * MAX_SIZE:
+            raise InputError(
+                f"preprocessing needs a resize of at least its size and {2 * MAX_SIZE} at most, not {self.resize} for "
+                f"{self.size}"
+            )
 
     @property
     def given(self) -> ImageInput:
         # Networks from elsewhere read larger pictures than a recipe may ask for.
-        return ImageInput.model_construct(size=self.size, channels=self.channels, fit=self.fitted_by)
+        return ImageInput.model_construct(
+            size=self.size,
+            channels=self.channels,
+            fit=self.fitted_by,
+            resize=self.resize,
+            interpolation=self.interpolation,
+        )
+
+    def read_as(self, given: Section) -> "Preprocessing":
+        assert isinstance(given, ImageInput)  # noqa: S101 (that of this modality)
+        # In proportion, where the stored pictures have another size than the network reads.
+        resize = given.resize and round(given.resize * self.size / (given.size or self.size))
+        return replace(self, fitted_by=given.fit, resize=resize, interpolation=given.interpolation)
 
     @property
     def positions(self) -> int:
@@ -144,9 +165,10 @@ class Preprocessing(_Preprocessing):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         content = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-        fitted_by = content.pop("fitted_by")
-        # Bundles had no such key when there was no choice, and need none where the choice is the same.
-        return content if fitted_by == "crop" else {**content, "fit": fitted_by}
+        # Bundles had no such keys when there was no choice, and need none where the choice is the same.
+        if (fitted_by := content.pop("fitted_by")) != "crop":
+            content["fit"] = fitted_by
+        return {key: value for key, value in content.items() if value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Preprocessing":
@@ -158,6 +180,8 @@ class Preprocessing(_Preprocessing):
                 mean=tuple(float(value) for value in content["mean"]),
                 std=tuple(float(value) for value in content["std"]),
                 fitted_by=ImageInput(fit=content.get("fit", "crop")).fit,
+                resize=None if content.get("resize") is None else int(content["resize"]),
+                interpolation=ImageInput(resize=8, interpolation=content.get("interpolation")).interpolation,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a preprocessing (size, channels, mean, std): {str(content)[:200]}") from error

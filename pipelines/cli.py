@@ -20,6 +20,7 @@ from headstart_pipelines.commands import (
     compare,
     compile,
     completion,
+    importing,
     init,
     lineage,
     monitor,
@@ -41,7 +42,7 @@ _COMMAND_WIDTH = 13
 _GROUPS = {
     "on this machine": (run, init, check, compare, report, ui, completion),
     "data": (prepare, rank),
-    "models": (predict, promotion, lineage, monitor),
+    "models": (importing, predict, promotion, lineage, monitor),
     "on a cluster": (compile, submit, runs, schedule),
 }
 

@@ -1,36 +1,46 @@
 """Candidate sources: loading a model bundle from a URI, and pinning URIs to their content.
 
-A source is a bundle's path, file:// or s3:// URI, `torchvision://<model>/<weights>`, `models:/<name>/<version>` or
-`models:/<name>@<alias>`. The pinned form ends with `#sha256=<hex>`: the digest of the bundle, or of the weights file. A
-search names several: `models:/*-source` is every registered model with such a name, and
-`models:/*-source[domain=medical]` those of them with such a tag.
+A source is a bundle, or a model from elsewhere that becomes one when it is read:
+
+    bundle's path, file:// or s3:// URI     a model bundle
+    models:/<name>/<version>, @<alias>      a version in the registry
+    torchvision://<model>/<weights>         torchvision's published weights
+    timm://<model>[.<tag>][@<revision>]     timm's published weights
+    hf://<org>/<model>[@<revision>]         a repository of the Hugging Face hub
+    a folder's path or URI                  what save_pretrained wrote
+    <file>?architecture=<name>              a .safetensors or .pth file of weights
+
+Paths may also be file://, s3:// and https:// URIs. The pinned form ends with `#sha256=<hex>`: the digest of the bundle,
+of the weights file, or of a folder's files. A search names several: `models:/*-source` is every registered model with
+such a name, and `models:/*-source[domain=medical]` those of them with such a tag.
 """
 
-import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
 
-import torch
-
 from headstart.errors import InputError
-from headstart.modalities.image.preprocessing import Preprocessing
-from headstart.models.bundle import FILES, ModelBundle, bundle_digest, versions
+from headstart.models.bundle import FILES, ModelBundle, bundle_digest
+from headstart.models.foreign import Original
+from headstart.models.foreign import torchvision as torchvision_weights
+from headstart.models.foreign.checkpoint import is_weights, split_architecture, with_architecture
+from headstart.models.foreign.folder import CONFIG, WEIGHTS, ModelFolder
+from headstart.models.foreign.hub import Repository
 from headstart.models.reference import pin_of, pinned, unpinned
 from headstart.storage import s3
 from headstart.storage.digests import sha256_of
+from headstart.storage.http import download
+from headstart.storage.state import State
 from headstart.storage.sums import SUMS
 
-if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum
+TORCHVISION, TIMM, HUB, REGISTRY = torchvision_weights.SCHEME, "timm://", "hf://", "models:/"
+_WEB = ("https://", "http://")
+PUBLISHED = (TORCHVISION, TIMM, HUB, *_WEB)
+"""The schemes of sources that are fetched from elsewhere and kept."""
 
-_TORCHVISION = "torchvision://"
-_REGISTRY = "models:/"
 _NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give a bundle's path instead"
 
 
@@ -46,24 +56,41 @@ class Background:
     complete: bool = True
 
 
+@dataclass(frozen=True)
+class Found:
+    """A source that was found: `location` is its URI with the revision that was met, `digest` that of its content.
+
+    `original` reads a model from elsewhere; None for a bundle. Both functions may be called while it is open.
+    """
+
+    location: str
+    digest: str
+    bundle: Callable[[], ModelBundle]
+    original: Callable[[], Original] | None = None
+
+    @property
+    def reference(self) -> str:
+        """The pinned URI."""
+        return pinned(self.location, self.digest)
+
+
 def load_source(
     uri: str, *, modality: str | None = None, fetch_registered: Callable[[str], Path] | None = None
 ) -> ModelBundle:
     """Load a source; if `uri` is pinned, its content must match the pin.
 
     `modality` is the kind of data that it must read, None for any. `fetch_registered` downloads a `models:/…` URI
-    (without pin) and returns the bundle's path.
+    (without pin) and returns the bundle's path. What a pinned URI names that was fetched from elsewhere is kept in the
+    state that the environment names, so that other steps need no network.
 
     Raises:
         InputError: the URI is not understood, the content is missing, damaged or changed, or of another modality.
     """
-    location, pin = unpinned(uri), pin_of(uri)
-    if location.startswith(_TORCHVISION):
-        bundle = _load_torchvision(location, pin)
-    else:
-        with _bundle_path(location, fetch_registered) as path:
-            _check_pin(location, pin, bundle_digest(path))
-            bundle = ModelBundle.load(path)
+    bundle = _kept(uri)
+    if bundle is None:
+        with open_source(uri, fetch_registered=fetch_registered) as found:
+            bundle = found.bundle()
+        _keep(uri, bundle)
     if modality is not None and bundle.modality != modality:
         raise InputError(
             f"{uri} reads {bundle.modality} data, not {modality}; choose a source of the target's modality"
@@ -74,24 +101,20 @@ def load_source(
 def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = None) -> str:
     """Return the pinned form of `uri`, which identifies its content; a pinned URI is returned unchanged.
 
-    `resolve_registered` maps a `models:/…` URI to the pinned URI of its current version. Weights of torchvision are
-    downloaded if they are not in torch's hub folder.
+    `resolve_registered` maps a `models:/…` URI to the pinned URI of its current version. Published weights are
+    downloaded if they are not in the cache of their library.
 
     Raises:
         InputError: as in `load_source`.
     """
     if pin_of(uri):
         return uri
-    if uri.startswith(_REGISTRY):
+    if uri.startswith(REGISTRY):
         if resolve_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=uri))
         return resolve_registered(uri)
-    if uri.startswith(_TORCHVISION):
-        architecture, weights = _torchvision_weights(uri)
-        _download(weights)
-        return pinned(f"{_TORCHVISION}{architecture}/{weights.name}", f"sha256:{sha256_of(_weights_file(weights))}")
-    with _bundle_path(uri, None, files=(SUMS,)) as path:
-        return pinned(uri if s3.is_s3(uri) else path.resolve().as_uri(), bundle_digest(path))
+    with open_source(uri, files=(SUMS,)) as found:
+        return found.reference
 
 
 def pin_sources(
@@ -121,137 +144,206 @@ def pin_sources(
 
 def is_search(uri: str) -> bool:
     """Return whether a reference is a search for registered models rather than the name of one."""
-    return uri.startswith(_REGISTRY) and pin_of(uri) is None and any(mark in uri for mark in "*?[")
+    return uri.startswith(REGISTRY) and pin_of(uri) is None and any(mark in uri for mark in "*?[")
 
 
 def published_background(uri: str) -> Background:
     """Return the facts that torchvision publishes about the weights that `uri` names; an empty background for other
     sources."""
-    if not uri.startswith(_TORCHVISION):
+    if not uri.startswith(TORCHVISION):
         return Background()
-    figures = _torchvision_weights(unpinned(uri))[1].meta.get("_metrics", {}).get("ImageNet-1K", {})
+    figures = torchvision_weights.published(unpinned(uri))[1].meta.get("_metrics", {}).get("ImageNet-1K", {})
     accuracy = figures.get("acc@1")
     return Background(accuracy=None if accuracy is None else accuracy / 100)
 
 
 @contextmanager
-def _bundle_path(
-    location: str, fetch_registered: Callable[[str], Path] | None, files: Sequence[str] = FILES
-) -> Iterator[Path]:
-    """Yield a bundle's local directory; one from S3 has only `files` and is deleted after the block."""
+def open_source(
+    uri: str, *, fetch_registered: Callable[[str], Path] | None = None, files: Sequence[str] = FILES
+) -> Iterator[Found]:
+    """Yield a source whose content matches the pin, if `uri` has one. Of a bundle in S3 only `files` are fetched.
+
+    Raises:
+        InputError: as in `load_source`, when it is opened or read.
+    """
+    location = unpinned(uri)
+    with _open(location, fetch_registered, files) as found:
+        pin = pin_of(uri)
+        if pin not in (None, found.digest):
+            raise InputError(
+                f"{location} was pinned to {pin} and its content is {found.digest} now; pin it again or restore it"
+            )
+        yield found
+
+
+@contextmanager
+def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: Sequence[str]) -> Iterator[Found]:
     try:
         parts = urlsplit(location)
     except ValueError as error:
         raise InputError(f"{location} is not an address ({error}); correct it.") from None
-    if location.startswith(_REGISTRY):
+    place, architecture = split_architecture(location)
+    if location.startswith(TORCHVISION):
+        yield _of_torchvision(location)
+    elif location.startswith(TIMM):
+        yield _of_timm(location)
+    elif location.startswith(HUB):
+        yield _of_hub(location)
+    elif location.startswith(REGISTRY):
         if fetch_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=location))
-        yield fetch_registered(location)
-    elif s3.is_s3(location):
+        yield _of_path(fetch_registered(location), location)
+    elif s3.is_s3(location) or location.startswith(_WEB):
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                for name in files:
-                    s3.download(f"{location.rstrip('/')}/{name}", Path(folder, name))
-            except s3.UnreadableObject as error:
-                raise InputError(
-                    f"{location} is not a model bundle: {error}; correct it, or copy the bundle again"
-                ) from error
-            yield Path(folder)
+            if is_weights(place):
+                path = Path(folder, Path(urlsplit(place).path).name)
+                _fetch(place, path)
+                yield _of_weights(path, architecture, location)
+            else:
+                yield _of_remote_folder(location, Path(folder), files)
     elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        yield Path(unquote(parts.path))
+        yield _of_path(Path(unquote(urlsplit(place).path)), location, architecture)
     elif "://" in location:
         raise InputError(
             f"{location} is not a source that can be read; give a bundle's path, file:/// or s3:// URI, "
-            "torchvision://<model>/<weights>, models:/<name>/<version> or models:/<name>@<alias>"
+            "torchvision://<model>/<weights>, timm://<model>, hf://<org>/<model>, models:/<name>/<version> or "
+            "models:/<name>@<alias>"
         )
     else:
-        yield Path(location)
+        path = Path(place).resolve()
+        uri = path.as_uri() if architecture is None else with_architecture(path.as_uri(), architecture)
+        yield _of_path(Path(place), uri, architecture)
 
 
-def _load_torchvision(location: str, pin: str | None) -> ModelBundle:
-    from headstart.models.torchvision import family, torchvision_network
+def _of_path(path: Path, location: str, architecture: str | None = None) -> Found:
+    if is_weights(path.name) and not path.is_dir():
+        return _of_weights(path, architecture, location)
+    folder = ModelFolder.local(path, str(path))
+    if (path / SUMS).is_file() or not folder.is_model:
+        return Found(location, bundle_digest(path), lambda: ModelBundle.load(path))
+    return _of_folder(folder, location)
 
-    architecture, weights = _torchvision_weights(location)
-    _download(weights)
-    digest = f"sha256:{sha256_of(_weights_file(weights))}"
-    _check_pin(location, pin, digest)
-    classes = tuple(weights.meta["categories"])
-    parts = family(architecture)
-    with torch.random.fork_rng(devices=[]):
-        network = torchvision_network(architecture, classes=len(classes), state=_read_state(weights))
-    return ModelBundle(
-        network=network.eval(),
-        architecture=architecture,
-        modality="image",
-        preprocessing=_preprocessing(weights, rescaled_inside=parts.rescales_input),
-        classes=classes,
-        provenance={
-            "role": "source",
-            "name": f"{architecture}/{weights.name}",
-            "strategy": None,
-            "data_digest": None,
-            "source": pinned(f"{_TORCHVISION}{architecture}/{weights.name}", digest),
-            "source_digest": digest,
-            "seed": None,
-            "versions": versions(),
-            "head": "none" if parts.pooled_width else "trained",
-            "left_out": list(parts.left_out),
-        },
+
+def _of_remote_folder(location: str, folder: Path, files: Sequence[str]) -> Found:
+    base = location.rstrip("/")
+
+    def find(name: str) -> Path | None:
+        path = folder / name
+        if not path.exists():
+            try:
+                _fetch(f"{base}/{name}", path)
+            except InputError:
+                return None
+        return path
+
+    if not s3.is_s3(location):
+        if find(SUMS) is None and find(CONFIG) is not None:
+            return _of_folder(ModelFolder(find, location), location)
+    else:
+        try:
+            s3.download(f"{base}/{SUMS}", folder / SUMS)
+        except s3.UnreadableObject as error:
+            if find(CONFIG) is not None:
+                return _of_folder(ModelFolder(find, location), location)
+            raise InputError(
+                f"{location} is not a model bundle: {error}; correct it, or copy the bundle again"
+            ) from error
+    for name in files:
+        if not (folder / name).exists():
+            _fetch(f"{base}/{name}", folder / name)
+    return Found(location, bundle_digest(folder), lambda: ModelBundle.load(folder))
+
+
+def _of_folder(folder: ModelFolder, location: str, revision: str | None = None) -> Found:
+    digest = folder.digest()
+    facts = {"revision": revision} if revision else {}
+    return _foreign(location, digest, lambda: folder.original(facts))
+
+
+def _of_weights(path: Path, architecture: str | None, location: str) -> Found:
+    from headstart.models.foreign import checkpoint
+
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; give a .safetensors or .pth file of weights.")
+    digest = f"sha256:{sha256_of(path)}"
+    return _foreign(
+        location, digest, lambda: checkpoint.original(path, architecture, at=split_architecture(location)[0])
     )
 
 
-def _torchvision_weights(uri: str) -> tuple[str, "WeightsEnum"]:
-    """Return the architecture and weights that a torchvision:// URI names."""
-    from torchvision import models
-
-    from headstart.models.torchvision import list_models
-
-    architecture, _, name = uri.removeprefix(_TORCHVISION).partition("/")
-    if architecture not in list_models():
-        raise InputError(f"{uri}: torchvision has no classification model {architecture!r}; `vgg16` is one")
-    known = models.get_model_weights(architecture)
-    if name not in known.__members__:
-        raise InputError(f"{uri}: {architecture} has no weights {name!r} but {', '.join(known.__members__)}")
-    return architecture, known[name]
+def _of_torchvision(location: str) -> Found:
+    architecture, weights = torchvision_weights.published(location)
+    digest = f"sha256:{sha256_of(torchvision_weights.weights_file(weights))}"
+    place = f"{TORCHVISION}{architecture}/{weights.name}"
+    return _foreign(place, digest, lambda: torchvision_weights.original(architecture, weights))
 
 
-def _preprocessing(weights: "WeightsEnum", *, rescaled_inside: bool) -> Preprocessing:
-    transforms = weights.transforms()
-    mean, std = tuple(transforms.mean), tuple(transforms.std)
-    if rescaled_inside:
-        mean, std = (0.5,) * 3, (0.5,) * 3
-    return Preprocessing(size=transforms.crop_size[0], channels=3, mean=mean, std=std)
+def _of_timm(location: str) -> Found:
+    from headstart.models.foreign import timm
+    from headstart.models.foreign.weights import read_weights
 
-
-def _weights_file(weights: "WeightsEnum") -> Path:
-    """Return the path of the weights file in torch's hub folder."""
-    return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
-
-
-def _download(weights: "WeightsEnum") -> None:
-    """Download the weights file by torchvision's hub code if it is missing. That code compares a new file with the hash
-    in its name, but does not check an existing file, which is why sources are pinned."""
-    if not _weights_file(weights).exists():
-        _read_state(weights)
-
-
-def _read_state(weights: "WeightsEnum") -> dict[str, torch.Tensor]:
-    file = _weights_file(weights)
-    try:
-        state: Any = weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
-    except URLError as error:
+    name, _, revision = location.removeprefix(TIMM).partition("@")
+    card = timm.published(name)
+    if not card.get("hf_hub_id"):
         raise InputError(
-            f"cannot download {weights.url} ({error.reason}); put that file at {file} and run again"
-        ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        # Only tensors are unpickled. PyTorch's first line names other content; the rest explains how to allow it.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{file} cannot be read as weights ({reason}); remove it and run again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{file} is not a state dict; put the file from {weights.url} there")
-    return state
+            f"{location}: timm does not publish these weights on the hub but at {card.get('url')}; download that file "
+            "and import it with --architecture."
+        )
+    repository = Repository(str(card["hf_hub_id"]), revision or None, uri=location)
+    file = repository.file(str(card.get("hf_hub_filename") or WEIGHTS))
+    place = f"{TIMM}{name}@{repository.commit}" if repository.commit else f"{TIMM}{name}"
+    facts = {"revision": repository.commit} if repository.commit else {}
+    return _foreign(
+        place,
+        f"sha256:{sha256_of(file)}",
+        lambda: timm.original(name, read_weights(file), at=location, card=card, facts=facts),
+    )
 
 
-def _check_pin(uri: str, pin: str | None, found: str) -> None:
-    if pin not in (None, found):
-        raise InputError(f"{uri} was pinned to {pin} and its content is {found} now; pin it again or restore it")
+def _of_hub(location: str) -> Found:
+    name, _, revision = location.removeprefix(HUB).partition("@")
+    repository = Repository(name, revision or None, uri=location)
+    repository.file(CONFIG)
+    place = f"{HUB}{name}@{repository.commit}" if repository.commit else location
+    return _of_folder(ModelFolder(repository.optional, location), place, repository.commit)
+
+
+def _foreign(location: str, digest: str, original: Callable[[], Original]) -> Found:
+    return Found(location, digest, lambda: original().bundle(location, digest), original)
+
+
+def _fetch(uri: str, path: Path) -> None:
+    if not s3.is_s3(uri):
+        download(uri, path)
+        return
+    try:
+        s3.download(uri, path)
+    except s3.UnreadableObject as error:
+        raise InputError(f"{uri} cannot be read: {error}; correct it, or copy the model again") from error
+
+
+def _name_in_state(uri: str) -> str | None:
+    """The folder in the state of what is fetched from elsewhere; None for what is at hand, or is not pinned."""
+    pin = pin_of(uri)
+    return f"sources/{pin.removeprefix('sha256:')}" if pin and uri.startswith(PUBLISHED) else None
+
+
+def _kept(uri: str) -> ModelBundle | None:
+    name, state = _name_in_state(uri), State.from_environment()
+    if name is None or state is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        if not all(state.get(f"{name}/{file}", Path(folder, file)) for file in FILES):
+            return None
+        bundle = ModelBundle.load(Path(folder))
+    return bundle if bundle.provenance.get("source_digest") == pin_of(uri) else None
+
+
+def _keep(uri: str, bundle: ModelBundle) -> None:
+    name, state = _name_in_state(uri), State.from_environment()
+    if name is None or state is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        bundle.save(Path(folder, "bundle"))
+        for file in FILES:
+            state.put(Path(folder, "bundle", file), f"{name}/{file}")

@@ -112,6 +112,20 @@ def torchvision_network(architecture: str, *, classes: int, state: dict[str, Ten
     return Network(stages, _head(model, classes, parts, trained=state is not None), dropout=dropout)
 
 
+def reference_model(architecture: str, state: dict[str, Tensor], *, classes: int, logits: bool) -> nn.Module:
+    """Return torchvision's own model with a state dict, in eval mode: its forward pass gives logits, or the features
+    that `torchvision_network` gives."""
+    parts = family(architecture)
+    with torch.random.fork_rng(devices=[]):
+        model = _build(architecture, max(classes, 1), parts)
+    _load(model, state, architecture, parts)
+    if parts.pooled_width:
+        return nn.Sequential(model.get_submodule("features"), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    if not logits:
+        model.set_submodule(parts.head, nn.Identity())
+    return model.eval()
+
+
 class PatchEmbedding(nn.Module):
     """Image (N, C, H, W) to class token and patches with their positions (N, 1 + patches, width).
 

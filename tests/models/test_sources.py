@@ -160,7 +160,7 @@ def test_a_source_of_another_modality_is_refused(bundle):
         load_source(str(bundle), modality="text")
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket/bundle", "https://example.org/model", "file://elsewhere/bundle"])
+@pytest.mark.parametrize("uri", ["gs://bucket/bundle", "ftp://example.org/model", "file://elsewhere/bundle"])
 def test_a_reference_of_another_kind_is_refused_with_the_kinds_that_are_understood(uri):
     for function in (load_source, pin_source):
         with pytest.raises(InputError, match="is not a source that can be read; give"):

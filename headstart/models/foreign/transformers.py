@@ -1,0 +1,134 @@
+"""Image classifiers and encoders that transformers' `save_pretrained` wrote: config.json, safetensors, a processor."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headstart.errors import InputError, shortened
+from headstart.models.foreign import Original
+from headstart.models.foreign.card import of_processor
+from headstart.models.tracing import last_linear
+from headstart.models.transformers import architecture_of, as_network, auto_class, configuration, examples, logits_of
+from headstart.models.transformers import settings_of as settings_in
+
+_SHOWN = 3
+
+
+def of_config(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    processor: Mapping[str, Any] | None,
+    *,
+    at: str,
+    facts: Mapping[str, Any],
+) -> Original:
+    """Return the model that a config.json describes, with the weights of a state dict.
+
+    A checkpoint of the encoder alone has no head; tensors of other parts, such as CLIP's text encoder, are left out.
+
+    Raises:
+        InputError: the configuration asks for code or is of no image model, or the weights are another model's.
+    """
+    if "auto_map" in config:
+        raise InputError(
+            f"{at}: config.json asks for code of its repository (auto_map), and none is run; choose another."
+        )
+    if config.get("quantization_config"):
+        raise InputError(f"{at} holds quantised weights, which cannot be trained; choose the original model.")
+    try:
+        kind, settings = settings_in(config)
+    except InputError as error:
+        raise InputError(f"{at}: {error}") from None
+    labels = _labels(config)
+    settings.pop("num_channels", None)
+    whole = configuration(kind, settings)
+    channels = getattr(whole, "num_channels", 3)
+    whole.num_labels = len(labels)
+    _check_shapes(whole, state, at)
+    model, found = _filled(whole, state, at)
+    head = last_linear(model, examples(model, channels), logits_of) or ""
+    has_head = _has_head(found, head, at)
+    if not has_head:
+        model.set_submodule(head, nn.Identity())
+    classes = labels if has_head else ()
+    return Original(
+        architecture=architecture_of(kind, settings),
+        preprocessing=of_processor(processor, _sized(config), at=at),
+        classes=classes,
+        network=lambda: as_network(model, classes=len(classes), channels=channels, has_head=has_head),
+        call=lambda x: logits_of(model, x),
+        head=has_head,
+        name=kind,
+        left_out=tuple(sorted({name.partition(".")[0] for name in found["unexpected_keys"]})),
+        facts=facts,
+    )
+
+
+def _filled(config: Any, state: Mapping[str, Tensor], at: str) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The model with the weights, in eval mode, and what transformers says of their names."""
+    classifier: Any = type(_empty(config))
+    with torch.random.fork_rng(devices=[]):
+        try:
+            model, found = classifier.from_pretrained(
+                None, config=config, state_dict=dict(state), output_loading_info=True, dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
+        # Foreign names and shapes meet the library's own conversions here.
+        except Exception as error:
+            raise InputError(f"{at} cannot be read by transformers: {shortened(str(error), 200)}") from None
+    return model.eval(), found
+
+
+def _has_head(found: Mapping[str, Any], head: str, at: str) -> bool:
+    """Whether the classifier at the path `head` is among the weights; InputError if another part is not."""
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(f"{head}."))
+    if missing or found["mismatched_keys"]:
+        wrong = missing or sorted(str(each[0]) for each in found["mismatched_keys"])
+        raise InputError(
+            f"{at} does not hold the weights of its config.json: {len(wrong)} tensors are missing or of another shape, "
+            f"{', '.join(shortened(name, 80) for name in wrong[:_SHOWN])} among them; copy it again."
+        )
+    return not found["missing_keys"]
+
+
+def _empty(config: Any) -> nn.Module:
+    with torch.device("meta"):
+        model: nn.Module = auto_class().from_config(config, trust_remote_code=False)
+    return model
+
+
+def _check_shapes(config: Any, state: Mapping[str, Tensor], at: str) -> None:
+    """Refuse a configuration of a much larger network than the weights are, before memory is taken for it."""
+    try:
+        expected = sum(parameter.numel() for parameter in _empty(config).parameters())
+    except Exception as error:
+        raise InputError(f"{at}: config.json describes no network: {shortened(str(error), 150)}") from None
+    held = sum(tensor.numel() for tensor in state.values())
+    # A head for the classes of the configuration is all that may be missing.
+    if expected > 2 * held + 2**24:
+        raise InputError(
+            f"{at}: config.json describes {expected:,} weights, and the files hold {held:,}; copy both again."
+        )
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The class names in the order of the logits; transformers' default is two."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping):
+        count = config.get("num_labels", 2)
+        return tuple(map(str, range(count if isinstance(count, int) and 0 < count <= 2**20 else 2)))
+    try:
+        numbered = {int(number): str(name) for number, name in names.items()}
+    except ValueError:
+        raise InputError("config.json: id2label does not number the classes; correct it.") from None
+    if sorted(numbered) != list(range(len(numbered))) or not numbered:
+        raise InputError("config.json: id2label does not number the classes from 0 on; correct it.")
+    return tuple(numbered[number] for number in range(len(numbered)))
+
+
+def _sized(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of the part that reads pictures."""
+    inner = config.get("vision_config")
+    return inner if isinstance(inner, Mapping) else config

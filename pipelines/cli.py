@@ -17,6 +17,7 @@ from headstart.installation import missing_extra, require_platform
 from headstart.version import __version__
 from headstart_pipelines.commands import (
     check,
+    clean,
     compare,
     compile,
     completion,
@@ -40,7 +41,7 @@ from headstart_pipelines.commands.arguments import meant
 _COMMAND_WIDTH = 13
 # In the order in which they are listed.
 _GROUPS = {
-    "on this machine": (run, init, check, compare, report, ui, completion),
+    "on this machine": (run, init, check, compare, report, ui, clean, completion),
     "data": (prepare, rank),
     "models": (importing, predict, promotion, lineage, monitor),
     "on a cluster": (compile, submit, runs, schedule),

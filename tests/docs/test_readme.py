@@ -201,7 +201,7 @@ def test_the_notebook_runs_cell_by_cell(tmp_path):
             assert cell["cell_type"] == "markdown"
             continue
         assert cell["outputs"] == []
-        *statements, last = ast.parse(cell["source"]).body
+        *statements, last = ast.parse("".join(cell["source"])).body
         exec(compile(ast.Module(statements, []), "notebook", "exec"), names)  # noqa: S102
         if isinstance(last, ast.Expr):
             shown = eval(compile(ast.Expression(last.value), "notebook", "eval"), names)  # noqa: S307

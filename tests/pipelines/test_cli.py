@@ -20,9 +20,9 @@ from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
 
 COMMANDS = [
-    "demo", "run", "init", "check", "compare", "report", "ui", "completion", "schema", "prepare", "rank", "predict",
-    "export", "promote", "rollback", "history", "lineage", "monitor", "compile", "submit", "runs", "logs", "retry",
-    "terminate", "schedule",
+    "demo", "run", "init", "check", "compare", "report", "ui", "clean", "completion", "schema", "prepare", "rank",
+    "predict", "export", "promote", "rollback", "history", "lineage", "monitor", "compile", "submit", "runs",
+    "logs", "retry", "terminate", "schedule",
 ]  # fmt: skip
 
 

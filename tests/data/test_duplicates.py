@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import InputError
+from headstart.modalities.image import near_duplicates as near_duplicates_module
 from headstart.modalities.image.near_duplicates import MIN_SIDE, looks_of, near_duplicates
 from headstart_pipelines.demo import digits, mnist_5k
 
@@ -193,6 +194,30 @@ def test_the_search_finds_what_a_comparison_of_all_pairs_finds() -> None:
                 assert joined[i] == joined[j]
             if i % 48 != j % 48:
                 assert joined[i] != joined[j]
+
+
+def test_frames_of_a_few_scenes_are_each_compared_with_a_few_others_and_copies_among_them_found(caplog) -> None:
+    """Frames of a scene have one hash, so that each may be compared with every other; here all are told apart."""
+    rng = np.random.default_rng(0)
+    scenes = rng.uniform(40, 215, (2, 8, 8, 1)).repeat(4, 1).repeat(4, 2)
+    frames = [np.clip(scenes[n % 2] + rng.normal(0, 12, (32, 32, 1)), 0, 255).astype(np.uint8) for n in range(800)]
+    copies = [np.clip(frame + rng.normal(0, 1, frame.shape), 0, 255).astype(np.uint8) for frame in frames[:20]]
+    pictures, read = [*frames, *copies], []
+    looks = [look for look in looks_of(pictures) if look]
+
+    def pixels_of(number: int) -> np.ndarray:
+        read.append(number)
+        return pictures[number]
+
+    compared = []
+    with pytest.MonkeyPatch.context() as patch:
+        same = near_duplicates_module._same
+        patch.setattr(near_duplicates_module, "_same", lambda i, j, of: (compared.extend(i), same(i, j, of))[1])
+        assert near_duplicates(looks, pixels_of) == [(number, 800 + number) for number in range(20)]
+    assert sorted(read) == list(range(len(pictures))), "each is read once"
+    # With 32 others in each of 4 bands, where all pairs would be 200 a picture.
+    assert len(compared) <= 4 * 32 * len(pictures)
+    assert "each was compared with its nearest only" in caplog.text
 
 
 def test_a_group_of_copies_and_looks_in_a_packed_set_is_in_one_split_only(photographs: Path, pack: Pack) -> None:

@@ -5,6 +5,7 @@ square) and correlate by at least 0.99. Candidates are found by a mean hash of 6
 8 × 8 are brighter than its mean) that differs in at most 3 bits. Provenance: docs/studies/near_duplicates.md.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -31,9 +32,14 @@ _COARSE = 8
 _MIN_DEVIATION = 4.0
 # Neighbouring bits go to different bands: a border or a sky would leave a band of its own the same in all pictures.
 _ORDER = np.argsort(np.arange(_COARSE**2) % _BANDS, kind="stable")
-_PAIRS_AT_ONCE = 2**20
+_PAIRS_AT_ONCE = 2**12  # compared by their thumbnails
+_ROWS_AT_ONCE = 2**9  # compared by their hashes with so many others as are in the window
+_WINDOW = 128
+_COMPARED = 32  # with how many others at most, in each band, a picture's thumbnail is compared
 _CHUNK = 2**24  # comparisons of hashes at a time
 _KEPT = 4096  # thumbnails
+log = logging.getLogger(__name__)
+
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue, by ITU-R BT.601
 _POPCOUNT = np.array([number.bit_count() for number in range(2**16)], dtype=np.uint8)
 
@@ -63,12 +69,22 @@ def near_duplicates(looks: Sequence[Mark], pixels_of: Callable[[int], np.ndarray
     coarse = np.frombuffer(b"".join(look.coarse for look in looks), np.uint8).reshape(len(looks), -1)
     clusters = _Clusters(len(looks))
     found = []
-    thumbnail = lru_cache(_KEPT)(lambda number: _thumbnail(pixels_of(number)))
-    for rows, columns in _candidates(hashes, coarse):
-        for i, j in _close(coarse, clusters.of, rows, columns):
-            if clusters.of[i] != clusters.of[j] and _is_same(thumbnail(i), thumbnail(j)):
+    thumbnail = lru_cache(_KEPT)(lambda number: _thumbnail(pixels_of(number)).ravel())
+    crowded = np.zeros(len(looks), dtype=bool)
+    for candidates, beyond in _candidates(hashes, coarse):
+        near, further = _nearest(coarse, clusters.of, candidates)
+        for i, j in _same(*near, thumbnail):
+            if clusters.of[i] != clusters.of[j]:
                 clusters.join(i, j)
                 found.append((min(i, j), max(i, j)))
+        for rows, columns in (beyond, further):
+            crowded[rows[clusters.of[rows] != clusters.of[columns]]] = True
+    if crowded.any():
+        log.warning(
+            "%d of %d pictures look much like more than %d others; each was compared with its nearest only, so that a "
+            "copy that was changed more may be missed.",
+            crowded.sum(), len(looks), _COMPARED,
+        )  # fmt: skip
     return sorted(found)
 
 
@@ -88,22 +104,50 @@ class _Clusters:
         self._members.setdefault(large, [large]).extend(moved)
 
 
-def _close(coarse: np.ndarray, cluster: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs whose coarse thumbnails are close and that are not connected yet. Averaging brings thumbnails no
-    further apart, so that only rounding can lose one."""
+_Pairs = tuple[np.ndarray, np.ndarray]
+"""Of each pair the number of the one picture and that of the other."""
+
+
+def _nearest(coarse: np.ndarray, cluster: np.ndarray, pairs: _Pairs) -> tuple[_Pairs, _Pairs]:
+    """The pairs whose coarse thumbnails are close and that are not connected yet: of each first picture the `_COMPARED`
+    closest, and the further ones. Averaging brings thumbnails no further apart, so that only rounding can lose one."""
+    rows, columns = pairs
     apart = cluster[rows] != cluster[columns]
     rows, columns = rows[apart], columns[apart]
     difference = coarse[rows].astype(np.float32) - coarse[columns]
-    near = (difference**2).mean(axis=1) <= _REACH**2
-    return list(zip(rows[near].tolist(), columns[near].tolist(), strict=True))
+    distance = np.einsum("pk,pk->p", difference, difference) / coarse.shape[1]
+    near = distance <= _REACH**2
+    rows, columns, distance = rows[near], columns[near], distance[near]
+    order = np.lexsort((distance, rows))
+    rows, columns = rows[order], columns[order]
+    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
+    kept = np.arange(len(rows)) - np.repeat(first, counts) < _COMPARED
+    return (rows[kept], columns[kept]), (rows[~kept], columns[~kept])
 
 
-def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (i, j) of pictures whose hashes are close, in arrays of bounded length; a pair may come more than once.
+def _same(rows: np.ndarray, columns: np.ndarray, thumbnail: Callable[[int], np.ndarray]) -> Iterator[tuple[int, int]]:
+    """The pairs that are near duplicates by their thumbnails."""
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):
+        i, j = rows[start : start + _PAIRS_AT_ONCE], columns[start : start + _PAIRS_AT_ONCE]
+        numbers, places = np.unique(np.concatenate([i, j]), return_inverse=True)
+        grey = np.stack([thumbnail(number) for number in numbers.tolist()])
+        one, other = grey[places[: len(i)]], grey[places[len(i) :]]
+        is_same = np.sqrt(np.mean((one - other) ** 2, axis=1)) <= _MAX_DISTANCE
+        one -= one.mean(axis=1, keepdims=True)
+        other -= other.mean(axis=1, keepdims=True)
+        lengths = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+        is_same &= (one * other).sum(axis=1) >= _MIN_CORRELATION * lengths
+        yield from zip(i[is_same].tolist(), j[is_same].tolist(), strict=True)
+
+
+def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[_Pairs, _Pairs]]:
+    """Pairs of pictures whose hashes are close, in arrays of bounded length; a pair may come more than once.
 
     Close hashes have the same bits in one of the bands. Where two pictures differ by d (root mean square), their means
     differ by d at most, and by 2 d at most what the upper half is brighter than the lower, and the mean of the middle
-    quarter. So those of the same bits are sorted by their means, and each is compared with the next ones only.
+    quarter. So those of the same bits are sorted by one of these, by another in each band, and each is compared with
+    the next ones only, `_WINDOW` at most: time grows with their number, however alike they are. Beside the pairs come
+    those of pictures that have more and the last one that each was paired with.
     """
     square = coarse.reshape(-1, _COARSE, _COARSE)
     half, quarter = _COARSE // 2, _COARSE // 4
@@ -113,34 +157,34 @@ def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[np.nda
 
     means, tilts = mean(square), mean(square[:, :half]) - mean(square[:, half:])
     middles = mean(square[:, quarter:-quarter, quarter:-quarter])
+    reaches = ((means, _REACH), (tilts, 2 * _REACH), (middles, 2 * _REACH))
     width = 64 // _BANDS
     for band in range(_BANDS):
         bits = (hashes >> np.uint64(band * width)) & np.uint64(2**width - 1)
-        order = np.lexsort((means, bits))
-        key, brightness, tilt, middle, word = (values[order] for values in (bits, means, tilts, middles, hashes))
-        rows: list[np.ndarray] = []
-        columns: list[np.ndarray] = []
-        held, first = 0, np.arange(len(order))
-        for distance in range(1, len(order)):
-            first = first[first + distance < len(order)]
-            second = first + distance
-            within = (key[first] == key[second]) & (brightness[second] - brightness[first] <= _REACH)
-            first, second = first[within], second[within]
-            if not len(first):
-                break
-            near = (
-                (np.abs(tilt[first] - tilt[second]) <= 2 * _REACH)
-                & (np.abs(middle[first] - middle[second]) <= 2 * _REACH)
-                & (bit_count(word[first] ^ word[second]) <= BITS)
-            )
-            rows.append(order[first[near]])
-            columns.append(order[second[near]])
-            held += len(rows[-1])
-            if held > _PAIRS_AT_ONCE:
-                yield np.concatenate(rows), np.concatenate(columns)
-                rows, columns, held = [], [], 0
-        if held:
-            yield np.concatenate(rows), np.concatenate(columns)
+        sorted_by, reach = reaches[band % len(reaches)]
+        order = np.lexsort((sorted_by, bits))
+        ends = _ends(bits[order], sorted_by[order], reach)
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            first = np.arange(start, min(start + _ROWS_AT_ONCE, len(order)))
+            cut = first[ends[first] - first > _WINDOW + 1]
+            second = first[:, None] + np.arange(1, _WINDOW + 1)
+            within = second < ends[first][:, None]
+            rows, columns = order[first.repeat(within.sum(axis=1))], order[second[within]]
+            near = bit_count(hashes[rows] ^ hashes[columns]) <= BITS
+            for values, most in reaches:
+                near &= np.abs(values[rows] - values[columns]) <= most
+            yield (rows[near], columns[near]), (order[cut], order[cut + _WINDOW])
+
+
+def _ends(bits: np.ndarray, values: np.ndarray, reach: float) -> np.ndarray:
+    """For each place of a list sorted by bits and then by values, the first place after it with other bits or a value
+    that is larger by more than `reach`."""
+    ends = np.empty(len(bits), dtype=np.int64)
+    borders = np.concatenate([[0], np.flatnonzero(np.diff(bits)) + 1, [len(bits)]])
+    for start, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+        part = values[start:stop]
+        ends[start:stop] = start + np.searchsorted(part, part + np.float32(reach), side="right")
+    return ends
 
 
 def bit_count(words: np.ndarray) -> np.ndarray:
@@ -148,10 +192,6 @@ def bit_count(words: np.ndarray) -> np.ndarray:
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(words)
     return _POPCOUNT[words.view(np.uint16).reshape(-1, 4)].sum(axis=1)
-
-
-def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.sqrt(np.mean((one - other) ** 2)) <= _MAX_DISTANCE) and _correlation(one, other) >= _MIN_CORRELATION
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -178,11 +218,6 @@ def _means(length: int, parts: int) -> np.ndarray:
     pixels = np.arange(length)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return (covered.clip(min=0) * parts / length).astype(np.float32)
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
 
 
 def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:

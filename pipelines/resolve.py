@@ -15,7 +15,7 @@ from headstart.data.kinds.torchvision import is_published
 from headstart.data.reference import fingerprint, has_no_labels, located
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
-from headstart.models.reference import pin_of
+from headstart.models.reference import PUBLISHED, pin_of
 from headstart.models.sources import pin_source, pin_sources
 from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
@@ -88,7 +88,7 @@ def resolve_for_cluster(
     with at("source.candidates"):
         for uri in recipe.source.candidates:
             candidates += found if (found := _pinned_from_here(uri, model_mounts, live=live)) else [uri]
-            # Published weights never change under their name.
+            # torchvision's weights never change under their name.
             if not found and not uri.startswith("torchvision://"):
                 unknown.add("candidates")
     source = source.model_copy(update={"candidates": tuple(dict.fromkeys(candidates))})
@@ -136,7 +136,7 @@ def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple
     """Pin a candidate; empty where that is left to the step that chooses the source."""
     if pin_of(uri):
         return (uri,)
-    if uri.startswith("torchvision://"):
+    if uri.startswith(PUBLISHED):
         return ()
     if uri.startswith("models:/"):
         server = os.environ.get("MLFLOW_TRACKING_URI")

@@ -4,7 +4,16 @@ A version that has no number yet, or whose number is not known, is referred to b
 `models:/digits-source/sha256:8c8c06725371#sha256=…`.
 """
 
+from pathlib import Path
+from urllib.parse import unquote
+
+TORCHVISION, TIMM, HUB, REGISTRY = "torchvision://", "timm://", "hf://", "models:/"
+WEB = ("https://", "http://")
+PUBLISHED = (TORCHVISION, TIMM, HUB, *WEB)
+"""The schemes of sources that are fetched from elsewhere and kept."""
+
 _MARK = "#sha256="
+_ARCHITECTURE = "?architecture="
 # How many digits of the content stand in a version's place.
 _DIGITS = 12
 
@@ -40,3 +49,32 @@ def numbered(text: str, version: str) -> str:
         return text
     model = unpinned(version).removeprefix("models:/").rpartition("/")[0]
     return text.replace(unpinned(by_content(model, digest)), unpinned(version))
+
+
+def split_architecture(location: str) -> tuple[str, str | None]:
+    """Return the place of a file of weights, and the architecture that its reference names, if any:
+    `weights.pth?architecture=resnet18`."""
+    place, mark, architecture = location.partition(_ARCHITECTURE)
+    return place, unquote(architecture) if mark else None
+
+
+def with_architecture(location: str, architecture: str) -> str:
+    """Return the reference to a file of weights of an architecture."""
+    return f"{location}{_ARCHITECTURE}{architecture}"
+
+
+def published_architecture(uri: str) -> str | None:
+    """Return the architecture of a model from elsewhere, as far as its reference tells: `transformers/` for one whose
+    description is not read here. None for bundles and registered models."""
+    place, architecture = split_architecture(unpinned(uri))
+    if architecture:
+        return architecture
+    if place.startswith(TORCHVISION):
+        return place.removeprefix(TORCHVISION).partition("/")[0]
+    if place.startswith(TIMM):
+        return f"timm/{place.removeprefix(TIMM).partition('@')[0]}"
+    if place.startswith((HUB, *WEB)):
+        return "transformers/"
+    if "://" in place or place.startswith(REGISTRY):
+        return None
+    return "transformers/" if Path(place, "config.json").is_file() and not Path(place, "SHA256SUMS").is_file() else None

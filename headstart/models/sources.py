@@ -26,20 +26,27 @@ from headstart.errors import InputError
 from headstart.models.bundle import FILES, ModelBundle, bundle_digest
 from headstart.models.foreign import Original
 from headstart.models.foreign import torchvision as torchvision_weights
-from headstart.models.foreign.checkpoint import is_weights, split_architecture, with_architecture
+from headstart.models.foreign.checkpoint import is_weights
 from headstart.models.foreign.folder import CONFIG, WEIGHTS, ModelFolder
 from headstart.models.foreign.hub import Repository
-from headstart.models.reference import pin_of, pinned, unpinned
+from headstart.models.reference import (
+    HUB,
+    PUBLISHED,
+    REGISTRY,
+    TIMM,
+    TORCHVISION,
+    WEB,
+    pin_of,
+    pinned,
+    split_architecture,
+    unpinned,
+    with_architecture,
+)
 from headstart.storage import s3
 from headstart.storage.digests import sha256_of
 from headstart.storage.http import download
 from headstart.storage.state import State
 from headstart.storage.sums import SUMS
-
-TORCHVISION, TIMM, HUB, REGISTRY = torchvision_weights.SCHEME, "timm://", "hf://", "models:/"
-_WEB = ("https://", "http://")
-PUBLISHED = (TORCHVISION, TIMM, HUB, *_WEB)
-"""The schemes of sources that are fetched from elsewhere and kept."""
 
 _NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give a bundle's path instead"
 
@@ -193,7 +200,7 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
         if fetch_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=location))
         yield _of_path(fetch_registered(location), location)
-    elif s3.is_s3(location) or location.startswith(_WEB):
+    elif s3.is_s3(location) or location.startswith(WEB):
         with tempfile.TemporaryDirectory() as folder:
             if is_weights(place):
                 path = Path(folder, Path(urlsplit(place).path).name)

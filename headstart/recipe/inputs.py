@@ -4,20 +4,21 @@ from typing import Any
 
 from headstart.data.section import Data
 from headstart.modalities import modality
+from headstart.models.reference import published_architecture
 from headstart.recipe.recipe import Recipe
 
 
 def settled_input(data: Data, recipe: Recipe) -> dict[str, Any]:
     """Return `data.input`, with what the recipe leaves open as the architecture reads it.
 
-    With candidates only, that is the one of the first that comes from torchvision, else the default architecture.
+    With candidates only, that is the one of the first that comes from elsewhere, else the default architecture.
     """
     kind = modality(recipe.modality)
-    published = [uri for uri in recipe.source.candidates if uri.startswith("torchvision://")]
+    published = [named for uri in recipe.source.candidates if (named := published_architecture(uri))]
     architecture = kind.default_architecture
     if recipe.source.data:
         architecture = recipe.source.pretraining.architecture
     elif published:
-        architecture = published[0].removeprefix("torchvision://").partition("/")[0]
+        architecture = published[0]
     # KFP knows no null.
     return {key: value for key, value in kind.settled(data.input, architecture).items() if value is not None}

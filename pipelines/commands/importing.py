@@ -15,8 +15,8 @@ def _import(options: argparse.Namespace) -> None:
     from tempfile import TemporaryDirectory
 
     from headstart.errors import InputError
-    from headstart.models.foreign.checkpoint import split_architecture, with_architecture
     from headstart.models.importing import import_source
+    from headstart.models.reference import split_architecture, with_architecture
 
     uri = options.source
     if options.architecture:

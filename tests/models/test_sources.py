@@ -12,6 +12,7 @@ from headstart.errors import InputError
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.models.reference import published_architecture
 from headstart.models.sources import (
     Background,
     load_source,
@@ -142,6 +143,21 @@ def test_what_torchvision_publishes_about_weights_is_their_accuracy():
     assert published_background(f"{SHUFFLENET}#sha256=12").accuracy == pytest.approx(published / 100)
     assert published_background(SHUFFLENET).learned_from is None
     assert published_background("/some/bundle") == Background()
+
+
+@pytest.mark.parametrize(
+    ("uri", "architecture"),
+    [
+        (f"{SHUFFLENET}#sha256=12", "shufflenet_v2_x0_5"),
+        ("timm://resnet18.a1_in1k@0123#sha256=12", "timm/resnet18.a1_in1k"),
+        ("hf://microsoft/resnet-50", "transformers/"),
+        ("s3://models/x.pth?architecture=timm/test_vit", "timm/test_vit"),
+        ("models:/digits-source/1", None),
+        ("/some/bundle", None),
+    ],
+)
+def test_the_reference_of_a_model_from_elsewhere_tells_its_architecture(uri, architecture):
+    assert published_architecture(uri) == architecture
 
 
 def test_a_registered_model_that_is_not_the_pinned_one_is_refused(bundle):

@@ -1,7 +1,6 @@
 """Files of weights: `weights.pth?architecture=resnet18`, of an architecture of timm, torchvision or headstart."""
 
 from pathlib import Path
-from urllib.parse import unquote
 
 import torch
 from torch import Tensor
@@ -13,19 +12,7 @@ from headstart.models.foreign import Original
 from headstart.models.foreign.card import IMAGENET_MEAN, IMAGENET_STD
 from headstart.models.foreign.weights import SUFFIXES, fitted, read_weights, without_prefix
 from headstart.models.network import Network
-
-_MARK = "?architecture="
-
-
-def split_architecture(location: str) -> tuple[str, str | None]:
-    """Return the place of a file of weights, and the architecture that its reference names, if any."""
-    place, mark, architecture = location.partition(_MARK)
-    return place, unquote(architecture) if mark else None
-
-
-def with_architecture(location: str, architecture: str) -> str:
-    """Return the reference to a file of weights of an architecture."""
-    return f"{location}{_MARK}{architecture}"
+from headstart.models.reference import with_architecture
 
 
 def is_weights(place: str) -> bool:
@@ -41,8 +28,8 @@ def original(path: Path, architecture: str | None, *, at: str) -> Original:
     """
     if architecture is None:
         raise InputError(
-            f"{at} is a file of weights, which does not say whose; name their architecture: {at}{_MARK}resnet18 or "
-            "--architecture resnet18, timm/vit_small_patch16_224, …"
+            f"{at} is a file of weights, which does not say whose; name their architecture: "
+            f"{with_architecture(at, 'resnet18')} or --architecture resnet18, timm/vit_small_patch16_224, …"
         )
     state = read_weights(path)
     if architecture.startswith("timm/"):

@@ -51,7 +51,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Share:
-    """The estimated share of a class among new samples, and its share among the old ones."""
+    """The share of a class among old and new samples, estimated in the same way."""
 
     name: str
     before: float
@@ -188,7 +188,7 @@ def monitor(
         measured = bootstrap_interval(metric, new.labels, new.probabilities.argmax(axis=1), len(classes))
     is_worse = measured is not None and promised is not None and _is_below(measured, promised)
     state: State = "worse" if is_worse else "drifted" if auc.low > 0.5 + tolerance else "as before"
-    shares = _shares(old.labels, new.probabilities, classes, generator)
+    shares = _shares(old.labels, old.probabilities, new.probabilities, classes, generator)
     return Monitoring(
         state=state,
         sentence=_sentence(state, auc, shares, metric, measured, promised, len(new)),
@@ -264,14 +264,19 @@ def _discrepancy(before: np.ndarray, now: np.ndarray, generator: np.random.Gener
 
 
 def _shares(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], generator: np.random.Generator
+    labels: np.ndarray,
+    old: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    generator: np.random.Generator,
 ) -> tuple[Share, ...]:
-    """The share of each class by the old labels, and among new samples by their calibrated probabilities (Saerens,
-    Latinne and Decaestecker 2002) with the 95 % interval of resampled samples. It holds where classes look as before
-    and only their shares change."""
+    """The share of each class among old and new samples by their calibrated probabilities (Saerens, Latinne and
+    Decaestecker 2002), with the 95 % interval of resampled new samples. Both are estimated, so that what the model
+    mistakes for another class counts on either side. It holds where classes look as before and only their shares
+    change."""
     counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
-    before = counts / counts.sum()
-    prior = np.maximum(before, 1e-9)
+    prior = np.maximum(counts / counts.sum(), 1e-9)
+    before = _priors(old, prior)
     value = _priors(probabilities, prior)
     drawn = np.stack([_priors(probabilities[rows], prior) for rows in _rows(len(probabilities), generator)])
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)

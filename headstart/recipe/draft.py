@@ -11,7 +11,11 @@ from headstart.data.reference import check as look
 from headstart.errors import InputError
 from headstart.modalities import MODALITIES
 
-_MODELS = ("models:/", "torchvision://", "file://")
+_MODELS = ("models:/", "timm://", "hf://", "https://", "http://")
+_TORCHVISION = "torchvision://"
+# By these, folders and files of weights are told from samples.
+_DESCRIPTIONS = ("model.json", "config.json")
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 _PUBLISHED = "torchvision://resnet18/IMAGENET1K_V1"
 # With fewer, every contender is trained on too little to tell them apart.
 _FEW = 10
@@ -85,11 +89,16 @@ def _seen(uri: str) -> tuple[str, Summary]:
 
 def is_model(uri: str) -> bool:
     """Return whether an address is that of a model, as far as it says, or of samples."""
-    return uri.startswith(_MODELS) or (Path(uri) / "model.json").is_file()
+    if uri.startswith(_TORCHVISION):
+        # A data set of torchvision has a name only, weights stand behind their architecture.
+        return "/" in uri.removeprefix(_TORCHVISION)
+    path = Path(uri.removeprefix("file://"))
+    described = any((path / name).is_file() for name in _DESCRIPTIONS)
+    return uri.startswith(_MODELS) or described or path.suffix in _WEIGHTS
 
 
 def _source_lines(source: str) -> list[str]:
-    if ("://" in source and not source.startswith("s3://")) or source.startswith("models:/"):
+    if is_model(source):
         return [
             "source:",
             "  candidates:  # the best of these is found by a probe; a registry's model is models:/NAME@champion",

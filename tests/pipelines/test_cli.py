@@ -21,7 +21,7 @@ from headstart.version import __version__
 
 COMMANDS = [
     "demo", "run", "init", "check", "compare", "report", "ui", "clean", "completion", "schema", "prepare", "rank",
-    "predict", "export", "promote", "rollback", "history", "lineage", "monitor", "compile", "submit", "runs",
+    "import", "predict", "export", "promote", "rollback", "history", "lineage", "monitor", "compile", "submit", "runs",
     "logs", "retry", "terminate", "schedule",
 ]  # fmt: skip
 

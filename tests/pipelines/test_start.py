@@ -63,11 +63,27 @@ def test_what_init_leaves_as_comments_is_valid_where_it_is_taken_in(photos):
     assert recipe.source.candidates
 
 
-@pytest.mark.parametrize("source", ["models:/*-source", "torchvision://vgg16/IMAGENET1K_V1", "file:///models/one"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "models:/*-source",
+        "torchvision://vgg16/IMAGENET1K_V1",
+        "timm://resnet18.a1_in1k",
+        "hf://owner/name",
+        "one.safetensors",
+    ],
+)
 def test_a_model_as_source_is_a_candidate(photos, source):
     Path("one.yaml").write_text(draft_recipe(str(photos), source).text)
 
     assert load_recipe(Path("one.yaml")).source.candidates == (source,)
+
+
+@pytest.mark.parametrize("source", ["torchvision://FashionMNIST", "s3://bucket/prefix", "photos/site-a", "a.npz"])
+def test_samples_as_source_are_pretrained_on(photos, source):
+    Path("one.yaml").write_text(draft_recipe(str(photos), source).text)
+
+    assert load_recipe(Path("one.yaml")).source.data.uri == source
 
 
 def test_init_replaces_no_file_and_names_what_is_no_data(cli, photos):

@@ -199,6 +199,7 @@ def test_a_file_without_a_head_gives_features_and_what_it_holds_beside_the_netwo
     with torch.inference_mode():
         assert torch.allclose(bundle.network.features(inputs), model(inputs), atol=1e-5)
     assert (bundle.classes, bundle.provenance["left_out"]) == ((), ["projector"])
+    assert bundle.provenance["license"] is None
 
 
 def test_weights_of_another_network_are_refused_by_the_names_of_their_tensors(tmp_path):

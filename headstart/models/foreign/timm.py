@@ -82,7 +82,8 @@ def original(
         name=base,
         left_out=left_out,
         facts={
-            "license": found.get("license"),
+            # A file's own licence is not that of the weights which are usual for its architecture.
+            "license": card.get("license") if card else None,
             **({"prefix": prefix} if prefix else {}),
             **(facts or {}),
         },

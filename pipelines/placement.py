@@ -34,15 +34,13 @@ class Placement:
 
     Args:
         image: of every step; None for the profile's, else the default.
-        parallelism: the number of strategies to run at once; None for the profile's, else all.
-        environment: variables of every step, part of kfp.local's cache key.
-        profile: the settings of a cluster; None for a local run.
+        environment: variables of every step.
+        profile: the settings of a cluster; None for none.
         unfingerprinted: inputs of unknown content, whose dependents are never reused: the data of a role ("source",
             "target"), or the models that are "candidates".
     """
 
     image: str | None = None
-    parallelism: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     profile: Profile | None = None
     unfingerprinted: frozenset[str] = frozenset()
@@ -50,7 +48,7 @@ class Placement:
     @property
     def strategies_at_once(self) -> int | None:
         """The number of strategies that run at once; None for all."""
-        return self.parallelism or (self.profile.parallelism if self.profile else None)
+        return self.profile.parallelism if self.profile else None
 
     def place(self, task: PipelineTask, name: str, *, cached: bool = True) -> PipelineTask:
         """Set the task's display name, image, environment, caching, and the settings of the profile.
@@ -88,7 +86,7 @@ class Placement:
         }
         component = task.component_spec.name
         if component not in kinds:
-            raise ValueError(f"{component} is in none of the sets of {__name__}; say there what kind of step it is")
+            raise ValueError(f"{component} is in none of the sets of step_kinds.py; say there what kind of step it is")
         return kinds[component]
 
     def _environment(self, image: str | None, digest: str | None, steps: Steps | None) -> dict[str, str]:

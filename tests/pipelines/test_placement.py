@@ -304,11 +304,9 @@ def test_the_image_of_the_command_line_wins_over_the_profiles(tmp_path):
         assert images == {expected}
 
 
-@pytest.mark.parametrize(
-    ("given", "of_profile", "expected"), [(None, None, None), (None, 3, 3), (1, 3, 1), (2, None, 2)]
-)
-def test_as_many_strategies_run_at_once_as_the_caller_says_and_else_the_profile(tmp_path, given, of_profile, expected):
-    package, _ = compile_with(tmp_path, parallelism=given, profile=profile({"parallelism": of_profile}))
+@pytest.mark.parametrize("expected", [None, 3])
+def test_as_many_strategies_run_at_once_as_the_profile_says(tmp_path, expected):
+    package, _ = compile_with(tmp_path, profile=profile({"parallelism": expected}))
     graph = package["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     (loop,) = [task for task in graph.values() if "parameterIterator" in task]
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -112,6 +113,12 @@ def test_a_file_of_the_users_is_meant_before_one_that_comes_along(tmp_path):
 def test_a_profile_that_comes_along_is_called_by_its_name(path):
     options = program._parser().parse_args(["submit", "digits", "--profile", path.stem])
     assert options.profile.samefile(path)
+
+
+def test_what_comes_along_is_in_the_wheel():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert {"recipes/*.yaml", "profiles/*.yaml", "py.typed"} <= set(data["headstart_pipelines"])
+    assert all("py.typed" in patterns for patterns in data.values())
 
 
 # Completion

@@ -187,8 +187,9 @@ def _fitted_methods(
         "probe on random weights": ("baseline", on("random", ridge)),
     }
     if dataset.kind.has_descriptors:
-        classical = quick_classical(train.samples, dataset.kind, classes=classes, metric=metric, rows=kept)
-        judged = quick_classical(dataset.split("test").samples, dataset.kind, classes=classes)
+        read = dataset.kind, dataset.given
+        classical = quick_classical(train.samples, *read, classes=classes, metric=metric, rows=kept)
+        judged = quick_classical(dataset.split("test").samples, *read, classes=classes)
         methods["classical"] = (
             "baseline",
             lambda subset, seed: classical.predict(subset, labels[subset], judged, seed=seed),

@@ -191,10 +191,15 @@ class Modality(ABC):
         """Whether classical models can learn from samples."""
         return type(self).descriptors is not Modality.descriptors
 
-    def descriptors(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Mapping[str, np.ndarray]":
-        """Features of stored samples for classical models, float32 (N, D) by the name of their kind; the raw ones come
-        first."""
+    def descriptors(self, inputs: "Inputs") -> "Mapping[str, torch.Tensor]":
+        """Features for classical models of a batch as `plain` preprocessing gives it, float32 (N, D) by the name of
+        their kind; the raw ones come first. Operations of torch compute them, so that a model on them can be exported.
+        """
         return {}
+
+    def plain(self, given: Section) -> "Preprocessing":
+        """Preprocessing that leaves the values of samples as they are, up to a factor: what `descriptors` are of."""
+        raise NotImplementedError
 
     @property
     def is_shown(self) -> bool:

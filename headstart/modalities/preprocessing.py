@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from headstart.modalities.batch import Inputs
 from headstart.sections import Section
@@ -43,6 +44,11 @@ class Preprocessing(ABC):
     @abstractmethod
     def __call__(self, batch: Inputs) -> Inputs:
         """A stored batch as the first stage reads it, on the same device: for `maps`, float32 (N, C, H, W)."""
+
+    def turned_into(self, other: "Preprocessing") -> "tuple[Tensor, Tensor] | None":
+        """A factor and a summand, on the CPU, that make `other`'s result for a batch of this one's, where both give one
+        tensor and differ in their statistics alone; None elsewhere. Both broadcast to what a first stage reads."""
+        return None
 
     @abstractmethod
     def example(self, count: int) -> Inputs:

@@ -1,48 +1,109 @@
-"""`ensemble/<count>/<architecture>`: several networks of one architecture, whose probabilities are averaged.
+"""`ensemble/<architectures>`: several networks, whose probabilities are averaged.
 
 Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty estimation using deep ensembles",
 NeurIPS 2017.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headstart.modalities.batch import Inputs
-from headstart.models.architectures import ENSEMBLE
-from headstart.models.network import Network
+from headstart.modalities.preprocessing import Preprocessing
+from headstart.models.architectures import ENSEMBLE, JOINED
+from headstart.models.network import Network, identity_head
+
+# Values that tell how a member normalises its input: a factor and a summand for each of its channels or bands.
+_MOST_VALUES = 1_000_000
+
+
+class Renormalised(nn.Module):
+    """The ensemble's input as a member's preprocessing would give it: `factor` · x + `summand`, or x itself."""
+
+    factor: Tensor
+    summand: Tensor
+
+    def __init__(self, factor: Tensor | None = None, summand: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.ones(()) if factor is None else factor)
+        self.register_buffer("summand", torch.zeros(()) if summand is None else summand)
+
+    def forward(self, x: Inputs) -> Inputs:
+        if not self.factor.ndim:
+            return x
+        assert isinstance(x, Tensor)  # noqa: S101 (only preprocessing that gives one tensor is renormalised)
+        return x * self.factor + self.summand
+
+    def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # The modality alone knows these shapes, and the members of older ensembles had none.
+        for name in ("factor", "summand"):
+            given = state.get(f"{prefix}{name}")
+            if given is None:
+                state = {**state, f"{prefix}{name}": getattr(self, name)}
+            elif given.numel() <= _MOST_VALUES:
+                setattr(self, name, torch.empty_like(given))
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 class Members(nn.Module):
-    """The networks, and the temperature by which each one's logits are divided."""
+    """The networks, how each one's input is normalised, the temperature by which its logits are divided, and its weight
+    in the average."""
 
     temperatures: Tensor
+    weights: Tensor
 
-    def __init__(self, networks: Sequence[Network], temperatures: Sequence[float]) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        temperatures: Sequence[float],
+        inputs: Sequence[Renormalised],
+        weights: Sequence[float],
+    ) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+        self.inputs = nn.ModuleList(inputs)
         self.register_buffer("temperatures", torch.tensor(temperatures, dtype=torch.float32))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, x: Inputs) -> Tensor:
         """Map inputs to the logarithms (N, K) of the mean probabilities."""
-        members = zip(self.networks, self.temperatures, strict=True)
-        logs = torch.stack([torch.log_softmax(network(x) / temperature, dim=1) for network, temperature in members])
-        return torch.logsumexp(logs, dim=0) - math.log(len(self.networks))
+        members = zip(self.networks, self.inputs, self.temperatures, strict=True)
+        logs = torch.stack(
+            [torch.log_softmax(network(own(x)) / temperature, dim=1) for network, own, temperature in members]
+        )
+        return torch.logsumexp(logs + torch.log(self.weights)[:, None, None], dim=0)
+
+    def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # Members of older ensembles had equal weights.
+        super()._load_from_state_dict({f"{prefix}weights": self.weights, **state}, prefix, *rest)
 
 
-def ensemble(networks: Sequence[Network], temperatures: Sequence[float]) -> Network:
+def ensemble(
+    networks: Sequence[Network],
+    temperatures: Sequence[float],
+    inputs: Sequence[Renormalised] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Network:
     """Return a network of one stage and a head that is the identity: its features are already the logarithms of the
-    mean calibrated probabilities, so softmax gives these back."""
-    classes = networks[0].head.out_features
-    head = nn.Linear(classes, classes)
-    with torch.no_grad():
-        head.weight.copy_(torch.eye(classes))
-        head.bias.zero_()
-    return Network([Members(networks, temperatures)], head.to(networks[0].head.weight.device))
+    mean calibrated probabilities, by `weights` that add up to 1 or equal ones, so softmax gives these back."""
+    inputs = inputs or [Renormalised() for _ in networks]
+    members = Members(networks, temperatures, inputs, weights or [1 / len(networks)] * len(networks))
+    head = networks[0].head
+    return Network([members], identity_head(head.out_features).to(head.weight.device))
 
 
-def ensemble_name(architecture: str, count: int) -> str:
-    """The name of the architecture of `count` networks of `architecture`."""
-    return f"{ENSEMBLE}{count}/{architecture}"
+def renormalised(ours: Preprocessing, theirs: Preprocessing) -> Renormalised | None:
+    """What turns the result of `ours` into that of `theirs`; None where they read samples differently."""
+    if ours.to_dict() == theirs.to_dict():
+        return Renormalised()
+    turned = ours.turned_into(theirs)
+    return None if turned is None else Renormalised(*turned)
+
+
+def ensemble_name(architectures: Sequence[str]) -> str:
+    """The name of the architecture of networks of these architectures."""
+    if len(set(architectures)) == 1:
+        return f"{ENSEMBLE}{len(architectures)}/{architectures[0]}"
+    return ENSEMBLE + JOINED.join(architectures)

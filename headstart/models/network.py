@@ -153,6 +153,15 @@ def linear_head(feature_dim: int, classes: int, generator: torch.Generator | Non
     return head
 
 
+def identity_head(classes: int) -> nn.Linear:
+    """Return a head that passes its inputs (N, classes) on: of networks whose features are logits already."""
+    head = nn.Linear(classes, classes)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(classes))
+        head.bias.zero_()
+    return head
+
+
 def adapt_channels(network: Network, channels: int) -> None:
     """Change the first convolution to read images with `channels` channels.
 

@@ -55,7 +55,9 @@ def untrained(like: Like, dataset: Dataset, context: RunContext, *, labels: bool
     kind = dataset.kind
     check_reads(like.architecture, kind)
     torch.manual_seed(context.seed)
-    preprocessing = kind.fit(dataset.samples("train"), kind.input.model_construct(**like.given))
+    fitted = kind.fit(dataset.samples("train"), kind.input.model_construct(**like.given))
+    # New files are read as these samples were, whatever the source's own reading is.
+    preprocessing = fitted.read_as(dataset.given)
     return ModelBundle(
         network=build_network(like.architecture, classes=len(classes), channels=preprocessing.channels),
         architecture=like.architecture,

@@ -1,15 +1,34 @@
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import check_scoring
 from sklearn.svm import SVC
 
 from headstart.metrics.classification import score
 from headstart.modalities import modality
-from headstart.modalities.image.descriptors import gradients, pixels
+from headstart.modalities.image import descriptors
 from headstart.strategies.baselines.classical import quick_classical
 
 IMAGE = modality("image")
+
+
+def maps(samples):
+    """Stored pictures (N, H, W, C) as plain preprocessing gives them."""
+    return torch.from_numpy(np.asarray(samples, dtype=np.float32)).permute(0, 3, 1, 2) / 255
+
+
+def pixels(samples):
+    return descriptors.pixels(maps(samples)).numpy()
+
+
+def gradients(samples):
+    return descriptors.gradients(maps(samples)).numpy()
+
+
+def quick(images, **options):
+    given = IMAGE.input(size=images.shape[1], channels=images.shape[3])
+    return quick_classical(images, IMAGE, given, **options)
 
 
 def ramp(angle, side=32, strength=120):
@@ -70,7 +89,7 @@ def test_the_quick_model_is_the_better_of_two_support_vector_machines():
     digits = load_digits()
     images = np.repeat(np.repeat(digits.images * 15, 4, axis=1), 4, axis=2).astype(np.uint8)[:400, ..., None]
     labels = digits.target[:400]
-    ours, others = quick_classical(images[:200], IMAGE, classes=10), quick_classical(images[200:], IMAGE, classes=10)
+    ours, others = quick(images[:200], classes=10), quick(images[200:], classes=10)
     subset = np.arange(150)
     found = ours.predict(subset, labels[:150], others, seed=0)
     each = [
@@ -93,7 +112,7 @@ def test_the_quick_model_is_chosen_by_the_metric_that_judges_it(monkeypatch):
     # The rare class is hidden in noise of its own: a model misses it, which accuracy hardly sees.
     labels = (np.arange(40) % 8 == 0).astype(int)
     images[labels == 1] = images[labels == 0][:5]
-    ours = quick_classical(images, IMAGE, classes=2, metric="macro_recall")
+    ours = quick(images, classes=2, metric="macro_recall")
     ours.predict(np.arange(40), labels, ours, seed=0)
     expected = [
         score("macro_recall", labels, SVC(C=10.0).fit(read(images), labels).predict(read(images)), 2)
@@ -105,7 +124,7 @@ def test_the_quick_model_is_chosen_by_the_metric_that_judges_it(monkeypatch):
 def test_many_samples_are_left_to_ridge_regression(monkeypatch):
     digits = load_digits()
     images = np.repeat(np.repeat(digits.images * 15, 2, axis=1), 2, axis=2).astype(np.uint8)[:300, ..., None]
-    ours, others = quick_classical(images[:200], IMAGE, classes=10), quick_classical(images[200:], IMAGE, classes=10)
+    ours, others = quick(images[:200], classes=10), quick(images[200:], classes=10)
     monkeypatch.setattr("headstart.strategies.baselines.classical._MOST_FOR_MACHINES", 100)
     monkeypatch.setattr("sklearn.svm.SVC.fit", None)
     found = ours.predict(np.arange(200), digits.target[:200], others, seed=0)

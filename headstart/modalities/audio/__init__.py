@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headstart.modalities.audio.preprocessing import LogMel
     from headstart.modalities.batch import Inputs
     from headstart.modalities.corruption import Corruption
-    from headstart.modalities.preprocessing import Samples
+    from headstart.modalities.preprocessing import Preprocessing, Samples
     from headstart.modalities.room import Room
     from headstart.sections import Section
 
@@ -118,13 +118,17 @@ class Audio(Modality):
 
         return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
 
-    def descriptors(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Mapping[str, np.ndarray]":
-        import numpy as np
-
+    def descriptors(self, inputs: "Inputs") -> "Mapping[str, torch.Tensor]":
         from headstart.modalities.audio.descriptors import bands, cepstrum
 
-        maps = np.asarray(samples)
-        return {"bands": bands(maps), "cepstrum": cepstrum(maps)}
+        return {"bands": bands(inputs), "cepstrum": cepstrum(inputs)}  # type: ignore[arg-type]
+
+    def plain(self, given: "Section") -> "Preprocessing":
+        """Stored values, from 0 to 255."""
+        from headstart.modalities.audio.preprocessing import LogMel
+
+        audio = _audio(given)
+        return LogMel(audio, (0.0,) * audio.mels, (1.0,) * audio.mels)
 
     def as_html(
         self, values: "np.ndarray", alt: str, given: "Section", *, heat: "np.ndarray | None" = None, small: bool = False

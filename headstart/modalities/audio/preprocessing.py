@@ -41,6 +41,12 @@ class LogMel(Preprocessing):
     def given(self) -> AudioInput:
         return self.input
 
+    def turned_into(self, other: Preprocessing) -> tuple[Tensor, Tensor] | None:
+        if not isinstance(other, LogMel) or self.input != other.input:
+            return None
+        ours, theirs = (torch.tensor([each.mean, each.std], dtype=torch.float64) for each in (self, other))
+        return (ours[1] / theirs[1]).float(), ((ours[0] - theirs[0]) / theirs[1]).float()
+
     @property
     def positions(self) -> int:
         return self.input.frames * self.input.mels

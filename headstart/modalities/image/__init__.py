@@ -186,13 +186,17 @@ class Image(Modality):
 
         return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
 
-    def descriptors(self, samples: "np.ndarray | Sequence[np.ndarray]") -> "Mapping[str, np.ndarray]":
-        import numpy as np
-
+    def descriptors(self, inputs: "Inputs") -> "Mapping[str, torch.Tensor]":
         from headstart.modalities.image.descriptors import gradients, pixels
 
-        pictures = np.asarray(samples)
-        return {"pixels": pixels(pictures), "gradients": gradients(pictures)}
+        return {"pixels": pixels(inputs), "gradients": gradients(inputs)}  # type: ignore[arg-type]
+
+    def plain(self, given: "Section") -> "Preprocessing":
+        """Values from 0 to 1."""
+        from headstart.modalities.image.preprocessing import Preprocessing
+
+        channels = _image(given).channels or 3
+        return Preprocessing(_size(given), channels, (0.0,) * channels, (1.0,) * channels).read_as(given)
 
     def as_html(
         self, values: "np.ndarray", alt: str, given: "Section", *, heat: "np.ndarray | None" = None, small: bool = False

@@ -1,6 +1,13 @@
-"""Descriptors of pictures for models without anything deep: pixels, and histograms of gradients."""
+"""Descriptors of pictures for models without anything deep: pixels, and histograms of gradients.
 
-import numpy as np
+They are computed by torch, so that a model which reads them is a network like another: kept, served and exported.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 # Larger pictures are averaged down to this side: a classical model on 150 000 raw pixels only fits their noise.
 _SIDE = 32
@@ -9,49 +16,55 @@ _CELLS = 8
 _ORIENTATIONS = 9
 
 
-def pixels(samples: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, C) to float32 (N, side · side · C) in [0, 1], averaged down to at most 32 pixels a side or so."""
-    return _averaged(samples, _SIDE).reshape(len(samples), -1)
+def pixels(maps: Tensor) -> Tensor:
+    """float32 (N, C, H, W) in [0, 1] to (N, side · side · C), averaged down to at most 32 pixels a side or so."""
+    return _averaged(maps, _SIDE).permute(0, 2, 3, 1).flatten(1)
 
 
-def gradients(samples: np.ndarray) -> np.ndarray:
-    """Histograms of oriented gradients of uint8 (N, H, W, C), float32 (N, 7 · 7 · 36) (Dalal and Triggs 2005).
+def gradients(maps: Tensor) -> Tensor:
+    """Histograms of oriented gradients of float32 (N, C, H, W) in [0, 1], (N, 7 · 7 · 36) (Dalal and Triggs 2005).
 
     Gradients of the grey picture are gathered by their direction, of 9 in half a circle, in 8 x 8 cells, each weighing
     by its length and shared among the two directions next to it. Four neighbouring cells make a block, whose values
     have length 1, are cut off at 0.2, and have length 1 again.
     """
-    grey = _averaged(samples, 2 * _SIDE).mean(axis=3)
-    along, across = np.gradient(grey, axis=(1, 2))
-    lengths = np.hypot(along, across)
-    direction = np.arctan2(along, across) % np.pi * (_ORIENTATIONS / np.pi)
-    lower = np.floor(direction).astype(int)
-    share = direction - lower
-    histograms = np.zeros((*grey.shape, _ORIENTATIONS), dtype=np.float32)
-    for bins, weights in ((lower, 1 - share), (lower + 1, share)):
-        # Both can be the same bin at the end of the half circle, so they are added one after the other.
-        place = (bins % _ORIENTATIONS)[..., None]
-        current = np.take_along_axis(histograms, place, axis=3)
-        np.put_along_axis(histograms, place, current + (lengths * weights)[..., None], axis=3)
-    for axis in (1, 2):
-        edges = np.linspace(0, histograms.shape[axis], _CELLS + 1).astype(int)
-        histograms = np.add.reduceat(histograms, edges[:-1], axis=axis)
+    grey = _averaged(maps, 2 * _SIDE).mean(dim=1)
+    along, across = _differences(grey, 1), _differences(grey, 2)
+    lengths = torch.sqrt(along**2 + across**2)
+    direction = torch.remainder(torch.atan2(along, across), math.pi) * (_ORIENTATIONS / math.pi)
+    # The weight of a direction falls from 1 at its middle to 0 at that of its neighbours, around the half circle.
+    apart = (direction[..., None] - torch.arange(_ORIENTATIONS, device=maps.device)).abs()
+    shares = (1 - torch.minimum(apart, _ORIENTATIONS - apart)).clamp(min=0)
+    rows, columns = (_cells(side, maps.device) for side in grey.shape[1:])
+    histograms = torch.einsum("nhwo,ih,jw->nijo", shares * lengths[..., None], rows, columns)
     corners = [histograms[:, i : i + _CELLS - 1, j : j + _CELLS - 1] for i in (0, 1) for j in (0, 1)]
-    blocks = _of_length_1(np.concatenate(corners, axis=3))
-    return _of_length_1(np.minimum(blocks, 0.2)).reshape(len(grey), -1)
+    blocks = _of_length_1(torch.cat(corners, dim=3))
+    return _of_length_1(blocks.clamp(max=0.2)).flatten(1)
 
 
-def _averaged(samples: np.ndarray, side: int) -> np.ndarray:
-    """float32 (N, h, w, C) in [0, 1]: blocks averaged so that no more than about `side` pixels a side are left."""
-    count, height, width, channels = samples.shape
-    factor = max(1, height // side)
-    rows, columns = height // factor, width // factor
-    blocks = samples[:, : rows * factor, : columns * factor].reshape(count, rows, factor, columns, factor, channels)
-    averaged: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float32) / 255
-    return averaged
+def _averaged(maps: Tensor, side: int) -> Tensor:
+    """(N, C, h, w): blocks averaged so that no more than about `side` pixels a side are left."""
+    factor = max(1, maps.shape[2] // side)
+    return F.avg_pool2d(maps, factor) if factor > 1 else maps
 
 
-def _of_length_1(values: np.ndarray) -> np.ndarray:
-    lengths = np.sqrt((values**2).sum(axis=-1, keepdims=True) + 1e-6)
-    scaled: np.ndarray = values / lengths
-    return scaled
+def _differences(values: Tensor, axis: int) -> Tensor:
+    """Central differences along an axis of (N, H, W), of half the step at its ends, as numpy.gradient has them."""
+    count = values.shape[axis]
+    inner = (values.narrow(axis, 2, count - 2) - values.narrow(axis, 0, count - 2)) / 2
+    first = values.narrow(axis, 1, 1) - values.narrow(axis, 0, 1)
+    last = values.narrow(axis, count - 1, 1) - values.narrow(axis, count - 2, 1)
+    return torch.cat([first, inner, last], dim=axis)
+
+
+def _cells(side: int, device: torch.device) -> Tensor:
+    """float32 (8, side): 1 where a position belongs to a cell, of which the narrowest share one in pictures of fewer
+    than 8 pixels a side."""
+    edges = torch.linspace(0, side, _CELLS + 1).int()
+    first, last = edges[:-1, None], torch.maximum(edges[1:], edges[:-1] + 1)[:, None]
+    positions = torch.arange(side)
+    return ((positions >= first) & (positions < last)).float().to(device)
+
+
+def _of_length_1(values: Tensor) -> Tensor:
+    return values / torch.sqrt((values**2).sum(dim=-1, keepdim=True) + 1e-6)

@@ -73,6 +73,13 @@ class Preprocessing(_Preprocessing):
         resize = given.resize and round(given.resize * self.size / (given.size or self.size))
         return replace(self, fitted_by=given.fit, resize=resize, interpolation=given.interpolation)
 
+    def turned_into(self, other: _Preprocessing) -> tuple[Tensor, Tensor] | None:
+        if not isinstance(other, Preprocessing) or self.given != other.given:
+            return None
+        ours, theirs = (torch.tensor([each.mean, each.std], dtype=torch.float64) for each in (self, other))
+        factor, summand = ours[1] / theirs[1], (ours[0] - theirs[0]) / theirs[1]
+        return factor.float()[:, None, None], summand.float()[:, None, None]
+
     @property
     def positions(self) -> int:
         return self.size**2

@@ -16,7 +16,13 @@ MAPS = "maps"
 """What image networks read: float32 (N, C, H, W)."""
 
 ENSEMBLE = "ensemble/"
-"""Begins the name of an ensemble's architecture, after which its members' number and architecture follow."""
+"""Begins the name of an ensemble's architecture, after which its members' number and architecture follow, or the
+architectures of all."""
+JOINED = "+"
+"""Stands between the architectures of an ensemble's members."""
+
+CLASSICAL = "classical/"
+"""Begins the name of the architecture of a model of scikit-learn."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +47,40 @@ def list_architectures() -> list[str]:
 
 def check_reads(architecture: str, kind: Modality) -> None:
     """InputError if the architecture does not read what the modality gives; `build_network` tells unknown names."""
-    member = parse_ensemble(architecture)[1] if architecture.startswith(ENSEMBLE) else architecture
-    reads = ARCHITECTURES[member].reads if member in ARCHITECTURES else MAPS
-    if reads != kind.gives:
+    if architecture.startswith(CLASSICAL):
+        raise InputError(
+            f"{architecture} is a model of scikit-learn, of which there is nothing to transfer; choose another source."
+        )
+    members = parse_ensemble(architecture) if architecture.startswith(ENSEMBLE) else (architecture,)
+    if any((ARCHITECTURES[each].reads if each in ARCHITECTURES else MAPS) != kind.gives for each in members):
+        reads = ARCHITECTURES[members[0]].reads if members[0] in ARCHITECTURES else MAPS
         raise InputError(
             f"{architecture} reads {reads}, and {kind.noun}s are given as {kind.gives}; choose another, such as "
             f"{kind.default_architecture}."
         )
 
 
-def parse_ensemble(architecture: str) -> tuple[int, str]:
-    """Return the number and the architecture of the members from `ensemble/<count>/<architecture>`.
+def parse_ensemble(architecture: str) -> tuple[str, ...]:
+    """Return the architectures of the members, 2 to 100, from `ensemble/<count>/<architecture>` or
+    `ensemble/<architecture>+<architecture>…`.
 
     Raises:
         InputError: the name is not of that form.
     """
-    count, _, member = architecture.removeprefix(ENSEMBLE).partition("/")
-    if not (count.isdecimal() and 2 <= int(count) <= 100 and member) or member.startswith(ENSEMBLE):
+    named = architecture.removeprefix(ENSEMBLE)
+    count, _, member = named.partition("/")
+    members = (member,) * min(int(count), 101) if count.isdecimal() and len(count) < 4 else tuple(named.split(JOINED))
+    if not 2 <= len(members) <= 100 or not all(members) or any(each.startswith(ENSEMBLE) for each in members):
         raise InputError(
-            f"unknown architecture {architecture!r}; an ensemble's is ensemble/<2 to 100>/<architecture of its members>"
+            f"unknown architecture {architecture[:200]!r}; an ensemble's is ensemble/<2 to 100>/<architecture of its "
+            f"members>, or ensemble/ and their architectures with {JOINED} between them"
         )
-    return int(count), member
+    return members
 
 
 def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
     """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>` or
-    `transformers/<type>?<settings>` with the extra of that name, or `ensemble/<count>/<name>` of these.
+    `transformers/<type>?<settings>` with the extra of that name, a `classical/…` one, or an `ensemble/…` of these.
 
     Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
@@ -83,9 +97,12 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
     if architecture.startswith(ENSEMBLE):
         from headstart.models.ensemble import ensemble
 
-        count, member = parse_ensemble(architecture)
-        members = [build_network(member, classes=classes, channels=channels) for _ in range(count)]
-        return ensemble(members, [1.0] * count)
+        members = [build_network(each, classes=classes, channels=channels) for each in parse_ensemble(architecture)]
+        return ensemble(members, [1.0] * len(members))
+    if architecture.startswith(CLASSICAL):
+        from headstart.models.classical import classical_network
+
+        return classical_network(architecture, classes=classes)
     known = list_architectures()
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, n=3) or ["convnet", "resnet18", "mobilenet_v3_small"]

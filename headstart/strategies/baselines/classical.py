@@ -18,6 +18,9 @@ from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import Modality
+from headstart.models.bundle import ModelBundle, versions
+from headstart.models.classical import LEAST, converted
+from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
 from headstart.training.context import RunContext
 from headstart.training.section import Training
@@ -37,15 +40,13 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
 
     The grid is searched for the best metric by stratified cross-validation, on 3000 samples at most, which also
     calibrates the best; that is then fitted to all. Where every class has one sample, which no fold can hold out, it is
-    a support vector machine on the last kind. It is kept by what it predicts: scikit-learn's models persist only as
-    pickles, which this project does not write.
+    a support vector machine on the last kind. It is kept as a bundle of tensors, since scikit-learn's models persist
+    only as pickles, which this project does not write; one that is too large, by what it predicts.
     """
-    from scipy.special import softmax
-
     start = time.perf_counter()
-    labelled, test = (LabelledDataset(dataset) if context.refit else dataset).split("train"), dataset.split("test")
+    labelled = (LabelledDataset(dataset) if context.refit else dataset).split("train")
     labels, classes, metric = labelled.labels, len(dataset.classes), context.metric
-    described_labelled = described(labelled.samples, dataset.kind)
+    described_labelled = described(labelled.samples, dataset.kind, dataset.given)
     features = np.hstack(list(described_labelled.values()))
     chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
     searched = features[chosen], labels[chosen]
@@ -57,16 +58,10 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     rows = chosen[rows]
     # As every network is, so that their calibration errors compare.
     temperature = fit_temperature(logits, labels[rows])
-
-    def probabilities(logits: np.ndarray) -> np.ndarray:
-        calibrated: np.ndarray = softmax(logits / temperature, axis=1).astype(np.float32)
-        return calibrated
-
     best.fit(features, labels)
-    test_features = np.hstack(list(described(test.samples, dataset.kind).values()))
     found = {key.removeprefix("model__"): v for key, v in settings.items() if key.startswith("model__")}
     return Trained(
-        probabilities(_logits(best, test_features)),
+        _kept(best, dataset, temperature, context) or _predicted(best, dataset, temperature),
         validation=score(metric, labels[rows], logits.argmax(1), classes) if folds else math.nan,
         seconds=time.perf_counter() - start,
         params={
@@ -76,10 +71,44 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
             "labels": len(labels),
             **found,
         },
-        held_out=Predictions(labelled.ids[rows], labels[rows], probabilities(logits), dataset.classes)
+        held_out=Predictions(labelled.ids[rows], labels[rows], _probabilities(logits, temperature), dataset.classes)
         if folds
         else None,
     )
+
+
+def _kept(best: Any, dataset: Dataset, temperature: float, context: RunContext) -> ModelBundle | None:
+    """The fitted pipeline as a bundle; None where it is too large for one."""
+    steps, kind = best.named_steps, dataset.kind
+    scale, turn = (None if steps[name] == "passthrough" else steps[name] for name in ("scale", "turn"))
+    found = converted(
+        steps["model"], kind, steps["read"].kw_args["name"], classes=len(dataset.classes), scale=scale, turn=turn
+    )
+    if found is None:
+        return None
+    architecture, network = found
+    provenance = {"role": "baseline", "strategy": "classical", "source": None, "head": "trained", "seed": context.seed}
+    return ModelBundle(
+        network,
+        architecture,
+        dataset.modality,
+        kind.plain(dataset.given),
+        dataset.classes,
+        temperature,
+        {**dataset.digests, **provenance, "versions": versions()},
+    )
+
+
+def _predicted(best: Any, dataset: Dataset, temperature: float) -> np.ndarray:
+    test = described(dataset.split("test").samples, dataset.kind, dataset.given)
+    return _probabilities(_logits(best, np.hstack(list(test.values()))), temperature)
+
+
+def _probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    from scipy.special import softmax
+
+    calibrated: np.ndarray = softmax(logits / temperature, axis=1).astype(np.float32)
+    return calibrated
 
 
 def _best_settings(
@@ -111,17 +140,22 @@ def _out_of_fold(
     return np.concatenate([held_out for _, held_out in folds]), np.concatenate(logits)
 
 
-def described(samples: Samples, kind: Modality, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The descriptors of all samples, or of those at positions `rows`, int (n,), read once: float32 (N, D) by name.
+def described(
+    samples: Samples, kind: Modality, given: Section, rows: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The descriptors of all samples, which were read by `given`, or of those at positions `rows`, int (n,), read once:
+    float32 (N, D) by name.
 
     Raises:
         InputError: the modality has none.
     """
     rows = np.arange(len(samples)) if rows is None else rows
-    parts = [kind.descriptors(samples[rows[start : start + _READ]]) for start in range(0, max(1, len(rows)), _READ)]
-    if not parts[0]:
+    if not kind.has_descriptors:
         raise InputError(f"classical: there are no descriptors of {kind.noun}s; leave classical out of the baselines.")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    plain = kind.plain(given)
+    starts = range(0, max(1, len(rows)), _READ)
+    parts = [kind.descriptors(plain(kind.batch(samples[rows[start : start + _READ]]))) for start in starts]
+    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
 
 def _columns_of(part: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
@@ -167,11 +201,17 @@ def _pipeline_and_grid(
 
 
 def quick_classical(
-    samples: Samples, kind: Modality, *, classes: int, metric: str = "accuracy", rows: np.ndarray | None = None
+    samples: Samples,
+    kind: Modality,
+    given: Section,
+    *,
+    classes: int,
+    metric: str = "accuracy",
+    rows: np.ndarray | None = None,
 ) -> "QuickClassical":
-    """A classical model that is fitted many times, to subsets of the same samples: all of them, or those at positions
-    `rows`, int (n,)."""
-    return QuickClassical(described(samples, kind, rows), classes, metric)
+    """A classical model that is fitted many times, to subsets of the same samples, read by `given`: all of them, or
+    those at positions `rows`, int (n,)."""
+    return QuickClassical(described(samples, kind, given, rows), classes, metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +263,7 @@ def _columns(features: np.ndarray, name: str, start: int, stop: int) -> np.ndarr
 def _logits(model: Any, features: np.ndarray) -> np.ndarray:
     """(N, K), in the order of the model's certainty: log-probabilities, or a support vector machine's margins."""
     if hasattr(model, "predict_proba"):
-        # A forest's 0 means that none of its trees thought of the class, which is no certainty.
-        return np.log(np.clip(model.predict_proba(features), 1e-6, None))
+        return np.log(np.clip(model.predict_proba(features), LEAST, None))
     margins = model.decision_function(features)
     return np.stack([-margins, margins], axis=1) if margins.ndim == 1 else margins
 

@@ -116,10 +116,19 @@ class Numbers(Modality):
     def examples(self, preprocessing):
         return [b"1 2 3", b"3.5 1 0.25 -2"]
 
-    def descriptors(self, samples):
-        found = [[v.mean(), v.std(), v.min(), v.max(), v[-1] - v[0], np.abs(np.diff(v, prepend=v[:1])).mean()]
-                 for v in samples]  # fmt: skip
-        return {"moments": np.array(found, dtype=np.float32)}
+    def descriptors(self, inputs):
+        values, kept = inputs["values"], inputs["kept"]
+        count = kept.sum(dim=1)
+        mean = values.sum(dim=1) / count
+        deviation = torch.where(kept, values - mean[:, None], 0.0).square().sum(dim=1).div(count).sqrt()
+        low, high = (torch.where(kept, values, sign * torch.inf) for sign in (1, -1))
+        last = values.gather(1, count[:, None] - 1)[:, 0]
+        steps = torch.where(kept[:, 1:], values[:, 1:] - values[:, :-1], 0.0).abs().sum(dim=1) / count
+        moments = [mean, deviation, low.amin(dim=1), high.amax(dim=1), last - values[:, 0], steps]
+        return {"moments": torch.stack(moments, dim=1)}
+
+    def plain(self, given):
+        return Standardised(given.longest, 0.0, 1.0)
 
     def in_words(self, shape):
         return "any", "numbers"

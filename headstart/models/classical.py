@@ -1,0 +1,240 @@
+"""`classical/<modality>/<descriptors>/<machine>/<sizes>`: a fitted model of scikit-learn as a network of tensors.
+
+So it is a bundle like every model, without a pickle: predicted with, served, exported and averaged with others. Its
+features are already logits, which the head passes on: logarithms of probabilities, or a support vector machine's
+one-against-rest values. Machines compute in double precision, as scikit-learn's do.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headstart.errors import InputError
+from headstart.modalities import Modality
+from headstart.modalities import modality as find_modality
+from headstart.modalities.batch import Inputs
+from headstart.models.architectures import CLASSICAL
+from headstart.models.network import Network, identity_head
+
+LEAST = 1e-6
+"""The least probability: a forest's 0 means that none of its trees thought of the class, which is no certainty."""
+
+# Values that a machine may hold: a bundle of half a gigabyte.
+_MOST_VALUES = 60_000_000
+
+
+class LinearMachine(nn.Module):
+    """Logistic regression on `width` features: log-probabilities (N, K)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(classes, width, dtype=torch.float64))
+        self.register_buffer("bias", torch.zeros(classes, dtype=torch.float64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        logs = torch.log_softmax(features.double() @ self.weight.T + self.bias, dim=1)
+        return logs.clamp(min=math.log(LEAST)).float()
+
+
+class KernelMachine(nn.Module):
+    """A support vector machine with the kernel exp(-γ‖x - s‖²) over `vectors` support vectors s.
+
+    With two classes the logits are ∓ its margin; with more, the number of pairs of classes that a class wins and, below
+    1/3 of it, the sum of its margins c in them, c / (3 (|c| + 1)), as scikit-learn's one-against-rest decisions are.
+    """
+
+    support: Tensor
+    gamma: Tensor
+    weight: Tensor
+    bias: Tensor
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, classes: int, vectors: int, width: int) -> None:
+        super().__init__()
+        first, second = np.triu_indices(classes, 1)
+        self.register_buffer("support", torch.zeros(vectors, width, dtype=torch.float64))
+        self.register_buffer("gamma", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(len(first), vectors, dtype=torch.float64))
+        self.register_buffer("bias", torch.zeros(len(first), dtype=torch.float64))
+        # float64 (pairs, K): which class a pair's margin above 0 speaks for, and which one that below.
+        for name, numbers in (("first", first), ("second", second)):
+            self.register_buffer(name, torch.eye(classes, dtype=torch.float64)[numbers], persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features.double()
+        squares = (x * x).sum(1, keepdim=True) + (self.support * self.support).sum(1) - 2 * x @ self.support.T
+        margins = torch.exp(-self.gamma * squares.clamp(min=0)) @ self.weight.T + self.bias
+        if margins.shape[1] == 1:
+            return torch.cat([-margins, margins], dim=1).float()
+        wins = (margins >= 0).double()
+        votes = wins @ self.first + (1 - wins) @ self.second
+        sums = margins @ (self.first - self.second)
+        return (votes + sums / (3 * (sums.abs() + 1))).float()
+
+
+class Forest(nn.Module):
+    """`trees` decision trees of at most `nodes` nodes and `depth` decisions: log-probabilities (N, K), of the mean of
+    what their leaves say."""
+
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    right: Tensor
+    value: Tensor
+
+    def __init__(self, classes: int, trees: int, nodes: int, depth: int) -> None:
+        super().__init__()
+        self.depth, self.nodes = depth, nodes
+        for name in ("feature", "left", "right"):
+            self.register_buffer(name, torch.zeros(trees, nodes, dtype=torch.int32))
+        self.register_buffer("threshold", torch.zeros(trees, nodes))
+        self.register_buffer("value", torch.zeros(trees, nodes, classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        trees = len(self.feature)
+        first = torch.arange(trees, device=features.device) * self.nodes
+        feature, threshold = self.feature.flatten().long(), self.threshold.flatten()
+        left, right = (each.flatten().long() for each in (self.left, self.right))
+        # Not expanded to so many rows: an export would take their number for a constant.
+        place = torch.zeros_like(features[:, :1], dtype=torch.long) + first
+        for _ in range(self.depth):
+            goes_left = features.gather(1, feature[place]) <= threshold[place]
+            place = first + torch.where(goes_left, left[place], right[place])
+        means = self.value.flatten(0, 1)[place].mean(dim=1)
+        return torch.log(means.clamp(min=LEAST))
+
+
+class _Described(nn.Module):
+    """One kind of descriptors, float32 (N, D), of a batch as the modality's plain preprocessing gives it."""
+
+    def __init__(self, kind: Modality, name: str) -> None:
+        super().__init__()
+        self.kind, self.name = kind, name
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        found = self.kind.descriptors(inputs)
+        if self.name not in found:
+            raise InputError(
+                f"{self.kind.noun}s have no descriptors {self.name!r}, which the model reads; fit it again."
+            )
+        return found[self.name]
+
+
+_MACHINES = {"logistic": LinearMachine, "svc": KernelMachine, "forest": Forest}
+
+
+def classical_network(architecture: str, *, classes: int) -> Network:
+    """The network of a name as `classical_name` gives it, all values 0.
+
+    Raises:
+        InputError: the name is not of that form, or is that of a model that is too large.
+    """
+    try:
+        of_modality, name, machine, sizes = architecture.removeprefix(CLASSICAL).split("/")
+        numbers = [int(size) for size in sizes.split("x")]
+        kind, build = find_modality(of_modality), _MACHINES[machine]
+        too_large = min(numbers) < 1 or math.prod([*numbers, classes]) > _MOST_VALUES or len(sizes) > 30
+        if too_large:
+            raise ValueError(sizes)
+        module = build(classes, *numbers)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"unknown architecture {architecture[:100]!r}; a classical model's is "
+            "classical/<modality>/<descriptors>/<logistic, svc or forest>/<sizes>"
+        ) from error
+    return Network([nn.Sequential(_Described(kind, name), module)], identity_head(classes))
+
+
+def converted(
+    model: Any, kind: Modality, descriptors: str, *, classes: int, scale: Any = None, turn: Any = None
+) -> tuple[str, Network] | None:
+    """The architecture's name and the network of a fitted model of scikit-learn; None where it is too large to be kept.
+
+    `model` is a SVC or RandomForestClassifier that was fitted to one kind of descriptors, or a LogisticRegression on
+    what `scale`, a StandardScaler, and then `turn`, a PCA, make of them. Its classes are 0 to `classes` - 1.
+    """
+    machine = next(name for name, (fitted, _) in _FITTED.items() if type(model).__name__ == fitted)
+    if machine == "logistic":
+        sizes, values = _logistic(model, classes, scale, turn)
+    else:
+        sizes, values = _FITTED[machine][1](model, classes)
+    if math.prod([*sizes, classes]) > _MOST_VALUES or sum(each.size for each in values.values()) > _MOST_VALUES:
+        return None
+    architecture = f"{CLASSICAL}{kind.name}/{descriptors}/{machine}/{'x'.join(map(str, sizes))}"
+    network = classical_network(architecture, classes=classes)
+    _, module = network.stages[0].children()
+    module.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()})
+    return architecture, network.eval()
+
+
+_Values = tuple[tuple[int, ...], dict[str, np.ndarray]]
+
+
+def _logistic(model: Any, classes: int, scale: Any, turn: Any) -> _Values:
+    weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+    if turn is not None:
+        weight = weight @ turn.components_
+        bias = bias - weight @ turn.mean_
+    if scale is not None:
+        weight = weight / scale.scale_
+        bias = bias - weight @ scale.mean_
+    if classes == 2:
+        # Of two classes, scikit-learn fits the second one's logit over the first one's.
+        weight, bias = np.vstack([np.zeros_like(weight), weight]), np.append(0.0, bias)
+    return (weight.shape[1],), {"weight": weight, "bias": bias}
+
+
+def _svc(model: Any, classes: int) -> _Values:
+    of_class = np.repeat(np.arange(classes), model.n_support_)
+    first, second = np.triu_indices(classes, 1)
+    # The coefficient of a vector of class c in the pair with another class o stands in row o, less one where o > c.
+    weight = np.where(of_class == first[:, None], model.dual_coef_[second - 1], 0.0)
+    weight += np.where(of_class == second[:, None], model.dual_coef_[first], 0.0)
+    support = np.asarray(model.support_vectors_, dtype=np.float64)
+    # The kernel's width is a fitted one's where the setting is "scale".
+    values = {
+        "support": support,
+        "gamma": np.array(model._gamma, dtype=np.float64),
+        "weight": weight,
+        "bias": np.asarray(model.intercept_, dtype=np.float64),
+    }
+    return support.shape, values
+
+
+def _forest(model: Any, classes: int) -> _Values:
+    trees = [each.tree_ for each in model.estimators_]
+    nodes, depth = max(tree.node_count for tree in trees), max(1, max(tree.max_depth for tree in trees))
+    shape = (len(trees), nodes)
+    values = {name: np.zeros(shape, dtype=np.int32) for name in ("feature", "left", "right")}
+    values |= {"threshold": np.zeros(shape, np.float32), "value": np.zeros((*shape, classes), np.float32)}
+    for row, tree in enumerate(trees):
+        count, itself = tree.node_count, np.arange(tree.node_count)
+        leaf = tree.children_left < 0
+        values["feature"][row, :count] = np.where(leaf, 0, tree.feature)
+        values["left"][row, :count] = np.where(leaf, itself, tree.children_left)
+        values["right"][row, :count] = np.where(leaf, itself, tree.children_right)
+        values["threshold"][row, :count] = _rounded_down(tree.threshold)
+        share = tree.value[:, 0]
+        values["value"][row, :count] = share / share.sum(axis=1, keepdims=True)
+    return (len(trees), nodes, depth), values
+
+
+def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
+    """The largest float32 values not above: a float32 feature is on the same side of both."""
+    single = thresholds.astype(np.float32)
+    return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single).astype(np.float32)
+
+
+_FITTED: Mapping[str, tuple[str, Callable[..., _Values]]] = {
+    "logistic": ("LogisticRegression", _logistic),
+    "svc": ("SVC", _svc),
+    "forest": ("RandomForestClassifier", _forest),
+}

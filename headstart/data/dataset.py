@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headstart.data.chosen import ChosenSamples
 from headstart.data.encoded import EncodedSamples
 from headstart.data.joined import JoinedSamples
 from headstart.data.ragged import RaggedSamples, offsets_of
@@ -28,7 +29,7 @@ SPLITS = ("train", "val", "test")
 
 _MANIFEST = "manifest.json"
 
-Samples = np.ndarray | EncodedSamples | RaggedSamples | JoinedSamples
+Samples = np.ndarray | EncodedSamples | RaggedSamples | JoinedSamples | ChosenSamples
 """(N, …): a read-only memory map; samples in a smaller form, which are decoded on access; samples of unequal length;
 or several of these in a row.
 

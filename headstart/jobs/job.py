@@ -50,6 +50,7 @@ class Job:
             "seed": context.seed,
             "metric": context.metric,
             "refit": context.refit,
+            "cross_validate": context.cross_validate,
             "data": [
                 dataset.digest,
                 dataset.store,
@@ -174,6 +175,7 @@ def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = 
         "seed": context.seed,
         "metric": context.metric,
         "refit": context.refit,
+        "cross_validate": context.cross_validate,
         "carried": carried,
         "version": __version__,
     }
@@ -201,7 +203,8 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, Ru
     source = description["source"] and place / description["source"]
     # Where an input was not carried, its path is absolute and stays what it is.
     job = Job(description["kind"], place / description["dataset"], source, description["arguments"])
-    return job, RunContext(seed=description["seed"], metric=description["metric"], refit=description["refit"])
+    context = {key: description[key] for key in ("seed", "metric", "refit", "cross_validate")}
+    return job, RunContext(**context)
 
 
 def send_result(trained: Trained, exchange: Exchange) -> None:

@@ -79,6 +79,18 @@ def on_common_samples(predictions: Sequence[Predictions]) -> list[Predictions]:
     ]
 
 
+def joined(predictions: Sequence[Predictions]) -> Predictions:
+    """The predictions for several sets of samples of the same classes in one."""
+    first, groups = predictions[0], [each.groups for each in predictions]
+    return Predictions(
+        np.concatenate([each.ids for each in predictions]),
+        np.concatenate([each.labels for each in predictions]),
+        np.concatenate([each.probabilities for each in predictions]),
+        first.classes,
+        None if any(each is None for each in groups) else np.concatenate(groups),  # type: ignore[arg-type]
+    )
+
+
 def write_predictions(
     path: Path,
     ids: np.ndarray,

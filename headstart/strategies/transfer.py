@@ -11,6 +11,7 @@ from headstart.strategies.section import Strategy
 from headstart.strategies.task import Task
 from headstart.training.context import RunContext
 from headstart.training.engine import training_device
+from headstart.training.held_out import held_out_further
 from headstart.training.section import Training
 from headstart.training.trained import Trained
 
@@ -51,5 +52,9 @@ def transfer(
     start = time.perf_counter()
     source.network.to(training_device())
     source = replace(source, preprocessing=source.preprocessing.read_as(dataset.given))
-    trained = strategy.carry(Task(source, dataset, strategy.name, training, context, reference, digest))
+
+    def carried(data: Dataset, context: RunContext) -> Trained:
+        return strategy.carry(Task(source, data, strategy.name, training, context, reference, digest))
+
+    trained = held_out_further(carried(dataset, context), dataset, context, carried)
     return replace(trained, seconds=time.perf_counter() - start)

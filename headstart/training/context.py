@@ -16,7 +16,8 @@ class RunContext:
 
     `seed` is that of new weights, order and augmentation; `metric` chooses on the validation split. `state` keeps
     checkpoints, features and measured speeds, by default where the environment says; None, nowhere. `on_epoch` and
-    `progress` are told how far a training is. `refit` trains each contender again on all labels once it has chosen.
+    `progress` are told how far a training is. `refit` trains each contender again on all labels once it has chosen;
+    `cross_validate` then judges it on more labels than were held out of the training that chose.
     """
 
     seed: int = 0
@@ -25,3 +26,4 @@ class RunContext:
     on_epoch: OnEpoch | None = None
     progress: Progress | None = None
     refit: bool = True
+    cross_validate: bool = True

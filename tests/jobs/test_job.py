@@ -155,14 +155,16 @@ def test_two_processes_train_the_later_stages_as_one_does(jobs, monkeypatch):
 
 def test_an_epoch_is_told_once_and_progress_shown_by_one_process(full):
     assert full.epochs == list(range(13))
-    assert [done for _, done in full.shown] == list(range(1, 13))
+    # Then come the trainings with other parts of the labels held out.
+    assert [done for _, done in full.shown][:12] == list(range(1, 13))
 
 
 def test_the_model_says_what_it_is_as_if_one_process_had_trained_it(full, jobs):
     assert full.trained.bundle.provenance["source"] == "models:/digits-source/1"
     assert len(full.trained.bundle.provenance["history"]) == len(full.trained.history) == 12
     assert full.trained.samples_per_second > 0
-    assert full.trained.held_out.ids.tolist() == Dataset.open(jobs["full"].dataset).split("val").ids.tolist()
+    held_out = Dataset.open(jobs["full"].dataset).split("val").ids.tolist()
+    assert full.trained.held_out.ids.tolist()[: len(held_out)] == held_out
 
 
 @pytest.mark.usefixtures("in_two_processes")

@@ -7,6 +7,7 @@ from headstart.data.dataset import Dataset
 from headstart.strategies.baseline import Baseline, Like
 from headstart.strategies.pretraining import untrained
 from headstart.training.context import RunContext
+from headstart.training.held_out import held_out_further
 from headstart.training.plan import make_plan
 from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.section import Training
@@ -16,6 +17,17 @@ from headstart.training.trained import Trained
 
 def fit_scratch(like: Like, dataset: Dataset, training: Training, context: RunContext) -> Trained:
     """The architecture of the source, trained from random weights: to choose its epochs, then on all labels."""
+
+    def fitted(data: Dataset, context: RunContext) -> Trained:
+        return _fitted(like, data, training, context)
+
+    trained = fitted(dataset, context)
+    start = time.perf_counter()
+    trained = held_out_further(trained, dataset, context, fitted)
+    return replace(trained, seconds=trained.seconds + time.perf_counter() - start)
+
+
+def _fitted(like: Like, dataset: Dataset, training: Training, context: RunContext) -> Trained:
     bundle = untrained(like, dataset, context)
     bundle.provenance |= {"role": "baseline", "strategy": "scratch", "head": "trained"}
     plan = make_plan(training, dataset.split("train").labels, pretrained=False)

@@ -1,0 +1,61 @@
+"""What was held out of one training is too little to tell contenders apart where labels are few."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headstart.data.labelled import LabelledDataset
+from headstart.metrics.classification import score
+from headstart.training.context import RunContext
+from headstart.training.held_out import held_out_further
+from headstart.training.supervised import fit
+
+
+@pytest.fixture
+def again(untrained, plan):
+    """A training on a data set, which notes what it was given."""
+
+    def train(dataset, context):
+        train.given.append((dataset, context))
+        return fit(untrained(dataset), dataset, plan(dataset, epochs=2), context)
+
+    train.given = []
+    return train
+
+
+def test_more_labels_are_held_out_of_further_trainings_until_there_are_enough(threes_and_eights, again, monkeypatch):
+    first = again(threes_and_eights, RunContext())
+    found = held_out_further(first, threes_and_eights, RunContext(), again)
+    (_, *further), labelled = again.given, LabelledDataset(threes_and_eights)
+    assert len(further) == 2
+    held_out = [set(first.held_out.ids), *(set(data.split("val").ids) for data, _ in further)]
+    assert set(found.held_out.ids) == set.union(*held_out)
+    assert len(found.held_out.ids) == sum(map(len, held_out))
+    label_of = dict(zip(labelled.split("train").ids, labelled.split("train").labels, strict=True))
+    assert found.held_out.labels.tolist() == [label_of[each] for each in found.held_out.ids]
+    assert found.validation == score("accuracy", found.held_out.labels, found.held_out.predicted, 2)
+    # The model is the one that was trained before.
+    assert found.model is first.model
+    # A training for the judgement alone reports no epochs and is not made again on all labels.
+    assert all(context.on_epoch is None and not context.refit for _, context in further)
+    monkeypatch.setattr("headstart.training.held_out._ENOUGH", len(first.held_out.ids))
+    assert held_out_further(first, threes_and_eights, RunContext(), again) is not found
+    assert len(again.given) == 3
+
+
+@pytest.mark.parametrize("context", [RunContext(refit=False), RunContext(cross_validate=False)])
+def test_nothing_more_is_trained_where_it_is_not_asked_for(threes_and_eights, again, context):
+    first = again(threes_and_eights, RunContext())
+    assert held_out_further(first, threes_and_eights, context, again) is first
+    assert len(again.given) == 1
+
+
+def test_nothing_more_is_trained_where_all_labels_were_held_out_already(threes_and_eights, again):
+    first = again(threes_and_eights, RunContext())
+    every = LabelledDataset(threes_and_eights).split("train")
+    held_out = replace(
+        first.held_out, ids=every.ids, labels=every.labels, probabilities=np.full((len(every.ids), 2), 0.5), groups=None
+    )
+    judged = replace(first, held_out=held_out)
+    assert held_out_further(judged, threes_and_eights, RunContext(), again) is judged

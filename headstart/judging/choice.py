@@ -8,10 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
-from headstart.metrics.one_standard_error import is_above_noise
+from headstart.metrics.averaging import pseudo_bma
 from headstart.metrics.predictions import Predictions, on_common_samples
+
+_LEAST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,10 @@ class Choice:
     transfer: Contender
     """the best contender that uses a source: the verdict is about it"""
     ties: tuple[str, ...]
-    """the strategies within noise of the best one, which is first, by their held-out log loss; none for a clear best"""
+    """the strategies that held-out samples do not tell apart, the best one first; none for a clear best"""
     delivered: Contender
-    """the best of the transfer and the baselines that were kept as bundles: the model that is handed over"""
+    """the model that is handed over: the combination of contenders that tie, or else the best of the transfer and of
+    the baselines that were kept as bundles"""
     recommended: Contender | None = None
     """a baseline that is better than `delivered` and of which predictions alone were kept"""
 
@@ -31,56 +36,68 @@ class Choice:
 def choose(contenders: Sequence[Contender]) -> Choice:
     """Choose the transfer and the contender that is delivered.
 
-    The transfer is the combination of strategies that tie where one was formed, else the strategy with the lowest
-    held-out log loss. A baseline is delivered in its place where its log loss on the same samples is lower.
+    The transfer is the strategy with the largest of `weights`: one model, as each baseline is, so that its gain is not
+    that of averaging. The combination that was formed, or else the transfer, is delivered, but for a baseline that is
+    no part of it and whose log loss on the same samples is lower.
 
     Raises:
         HeadstartError: there is no transfer strategy, or nothing tells how good one is.
     """
     strategies = [each for each in contenders if each.kind == "transfer" and not each.members]
     tied = ties(strategies)
-    transfer = next((each for each in contenders if each.members), tied[0])
+    transfer = tied[0]
+    ours = next((each for each in contenders if each.members), transfer)
     better = sorted(
         (lead, number, each)
         for number, each in enumerate(contenders)
-        if each.kind == "baseline" and (lead := _lead(transfer, each)) < 0
+        if each.kind == "baseline" and each.strategy not in ours.members and (lead := _lead(ours, each)) < 0
     )
-    ranked = [*(each for *_, each in better), transfer]
-    delivered = next(each for each in ranked if each is transfer or each.is_kept)
+    ranked = [*(each for *_, each in better), ours]
+    delivered = next(each for each in ranked if each is ours or each.is_kept)
     return Choice(
         transfer,
         tuple(each.strategy for each in tied) if len(tied) > 1 else (),
         delivered,
-        None if ranked[0] is delivered else ranked[0],
+        ranked[0] if not ranked[0].is_kept and ranked[0] is not delivered else None,
     )
 
 
 def ties(strategies: Sequence[Contender]) -> list[Contender]:
-    """Return the strategies within noise of the best one, by their log loss on held-out samples, lowest first.
+    """Return the strategies, or contenders of any kind, that may be the best: those that `weights` names."""
+    return [each for each, _ in weights(strategies)]
 
-    A strategy ties with the best where the mean of the paired differences of their losses is at most one standard error
-    of that mean (Breiman et al. 1984, "Classification and regression trees", section 3.4.3). Of strategies that predict
-    the same, the first one stands for all: a recipe's default order begins with what trains least. Where a strategy has
-    no held-out predictions, the validation metric alone ranks all and nothing ties; those that learned from all labels,
-    of which none was held out, tie.
+
+def weights(contenders: Sequence[Contender]) -> list[tuple[Contender, float]]:
+    """Return the contenders that held-out samples do not tell from the best, and the weight of each; largest first.
+
+    The weights, which add up to 1, are those of pseudo-BMA+ (Yao, Vehtari, Simpson and Gelman 2018, "Using stacking to
+    average Bayesian predictive distributions", section 3.4): the likelihood of the held-out samples under a contender
+    as a share of that under all, averaged over Bayesian bootstraps of the samples. Weights under 0.1 are dropped: such
+    a contender costs a prediction as much as others and moves it little. Of contenders that predict the same, the first
+    one stands for all: a recipe's default order begins with what trains least.
+
+    Where a contender has no held-out predictions, the validation metric alone ranks all; those that learned from all
+    labels, of which none was held out, are equal.
 
     Raises:
-        HeadstartError: there is no strategy.
+        HeadstartError: there is no contender.
     """
-    if not strategies:
+    if not contenders:
         raise HeadstartError("No transfer strategy was evaluated; give the recipe at least one under `strategies`.")
-    found = _held_out(strategies)
+    found = _held_out(contenders)
     if not found:
-        return _by_metric(strategies)
+        best = _by_metric(contenders)
+        return [(each, 1 / len(best)) for each in best]
     losses = [each.losses for each in found]
-    # Python's sort keeps the order of equal strategies.
-    order = sorted(range(len(strategies)), key=lambda number: losses[number].mean())
-    tied: list[int] = []
-    for number in order:
-        is_told = any(found[number].is_same(found[other]) for other in tied)
-        if not is_told and not is_above_noise(losses[number] - losses[order[0]]):
-            tied.append(number)
-    return [strategies[number] for number in tied]
+    told: list[int] = []
+    # Python's sort keeps the order of equal contenders.
+    for number in sorted(range(len(contenders)), key=lambda number: losses[number].mean()):
+        if not any(found[number].is_same(found[other]) for other in told):
+            told.append(number)
+    shares = pseudo_bma(np.stack([losses[number] for number in told]))
+    shares = np.where(shares < _LEAST_WEIGHT, 0.0, shares)
+    order = np.argsort(-shares, kind="stable")
+    return [(contenders[told[row]], float(shares[row] / shares.sum())) for row in order if shares[row]]
 
 
 def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:

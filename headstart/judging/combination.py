@@ -1,86 +1,116 @@
-"""Combinations: contenders that are formed of strategies which tie, without further training."""
+"""Combinations: contenders that are formed of others which tie, without further training."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from headstart.judging.choice import ties
-from headstart.judging.contenders import Contender
+from headstart.judging.choice import weights
+from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import score
 from headstart.metrics.predictions import Predictions, on_common_samples
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
-from headstart.models.ensemble import ensemble, ensemble_name
+from headstart.models.ensemble import Renormalised, ensemble, ensemble_name, renormalised
 from headstart.training.supervised import weights_digest
 from headstart.training.trained import held_out_path
 
-ENSEMBLE = "ensemble"
-# What a combination has of its members' provenance, which all of them have alike.
+# What a combination has of its members' provenance, which all that use the source have alike.
 _SHARED = ("role", "data_digest", "train_digest", "source", "source_digest", "seed", "head")
 
 
 def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory: Path) -> list[Contender]:
-    """Form the combinations that the recipe asks for in `directory`; none where a single strategy is best.
+    """Form the combinations that the recipe asks for in `directory`; none where a single contender is best.
 
-    `ensemble` averages the calibrated probabilities of the strategies that tie; a prediction costs as many passes as
-    it has members. What it predicts for held-out samples is the mean of what they predict.
+    `ensemble` averages the calibrated probabilities of the contenders that tie, strategies and baselines, by their
+    `weights`; a prediction costs as many passes as it has members. What it predicts for held-out samples is the mean of
+    what they predict. Baselines that read samples in another way than the strategies do, as in colour, are left out,
+    and there is none without a strategy among its members.
     """
-    tied = ties([each for each in contenders if each.kind == "transfer"])
-    if ENSEMBLE not in evaluation.combinations or len(tied) < 2:
+    strategies = [each for each in contenders if each.kind == "transfer"]
+    if ENSEMBLE not in evaluation.combinations or not strategies:
         return []
-    # Strategies that all keep the probe they start from are one model.
-    models: dict[str, tuple[Contender, ModelBundle]] = {}
-    for each in tied:
-        bundle = ModelBundle.load(each.path)
-        models.setdefault(weights_digest(bundle.network), (each, bundle))
-    if len(models) < 2:
+    bundles = {each.strategy: ModelBundle.load(each.path) for each in contenders if each.is_kept}
+    # All strategies read samples as the source does.
+    reading = bundles[strategies[0].strategy].preprocessing
+    inputs = {name: renormalised(reading, bundle.preprocessing) for name, bundle in bundles.items()}
+    # A baseline without held-out predictions would leave the strategies to be told apart by their metric alone.
+    pool = [each for each in contenders if each.kind == "transfer" or each.held_out is not None]
+    members: dict[str, _Member] = {}
+    for each, weight in weights([each for each in pool if inputs.get(each.strategy)]):
+        bundle, own = bundles[each.strategy], inputs[each.strategy]
+        assert own is not None  # noqa: S101 (the pool has none without)
+        # Strategies that all keep the probe they start from are one model.
+        digest = weights_digest(bundle.network)
+        first = members.get(digest)
+        members[digest] = replace(first, weight=first.weight + weight) if first else _Member(each, weight, bundle, own)
+    found = list(members.values())
+    if len(found) < 2 or all(each.contender.kind == "baseline" for each in found):
         return []
-    tied, bundles = (list(part) for part in zip(*models.values(), strict=True))
-    inputs = [(each.architecture, each.preprocessing.to_dict()) for each in bundles]
-    if any(each != inputs[0] for each in inputs):
-        return []
-    path = directory / ENSEMBLE
-    _ensemble_of(tied, bundles).save(path)
-    held_out = _mean([each.held_out for each in tied if each.held_out is not None])
-    validation = math.nan
+    return [_ensemble_of(found, evaluation, directory / ENSEMBLE)]
+
+
+@dataclass(frozen=True)
+class _Member:
+    contender: Contender
+    weight: float
+    bundle: ModelBundle
+    input: Renormalised
+
+
+def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path) -> Contender:
+    _together(members).save(path)
+    held_out, validation = _mean(members), math.nan
     if held_out is not None:
         held_out.save(held_out_path(path))
         validation = score(evaluation.metric, held_out.labels, held_out.predicted, len(held_out.classes))
-    return [
-        Contender(
-            ENSEMBLE,
-            "transfer",
-            path,
-            validation,
-            seconds=sum(each.seconds for each in tied),
-            run_id="",
-            source=tied[0].source,
-            members=tuple(each.strategy for each in tied),
-        )
-    ]
+    return Contender(
+        ENSEMBLE,
+        "transfer",
+        path,
+        validation,
+        seconds=sum(each.contender.seconds for each in members),
+        run_id="",
+        source=next(each.contender.source for each in members if each.contender.kind == "transfer"),
+        members=tuple(each.contender.strategy for each in members),
+    )
 
 
-def _ensemble_of(members: Sequence[Contender], bundles: Sequence[ModelBundle]) -> ModelBundle:
-    first = bundles[0]
+def _together(members: Sequence[_Member]) -> ModelBundle:
+    """The members as one bundle, which reads samples as they do."""
+    first = next(each.bundle for each in members if each.contender.kind == "transfer")
     return replace(
         first,
-        network=ensemble([each.network for each in bundles], [each.temperature for each in bundles]).eval(),
-        architecture=ensemble_name(first.architecture, len(bundles)),
+        network=ensemble(
+            [each.bundle.network for each in members],
+            [each.bundle.temperature for each in members],
+            [each.input for each in members],
+            [each.weight for each in members],
+        ).eval(),
+        architecture=ensemble_name([each.bundle.architecture for each in members]),
         temperature=1.0,
         provenance={
             **{key: first.provenance.get(key) for key in _SHARED},
             "strategy": ENSEMBLE,
-            "members": [{"strategy": each.strategy, "digest": bundle_digest(each.path)} for each in members],
+            "members": [
+                {
+                    "strategy": each.contender.strategy,
+                    "digest": bundle_digest(each.contender.path),
+                    "weight": each.weight,
+                }
+                for each in members
+            ],
             "versions": versions(),
         },
     )
 
 
-def _mean(held_out: Sequence[Predictions]) -> Predictions | None:
-    if not held_out:
+def _mean(members: Sequence[_Member]) -> Predictions | None:
+    held_out = [each.contender.held_out for each in members]
+    known = [each for each in held_out if each is not None]
+    if len(known) < len(members):
         return None
-    found = on_common_samples(held_out)
-    return replace(found[0], probabilities=np.mean([each.probabilities for each in found], axis=0))
+    found, shares = on_common_samples(known), [each.weight for each in members]
+    return replace(found[0], probabilities=np.average([each.probabilities for each in found], axis=0, weights=shares))

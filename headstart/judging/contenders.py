@@ -15,6 +15,8 @@ Kind = Literal["transfer", "baseline"]
 SCRATCH = "scratch"
 # The test split's most frequent class, given to every item: a baseline without training, which no recipe can name.
 MAJORITY = "majority class"
+# The contender that is formed of those that tie.
+ENSEMBLE = "ensemble"
 # Beside the baseline scratch lie the test predictions of its trainings with other seeds.
 RETRAINED = "retrained"
 

@@ -76,6 +76,8 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             "target": {"data": {"uri": str(data), "size": 8, "fingerprint": "a"}},
             "training": {"epochs": 1},
             "strategies": ["zero", "partial"],
+            # Of stripes all models know all.
+            "evaluation": {"combinations": []},
         }
     ).model_dump(mode="json", exclude_none=True)
     outputs: dict[str, dict[str, dsl.Artifact]] = {}

@@ -246,25 +246,28 @@ def test_the_verdict_is_the_same_word_wherever_it_is_told(floor):
 
 
 def test_a_baseline_that_is_better_on_held_out_samples_is_delivered_and_registered_without_a_source(floor, tmp_path):
-    def copied(artifact, certainty, *, below=""):
-        """The artifact's copy with held-out predictions that give the labels this probability."""
+    def copied(artifact, **certainties):
+        """The artifact's copy with held-out predictions that give the labels this probability, by the model's folder
+        in it."""
         copy = type(artifact)(
             name=artifact.name, uri=str(tmp_path / Path(artifact.path).parent.name), metadata=artifact.metadata
         )
-        place = Path(shutil.copytree(artifact.path, copy.path)) / below
-        held_out = read_held_out(place)
-        others = (1 - certainty) / (len(held_out.classes) - 1)
-        probabilities = np.where(np.eye(len(held_out.classes))[held_out.labels] == 1, certainty, others)
-        replace(held_out, probabilities=probabilities).save(held_out_path(place))
+        shutil.copytree(artifact.path, copy.path)
+        for below, certainty in certainties.items():
+            place = Path(copy.path) / below.strip("_")
+            held_out = read_held_out(place)
+            others = (1 - certainty) / (len(held_out.classes) - 1)
+            probabilities = np.where(np.eye(len(held_out.classes))[held_out.labels] == 1, certainty, others)
+            replace(held_out, probabilities=probabilities).save(held_out_path(place))
         return copy
 
     fitted = floor.outputs["baselines"]["fitted"]
-    better = copied(fitted, 0.9, below="scratch")
+    better = copied(fitted, scratch=0.99, classical=0.4)
     inputs = {
         "dataset": floor.outputs["prepare target"]["dataset"],
         "source": floor.outputs["select"]["source"],
         "pretrained": floor.returned["register source"],
-        "models": [copied(floor.outputs["zero"]["model"], 0.6), copied(floor.outputs["partial"]["model"], 0.7)],
+        "models": [copied(floor.outputs["zero"]["model"], _=0.6), copied(floor.outputs["partial"]["model"], _=0.7)],
     }
     made = floor.call(evaluate, "evaluate a better baseline", baselines=better, evaluation={}, seed=0, **inputs)
     board = Leaderboard.from_json(Path(made["leaderboard"].path).read_text())

@@ -1,11 +1,12 @@
 """Which contender is chosen and which is delivered, by their predictions for samples that were held out of training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstart.judging.choice import choose, ties
+from headstart.judging.choice import choose, ties, weights
 from headstart.judging.contenders import Contender
 from headstart.metrics.predictions import Predictions, write_predictions
 from headstart.training.trained import held_out_path
@@ -41,10 +42,12 @@ def test_strategies_within_noise_of_the_lowest_held_out_loss_tie_with_it(contend
     assert choose([far, best]).ties == ()
 
 
-def test_noise_is_that_of_the_difference_on_the_same_samples(contender):
-    """Both losses vary far more from sample to sample than they differ, and they vary alike."""
-    better, worse = contender("better", 0.86, noise=3), contender("worse", 0.84, noise=3)
+def test_the_more_samples_were_held_out_the_smaller_is_the_difference_that_decides(contender):
+    better, worse = contender("better", 0.9), contender("worse", 0.87)
+    few = [contender(f"{name} of few", share, rows=slice(20)) for name, share in (("better", 0.9), ("worse", 0.87))]
     assert ties([worse, better]) == [better]
+    assert ties(few[::-1]) == few
+    assert [round(weight, 2) for _, weight in weights(few)] == [0.66, 0.34]
 
 
 def test_the_metric_does_not_decide_where_predictions_were_held_out(contender):
@@ -81,11 +84,26 @@ def test_what_learned_from_all_labels_goes_before_what_learned_from_none(contend
     assert ties([zero, full, partial]) == [full, partial]
 
 
-def test_a_combination_of_those_that_tie_is_the_transfer(contender):
+def test_a_combination_of_those_that_tie_is_delivered_and_the_best_single_one_is_the_transfer(contender):
     best, near = contender("best", 0.9), contender("near", 0.899, noise=1)
     both = contender("ensemble", 0.9, members=("best", "near"))
     found = choose([best, near, both])
-    assert (found.transfer, found.ties, found.delivered) == (both, ("best", "near"), both)
+    assert (found.transfer, found.ties, found.delivered) == (best, ("best", "near"), both)
+
+
+def test_a_better_baseline_is_part_of_the_combination_that_is_delivered(contender):
+    full, scratch = contender("full", 0.9), contender("scratch", 0.91, kind="baseline")
+    both = contender("ensemble", 0.9, members=("scratch", "full"))
+    found = choose([full, scratch, both])
+    assert (found.transfer, found.delivered, found.recommended) == (full, both, None)
+
+
+def test_a_baseline_that_is_no_part_of_the_combination_and_better_is_delivered(contender):
+    full, partial = contender("full", 0.9), contender("partial", 0.899, noise=1)
+    both = contender("ensemble", 0.9, members=("full", "partial"))
+    classical = contender("classical", 0.95, kind="baseline")
+    assert choose([full, partial, classical, both]).delivered is classical
+    assert choose([full, partial, replace(classical, path=contender("weak", 0.8).path), both]).delivered is both
 
 
 def test_a_baseline_with_a_lower_held_out_loss_is_delivered_in_the_transfers_place(contender):

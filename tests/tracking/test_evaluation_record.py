@@ -94,5 +94,5 @@ def test_the_description_says_what_is_delivered_and_which_strategies_tie(client,
     prepare_views(parent, tied)
     text = client.get_run(parent.id).data.tags[NOTE]
     lower = "has a lower log loss on held-out samples than"
-    assert "full, which ties with zero on held-out samples, gains" in text
+    assert "full, which held-out samples do not tell from zero, gains" in text
     assert f"Delivered: scratch, a baseline: it {lower} full; classical {lower} scratch and is the better model" in text

@@ -143,19 +143,19 @@ class Leaderboard:
     def subject(self) -> str:
         """The transfer as the beginning of a sentence, with the strategies that tie."""
         chosen = self.chosen
-        if chosen.members:
-            return f"{chosen.strategy} of {listed(chosen.members)}, which tie on held-out samples,"
         others = [name for name in self.ties if name != chosen.strategy]
-        tied = f", which ties with {listed(others)} on held-out samples," if others else ""
+        tied = f", which held-out samples do not tell from {listed(others)}," if others else ""
         return f"{chosen.strategy}{tied}"
 
     @property
     def delivery(self) -> str:
         """The contender that is delivered, in words: why, and what it costs where that is more than one network."""
         entry = self.delivered_entry
-        cost = f" ({len(entry.members)} networks for a prediction)" if entry.members else ""
-        text, lower = f"{entry.strategy}{cost}", "has a lower log loss on held-out samples than"
-        if not entry.chosen:
+        text, lower = entry.strategy, "has a lower log loss on held-out samples than"
+        if entry.members:
+            text += f" of {listed(entry.members)}, which held-out samples do not tell apart"
+            text += f" ({len(entry.members)} models for a prediction)"
+        elif not entry.chosen:
             text += f", a baseline: it {lower} {self.chosen.strategy}"
         if self.recommended:
             text += (
@@ -252,8 +252,8 @@ def build_leaderboard(
 
     `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
     trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
-    test items, and one over another baseline once; estimated from few trainings, it is rough. `unlearned` are the
-    baselines that had not learned their own training samples, with their accuracy on these.
+    test items, and one over another baseline once. `unlearned` are the baselines that had not learned their own
+    training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
@@ -272,7 +272,7 @@ def build_leaderboard(
     best = max(values, key=values.__getitem__, default=None)
     deviation = _deviation(predicted.get(SCRATCH), retrained, labels, classes, evaluation.metric)
     pairs = _pairs(candidates, chosen, baselines, best)
-    gains = _gains(pairs, predicted, first, evaluation, deviation or 0.0, seed)
+    gains = _gains(pairs, predicted, first, evaluation, deviation or 0.0, len(retrained), seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
     comparisons = [
@@ -344,12 +344,13 @@ def _gains(
     tested: Predictions,
     evaluation: Evaluation,
     deviation: float,
+    freedom: int,
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """The gains of strategies over baselines, by the names of the two, with intervals that hold all at once.
 
-    `tested` has the items; `deviation` is the standard deviation of scratch's metric over its trainings, taken for that
-    of the strategies too.
+    `tested` has the items; `deviation` is the standard deviation of scratch's metric over its `freedom` + 1 trainings,
+    taken for that of the strategies too.
     """
     position = {name: number for number, name in enumerate(predicted)}
     trained_by_seeds = [2 if theirs == SCRATCH else 1 for _, theirs in pairs]
@@ -358,7 +359,7 @@ def _gains(
         tested.labels,
         list(predicted.values()),
         [
-            Pair(position[ours], position[theirs], count * deviation**2)
+            Pair(position[ours], position[theirs], count * deviation**2, freedom)
             for (ours, theirs), count in zip(pairs, trained_by_seeds, strict=True)
         ],
         tested.probabilities.shape[1],

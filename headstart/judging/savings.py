@@ -82,7 +82,9 @@ def savings(
         return {}
     sections = [Strategy.of(dict(each), at="strategies") for each in strategies]
     whole = {each.name for each in sections if isinstance(each, FullTransfer) and each.schedule != "gradual"}
-    epoch_flops = _epoch_flops(ModelBundle.load(scratch.path), dataset)
+    from headstart.training.flops import epoch_flops
+
+    of_an_epoch = epoch_flops(ModelBundle.load(scratch.path), dataset)
     found = {}
     for each in assessment.contenders:
         if each.kind != "transfer":
@@ -90,8 +92,8 @@ def savings(
         level = min(scratch.validation, each.validation)
         if not math.isfinite(level):
             continue
-        ours = _cost(assessment, each, level, epoch_flops if each.strategy in whole else None)
-        theirs = _cost(assessment, scratch, level, epoch_flops)
+        ours = _cost(assessment, each, level, of_an_epoch if each.strategy in whole else None)
+        theirs = _cost(assessment, scratch, level, of_an_epoch)
         if ours and theirs:
             found[each.strategy] = Saving(level, ours, theirs, pretraining)
     return found
@@ -116,15 +118,6 @@ def _scores(assessment: Assessment, contender: Contender) -> list[float]:
     rows = assessment.history.get(contender.strategy, ())
     scores = [row.get(f"val/{assessment.leaderboard.metric}") for row in rows]
     return [score for score in scores if score is not None] if None not in scores else []
-
-
-def _epoch_flops(bundle: ModelBundle, dataset: Dataset) -> float:
-    """The operations of the gradient steps of an epoch that trains all stages."""
-    from headstart.training.flops import step_flops
-
-    train = dataset.split("train")
-    example = bundle.preprocessing(dataset.kind.batch(train.samples[:1]))
-    return float(step_flops(bundle.network, example, 0) * len(train.labels))
 
 
 def _difference(one: float | None, other: float | None) -> float | None:

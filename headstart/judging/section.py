@@ -13,10 +13,11 @@ class Evaluation(Section):
     """The recipe's section on how the result is judged.
 
     min_gain: the gain over every baseline above which a transfer helped.
-    combinations: the contenders that are formed of strategies which tie on held-out samples: `ensemble` averages their
-        probabilities and costs a prediction by each of them. Empty for none: the best strategy alone is chosen.
+    combinations: the contenders that are formed of others which held-out samples do not tell apart: `ensemble` averages
+        their probabilities, those of baselines among them, and costs a prediction by each. Empty for none: a single
+        contender is delivered.
     seeds: the number of trainings of scratch, each with another seed; their spread widens the gains' intervals, which
-        otherwise cover the test items only.
+        otherwise cover the test items only. `auto`: 5 where one takes at most 10¹² operations, else 1.
     curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no
         curve. It is fitted to frozen features, in seconds.
     curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point.
@@ -29,7 +30,7 @@ class Evaluation(Section):
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     combinations: tuple[Literal["ensemble"], ...] = ("ensemble",)
-    seeds: Annotated[int, Field(ge=1, le=20)] = 1
+    seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=20)] = "auto"
     curve: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 25, 50, 100)
     curve_training: bool = False
     robustness: Annotated[int, Field(ge=0, le=100_000)] = 100

@@ -19,6 +19,8 @@ class Pair(NamedTuple):
     theirs: int
     variance: float = 0.0
     """of the gain beside that of the test items, as by the seeds of trainings"""
+    freedom: float = np.inf
+    """the degrees of freedom of the estimate of `variance`: one less than the trainings that it was estimated from"""
 
 
 class Resampling(TypedDict, total=False):
@@ -63,12 +65,14 @@ def simultaneous_gains(
     many (Westfall and Young 1993, "Resampling-based multiple testing"), which takes account of how alike the pairs are
     and corrects nothing for one pair. se² is the bootstrap's variance, the pair's own, and that of one item told apart
     (Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions", have two), as
-    otherwise a few items that happen to agree would look like certainty. A pair that predicts the same has a gain of
-    exactly 0. With groups, these take the place of items throughout, and c is at least `critical_value`.
+    otherwise a few items that happen to agree would look like certainty. Where the pair's own variance was estimated
+    from few trainings, c is wider as Student's t is than the normal distribution, at the degrees of freedom of the sum
+    (Satterthwaite 1946). A pair that predicts the same has a gain of exactly 0. With groups, these take the place of
+    items throughout, and c is at least `critical_value`.
     """
     score, confidence = METRICS[metric_name].of, how.get("confidence", 0.95)
     groups = group_numbers(how.get("groups"))
-    ours, theirs = (np.array([pair[side] for pair in pairs], dtype=int) for side in (0, 1))
+    ours, theirs = (np.array(side, dtype=int) for side in ([p.ours for p in pairs], [p.theirs for p in pairs]))
     parts, resamples, seed = [], how.get("resamples", 2000), how.get("seed", 0)
     for each in resample(labels, list(predictions), classes_count, resamples, seed, groups):
         scores = np.stack([score(counts) for counts in each])
@@ -83,12 +87,25 @@ def simultaneous_gains(
         largest = (np.abs(resampled - gains[:, None])[moving] / spread[moving, None]).max(axis=0)
         # Where few items differ the resampled gains are few numbers, and their quantile may miss.
         critical = max(critical, float(np.quantile(largest, confidence)))
-    differ = np.array([not np.array_equal(predictions[i], predictions[j]) for i, j, _ in pairs], dtype=bool)
+    differ = np.array([not np.array_equal(predictions[p.ours], predictions[p.theirs]) for p in pairs], dtype=bool)
     beside = np.array([pair.variance for pair in pairs])
-    half = critical * np.sqrt(spread**2 + _one_unit(metric_name, labels, classes_count, groups) + beside)
+    variance = spread**2 + _one_unit(metric_name, labels, classes_count, groups) + beside
+    half = critical * _widening(variance, beside, [pair.freedom for pair in pairs], confidence) * np.sqrt(variance)
     # One group leaves everything open, and no gain lies outside of [-1, 1].
     half = np.where(differ, np.minimum(half, 2.0), 0.0)
     return [Interval(*map(float, bounds)) for bounds in zip(gains, gains - half, gains + half, strict=True)]
+
+
+def _widening(variance: np.ndarray, estimated: np.ndarray, freedom: Sequence[float], confidence: float) -> np.ndarray:
+    """By how much Student's t is wider than the normal distribution where a part of `variance` (M,) was `estimated`
+    (M,) with so many degrees of freedom."""
+    from scipy.stats import norm, t
+
+    share = np.divide(estimated, variance, out=np.zeros_like(variance), where=variance > 0)
+    whole = np.divide(np.array(freedom, dtype=float), share**2, out=np.full_like(variance, np.inf), where=share > 0)
+    tail = (1 + confidence) / 2
+    widening: np.ndarray = t.ppf(tail, whole) / norm.ppf(tail)
+    return widening
 
 
 def _one_unit(metric_name: str, labels: np.ndarray, classes_count: int, groups: np.ndarray | None) -> float:

@@ -9,7 +9,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from headstart.data.dataset import Dataset
 from headstart.modalities.batch import Inputs
+from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network, evaluated
 
 
@@ -23,6 +25,13 @@ def step_flops(network: Network, example: Inputs, start: int) -> int:
     with evaluated(network):
         forward, _ = count_flops(lambda: network.classify(network.activations(example[:1], start)[-1]))
     return 3 * len(example) * forward
+
+
+def epoch_flops(bundle: ModelBundle, dataset: Dataset) -> float:
+    """The operations of the gradient steps of an epoch that trains all stages on the training split."""
+    train = dataset.split("train")
+    example = bundle.preprocessing(dataset.kind.batch(train.samples[:1]))
+    return float(step_flops(bundle.network, example, 0) * len(train.labels))
 
 
 def count_flops(compute: Callable[[], Tensor]) -> tuple[int, Tensor]:

@@ -83,29 +83,50 @@ def classical(renamed, source_path, tmp_path_factory):
     return fitted("classical", renamed, tmp_path_factory.mktemp("classical"), like)
 
 
-def test_classical_keeps_its_test_predictions(classical, renamed):
+def test_classical_is_kept_as_a_bundle(classical, renamed):
     contender, params = classical
-    kept, test = read_predictions(contender.path), renamed.split("test")
-    assert kept.ids.tolist() == test.ids.tolist()
-    assert kept.labels.tolist() == test.labels.tolist()
-    assert kept.probabilities.sum(axis=1) == pytest.approx(1.0)
-    assert np.mean(kept.probabilities.argmax(1) == test.labels) > 0.8
+    bundle, test = ModelBundle.load(contender.path), renamed.split("test")
+    assert bundle.classes == renamed.classes
+    assert np.mean(bundle.predict_logits(test.samples).argmax(1) == test.labels) > 0.8
+    assert (bundle.provenance["role"], bundle.provenance["strategy"]) == ("baseline", "classical")
+    assert bundle.provenance["data_digest"] == renamed.digest
     assert (contender.strategy, contender.kind) == ("classical", "baseline")
     assert 0.8 < contender.validation <= 1
     assert params["labels"] == renamed.counts["train"] + renamed.counts["val"]
-    # Tables alone, no pickle.
-    assert sorted(file.name for file in contender.path.parent.iterdir()) == [
-        "classical.held_out.parquet",
-        "classical.parquet",
+    # No pickle.
+    assert sorted(file.name for file in contender.path.iterdir()) == [
+        "SHA256SUMS",
+        "held_out.parquet",
+        "model.json",
+        "model.safetensors",
     ]
+
+
+@pytest.mark.parametrize(("affordable", "count"), [(1e12, 4), (1.0, 0)])
+def test_scratch_is_trained_several_times_where_that_is_cheap(
+    affordable, count, renamed, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("headstart.judging.baselines._AFFORDABLE", affordable)
+    fitted("scratch", renamed, tmp_path, source, seeds="auto")
+    assert len(list(tmp_path.glob("retrained/*.parquet"))) == count
+
+
+def test_a_classical_model_that_is_too_large_is_kept_by_what_it_predicts(renamed, source, tmp_path, monkeypatch):
+    monkeypatch.setattr("headstart.models.classical._MOST_VALUES", 100)
+    contender, _ = fitted("classical", renamed, tmp_path, source)
+    kept, test = read_predictions(contender.path), renamed.split("test")
+    assert not contender.is_kept
+    assert kept.ids.tolist() == test.ids.tolist()
+    assert kept.labels.tolist() == test.labels.tolist()
+    assert kept.probabilities.sum(axis=1) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", ["scratch", "classical"])
 def test_a_baseline_keeps_what_it_predicts_for_the_samples_that_were_held_out(name, renamed, source, tmp_path):
     contender, _ = fitted(name, renamed, tmp_path, source)
     kept = read_held_out(contender.path)
-    # Cross-validation holds out every labelled sample, a training those of the validation split.
-    split = LabelledDataset(renamed).split("train") if name == "classical" else renamed.split("val")
+    # So few are held out by further trainings as well, until all were.
+    split = LabelledDataset(renamed).split("train")
     label_of = dict(zip(split.ids.tolist(), split.labels.tolist(), strict=True))
     assert sorted(kept.ids.tolist()) == sorted(label_of)
     assert kept.labels.tolist() == [label_of[each] for each in kept.ids.tolist()]
@@ -121,7 +142,9 @@ def test_classical_learns_nothing_from_the_test_split(classical, renamed, tmp_pa
     contender, params = classical
     model = fit_classical(copy)
     assert model.params == params
-    assert model.model[::-1] == pytest.approx(read_predictions(contender.path).probabilities, abs=1e-5)
+    kept = ModelBundle.load(contender.path)
+    for samples in (renamed.split("test").samples, copy.split("test").samples):
+        assert model.bundle.predict_logits(samples) == pytest.approx(kept.predict_logits(samples), abs=1e-5)
 
 
 def test_classical_predicts_held_out_samples_without_having_seen_them(renamed, tmp_path):
@@ -157,4 +180,5 @@ def test_with_one_sample_a_class_nothing_is_tuned_and_nothing_claimed(single):
     assert math.isnan(model.validation)
     assert model.held_out is None
     assert (model.params["model"], model.params["features"]) == ("SVC", "gradients")
-    assert np.mean(model.model.argmax(1) == single.split("test").labels) > 0.5
+    test = single.split("test")
+    assert np.mean(model.bundle.predict_logits(test.samples).argmax(1) == test.labels) > 0.5

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from headstart.errors import HeadstartError, InputError
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
@@ -162,10 +163,11 @@ def test_a_gain_that_another_training_seed_would_take_away_is_no_evidence():
         return (gain.high - gain.low) / 2
 
     # Both trainings of a gain over scratch vary, and one of a gain over classical, which is not trained by seeds.
-    critical = 1.96
     for baseline, times in (("scratch", 2), ("classical", 1)):
-        added = half(thrice, baseline) ** 2 - half(once, baseline) ** 2
-        assert added == pytest.approx(times * 0.1**2 * critical**2, rel=0.3)
+        variance = (half(once, baseline) / 1.96) ** 2 + times * 0.1**2
+        # Three trainings tell the deviation with two degrees of freedom, of which the items' share makes more.
+        freedom = 2 / (times * 0.1**2 / variance) ** 2
+        assert half(thrice, baseline) == pytest.approx(t.ppf(0.975, freedom) * variance**0.5, rel=0.15)
 
 
 def test_the_sentence_of_a_loss_says_so():

@@ -92,3 +92,18 @@ def test_a_gain_that_one_item_makes_is_no_evidence_and_its_interval_is_wider_tha
     assert gain.value == pytest.approx(0.01)
     assert gain.low < -0.01
     assert gain.high > 0.03
+
+
+def test_a_variance_that_few_trainings_tell_widens_as_students_t_does():
+    """The fewer trainings, the wider; with a known variance as by the normal distribution."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 2000)
+    ours, theirs = (np.where(generator.random(2000) < share, labels, 1 - labels) for share in (0.9, 0.8))
+
+    def half(freedom):
+        (gain,) = simultaneous_gains("accuracy", labels, [ours, theirs], [Pair(0, 1, 0.05**2, freedom)], 2)
+        return gain.high - gain.value
+
+    assert half(np.inf) == pytest.approx(1.96 * np.hypot(0.05, 0.0115), rel=0.05)
+    assert half(4) / half(np.inf) == pytest.approx(2.78 / 1.96, rel=0.05)
+    assert half(2) / half(np.inf) == pytest.approx(4.30 / 1.96, rel=0.1)

@@ -1,12 +1,11 @@
-"""How often a transfer that cannot help is said to have helped: at most 2 times in 20 at 95%.
+"""How often a transfer that can neither help nor hurt is said to.
 
-    python -m benchmarks.null_effect [--runs 20] [--labels-per-class 10] [--output FILE]
+    python -m benchmarks.null_effect [--runs 100] [--labels-per-class 5] [--output FILE]
 
-The source is a convnet with random weights: it knows nothing, and a start from it is a start from scratch with another
-seed. For each run the source is drawn anew and scikit-learn's digits are split anew; the strategies and scratch are
-trained with the whole budget and judged as a pipeline judges them, with the verdict on the strategy that validation
-chose. `constant` trains everything at once as scratch does, `full` starts from a probe of the random features. Exit
-status 1 where the verdict is "helped" more often than 1 time in 10.
+The source is a convnet with random weights: it knows nothing, and to train everything from it at once, as scratch is
+trained, is to train from scratch with another seed. For each run the source is drawn anew and scikit-learn's digits are
+split anew; both are trained with the whole budget and judged as a pipeline judges them. Exit status 1 where the upper
+end of the 95% interval (Clopper and Pearson 1934) of the share of "helped" or of "hurt" is above 0.1.
 """
 
 import argparse
@@ -34,22 +33,19 @@ from headstart.storage.local import write_json
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
+from headstart.training.plan import make_plan
 from headstart.training.section import Training
 from headstart_pipelines.demo import digits, write_folder
 
 SPLIT = {"train": 0.3, "val": 0.1, "test": 0.6}
-SIZE = 32
-STRATEGIES = (
-    Strategy.model_validate({"name": "constant", "transfer": "full", "schedule": "constant"}),
-    Strategy.model_validate({"name": "full", "transfer": "full", "schedule": "lp_ft"}),
-)
-MOST_HELPED = 0.1
+SIZE = 16
+MOST_WRONG = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--labels-per-class", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--labels-per-class", type=int, default=5)
     parser.add_argument("--output", type=Path, help="a JSON file for the figures of each run")
     options = parser.parse_args(arguments)
     found = []
@@ -60,10 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found.append(run)
             print(f"{run['seed']:>3}  {run['sentence']}", flush=True)
     verdicts = Counter(run["verdict"] for run in found)
-    print(", ".join(f"{verdict}: {count} of {len(found)}" for verdict, count in verdicts.most_common()))
+    bounds = {word: upper_bound(verdicts[word], len(found)) for word in ("helped", "hurt")}
+    for word, bound in bounds.items():
+        print(f"{word}: {verdicts[word]} of {len(found)}, at most {bound:.3f} with 95% confidence")
     if options.output:
-        write_json(options.output, {"labels_per_class": options.labels_per_class, "runs": found})
-    return int(verdicts["helped"] > MOST_HELPED * len(found))
+        write_json(options.output, {"labels_per_class": options.labels_per_class, "bounds": bounds, "runs": found})
+    return int(max(bounds.values()) > MOST_WRONG)
+
+
+def upper_bound(count: int, of: int) -> float:
+    """The upper end of the two-sided 95% interval of a share (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    return 1.0 if count == of else float(beta.ppf(0.975, count + 1, of - count))
 
 
 def _runs(place: Path, runs: int, labels_per_class: int) -> Iterator[dict[str, Any]]:
@@ -78,8 +83,8 @@ def _runs(place: Path, runs: int, labels_per_class: int) -> Iterator[dict[str, A
             "seed": seed,
             "verdict": board.verdict,
             "sentence": board.sentence,
-            "chosen": board.chosen.strategy,
-            "gains": {entry.strategy: [entry.gain, entry.gain_low, entry.gain_high] for entry in board.entries},
+            "gain": [board.chosen.gain, board.chosen.gain_low, board.chosen.gain_high],
+            "seed_deviation": board.seed_deviation,
         }
 
 
@@ -93,22 +98,18 @@ def _judged(dataset: Dataset, folder: Path, seed: int) -> Leaderboard:
         classes=(),
         provenance={"role": "source", "head": "none"},
     )
-    training = Training()
-    contenders = []
-    for strategy in STRATEGIES:
-        result = transfer(source, dataset, strategy, training=training, context=RunContext(seed))
-        result.bundle.save(folder / strategy.name)
-        contenders.append(
-            Contender(
-                strategy.name, "transfer", folder / strategy.name, result.validation, result.seconds, "", "random"
-            )
-        )
+    # Nothing is chosen between, and both learn from the same samples with the same ones held out.
+    training, context, evaluation = Training(), RunContext(seed, refit=False), Evaluation()
+    # The rate of random weights, which a start from a source does not take by itself.
+    rate = make_plan(training, dataset.split("train").labels, pretrained=False).learning_rate
+    strategy = Strategy.of({"name": "full", "transfer": "full", "schedule": "constant", "learning_rate": rate})
+    result = transfer(source, dataset, strategy, training=training, context=context)
+    path = result.save(folder / strategy.name, dataset)
+    started = Contender(strategy.name, "transfer", path, result.validation, result.seconds, "", "random")
     scratch, _ = fit_baseline(
-        "scratch", dataset, folder, like=source, training=training, context=RunContext(seed), run_id=""
+        "scratch", dataset, folder, like=source, training=training, context=context, run_id="", seeds=evaluation.seeds
     )
-    return evaluate(
-        [*contenders, scratch], dataset, folder / "predictions", evaluation=Evaluation(), seed=seed
-    ).leaderboard
+    return evaluate([started, scratch], dataset, folder / "predictions", evaluation=evaluation, seed=seed).leaderboard
 
 
 if __name__ == "__main__":

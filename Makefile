@@ -5,6 +5,7 @@ IMAGE ?= headstart:dev
 BASE_IMAGE ?= python:3.11-slim
 VARIANT ?= cpu
 FASHION ?= /usr/share/datasets/fashion-mnist
+UNPACKED ?= /
 
 BIN := .venv/bin
 DEV := .venv/.installed-dev
@@ -16,7 +17,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-selection lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-evidence bench-selection lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +57,11 @@ bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and
 bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 13 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.data
 
-bench-null: $(DEV) ## measure how often a source of random weights is said to help
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect
+bench-null: $(DEV) ## measure how often a source of random weights is said to help or to hurt: 15 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect --output benchmarks/results/null_effect.json
+
+bench-evidence: $(DEV) ## judge pairs of domains, label budgets and seeds, cell by cell; UNPACKED is a folder of two Debian packages' files
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --unpacked $(UNPACKED) --workspace build/evidence --output benchmarks/results/evidence.json
 
 bench-selection: $(DEV) ## measure which of three sources is chosen, how well, and what choosing costs; FASHION is Fashion-MNIST's folder
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.selection --fashion $(FASHION)

@@ -14,7 +14,6 @@ moves little; on a machine of its own, and with one thread, that is the time. Ex
 """
 
 import argparse
-import gzip
 import statistics
 import sys
 import tempfile
@@ -26,10 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.panel import fashion_mnist
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
-from headstart.errors import InputError
 from headstart.judging.ranking import Ranked
 from headstart.judging.selection import select_source
 from headstart.modalities.image.preprocessing import Preprocessing
@@ -50,24 +49,9 @@ SOURCE_SPLIT = {"train": 0.7, "val": 0.15, "test": 0.15}
 TARGET_SPLIT = {"train": 0.2, "val": 0.1, "test": 0.7}
 SIZE = 32
 SCORES = ("probe", "knn", "logme", "h_score", "leep", "nleep")
-PICTURES = 5000
 
 # Seeds of ten in which MNIST comes first, accuracy lost by the choice, and shares of the cost of fine-tuning all.
 LEAST_FIRST, MOST_REGRET, MOST_FOR_SCORES, MOST_FOR_CONFIRMING = 0.9, 0.01, 0.05, 0.40
-
-
-def fashion_mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The first 5000 training pictures of Fashion-MNIST, uint8 (5000, 28, 28), and their classes."""
-    arrays = []
-    for name, header in (("train-images-idx3-ubyte.gz", 16), ("train-labels-idx1-ubyte.gz", 8)):
-        try:
-            with gzip.open(folder / name) as file:
-                arrays.append(np.frombuffer(file.read(), dtype=np.uint8, offset=header))
-        except OSError as error:
-            raise InputError(
-                f"{folder / name} cannot be read ({error}); give the folder with Fashion-MNIST's files with --fashion."
-            ) from error
-    return arrays[0].reshape(-1, 28, 28)[:PICTURES], arrays[1][:PICTURES]
 
 
 def sources(folders: dict[str, Path], place: Path, seed: int) -> dict[str, Path]:

@@ -126,8 +126,8 @@ def test_held_out_samples_alone_choose_and_only_among_the_strategies(first):
         held_out = read_held_out(first.artifact(f"for-loop-2-iteration-{number}/finetune", "model")[0])
         losses[name] = log_loss(held_out.labels, held_out.probabilities, labels=range(10))
 
-    assert first.leaderboard.ties == ()
     assert first.leaderboard.chosen.strategy == min(losses, key=lambda name: losses[name])
+    assert set(first.leaderboard.ties) <= set(STRATEGIES)
 
 
 def test_every_strategy_starts_from_the_source_that_was_just_registered(first):
@@ -204,16 +204,12 @@ def test_the_record_and_the_leaderboard_agree(first, name):
 
 
 @pytest.mark.parametrize("name", ["pretrain", "partial", "full", "scratch"])
-@pytest.mark.parametrize(
-    ("metric", "epochs"),
-    # Validation begins at the start, before any training.
-    [("train/loss", [1, 2]), ("val/loss", [0, 1, 2]), ("val/accuracy", [0, 1, 2])],
-    ids=["train/loss", "val/loss", "val/accuracy"],
-)
-def test_what_is_measured_in_training_has_the_epoch_as_its_step(first, name, metric, epochs):
+# Validation begins at the start, before any training.
+@pytest.mark.parametrize(("metric", "begin"), [("train/loss", 1), ("val/loss", 0), ("val/accuracy", 0)])
+def test_what_is_measured_in_training_has_the_epoch_as_its_step(first, name, metric, begin):
     history = first.client.get_metric_history(first.children[name].info.run_id, metric)
 
-    assert sorted(point.step for point in history) == epochs
+    assert sorted(point.step for point in history) == list(range(begin, 17 if name == "pretrain" else 3))
 
 
 @pytest.mark.parametrize("name", ["pretrain", "partial", "full"])

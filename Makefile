@@ -17,7 +17,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-evidence bench-selection lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-evidence bench-selection lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +29,13 @@ demo: $(DEMO) ## transfer from MNIST to scikit-learn's digits; ends with the lea
 
 # One process a core: more threads than cores make the small networks of the tests slower, not faster.
 test: $(DEV) ## run the tests that need nothing but Python packages
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not services and not slow' -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not services and not slow and not families' -n auto --dist worksteal
 
 test-slow: $(DEV) ## run the tests that take minutes: recipes end to end, families of faults
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slow and not services' -n auto --dist loadfile
+
+test-families: $(DEV) ## run the stages of every family of timm and torchvision, for hours
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m families
 
 # As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
 test-services: $(SBOM) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test

@@ -43,6 +43,13 @@ TRANSFORMERS = {
 }
 """Tiny members of the most used encoder families of transformers, and how many stages each has."""
 
+SMALL = (
+    "convnext_atto", "deit_tiny_patch16_224", "edgenext_xx_small", "efficientvit_b0", "fastvit_t8", "ghostnet_050",
+    "hardcorenas_a", "mobilenetv3_small_050", "mobilevit_xxs", "pit_ti_224", "poolformer_s12", "regnetx_002",
+    "resnest14d", "shvit_s1", "starnet_s1", "tinynet_e", "vit_tiny_patch16_224", "xcit_nano_12_p16_224",
+)  # fmt: skip
+"""A small model of each of many families of timm."""
+
 
 def setting_name(kind: str) -> str:
     settings = TRANSFORMERS[kind][0]
@@ -71,15 +78,31 @@ def test_stages_of_a_model_of_timm_compose_to_its_forward_pass(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_stages_of_small_models_of_other_families_of_timm_compose_to_their_forward_pass(name):
+    is_composed(name, timms_stages(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_models_of_torchvision_work_by_stages(name):
+    every_part_works(name)
+
+
+@pytest.mark.families
 @pytest.mark.parametrize("module", list_modules())
 def test_stages_of_every_family_of_timm_compose_to_its_forward_pass(module):
     name = min(timm.list_models(module=module), key=lambda each: (each.count("large"), len(each), each))
     is_composed(name, timms_stages(name))
 
 
-@pytest.mark.slow
+@pytest.mark.families
 @pytest.mark.parametrize("name", models.list_models(module=models))
 def test_every_model_of_torchvision_works_by_stages(name):
+    every_part_works(name)
+
+
+def every_part_works(name: str) -> None:
     torch.manual_seed(0)
     side = 224 if "vit" in name or "maxvit" in name else 128
     works_by_stages(build_network(name, classes=3).eval(), torch.rand(2, 3, side, side))

@@ -250,10 +250,10 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Compare all contenders on the test split.
 
-    `retrained` are predictions int (N,) of scratch trained with other seeds. The variance of the metric over all of its
-    trainings is taken for that of every strategy's, so that a gain over scratch has twice as much beside that of the
-    test items, and one over another baseline once. `unlearned` are the baselines that had not learned their own
-    training samples, with their accuracy on these.
+    `retrained` are predictions int (N,) of scratch trained with other seeds: a gain over scratch is one over the mean
+    of its M trainings. Their variance is taken for that of a strategy's training, so that beside the variance by the
+    test items a gain over scratch has 1 + 1/M of it, and one over another baseline once. `unlearned` are the baselines
+    that had not learned their own training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
@@ -270,9 +270,10 @@ def build_leaderboard(
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
     best = max(values, key=values.__getitem__, default=None)
-    deviation = _deviation(predicted.get(SCRATCH), retrained, labels, classes, evaluation.metric)
+    trainings = [predicted[SCRATCH], *retrained] if SCRATCH in predicted else []
+    scores = [score(evaluation.metric, labels, each, classes) for each in trainings]
     pairs = _pairs(candidates, chosen, baselines, best)
-    gains = _gains(pairs, predicted, first, evaluation, deviation or 0.0, len(retrained), seed)
+    gains = _gains(pairs, predicted, first, evaluation, scores, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
     comparisons = [
@@ -294,21 +295,12 @@ def build_leaderboard(
         groups=count_groups(groups),
         entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
         comparisons=tuple(comparisons),
-        seed_deviation=deviation,
+        seed_deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         best_baseline=best,
         ties=choice.ties,
         delivered=choice.delivered.strategy,
         recommended=choice.recommended.strategy if choice.recommended else None,
     )
-
-
-def _deviation(
-    scratch: np.ndarray | None, retrained: Sequence[np.ndarray], labels: np.ndarray, classes: int, metric: str
-) -> float | None:
-    """The standard deviation of scratch's metric over its trainings; None where there were not several."""
-    if scratch is None or not len(retrained):
-        return None
-    return float(np.std([score(metric, labels, each, classes) for each in (scratch, *retrained)], ddof=1))
 
 
 def _pairs(
@@ -343,24 +335,30 @@ def _gains(
     predicted: Mapping[str, np.ndarray],
     tested: Predictions,
     evaluation: Evaluation,
-    deviation: float,
-    freedom: int,
+    trained_by_seeds: Sequence[float],
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """The gains of strategies over baselines, by the names of the two, with intervals that hold all at once.
 
-    `tested` has the items; `deviation` is the standard deviation of scratch's metric over its `freedom` + 1 trainings,
-    taken for that of the strategies too.
+    `tested` has the items; `trained_by_seeds` are the values of scratch's metric in its trainings, the first one first.
     """
     position = {name: number for number, name in enumerate(predicted)}
-    trained_by_seeds = [2 if theirs == SCRATCH else 1 for _, theirs in pairs]
+    trainings = len(trained_by_seeds)
+    variance = float(np.var(trained_by_seeds, ddof=1)) if trainings > 1 else 0.0
+    # The metric of its first training is compared below, and that of all of them meant.
+    above = trained_by_seeds[0] - float(np.mean(trained_by_seeds)) if trainings else 0.0
     intervals = simultaneous_gains(
         evaluation.metric,
         tested.labels,
         list(predicted.values()),
         [
-            Pair(position[ours], position[theirs], count * deviation**2, freedom)
-            for (ours, theirs), count in zip(pairs, trained_by_seeds, strict=True)
+            Pair(
+                position[ours],
+                position[theirs],
+                variance * (1 + (theirs == SCRATCH) / max(trainings, 1)),
+                trainings - 1,
+            )
+            for ours, theirs in pairs
         ],
         tested.probabilities.shape[1],
         confidence=evaluation.confidence,
@@ -368,7 +366,10 @@ def _gains(
         seed=seed,
         groups=tested.groups,
     )
-    return dict(zip(pairs, intervals, strict=True))
+    return {
+        (ours, theirs): gain if theirs != SCRATCH else Interval(gain.value + above, gain.low + above, gain.high + above)
+        for (ours, theirs), gain in zip(pairs, intervals, strict=True)
+    }
 
 
 def _entry(

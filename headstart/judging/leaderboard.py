@@ -250,10 +250,10 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Compare all contenders on the test split.
 
-    `retrained` are predictions int (N,) of scratch trained with other seeds: a gain over scratch is one over the mean
-    of its M trainings. Their variance is taken for that of a strategy's training, so that beside the variance by the
-    test items a gain over scratch has 1 + 1/M of it, and one over another baseline once. `unlearned` are the baselines
-    that had not learned their own training samples, with their accuracy on these.
+    `retrained` are predictions int (N,) of scratch trained with other seeds: the interval of a gain over scratch is
+    that over the mean of its M trainings. Their variance is taken for that of a strategy's training, so that beside the
+    variance by the test items a gain over scratch has 1 + 1/M of it, and one over another baseline once. `unlearned`
+    are the baselines that had not learned their own training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
@@ -345,7 +345,7 @@ def _gains(
     position = {name: number for number, name in enumerate(predicted)}
     trainings = len(trained_by_seeds)
     variance = float(np.var(trained_by_seeds, ddof=1)) if trainings > 1 else 0.0
-    # The metric of its first training is compared below, and that of all of them meant.
+    # The first training is the one that is shown; what another one would have reached is as likely that of any of them.
     above = trained_by_seeds[0] - float(np.mean(trained_by_seeds)) if trainings else 0.0
     intervals = simultaneous_gains(
         evaluation.metric,
@@ -367,7 +367,9 @@ def _gains(
         groups=tested.groups,
     )
     return {
-        (ours, theirs): gain if theirs != SCRATCH else Interval(gain.value + above, gain.low + above, gain.high + above)
+        (ours, theirs): Interval(gain.value, gain.low + above, gain.high + above)
+        if theirs == SCRATCH and gain.low < gain.high
+        else gain
         for (ours, theirs), gain in zip(pairs, intervals, strict=True)
     }
 

@@ -264,6 +264,7 @@ class Containers:
 
     def run(self, step: Step, read: Callable[[str], None]) -> int:
         """Run a step, call `read` with each line that it writes, and return its exit status."""
+        self._give(step.folder)
         given = json.dumps(step.given)
         line = [*step.container.get("command", ()), *step.container.get("args", ())]
         threads = {"OMP_NUM_THREADS": str(step.threads)}
@@ -271,6 +272,15 @@ class Containers:
         environment = {**threads, **step.environment, **self.options.get("environment", {})}
         command = [word.replace("{{$}}", given) for word in line]
         return self.execute(step.container["image"], command, read, environment=environment)
+
+    def _give(self, folder: Path) -> None:
+        """Give the step's folder, and those above it of its run, to the containers' user where root made them."""
+        if os.getuid() != 0:
+            return
+        uid, gid = map(int, self.options["user"].split(":"))
+        while folder != self.root:
+            os.lchown(folder, uid, gid)
+            folder = folder.parent
 
     def execute(self, image: str, command: list[str], read: Callable[[str], None], **options: Any) -> int:
         """Run a command in a container, which is removed afterwards; `options` replace the common ones.

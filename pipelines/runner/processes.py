@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from headstart_pipelines.runner.package import Values, function_of
@@ -38,12 +39,14 @@ class Step:
         given: the executor input, in JSON values.
         environment: variables beside this process's.
         threads: how many it computes with.
+        folder: where it writes what it makes; it exists.
     """
 
     container: Values
     given: Values
     environment: Mapping[str, str]
     threads: int
+    folder: Path
 
     def request(self) -> dict[str, Any]:
         """What headstart_components.warm is told."""

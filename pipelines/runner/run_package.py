@@ -74,7 +74,8 @@ class _Carrier:
             given = call.message()
             self.journal.say(f"Executor input: {json.dumps(given)}", call.name)
             call.folder.mkdir(parents=True)
-            status = self.steps.run(Step(container, given, environment, self.threads[call.component]), entry.read)
+            step = Step(container, given, environment, self.threads[call.component], call.folder)
+            status = self.steps.run(step, entry.read)
             try:
                 outputs = call.made() if status == 0 else {}
             except HeadstartError as error:

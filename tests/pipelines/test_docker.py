@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -205,7 +206,7 @@ class Ran:
 
 STEP = Step(
     {"image": "headstart:dev", "command": ["sh", "-ec", "start", "source"], "args": ["--executor_input", "{{$}}"]},
-    {"inputs": {"parameterValues": {"seed": 1}}}, {"HEADSTART_CODE": "digest"}, 3,
+    {"inputs": {"parameterValues": {"seed": 1}}}, {"HEADSTART_CODE": "digest"}, 3, Path("/run/step"),
 )  # fmt: skip
 
 
@@ -214,10 +215,16 @@ def test_a_step_is_run_with_its_input_its_environment_and_the_options_of_all(
 ) -> None:
     import docker as sdk
 
-    client, lines = Ran(), list[str]()
+    client, lines, folder = Ran(), list[str](), tmp_path / "run" / "step"
+    folder.mkdir(parents=True)
     monkeypatch.setattr(sdk, "from_env", lambda: client)
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr("os.lchown", lambda *owner: given.append(owner))
     containers = docker.Containers(tmp_path, {"user": "7:7", "environment": {"MLFLOW_TRACKING_URI": "http://mlflow"}})
-    assert containers.run(STEP, lines.append) == 0
+    assert containers.run(replace(STEP, folder=folder), lines.append) == 0
+    # What root made of the run's folders belongs to the user of the containers, and nothing else.
+    assert given == [(folder, 7, 7), (folder.parent, 7, 7)]
     ((image, command, options),) = client.created
     assert (image, lines, client.removed) == ("headstart:dev", ["one", "two"], 1)
     assert command == ["sh", "-ec", "start", "source", "--executor_input", json.dumps(STEP.given)]
@@ -235,10 +242,10 @@ def test_a_killed_container_says_why_that_is_likely_and_after_a_stop_none_starts
 
     client, lines = Ran(137), list[str]()
     monkeypatch.setattr(sdk, "from_env", lambda: client)
-    containers = docker.Containers(tmp_path, {})
-    assert containers.run(STEP, lines.append) == 137
+    containers = docker.Containers(tmp_path, {"user": "7:7"})
+    assert containers.run(replace(STEP, folder=tmp_path), lines.append) == 137
     assert lines[-1] == "MemoryError: the step was killed, most likely because memory ran out."
     containers.stop()
-    assert containers.run(STEP, lines.append) == 137
+    assert containers.run(replace(STEP, folder=tmp_path), lines.append) == 137
     assert lines[3:] == []
     assert client.removed == 2

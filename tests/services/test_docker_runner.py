@@ -313,7 +313,7 @@ def test_ctrl_c_ends_the_running_container_and_starts_no_other(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err == "headstart: interrupted\n"
+    assert err == "headstart: Interrupted. The same command goes on from what is done.\n"
     assert "full" not in out
     assert left(client, tmp_path) == []
     run_of = MlflowClient(f"sqlite:///{tmp_path / 'workspace' / 'mlflow.db'}")

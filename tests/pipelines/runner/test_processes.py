@@ -35,7 +35,7 @@ def step(name: str, place: Path, threads: int = 1, **parameters: Any) -> Step:
     source = f"from tests.pipelines.runner.steps import {name}\n"
     return Step(
         {"command": ["sh", source]}, {"inputs": {"parameterValues": parameters}, "outputs": outputs},
-        {"OF_THE_STEP": "set"}, threads,
+        {"OF_THE_STEP": "set"}, threads, place,
     )  # fmt: skip
 
 

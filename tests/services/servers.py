@@ -216,7 +216,7 @@ class SeaweedFS:
             "dir": self.home / "data", "ip": "127.0.0.1", "ip.bind": "127.0.0.1",
             "master.port": master, "master.port.grpc": master_grpc, "master.volumeSizeLimitMB": 64,
             "master.telemetry": "false",
-            "volume.port": volume, "volume.port.grpc": volume_grpc, "volume.max": 50, "volume.preStopSeconds": 0,
+            "volume.port": volume, "volume.port.grpc": volume_grpc, "volume.max": 200, "volume.preStopSeconds": 0,
             "filer.port": filer, "filer.port.grpc": filer_grpc, "filer.localSocket": self.home / "filer.sock",
             "s3.ip.bind": self.address, "s3.port": s3, "s3.port.grpc": s3_grpc, "s3.config": config,
             "s3.localSocket": self.home / "s3.sock",

@@ -281,10 +281,8 @@ def build_leaderboard(
         for name, p in zip(baselines, chances, strict=True)
     ]
     same = _twins(candidates, chosen)
-    entries = [
-        replace(_entry(each, chosen, evaluation, gains, best, told, seed), same_as=same.get(each.contender.strategy))
-        for each in candidates
-    ]
+    made = ((each, _entry(each, chosen, evaluation, gains, best, told, seed)) for each in candidates)
+    entries = [replace(entry, same_as=same.get(each.contender.strategy)) for each, entry in made]
     return Leaderboard(
         metric=evaluation.metric,
         confidence=evaluation.confidence,

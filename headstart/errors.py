@@ -13,6 +13,12 @@ def shortened(text: str, most: int = _SHOWN) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, `shortened`, or its kind where it has none: libraries append advice and
+    traces."""
+    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
 class HeadstartError(Exception):
     """A failure that headstart explains. Exit code 1: the work was started and failed."""
 

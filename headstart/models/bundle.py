@@ -235,7 +235,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        if _is_pickle(path):
+        if is_pickle(path):
             raise InputError(
                 f"{path} is a pickle, which can run code when it is read; only safetensors are loaded"
             ) from error
@@ -251,7 +251,7 @@ def _load_weights(network: Network, state: dict[str, Tensor], path: Path, archit
         raise InputError(f"{path} does not fit the architecture {architecture!r}: {tensors[:300]}") from error
 
 
-def _is_pickle(path: Path) -> bool:
+def is_pickle(path: Path) -> bool:
     """Return whether a file that is not safetensors begins like a pickle or like torch.save's zip archive.
 
     Meaningful only after parsing as safetensors failed: a safetensors file begins with its header's length, any bytes.

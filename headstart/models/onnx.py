@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError, InputError, first_line
 from headstart.modalities import modality
 from headstart.modalities.batch import Batch
 from headstart.models.bundle import ModelBundle
@@ -103,8 +103,7 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
                 dynamic_shapes={"tensors": tuple(free for _ in tensors)},
             )
     except torch.onnx.OnnxExporterError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {reason}") from error
+        raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {first_line(error)}") from error
     for node in program.model.graph.all_nodes():
         # The exporter's internal notes, which include paths on this machine.
         node.metadata_props.clear()

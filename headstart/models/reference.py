@@ -12,6 +12,7 @@ WEB = ("https://", "http://")
 PUBLISHED = (TORCHVISION, TIMM, HUB, *WEB)
 """The schemes of sources that are fetched from elsewhere and kept."""
 
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _MARK = "#sha256="
 _ARCHITECTURE = "?architecture="
 # How many digits of the content stand in a version's place.
@@ -21,6 +22,11 @@ _DIGITS = 12
 def pinned(uri: str, digest: str) -> str:
     """`uri` with the digest (`sha256:<hex>` or bare hex) that its content must have."""
     return unpinned(uri) + _MARK + digest.removeprefix("sha256:")
+
+
+def is_weights(place: str) -> bool:
+    """Return whether a path or address ends as a file of weights does."""
+    return place.lower().endswith(_WEIGHTS)
 
 
 def unpinned(uri: str) -> str:

@@ -26,7 +26,6 @@ from headstart.errors import InputError
 from headstart.models.bundle import FILES, ModelBundle, bundle_digest
 from headstart.models.foreign import Original
 from headstart.models.foreign import torchvision as torchvision_weights
-from headstart.models.foreign.checkpoint import is_weights
 from headstart.models.foreign.folder import CONFIG, WEIGHTS, ModelFolder
 from headstart.models.foreign.hub import Repository
 from headstart.models.reference import (
@@ -36,6 +35,7 @@ from headstart.models.reference import (
     TIMM,
     TORCHVISION,
     WEB,
+    is_weights,
     pin_of,
     pinned,
     split_architecture,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headstart.errors import InputError
+from headstart.errors import InputError, first_line
 from headstart.models.network import Network
 from headstart.models.settings import check_settings, split_settings, with_settings
 from headstart.models.timm import images
@@ -47,7 +47,7 @@ def transformers_model(name: str, *, classes: int, channels: int) -> nn.Module:
     try:
         model: nn.Module = auto_class().from_config(config, trust_remote_code=False, dtype=torch.float32)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(f"transformers cannot build {kind} with {settings}: {_first_line(error)}") from error
+        raise InputError(f"transformers cannot build {kind} with {settings}: {first_line(error)}") from error
     return model
 
 
@@ -88,7 +88,7 @@ def configuration(kind: str, settings: Mapping[str, Any]) -> Any:
     except InputError:
         raise
     except Exception as error:  # its validators raise what they like
-        raise InputError(f"{PREFIX}{kind} cannot have the settings {dict(settings)}: {_first_line(error)}") from error
+        raise InputError(f"{PREFIX}{kind} cannot have the settings {dict(settings)}: {first_line(error)}") from error
 
 
 def settings_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -154,7 +154,3 @@ def examples(model: nn.Module, channels: int) -> Examples:
     own = images(channels, dict.fromkeys((1, 2, 3), int(size)))
     # Convolutional networks read small ones too, in a tenth of the time.
     return [*small, own] if size > _LARGE else [own]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

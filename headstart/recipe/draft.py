@@ -10,12 +10,11 @@ from headstart.data.reference import Summary
 from headstart.data.reference import check as look
 from headstart.errors import InputError
 from headstart.modalities import MODALITIES
+from headstart.models.reference import HUB, REGISTRY, TIMM, TORCHVISION, WEB, is_weights
 
-_MODELS = ("models:/", "timm://", "hf://", "https://", "http://")
-_TORCHVISION = "torchvision://"
-# By these, folders and files of weights are told from samples.
+_MODELS = (REGISTRY, TIMM, HUB, *WEB)
+# By these, folders with a model are told from samples.
 _DESCRIPTIONS = ("model.json", "config.json")
-_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 _PUBLISHED = "torchvision://resnet18/IMAGENET1K_V1"
 # With fewer, every contender is trained on too little to tell them apart.
 _FEW = 10
@@ -89,12 +88,12 @@ def _seen(uri: str) -> tuple[str, Summary]:
 
 def is_model(uri: str) -> bool:
     """Return whether an address is that of a model, as far as it says, or of samples."""
-    if uri.startswith(_TORCHVISION):
+    if uri.startswith(TORCHVISION):
         # A data set of torchvision has a name only, weights stand behind their architecture.
-        return "/" in uri.removeprefix(_TORCHVISION)
+        return "/" in uri.removeprefix(TORCHVISION)
     path = Path(uri.removeprefix("file://"))
     described = any((path / name).is_file() for name in _DESCRIPTIONS)
-    return uri.startswith(_MODELS) or described or path.suffix in _WEIGHTS
+    return uri.startswith(_MODELS) or described or is_weights(path.name)
 
 
 def _source_lines(source: str) -> list[str]:

@@ -153,3 +153,14 @@ def test_a_hostile_checkpoint_is_refused_in_one_sentence_and_nothing_runs(case, 
     assert "\n" not in message
     assert len(message) < 700
     assert not Path("sprung").exists()
+
+
+@pytest.mark.parametrize("beginning", [b"\x80", b"PK"])
+def test_a_good_file_is_read_whatever_its_headers_length_looks_like(beginning):
+    """The length of a header of safetensors is any multiple of 8, and so the first bytes may be those of a pickle."""
+    safe = save(STATE)
+    (length,) = struct.unpack("<Q", safe[:8])
+    header = safe[8 : 8 + length]
+    wanted = next(size for size in range(length, 2**20, 8) if struct.pack("<Q", size).startswith(beginning))
+    Path("weights.safetensors").write_bytes(struct.pack("<Q", wanted) + header.ljust(wanted) + safe[8 + length :])
+    assert load_source(SAFE).provenance["head"] == "trained"

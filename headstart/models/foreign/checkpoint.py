@@ -10,14 +10,9 @@ from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.foreign import Original
 from headstart.models.foreign.card import IMAGENET_MEAN, IMAGENET_STD
-from headstart.models.foreign.weights import SUFFIXES, fitted, read_weights, without_prefix
+from headstart.models.foreign.weights import fitted, read_weights, without_prefix
 from headstart.models.network import Network
 from headstart.models.reference import with_architecture
-
-
-def is_weights(place: str) -> bool:
-    """Return whether a path or address ends as a file of weights does."""
-    return place.lower().endswith(SUFFIXES)
 
 
 def original(path: Path, architecture: str | None, *, at: str) -> Original:

@@ -4,7 +4,7 @@ token are honoured."""
 import re
 from pathlib import Path
 
-from headstart.errors import InputError, shortened
+from headstart.errors import InputError, first_line, shortened
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*")
@@ -48,7 +48,7 @@ class Repository:
                 # Offline, what the commit's folder has not is taken for what the repository has not.
                 return None
             raise InputError(
-                f"{self._uri} cannot be fetched ({_first_line(error.__cause__ or error)}) and {name} is not in "
+                f"{self._uri} cannot be fetched ({first_line(error.__cause__ or error)}) and {name} is not in "
                 f"{constants.HF_HUB_CACHE}; where there is a network, run `hf download {self.name}` and copy that "
                 "folder here, set HF_ENDPOINT to a mirror, or give the path of a folder with the model's files instead."
             ) from error
@@ -65,7 +65,7 @@ class Repository:
         # Connections fail in the ways of its HTTP library.
         except Exception as error:
             raise InputError(
-                f"{self._uri} cannot be fetched from {constants.ENDPOINT} ({_first_line(error)}); set HF_ENDPOINT to a "
+                f"{self._uri} cannot be fetched from {constants.ENDPOINT} ({first_line(error)}); set HF_ENDPOINT to a "
                 "mirror, or give the path of a folder with the model's files instead."
             ) from error
         # …/snapshots/<commit>/<file>
@@ -77,7 +77,3 @@ class Repository:
 
         folder = Path(constants.HF_HUB_CACHE, f"models--{self.name.replace('/', '--')}", "snapshots", str(self.commit))
         return folder.is_dir()
-
-
-def _first_line(error: BaseException) -> str:
-    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0], 120)

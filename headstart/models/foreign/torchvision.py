@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
-from headstart.errors import InputError
+from headstart.errors import InputError, first_line
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.foreign import Original
 from headstart.models.foreign.weights import fitted, without_prefix
@@ -178,8 +178,7 @@ def _read_state(weights: "WeightsEnum") -> dict[str, torch.Tensor]:
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         # Only tensors are unpickled. PyTorch's first line names other content; the rest explains how to allow it.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{file} cannot be read as weights ({reason}); remove it and run again") from error
+        raise InputError(f"{file} cannot be read as weights ({first_line(error)}); remove it and run again") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{file} is not a state dict; put the file from {weights.url} there")
     return state

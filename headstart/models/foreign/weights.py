@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from headstart.errors import InputError, shortened
+from headstart.errors import InputError, first_line, shortened
+from headstart.models.bundle import is_pickle
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # Where training programs put the state dict in what they save.
 _KEYS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "module", "net", "weights")
 _LONGEST_HEADER = 32 * 2**20
@@ -41,14 +41,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _safetensors(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(8)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise InputError(f"{path} is called safetensors and is a pickle, which can run code; save it as safetensors.")
     if len(start) == 8 and struct.unpack("<Q", start)[0] > _LONGEST_HEADER:
+        _refuse_pickle(path)
         raise InputError(f"{path} begins with a header of more than 32 MB, which no model has; it is damaged.")
     try:
         return dict(load_file(path))
     except (SafetensorError, ValueError, KeyError, MemoryError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({_first_line(error)}); copy it again.") from None
+        _refuse_pickle(path)
+        raise InputError(f"{path} is not a whole safetensors file ({first_line(error)}); copy it again.") from None
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Say of a file that is no safetensors that it is a pickle, where it is one."""
+    if is_pickle(path):
+        raise InputError(f"{path} is called safetensors and is a pickle, which can run code; save it as safetensors.")
 
 
 def _torch(path: Path) -> dict[str, Tensor]:
@@ -59,12 +65,12 @@ def _torch(path: Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} holds more than tensors, which could run code when it is read ({_first_line(error)}); save the "
+            f"{path} holds more than tensors, which could run code when it is read ({first_line(error)}); save the "
             "model's state_dict() alone, as safetensors best."
         ) from None
     # A damaged archive or a hostile one raises whatever its parser stumbles on.
     except Exception as error:
-        raise InputError(f"{path} cannot be read as weights ({_first_line(error)}); copy or save it again.") from None
+        raise InputError(f"{path} cannot be read as weights ({first_line(error)}); copy or save it again.") from None
     state = _state_dict(content)
     if state is None:
         raise InputError(
@@ -160,7 +166,3 @@ def _described(content: Any) -> str:
     if isinstance(content, Mapping):
         return f"its keys are {', '.join(shortened(str(key), 40) for key in list(content)[:5]) or 'none'}"
     return f"it is a {type(content).__name__}"
-
-
-def _first_line(error: BaseException) -> str:
-    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0], 150)

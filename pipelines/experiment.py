@@ -12,6 +12,7 @@ from headstart.api.registry import promote
 from headstart.environment import environment
 from headstart.errors import InputError
 from headstart.judging.leaderboard import Leaderboard
+from headstart.models.reference import REGISTRY
 from headstart.recipe.draft import is_model, name_of
 from headstart.recipe.recipe import Recipe
 from headstart.tracking.promotion import Promotion
@@ -82,7 +83,7 @@ class Result:
         """Load the delivered model.
 
         Raises:
-            InputError: the run delivered none that can be loaded, as where only `classical` is worth it.
+            InputError: the run registered none.
         """
         if not self.registered:
             raise InputError(f"The run {self.run} registered no model: {self.leaderboard.delivery}.")
@@ -96,7 +97,7 @@ class Result:
         """
         if not self.registered:
             raise InputError(f"The run {self.run} registered no model: {self.leaderboard.delivery}.")
-        name, _, version = self.registered[-1].removeprefix("models:/").rpartition("/")
+        name, _, version = self.registered[-1].removeprefix(REGISTRY).rpartition("/")
         return promote(name, version=version, reason=reason, force=force, workspace=self.workspace)
 
     def _repr_html_(self) -> str:

@@ -68,11 +68,26 @@ def log_of(workspace: Path, name: str) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = sorted((workspace / "logs").glob("*-*.log"), key=lambda path: path.stat().st_mtime)
-    chosen = [path for path in found if name in (path.stem, path.stem.rsplit("-", 3)[0])]
+    return _file_of(workspace / "logs", "*-*.log", "log", name)
+
+
+def report_of(workspace: Path, name: str | None) -> Path:
+    """Return the report of a run, of a recipe's latest run, or for None of the latest run of all.
+
+    Raises:
+        InputError: there is none.
+    """
+    return _file_of(workspace / "reports", "*.html", "report", name)
+
+
+def _file_of(folder: Path, pattern: str, what: str, name: str | None) -> Path:
+    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    # A run is called by its recipe's name and its time.
+    chosen = [path for path in found if name in (None, path.stem, path.stem.rsplit("-", 3)[0])]
     if not chosen:
         known = ", ".join(path.stem for path in reversed(found[-5:])) or "none"
-        raise InputError(f"There is no log of {name} in {workspace / 'logs'}; the latest there are: {known}.")
+        which = f" of {name}" if name else ""
+        raise InputError(f"There is no {what}{which} in {folder}; the latest there are: {known}.")
     return chosen[-1]
 
 

@@ -14,14 +14,12 @@ from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import samples_of
 from headstart.models.prediction import answers, predict
-from headstart.models.reference import pin_of, unpinned
+from headstart.models.reference import REGISTRY, pin_of, unpinned
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking import registry
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_REGISTRY = "models:/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +123,8 @@ def load(uri: str | Path, *, workspace: str | Path | None = None) -> Model:
 
     Args:
         uri: `models:/name@alias`, `models:/name/version` or `models:/name` (its champion, else its latest version),
-            `torchvision://model/weights`, or a bundle's path or `s3://` address.
+            an address of a model elsewhere (`torchvision://model/weights`, `timm://model`, `hf://org/model`), or the
+            path or address of a bundle.
         workspace: whose record holds the registered models, where MLFLOW_TRACKING_URI is not set; None: the one that
             HEADSTART_WORKSPACE names, else the nearest `.headstart` upward.
 
@@ -133,6 +132,6 @@ def load(uri: str | Path, *, workspace: str | Path | None = None) -> Model:
         InputError: there is no such model, or it is damaged or not of headstart.
     """
     address = str(uri)
-    with opened(workspace) if address.startswith(_REGISTRY) else nullcontext():
+    with opened(workspace) if address.startswith(REGISTRY) else nullcontext():
         reference = pin_source(address, resolve_registered=registry.resolve)
         return Model(reference, load_source(reference, fetch_registered=registry.fetch))

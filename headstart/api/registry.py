@@ -6,6 +6,7 @@ from typing import Any
 
 from headstart.api.record import opened
 from headstart.judging.monitoring import TOLERANCE, Monitoring
+from headstart.models.reference import REGISTRY
 from headstart.tracking import lineage as family
 from headstart.tracking import promotion
 from headstart.tracking.champion_history import Change, read_history
@@ -14,8 +15,6 @@ from headstart.tracking.leaderboard import compare as read_comparison
 from headstart.tracking.monitoring import monitor_version
 from headstart.tracking.policy import Policy, load_policy
 from headstart.tracking.promotion import Promotion
-
-_REGISTRY = "models:/"
 
 
 def compare(
@@ -111,7 +110,7 @@ def lineage(model: str, *, workspace: str | Path | None = None) -> dict[str, Any
     Raises:
         InputError: no registered model has that name or descends from that address.
     """
-    uri = model if "://" in model or model.startswith(_REGISTRY) else f"{_REGISTRY}{model}"
+    uri = model if "://" in model or model.startswith(REGISTRY) else f"{REGISTRY}{model}"
     with opened(workspace) as client:
         return family.lineage(client, uri)
 
@@ -139,7 +138,7 @@ def monitor(
         InputError: there is no such version, it has no evidence, its packed data set is gone, or the samples are not
             usable or too few.
     """
-    uri = model if model.startswith(_REGISTRY) else f"{_REGISTRY}{model}"
+    uri = model if model.startswith(REGISTRY) else f"{REGISTRY}{model}"
     with opened(workspace) as client:
         place = None if reference is None else Path(reference)
         return monitor_version(client, uri, str(data), reference=place, tolerance=tolerance)

@@ -31,8 +31,8 @@ def fit_baseline(
     """Train the baseline `name` and keep it in `directory`; also return the settings that it came to.
 
     `like` is the source. A network is trained `seeds` times, with the context's seed and those after it; of all but the
-    first, the test predictions are kept. `auto` is five times where one training
-    takes at most 10¹² operations, which does not depend on the machine.
+    first, the test predictions are kept. `auto` is five times where one training takes at most 10¹² operations, which
+    does not depend on the machine.
     """
     job = baseline_job(name, dataset.path, like, training)
     trained = train(job, context)

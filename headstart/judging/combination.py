@@ -12,6 +12,7 @@ from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import score
 from headstart.metrics.predictions import Predictions, on_common_samples
+from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.models.ensemble import Renormalised, ensemble, ensemble_name, renormalised
 from headstart.training.supervised import weights_digest
@@ -32,16 +33,13 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     strategies = [each for each in contenders if each.kind == "transfer"]
     if ENSEMBLE not in evaluation.combinations or not strategies:
         return []
-    bundles = {each.strategy: ModelBundle.load(each.path) for each in contenders if each.is_kept}
     # All strategies read samples as the source does.
-    reading = bundles[strategies[0].strategy].preprocessing
-    inputs = {name: renormalised(reading, bundle.preprocessing) for name, bundle in bundles.items()}
-    # A baseline without held-out predictions would leave the strategies to be told apart by their metric alone.
-    pool = [each for each in contenders if each.kind == "transfer" or each.held_out is not None]
+    reading = ModelBundle.load(strategies[0].path).preprocessing
     members: dict[str, _Member] = {}
-    for each, weight in weights([each for each in pool if inputs.get(each.strategy)]):
-        bundle, own = bundles[each.strategy], inputs[each.strategy]
-        assert own is not None  # noqa: S101 (the pool has none without)
+    for each, weight in weights([*strategies, *_alike(contenders, reading)]):
+        bundle = ModelBundle.load(each.path)
+        own = renormalised(reading, bundle.preprocessing)
+        assert own is not None  # noqa: S101 (those that read in another way were left out)
         # Strategies that all keep the probe they start from are one model.
         digest = weights_digest(bundle.network)
         first = members.get(digest)
@@ -50,6 +48,13 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     if len(found) < 2 or all(each.contender.kind == "baseline" for each in found):
         return []
     return [_ensemble_of(found, evaluation, directory / ENSEMBLE)]
+
+
+def _alike(contenders: Sequence[Contender], reading: Preprocessing) -> list[Contender]:
+    """The baselines that read samples as the strategies do. One without held-out predictions would leave the strategies
+    to be told apart by their metric alone, and is left out."""
+    judged = [each for each in contenders if each.kind == "baseline" and each.is_kept and each.held_out is not None]
+    return [each for each in judged if renormalised(reading, ModelBundle.load(each.path).preprocessing)]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,18 @@
 """Preprocessing: stored samples become the normalised inputs of a network."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from headstart.modalities.batch import Inputs
 from headstart.sections import Section
+
+Statistics = tuple[Sequence[float], Sequence[float]]
+"""Means and standard deviations, one of each for a channel or band."""
 
 
 class Samples(Protocol):
@@ -76,3 +81,9 @@ class Preprocessing(ABC):
     @abstractmethod
     def described(self) -> str:
         """The input in words, for a model's card: `32 × 32, grey`."""
+
+
+def renormalisation(ours: Statistics, theirs: Statistics) -> tuple[Tensor, Tensor]:
+    """The factors and the summands, float32 (C,) each, that make (v - mean) / std by `theirs` of that by `ours`."""
+    before, after = (torch.tensor(each, dtype=torch.float64) for each in (ours, theirs))
+    return (before[1] / after[1]).float(), ((before[0] - after[0]) / after[1]).float()

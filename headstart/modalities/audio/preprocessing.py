@@ -11,7 +11,7 @@ from torch import Tensor
 from headstart.errors import InputError
 from headstart.modalities.audio.section import AudioInput
 from headstart.modalities.batch import Inputs
-from headstart.modalities.preprocessing import Preprocessing, Samples
+from headstart.modalities.preprocessing import Preprocessing, Samples, renormalisation
 
 _READ = 256  # samples that are in memory at a time
 
@@ -44,8 +44,7 @@ class LogMel(Preprocessing):
     def turned_into(self, other: Preprocessing) -> tuple[Tensor, Tensor] | None:
         if not isinstance(other, LogMel) or self.input != other.input:
             return None
-        ours, theirs = (torch.tensor([each.mean, each.std], dtype=torch.float64) for each in (self, other))
-        return (ours[1] / theirs[1]).float(), ((ours[0] - theirs[0]) / theirs[1]).float()
+        return renormalisation((self.mean, self.std), (other.mean, other.std))
 
     @property
     def positions(self) -> int:

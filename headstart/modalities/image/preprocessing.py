@@ -14,7 +14,7 @@ from headstart.errors import InputError
 from headstart.modalities.batch import Inputs
 from headstart.modalities.image.section import Fit, ImageInput, Interpolation
 from headstart.modalities.preprocessing import Preprocessing as _Preprocessing
-from headstart.modalities.preprocessing import Samples
+from headstart.modalities.preprocessing import Samples, renormalisation
 from headstart.sections import Section
 
 # Red, green and blue in the luma of ITU-R BT.601, which is also what Pillow's mode "L" uses.
@@ -76,9 +76,8 @@ class Preprocessing(_Preprocessing):
     def turned_into(self, other: _Preprocessing) -> tuple[Tensor, Tensor] | None:
         if not isinstance(other, Preprocessing) or self.given != other.given:
             return None
-        ours, theirs = (torch.tensor([each.mean, each.std], dtype=torch.float64) for each in (self, other))
-        factor, summand = ours[1] / theirs[1], (ours[0] - theirs[0]) / theirs[1]
-        return factor.float()[:, None, None], summand.float()[:, None, None]
+        factor, summand = renormalisation((self.mean, self.std), (other.mean, other.std))
+        return factor[:, None, None], summand[:, None, None]
 
     @property
     def positions(self) -> int:

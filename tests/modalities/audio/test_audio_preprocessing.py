@@ -110,3 +110,12 @@ def test_descriptors_tell_what_a_band_is_like_and_how_much_it_changes(maps):
     assert np.allclose(of_steady[:, :64], found["bands"][:, :64], atol=1 / 255)
     assert np.allclose(of_steady[:, 64:], 0, atol=1e-6)
     assert all(values.dtype == np.float32 for values in found.values())
+
+
+def test_maps_are_turned_into_those_of_other_statistics_and_of_no_other_input(maps):
+    ours = MODALITY.fit(maps, AudioInput())
+    theirs = MODALITY.plain(AudioInput())
+    factor, summand = ours.turned_into(theirs)
+    batch = MODALITY.batch(maps)
+    assert torch.allclose(ours(batch) * factor + summand, theirs(batch), atol=1e-2)
+    assert ours.turned_into(MODALITY.plain(AudioInput(seconds=3.0))) is None

@@ -29,7 +29,7 @@ STEPS = {
 }
 TRAINED = {"partial", "full", "scratch"}
 CONTENDERS = TRAINED | {"zero", "classical"}
-EPOCHS = 4
+EPOCHS, PRETRAINED = 4, 24
 
 
 def test_the_pipeline_run_and_every_step_and_strategy_of_it_are_there_and_finished(
@@ -49,6 +49,7 @@ def test_every_trained_contender_has_its_curve_with_the_epochs_as_steps(
         child: [metric.step for metric in record.get_metric_history(children[child].info.run_id, name)]
         for child in [*TRAINED, "pretrain"]
     }
+    assert steps.pop("pretrain") == list(range(first, PRETRAINED + 1))
     assert all(found == list(range(first, EPOCHS + 1)) for found in steps.values()), steps
 
 

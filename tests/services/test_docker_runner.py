@@ -314,7 +314,8 @@ def test_ctrl_c_ends_the_running_container_and_starts_no_other(
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err == "headstart: Interrupted. The same command goes on from what is done.\n"
-    assert "full" not in out
+    # Both strategies are ready at once; which of the two is first is not promised.
+    assert len({"partial", "full"} & set(out.split())) == (1 if step == "finetune" else 0), out
     assert left(client, tmp_path) == []
     run_of = MlflowClient(f"sqlite:///{tmp_path / 'workspace' / 'mlflow.db'}")
     (experiment,) = [found for found in run_of.search_experiments() if found.name == "docker"]

@@ -39,12 +39,12 @@ MODULES = (
     "headstart.data.finished",
     "headstart.modalities.image",
     "torch",
+    "headstart.tracking.registration",
     "headstart.jobs.job",
     "headstart.judging.source_evaluation",
     "sklearn.linear_model",
     "sklearn.svm",
     "sklearn.pipeline",
-    "headstart.tracking.registration",
     "headstart.judging.selection",
     "torchvision",
     "headstart.judging.baselines",
@@ -60,6 +60,8 @@ MODULES = (
 _ENOUGH = {
     "headstart_components.close_record.component": "mlflow.store.db.utils",
     "headstart_components.prepare_data.component": "headstart.modalities.image",
+    # The first step to run where all that trains is reused.
+    "headstart_components.register.component": "headstart.tracking.registration",
 }
 
 
@@ -107,6 +109,8 @@ def _limit_threads(count: int) -> None:
 def _serve(control: socket.socket, modules: Sequence[str]) -> dict[str, Any] | None:
     """Import `modules`, then fork for each request; return it in the forked process, and None in this one when the
     socket closes."""
+    # Searching for garbage among what imports make is a fifth of their time, and would copy pages that forks share.
+    gc.disable()
     left, pending = list(modules), list[tuple[dict[str, Any], int]]()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
@@ -156,7 +160,6 @@ def _import(name: str) -> None:
     """Import a module; one whose extra is not installed is left to the step that needs it, which says so."""
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
-    gc.collect()
     gc.freeze()
 
 
@@ -183,6 +186,7 @@ def _become_step(request: Mapping[str, Any], output: int) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.environ["_KFP_RUNTIME"] = "true"
+    gc.enable()
     # The folder that the warm process found may be another.
     tempfile.tempdir = None
     import numpy as np

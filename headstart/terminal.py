@@ -1,6 +1,7 @@
 """Safe terminal output: a name, a label or a server's message may contain control sequences."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 
 from headstart.credentials import without_passwords
@@ -14,6 +15,12 @@ def printable(text: str, *, keep: str = "") -> str:
 def message(text: str) -> str:
     """Return a message of one or more lines without control sequences and passwords."""
     return without_passwords(printable(text, keep="\n\t"))
+
+
+def announce(text: str) -> None:
+    """Say on standard error what a command is about to wait for, if that is a terminal, where a person waits too."""
+    if sys.stderr.isatty():
+        print(f"headstart: {message(text)}", file=sys.stderr, flush=True)
 
 
 def lines_of(chunks: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@ import io
 import logging
 import sys
 
-from headstart.terminal import make_printable, message, printable
+from headstart.terminal import announce, make_printable, message, printable
 
 # Clears the screen, names the terminal's window, rings, and begins a command as one character of Latin-1.
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\r"
@@ -33,3 +33,11 @@ def test_what_a_server_says_reaches_no_terminal_as_a_command_through_a_log():
     assert written.startswith("WARNING answered �[2J")
     assert "ValueError: �[2J" in written
     assert all(each.isprintable() or each in "\n\t" for each in written)
+
+
+def test_who_waits_at_a_terminal_is_told_for_what_and_a_log_is_not(monkeypatch, capsys):
+    announce("loading models:/a/1")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    announce(f"loading models:/{ESCAPES}a/1")
+    assert capsys.readouterr().err == f"headstart: loading models:/{message(ESCAPES)}a/1\n"

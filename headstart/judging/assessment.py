@@ -9,6 +9,7 @@ from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import RETRAINED, SCRATCH, Candidate, Contender
 from headstart.judging.evidence import Evidence, digests, figures, seen
+from headstart.judging.kept_predictions import kept_predictions_of
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
 from headstart.judging.learned import unlearned
 from headstart.judging.section import Evaluation
@@ -16,7 +17,7 @@ from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.training.trained import predictions_of
+from headstart.storage.state import State
 
 if TYPE_CHECKING:
     from headstart.judging.savings import Saving
@@ -102,7 +103,10 @@ def evaluate(
     for contender in contenders:
         name = contender.strategy
         bundle = _load(contender, dataset)
-        found = predictions_of(bundle, dataset.split("test")) if bundle else _kept(contender, dataset)
+        if bundle:
+            found = kept_predictions_of(bundle, contender.path, dataset, State.from_environment())
+        else:
+            found = _kept(contender, dataset)
         provenance = bundle.provenance if bundle else {}
         found.save(predictions / f"{name}.parquet")
         metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
+from headstart.terminal import announce
 from headstart_pipelines.commands.arguments import JSON, MODEL_URI, WORKSPACE, Command, count, option
 from headstart_pipelines.commands.tracking import connect
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    announce(f"loading {options.model}")
     import pandas as pd
 
     from headstart.models.bundle import NotFinite
@@ -53,10 +55,11 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from headstart.models.onnx import export
-
     if options.output.suffix != ".onnx":
         raise InputError(f"-o {options.output}: the file's name must end in .onnx.")
+    announce(f"loading {options.model}")
+    from headstart.models.onnx import export
+
     bundle, digest = _load(options)
     difference = export(bundle, options.output, digest=digest)
     print(f"{options.output}: {len(bundle.classes)} classes, probabilities differ by {difference:.1g} at most")

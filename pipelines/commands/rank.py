@@ -28,13 +28,15 @@ def rank(options: argparse.Namespace) -> None:
     Raises:
         InputError: the data or a candidate cannot be reached; it is named.
     """
-    from headstart.api import ranking as sources
     from headstart_pipelines import display
 
     console = display.console()
     steps = None if options.json else display.Steps(console)
     if steps:
         steps.started("rank sources")
+    # Takes seconds, during which the step is shown.
+    from headstart.api import ranking as sources
+
     given = {"labels_per_class": options.labels_per_class, "split": options.split or None}
     ranking = sources.rank(
         options.data,

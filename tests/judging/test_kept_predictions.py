@@ -1,0 +1,65 @@
+import logging
+
+import numpy as np
+import pytest
+
+from headstart.judging.kept_predictions import kept_predictions_of
+from headstart.models.bundle import ModelBundle
+from headstart.storage.state import State
+from headstart.training.trained import predictions_of
+
+
+@pytest.fixture
+def model(contenders):
+    path = contenders["zero"].path
+    return ModelBundle.load(path), path
+
+
+@pytest.fixture
+def state(tmp_path):
+    return State(str(tmp_path / "state"))
+
+
+def kept_files(state):
+    return [path for path in (state.folder / "predictions").rglob("*") if path.is_file()]
+
+
+def test_a_model_that_was_judged_before_is_not_run_again_and_predicts_the_same(model, dataset, state, monkeypatch):
+    bundle, path = model
+    first = kept_predictions_of(bundle, path, dataset, state)
+    expected = predictions_of(bundle, dataset.split("test"))
+    monkeypatch.setattr(ModelBundle, "predict_probabilities", None)
+    again = kept_predictions_of(bundle, path, dataset, state)
+    for found in (first, again):
+        assert np.array_equal(found.probabilities, expected.probabilities)
+        assert (found.ids.tolist(), found.labels.tolist()) == (expected.ids.tolist(), expected.labels.tolist())
+        assert found.groups.tolist() == expected.groups.tolist()
+
+
+def test_another_model_or_other_code_predicts_anew(model, contenders, dataset, state, monkeypatch):
+    other = contenders["scratch"].path
+    kept_predictions_of(*model, dataset, state)
+    found = kept_predictions_of(ModelBundle.load(other), other, dataset, state)
+    assert not np.array_equal(found.probabilities, kept_predictions_of(*model, dataset, state).probabilities)
+    monkeypatch.setenv("HEADSTART_CODE", "other")
+    kept_predictions_of(*model, dataset, state)
+    assert len(kept_files(state)) == 3
+
+
+def test_damaged_predictions_are_computed_again(model, dataset, state, caplog):
+    expected = kept_predictions_of(*model, dataset, state)
+    (file,) = kept_files(state)
+    content = bytearray(file.read_bytes())
+    content[-200] ^= 1
+    file.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        found = kept_predictions_of(*model, dataset, state)
+    assert np.array_equal(found.probabilities, expected.probabilities)
+    assert "is damaged" in caplog.text
+
+
+def test_where_nothing_can_be_kept_models_are_run(model, dataset, state, caplog):
+    (state.folder / "predictions").write_text("not a folder")
+    found = kept_predictions_of(*model, dataset, state)
+    assert np.array_equal(found.probabilities, kept_predictions_of(*model, dataset, None).probabilities)
+    assert "cannot be kept" in caplog.text

@@ -101,16 +101,22 @@ class Model:
 
         return self.bundle.predict_features(list(decoded()), batch_size)
 
-    def export(self, path: str | Path) -> float:
-        """Write the model with its preprocessing as the ONNX file `path`, and return the largest difference of a
-        probability between the two on samples of noise. Needs the extra `onnx`.
+    def export(self, path: str | Path, format: str | None = None) -> float:
+        """Write the model to `path` for other tools, and return the largest difference of an output between the two on
+        samples of noise.
+
+        Args:
+            path: a new folder; for ONNX a file that ends in .onnx.
+            format: `torch`, a program for PyTorch alone with the weights; `onnx`, with the extra of that name; `timm`
+                or `hf`, a folder that timm or transformers loads; None: `onnx` where the file's name ends so.
 
         Raises:
-            InputError: the extra is not installed, or the model cannot be exported.
+            InputError: the format cannot hold the model, and those that can are named; `path` holds something; or an
+                extra is not installed.
         """
-        from headstart.models.onnx import export
+        from headstart.models.exporting import export, format_of
 
-        return export(self.bundle, Path(path), digest=self.digest)
+        return export(self.bundle, Path(path), format=format_of(format, Path(path)), digest=self.digest).difference
 
     def __repr__(self) -> str:
         classes = f"{len(self.classes)} classes" if self.classes else "no classes"

@@ -86,6 +86,7 @@ def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path)
 def _together(members: Sequence[_Member]) -> ModelBundle:
     """The members as one bundle, which reads samples as they do."""
     first = next(each.bundle for each in members if each.contender.kind == "transfer")
+    licences = sorted({str(found) for each in members if (found := each.bundle.provenance.get("license"))})
     return replace(
         first,
         network=ensemble(
@@ -107,6 +108,7 @@ def _together(members: Sequence[_Member]) -> ModelBundle:
                 }
                 for each in members
             ],
+            **({"license": " AND ".join(licences)} if licences else {}),
             "versions": versions(),
         },
     )

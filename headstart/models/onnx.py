@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from headstart.errors import HeadstartError, InputError, first_line
-from headstart.modalities import modality
-from headstart.modalities.batch import Batch
 from headstart.models.bundle import ModelBundle
+from headstart.models.served import Served, free_sizes, stored_tensors
 from headstart.storage.local import write_bytes
 
 LARGEST_DIFFERENCE = 1e-4
@@ -56,7 +54,7 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     for count in _BATCHES:
         samples = bundle.preprocessing.noise(count)
         (found,) = session.run(
-            ["probabilities"], {name: each.numpy() for name, each in _tensors(bundle, samples).items()}
+            ["probabilities"], {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()}
         )
         difference = max(difference, float(np.abs(found - bundle.predict_probabilities(samples)).max()))
     # Negated, so that NaN is refused too.
@@ -69,38 +67,22 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     return difference
 
 
-class _Served(nn.Module):
-    """A stored batch, one tensor or several, to class probabilities (N, K)."""
-
-    def __init__(self, bundle: ModelBundle) -> None:
-        super().__init__()
-        self.network = bundle.network
-        self.preprocessing = bundle.preprocessing
-        self.temperature = bundle.temperature
-        self.names = tuple(_tensors(bundle, bundle.preprocessing.noise(2)))
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
-        return torch.softmax(self.network(self.preprocessing(batch)) / self.temperature, dim=1)
-
-
 def _convert(bundle: ModelBundle, digest: str) -> bytes:
     program: Any
     # The exporter treats a batch of one as a constant.
-    tensors = _tensors(bundle, bundle.preprocessing.noise(2))
-    free = {0: torch.export.Dim("N")} if len(tensors) == 1 else {0: torch.export.Dim("N"), 1: torch.export.Dim("L")}
+    tensors = stored_tensors(bundle, bundle.preprocessing.noise(2))
     try:
         # The exporter's warnings concern its own internals.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Served(bundle).eval(),
+                Served(bundle).eval(),
                 tuple(tensors.values()),
                 dynamo=True,
                 verbose=False,
                 input_names=list(tensors),
                 output_names=["probabilities"],
-                dynamic_shapes={"tensors": tuple(free for _ in tensors)},
+                dynamic_shapes={"tensors": free_sizes(tensors)},
             )
     except torch.onnx.OnnxExporterError as error:
         raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {first_line(error)}") from error
@@ -110,10 +92,3 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
     program.model.metadata_props.update(classes=json.dumps(list(bundle.classes)), digest=digest)
     content: bytes = program.model_proto.SerializeToString()
     return content
-
-
-def _tensors(bundle: ModelBundle, samples: Any) -> dict[str, Tensor]:
-    """The tensors of stored samples by the names of the export's inputs."""
-    kind = modality(bundle.modality)
-    batch = kind.batch(samples)
-    return {f"{kind.name}s": batch} if isinstance(batch, Tensor) else dict(batch.tensors)

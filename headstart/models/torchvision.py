@@ -95,11 +95,23 @@ def torchvision_network(architecture: str, *, classes: int, state: dict[str, Ten
     Raises:
         InputError: `state` belongs to another model.
     """
-    parts = family(architecture)
     # Only the width of the classifier is used, unless it is trained; some models cannot be built with 0 classes.
+    parts = family(architecture)
     model = _build(architecture, max(classes, 1), parts)
     if state is not None:
         _load(model, state, architecture, parts)
+    return as_network(architecture, model, classes=classes, trained=state is not None)
+
+
+def library_model(architecture: str, classes: int) -> nn.Module:
+    """Build torchvision's own model, randomly initialised."""
+    return _build(architecture, classes, family(architecture))
+
+
+def as_network(architecture: str, model: nn.Module, *, classes: int, trained: bool) -> Network:
+    """Return torchvision's own model as a `Network`, which shares its tensors; the head is the model's own where it is
+    `trained`, else new."""
+    parts = family(architecture)
     trunk, tail = list(_modules(model, parts.trunk)), list(_modules(model, parts.tail))
     if isinstance(model, models.VisionTransformer):
         # The resolution is constant: each encoder block is a stage, as in layer-wise decay (Bao et al. 2022).
@@ -109,7 +121,7 @@ def torchvision_network(architecture: str, *, classes: int, state: dict[str, Ten
         stages = cut_into_stages(trunk, _starts_stage)
     stages[-1].extend(tail)
     dropout = next((m.p for m in _modules(model, parts.dropout) if isinstance(m, nn.Dropout)), 0.0)
-    return Network(stages, _head(model, classes, parts, trained=state is not None), dropout=dropout)
+    return Network(stages, _head(model, classes, parts, trained=trained), dropout=dropout)
 
 
 def reference_model(architecture: str, state: dict[str, Tensor], *, classes: int, logits: bool) -> nn.Module:

@@ -53,6 +53,9 @@ class Task:
             "head": "trained",
             "versions": versions(),
         }
+        # What is made of a model stays under its licence.
+        if self.reference and (licence := self.source.provenance.get("license")):
+            provenance["license"] = licence
         self.bundle = replace(
             self.source, network=network, classes=self.dataset.classes, temperature=1.0, provenance=provenance
         )

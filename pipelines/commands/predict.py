@@ -55,14 +55,17 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    if options.output.suffix != ".onnx":
-        raise InputError(f"-o {options.output}: the file's name must end in .onnx.")
     announce(f"loading {options.model}")
-    from headstart.models.onnx import export
+    from headstart.models.exporting import export, format_of, place_of
 
+    format = format_of(options.format, options.output)
     bundle, digest = _load(options)
-    difference = export(bundle, options.output, digest=digest)
-    print(f"{options.output}: {len(bundle.classes)} classes, probabilities differ by {difference:.1g} at most")
+    exported = export(bundle, options.output or place_of(options.model, format), format=format, digest=digest)
+    outputs = f"{len(bundle.classes)} classes" if bundle.classes else f"{bundle.network.feature_dim} features, no head"
+    print(
+        f"{exported.path}: {format}, {outputs}, licence {bundle.provenance.get('license') or 'not known'}; outputs "
+        f"differ by {exported.difference:.1g} at most from the model's"
+    )
 
 
 def _load(options: argparse.Namespace) -> "tuple[ModelBundle, str]":
@@ -98,11 +101,15 @@ COMMANDS = (
     Command(
         "export",
         _export,
-        "export a model with its preprocessing to ONNX",
-        "headstart export models:/digits-target@champion -o digits.onnx",
+        "export a model to ONNX, PyTorch, timm or Hugging Face",
+        "headstart export models:/digits-target@champion --format torch -o digits/",
         (
             MODEL_URI,
-            option("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write"),
+            option("--format", metavar="FORMAT", help="torch (a program for PyTorch alone, and the weights), onnx (one "
+                   "file), timm or hf (a folder that timm, or transformers, loads); default: onnx where -o ends in "
+                   ".onnx"),
+            option("-o", "--output", type=Path, metavar="PLACE", help="the .onnx file or new folder to write (default: "
+                   "the model's name and the format, here)"),
             WORKSPACE,
         ),
     ),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from headstart.modalities import modality
 from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import Network
@@ -25,11 +26,12 @@ class Original:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     network: Callable[[], Network]
-    call: Callable[[Tensor], Tensor]
+    call: Callable[[Any], Tensor]
     head: bool
     """whether it has a trained one"""
     name: str
     modality: str = "image"
+    temperature: float = 1.0
     left_out: tuple[str, ...] = ()
     """names of tensors, or beginnings of such, that are not used"""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class Original:
             modality=self.modality,
             preprocessing=self.preprocessing,
             classes=self.classes,
+            temperature=self.temperature,
             provenance={
                 "role": "source",
                 "name": self.name,
@@ -63,4 +66,4 @@ class Original:
     def outputs(self, samples: Any) -> Tensor:
         """Return what `call` gives for stored samples, such as `preprocessing.noise`."""
         with torch.inference_mode():
-            return self.call(self.preprocessing(torch.from_numpy(samples)))  # type: ignore[arg-type]
+            return self.call(self.preprocessing(modality(self.modality).batch(samples)))

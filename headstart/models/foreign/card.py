@@ -42,7 +42,9 @@ def of_timm(cfg: Mapping[str, Any], *, at: str) -> Preprocessing:
         ) from None
 
 
-def of_processor(processor: Mapping[str, Any] | None, config: Mapping[str, Any], *, at: str) -> Preprocessing:
+def of_processor(
+    processor: Mapping[str, Any] | None, config: Mapping[str, Any], *, channels: int = 3, at: str
+) -> Preprocessing:
     """Return the preprocessing that a transformers image processor's settings describe.
 
     Without settings it is ImageNet's mean and deviation at the size of the model's configuration.
@@ -53,7 +55,8 @@ def of_processor(processor: Mapping[str, Any] | None, config: Mapping[str, Any],
     try:
         if processor is None:
             size = _side(config.get("image_size") or 224)
-            return Preprocessing(size, 3, IMAGENET_MEAN, IMAGENET_STD, resize=size, interpolation="bilinear")
+            mean, std = (each[:channels] for each in (IMAGENET_MEAN, IMAGENET_STD))
+            return Preprocessing(size, channels, mean, std, resize=size, interpolation="bilinear")
         size, stretched = _side(processor.get("size") or 224), _is_exact(processor.get("size"))
         resize, interpolation = size, _PILLOW[int(processor.get("resample", 2))]
         crops = processor.get("do_center_crop", False)
@@ -68,13 +71,13 @@ def of_processor(processor: Mapping[str, Any] | None, config: Mapping[str, Any],
         # v / 255 is normalised here; the card's own is v * factor (- 1 with rescale_offset).
         factor = float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 1.0
         offset = 1.0 if processor.get("rescale_offset") else 0.0
-        mean, std = _values(0, 3), _values(1, 3)
+        mean, std = _values(0, channels), _values(1, channels)
         if processor.get("do_normalize", True):
-            mean = _values(processor.get("image_mean", IMAGENET_MEAN), 3)
-            std = _values(processor.get("image_std", IMAGENET_STD), 3)
+            mean = _values(processor.get("image_mean", IMAGENET_MEAN), channels)
+            std = _values(processor.get("image_std", IMAGENET_STD), channels)
         return Preprocessing(
             size,
-            3,
+            channels,
             tuple((offset + value) / (255 * factor) for value in mean),
             tuple(value / (255 * factor) for value in std),
             "stretch" if stretched else "crop",

@@ -51,6 +51,10 @@ class ModelFolder:
         if config is None:
             raise InputError(f"{self.at} has no {CONFIG}; give a folder that save_pretrained wrote.")
         facts = {**facts, "license": self._license()} if self._license() else facts
+        if config.get("library_name") in ("headstart", "torchvision"):
+            from headstart.models.foreign import checkpoint
+
+            return checkpoint.of_description(config, self._state(), at=self.at, facts=facts)
         if "architecture" in config and "model_type" not in config:
             from headstart.models.foreign import timm
 

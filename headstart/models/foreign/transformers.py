@@ -42,9 +42,11 @@ def of_config(
     except InputError as error:
         raise InputError(f"{at}: {error}") from None
     labels = _labels(config)
-    settings.pop("num_channels", None)
-    whole = configuration(kind, settings)
-    channels = getattr(whole, "num_channels", 3)
+    # A bundle's preprocessing says how many there are.
+    channels = settings.pop("num_channels", 3)
+    if channels not in (1, 3):
+        raise InputError(f"{at} reads pictures of {channels} channels, and pictures have 1 or 3; choose another.")
+    whole = configuration(kind, settings if channels == 3 else {**settings, "num_channels": channels})
     whole.num_labels = len(labels)
     _check_shapes(whole, state, at)
     model, found = _filled(whole, state, at)
@@ -55,7 +57,7 @@ def of_config(
     classes = labels if has_head else ()
     return Original(
         architecture=architecture_of(kind, settings),
-        preprocessing=of_processor(processor, _sized(config), at=at),
+        preprocessing=of_processor(processor, _sized(config), channels=channels, at=at),
         classes=classes,
         network=lambda: as_network(model, classes=len(classes), channels=channels, has_head=has_head),
         call=lambda x: logits_of(model, x),

@@ -1,0 +1,44 @@
+"""A bundle as one module that reads stored samples: what the exported programs compute."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headstart.modalities import modality
+from headstart.modalities.batch import Batch
+from headstart.models.bundle import ModelBundle
+
+
+class Served(nn.Module):
+    """A stored batch, one tensor or several, to class probabilities (N, K); to features (N, D) where the model knows no
+    classes."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        super().__init__()
+        # A head without outputs cannot be part of a program.
+        self.network = bundle.network if bundle.classes else nn.Sequential(*bundle.network.stages)
+        self.preprocessing = bundle.preprocessing
+        self.temperature = bundle.temperature
+        self.classifies = bool(bundle.classes)
+        self.names = tuple(stored_tensors(bundle, bundle.preprocessing.noise(2)))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
+        inputs = self.preprocessing(batch)
+        outputs: Tensor = self.network(inputs)
+        return torch.softmax(outputs / self.temperature, dim=1) if self.classifies else outputs
+
+
+def stored_tensors(bundle: ModelBundle, samples: Any) -> dict[str, Tensor]:
+    """The tensors of stored samples by the names of an exported program's inputs."""
+    kind = modality(bundle.modality)
+    batch = kind.batch(samples)
+    return {f"{kind.name}s": batch} if isinstance(batch, Tensor) else dict(batch.tensors)
+
+
+def free_sizes(tensors: dict[str, Tensor]) -> tuple[dict[int, Any], ...]:
+    """The sizes of each tensor that an exported program leaves open: the batch's, and with several tensors the
+    samples' length."""
+    free = {0: torch.export.Dim("N")} if len(tensors) == 1 else {0: torch.export.Dim("N"), 1: torch.export.Dim("L")}
+    return tuple(free for _ in tensors)

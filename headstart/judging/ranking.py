@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -119,18 +119,16 @@ class Candidates:
         self._fetch, self._background = fetch_registered, background
         self._train = dataset.split("train")
         self._read = _subset(self._train.labels, seed)
-        self._loaded: dict[str, ModelBundle] = {}
+        self._loaded: tuple[str, ModelBundle] | None = None
 
     def load(self, uri: str) -> ModelBundle:
-        if uri not in self._loaded:
+        """A candidate, in place of the one before: they may be large and many, and one is in memory at a time."""
+        if self._loaded is None or self._loaded[0] != uri:
+            self._loaded = None
             bundle = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
             # As a transfer reads them, so that it finds the features.
-            self._loaded[uri] = replace(bundle, preprocessing=bundle.preprocessing.read_as(self._dataset.given))
-        return self._loaded[uri]
-
-    def keep(self, uris: Sequence[str]) -> None:
-        """Frees the memory of all other candidates."""
-        self._loaded = {uri: bundle for uri, bundle in self._loaded.items() if uri in uris}
+            self._loaded = uri, replace(bundle, preprocessing=bundle.preprocessing.read_as(self._dataset.given))
+        return self._loaded[1]
 
     def score(self, uri: str) -> Scored:
         """A candidate's row of the ranking, with every score of the registry."""

@@ -104,8 +104,6 @@ def select_source(
             ranked = scored[-1].ranked
             progress("probing sources", number, len(offered), f"{ranked.architecture} {_shown(ranked.probe)}")
         scored.sort(key=rank_order)
-        # Candidates may be large and many: only the best so far stay in memory.
-        loader.keep([each.ranked.source for each in scored[:_FINALISTS]])
     finalists, confirm_seconds = _finalists(scored), None
     # A fine-tuning is judged on held-out samples.
     several = len(finalists) > 1 and dataset.counts["val"] > 0

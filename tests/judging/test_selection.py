@@ -1,7 +1,9 @@
+import gc
 import json
 import math
 import re
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from headstart.judging import selection as module
 from headstart.judging.selection import select_source
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
-from headstart.models.sources import Background, pin_source
+from headstart.models.sources import Background, load_source, pin_source
 from headstart.storage.state import State
 from headstart.training.progress import Progress
 from headstart.training.section import Training
@@ -62,6 +64,26 @@ def test_neither_validation_nor_test_samples_are_read(renamed, source_path, rand
         for dataset in (renamed, copy)
     ]
     assert probes[0] == probes[1]
+
+
+def test_one_candidates_network_is_in_memory_at_a_time(renamed, source_path, tmp_path, monkeypatch):
+    copies = [str(shutil.copytree(source_path, tmp_path / f"copy{number}")) for number in range(4)]
+    networks: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def load(*arguments, **options):
+        gc.collect()
+        alive.append(sum(each() is not None for each in networks))
+        bundle = load_source(*arguments, **options)
+        networks.append(weakref.ref(bundle.network))
+        return bundle
+
+    monkeypatch.setattr(ranking, "load_source", load)
+    selection = select_source(copies, renamed, training=SHORT)
+
+    # Each for its scores, the two best to be fine-tuned, the chosen one.
+    assert alive == [0] * 7
+    assert selection.chosen.source == copies[0]
 
 
 def test_of_equals_the_earlier_is_taken(renamed, source_path, tmp_path):

@@ -1,4 +1,5 @@
-"""Cache of S3 objects on this machine, keyed by ETag: downloaded once, in parallel parts, and verified.
+"""Cache of S3 objects on this machine, keyed by ETag: downloaded once, in parallel parts, and verified. Files from the
+web are kept in it too.
 
 HEADSTART_CACHE names the folder; default: `headstart/objects` in the user's cache folder. HEADSTART_CACHE_LIMIT is its
 maximum size in bytes; default: 50 GiB, or half of the disk's free space if that is less.
@@ -80,14 +81,28 @@ def fetch(found: Object) -> BinaryIO:
         InputError: the store refuses it, the cache cannot be written, or HEADSTART_CACHE_LIMIT is not a number.
     """
     key = hashlib.sha256(f"{s3.endpoint()}\0{found.uri}\0{found.etag}".encode()).hexdigest()
-    cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, _given_limit())
     fill = _fetch_whole if found.size <= PART else _fetch_parts
+    return _get(key, partial(fill, found), lambda file: os.fstat(file.fileno()).st_size == found.size, of=found.uri)
+
+
+def kept(key: str, make: Callable[[Path], None], *, of: str) -> BinaryIO:
+    """Return the file of `key`, open for reading; `make` writes a missing one, which comes from `of`.
+
+    `key` is a hexadecimal digest of everything that determines the content.
+
+    Raises:
+        InputError: the cache cannot be written, or HEADSTART_CACHE_LIMIT is not a number.
+    """
+    return _get(key, lambda draft: make(draft.path), lambda file: True, of=of)
+
+
+def _get(key: str, make: Callable[[Draft], None], is_intact: Callable[[BinaryIO], bool], *, of: str) -> BinaryIO:
+    cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, _given_limit())
     try:
-        return cache.get(key, partial(fill, found), lambda file: os.fstat(file.fileno()).st_size == found.size)
+        return cache.get(key, make, is_intact)
     except OSError as error:
         raise InputError(
-            f"{found.uri} cannot be kept in {cache.folder / key[:2]} ({error.strerror}); make room, or set "
-            f"{CACHE_VARIABLE}."
+            f"{of} cannot be kept in {cache.folder / key[:2]} ({error.strerror}); make room, or set {CACHE_VARIABLE}."
         ) from error
 
 

@@ -30,10 +30,12 @@ from benchmarks.panel import PAIRS, Pair, write_data
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart.jobs.job import train, transfer_job
 from headstart.judging.assessment import Assessment, evaluate
 from headstart.judging.baselines import fit_baseline
 from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
+from headstart.judging.retraining import retrain
 from headstart.judging.section import Evaluation
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
@@ -41,7 +43,6 @@ from headstart.models.bundle import ModelBundle
 from headstart.storage.local import new_directory, write_json
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import default_strategies
-from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 
@@ -105,8 +106,10 @@ class Panel:
         dataset, start = self.target(cell), self.source(pair, cell.architecture)
         training, context, found = Training(), RunContext(seed), []
         for strategy in default_strategies():
-            result = transfer(ModelBundle.load(start), dataset, strategy, training=training, context=context)
+            job = transfer_job(start, dataset.path, strategy, training=training, reference=None, digest=None)
+            result = train(job, context)
             path = result.save(place / strategy.name, dataset)
+            retrain(result, job, context, Evaluation().seeds, path, dataset)
             found.append(Contender(strategy.name, "transfer", path, result.validation, result.seconds, "", pair.source))
         like = ModelBundle.load(start)
         for name in ("scratch", "classical"):

@@ -21,17 +21,18 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart.jobs.job import train, transfer_job
 from headstart.judging.assessment import evaluate
 from headstart.judging.baselines import fit_baseline
 from headstart.judging.contenders import Contender
 from headstart.judging.leaderboard import Leaderboard
+from headstart.judging.retraining import retrain
 from headstart.judging.section import Evaluation
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import write_json
 from headstart.strategies.section import Strategy
-from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
 from headstart.training.plan import make_plan
 from headstart.training.section import Training
@@ -103,8 +104,11 @@ def _judged(dataset: Dataset, folder: Path, seed: int) -> Leaderboard:
     # The rate of random weights, which a start from a source does not take by itself.
     rate = make_plan(training, dataset.split("train").labels, pretrained=False).learning_rate
     strategy = Strategy.of({"name": "full", "transfer": "full", "schedule": "constant", "learning_rate": rate})
-    result = transfer(source, dataset, strategy, training=training, context=context)
+    source.save(folder / "source")
+    job = transfer_job(folder / "source", dataset.path, strategy, training=training, reference=None, digest=None)
+    result = train(job, context)
     path = result.save(folder / strategy.name, dataset)
+    retrain(result, job, context, evaluation.seeds, path, dataset)
     started = Contender(strategy.name, "transfer", path, result.validation, result.seconds, "", "random")
     scratch, _ = fit_baseline(
         "scratch", dataset, folder, like=source, training=training, context=context, run_id="", seeds=evaluation.seeds

@@ -21,7 +21,8 @@ def finetune(
         experiment: the recipe's name.
         strategy: one entry of the recipe's strategies.
         training: the recipe's training section.
-        evaluation: the recipe's evaluation section; its metric chooses the best epoch on the validation split.
+        evaluation: the recipe's evaluation section; its metric chooses the best epoch on held-out labels, and its
+            seeds repeat the training.
         seed: of new weights, order and augmentation.
         dataset: the packed target data set.
         source: the source's bundle.
@@ -33,6 +34,7 @@ def finetune(
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.jobs.job import train, transfer_job
     from headstart.judging.contenders import Contender
+    from headstart.judging.retraining import retrain
     from headstart.judging.section import Evaluation
     from headstart.models.bundle import bundle_digest
     from headstart.models.reference import unpinned
@@ -45,18 +47,20 @@ def finetune(
     from headstart.training.section import Training
 
     section = Strategy.of(strategy, at="strategies")
-    metric = Evaluation.of(evaluation, at="evaluation").metric
+    judged = Evaluation.of(evaluation, at="evaluation")
     packed = PackedDataset.open(Path(dataset.path))
     reference, digest = (described(source)[key] for key in ("source", "digest"))
     tags = {STRATEGY: section.name, SOURCE_MODEL: unpinned(reference), DATA_DIGEST: packed.digest}
     given = {"training": Training.of(training, at="training"), "reference": reference, "digest": digest}
     job = transfer_job(Path(source.path), packed.path, section, **given)
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
-        result = train(job, RunContext(seed, metric, on_epoch=run.log_epoch, progress=progress()))
+        context = RunContext(seed, judged.metric, on_epoch=run.log_epoch, progress=progress())
+        result = train(job, context)
         own_digest = bundle_digest(result.save(Path(model.path), packed))
+        retrain(result, job, context, judged.seeds, Path(model.path), packed)
         contender = Contender(section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id)
         run.log_params({**section.model_dump(mode="json"), "seed": seed, **result.params})
-        run.log_metrics({f"val/best_{metric}": result.validation, "time/seconds": result.seconds})
+        run.log_metrics({f"val/best_{judged.metric}": result.validation, "time/seconds": result.seconds})
         if result.samples_per_second:
             run.log_metrics({"speed/samples_per_second": result.samples_per_second})
         run.set_tags({MODEL_DIGEST: own_digest})

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
-from headstart.judging.contenders import RETRAINED, SCRATCH, Candidate, Contender
+from headstart.judging.contenders import Candidate, Contender
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.kept_predictions import kept_predictions_of
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
 from headstart.judging.learned import unlearned
+from headstart.judging.retraining import read_retrained
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.intervals import Interval
@@ -99,7 +100,7 @@ def evaluate(
         HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
     """
     predictions.mkdir(parents=True, exist_ok=True)
-    candidates, metrics, trained, unfinished = [], {}, {}, {}
+    candidates, metrics, trained, retrained, unfinished = [], {}, {}, {}, {}
     for contender in contenders:
         name = contender.strategy
         bundle = _load(contender, dataset)
@@ -113,14 +114,9 @@ def evaluate(
         candidates.append(Candidate(contender, found))
         if provenance.get("history"):
             trained[name] = provenance
+            retrained[name] = read_retrained(contender.path)
         if bundle and contender.kind == "baseline" and (share := unlearned(bundle, dataset)) is not None:
             unfinished[name] = share
-    retrained = [
-        read_predictions(path).predicted
-        for each in contenders
-        if each.strategy == SCRATCH
-        for path in sorted(each.path.parent.glob(f"{RETRAINED}/*.parquet"))
-    ]
     return Assessment(
         build_leaderboard(candidates, evaluation, seed=seed, retrained=retrained, unlearned=unfinished),
         metrics,

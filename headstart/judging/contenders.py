@@ -17,8 +17,6 @@ SCRATCH = "scratch"
 MAJORITY = "majority class"
 # The contender that is formed of those that tie.
 ENSEMBLE = "ensemble"
-# Beside the baseline scratch lie the test predictions of its trainings with other seeds.
-RETRAINED = "retrained"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 from headstart.errors import HeadstartError, InputError
 from headstart.judging.choice import choose
 from headstart.judging.contenders import MAJORITY, SCRATCH, Candidate, Contender, Kind
+from headstart.judging.retraining import Spread, noise_of
 from headstart.judging.section import Evaluation
 from headstart.judging.verdict import Comparison, Verdict, overall_verdict, verdict
 from headstart.metrics.bootstrap import bootstrap_interval
@@ -59,6 +60,9 @@ class Entry:
     gain_over_best_high: float | None = None
     members: tuple[str, ...] = ()
     """the strategies of which a combination is formed: a prediction costs a pass of each"""
+    seed_deviation: float | None = None
+    """the standard deviation of the metric over trainings with other seeds, which the gains' intervals include; None
+    where it was trained once"""
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,7 @@ class Leaderboard:
     entries: tuple[Entry, ...]
     comparisons: tuple[Comparison, ...]
     seed_deviation: float | None = None
-    """the standard deviation of scratch's metric over trainings with other seeds, which the gains' intervals include;
-    None where it was trained once"""
+    """that of scratch's entry"""
     facts: dict[str, str] = field(default_factory=dict)
     """sentences that stand beside the verdict, by the name of the fact (headstart/judging/headline.py)"""
     groups: int | None = None
@@ -245,15 +248,15 @@ def build_leaderboard(
     evaluation: Evaluation,
     *,
     seed: int = 0,
-    retrained: Sequence[np.ndarray] = (),
+    retrained: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({}),
     unlearned: Mapping[str, float] = MappingProxyType({}),
 ) -> Leaderboard:
     """Compare all contenders on the test split.
 
-    `retrained` are predictions int (N,) of scratch trained with other seeds: the interval of a gain over scratch is
-    that over the mean of its M trainings. Their variance is taken for that of a strategy's training, so that beside the
-    variance by the test items a gain over scratch has 1 + 1/M of it, and one over another baseline once. `unlearned`
-    are the baselines that had not learned their own training samples, with their accuracy on these.
+    `retrained` are, for each contender that was trained in steps, predictions int (N,) of its trainings with other
+    seeds. Their variance is part of a gain's beside that by the test items (`noise_of`); the interval of a gain over
+    scratch is that over the mean of its trainings. `unlearned` are the baselines that had not learned their own
+    training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
@@ -270,10 +273,13 @@ def build_leaderboard(
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
     best = max(values, key=values.__getitem__, default=None)
-    trainings = [predicted[SCRATCH], *retrained] if SCRATCH in predicted else []
-    scores = [score(evaluation.metric, labels, each, classes) for each in trainings]
+    spreads = {
+        name: Spread.of([score(evaluation.metric, labels, each, classes) for each in (predicted[name], *others)])
+        for name, others in retrained.items()
+    }
     pairs = _pairs(candidates, chosen, baselines, best)
-    gains = _gains(pairs, predicted, first, evaluation, scores, seed)
+    members = {each.contender.strategy: each.contender.members or (each.contender.strategy,) for each in candidates}
+    gains = _gains(pairs, predicted, first, evaluation, spreads, members, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
     comparisons = [
@@ -281,8 +287,11 @@ def build_leaderboard(
         for name, p in zip(baselines, chances, strict=True)
     ]
     same = _twins(candidates, chosen)
-    made = ((each, _entry(each, chosen, evaluation, gains, best, told, seed)) for each in candidates)
-    entries = [replace(entry, same_as=same.get(each.contender.strategy)) for each, entry in made]
+    entries = []
+    for each in candidates:
+        name, entry = each.contender.strategy, _entry(each, chosen, evaluation, gains, best, told, seed)
+        deviation = spreads[name].deviation if name in spreads else None
+        entries.append(replace(entry, same_as=same.get(name), seed_deviation=deviation))
     return Leaderboard(
         metric=evaluation.metric,
         confidence=evaluation.confidence,
@@ -293,7 +302,7 @@ def build_leaderboard(
         groups=count_groups(groups),
         entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
         comparisons=tuple(comparisons),
-        seed_deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        seed_deviation=spreads[SCRATCH].deviation if SCRATCH in spreads else None,
         best_baseline=best,
         ties=choice.ties,
         delivered=choice.delivered.strategy,
@@ -333,40 +342,36 @@ def _gains(
     predicted: Mapping[str, np.ndarray],
     tested: Predictions,
     evaluation: Evaluation,
-    trained_by_seeds: Sequence[float],
+    spreads: Mapping[str, Spread],
+    members: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """The gains of strategies over baselines, by the names of the two, with intervals that hold all at once.
 
-    `tested` has the items; `trained_by_seeds` are the values of scratch's metric in its trainings, the first one first.
+    `tested` has the items; `spreads` are those of the metric over trainings, and `members` name what each contender is
+    formed of.
     """
     position = {name: number for number, name in enumerate(predicted)}
-    trainings = len(trained_by_seeds)
-    variance = float(np.var(trained_by_seeds, ddof=1)) if trainings > 1 else 0.0
-    # The first training is the one that is shown; what another one would have reached is as likely that of any of them.
-    above = trained_by_seeds[0] - float(np.mean(trained_by_seeds)) if trainings else 0.0
+    values = {
+        name: score(evaluation.metric, tested.labels, predicted[name], tested.probabilities.shape[1])
+        for name in spreads
+    }
     intervals = simultaneous_gains(
         evaluation.metric,
         tested.labels,
         list(predicted.values()),
-        [
-            Pair(
-                position[ours],
-                position[theirs],
-                variance * (1 + (theirs == SCRATCH) / max(trainings, 1)),
-                trainings - 1,
-            )
-            for ours, theirs in pairs
-        ],
+        [Pair(position[ours], position[theirs], *noise_of(members[ours], theirs, spreads)) for ours, theirs in pairs],
         tested.probabilities.shape[1],
         confidence=evaluation.confidence,
         resamples=evaluation.resamples,
         seed=seed,
         groups=tested.groups,
     )
+    # Of a baseline the first training is shown; what another would have reached is as likely that of any.
+    above = {name: values[name] - each.mean for name, each in spreads.items()}
     return {
-        (ours, theirs): Interval(gain.value, gain.low + above, gain.high + above)
-        if theirs == SCRATCH and gain.low < gain.high
+        (ours, theirs): Interval(gain.value, gain.low + above[theirs], gain.high + above[theirs])
+        if theirs in above and gain.low < gain.high
         else gain
         for (ours, theirs), gain in zip(pairs, intervals, strict=True)
     }

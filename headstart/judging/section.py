@@ -16,8 +16,9 @@ class Evaluation(Section):
     combinations: the contenders that are formed of others which held-out samples do not tell apart: `ensemble` averages
         their probabilities, those of baselines among them, and costs a prediction by each. Empty for none: a single
         contender is delivered.
-    seeds: the number of trainings of scratch, each with another seed; their spread widens the gains' intervals, which
-        otherwise cover the test items only. `auto`: 5 where one takes at most 10¹² operations, else 1.
+    seeds: the number of trainings of scratch and of each strategy that is trained in steps, each with another seed;
+        their spread widens the gains' intervals, which otherwise cover the test items only. `auto`: 5 where one takes
+        at most 10¹² operations, else 1.
     curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no
         curve. It is fitted to frozen features, in seconds.
     curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point.

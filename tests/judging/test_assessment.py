@@ -76,9 +76,9 @@ def test_scratchs_trainings_with_other_seeds_widen_the_gain(contenders, dataset,
     test = dataset.split("test")
     shutil.copytree(contenders["scratch"].path, tmp_path / "fitted" / "scratch")
     scratch = replace(contenders["scratch"], path=tmp_path / "fitted" / "scratch")
-    (tmp_path / "fitted" / "retrained").mkdir()
+    (scratch.path / "retrained").mkdir()
     right = np.eye(3)[test.labels]
-    write_predictions(tmp_path / "fitted" / "retrained" / "1.parquet", test.ids, test.labels, right, dataset.classes)
+    write_predictions(scratch.path / "retrained" / "1.parquet", test.ids, test.labels, right, dataset.classes)
     both = [
         evaluate([contenders["zero"], each], dataset, tmp_path / "predictions", evaluation=QUICK).leaderboard
         for each in (contenders["scratch"], scratch)

@@ -65,8 +65,8 @@ def test_scratch_is_trained_again_with_other_seeds_and_what_these_predict_is_kep
     contender, _ = fitted("scratch", renamed, tmp_path / "often", source, seeds=3)
     once, _ = fitted("scratch", renamed, tmp_path / "once", source)
     assert bundle_digest(contender.path) == bundle_digest(once.path)
-    kept = [read_predictions(tmp_path / "often" / "retrained" / f"{number}.parquet") for number in (1, 2)]
-    assert not (tmp_path / "once" / "retrained").exists()
+    kept = [read_predictions(tmp_path / "often" / "scratch" / "retrained" / f"{number}.parquet") for number in (1, 2)]
+    assert not (tmp_path / "once" / "scratch" / "retrained").exists()
     test = renamed.split("test")
     assert all(each.ids.tolist() == test.ids.tolist() for each in kept)
     other, _ = fitted("scratch", renamed, tmp_path / "other", source, seed=2)
@@ -106,9 +106,9 @@ def test_classical_is_kept_as_a_bundle(classical, renamed):
 def test_scratch_is_trained_several_times_where_that_is_cheap(
     affordable, count, renamed, source, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("headstart.judging.baselines._AFFORDABLE", affordable)
+    monkeypatch.setattr("headstart.judging.retraining._AFFORDABLE", affordable)
     fitted("scratch", renamed, tmp_path, source, seeds="auto")
-    assert len(list(tmp_path.glob("retrained/*.parquet"))) == count
+    assert len(list(tmp_path.glob("scratch/retrained/*.parquet"))) == count
 
 
 def test_a_classical_model_that_is_too_large_is_kept_by_what_it_predicts(renamed, source, tmp_path, monkeypatch):

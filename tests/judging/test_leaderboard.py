@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 from scipy.stats import t
@@ -20,7 +23,7 @@ def candidate(strategy, right, validation, **changes):
     return candidate_of(strategy, kind, validation=validation, **(fields | changes))
 
 
-def compared(candidates, retrained=(), **evaluation):
+def compared(candidates, retrained=MappingProxyType({}), **evaluation):
     return build_leaderboard(candidates, Evaluation(**evaluation), retrained=retrained)
 
 
@@ -147,33 +150,84 @@ def test_a_baseline_that_does_as_well_is_named_and_mcnemar_is_corrected_for_thei
     assert next(each.p for each in board.comparisons if each.baseline == "scratch") == pytest.approx(2 * 2 / 2**180)
 
 
+def right_on(*counts):
+    """Predictions that are right on so many of the 400 items."""
+    return [np.where(np.arange(400) < count, LABELS, (LABELS + 1) % K) for count in counts]
+
+
+def half_of_gain(board, baseline):
+    gain = next(each.gain for each in board.comparisons if each.baseline == baseline)
+    return (gain.high - gain.low) / 2
+
+
+def seen_by_items_and_seeds(once, baseline, parts):
+    """Half an interval that beside the items of `once` has the variances by seeds `parts`, each with its degrees of
+    freedom (Satterthwaite)."""
+    variance = (half_of_gain(once, baseline) / 1.96) ** 2 + sum(each for each, _ in parts)
+    freedom = variance**2 / sum(each**2 / degrees for each, degrees in parts)
+    return t.ppf(0.975, freedom) * variance**0.5
+
+
 def test_a_gain_that_another_training_seed_would_take_away_is_no_evidence():
     candidates = [candidate("full", 340, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
-    others = [np.where(np.arange(400) < right, LABELS, (LABELS + 1) % K) for right in (260, 340)]
-    once, thrice = compared(candidates), compared(candidates, retrained=others)
+    once = compared(candidates)
+    thrice = compared(candidates, retrained={"scratch": right_on(260, 340), "full": ()})
     assert (once.verdict, once.seed_deviation) == ("helped", None)
     # Scratch is right on .75, .65 and .85.
     assert thrice.seed_deviation == pytest.approx(0.1)
     assert thrice.verdict == "no evidence"
     assert thrice.chosen.gain == once.chosen.gain
     assert Leaderboard.from_json(thrice.to_json()) == thrice
-
-    def half(board, baseline):
-        gain = next(each.gain for each in board.comparisons if each.baseline == baseline)
-        return (gain.high - gain.low) / 2
-
-    # The strategy's training varies, and so does the mean of three of scratch.
+    # Full was trained once, and is taken to vary as scratch does; so does the mean of three of scratch.
     for baseline, times in (("scratch", 1 + 1 / 3), ("classical", 1)):
-        variance = (half(once, baseline) / 1.96) ** 2 + times * 0.1**2
-        # Three trainings tell the deviation with two degrees of freedom, of which the items' share makes more.
-        freedom = 2 / (times * 0.1**2 / variance) ** 2
-        assert half(thrice, baseline) == pytest.approx(t.ppf(0.975, freedom) * variance**0.5, rel=0.15)
+        expected = seen_by_items_and_seeds(once, baseline, [(times * 0.1**2, 2)])
+        assert half_of_gain(thrice, baseline) == pytest.approx(expected, rel=0.15)
+
+
+def test_a_strategys_own_trainings_tell_how_far_it_varies():
+    candidates = [candidate("full", 340, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
+    once = compared(candidates)
+    # Full is right on .85, .83 and .87, scratch on .75, .65 and .85.
+    board = compared(candidates, retrained={"scratch": right_on(260, 340), "full": right_on(332, 348)})
+    deviations = {entry.strategy: entry.seed_deviation for entry in board.entries}
+    assert deviations == {"full": pytest.approx(0.02), "scratch": pytest.approx(0.1), "classical": None}
+    expected = seen_by_items_and_seeds(once, "scratch", [(0.02**2, 2), (0.1**2 / 3, 2)])
+    assert half_of_gain(board, "scratch") == pytest.approx(expected, rel=0.15)
+    assert half_of_gain(board, "classical") == pytest.approx(
+        seen_by_items_and_seeds(once, "classical", [(0.02**2, 2)]), rel=0.15
+    )
+
+
+def test_what_was_not_trained_in_steps_does_not_vary():
+    candidates = [candidate("linear_probe", 340, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
+    once, thrice = compared(candidates), compared(candidates, retrained={"scratch": right_on(260, 340)})
+    expected = seen_by_items_and_seeds(once, "scratch", [(0.1**2 / 3, 2)])
+    assert half_of_gain(thrice, "scratch") == pytest.approx(expected, rel=0.15)
+    assert half_of_gain(thrice, "classical") == half_of_gain(once, "classical")
+
+
+def test_a_combination_varies_as_the_member_that_varies_most():
+    members = replace(candidate("ensemble", 340, 0.95).contender, members=("full", "partial"))
+    candidates = [
+        replace(candidate("ensemble", 340, 0.95), contender=members),
+        candidate("full", 336, 0.9),
+        candidate("partial", 338, 0.9),
+        candidate("scratch", 300, 0.5),
+    ]
+    retrained = {"full": right_on(336, 336), "partial": right_on(298, 378), "scratch": right_on(300, 300)}
+    once, thrice = compared(candidates), compared(candidates, retrained=retrained)
+
+    def half(board):
+        entry = next(each for each in board.entries if each.strategy == "ensemble")
+        return (entry.gain_high - entry.gain_low) / 2
+
+    deviation = float(np.std([338, 298, 378], ddof=1)) / 400
+    assert half(thrice) ** 2 > half(once) ** 2 + (1.96 * deviation) ** 2
 
 
 def test_the_interval_of_a_gain_over_scratch_is_that_over_the_mean_of_its_trainings():
     candidates = [candidate("full", 380, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
-    others = [np.where(np.arange(400) < right, LABELS, (LABELS + 1) % K) for right in (308, 292, 312)]
-    board = compared(candidates, retrained=others)
+    board = compared(candidates, retrained={"scratch": right_on(308, 292, 312), "full": ()})
     over = {each.baseline: each.gain for each in board.comparisons}
     # What is shown is the difference to the training that is shown.
     assert over["scratch"].value == over["classical"].value == pytest.approx(0.95 - 0.75)

@@ -7,12 +7,18 @@ import numpy as np
 FOLDS = 5
 
 
-def stratified_folds(labels: np.ndarray, *, seed: int, folds: int = FOLDS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def stratified_folds(
+    labels: np.ndarray, *, seed: int, folds: int = FOLDS, groups: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield training and held-out positions (rising) for each fold with a held-out sample, every class spread evenly.
 
-    Every class is in every training part: the only sample of a class is never held out. `labels` is int (N,). Equal
-    labels and seed give equal folds.
+    Every class is in every training part: the only sample of a class is never held out. `labels` is int (N,). Samples
+    of equal `groups`, int (N,), are held out together, and none that are alone in having a class. Equal labels, groups
+    and seed give equal folds.
     """
+    if groups is not None:
+        yield from _folds_of_groups(labels, groups, seed, folds)
+        return
     counts = np.bincount(labels)
     repeated = np.flatnonzero(counts[labels] > 1)
     order = np.random.default_rng(seed).permutation(repeated)
@@ -22,3 +28,30 @@ def stratified_folds(labels: np.ndarray, *, seed: int, folds: int = FOLDS) -> It
     fold_of[by_class] = np.arange(len(by_class)) % folds
     for fold in range(min(folds, len(by_class))):
         yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+
+
+def _folds_of_groups(
+    labels: np.ndarray, groups: np.ndarray, seed: int, folds: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    units, first, unit_of = np.unique(groups, return_index=True, return_inverse=True)
+    fold_of = np.full(len(units), -1, dtype=np.int64)
+    # A group of several classes stands with that of its first sample.
+    for fold, (_, held_out) in enumerate(stratified_folds(labels[first], seed=seed, folds=folds)):
+        fold_of[held_out] = fold
+    for fold in range(folds):
+        held_out = fold_of[unit_of] == fold
+        lost = np.setdiff1d(labels[held_out], labels[~held_out])
+        held_out &= ~np.isin(unit_of, unit_of[np.isin(labels, lost)])
+        if held_out.any():
+            yield np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def in_repeated_classes(labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Whether the class of each sample has two or more samples, or of `groups`, int (N,), two or more: bool (N,)."""
+    if groups is None:
+        counts = np.bincount(labels)
+    else:
+        pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+        counts = np.bincount(pairs[:, 0], minlength=int(labels.max(initial=-1)) + 1)
+    repeated: np.ndarray = counts[labels] > 1
+    return repeated

@@ -4,6 +4,7 @@ Ridge and logistic regression standardise features by the training samples' mean
 weights for unstandardised features. Equal input and number of threads give equal bits.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from headstart.data.folds import stratified_folds
+from headstart.data.folds import in_repeated_classes, stratified_folds
 from headstart.data.subsets import spread_out
 from headstart.features.neighbours import repeated_classes
 from headstart.features.principal import principal_axes
@@ -108,13 +109,14 @@ class FittedHead:
     """(M, K), their logits in the fit without their fold"""
 
 
-def class_means(features: np.ndarray, labels: np.ndarray, classes: int) -> FittedHead:
+def class_means(features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray | None = None) -> FittedHead:
     """Fit the nearest class mean and cross-validate it.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
+        groups: int (N,): samples of one are held out together.
     """
-    folds = list(stratified_folds(labels, seed=0))
+    folds = list(stratified_folds(labels, seed=0, groups=groups))
     logits = [
         nearest_class_mean(features[train], labels[train], classes).logits(features[fold]) for train, fold in folds
     ]
@@ -122,7 +124,9 @@ def class_means(features: np.ndarray, labels: np.ndarray, classes: int) -> Fitte
     return _fitted(head, "nearest_class_mean", [fold for _, fold in folds], logits)
 
 
-def best_head(features: np.ndarray, labels: np.ndarray, *, classes: int) -> FittedHead:
+def best_head(
+    features: np.ndarray, labels: np.ndarray, *, classes: int, groups: np.ndarray | None = None
+) -> FittedHead:
     """Fit the head with the least smoothed log loss in cross-validation.
 
     The heads are nearest_class_mean, ridge, and logistic with four penalties; of equals the simpler one, which comes
@@ -133,10 +137,11 @@ def best_head(features: np.ndarray, labels: np.ndarray, *, classes: int) -> Fitt
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
+        groups: int (N,): samples of one are held out together.
     """
-    folds, repeated = _judged_folds(labels)
+    folds, repeated = _judged_folds(labels, groups)
     if not folds:
-        return class_means(features, labels, classes)
+        return class_means(features, labels, classes, groups)
     truth = labels[np.concatenate(repeated)]
     with _few_threads(features):
         axes = _Axes.of(features, labels, classes)
@@ -156,13 +161,16 @@ def _fitted(head: LinearHead, kind: str, folds: Sequence[np.ndarray], logits: Se
     return FittedHead(head, kind, held_out[order], np.concatenate(logits)[order])
 
 
-def _judged_folds(labels: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _judged_folds(labels: np.ndarray, groups: np.ndarray | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The held-out positions of each fold: those of the first cross-validation, and of all repeats with it."""
     if len(labels) > _MOST_FOR_FOLDS:
-        _, fold = next(stratified_folds(labels, seed=0))
-        few = [fold[spread_out(labels[fold], _MOST_FOR_FOLDS)]]
+        first = itertools.islice(stratified_folds(labels, seed=0, groups=groups), 1)
+        few = [fold[spread_out(labels[fold], _MOST_FOR_FOLDS)] for _, fold in first]
         return few, few
-    repeats = [[fold for _, fold in stratified_folds(labels, seed=seed)] for seed in range(_repeats(len(labels)))]
+    repeats = [
+        [fold for _, fold in stratified_folds(labels, seed=seed, groups=groups)]
+        for seed in range(_repeats(len(labels)))
+    ]
     return repeats[0], [fold for folds in repeats for fold in folds]
 
 
@@ -171,21 +179,38 @@ def _repeats(samples: int) -> int:
     return max(1, min(_MOST_REPEATS, _MOST_REPEATS * _FEW // samples))
 
 
-def cross_validated_hits(features: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """Cross-validate a ridge probe and return whether it predicts each held-out sample's class: bool (M,).
+@dataclass(frozen=True)
+class Hits:
+    """The samples that a fold held out, int (M,), rising, and whether a probe predicts their classes: bool (M,)."""
 
-    Classes with one sample are left out; with fewer than two other classes the result is empty. Equal labels and seed
-    give equal folds, whatever the features.
+    held_out: np.ndarray
+    right: np.ndarray
+
+
+def cross_validated_hits(
+    features: np.ndarray, labels: np.ndarray, *, seed: int, groups: np.ndarray | None = None
+) -> Hits:
+    """Cross-validate a ridge probe.
+
+    Classes with one sample, or of one group, are left out; with fewer than two other classes the result is empty. Equal
+    labels, groups and seed give equal folds, whatever the features.
+
+    Args:
+        features, labels: (N, D) and int (N,).
+        groups: int (N,): samples of one are held out together.
     """
-    features, labels = repeated_classes(features, labels)
-    hits = np.zeros(len(labels), dtype=bool)
+    kept = in_repeated_classes(labels, groups)
+    features, labels = repeated_classes(features, labels, groups)
+    hits = np.zeros(len(labels), dtype=np.int8)
     if len(labels) == 0:
-        return hits
+        return Hits(np.empty(0, dtype=np.int64), hits.astype(bool))
+    asked = np.zeros(len(labels), dtype=bool)
     with _few_threads(features):
-        for train, held_out in stratified_folds(labels, seed=seed):
+        for train, held_out in stratified_folds(labels, seed=seed, groups=None if groups is None else groups[kept]):
             head = ridge(features[train], labels[train], int(labels.max()) + 1)
             hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
-    return hits
+            asked[held_out] = True
+    return Hits(np.flatnonzero(kept)[asked], hits[asked].astype(bool))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
 from headstart.metrics.averaging import pseudo_bma
+from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions, on_common_samples
 
 _LEAST_WEIGHT = 0.1
@@ -72,9 +73,10 @@ def weights(contenders: Sequence[Contender]) -> list[tuple[Contender, float]]:
 
     The weights, which add up to 1, are those of pseudo-BMA+ (Yao, Vehtari, Simpson and Gelman 2018, "Using stacking to
     average Bayesian predictive distributions", section 3.4): the likelihood of the held-out samples under a contender
-    as a share of that under all, averaged over Bayesian bootstraps of the samples. Weights under 0.1 are dropped: such
-    a contender costs a prediction as much as others and moves it little. Of contenders that predict the same, the first
-    one stands for all: a recipe's default order begins with what trains least.
+    as a share of that under all, averaged over Bayesian bootstraps of the samples, or of the groups that these belong
+    to. Weights under 0.1 are dropped: such a contender costs a prediction as much as others and moves it little. Of
+    contenders that predict the same, the first one stands for all: a recipe's default order begins with what trains
+    least.
 
     Where a contender has no held-out predictions, the validation metric alone ranks all; those that learned from all
     labels, of which none was held out, are equal.
@@ -94,10 +96,16 @@ def weights(contenders: Sequence[Contender]) -> list[tuple[Contender, float]]:
     for number in sorted(range(len(contenders)), key=lambda number: losses[number].mean()):
         if not any(found[number].is_same(found[other]) for other in told):
             told.append(number)
-    shares = pseudo_bma(np.stack([losses[number] for number in told]))
+    shares = pseudo_bma(_by_group(np.stack([losses[number] for number in told]), found[0].groups))
     shares = np.where(shares < _LEAST_WEIGHT, 0.0, shares)
     order = np.argsort(-shares, kind="stable")
     return [(contenders[told[row]], float(shares[row] / shares.sum())) for row in order if shares[row]]
+
+
+def _by_group(losses: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The losses (M, N) of samples, added up within each group: (M, G)."""
+    numbers = group_numbers(groups)
+    return losses if numbers is None else np.stack([np.bincount(numbers, weights=row) for row in losses])
 
 
 def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:

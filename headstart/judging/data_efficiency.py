@@ -25,6 +25,7 @@ from headstart.errors import InputError
 from headstart.judging.contenders import SCRATCH, Kind
 from headstart.judging.leaderboard import Leaderboard
 from headstart.metrics.classification import score
+from headstart.metrics.groups import group_numbers
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.section import Strategy
@@ -152,7 +153,8 @@ def data_efficiency(
     trained = trained or {}
     kept = with_every_class(train.labels, spread_out(train.labels, _MOST))
     labels = train.labels[kept]
-    draws = _draws(labels, [size for size in sizes if size < np.bincount(labels).min()])
+    groups = group_numbers(train.groups[kept])
+    draws = _draws(labels, groups, [size for size in sizes if size < np.bincount(labels).min()])
     methods = _fitted_methods(dataset, kept, features, metric)
     methods |= {name: (kind, _training(dataset, kept, fit)) for name, (kind, fit) in trained.items()}
 
@@ -251,6 +253,12 @@ def curve_trainings(
     return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
 
 
+def count_trainings(dataset: Dataset, sizes: Sequence[int]) -> int:
+    """The number of trainings that a method of `curve_trainings` takes for its points at `sizes` and at all labels."""
+    fewest = np.bincount(dataset.split("train").labels, minlength=len(dataset.classes)).min()
+    return SEEDS * len({size for size in sizes if size < fewest}) + 1
+
+
 def _training(dataset: Dataset, kept: np.ndarray, fit: Train) -> Predict:
     def predict(subset: np.ndarray, seed: int) -> np.ndarray:
         with tempfile.TemporaryDirectory(prefix="headstart-") as place:
@@ -260,11 +268,15 @@ def _training(dataset: Dataset, kept: np.ndarray, fit: Train) -> Predict:
     return predict
 
 
-def _draws(labels: np.ndarray, sizes: Sequence[int]) -> dict[int, list[np.ndarray]]:
-    """For each size the positions of as many samples a class, rising, in 3 draws; last all samples, once."""
+def _draws(labels: np.ndarray, groups: np.ndarray | None, sizes: Sequence[int]) -> dict[int, list[np.ndarray]]:
+    """For each size the positions of as many samples a class, rising, in 3 draws; last all samples, once. Of a group,
+    int (N,), one sample is drawn after the other, as its labels would come together."""
     ranks = []
     for seed in range(SEEDS):
-        order = np.random.default_rng(seed).permutation(len(labels))
+        generator = np.random.default_rng(seed)
+        order = generator.permutation(len(labels))
+        if groups is not None:
+            order = order[np.argsort(generator.permutation(groups.max() + 1)[groups[order]], kind="stable")]
         rank = np.empty(len(labels), dtype=np.int64)
         for label in np.unique(labels):
             members = order[labels[order] == label]

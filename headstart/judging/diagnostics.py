@@ -15,7 +15,7 @@ from headstart.features.extraction import vectors
 from headstart.features.heads import cross_validated_hits
 from headstart.judging.assessment import Assessment
 from headstart.judging.contenders import SCRATCH
-from headstart.judging.data_efficiency import Curve, curve_trainings, data_efficiency
+from headstart.judging.data_efficiency import Curve, count_trainings, curve_trainings, data_efficiency
 from headstart.judging.domain_distance import source_distance
 from headstart.judging.explanation import Explained, explained_samples, with_random_weights
 from headstart.judging.headline import Findings, headline
@@ -25,13 +25,14 @@ from headstart.judging.reliability import Bin, Selective, reliability_bins, sele
 from headstart.judging.robustness import Robustness, robustness
 from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import metric_intervals
-from headstart.metrics.groups import count_groups, mean_interval
+from headstart.metrics.groups import count_groups, group_numbers, groups_at, mean_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
-from headstart.metrics.wilson import ClassIntervals, class_intervals, wilson_interval
+from headstart.metrics.wilson import ClassIntervals, class_intervals, share_interval
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.engine import training_device
+from headstart.training.flops import AFFORDABLE, epoch_flops
 from headstart.training.section import Training
 
 # Training samples that the figures are computed from: more would tell them apart no better.
@@ -95,14 +96,17 @@ def diagnose(
 ) -> Diagnostics:
     """Examine the contender that was chosen.
 
-    `source` is the bundle that the strategies started from, `training` and `strategies` the recipe's, which only
-    `curve_training` needs.
+    `source` is the bundle that the strategies started from, `training` and `strategies` the recipe's, without which the
+    curve has no trained networks.
 
     Raises:
         InputError: `curve_training` is asked for and `training` or `strategies` are missing.
     """
     board, start = assessment.leaderboard, ModelBundle.load(source)
-    trained = curve_trainings(board, start, strategies, training) if evaluation.curve_training else {}
+    trains = evaluation.curve_training
+    if trains == "auto":
+        trains = training is not None and bool(strategies) and _affords_trainings(assessment, dataset, evaluation.curve)
+    trained = curve_trainings(board, start, strategies, training) if trains else {}
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
     chosen = board.chosen.strategy
     models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
@@ -139,6 +143,16 @@ def diagnose(
         curve=curve,
         explained=explained_samples(models[chosen], dataset, predictions, evaluation.explanations, seed=seed),
     )
+
+
+def _affords_trainings(assessment: Assessment, dataset: Dataset, sizes: Sequence[int]) -> bool:
+    """Whether the curve's trainings take seconds: as many operations as the trainings on all labels took, each."""
+    scratch = next((each for each in assessment.contenders if each.strategy == SCRATCH), None)
+    if not sizes or scratch is None or not scratch.is_kept:
+        return False
+    trained = [assessment.history.get(name, ()) for name in (assessment.chosen.strategy, SCRATCH)]
+    epochs = sum(map(len, trained)) * count_trainings(dataset, sizes)
+    return epochs * epoch_flops(ModelBundle.load(scratch.path), dataset) <= AFFORDABLE
 
 
 def _lead(robust: Mapping[str, Robustness], chosen: str, groups: np.ndarray, confidence: float) -> Interval | None:
@@ -192,26 +206,32 @@ def _reasons(
     accuracies = {entry.strategy: entry.accuracy for entry in board.entries}
     return reasons(
         board,
-        probe=_probe([ours[probed] for ours, _ in features.values()], train.labels[probed], seed=seed),
+        probe=_probe(
+            [ours[probed] for ours, _ in features.values()],
+            train.labels[probed],
+            group_numbers(train.groups[probed]),
+            seed=seed,
+        ),
         distance=source_distance(source, train.samples[seen]),
         fitted=[Fitted(name, accuracy_at(bundle, train, seen), accuracies[name]) for name, bundle in models.items()],
         curve=curve,
     )
 
 
-def _probe(features: Sequence[np.ndarray], labels: np.ndarray, *, seed: int) -> Probe | None:
+def _probe(features: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray | None, *, seed: int) -> Probe | None:
     """The cross-validated probe on features (N, D) of the source and of random weights; None where the labels,
-    int (N,), are too few to test it on any sample.
+    int (N,) and in `groups`, are too few to test it on any sample.
 
-    Its standard error is not 0 where all folds are right: it is at least that of as many hits among as many items
-    (Wilson).
+    Its standard error is not 0 where all folds are right: it is at least that of as many hits among as many items, or
+    as many as the groups are worth (Wilson).
     """
     figures = []
     for each in features:
-        hits = cross_validated_hits(each, labels, seed=seed)
+        found = cross_validated_hits(each, labels, seed=seed, groups=groups)
+        hits = found.right
         if len(hits) == 0:
             return None
-        proportion = wilson_interval(int(hits.sum()), len(hits))
+        proportion = share_interval(hits, groups_at(groups, found.held_out))
         error = float(hits.std() / np.sqrt(len(hits)))
         figures += [float(hits.mean()), max(error, (proportion.high - proportion.low) / (2 * 1.96))]
     return Probe(*figures)

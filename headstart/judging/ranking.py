@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headstart.data.dataset import Dataset
+from headstart.data.folds import in_repeated_classes
 from headstart.data.subsets import spread_out
 from headstart.features.extraction import vectors
 from headstart.features.heads import cross_validated_hits
 from headstart.features.neighbours import neighbour_hits
 from headstart.features.score import SCORES, Probed
 from headstart.judging.overlap import overlap
-from headstart.metrics.groups import effective_items, group_numbers, mean_interval
+from headstart.metrics.groups import effective_items, group_numbers, groups_at, mean_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.wilson import share_interval
 from headstart.models.bundle import ModelBundle
@@ -133,6 +134,7 @@ class Candidates:
     def score(self, uri: str) -> Scored:
         """A candidate's row of the ranking, with every score of the registry."""
         labels, costs = self._train.labels[self._read], dict[str, float]()
+        groups = group_numbers(self._train.groups[self._read])
         with timed(costs, "load"):
             bundle = self.load(uri)
         with timed(costs, "background"):
@@ -141,12 +143,11 @@ class Candidates:
         with timed(costs, "features"):
             features = vectors(bundle, self._train, self._state)[self._read]
         with timed(costs, "probe"):
-            hits = cross_validated_hits(features, labels, seed=self._seed)
+            hits = cross_validated_hits(features, labels, seed=self._seed, groups=groups)
         with timed(costs, "knn"):
-            neighbours = neighbour_hits(features, labels)
+            neighbours = neighbour_hits(features, labels, groups=groups)
         with timed(costs, "leep"):
             probed = Probed(features, labels, _source_probabilities(bundle, features), self._seed)
-        groups = self._groups(labels)
         scores = {}
         for name, score in SCORES.items():
             with timed(costs, name):
@@ -160,17 +161,12 @@ class Candidates:
             overlap_complete=seen.complete,
             look_alikes=seen.look_alikes,
             leaks=seen.leaks,
-            **_share("probe", hits, groups),
-            **_share("knn", neighbours, groups),
+            **_share("probe", hits.right, groups_at(groups, hits.held_out)),
+            **_share("knn", neighbours, groups_at(groups, in_repeated_classes(labels, groups))),
             scores=scores,
             costs=costs,
         )
-        return Scored(ranked, hits, groups=groups)
-
-    def _groups(self, labels: np.ndarray) -> np.ndarray | None:
-        """The groups of the samples that the probe is asked about, those of classes with two or more."""
-        repeated = np.isin(labels, np.flatnonzero(np.bincount(labels) >= 2))
-        return group_numbers(self._train.groups[self._read][repeated])
+        return Scored(ranked, hits.right, groups=group_numbers(groups_at(groups, hits.held_out)))
 
 
 def rank_order(scored: Scored) -> tuple[float, int, int]:

@@ -13,15 +13,15 @@ from headstart.jobs.job import Job, train
 from headstart.judging.contenders import SCRATCH
 from headstart.metrics.predictions import read_predictions
 from headstart.training.context import RunContext
-from headstart.training.flops import epoch_flops
+from headstart.training.flops import AFFORDABLE, epoch_flops
 from headstart.training.trained import Trained
 
 Seeds = int | Literal["auto"]
 
 # In the directory of a model's bundle, outside of its sums.
 _FOLDER = "retrained"
-# Trainings that `auto` makes where one of them takes at most so many operations: seconds on a core.
-_AFFORDED, _AFFORDABLE = 5, 1e12
+# Trainings that `auto` makes where one of them is affordable.
+_AFFORDED = 5
 
 
 def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path: Path, dataset: Dataset) -> None:
@@ -46,7 +46,7 @@ def read_retrained(path: Path) -> list[np.ndarray]:
 def _trainings(trained: Trained, dataset: Dataset, seeds: Seeds) -> int:
     if seeds != "auto":
         return seeds
-    return _AFFORDED if len(trained.history) * epoch_flops(trained.bundle, dataset) <= _AFFORDABLE else 1
+    return _AFFORDED if len(trained.history) * epoch_flops(trained.bundle, dataset) <= AFFORDABLE else 1
 
 
 @dataclass(frozen=True)

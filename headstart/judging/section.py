@@ -21,7 +21,8 @@ class Evaluation(Section):
         at most 10¹² operations, else 1.
     curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no
         curve. It is fitted to frozen features, in seconds.
-    curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point.
+    curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point. `auto`: where
+        all of these trainings take at most 10¹² operations.
     robustness: the number of test items that are corrupted in 21 ways; 0 for none.
     explanations: the number of test items that are explained; 0 for none.
     """
@@ -33,7 +34,7 @@ class Evaluation(Section):
     combinations: tuple[Literal["ensemble"], ...] = ("ensemble",)
     seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=20)] = "auto"
     curve: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 25, 50, 100)
-    curve_training: bool = False
+    curve_training: Literal["auto"] | bool = "auto"
     robustness: Annotated[int, Field(ge=0, le=100_000)] = 100
     explanations: Annotated[int, Field(ge=0, le=100)] = 8
 
@@ -51,6 +52,6 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if self.curve_training and not self.curve:
+        if self.curve_training is True and not self.curve:
             raise ValueError("curve_training needs points: list labels a class in curve, for example [5, 10]")
         return self

@@ -12,7 +12,7 @@ from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import classification_metrics
-from headstart.metrics.groups import count_groups, of_groups
+from headstart.metrics.groups import count_groups, group_numbers, of_groups
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
@@ -72,6 +72,11 @@ def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
     from headstart.features.heads import best_head
 
     labelled, test = LabelledDataset(dataset).split("train"), dataset.split("test")
-    fitted = best_head(bundle.predict_features(labelled.samples), labelled.labels, classes=len(dataset.classes))
+    fitted = best_head(
+        bundle.predict_features(labelled.samples),
+        labelled.labels,
+        classes=len(dataset.classes),
+        groups=group_numbers(labelled.groups),
+    )
     temperature = fit_temperature(fitted.logits, labelled.labels[fitted.held_out])
     return softmax(fitted.head.logits(bundle.predict_features(test.samples)) / temperature, axis=1)

@@ -8,7 +8,7 @@ _CHUNK = 1_000_000
 
 
 def pseudo_bma(losses: np.ndarray) -> np.ndarray:
-    """Weights (M,) of M models with log losses (M, N) on N samples: pseudo-BMA+.
+    """Weights (M,) of M models with log losses (M, N) on N samples, or on N groups of them: pseudo-BMA+.
 
     Yao, Vehtari, Simpson and Gelman 2018, "Using stacking to average Bayesian predictive distributions", section 3.4:
     the mean, over Bayesian bootstraps of the samples (Rubin 1981), of exp(-l_m) / Σ exp(-l) with l a model's loss over

@@ -15,6 +15,7 @@ from headstart.features.extraction import vectors_of
 from headstart.features.heads import FittedHead, LinearHead, best_head
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
+from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, versions
 from headstart.training.context import RunContext
@@ -87,8 +88,9 @@ class Task:
     def fit_head(self) -> FittedHead:
         """Install the best head for the features of the training split, calibrated by cross-validation there, and
         return it."""
-        labels = self.dataset.split("train").labels
-        fitted = best_head(self.features(), labels, classes=len(self.bundle.classes))
+        train = self.dataset.split("train")
+        labels, groups = train.labels, group_numbers(train.groups)
+        fitted = best_head(self.features(), labels, classes=len(self.bundle.classes), groups=groups)
         fitted.head.install(self.bundle.network)
         self.bundle.temperature = fit_temperature(fitted.logits, labels[fitted.held_out])
         return fitted
@@ -118,7 +120,7 @@ class Task:
         if calibrate:
             self.bundle.temperature = fit_temperature(logits, labels)
         reached = score(self.context.metric, labels, logits.argmax(1), len(self.bundle.classes))
-        return reached, calibrated(ids, labels, logits, self.bundle)
+        return reached, calibrated(ids, labels, logits, self.bundle, split.groups[rows])
 
     def result(
         self, judged: tuple[float, Predictions | None], decisions: Mapping[str, Any], fitted: Trained | None = None

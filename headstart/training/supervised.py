@@ -78,7 +78,7 @@ def fit(
     bundle.temperature = fit_temperature(logits, labels)
     validation = score(context.metric, labels, logits.argmax(1), len(dataset.classes))
     trained = trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
-    return replace(trained, held_out=calibrated(objective.val.ids, labels, logits, bundle))
+    return replace(trained, held_out=calibrated(objective.val.ids, labels, logits, bundle, objective.val.groups))
 
 
 def minimise(
@@ -145,7 +145,7 @@ def _beats_start(objective: "_Supervised", start: Mapping[str, Tensor], speed: S
     network.load_state_dict(start)
     at_start = objective.exact_logits(speed)
     network.load_state_dict(kept)
-    return beats(logits, at_start, objective.val.labels)
+    return beats(logits, at_start, objective.val.labels, objective.val.groups)
 
 
 class _Supervised:

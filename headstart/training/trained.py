@@ -67,11 +67,13 @@ class Trained:
         return path
 
 
-def calibrated(ids: np.ndarray, labels: np.ndarray, logits: np.ndarray, bundle: ModelBundle) -> Predictions:
+def calibrated(
+    ids: np.ndarray, labels: np.ndarray, logits: np.ndarray, bundle: ModelBundle, groups: np.ndarray
+) -> Predictions:
     """The predictions for samples by their logits (N, K), at the bundle's temperature."""
     from scipy.special import softmax
 
-    return Predictions(ids, labels, softmax(logits / bundle.temperature, axis=1), bundle.classes)
+    return Predictions(ids, labels, softmax(logits / bundle.temperature, axis=1), bundle.classes, groups)
 
 
 def predictions_of(bundle: ModelBundle, split: Split) -> Predictions:

@@ -24,3 +24,27 @@ def test_a_seed_gives_the_same_folds_again_and_another_seed_others():
 
 def test_where_every_class_has_one_sample_nothing_is_held_out():
     assert list(stratified_folds(np.arange(5), seed=0)) == []
+
+
+def test_samples_that_belong_together_are_held_out_together_and_every_class_stays_in_training():
+    labels = np.repeat([0, 1, 2], 20)
+    groups = np.repeat(np.arange(20), 3)
+    # The only group with class 3.
+    labels[groups == 19] = 3
+    folds = list(stratified_folds(labels, seed=0, groups=groups))
+    assert len(folds) == 5
+    for train, held_out in folds:
+        assert not set(groups[train]) & set(groups[held_out])
+        assert set(labels[train]) == {0, 1, 2, 3}
+    held_out = np.sort(np.concatenate([each for _, each in folds]))
+    assert held_out.tolist() == np.flatnonzero(groups != 19).tolist()
+
+
+def test_a_group_of_all_samples_is_not_held_out():
+    assert list(stratified_folds(LABELS, seed=0, groups=np.zeros(len(LABELS), dtype=int))) == []
+
+
+def test_groups_of_one_sample_make_the_folds_that_no_groups_make():
+    alone = [held_out.tolist() for _, held_out in stratified_folds(LABELS, seed=0)]
+    grouped = stratified_folds(LABELS, seed=0, groups=np.arange(len(LABELS)))
+    assert [held_out.tolist() for _, held_out in grouped] == alone

@@ -285,24 +285,50 @@ def test_an_installed_head_makes_the_network_predict_as_it_does():
 
 def test_the_probe_is_the_mean_of_what_each_fifth_is_predicted_by_the_rest():
     features, labels = balanced(10, 3)
-    hits = cross_validated_hits(features, labels, seed=3)
+    hits = cross_validated_hits(features, labels, seed=3).right
     assert len(hits) == len(labels)
     assert 0.8 < hits.mean() <= 1
     # Labels that mean nothing are predicted no better than by chance.
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert cross_validated_hits(features, shuffled, seed=3).mean() < 0.6
+    assert cross_validated_hits(features, shuffled, seed=3).right.mean() < 0.6
 
 
 def test_the_probe_leaves_out_classes_with_one_sample():
     features, labels = some(40, 3)
     lonely, others = np.vstack([features, FEATURES[LABELS == 7][:1]]), np.append(labels, 7)
-    expected = cross_validated_hits(features, labels, seed=0)
-    assert np.array_equal(cross_validated_hits(lonely, others, seed=0), expected)
+    expected, found = (cross_validated_hits(*each, seed=0) for each in ((features, labels), (lonely, others)))
+    assert np.array_equal(found.right, expected.right)
+    assert found.held_out.tolist() == list(range(len(labels)))
+
+
+def test_the_probe_holds_out_samples_that_belong_together_as_one():
+    """Ten copies of each of two pictures a class are as good as two pictures, of which the other one is held out."""
+    features, labels = balanced(2, 3)
+    copies, groups = (np.repeat(each, 10, axis=0) for each in (features, np.arange(len(labels))))
+    alone = cross_validated_hits(copies, labels := np.repeat(labels, 10), seed=0)
+    together = cross_validated_hits(copies, labels, seed=0, groups=groups)
+    assert alone.right.all()
+    assert together.right.mean() < 1
+    # A class of one group is asked nothing.
+    lonely = cross_validated_hits(copies, labels, seed=0, groups=np.where(labels == 0, 0, groups))
+    assert lonely.held_out.tolist() == np.flatnonzero(labels != 0).tolist()
+
+
+def test_the_best_head_is_chosen_on_samples_of_other_groups():
+    features, labels = balanced(4, 3)
+    copies, groups = np.repeat(features, 10, axis=0), np.repeat(np.arange(len(labels)), 10)
+    labels = np.repeat(labels, 10)
+    together, alone = (
+        smoothed_losses(best_head(copies, labels, classes=3, groups=each).logits, labels).mean()
+        for each in (groups, None)
+    )
+    # With its copies in the other folds no sample is new.
+    assert alone < together
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 1, 2], [0, 0, 0, 0]])
 def test_where_samples_cannot_tell_the_probe_says_nothing(labels):
-    assert len(cross_validated_hits(FEATURES[:4], np.array(labels), seed=0)) == 0
+    assert len(cross_validated_hits(FEATURES[:4], np.array(labels), seed=0).right) == 0
 
 
 def test_logits_are_those_of_a_linear_layer():

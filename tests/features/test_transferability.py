@@ -205,6 +205,15 @@ def test_every_score_is_a_member_that_reads_what_a_source_makes_of_the_target():
 # Nearest neighbours
 
 
+def test_neighbours_of_the_same_group_do_not_vote():
+    """Each sample has a copy, which would name its class."""
+    generator = np.random.default_rng(0)
+    features, labels = np.repeat(generator.normal(size=(20, 8)), 2, axis=0), np.repeat(np.arange(20) % 2, 2)
+    assert neighbour_hits(features, labels, neighbours=1).all()
+    told = neighbour_hits(features, labels, neighbours=1, groups=np.repeat(np.arange(20), 2))
+    assert np.array_equal(told[::2], neighbour_hits(features[::2], labels[::2], neighbours=1))
+
+
 def test_neighbours_are_those_that_leave_one_out_finds():
     features, labels = some(90, 4)
     directions = features / np.linalg.norm(features, axis=1, keepdims=True)

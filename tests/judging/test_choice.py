@@ -21,14 +21,14 @@ NOISE -= NOISE.mean()
 def contender(tmp_path: Path):
     """`contender(name, share)`: one that gives the labels of held-out samples this probability, with some noise."""
 
-    def make(name, share, *, kind="transfer", rows=slice(None), kept=True, noise=0.0, **fields):
+    def make(name, share, *, kind="transfer", rows=slice(None), kept=True, noise=0.0, groups=None, **fields):
         path = tmp_path / name if kept else tmp_path / f"{name}.parquet"
         if kept:
             path.mkdir()
         if share is not None:
             right = np.full(100, share) + noise * NOISE
             probabilities = np.where(np.eye(2)[LABELS] == 1, right[:, None], 1 - right[:, None])
-            write_predictions(held_out_path(path), IDS[rows], LABELS[rows], probabilities[rows], ("a", "b"))
+            write_predictions(held_out_path(path), IDS[rows], LABELS[rows], probabilities[rows], ("a", "b"), groups)
         return Contender(name, kind, path, fields.pop("validation", 0.5), 1.0, "run", **fields)
 
     return make
@@ -48,6 +48,18 @@ def test_the_more_samples_were_held_out_the_smaller_is_the_difference_that_decid
     assert ties([worse, better]) == [better]
     assert ties(few[::-1]) == few
     assert [round(weight, 2) for _, weight in weights(few)] == [0.66, 0.34]
+
+
+def test_samples_that_belong_together_speak_as_one(contender):
+    """One group of ten decides which is better, and might as well not have been drawn."""
+    groups = np.repeat([f"speaker {number}" for number in range(10)], 10)
+    better_there = np.where(groups == "speaker 0", 0.95, 0.7)
+    for name, given, told in (("alone", None, ["better"]), ("together", groups, ["better", "worse"])):
+        better, worse = (
+            contender(f"better {name}", better_there, groups=given),
+            contender(f"worse {name}", 0.7, groups=given),
+        )
+        assert ties([worse, better]) == [{"better": better, "worse": worse}[each] for each in told]
 
 
 def test_the_metric_does_not_decide_where_predictions_were_held_out(contender):

@@ -96,6 +96,20 @@ def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_
     assert all(0 <= score <= 1 for each in found.curve.series for point in each.points for score in point.scores)
 
 
+@pytest.mark.parametrize(("affordable", "count"), [(1e12, 2), (1.0, 0)])
+def test_the_curve_trains_by_itself_where_that_takes_seconds(
+    affordable, count, assessment, contenders, dataset, monkeypatch
+):
+    monkeypatch.setattr("headstart.judging.diagnostics.AFFORDABLE", affordable)
+    section = Evaluation(resamples=100, curve=(2,), robustness=0, explanations=0)
+    recipe = {
+        "training": Training(epochs=1, batch_size=8, augmentation="none"),
+        "strategies": [{"name": "zero", "transfer": "zero"}],
+    }
+    found = diagnose(assessment, dataset, contenders["zero"].path, evaluation=section, **recipe)
+    assert sum(each.trained for each in found.curve.series) == count
+
+
 def test_the_report_gives_verdict_lineage_and_how_to_do_it_again(assessment, looked, dataset):
     ranking = [{"source": "models:/digits-source/1#sha256=12", "probe": 0.913, "probe_error": 0.021}]
     source = {"source": ranking[0]["source"], "digest": "sha256:12", "ranking": ranking}

@@ -163,7 +163,7 @@ def test_the_ranking_says_what_each_score_says(renamed, source, source_path):
     train = renamed.split("train")
     features = source.predict_features(train.samples)
     probabilities = source.predict_probabilities(train.samples)
-    hits = cross_validated_hits(features, train.labels, seed=3)
+    hits = cross_validated_hits(features, train.labels, seed=3).right
     assert ranked.probe == hits.mean()
     assert ranked.knn == neighbour_hits(features, train.labels).mean()
     assert ranked.scores == {
@@ -378,7 +378,11 @@ def killed_at_the_second_call() -> Progress:
 
 
 def upside_down(real):
-    return lambda *arguments, **named: ~real(*arguments, **named)
+    def hits(*arguments, **named):
+        found = real(*arguments, **named)
+        return replace(found, right=~found.right)
+
+    return hits
 
 
 # What a source has seen
@@ -439,7 +443,7 @@ def with_misses_in_call(number, misses):
         found = real(*arguments, **named)
         calls.append(0)
         if len(calls) == number:
-            found[np.flatnonzero(found)[:misses]] = False
+            found.right[np.flatnonzero(found.right)[:misses]] = False
         return found
 
     return hits

@@ -42,3 +42,13 @@ def test_the_log_loss_is_that_of_the_calibrated_probabilities():
     at_two = calibrated_losses(logits(30), LABELS)
     assert np.allclose(at_two, calibrated_losses(7 * logits(30), LABELS), atol=1e-3)
     assert at_two.shape == (40,)
+
+
+def test_copies_of_few_items_do_not_speak_for_a_model():
+    """One group in four is better, in ten copies each."""
+    better = np.where(np.arange(40)[:, None] < 10, logits(40), logits(0))
+    groups = np.repeat(["a", "b", "c", "d"], 10)
+    assert beats(better, logits(0), LABELS)
+    assert not beats(better, logits(0), LABELS, groups)
+    # An item alone is a group of one.
+    assert beats(better, logits(0), LABELS, np.full(40, ""))

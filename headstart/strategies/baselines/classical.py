@@ -16,6 +16,7 @@ from headstart.data.subsets import spread_out, with_every_class
 from headstart.errors import InputError
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import score
+from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import Modality
 from headstart.models.bundle import ModelBundle, versions
@@ -50,7 +51,8 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     features = np.hstack(list(described_labelled.values()))
     chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
     searched = features[chosen], labels[chosen]
-    folds = list(stratified_folds(labels[chosen], seed=context.seed))
+    groups = group_numbers(labelled.groups[chosen])
+    folds = list(stratified_folds(labels[chosen], seed=context.seed, groups=groups))
     pipeline, grid = _pipeline_and_grid(_columns_of(described_labelled), samples=len(chosen), seed=context.seed)
     settings = _best_settings(pipeline, grid, *searched, folds, _scorer(metric, classes))
     best = pipeline.set_params(**settings)
@@ -71,7 +73,13 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
             "labels": len(labels),
             **found,
         },
-        held_out=Predictions(labelled.ids[rows], labels[rows], _probabilities(logits, temperature), dataset.classes)
+        held_out=Predictions(
+            labelled.ids[rows],
+            labels[rows],
+            _probabilities(logits, temperature),
+            dataset.classes,
+            labelled.groups[rows],
+        )
         if folds
         else None,
     )

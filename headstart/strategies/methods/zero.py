@@ -26,6 +26,7 @@ class Zero(Strategy):
 
     def carry(self, task: "Task") -> "Trained":
         from headstart.features.heads import class_means
+        from headstart.metrics.groups import group_numbers
 
         task = task.on_all_labels()
         labelled = task.dataset.split("train")
@@ -33,7 +34,8 @@ class Zero(Strategy):
             # It has learned from none of them.
             judged = task.judge(labelled, task.bundle.predict_logits(labelled.samples), calibrate=False)
             return task.result(judged, {"head": "source"})
-        means = class_means(task.features(), labelled.labels, len(task.bundle.classes))
+        groups = group_numbers(labelled.groups)
+        means = class_means(task.features(), labelled.labels, len(task.bundle.classes), groups)
         means.head.install(task.bundle.network)
         judged = task.judge(labelled, means.logits, means.held_out, calibrate=False)
         return task.result(judged, {"head": "nearest class mean"})

@@ -273,10 +273,7 @@ def build_leaderboard(
         predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
     values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
     best = max(values, key=values.__getitem__, default=None)
-    spreads = {
-        name: Spread.of([score(evaluation.metric, labels, each, classes) for each in (predicted[name], *others)])
-        for name, others in retrained.items()
-    }
+    spreads = _spreads(retrained, predicted, evaluation.metric, labels, classes)
     pairs = _pairs(candidates, chosen, baselines, best)
     members = {each.contender.strategy: each.contender.members or (each.contender.strategy,) for each in candidates}
     gains = _gains(pairs, predicted, first, evaluation, spreads, members, seed)
@@ -287,11 +284,9 @@ def build_leaderboard(
         for name, p in zip(baselines, chances, strict=True)
     ]
     same = _twins(candidates, chosen)
-    entries = []
-    for each in candidates:
-        name, entry = each.contender.strategy, _entry(each, chosen, evaluation, gains, best, told, seed)
-        deviation = spreads[name].deviation if name in spreads else None
-        entries.append(replace(entry, same_as=same.get(name), seed_deviation=deviation))
+    deviations = {name: each.deviation for name, each in spreads.items()}
+    made = ((each.contender.strategy, _entry(each, chosen, evaluation, gains, best, told, seed)) for each in candidates)
+    entries = [replace(entry, same_as=same.get(name), seed_deviation=deviations.get(name)) for name, entry in made]
     return Leaderboard(
         metric=evaluation.metric,
         confidence=evaluation.confidence,
@@ -302,12 +297,26 @@ def build_leaderboard(
         groups=count_groups(groups),
         entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
         comparisons=tuple(comparisons),
-        seed_deviation=spreads[SCRATCH].deviation if SCRATCH in spreads else None,
+        seed_deviation=deviations.get(SCRATCH),
         best_baseline=best,
         ties=choice.ties,
         delivered=choice.delivered.strategy,
         recommended=choice.recommended.strategy if choice.recommended else None,
     )
+
+
+def _spreads(
+    retrained: Mapping[str, Sequence[np.ndarray]],
+    predicted: Mapping[str, np.ndarray],
+    metric: str,
+    labels: np.ndarray,
+    classes: int,
+) -> dict[str, Spread]:
+    """The spread of the metric over the trainings of each contender in `retrained`, the one that is shown first."""
+    return {
+        name: Spread.of([score(metric, labels, each, classes) for each in (predicted[name], *others)])
+        for name, others in retrained.items()
+    }
 
 
 def _pairs(

@@ -22,7 +22,7 @@ def result(place, images) -> hs.Result:
         labels_per_class=5,
         baselines=["classical"],
         training={"epochs": 1},
-        evaluation={"curve": [], "robustness": 0, "explanations": 0},
+        evaluation={"curve": [], "robustness": 0, "explanations": 0, "seeds": 1},
         workspace=place / "workspace",
         quiet=True,
     )

@@ -77,7 +77,7 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
             "training": {"epochs": 1},
             "strategies": ["zero", "partial"],
             # Of stripes all models know all.
-            "evaluation": {"combinations": []},
+            "evaluation": {"combinations": [], "seeds": 2, "curve_training": False},
         }
     ).model_dump(mode="json", exclude_none=True)
     outputs: dict[str, dict[str, dsl.Artifact]] = {}

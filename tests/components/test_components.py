@@ -170,6 +170,18 @@ def artifact_of(run, name):
     return download_artifacts(artifact_uri=f"{run.info.artifact_uri}/{name}")
 
 
+def test_what_is_trained_in_steps_is_trained_with_another_seed_too(floor):
+    board = json.loads(Path(floor.outputs["evaluate"]["leaderboard"].path).read_text())
+    varies = {each["strategy"] for each in board["entries"] if each["seed_deviation"] is not None}
+    # Zero transfer and scikit-learn have no steps.
+    assert varies == {"partial", "scratch"}
+    folders = [
+        Path(floor.outputs["partial"]["model"].path),
+        Path(floor.outputs["baselines"]["fitted"].path) / "scratch",
+    ]
+    assert all([file.name for file in (place / "retrained").iterdir()] == ["1.parquet"] for place in folders)
+
+
 def test_fit_baselines_lists_what_it_fitted(floor):
     fitted = read_baselines(Path(floor.outputs["baselines"]["fitted"].path))
 

@@ -209,7 +209,7 @@ def first(once: Once, images: Path) -> Execution:
             **_sections(images),
             strategies=["zero", "partial", "full"],
             # So that what is delivered is a strategy's own model.
-            evaluation={"combinations": []},
+            evaluation={"combinations": [], "seeds": 1, "curve_training": False},
         )
         execute(place, recipe, place / "workspace")
 
@@ -226,7 +226,7 @@ def fresh(once: Once, images: Path) -> Execution:
             **_sections(images),
             strategies=["full"],
             baselines=["scratch"],
-            evaluation={"curve": [], "robustness": 0, "explanations": 0},
+            evaluation={"curve": [], "robustness": 0, "explanations": 0, "seeds": 1},
         )
         execute(place, recipe, place / "workspace")
         (place / "own").mkdir()

@@ -4,8 +4,11 @@ A version that has no number yet, or whose number is not known, is referred to b
 `models:/digits-source/sha256:8c8c06725371#sha256=…`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+
+from headstart.errors import InputError
 
 TORCHVISION, TIMM, HUB, REGISTRY = "torchvision://", "timm://", "hf://", "models:/"
 WEB = ("https://", "http://")
@@ -15,6 +18,7 @@ PUBLISHED = (TORCHVISION, TIMM, HUB, *WEB)
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _MARK = "#sha256="
 _ARCHITECTURE = "?architecture="
+_CLASSES, _PROMPT = "?classes=", "&prompt="
 # How many digits of the content stand in a version's place.
 _DIGITS = 12
 
@@ -69,10 +73,50 @@ def with_architecture(location: str, architecture: str) -> str:
     return f"{location}{_ARCHITECTURE}{architecture}"
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Classes that a model of pictures and texts is asked about, and the text in which each takes the place of {}."""
+
+    classes: tuple[str, ...]
+    prompt: str = "a photo of a {}."
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(self.classes):
+            raise InputError("?classes= needs two or more different names with commas between them: ?classes=cat,dog.")
+        if "{}" not in self.prompt:
+            raise InputError(f"The prompt {self.prompt[:100]!r} has no {{}}, which stands for a class; put one in.")
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each class."""
+        return [self.prompt.replace("{}", name) for name in self.classes]
+
+
+def split_prompts(location: str) -> tuple[str, Prompts | None]:
+    """Return the place of a model, and what it is asked, if its reference says so:
+    `hf://openai/clip-vit-base-patch32?classes=cat,dog&prompt=a sketch of a {}`.
+
+    Raises:
+        InputError: the names or the prompt cannot be used.
+    """
+    place, mark, query = location.partition(_CLASSES)
+    if not mark:
+        return place, None
+    classes, mark, prompt = query.partition(_PROMPT)
+    names = tuple(unquote(name).strip() for name in classes.split(","))
+    return place, Prompts(names, unquote(prompt)) if mark else Prompts(names)
+
+
+def with_prompts(location: str, prompts: Prompts) -> str:
+    """Return the reference to a model that is asked about classes."""
+    classes = ",".join(quote(name, safe="") for name in prompts.classes)
+    return f"{location}{_CLASSES}{classes}{_PROMPT}{quote(prompts.prompt, safe='')}"
+
+
 def published_architecture(uri: str) -> str | None:
     """Return the architecture of a model from elsewhere, as far as its reference tells: `transformers/` for one whose
     description is not read here. None for bundles and registered models."""
-    place, architecture = split_architecture(unpinned(uri))
+    place, architecture = split_architecture(unpinned(uri).partition(_CLASSES)[0])
     if architecture:
         return architecture
     if place.startswith(TORCHVISION):

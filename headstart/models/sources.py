@@ -9,6 +9,7 @@ A source is a bundle, or a model from elsewhere that becomes one when it is read
     hf://<org>/<model>[@<revision>]         a repository of the Hugging Face hub
     a folder's path or URI                  what save_pretrained wrote
     <file>?architecture=<name>              a .safetensors or .pth file of weights
+    <hf:// or folder>?classes=cat,dog       a model of pictures and texts (CLIP, SigLIP) that tells these classes apart
 
 Paths may also be file://, s3:// and https:// URIs. The pinned form ends with `#sha256=<hex>`: the digest of the bundle,
 of the weights file, or of a folder's files. A search names several: `models:/*-source` is every registered model with
@@ -35,12 +36,15 @@ from headstart.models.reference import (
     TIMM,
     TORCHVISION,
     WEB,
+    Prompts,
     is_weights,
     pin_of,
     pinned,
     split_architecture,
+    split_prompts,
     unpinned,
     with_architecture,
+    with_prompts,
 )
 from headstart.storage import s3
 from headstart.storage.digests import sha256_of
@@ -189,13 +193,19 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
         parts = urlsplit(location)
     except ValueError as error:
         raise InputError(f"{location} is not an address ({error}); correct it.") from None
+    asked = location
+    location, prompts = split_prompts(location)
     place, architecture = split_architecture(location)
+    if prompts and (is_weights(place) or location.startswith((TORCHVISION, TIMM, REGISTRY))):
+        raise InputError(
+            f"{asked} is no folder or hf:// repository of a model of pictures and texts; leave classes out."
+        )
     if location.startswith(TORCHVISION):
         yield _of_torchvision(location)
     elif location.startswith(TIMM):
         yield _of_timm(location)
     elif location.startswith(HUB):
-        yield _of_hub(location)
+        yield _of_hub(location, prompts)
     elif location.startswith(REGISTRY):
         if fetch_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=location))
@@ -207,9 +217,9 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
                 _fetch(place, path)
                 yield _of_weights(path, architecture, location)
             else:
-                yield _of_remote_folder(location, Path(folder), files)
+                yield _of_remote_folder(location, Path(folder), files, prompts)
     elif parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        yield _of_path(Path(unquote(urlsplit(place).path)), location, architecture)
+        yield _of_path(Path(unquote(urlsplit(place).path)), location, architecture, prompts)
     elif "://" in location:
         raise InputError(
             f"{location} is not a source that can be read; give a bundle's path, file:/// or s3:// URI, "
@@ -219,19 +229,25 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
     else:
         path = Path(place).resolve()
         uri = path.as_uri() if architecture is None else with_architecture(path.as_uri(), architecture)
-        yield _of_path(Path(place), uri, architecture)
+        yield _of_path(Path(place), uri, architecture, prompts)
 
 
-def _of_path(path: Path, location: str, architecture: str | None = None) -> Found:
+def _of_path(path: Path, location: str, architecture: str | None = None, prompts: Prompts | None = None) -> Found:
     if is_weights(path.name) and not path.is_dir():
         return _of_weights(path, architecture, location)
     folder = ModelFolder.local(path, str(path))
     if (path / SUMS).is_file() or not folder.is_model:
+        _refuse(prompts, location)
         return Found(location, bundle_digest(path), lambda: ModelBundle.load(path))
-    return _of_folder(folder, location)
+    return _of_folder(folder, location, prompts=prompts)
 
 
-def _of_remote_folder(location: str, folder: Path, files: Sequence[str]) -> Found:
+def _refuse(prompts: Prompts | None, location: str) -> None:
+    if prompts:
+        raise InputError(f"{location} is a bundle, which has its classes; leave ?classes= out.")
+
+
+def _of_remote_folder(location: str, folder: Path, files: Sequence[str], prompts: Prompts | None) -> Found:
     base = location.rstrip("/")
 
     def find(name: str) -> Path | None:
@@ -245,26 +261,30 @@ def _of_remote_folder(location: str, folder: Path, files: Sequence[str]) -> Foun
 
     if not s3.is_s3(location):
         if find(SUMS) is None and find(CONFIG) is not None:
-            return _of_folder(ModelFolder(find, location), location)
+            return _of_folder(ModelFolder(find, location), location, prompts=prompts)
     else:
         try:
             s3.download(f"{base}/{SUMS}", folder / SUMS)
         except s3.UnreadableObject as error:
             if find(CONFIG) is not None:
-                return _of_folder(ModelFolder(find, location), location)
+                return _of_folder(ModelFolder(find, location), location, prompts=prompts)
             raise InputError(
                 f"{location} is not a model bundle: {error}; correct it, or copy the bundle again"
             ) from error
+    _refuse(prompts, location)
     for name in files:
         if not (folder / name).exists():
             _fetch(f"{base}/{name}", folder / name)
     return Found(location, bundle_digest(folder), lambda: ModelBundle.load(folder))
 
 
-def _of_folder(folder: ModelFolder, location: str, revision: str | None = None) -> Found:
-    digest = folder.digest()
+def _of_folder(
+    folder: ModelFolder, location: str, revision: str | None = None, prompts: Prompts | None = None
+) -> Found:
+    digest = folder.digest(prompts)
     facts = {"revision": revision} if revision else {}
-    return _foreign(location, digest, lambda: folder.original(facts))
+    place = with_prompts(location, prompts) if prompts else location
+    return _foreign(place, digest, lambda: folder.original(facts, prompts))
 
 
 def _of_weights(path: Path, architecture: str | None, location: str) -> Found:
@@ -307,12 +327,12 @@ def _of_timm(location: str) -> Found:
     )
 
 
-def _of_hub(location: str) -> Found:
+def _of_hub(location: str, prompts: Prompts | None) -> Found:
     name, _, revision = location.removeprefix(HUB).partition("@")
     repository = Repository(name, revision or None, uri=location)
     repository.file(CONFIG)
     place = f"{HUB}{name}@{repository.commit}" if repository.commit else location
-    return _of_folder(ModelFolder(repository.optional, location), place, repository.commit)
+    return _of_folder(ModelFolder(repository.optional, location), place, repository.commit, prompts)
 
 
 def _foreign(location: str, digest: str, original: Callable[[], Original]) -> Found:

@@ -79,8 +79,9 @@ def parse_ensemble(architecture: str) -> tuple[str, ...]:
 
 
 def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
-    """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>` or
-    `transformers/<type>?<settings>` with the extra of that name, a `classical/…` one, or an `ensemble/…` of these.
+    """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>`,
+    `transformers/<type>?<settings>` or `contrastive/<type>?<settings>` with the extra of that name, a `classical/…`
+    one, or an `ensemble/…` of these.
 
     Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
@@ -94,6 +95,10 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
         from headstart.models.transformers import transformers_network
 
         return transformers_network(architecture.removeprefix("transformers/"), classes=classes, channels=channels)
+    if architecture.startswith("contrastive/"):
+        from headstart.models.contrastive import contrastive_network
+
+        return contrastive_network(architecture.removeprefix("contrastive/"), classes=classes, channels=channels)
     if architecture.startswith(ENSEMBLE):
         from headstart.models.ensemble import ensemble
 

@@ -12,9 +12,11 @@ from headstart import yaml_text
 from headstart.errors import InputError, shortened
 from headstart.models.foreign import Original
 from headstart.models.foreign.weights import read_weights
+from headstart.models.reference import Prompts
 from headstart.storage.digests import json_digest, sha256_of
 
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
 _LARGEST_JSON = 16 * 2**20
 _MOST_FILES = 1000
@@ -35,14 +37,15 @@ class ModelFolder:
     def is_model(self) -> bool:
         return self.find(CONFIG) is not None
 
-    def digest(self) -> str:
+    def digest(self, prompts: Prompts | None = None) -> str:
         """Return the digest of all that decides what the model computes, "sha256:<hex>"."""
         names = [CONFIG, PROCESSOR, *([_INDEX] if self._shards() else []), *self._weights()]
-        found = {name: self.find(name) for name in names}
-        return f"sha256:{json_digest({name: sha256_of(path) for name, path in found.items() if path})}"
+        found = {name: self.find(name) for name in [*names, *((TOKENIZER, TOKENIZER_CONFIG) if prompts else ())]}
+        parts = {name: sha256_of(path) for name, path in found.items() if path}
+        return f"sha256:{json_digest({**parts, **({'texts': prompts.texts} if prompts else {})})}"
 
-    def original(self, facts: Mapping[str, Any]) -> Original:
-        """Return the model.
+    def original(self, facts: Mapping[str, Any], prompts: Prompts | None = None) -> Original:
+        """Return the model; with `prompts`, one of pictures and texts as a classifier of what they name.
 
         Raises:
             InputError: it is of an unknown kind, damaged, would run code, or its weights are not safetensors.
@@ -51,6 +54,12 @@ class ModelFolder:
         if config is None:
             raise InputError(f"{self.at} has no {CONFIG}; give a folder that save_pretrained wrote.")
         facts = {**facts, "license": self._license()} if self._license() else facts
+        if prompts:
+            from headstart.models.foreign import contrastive
+
+            processor = self._json(PROCESSOR)
+            tokenizer = contrastive.TokenizerFiles(self.find(TOKENIZER), self._json(TOKENIZER_CONFIG) or {})
+            return contrastive.of_config(config, self._state(), processor, tokenizer, prompts, at=self.at, facts=facts)
         if config.get("library_name") in ("headstart", "torchvision"):
             from headstart.models.foreign import checkpoint
 

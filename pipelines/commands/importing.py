@@ -43,6 +43,10 @@ def _import(options: argparse.Namespace) -> None:
     print(f"stages   {len(stages)}, with {', '.join(f'{count:,}' for count in stages)} weights")
     if left := bundle.provenance["left_out"]:
         print(f"left out {', '.join(left)}")
+    if bundle.provenance.get("names"):
+        print(
+            "names    are another library's: tensors were taken in order, as every kind and shape fits; try its results"
+        )
     print(f"verified on {imported.samples} samples: outputs differ by {imported.difference:.1g} from the original's")
 
 

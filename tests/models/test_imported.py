@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -206,6 +207,35 @@ def test_weights_of_another_network_are_refused_by_the_names_of_their_tensors(tm
     save_file(models.resnet18().state_dict(), tmp_path / "r18.safetensors")
     with pytest.raises(InputError, match=r"torchvision's resnet34: tensors are .* missing \(layer1\.2\."):
         load_source(f"{tmp_path / 'r18.safetensors'}?architecture=resnet34")
+
+
+@pytest.mark.parametrize("architecture", ["timm/test_resnet", "timm/test_efficientnet", "resnet18"])
+def test_a_convolutional_network_under_another_librarys_names_is_read_in_order(architecture, tmp_path):
+    torch.manual_seed(0)
+    make = models.resnet18 if architecture == "resnet18" else partial(timm.create_model, architecture[5:])
+    model = make(num_classes=7).eval()
+    state = {
+        f"_layer{n}.{name.rpartition('.')[2]}": value for n, (name, value) in enumerate(model.state_dict().items())
+    }
+    torch.save(state, tmp_path / "theirs.pth")
+
+    bundle = load_source(f"{tmp_path / 'theirs.pth'}?architecture={architecture}")
+
+    inputs = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(bundle.network(inputs), model(inputs), atol=1e-5)
+    assert (len(bundle.classes), bundle.provenance["names"]) == (7, "in order")
+
+
+def test_names_are_not_guessed_where_order_may_differ_or_a_shape_does_not_fit(tmp_path):
+    for name, change in (("test_vit", None), ("test_resnet", "swapped"), ("test_resnet", "short")):
+        state = timm.create_model(name, num_classes=7).state_dict()
+        renamed = [(f"_layer{n}.{key.rpartition('.')[2]}", value) for n, (key, value) in enumerate(state.items())]
+        if change == "swapped":
+            renamed[0], renamed[-2] = renamed[-2], renamed[0]
+        torch.save(dict(renamed[1:] if change == "short" else renamed), tmp_path / "theirs.pth")
+        with pytest.raises(InputError, match=r"does not hold the weights of timm's test_"):
+            load_source(f"{tmp_path / 'theirs.pth'}?architecture=timm/{name}")
 
 
 def test_a_file_whose_architecture_is_not_named_says_how_to_name_it(tmp_path):

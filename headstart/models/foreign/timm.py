@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from headstart.errors import InputError
 from headstart.models.foreign import Original
 from headstart.models.foreign.card import of_timm
-from headstart.models.foreign.weights import fitted, without_prefix
+from headstart.models.foreign.weights import fitted, in_order, without_prefix
 from headstart.models.settings import split_settings, with_settings
 from headstart.models.timm import as_network, check_name, timm_model
 
@@ -53,6 +53,8 @@ def original(
     head = str(_first(_card(empty).get("classifier")) or "")
     state = _converted(state, empty)
     state, prefix = without_prefix(state, empty.state_dict())
+    renamed = in_order(state, empty.state_dict(), head)
+    state = state if renamed is None else renamed
     rows = state.get(f"{head}.weight")
     count = int(rows.shape[0]) if rows is not None and rows.ndim >= 1 else 0
     first = str(_first(_card(empty).get("first_conv")) or "")
@@ -85,6 +87,7 @@ def original(
             # A file's own licence is not that of the weights which are usual for its architecture.
             "license": card.get("license") if card else None,
             **({"prefix": prefix} if prefix else {}),
+            **({"names": "in order"} if renamed else {}),
             **(facts or {}),
         },
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from headstart.errors import InputError, first_line
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.foreign import Original
-from headstart.models.foreign.weights import fitted, without_prefix
+from headstart.models.foreign.weights import fitted, in_order, without_prefix
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -83,6 +83,8 @@ def of_state(architecture: str, state: Mapping[str, Tensor], *, at: str) -> Orig
         expected = models.get_model(architecture, num_classes=1000, **_quick(architecture)).state_dict()
     state, prefix = without_prefix(state, expected)
     head = parts.head or "classifier"
+    renamed = in_order(state, expected, parts.head) if parts.head else None
+    state = state if renamed is None else renamed
     rows = state.get(f"{parts.head}.weight") if parts.head else None
     count = int(rows.shape[0]) if rows is not None and rows.ndim == 2 else 0
     with torch.device("meta"):
@@ -105,7 +107,7 @@ def of_state(architecture: str, state: Mapping[str, Tensor], *, at: str) -> Orig
         at=at,
     )
     made.left_out = (*made.left_out, *left_out)
-    made.facts = {"prefix": prefix} if prefix else {}
+    made.facts = {**({"prefix": prefix} if prefix else {}), **({"names": "in order"} if renamed else {})}
     return made
 
 

@@ -19,6 +19,8 @@ from headstart.models.bundle import is_pickle
 _KEYS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "module", "net", "weights")
 _LONGEST_HEADER = 32 * 2**20
 _SHOWN = 3
+# Fewer may fit by chance.
+_LEAST_TENSORS = 20
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -125,6 +127,28 @@ def without_prefix(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     if matched <= overlap:
         return dict(state), ""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, prefix
+
+
+def in_order(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str) -> dict[str, Tensor] | None:
+    """Return the tensors of a convolutional network that another library saved under names of its own, under those that
+    the network has; None if that cannot be said for certain.
+
+    Layers stand in the order in which they run. Every tensor must have the kind (weight, running_mean) and shape of the
+    one in its place, the number of classes of the linear classifier `head` apart. Networks with further matrices are
+    not taken: an encoder's query, key and value have equal shapes, and libraries order them differently.
+    """
+    pairs = list(zip(state, expected, strict=False))
+    if len(state) != len(expected) or any(name in expected for name in state) or len(pairs) < _LEAST_TENSORS:
+        return None
+    for theirs, ours in pairs:
+        classifies = bool(head) and ours.startswith(f"{head}.")
+        start = int(classifies)
+        given, wanted = state[theirs].shape, expected[ours].shape
+        if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or given[start:] != wanted[start:]:
+            return None
+        if len(given) != len(wanted) or (len(wanted) in (2, 3) and not classifies):
+            return None
+    return {ours: state[theirs] for theirs, ours in pairs}
 
 
 def fitted(

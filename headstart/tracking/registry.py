@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Where mlflow.transformers puts the model's description.
+_TRANSFORMERS = "model/config.json"
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -48,15 +51,23 @@ class Registered:
 def resolve(uri: str) -> str:
     """Pin `models:/name@alias` or `models:/name/version` to `models:/name/version#sha256=…`.
 
+    A version that MLflow's flavour for transformers logged is downloaded, as no tag has its digest.
+
     Raises:
-        InputError: there is no such model, alias or version, or the version was not registered by headstart.
+        InputError: there is no such model, alias or version, or the version holds neither a bundle that headstart
+            registered nor a model of transformers.
     """
-    version = find_version(connect(), uri)
+    from headstart.models.foreign.folder import ModelFolder
+
+    client = connect()
+    version = find_version(client, uri)
     digest = version.tags.get(MODEL_DIGEST)
+    if not digest and _has(client, version, _TRANSFORMERS):
+        digest = ModelFolder.local(_fetched(client, version, ""), uri).digest()
     if not digest:
         raise InputError(
-            f"{uri} was not registered by headstart (it has no {MODEL_DIGEST} tag), so its content cannot be verified; "
-            "choose another source."
+            f"{uri} was not registered by headstart (it has no {MODEL_DIGEST} tag) and is no model that "
+            "mlflow.transformers logged; other flavours are pickled, and nothing is unpickled. Choose another source."
         )
     return Registered(version.name, str(version.version), digest).reference
 
@@ -99,9 +110,12 @@ def search(pattern: str) -> list[str]:
 
 
 def fetch(uri: str) -> Path:
-    """A local directory with the bundle of `models:/name/version`. HeadstartError if it is gone."""
+    """A local directory with the bundle of `models:/name/version`, or with what mlflow.transformers logged.
+    HeadstartError if it is gone."""
     client = connect()
-    return _fetched(client, find_version(client, uri), BUNDLE)
+    version = find_version(client, uri)
+    foreign = not version.tags.get(MODEL_DIGEST) and _has(client, version, _TRANSFORMERS)
+    return _fetched(client, version, "" if foreign else BUNDLE)
 
 
 def stored_example(uri: str) -> list[str] | None:
@@ -162,7 +176,7 @@ def _fetched(client: "MlflowClient", version: "ModelVersion", part: str, to: str
     location = _location(client, version)
     try:
         path = download_artifacts(
-            artifact_uri=f"{location}/{part}", dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
+            artifact_uri=f"{location}/{part}".rstrip("/"), dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]
         )
     # Each kind of artifact store has its own exceptions.
     except Exception as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from headstart.errors import HeadstartError, InputError
 from headstart.judging.evidence import Evidence
@@ -353,6 +354,33 @@ def test_a_version_that_headstart_did_not_register_is_no_source(registry):
     registry.create_model_version("foreign", "file:///nowhere")
     with pytest.raises(InputError, match="foreign/1 was not registered by headstart"):
         resolve("models:/foreign/1")
+
+
+def test_a_model_that_mlflows_transformers_flavour_logged_is_a_source(registry, new_run, tmp_path):
+    from tests.models.test_imported import vit
+
+    model = vit(tmp_path / "saved")
+    logged = tmp_path / "logged"
+    # As mlflow.transformers.save_model lays it out.
+    (logged / "components" / "image_processor").mkdir(parents=True)
+    (logged / "MLmodel").write_text("flavors: {transformers: {model_binary: model}}\n")
+    (tmp_path / "saved" / "preprocessor_config.json").rename(
+        logged / "components" / "image_processor" / "preprocessor_config.json"
+    )
+    (tmp_path / "saved").rename(logged / "model")
+    run = new_run()
+    registry.log_artifacts(run.id, str(logged), "theirs")
+    registry.create_registered_model("theirs")
+    registry.create_model_version("theirs", f"runs:/{run.id}/theirs", run.id)
+
+    pinned = pin_source("models:/theirs/1", resolve_registered=resolve)
+
+    assert pinned.startswith("models:/theirs/1#sha256=")
+    bundle = load_source(pinned, fetch_registered=fetch)
+    assert (bundle.classes, bundle.preprocessing.interpolation) == (("cat", "dog", "owl"), "bicubic")
+    inputs = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(bundle.network(inputs), model(pixel_values=inputs).logits, atol=1e-5)
 
 
 def test_a_bundle_that_is_gone_from_the_artifacts_is_one_clear_error(registry, tmp_path):

@@ -18,6 +18,9 @@ from headstart.storage.digests import json_digest, sha256_of
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
+# Where mlflow.transformers puts the parts of what it logs, and the file by which that is known.
+_LOGGED = ("model", "components/image_processor", "components/feature_extractor", "components/tokenizer")
+_MLMODEL = "MLmodel"
 _LARGEST_JSON = 16 * 2**20
 _MOST_FILES = 1000
 
@@ -31,7 +34,9 @@ class ModelFolder:
 
     @classmethod
     def local(cls, path: Path, at: str) -> "ModelFolder":
-        return cls(lambda name: path / name if (path / name).is_file() else None, at)
+        """The model in a folder: what save_pretrained wrote, or what mlflow.transformers logged."""
+        places = [path, *(path / inner for inner in _LOGGED if (path / _MLMODEL).is_file())]
+        return cls(lambda name: next((each / name for each in places if (each / name).is_file()), None), at)
 
     @property
     def is_model(self) -> bool:

@@ -48,6 +48,7 @@ def evaluate(
     from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.judging.contenders import read_contenders
+    from headstart.metrics.classification import largest_confusions
     from headstart.tracking.evaluation import Outputs, evaluate_and_record, read_selection
     from headstart.tracking.runs import step_run
 
@@ -63,5 +64,6 @@ def evaluate(
         for artifact in (leaderboard, predictions, report):
             describe(artifact, run_id=run.id, data_digest=packed.digest, verdict=found.leaderboard.verdict)
         describe(winner, **found.winner)
-        confusion.log_confusion_matrix(list(packed.classes), found.metrics[found.chosen.strategy]["confusion"])
+        matrix = found.metrics[found.chosen.strategy]["confusion"]
+        confusion.log_confusion_matrix(*largest_confusions(packed.classes, matrix))
         describe(metrics, **found.summary)

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from headstart.data.folds import in_repeated_classes, stratified_folds
-from headstart.data.subsets import spread_out
+from headstart.data.subsets import spread_out, with_every_class
 from headstart.features.neighbours import repeated_classes
 from headstart.features.principal import principal_axes
 from headstart.metrics.calibration import fit_temperature, smoothed_losses
@@ -36,6 +36,9 @@ _SMALL = 2**22
 # Samples up to which cross-validation is repeated as often as it ever is, and above which five folds take seconds.
 _FEW, _MOST_REPEATS = 100, 4
 _MOST_FOR_FOLDS = 2000
+# Of hundreds of classes, a part of the samples chooses: products for the leave-one-out scores of ridge's 22 λ, about
+# ten seconds of one core, and scores, samples times classes, in a search for logistic regression's λ.
+_MOST_PRODUCTS, _MOST_SCORES = 2e11, 2**23
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
     least Σ_i w_i ‖e_i‖², where e_i is the residual of sample i in the fit without it: e_i = r_i / (1 − h_ii), with r_i
     the residual of the full fit and h_ii the diagonal of its hat matrix (Allen 1974; Golub, Heath and Wahba 1979), so
     one decomposition serves all of them. Only samples of classes with several samples count; if there are none, λ is
-    the mean squared singular value. The scores are scaled to logits by the temperature that fits the leave-one-out
-    scores.
+    the mean squared singular value. Where that would take minutes, as with a thousand classes, a part of the samples
+    counts, at least 2000. The scores are scaled to logits by the temperature that fits the leave-one-out scores.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
@@ -133,23 +136,52 @@ def best_head(
     first. Up to 2000 samples are judged by stratified 5-fold cross-validation, repeated four times up to 100 samples
     and twice up to 200; of more, one fold of at most 2000 is held out. In the folds, features are standardised by all
     samples, and ridge's λ is that of all. Where every class has one sample, nothing can be held out, and the nearest
-    class mean is taken. The log loss chooses better than accuracy where labels are few: docs/studies/label-budget.md.
+    class mean is taken. Where samples times classes are more than eight million, a part of the samples chooses, every
+    class among them, and the chosen head is fitted to all. The log loss chooses better than accuracy where labels are
+    few: docs/studies/label-budget.md.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
         groups: int (N,): samples of one are held out together.
     """
+    if len(labels) * classes > _MOST_SCORES and len(labels) > 2 * classes:
+        part = with_every_class(labels, spread_out(labels, max(2 * classes, _MOST_SCORES // classes)))
+        return _chosen_on(part, features, labels, classes, None if groups is None else groups[part])
     folds, repeated = _judged_folds(labels, groups)
     if not folds:
         return class_means(features, labels, classes, groups)
+    best, axes = _best_of(features, labels, classes, repeated)
+    with _few_threads(features):
+        head = _logistic_head(axes, labels, *best.near) if best.near else best.head
+    # One fit for each sample, as it will be used, and not the mean of several.
+    return _fitted(head, best.name, folds, best.held_out[: len(folds)])
+
+
+def _chosen_on(
+    part: np.ndarray, features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray | None
+) -> FittedHead:
+    """Choose the head by the samples at `part`, whose groups are `groups`, and fit it to all."""
+    folds, repeated = _judged_folds(labels[part], groups)
+    if not folds:
+        return _fitted(nearest_class_mean(features, labels, classes), "nearest_class_mean", [], [])
+    best, _ = _best_of(features[part], labels[part], classes, repeated)
+    if best.near:
+        axes = _Axes.of(features, labels, classes)
+        head = _logistic_head(axes, labels, best.near[0], np.zeros((1, classes, len(axes.variances) + 1)))
+    else:
+        head = (nearest_class_mean if best.name == "nearest_class_mean" else ridge)(features, labels, classes)
+    return _fitted(head, best.name, [part[fold] for fold in folds], best.held_out[: len(folds)])
+
+
+def _best_of(
+    features: np.ndarray, labels: np.ndarray, classes: int, repeated: Sequence[np.ndarray]
+) -> "tuple[_Candidate, _Axes]":
+    """The candidate with the least smoothed log loss on the folds, and the axes of all samples."""
     truth = labels[np.concatenate(repeated)]
     with _few_threads(features):
         axes = _Axes.of(features, labels, classes)
         candidates = _candidates(axes, features, labels, classes, repeated)
-        best = min(candidates, key=lambda each: smoothed_losses(np.concatenate(each.held_out), truth).mean())
-        head = _logistic_head(axes, labels, *best.near) if best.near else best.head
-    # One fit for each sample, as it will be used, and not the mean of several.
-    return _fitted(head, best.name, folds, best.held_out[: len(folds)])
+        return min(candidates, key=lambda each: smoothed_losses(np.concatenate(each.held_out), truth).mean()), axes
 
 
 def _fitted(head: LinearHead, kind: str, folds: Sequence[np.ndarray], logits: Sequence[np.ndarray]) -> FittedHead:
@@ -324,13 +356,18 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, f
     projected = axes.left.T @ (roots * (targets - means))
     # If a class's only sample is left out, its prediction is wrong for every λ.
     tells = np.bincount(labels, minlength=classes)[labels] > 1
+    whole, left = weights.sum(), axes.left
+    if (judged := _judged_rows(labels, projected.size)) is not None:
+        weights, roots, targets, tells, left, labels = (
+            each[judged] for each in (weights, roots, targets, tells, left, labels)
+        )
     unit = float(axes.variances.mean()) if len(axes.variances) else 1.0
     penalties = unit * (_RIDGE_PENALTIES if tells.any() else np.ones(1))
     shrinkage = axes.variances / (axes.variances + penalties[:, None])
-    leverages = weights / weights.sum() + axes.left**2 @ shrinkage.T
+    leverages = weights / whole + left**2 @ shrinkage.T
     best_error, best_penalty, best_scores = np.inf, penalties[0], targets
     for penalty, shrunk, leverage in zip(penalties, shrinkage, leverages.T, strict=True):
-        fitted = means + axes.left @ (shrunk[:, None] * projected) / roots
+        fitted = means + left @ (shrunk[:, None] * projected) / roots
         errors = (targets - fitted) / (1 - leverage)[:, None]
         error = float(np.sum((weights * errors**2)[tells]))
         if error < best_error:
@@ -338,6 +375,12 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, f
     coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + best_penalty)[:, None]
     scale = _RIDGE_SCALE / fit_temperature(_RIDGE_SCALE * best_scores[tells], labels[tells])
     return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty), scale
+
+
+def _judged_rows(labels: np.ndarray, products: int) -> np.ndarray | None:
+    """The positions of the samples that judge λ, if each takes so many products for each; None: all of them."""
+    most = max(_MOST_FOR_FOLDS, int(_MOST_PRODUCTS // (2 * len(_RIDGE_PENALTIES) * max(1, products))))
+    return spread_out(labels, most) if len(labels) > most else None
 
 
 def _left_out(

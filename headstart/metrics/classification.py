@@ -22,6 +22,26 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes_count:
     return cells.reshape(classes_count, classes_count)
 
 
+def largest_confusions(
+    classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 100
+) -> tuple[list[str], list[list[int]]]:
+    """A confusion matrix (K, K) and its classes, of more than `most` those with the most errors and all others as one.
+
+    Kubeflow keeps the matrix in its metadata store, which has no room for that of a thousand classes.
+    """
+    counts = np.asarray(confusion)
+    if len(classes) <= most:
+        return list(classes), counts.tolist()
+    errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    shown = np.sort(np.argsort(-errors, kind="stable")[: most - 1])
+    place = np.full(len(classes), len(shown))
+    place[shown] = np.arange(len(shown))
+    joined = np.zeros((most, most), dtype=np.int64)
+    np.add.at(joined, (place[:, None], place), counts)
+    others = f"{len(classes) - len(shown)} others"
+    return [*(classes[each] for each in shown), others], joined.tolist()
+
+
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """The figures that the record keeps of one model on one split, as JSON values.
 

@@ -153,6 +153,9 @@ def classical_network(architecture: str, *, classes: int) -> Network:
     return Network([nn.Sequential(_Described(kind, name), module)], identity_head(classes))
 
 
+_Values = tuple[tuple[int, ...], dict[str, np.ndarray]]
+
+
 def converted(
     model: Any, kind: Modality, descriptors: str, *, classes: int, scale: Any = None, turn: Any = None
 ) -> tuple[str, Network] | None:
@@ -166,6 +169,19 @@ def converted(
         sizes, values = _logistic(model, classes, scale, turn)
     else:
         sizes, values = _FITTED[machine][1](model, classes)
+    return _built(kind, descriptors, machine, sizes, values, classes)
+
+
+def linear(weight: np.ndarray, bias: np.ndarray, kind: Modality, descriptors: str) -> tuple[str, Network] | None:
+    """The architecture's name and the network of a linear classifier of one kind of descriptors, with `weight` (K, D)
+    and `bias` (K,); None where it is too large to be kept."""
+    values = {"weight": weight.astype(np.float64), "bias": bias.astype(np.float64)}
+    return _built(kind, descriptors, "logistic", (weight.shape[1],), values, len(bias))
+
+
+def _built(
+    kind: Modality, descriptors: str, machine: str, sizes: tuple[int, ...], values: dict[str, np.ndarray], classes: int
+) -> tuple[str, Network] | None:
     if math.prod([*sizes, classes]) > _MOST_VALUES or sum(each.size for each in values.values()) > _MOST_VALUES:
         return None
     architecture = f"{CLASSICAL}{kind.name}/{descriptors}/{machine}/{'x'.join(map(str, sizes))}"
@@ -173,9 +189,6 @@ def converted(
     _, module = network.stages[0].children()
     module.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()})
     return architecture, network.eval()
-
-
-_Values = tuple[tuple[int, ...], dict[str, np.ndarray]]
 
 
 def _logistic(model: Any, classes: int, scale: Any, turn: Any) -> _Values:

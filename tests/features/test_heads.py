@@ -334,3 +334,23 @@ def test_where_samples_cannot_tell_the_probe_says_nothing(labels):
 def test_logits_are_those_of_a_linear_layer():
     head = LinearHead(np.array([[1.0, 2.0]], np.float32), np.array([3.0], np.float32))
     assert head.logits(np.array([[4.0, 5.0]], np.float32)).tolist() == [[17.0]]
+
+
+def test_of_many_samples_and_classes_a_part_chooses_and_all_are_fitted(monkeypatch):
+    whole = best_head(FEATURES, LABELS, classes=10)
+    monkeypatch.setattr(heads, "_MOST_SCORES", 6000)
+    part = best_head(FEATURES, LABELS, classes=10)
+    assert len(part.held_out) == 600 < len(whole.held_out)
+    assert set(LABELS[part.held_out]) == set(range(10))
+    assert (part.logits.argmax(1) == LABELS[part.held_out]).mean() > 0.9
+    ours, theirs = (each.head.logits(FEATURES).argmax(1) for each in (part, whole))
+    assert (ours == theirs).mean() > 0.97
+
+
+def test_ridges_penalty_is_found_by_a_part_of_many_samples(monkeypatch):
+    whole = ridge(FEATURES, LABELS, 10)
+    monkeypatch.setattr(heads, "_MOST_PRODUCTS", 0)
+    monkeypatch.setattr(heads, "_MOST_FOR_FOLDS", 400)
+    part = ridge(FEATURES, LABELS, 10)
+    assert (part.logits(FEATURES).argmax(1) == whole.logits(FEATURES).argmax(1)).mean() > 0.99
+    assert np.isfinite(part.weight).all()

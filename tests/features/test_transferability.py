@@ -166,6 +166,18 @@ def responsibilities(points, shares):
     return joint / joint.sum(axis=1, keepdims=True)
 
 
+def test_nleep_of_many_classes_has_no_more_components_and_rounds_than_end_in_seconds(monkeypatch):
+    features, labels = load_digits(return_X_y=True)
+    whole = nleep(features, labels)
+    monkeypatch.setattr(module, "_MOST_COMPONENTS", 30)
+    fewer = nleep(features, labels)
+    monkeypatch.setattr(module, "_MOST_PRODUCTS", 0)
+    shorter = nleep(features, labels)
+    assert len({whole, fewer, shorter}) == 3
+    assert whole == pytest.approx(fewer, abs=0.3)
+    assert shorter == pytest.approx(fewer, abs=0.05)
+
+
 def test_nleep_is_leep_over_the_components_of_a_mixture_of_principal_components(monkeypatch):
     features, labels = some(240, 3)
     coordinates = PCA(0.8).fit_transform(features)

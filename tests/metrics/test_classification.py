@@ -6,7 +6,7 @@ from sklearn import metrics as sklearn_metrics
 
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.calibration import expected_calibration_error
-from headstart.metrics.classification import classification_metrics
+from headstart.metrics.classification import classification_metrics, largest_confusions
 from headstart.metrics.metric import METRICS
 
 CASES = {
@@ -86,3 +86,19 @@ def test_arrays_that_make_no_sense_are_refused(labels, probabilities, reason):
 def test_an_unknown_metric_is_answered_with_the_known_ones():
     with pytest.raises(InputError, match=r"'acuracy'.*accuracy.*macro_f1"):
         METRICS["acuracy"]
+
+
+def test_of_many_classes_the_most_confused_are_shown_and_the_others_are_one():
+    generator = np.random.default_rng(0)
+    counts = np.diag(generator.integers(5, 9, 300))
+    counts[7, 250] = counts[9, 7] = 40
+    names, shown = largest_confusions([f"class {number}" for number in range(300)], counts, 4)
+    assert names == ["class 7", "class 9", "class 250", "297 others"]
+    assert np.sum(shown) == counts.sum()
+    assert (shown[0][2], shown[1][0], shown[3][3]) == (
+        40,
+        40,
+        np.trace(counts) - counts[[7, 9, 250], [7, 9, 250]].sum(),
+    )
+    few = largest_confusions(["a", "b"], [[3, 1], [0, 2]])
+    assert few == (["a", "b"], [[3, 1], [0, 2]])

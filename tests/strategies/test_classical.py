@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +7,17 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import check_scoring
 from sklearn.svm import SVC
 
+from headstart.data.labelled import LabelledDataset
+from headstart.data.prepare import prepare
+from headstart.data.section import Data
+from headstart.features.heads import ridge
 from headstart.metrics.classification import score
 from headstart.modalities import modality
 from headstart.modalities.image import descriptors
+from headstart.strategies.baselines import classical
 from headstart.strategies.baselines.classical import quick_classical
+from headstart.training.context import RunContext
+from headstart_pipelines.demo import digits, write_folder
 
 IMAGE = modality("image")
 
@@ -129,3 +138,39 @@ def test_many_samples_are_left_to_ridge_regression(monkeypatch):
     monkeypatch.setattr("sklearn.svm.SVC.fit", None)
     found = ours.predict(np.arange(200), digits.target[:200], others, seed=0)
     assert np.mean(found == digits.target[200:300]) > 0.85
+
+
+def test_of_many_classes_ridge_regression_on_gradients_stands_for_machines(tmp_path, monkeypatch, caplog):
+    images, labels = digits()
+    write_folder(images[:400], labels[:400], tmp_path / "pictures")
+    shares = {"train": 0.6, "val": 0.1, "test": 0.3}
+    dataset = prepare(Data.of({"uri": str(tmp_path / "pictures"), "size": 16, "split": shares}), tmp_path / "packed")
+    monkeypatch.setattr(classical, "_MOST_CLASSES_FOR_MACHINES", 9)
+    with caplog.at_level(logging.INFO):
+        found = classical.fit_classical(None, dataset, None, RunContext(0, "accuracy"))
+    assert "of 10 classes, ridge regression on gradients stands for all machines" in caplog.text
+    test = dataset.split("test")
+    predicted = found.bundle.predict_probabilities(test.samples)
+    assert (predicted.argmax(1) == test.labels).mean() > 0.8
+    assert found.held_out.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert found.validation == pytest.approx((found.held_out.predicted == found.held_out.labels).mean())
+    labelled = LabelledDataset(dataset).split("train")
+    own = quick_classical(labelled.samples, dataset.kind, dataset.given, classes=10)
+    others = quick_classical(test.samples, dataset.kind, dataset.given, classes=10)
+    few = np.flatnonzero(np.arange(len(labelled.labels)) % 2)
+    again = own.predict(few, labelled.labels[few], others, seed=0)
+    head = ridge(own.descriptors["gradients"][few], labelled.labels[few], 10)
+    assert again.tolist() == head.logits(others.descriptors["gradients"]).argmax(1).tolist()
+
+
+def test_of_many_classes_with_one_sample_each_the_ridge_is_kept_without_a_judgement(tmp_path, monkeypatch):
+    images, labels = digits()
+    first = np.array([np.flatnonzero(labels == label)[:9] for label in range(10)]).ravel()
+    write_folder(images[first], labels[first], tmp_path / "pictures")
+    section = {"uri": str(tmp_path / "pictures"), "size": 16, "labels_per_class": 1}
+    dataset = prepare(Data.of({**section, "split": {"train": 0.4, "val": 0.3, "test": 0.3}}), tmp_path / "packed")
+    monkeypatch.setattr(classical, "_MOST_CLASSES_FOR_MACHINES", 9)
+    found = classical.fit_classical(None, dataset, None, RunContext(0, "accuracy", refit=False))
+    assert found.held_out is None
+    assert np.isnan(found.validation)
+    assert found.bundle.predict_probabilities(dataset.split("test").samples).shape[1] == 10

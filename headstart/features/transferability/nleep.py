@@ -16,13 +16,16 @@ _SAMPLES_PER_COMPONENT = 5
 # Expectation-maximisation ends after so many rounds, or when a sample's mean log-likelihood grows by less; so much is
 # added to variances, in units of the largest, as components may have a single sample.
 _ROUNDS, _TOLERANCE, _LEAST_VARIANCE = 100, 1e-3, 1e-6
+# Of hundreds of classes the mixture has no more components than this, and ends after fewer rounds, ten at least: a
+# round takes time in proportion to samples, components and coordinates together.
+_MOST_COMPONENTS, _MOST_PRODUCTS, _LEAST_ROUNDS = 1000, 2e10, 10
 
 
 def nleep(features: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
     """LEEP over a mixture fitted to the features' first principal components, those with 80 % of their variance.
 
     The mixture has five components per class, or one per five samples where that is less (Li et al., "Ranking Neural
-    Checkpoints", CVPR 2021). Its covariances are diagonal.
+    Checkpoints", CVPR 2021), and 1000 at most. Its covariances are diagonal.
 
     Args:
         seed: of the mixture's start.
@@ -30,6 +33,7 @@ def nleep(features: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
     labels = np.asarray(labels)
     points = _coordinates(np.asarray(features, dtype=np.float64))
     components = min(_COMPONENTS_PER_CLASS * len(np.unique(labels)), len(labels) // _SAMPLES_PER_COMPONENT)
+    components = min(components, _MOST_COMPONENTS)
     if components < 2 or points.shape[1] == 0:
         return leep(np.ones((len(labels), 1)), labels)
     return leep(_mixture(points, components, np.random.default_rng(seed)), labels)
@@ -59,12 +63,13 @@ def _mixture(points: np.ndarray, components: int, random: np.random.Generator) -
     sizes = cells.sum(axis=0) + 10 * np.finfo(np.float64).eps
     means = cells.T @ points / sizes[:, None]
     variances = np.maximum(cells.T @ points**2 / sizes[:, None] - means**2, 0) + _LEAST_VARIANCE
+    rounds = int(np.clip(_MOST_PRODUCTS // (points.size * components), _LEAST_ROUNDS, _ROUNDS))
     mixture = GaussianMixture(
         components,
         covariance_type="diag",
         tol=_TOLERANCE,
         reg_covar=_LEAST_VARIANCE,
-        max_iter=_ROUNDS,
+        max_iter=rounds,
         weights_init=sizes / sizes.sum(),
         means_init=means,
         precisions_init=1 / variances,

@@ -41,8 +41,8 @@ def confusion(metrics: Mapping[str, Any]) -> Context:
     many = len(names) > _MANY_CLASSES
     return {
         "names": names,
-        "counts": metrics["confusion"],
-        "heat": heat(shares).tolist(),
+        "counts": [] if many else metrics["confusion"],
+        "heat": [] if many else heat(shares).tolist(),
         "pairs": pairs[:_CONFUSIONS],
         "errors": int(counts[~right].sum()),
         "many": many,

@@ -1,5 +1,6 @@
 """classical: the best of several scikit-learn models on what a modality computes of its samples without learning."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import Dataset, Samples
+from headstart.data.dataset import Dataset, Samples, Split
 from headstart.data.folds import stratified_folds
 from headstart.data.labelled import LabelledDataset
 from headstart.data.subsets import spread_out, with_every_class
@@ -20,16 +21,22 @@ from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import Modality
 from headstart.models.bundle import ModelBundle, versions
-from headstart.models.classical import LEAST, converted
+from headstart.models.classical import LEAST, converted, linear
+from headstart.models.network import Network
 from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained
 
+log = logging.getLogger(__name__)
+
 # Settings are searched on at most so many samples: a support vector machine's time grows with their square.
 _SEARCHED = 3000
 _MOST_FOR_MACHINES = 2000
+# One is fitted to each pair of classes, and each leaf of a forest holds a number for each class: of 1000 classes both
+# take hours and tens of gigabytes.
+_MOST_CLASSES_FOR_MACHINES = 100
 # Samples that are in memory at a time.
 _READ = 512
 
@@ -40,13 +47,16 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     histograms of gradients.
 
     The grid is searched for the best metric by stratified cross-validation, on 3000 samples at most, which also
-    calibrates the best; that is then fitted to all. Where every class has one sample, which no fold can hold out, it is
+    calibrates the best; that is then fitted to all. Of more than 100 classes it is ridge regression on the last kind of
+    descriptors. Where every class has one sample, which no fold can hold out, it is
     a support vector machine on the last kind. It is kept as a bundle of tensors, since scikit-learn's models persist
     only as pickles, which this project does not write; one that is too large, by what it predicts.
     """
     start = time.perf_counter()
     labelled = (LabelledDataset(dataset) if context.refit else dataset).split("train")
     labels, classes, metric = labelled.labels, len(dataset.classes), context.metric
+    if classes > _MOST_CLASSES_FOR_MACHINES:
+        return _fit_ridge(labelled, dataset, context, start)
     described_labelled = described(labelled.samples, dataset.kind, dataset.given)
     features = np.hstack(list(described_labelled.values()))
     chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
@@ -85,6 +95,39 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     )
 
 
+def _fit_ridge(labelled: Split, dataset: Dataset, context: RunContext, start: float) -> Trained:
+    """Ridge regression on the last kind of descriptors."""
+    from headstart.features.heads import ridge
+
+    labels, classes = labelled.labels, len(dataset.classes)
+    name, features = list(described(labelled.samples, dataset.kind, dataset.given).items())[-1]
+    log.info("classical: of %d classes, ridge regression on %s stands for all machines.", classes, name)
+    rows, logits = np.empty(0, dtype=np.int64), np.empty((0, classes))
+    chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
+    groups = group_numbers(labelled.groups[chosen])
+    split = stratified_folds(labels[chosen], seed=context.seed, groups=groups)
+    if folds := [(chosen[kept], chosen[fold]) for kept, fold in split]:
+        rows = np.concatenate([fold for _, fold in folds])
+        heads = (ridge(features[kept], labels[kept], classes).logits(features[fold]) for kept, fold in folds)
+        # As the machine that is kept gives them.
+        logits = np.log(np.clip(_probabilities(np.concatenate(list(heads)), 1.0), LEAST, None))
+    temperature = fit_temperature(logits, labels[rows])
+    probabilities = _probabilities(logits, temperature)
+    head = ridge(features, labels, classes)
+    found = linear(head.weight, head.bias, dataset.kind, name)
+    if found is None:
+        test = list(described(dataset.split("test").samples, dataset.kind, dataset.given).values())[-1]
+    return Trained(
+        _bundle(*found, dataset, temperature, context) if found else _probabilities(head.logits(test), temperature),
+        validation=score(context.metric, labels[rows], logits.argmax(1), classes) if len(rows) else math.nan,
+        seconds=time.perf_counter() - start,
+        params={"model": "Ridge", "features": name, "temperature": temperature, "labels": len(labels)},
+        held_out=Predictions(labelled.ids[rows], labels[rows], probabilities, dataset.classes, labelled.groups[rows])
+        if len(rows)
+        else None,
+    )
+
+
 def _kept(best: Any, dataset: Dataset, temperature: float, context: RunContext) -> ModelBundle | None:
     """The fitted pipeline as a bundle; None where it is too large for one."""
     steps, kind = best.named_steps, dataset.kind
@@ -92,15 +135,18 @@ def _kept(best: Any, dataset: Dataset, temperature: float, context: RunContext) 
     found = converted(
         steps["model"], kind, steps["read"].kw_args["name"], classes=len(dataset.classes), scale=scale, turn=turn
     )
-    if found is None:
-        return None
-    architecture, network = found
+    return _bundle(*found, dataset, temperature, context) if found else None
+
+
+def _bundle(
+    architecture: str, network: Network, dataset: Dataset, temperature: float, context: RunContext
+) -> ModelBundle:
     provenance = {"role": "baseline", "strategy": "classical", "source": None, "head": "trained", "seed": context.seed}
     return ModelBundle(
         network,
         architecture,
         dataset.modality,
-        kind.plain(dataset.given),
+        dataset.kind.plain(dataset.given),
         dataset.classes,
         temperature,
         {**dataset.digests, **provenance, "versions": versions()},
@@ -225,7 +271,8 @@ def quick_classical(
 @dataclass(frozen=True, eq=False)
 class QuickClassical:
     """RBF support vector machines (C 10) on each kind of descriptors, the one with the best metric in
-    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on all."""
+    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on all, and of more than
+    100 classes on the last kind."""
 
     descriptors: Mapping[str, np.ndarray]
     classes: int
@@ -239,8 +286,9 @@ class QuickClassical:
 
         from headstart.features.heads import ridge
 
-        if len(subset) > _MOST_FOR_MACHINES:
-            ours, theirs = (np.hstack(list(each.descriptors.values())) for each in (self, others))
+        many = self.classes > _MOST_CLASSES_FOR_MACHINES
+        if many or len(subset) > _MOST_FOR_MACHINES:
+            ours, theirs = (np.hstack(list(each.descriptors.values())[-many:]) for each in (self, others))
             found: np.ndarray = ridge(ours[subset], labels, self.classes).logits(theirs).argmax(axis=1)
             return found
         fewest = int(np.bincount(labels, minlength=self.classes).min())

@@ -6,6 +6,7 @@ from headstart.errors import InputError
 
 # The extra that brings a module, by the module's top-level name.
 _EXTRAS = {
+    "httptools": "serve",
     "kfp": "pipelines",
     "kfp_kubernetes": "pipelines",
     "kfp_server_api": "pipelines",
@@ -14,8 +15,11 @@ _EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "prometheus_client": "serve",
     "soundfile": "audio",
+    "starlette": "serve",
     "timm": "timm",
+    "uvicorn": "serve",
 }
 
 

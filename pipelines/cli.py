@@ -33,6 +33,7 @@ from headstart_pipelines.commands import (
     run,
     runs,
     schedule,
+    serve,
     submit,
     ui,
 )
@@ -43,7 +44,7 @@ _COMMAND_WIDTH = 13
 _GROUPS = {
     "on this machine": (run, init, check, compare, report, ui, clean, completion),
     "data": (prepare, rank),
-    "models": (importing, predict, promotion, lineage, monitor),
+    "models": (importing, predict, serve, promotion, lineage, monitor),
     "on a cluster": (compile, submit, runs, schedule),
 }
 

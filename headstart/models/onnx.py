@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,29 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
             model has no classes.
         HeadstartError: PyTorch cannot export the architecture, or a probability differs by more than 1e-4.
     """
+    content, _, difference = _checked(bundle, digest)
+    write_bytes(path, content)
+    return difference
+
+
+def runtime(bundle: ModelBundle, *, threads: int) -> Callable[[Any], np.ndarray]:
+    """Return a function from stored samples to probabilities, float32 (N, K), by ONNX Runtime on `threads` threads of
+    the CPU. Raises as `export` does."""
+    _, session, _ = _checked(bundle, "", threads)
+
+    def probabilities(samples: Any) -> np.ndarray:
+        inputs = {name: each.numpy() for name, each in _tensors(bundle, samples).items()}
+        (found,) = session.run(["probabilities"], inputs)
+        return np.asarray(found)
+
+    return probabilities
+
+
+def _checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes, Any, float]:
+    """The bundle as an ONNX file, a session of ONNX Runtime on it, and the largest difference of a probability.
+
+    `threads` of 0 leaves their number to ONNX Runtime.
+    """
     bundle.require_head()
     try:
         import onnx  # noqa: F401
@@ -49,7 +73,11 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
             "smaller architecture."
         )
     content = _convert(bundle, digest)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    # Threads that wait for work in a loop take the cores from those that decode.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     difference = 0.0
     for count in _BATCHES:
         samples = bundle.preprocessing.noise(count)
@@ -63,8 +91,7 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
             f"The exported {bundle.architecture} differs from the bundle by {difference:.2g} in a probability, more "
             f"than {LARGEST_DIFFERENCE:g}, and was not written; serve the bundle itself."
         )
-    write_bytes(path, content)
-    return difference
+    return content, session, difference
 
 
 def _convert(bundle: ModelBundle, digest: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Limits of requests to a model served by `mlflow models serve`, and the text of refusals.
+"""Limits of requests to a model served by `headstart serve` or `mlflow models serve`, and the text of refusals.
 
 A small file can decode to a large picture, and anyone can send one. Requests are therefore limited, and all concurrent
 ones share a fixed amount of memory for parsing and decoding. Calls from Python are trusted and unlimited.
@@ -8,7 +8,8 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate
@@ -102,22 +103,12 @@ def _bounded(invocations: _Invocations) -> _Invocations:
     def answer(
         data: bytes, content_type: str | None, model: Any, input_schema: Any
     ) -> scoring_server.InvocationsResponse:
-        give_back_memory()
         kind = content_type or ""
-        need = _memory(data, kind)
-        if need > _MAX_MIB * _MIB:
-            raise Refusal(
-                f"The request would take more than {_MAX_MIB} MiB to read; send fewer samples at a time, and rather "
-                "their files than their pixels."
-            )
         # For CSV, MLflow asks the schema for column types, which a tensor does not have.
         schema = None if kind.startswith(scoring_server.CONTENT_TYPE_CSV) else input_schema
-        unbounded = _bounds.set(Bounds(_MAX_PIXELS, _PICTURES, _PATIENCE_SECONDS))
         try:
-            with _REQUESTS.take(need, _PATIENCE_SECONDS):
+            with admitted(data, kind):
                 return invocations(data, kind, model, schema)
-        except NoRoom:
-            raise Busy from None
         except MlflowException as error:
             trace = error.json_kwargs.pop("stack_trace", "")
             if "unexpected error" in error.message:
@@ -127,11 +118,39 @@ def _bounded(invocations: _Invocations) -> _Invocations:
                 error.message = f"… {error.message[-_MESSAGE_LENGTH:]}"
             raise
         except (ValueError, RecursionError) as error:
-            raise Refusal(f"The request is not JSON that can be read: {str(error)[:_MESSAGE_LENGTH]}.") from None
-        finally:
-            _bounds.reset(unbounded)
+            raise unreadable(error) from None
 
     return answer
+
+
+@contextmanager
+def admitted(data: bytes, content_type: str) -> Iterator[None]:
+    """Within it, the limits of a request apply, and it holds its share of the memory for requests.
+
+    Raises:
+        Refusal: it is too large to be read.
+        Busy: the memory is taken by others.
+    """
+    give_back_memory()
+    need = _memory(data, content_type)
+    if need > _MAX_MIB * _MIB:
+        raise Refusal(
+            f"The request would take more than {_MAX_MIB} MiB to read; send fewer samples at a time, and rather "
+            "their files than their pixels."
+        )
+    unbounded = _bounds.set(Bounds(_MAX_PIXELS, _PICTURES, _PATIENCE_SECONDS))
+    try:
+        with _REQUESTS.take(need, _PATIENCE_SECONDS):
+            yield
+    except NoRoom:
+        raise Busy from None
+    finally:
+        _bounds.reset(unbounded)
+
+
+def unreadable(error: Exception) -> Refusal:
+    """The refusal of a request whose JSON could not be parsed."""
+    return Refusal(f"The request is not JSON that can be read: {str(error)[:_MESSAGE_LENGTH]}.")
 
 
 def _memory(data: bytes, content_type: str) -> int:

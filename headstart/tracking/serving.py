@@ -15,7 +15,7 @@ of requests is limited: see request.py.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,8 +60,7 @@ class ServedBundle(PythonModel):
             raise Refusal(f"The request holds no {name}; give one or more.")
         try:
             self.bundle.require_head()
-            bounds().hold([len(given) * self.bundle.preprocessing.positions])
-            samples = _decoded(self.bundle, given) if given.ndim == 1 else _checked(self.bundle, given)
+            samples = decoded(self.bundle, given) if given.ndim == 1 else _checked(self.bundle, given)
             return answers(self.bundle, self.bundle.predict_probabilities(samples, _BATCH))
         except InputError as reason:
             raise Refusal(str(reason)) from None
@@ -90,8 +89,12 @@ def input_example(bundle: "ModelBundle") -> pd.DataFrame:
     return pd.DataFrame({bundle.modality: [base64.b64encode(file).decode() for file in files]})
 
 
-def _decoded(bundle: "ModelBundle", files: np.ndarray) -> list[np.ndarray]:
-    """Decode files (N,), base64 text or bytes, to stored samples."""
+def decoded(bundle: "ModelBundle", files: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
+    """Decode files (N,), base64 text or bytes, to stored samples, within `bounds`.
+
+    Raises:
+        Refusal: one cannot be read; it is named by its number.
+    """
     from headstart.modalities import UnreadableSample, modality
 
     kind, given, bound = modality(bundle.modality), bundle.preprocessing.given, bounds()
@@ -108,6 +111,7 @@ def _decoded(bundle: "ModelBundle", files: np.ndarray) -> list[np.ndarray]:
     def decode(raw: bytes) -> np.ndarray:
         return kind.decode(raw, given, room=bound.room, patience=bound.patience).values
 
+    bound.hold([len(files) * bundle.preprocessing.positions])
     bound.hold(of_each(lambda raw: kind.cost(raw, given)))
     return list(of_each(decode))
 
@@ -133,6 +137,7 @@ def _content(bundle: "ModelBundle", file: Any) -> bytes:
 
 def _checked(bundle: "ModelBundle", given: np.ndarray) -> "np.ndarray | list[np.ndarray]":
     """Validate the numbers of a request and return stored samples."""
+    bounds().hold([len(given) * bundle.preprocessing.positions])
     try:
         values = np.asarray(given.tolist()) if given.dtype == object else given
     except ValueError:

@@ -24,7 +24,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     if options.output:
         table_format(options.output)
-    bundle, _ = _load(options)
+    bundle, _ = load_model(options.model, options.workspace)
     samples = raw_samples(options.paths, bundle.modality)
     tables = []
     try:
@@ -59,7 +59,7 @@ def _export(options: argparse.Namespace) -> None:
     from headstart.models.exporting import export, format_of, place_of
 
     format = format_of(options.format, options.output)
-    bundle, digest = _load(options)
+    bundle, digest = load_model(options.model, options.workspace)
     exported = export(bundle, options.output or place_of(options.model, format), format=format, digest=digest)
     outputs = f"{len(bundle.classes)} classes" if bundle.classes else f"{bundle.network.feature_dim} features, no head"
     print(
@@ -68,15 +68,15 @@ def _export(options: argparse.Namespace) -> None:
     )
 
 
-def _load(options: argparse.Namespace) -> "tuple[ModelBundle, str]":
-    """The bundle that MODEL_URI names, and its digest."""
+def load_model(uri: str, workspace: Path) -> "tuple[ModelBundle, str]":
+    """The bundle at a MODEL_URI, and its digest."""
     from headstart.models.reference import pin_of
     from headstart.models.sources import load_source, pin_source
     from headstart.tracking import registry
 
-    if options.model.startswith("models:/"):
-        connect(options.workspace)
-    reference = pin_source(options.model, resolve_registered=registry.resolve)
+    if uri.startswith("models:/"):
+        connect(workspace)
+    reference = pin_source(uri, resolve_registered=registry.resolve)
     return load_source(reference, fetch_registered=registry.fetch), pin_of(reference) or ""
 
 

@@ -17,7 +17,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-evidence bench-selection lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-evidence bench-selection bench-serving lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-evidence: $(DEV) ## judge pairs of domains, label budgets and seeds, cell 
 
 bench-selection: $(DEV) ## measure which of three sources is chosen, how well, and what choosing costs; FASHION is Fashion-MNIST's folder
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.selection --fashion $(FASHION)
+
+bench-serving: $(DEV) ## measure how many pictures a second headstart serve and mlflow models serve answer
+	$(BIN)/python -m benchmarks.serving
 
 lint: $(DEV) ## check format and style
 	$(BIN)/ruff format --check

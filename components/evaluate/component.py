@@ -48,7 +48,6 @@ def evaluate(
     from headstart.artifacts import describe, described
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.judging.contenders import read_contenders
-    from headstart.metrics.classification import largest_confusions
     from headstart.tracking.evaluation import Outputs, evaluate_and_record, read_selection
     from headstart.tracking.runs import step_run
 
@@ -64,6 +63,5 @@ def evaluate(
         for artifact in (leaderboard, predictions, report):
             describe(artifact, run_id=run.id, data_digest=packed.digest, verdict=found.leaderboard.verdict)
         describe(winner, **found.winner)
-        matrix = found.metrics[found.chosen.strategy]["confusion"]
-        confusion.log_confusion_matrix(*largest_confusions(packed.classes, matrix))
+        confusion.log_confusion_matrix(*found.confusion)
         describe(metrics, **found.summary)

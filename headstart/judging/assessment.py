@@ -14,7 +14,7 @@ from headstart.judging.leaderboard import Leaderboard, build_leaderboard
 from headstart.judging.learned import unlearned
 from headstart.judging.retraining import read_retrained
 from headstart.judging.section import Evaluation
-from headstart.metrics.classification import classification_metrics
+from headstart.metrics.classification import classification_metrics, largest_confusions
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
@@ -49,6 +49,12 @@ class Assessment:
     def chosen(self) -> Contender:
         """The contender that was chosen."""
         return next(each for each in self.contenders if each.strategy == self.leaderboard.chosen.strategy)
+
+    @property
+    def confusion(self) -> tuple[list[str], list[list[int]]]:
+        """The `largest_confusions` of the contender that was chosen, and their classes."""
+        metrics = self.metrics[self.chosen.strategy]
+        return largest_confusions([row["name"] for row in metrics["per_class"]], metrics["confusion"])
 
     @property
     def delivered(self) -> Contender:

@@ -22,6 +22,14 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes_count:
     return cells.reshape(classes_count, classes_count)
 
 
+def confused(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """A confusion matrix (K, K) as JSON values in proportion to its items: `classes`, and `cells`, a list of (number of
+    the true class, of the predicted one, items) without those of no items."""
+    counts = np.asarray(confusion)
+    places = np.argwhere(counts)
+    return {"classes": list(classes), "cells": np.column_stack([places, counts[tuple(places.T)]]).tolist()}
+
+
 def largest_confusions(
     classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 100
 ) -> tuple[list[str], list[list[int]]]:

@@ -20,6 +20,7 @@ from headstart.judging.report.page import report
 from headstart.judging.savings import savings
 from headstart.judging.section import Evaluation
 from headstart.judging.selection import RANKING
+from headstart.metrics.classification import confused
 from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
 from headstart.tracking.client import explained, shown_to_people
@@ -87,7 +88,9 @@ def evaluate_and_record(
         others = (each for each in assessment.contenders if each.strategy != delivered.strategy)
         assessment = replace(assessment, contenders=(*others, delivered))
     evidence(assessment, dataset, report=page, address=address).save(outputs.winner / EVIDENCE)
-    write_json(outputs.confusion, assessment.metrics[assessment.chosen.strategy]["confusion"])
+    write_json(
+        outputs.confusion, confused(dataset.classes, assessment.metrics[assessment.chosen.strategy]["confusion"])
+    )
     write_json(outputs.metrics, assessment.summary)
     return assessment
 

@@ -38,11 +38,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headstart.errors import HeadstartError, InputError
-from headstart.models.bundle import ModelBundle
+from headstart.models.bundle import ModelBundle, NotFinite
 from headstart.models.prediction import probability_columns
 from headstart.tracking import serving
 from headstart.tracking.micro_batches import MicroBatches, Predict
-from headstart.tracking.request import Busy, Refusal, admitted, unreadable
+from headstart.tracking.request import Busy, Refusal, admitted
 
 _MIB = 2**20
 _MOST_BYTES = 32 * _MIB
@@ -208,6 +208,9 @@ class _Model:
             return Response(refusal.serialize_as_json(), refusal.get_http_status_code(), media_type=_JSON)
         except HeadstartError as error:
             return _said(500, str(error))
+        except Exception:
+            log.exception("A request could not be answered.")
+            return _said(500, "The request could not be answered; the server's log says why.")
         finally:
             self._received.bytes -= held.bytes
 
@@ -236,12 +239,9 @@ class _Model:
         """The request's samples, if they are files in JSON; else MLflow's answer to it."""
         if content_type.replace(" ", "").lower() in (_JSON, f"{_JSON};charset=utf-8"):
             with admitted(data, _JSON):
-                try:
-                    files = _files(json.loads(data), self._bundle.modality)
-                except (ValueError, RecursionError) as error:
-                    raise unreadable(error) from None
-                if files:
+                if files := _files(data, self._bundle.modality):
                     try:
+                        self._bundle.require_head()
                         return serving.decoded(self._bundle, files)
                     except InputError as reason:
                         raise Refusal(str(reason)) from None
@@ -251,7 +251,7 @@ class _Model:
         """The answer: one record for each sample."""
         rows = probabilities.astype(np.float64).tolist()
         if not all(map(math.isfinite, (share for row in rows for share in row))):
-            raise HeadstartError("The model's answer is no finite number for these samples; look at its weights.")
+            raise NotFinite
         records = [
             {
                 "label": self._bundle.classes[best],
@@ -271,8 +271,12 @@ def _said(status: int, message: str) -> Response:
     return Response(json.dumps({"error_code": status, "message": message}), status, media_type=_JSON)
 
 
-def _files(request: Any, name: str) -> list[str] | None:
-    """The base64 texts of a parsed request, in any of MLflow's forms; None for one that does not consist of them."""
+def _files(data: bytes, name: str) -> list[str] | None:
+    """The base64 texts of a request in JSON, in any of MLflow's forms; None for one that does not consist of them."""
+    try:
+        request = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(request, dict) or len(request) != 1:
         return None
     ((form, values),) = request.items()

@@ -118,7 +118,7 @@ def _bounded(invocations: _Invocations) -> _Invocations:
                 error.message = f"… {error.message[-_MESSAGE_LENGTH:]}"
             raise
         except (ValueError, RecursionError) as error:
-            raise unreadable(error) from None
+            raise Refusal(f"The request is not JSON that can be read: {str(error)[:_MESSAGE_LENGTH]}.") from None
 
     return answer
 
@@ -146,11 +146,6 @@ def admitted(data: bytes, content_type: str) -> Iterator[None]:
         raise Busy from None
     finally:
         _bounds.reset(unbounded)
-
-
-def unreadable(error: Exception) -> Refusal:
-    """The refusal of a request whose JSON could not be parsed."""
-    return Refusal(f"The request is not JSON that can be read: {str(error)[:_MESSAGE_LENGTH]}.")
 
 
 def _memory(data: bytes, content_type: str) -> int:

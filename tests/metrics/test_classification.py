@@ -6,7 +6,7 @@ from sklearn import metrics as sklearn_metrics
 
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.calibration import expected_calibration_error
-from headstart.metrics.classification import classification_metrics, largest_confusions
+from headstart.metrics.classification import classification_metrics, confused, largest_confusions
 from headstart.metrics.metric import METRICS
 
 CASES = {
@@ -102,3 +102,8 @@ def test_of_many_classes_the_most_confused_are_shown_and_the_others_are_one():
     )
     few = largest_confusions(["a", "b"], [[3, 1], [0, 2]])
     assert few == (["a", "b"], [[3, 1], [0, 2]])
+
+
+def test_a_confusion_matrix_is_kept_without_its_empty_cells():
+    found = confused(["a", "b", "c"], [[3, 0, 1], [0, 0, 0], [0, 2, 0]])
+    assert found == {"classes": ["a", "b", "c"], "cells": [[0, 0, 3], [0, 2, 1], [2, 1, 2]]}

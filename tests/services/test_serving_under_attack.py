@@ -1,4 +1,4 @@
-"""`mlflow models serve` while clients send pictures that are small to send and large to decode."""
+"""Servers, MLflow's and `headstart serve`, while clients send pictures that are small to send and large to decode."""
 
 import base64
 import contextlib
@@ -53,7 +53,7 @@ def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def request(*files: bytes) -> bytes:
+def asking(*files: bytes) -> bytes:
     return json.dumps({"inputs": [base64.b64encode(file).decode() for file in files]}).encode()
 
 
@@ -61,23 +61,23 @@ def hostile() -> dict[str, bytes]:
     """Requests that nothing but a refusal is the answer to."""
     cut = Image.new("RGB", (3500, 3500))
     return {
-        "62 megapixels of 16 bits": request(png(7900, 16)),
-        "62 megapixels of 64 bits": request(png(7900, 16, 6)),
-        "100 megapixels": request(png(10_000, 1)),
-        "many large": request(*[png(3000, 16)] * 20),
-        "many small": request(*[png(1)] * 20_000),
+        "62 megapixels of 16 bits": asking(png(7900, 16)),
+        "62 megapixels of 64 bits": asking(png(7900, 16, 6)),
+        "100 megapixels": asking(png(10_000, 1)),
+        "many large": asking(*[png(3000, 16)] * 20),
+        "many small": asking(*[png(1)] * 20_000),
         "many numbers": b'{"inputs": [' + b"[[[0]]]," * 300_000 + b"0]}",
         # Within the bounds and damaged at their end, so that all of them is decoded before it is known.
-        "damaged, 16 bits": request(png(3500, 16, whole=False)),
-        "damaged, 64 bits": request(png(3500, 16, 6, whole=False)),
-        "damaged, webp": request(encoded(cut, "WEBP", lossless=True, method=0)[:-9]),
-        "damaged, jpeg": request(encoded(cut, "JPEG", progressive=True)[:-2000]),
-        "no picture": request(bytes(1_000_000)),
+        "damaged, 16 bits": asking(png(3500, 16, whole=False)),
+        "damaged, 64 bits": asking(png(3500, 16, 6, whole=False)),
+        "damaged, webp": asking(encoded(cut, "WEBP", lossless=True, method=0)[:-9]),
+        "damaged, jpeg": asking(encoded(cut, "JPEG", progressive=True)[:-2000]),
+        "no picture": asking(bytes(1_000_000)),
     }
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+@pytest.fixture(scope="module", params=["mlflow models serve", "headstart serve"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """The address of a server of a model, and its process group."""
     home = tmp_path_factory.mktemp("attacked")
     torch.manual_seed(0)
@@ -97,6 +97,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         sys.executable, "-m", "mlflow", "models", "serve", "-m", str(home / "model"), "--env-manager", "local",
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
+    if request.param == "headstart serve":
+        command = [
+            sys.executable, "-m", "headstart_pipelines.cli", "serve", str(home / "bundle"), "--port", str(port),
+        ]  # fmt: skip
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     process = Process("serve", command, home, environment=environment)
@@ -140,7 +144,7 @@ def post(url: str, body: bytes) -> tuple[int, float]:
 def test_hostile_pictures_are_refused_at_once_and_good_ones_answered_meanwhile_within_600_mb(server):
     url, group = server
     of = processes(group)
-    good = request(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)), "JPEG"))
+    good = asking(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)), "JPEG"))
     assert post(url, good)[0] == 200
     attacks = list(hostile().items())
     before, end = memory(of), time.monotonic() + _SECONDS

@@ -19,6 +19,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from PIL import Image
+from starlette.testclient import TestClient
 
 from headstart.errors import InputError
 from headstart.modalities.image.preprocessing import Preprocessing
@@ -26,7 +27,7 @@ from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict
-from headstart.tracking import request, serving
+from headstart.tracking import http_server, request, serving
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
 
@@ -99,18 +100,39 @@ def expected(bundle) -> pd.DataFrame:
     return answers(bundle, bundle.predict_probabilities(PIXELS))
 
 
+def over_http(served: Any) -> TestClient:
+    """A client of `headstart serve`'s application for the same model."""
+    if not hasattr(served, "over_http"):
+        bundle = served.unwrap_python_model().bundle
+        served.over_http = TestClient(http_server.application(bundle, bundle.predict_probabilities))
+    return served.over_http
+
+
 def ask(served: Any, request: Any, content_type: str = "application/json") -> pd.DataFrame:
-    """What the server answers to a request."""
+    """What both servers answer to a request: MLflow's, and that of `headstart serve`."""
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     answer = scoring_server.invocations(body, content_type, served, served.metadata.get_input_schema())
     assert answer.status == 200
-    return pd.DataFrame(json.loads(answer.response)["predictions"])
+    found = pd.DataFrame(json.loads(answer.response)["predictions"])
+    ours = over_http(served).post("/invocations", content=body, headers={"content-type": content_type})
+    assert ours.status_code == 200
+    assert same(pd.DataFrame(ours.json()["predictions"]), found)
+    return found
 
 
 def refusal(served: Any, request: Any, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
+    """The status and the content with which both servers refuse a request."""
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
     with pytest.raises(MlflowException) as refused:
-        ask(served, request, content_type)
-    return refused.value.get_http_status_code(), json.loads(refused.value.serialize_as_json())
+        scoring_server.invocations(body, content_type, served, served.metadata.get_input_schema())
+    found = refused.value.get_http_status_code(), json.loads(refused.value.serialize_as_json())
+    ours = over_http(served).post("/invocations", content=body, headers={"content-type": content_type})
+    if len(body) > 32 * 2**20:
+        # It is not even received.
+        assert (ours.status_code, "more than 32 MiB" in ours.json()["message"]) == (413, True)
+    else:
+        assert (ours.status_code, ours.json()) == found
+    return found
 
 
 def same(found: pd.DataFrame, expected: pd.DataFrame) -> bool:

@@ -45,7 +45,7 @@ def runtime(bundle: ModelBundle, *, threads: int) -> Callable[[Any], np.ndarray]
     _, session, _ = _checked(bundle, "", threads)
 
     def probabilities(samples: Any) -> np.ndarray:
-        inputs = {name: each.numpy() for name, each in _tensors(bundle, samples).items()}
+        inputs = {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()}
         (found,) = session.run(["probabilities"], inputs)
         return np.asarray(found)
 

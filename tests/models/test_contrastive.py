@@ -76,8 +76,7 @@ def expected(model: nn.Module, kind: str, texts: list[str], pixels: torch.Tensor
         return model(input_ids=read["input_ids"], pixel_values=pixels, **mask).logits_per_image.numpy()
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
-@pytest.mark.parametrize("prompt", [None, "a sketch of a {}."])
+@pytest.mark.parametrize(("kind", "prompt"), [("clip", None), ("siglip", "a sketch of a {}.")])
 def test_the_logits_are_those_of_the_whole_model_for_the_classes_texts(kind, prompt, tmp_path):
     model = saved(tmp_path / "saved", kind)
     query = "?classes=cat,dog,barn owl" + (f"&prompt={prompt}" if prompt else "")

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from headstart.errors import HeadstartError, first_line
+from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle
 from headstart.models.exports import Format, timm
-from headstart.models.exports._readme import described, write_readme
+from headstart.models.exports._readme import described, pillow_mode, write_readme
 from headstart.models.foreign.folder import CONFIG, WEIGHTS
 from headstart.models.library import LibraryModel, NotTheLibrarys, expected_outputs, torchvision_model_of
 from headstart.models.served import Served, free_sizes, stored_tensors
@@ -107,15 +108,38 @@ def _difference(bundle: ModelBundle, made: LibraryModel) -> float:
 
 
 def _lines(bundle: ModelBundle) -> str:
-    samples = bundle.preprocessing.stored_form
     outputs = "probabilities" if bundle.classes else "features"
     names = ", ".join(stored_tensors(bundle, bundle.preprocessing.noise(2)))
+    reads = bundle.preprocessing
+    opened = _opened(reads, pillow_mode(bundle)) if isinstance(reads, Preprocessing) else "import torch\n\n"
     return (
-        "import torch\n\n"
+        f"{opened}"
         f'model = torch.export.load("{PROGRAM}").module()\n'
         "with torch.inference_mode():\n"
-        f"    {outputs} = model({names})  # {samples}\n"
+        f"    {outputs} = model({names})  # {reads.stored_form}\n"
     )
+
+
+def _opened(reads: Preprocessing, mode: str) -> str:
+    """The lines that make `images` of a photograph."""
+    kernel, size = f"Image.Resampling.{(reads.interpolation or 'bilinear').upper()}", reads.size
+    lines = ["import numpy as np", "import torch", "from PIL import Image, ImageOps", ""]
+    lines.append(f'picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")')
+    resize = reads.resize or size
+    if reads.fitted_by == "stretch":
+        lines.append(f"picture = picture.resize(({resize}, {resize}), {kernel})")
+    elif reads.resize is None:
+        lines.append(
+            f"picture = ImageOps.{'pad' if reads.fitted_by == 'pad' else 'fit'}(picture, {(size, size)}, {kernel})"
+        )
+    else:
+        lines.append(f"sides = [int({resize} * side / min(picture.size)) for side in picture.size]")
+        lines.append(f"picture = picture.resize(sides, {kernel})")
+    if reads.resize is not None:
+        lines.append(f"left, top = (round((side - {size}) / 2) for side in picture.size)")
+        lines.append(f"picture = picture.crop((left, top, left + {size}, top + {size}))")
+    lines.append(f"images = torch.from_numpy(np.array(picture)).reshape(1, {size}, {size}, {reads.channels})")
+    return "\n".join([*lines, "", ""])
 
 
 def _of_torchvision(bundle: ModelBundle) -> str:

@@ -22,14 +22,18 @@ from headstart.models.sources import load_source, pin_source
 from tests.models.test_imported import PHOTOGRAPHS
 
 NAMES = ["cat", "dog", "barn owl"]
-WORDS = ["<pad>", "<start>", "<unk>", "a", "photo", "sketch", "of", "cat", "dog", "barn", "owl", ".", "<end>"]
+WORDS = [
+    "<pad>", "<start>", "<unk>", "a", "photo", "sketch", "of", "cat", "dog", "barn", "owl", ".", "three", "five",
+    "eight", "<end>",
+]  # fmt: skip
+END = len(WORDS) - 1
 VISION = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32,
     "patch_size": 8,
 }  # fmt: skip
 TEXT = {
     "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
-    "max_position_embeddings": 12, "vocab_size": len(WORDS), "bos_token_id": 1, "eos_token_id": 12, "pad_token_id": 5,
+    "max_position_embeddings": 12, "vocab_size": len(WORDS), "bos_token_id": 1, "eos_token_id": END, "pad_token_id": 5,
 }  # fmt: skip
 
 
@@ -57,7 +61,7 @@ def saved(folder: Path, kind: str) -> nn.Module:
     tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
-        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 12)]
+        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", END)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
@@ -110,6 +114,20 @@ def test_a_picture_is_told_without_any_label_and_the_model_is_exported_as_every_
     back = load_source(str(tmp_path / "out"))
     samples = back.preprocessing.noise(2)
     assert np.abs(back.predict_logits(samples) - model.bundle.predict_logits(samples)).max() < 1e-5
+
+
+def test_zero_transfer_tells_a_targets_classes_by_their_names_alone(renamed, carry, tmp_path):
+    saved(tmp_path / "saved", "clip")
+    source = load_source(f"{tmp_path / 'saved'}?classes=cat,{','.join(reversed(renamed.classes))}")
+    assert renamed.classes == ("eight", "five", "three")
+
+    result = carry(source, renamed, "zero")
+
+    samples = renamed.split("test").samples
+    expected = source.predict_logits(samples)[:, [source.classes.index(name) for name in renamed.classes]]
+    assert expected.std(axis=1).min() > 0.001
+    assert result.params["head"] == "source"
+    assert np.abs(result.bundle.predict_logits(samples) - expected).max() < 1e-6
 
 
 def test_a_pin_holds_the_texts_too(tmp_path):

@@ -17,9 +17,10 @@ from headstart.version import __version__
 
 if TYPE_CHECKING:
     from headstart.api.data import prepare
+    from headstart.api.measuring import evaluate
     from headstart.api.models import Model, load
     from headstart.api.ranking import Ranking, rank
-    from headstart.api.registry import compare, history, lineage, monitor, promote, rollback
+    from headstart.api.registry import compare, diff, history, lineage, monitor, promote, rollback
     from headstart.errors import HeadstartError, InputError
     from headstart_pipelines.experiment import Result, transfer
 
@@ -31,6 +32,8 @@ __all__ = [
     "Result",
     "__version__",
     "compare",
+    "diff",
+    "evaluate",
     "history",
     "lineage",
     "load",
@@ -44,9 +47,10 @@ __all__ = [
 
 _HOMES = {
     "headstart.api.data": ("prepare",),
+    "headstart.api.measuring": ("evaluate",),
     "headstart.api.models": ("Model", "load"),
     "headstart.api.ranking": ("Ranking", "rank"),
-    "headstart.api.registry": ("compare", "history", "lineage", "monitor", "promote", "rollback"),
+    "headstart.api.registry": ("compare", "diff", "history", "lineage", "monitor", "promote", "rollback"),
     "headstart.errors": ("HeadstartError", "InputError"),
     # The one thing that takes a pipeline, from the floor that has them.
     "headstart_pipelines.experiment": ("Result", "transfer"),

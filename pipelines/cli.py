@@ -21,6 +21,8 @@ from headstart_pipelines.commands import (
     compare,
     compile,
     completion,
+    diff,
+    evaluate,
     importing,
     init,
     lineage,
@@ -44,7 +46,7 @@ _COMMAND_WIDTH = 13
 _GROUPS = {
     "on this machine": (run, init, check, compare, report, ui, clean, completion),
     "data": (prepare, rank),
-    "models": (importing, predict, serve, promotion, lineage, monitor),
+    "models": (importing, predict, evaluate, serve, promotion, lineage, diff, monitor),
     "on a cluster": (compile, submit, runs, schedule),
 }
 

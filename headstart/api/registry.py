@@ -10,6 +10,7 @@ from headstart.models.reference import REGISTRY
 from headstart.tracking import lineage as family
 from headstart.tracking import promotion
 from headstart.tracking.champion_history import Change, read_history
+from headstart.tracking.difference import Difference, difference
 from headstart.tracking.leaderboard import Comparison
 from headstart.tracking.leaderboard import compare as read_comparison
 from headstart.tracking.monitoring import monitor_version
@@ -113,6 +114,24 @@ def lineage(model: str, *, workspace: str | Path | None = None) -> dict[str, Any
     uri = model if "://" in model or model.startswith(REGISTRY) else f"{REGISTRY}{model}"
     with opened(workspace) as client:
         return family.lineage(client, uri)
+
+
+def diff(one: str, other: str, *, data: str | Path | None = None, workspace: str | Path | None = None) -> Difference:
+    """Say what changed from one registered version to another: the settings that they were made with, and what both
+    make of the other's test samples that neither was trained on.
+
+    Args:
+        one, other: `models:/name@alias`, `models:/name/version`, `name/version`, or a name: its champion, else its
+            latest version.
+        data: the packed data set that the other was tested on, where it is no longer at its recorded path.
+        workspace: as for `load`.
+
+    Raises:
+        InputError: there is no such version, or `data` does not have the other's test split.
+    """
+    uris = [each if each.startswith(REGISTRY) else f"{REGISTRY}{each}" for each in (one, other)]
+    with opened(workspace) as client:
+        return difference(client, *uris, data=None if data is None else Path(data))
 
 
 def monitor(

@@ -5,21 +5,18 @@ differ from any others, drift or not.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from headstart.data.dataset import Split
-from headstart.data.reference import listed
 from headstart.errors import InputError
+from headstart.judging.reading import BATCH, read_samples
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.intervals import Interval, normal_quantile
 from headstart.metrics.metric import metric_title
-from headstart.modalities import UnreadableSample, modality
 from headstart.models.bundle import ModelBundle
-from headstart.storage import s3
 
 State = Literal["as before", "drifted", "worse"]
 
@@ -28,7 +25,6 @@ LEAST = 20
 # A classifier that tells new samples from old ones this much better than chance sees a difference that matters; any
 # difference is beyond chance once there are enough samples.
 TOLERANCE = 0.1
-_BATCH = 256
 _MOST = 2000
 _PERMUTATIONS = 500
 _RESAMPLES = 100
@@ -105,34 +101,14 @@ def observe(bundle: ModelBundle, uri: str) -> Observed:
     Raises:
         InputError: the reference cannot be read, holds no readable sample, or has a class that the model does not know.
     """
-    bundle.require_head()
-    kind, given = modality(bundle.modality), bundle.preprocessing.given
     features, labels, refused = [], [], 0
-    with listed(uri, kind, "optional") as listing, ThreadPoolExecutor(listing.readers or s3.CONNECTIONS) as pool:
-        unknown = sorted(set(listing.classes) - set(bundle.classes))
-        if unknown:
-            raise InputError(
-                f"{uri} has the class '{unknown[0]}', which the model does not know; its classes are: "
-                f"{', '.join(bundle.classes[:20])}."
-            )
-
-        def decode(path: str) -> np.ndarray | None:
-            try:
-                return kind.decode(listing.read(path), given).values
-            except UnreadableSample:
-                return None
-
-        for start in range(0, len(listing.files), _BATCH):
-            files = listing.files[start : start + _BATCH]
-            decoded = list(pool.map(decode, [file.path for file in files]))
-            kept = [(values, file) for values, file in zip(decoded, files, strict=True) if values is not None]
-            refused += len(files) - len(kept)
-            if kept:
-                features.append(bundle.predict_features([values for values, _ in kept], _BATCH))
-                labels += [bundle.classes.index(file.label) if file.label else -1 for _, file in kept]
-    if not features:
-        raise InputError(f"{uri} holds no {kind.noun} that can be read.")
-    return _observed(bundle, np.concatenate(features), np.array(labels) if listing.classes else None, refused)
+    for read in read_samples(bundle, uri, "optional"):
+        refused += read.refused
+        if read.values:
+            features.append(bundle.predict_features(read.values, BATCH))
+            labels += [bundle.classes.index(file.label) if file.label else -1 for file in read.files]
+    found = np.array(labels)
+    return _observed(bundle, np.concatenate(features), found if (found >= 0).all() else None, refused)
 
 
 def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> Observed:
@@ -144,8 +120,8 @@ def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> 
     if tuple(classes) != bundle.classes:
         raise InputError("The packed data set has other classes than the model; give the one that it was tested on.")
     features = [
-        bundle.predict_features(split.samples[start : start + _BATCH], _BATCH)
-        for start in range(0, len(split.labels), _BATCH)
+        bundle.predict_features(split.samples[start : start + BATCH], BATCH)
+        for start in range(0, len(split.labels), BATCH)
     ]
     return _observed(bundle, np.concatenate(features), split.labels, 0)
 

@@ -21,8 +21,8 @@ from headstart.version import __version__
 
 COMMANDS = [
     "demo", "run", "init", "check", "compare", "report", "ui", "clean", "completion", "schema", "prepare", "rank",
-    "import", "predict", "export", "serve", "promote", "rollback", "history", "lineage", "monitor", "compile", "submit",
-    "runs", "logs", "retry", "terminate", "schedule",
+    "import", "predict", "export", "evaluate", "serve", "promote", "rollback", "history", "lineage", "diff", "monitor",
+    "compile", "submit", "runs", "logs", "retry", "terminate", "schedule",
 ]  # fmt: skip
 
 

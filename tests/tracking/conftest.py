@@ -25,12 +25,15 @@ from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.recipe.recipe import Recipe
 from headstart.tracking import database
 from headstart.tracking.client import connect
+from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, ROLE, SOURCE_DIGEST, SOURCE_MODEL
 from headstart.tracking.registration import register
 from headstart.tracking.registry import Registered
 from headstart.tracking.runs import Run, child_run, experiment_named, new_parent
 
 # Where a step looks for its run.
 RUN_VARIABLES = ("HEADSTART_PARENT_RUN_ID", "KFP_RUN_ID", "MLFLOW_RUN_ID")
+
+MODEL = "pets-target"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -231,3 +234,30 @@ def target(family_home: Path) -> Registered:
 def new_run(tmp_path: Path) -> Callable[..., Run]:
     """A new step's run in the experiment pets of this test's store."""
     return lambda *arguments, **named: _new_run(tmp_path, *arguments, **named)
+
+
+@pytest.fixture
+def add(registry, bundle, write_evidence, new_run, source, tmp_path) -> Callable[..., str]:
+    """Registers the next version of pets-target, which becomes the challenger; returns its number."""
+
+    def add(right: int = 50, *, bundle_at: Path | None = None, tags: dict[str, str] | None = None, **changes) -> str:
+        number = len(registry.search_model_versions(f"name = '{MODEL}'")) + 1
+        folder = tmp_path / f"version-{number}" / "artifacts"
+        if bundle_at:
+            (folder / "bundle").parent.mkdir(parents=True)
+            bundle_at.rename(folder / "bundle")
+        else:
+            bundle(folder / "bundle", seed=100 + number, role="target", strategy="full", source=source.reference)
+        write_evidence(folder / "evidence", **{"right": right, "gain": Interval(0.1, 0.02, 0.18)} | changes)
+        all_tags = {
+            ROLE: "target",
+            MODEL_DIGEST: bundle_digest(folder / "bundle"),
+            DATA_DIGEST: "sha256:1",
+            SOURCE_MODEL: "models:/pets-source/1",
+            SOURCE_DIGEST: source.digest,
+        } | (tags or {})
+        created = registry.create_model_version(MODEL, folder.parent.as_uri(), run_id=new_run().id, tags=all_tags)
+        registry.set_registered_model_alias(MODEL, "challenger", created.version)
+        return str(created.version)
+
+    return add

@@ -19,46 +19,18 @@ from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
-from headstart.models.bundle import ModelBundle, bundle_digest
+from headstart.models.bundle import ModelBundle
 from headstart.tracking.champion_history import read_history
-from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, PROMOTION, ROLE, SOURCE_DIGEST, SOURCE_MODEL
+from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, PROMOTION, SOURCE_DIGEST, SOURCE_MODEL
 from headstart.tracking.policy import Policy
 from headstart.tracking.promotion import promote, rollback
+from tests.tracking.conftest import MODEL
 
-MODEL = "pets-target"
 # What decides here is the comparison with the champion.
 NO_COMPARISON = Policy.of({"against_champion": "none", "max_class_regression": None})
-
-
-@pytest.fixture
-def add(registry, bundle, write_evidence, new_run, source, tmp_path) -> Callable[..., str]:
-    """Registers the next version of pets-target, which becomes the challenger; returns its number."""
-
-    def add(right: int = 50, *, bundle_at: Path | None = None, tags: dict[str, str] | None = None, **changes) -> str:
-        number = len(registry.search_model_versions(f"name = '{MODEL}'")) + 1
-        folder = tmp_path / f"version-{number}" / "artifacts"
-        if bundle_at:
-            (folder / "bundle").parent.mkdir(parents=True)
-            bundle_at.rename(folder / "bundle")
-        else:
-            bundle(folder / "bundle", seed=100 + number, role="target", strategy="full", source=source.reference)
-        write_evidence(folder / "evidence", **{"right": right, "gain": Interval(0.1, 0.02, 0.18)} | changes)
-        all_tags = {
-            ROLE: "target",
-            MODEL_DIGEST: bundle_digest(folder / "bundle"),
-            DATA_DIGEST: "sha256:1",
-            SOURCE_MODEL: "models:/pets-source/1",
-            SOURCE_DIGEST: source.digest,
-        } | (tags or {})
-        created = registry.create_model_version(MODEL, folder.parent.as_uri(), run_id=new_run().id, tags=all_tags)
-        registry.set_registered_model_alias(MODEL, "challenger", created.version)
-        return str(created.version)
-
-    return add
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""`headstart evaluate`: a model's figures on labelled samples."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from headstart.terminal import announce
+from headstart_pipelines.commands.arguments import JSON, MODEL_URI, WORKSPACE, Command, option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from headstart.judging.measurement import Measurement
+
+# The classes that are recognised worst, and the most frequent mistakes.
+_SHOWN, _MISTAKES = 10, 3
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    if options.output:
+        from headstart.models.prediction import table_format
+
+        table_format(options.output)
+    announce(f"loading {options.model}")
+    from headstart.api.measuring import evaluate
+    from headstart.models.prediction import write_table
+    from headstart_pipelines import display
+
+    found = evaluate(options.model, options.data, metric=options.metric, workspace=options.workspace)
+    if options.output:
+        write_table(found.table, options.output)
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        console = display.console()
+        console.print(_figures(found))
+        console.print(_classes(found))
+        console.print(display.verdict(found.sentence), highlight=False)
+        display.show_facts(console, [*_facts(found), *([("samples", options.output)] if options.output else [])])
+    if options.at_least is not None and found.value.low < options.at_least:
+        raise SystemExit(1)
+
+
+def _figures(found: "Measurement") -> "Table":
+    from rich.table import Column
+
+    from headstart.metrics.metric import metric_title
+    from headstart_pipelines import display
+
+    table = display.table("metric", Column("value", justify="right"), Column("interval", no_wrap=True))
+    for name, each in sorted(found.figures.items(), key=lambda item: item[0] != found.metric):
+        title = "calibration error" if name == "ece" else metric_title(name)
+        table.add_row(title, f"{each.value:.3f}", f"\\[{each.low:.3f}, {each.high:.3f}]")
+    return table
+
+
+def _classes(found: "Measurement") -> "Table":
+    from rich.table import Column
+
+    from headstart_pipelines import display
+
+    counts = [Column(name, justify="right") for name in ("samples", "recall")]
+    table = display.table("class", *counts, Column("interval", no_wrap=True), Column("precision", justify="right"))
+    for each in sorted(found.classes, key=lambda one: one.recall.value)[:_SHOWN]:
+        recall, precision = each.recall, each.precision.value
+        table.add_row(
+            display.plain(each.name),
+            f"{each.support:,}",
+            f"{recall.value:.3f}",
+            f"\\[{recall.low:.3f}, {recall.high:.3f}]",
+            f"{precision:.3f}" if precision == precision else "",
+        )
+    if len(found.classes) > _SHOWN:
+        table.caption = f"the {_SHOWN} worst of {len(found.classes):,} classes"
+    return table
+
+
+def _facts(found: "Measurement") -> list[tuple[str, str]]:
+    taken = [f"{label} for {given} ({count})" for label, given, count in found.mistakes[:_MISTAKES]]
+    facts = [("mistakes", "takes " + ", ".join(taken))] if taken else []
+    return facts + ([("refused", f"{found.refused:,} samples that cannot be read")] if found.refused else [])
+
+
+COMMANDS = (
+    Command(
+        "evaluate",
+        _evaluate,
+        "measure a model on labelled samples, without those that it was trained on",
+        "headstart evaluate models:/digits-target@champion photos/labelled --at-least 0.9",
+        (
+            MODEL_URI,
+            option("data", metavar="DATA_URI", help="labelled samples: class folders, an archive, a table"),
+            option("--metric", metavar="NAME", help="the metric that decides (default: the one that the model was "
+                   "chosen by, else accuracy)"),
+            option("--at-least", type=float, metavar="VALUE", help="end with status 1 where the interval of the metric "
+                   "begins below VALUE"),
+            option("-o", "--output", metavar="FILE", help="write each sample with its prediction to .csv, .json or "
+                   ".parquet"),
+            JSON,
+            WORKSPACE,
+        ),
+    ),
+)  # fmt: skip

@@ -58,6 +58,8 @@ class Diagnostics:
     explained: Explained | None
     robustness_lead: Interval | None = None
     """the mean accuracy under corruption, less that of scratch on the same items"""
+    unseen: str | None = None
+    """what the source does not see of the target's samples, as a clause"""
 
     def to_json(self) -> str:
         """The numbers as indented JSON; pictures are left out."""
@@ -142,7 +144,13 @@ def diagnose(
         robustness_lead=_lead(robust, chosen, groups[corrupted], confidence),
         curve=curve,
         explained=explained_samples(models[chosen], dataset, predictions, evaluation.explanations, seed=seed),
+        unseen=_unseen(start, dataset),
     )
+
+
+def _unseen(source: ModelBundle, dataset: Dataset) -> str | None:
+    lost = dataset.kind.lost(source.preprocessing.given, dataset.given)
+    return f"Of the target's {dataset.kind.noun}s the source does not see {lost}" if lost else None
 
 
 def _affords_trainings(assessment: Assessment, dataset: Dataset, sizes: Sequence[int]) -> bool:
@@ -177,6 +185,7 @@ def headline_facts(assessment: Assessment, diagnostics: Diagnostics, dataset: Da
             diagnostics.robustness,
             diagnostics.scratch_robustness,
             diagnostics.robustness_lead,
+            diagnostics.unseen,
         )
     )
 

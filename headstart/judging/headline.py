@@ -38,6 +38,8 @@ class Findings:
     scratch_robustness: Robustness | None = None
     corrupted_lead: Interval | None = None
     """the mean accuracy over all corruptions, less that of scratch on the same items"""
+    unseen: str | None = None
+    """what the source does not see of the target's samples, as a clause"""
 
 
 def headline(findings: Findings) -> dict[str, str]:
@@ -55,6 +57,14 @@ def worse_when_corrupted(findings: Findings) -> str | None:
         f"On corrupted items {findings.board.chosen.strategy} falls below scratch: {ours.mean:.3f} accuracy against "
         f"{scratch.mean:.3f}, {lead.value:+.3f} [{lead.low:+.3f}, {lead.high:+.3f}]."
     )
+
+
+def unseen_by_source(findings: Findings) -> str | None:
+    """A source that does not see all of the target's samples, as a grey one does not see colour. Strategies, and scratch
+    which is like it, read as it does, so that the comparison is fair and both may be worse than need be."""
+    if findings.unseen is None:
+        return None
+    return f"{findings.unseen}, and neither do strategies and scratch, which read as it does: another may do better."
 
 
 def below_chance(findings: Findings) -> str | None:
@@ -137,4 +147,5 @@ FACTS: tuple[Fact, ...] = (
     imbalance_hidden,
     worse_when_corrupted,
     classes_lost,
+    unseen_by_source,
 )

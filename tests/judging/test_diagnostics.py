@@ -96,6 +96,14 @@ def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_
     assert all(0 <= score <= 1 for each in found.curve.series for point in each.points for score in point.scores)
 
 
+def test_a_grey_source_of_a_target_in_colour_is_found(assessment, contenders, dataset, monkeypatch):
+    section = Evaluation(resamples=100, curve=(), robustness=0, explanations=0)
+    assert diagnose(assessment, dataset, contenders["zero"].path, evaluation=section).unseen is None
+    monkeypatch.setattr(type(dataset.kind), "lost", lambda *given: "their colour, as it reads grey")
+    found = diagnose(assessment, dataset, contenders["zero"].path, evaluation=section)
+    assert found.unseen == "Of the target's pictures the source does not see their colour, as it reads grey"
+
+
 @pytest.mark.parametrize(("affordable", "count"), [(1e12, 2), (1.0, 0)])
 def test_the_curve_trains_by_itself_where_that_takes_seconds(
     affordable, count, assessment, contenders, dataset, monkeypatch

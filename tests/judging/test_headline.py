@@ -39,7 +39,7 @@ def test_a_transfer_without_faults_has_no_facts_beside_its_verdict():
 
 
 def test_each_fact_is_named_after_its_function_which_documents_the_threshold():
-    assert len({fact.__name__ for fact in FACTS}) == len(FACTS) == 5
+    assert len({fact.__name__ for fact in FACTS}) == len(FACTS) == 6
     assert all(fact.__doc__ for fact in FACTS)
 
 
@@ -53,6 +53,12 @@ def test_a_fall_below_scratch_on_corrupted_items_is_said_where_its_interval_lies
     assert ("worse_when_corrupted" in found) == said
     if said:
         assert "0.410 accuracy against 0.510, -0.100 [-0.150, -0.050]" in found["worse_when_corrupted"]
+
+
+def test_a_source_that_does_not_see_all_is_named():
+    clause = "Of the target's pictures the source does not see their colour, as it reads grey"
+    found = facts(missed(LABELS, *range(60)), missed(LABELS, *range(100)), unseen=clause)
+    assert found["unseen_by_source"].startswith(f"{clause}, and neither do strategies and scratch")
 
 
 def test_a_model_worse_than_a_guess_is_said_to_be():

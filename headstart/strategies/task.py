@@ -55,7 +55,7 @@ class Task:
             "versions": versions(),
         }
         # What is made of a model stays under its licence.
-        if self.reference and (licence := self.source.provenance.get("license")):
+        if licence := self.source.provenance.get("license"):
             provenance["license"] = licence
         self.bundle = replace(
             self.source, network=network, classes=self.dataset.classes, temperature=1.0, provenance=provenance

@@ -54,6 +54,17 @@ def test_contenders_that_tie_are_averaged_by_their_weights(strategies, contender
     assert found.held_out.probabilities == pytest.approx(np.average(held_out, axis=0, weights=shares))
 
 
+def test_an_average_is_under_the_licences_of_all_its_members(strategies, tmp_path):
+    members = strategies(0.0)
+    for member, licence in zip(members, ("mit", "cc-by-4.0"), strict=True):
+        bundle, held_out = ModelBundle.load(member.path), member.held_out
+        bundle.provenance["license"] = licence
+        bundle.save(member.path)
+        held_out.save(held_out_path(member.path))
+    (found,) = combined(members, EVALUATION, tmp_path / "made")
+    assert ModelBundle.load(found.path).provenance["license"] == "cc-by-4.0 AND mit"
+
+
 def test_a_baseline_that_ties_is_averaged_with_them(strategies, dataset, tmp_path):
     *members, twin = strategies(0.0)
     scratch = replace(twin, strategy="scratch", kind="baseline", source=None)

@@ -386,6 +386,12 @@ def test_zero_takes_the_sources_head_for_classes_that_it_knows_whatever_their_or
         assert np.allclose(result.bundle.predict_logits(samples), expected, atol=1e-4)
 
 
+def test_what_is_made_of_a_model_stays_under_its_licence(source, known, carry):
+    assert "license" not in carry(source, known, "zero").bundle.provenance
+    source.provenance["license"] = "cc-by-nc-4.0"
+    assert carry(source, known, "zero").bundle.provenance["license"] == "cc-by-nc-4.0"
+
+
 def test_a_head_follows_the_names_and_not_the_positions(source, known, carry):
     # A source that calls a 3 a 5 and a 5 a 3 says so of the target's pictures too.
     swapped = replace(source, classes=tuple({"5": "3", "3": "5"}.get(name, name) for name in source.classes))

@@ -17,6 +17,9 @@ _WORD = re.compile(r"[A-Za-z0-9_ -]{0,64}")
 _LARGEST = 2**20
 _LONGEST = 4096
 _DEEPEST = 4
+# A network of more is built for minutes before its weights are compared; published ones have 200 at most.
+_MOST_LAYERS = 1000
+_COUNTS_LAYERS = ("layers", "depth", "blocks")
 
 
 def with_settings(name: str, settings: Mapping[str, Any]) -> str:
@@ -57,13 +60,14 @@ def split_settings(architecture: str) -> tuple[str, dict[str, Any]]:
 def check_settings(settings: Mapping[str, Any], of: str, *, refused: Collection[str] = ()) -> None:
     """Refuse settings that name files, addresses or code, or that no network has.
 
-    They come from files of strangers. Allowed are numbers up to 2^20, short words, and lists and mappings of these.
+    They come from files of strangers. Allowed are numbers up to 2^20, of layers up to 1000, short words, and lists and
+    mappings of these.
 
     Raises:
         InputError: one is refused; it is named.
     """
     for key, value in settings.items():
-        if not _KEY.fullmatch(key) or key in refused or not _is_plain(value):
+        if not _KEY.fullmatch(key) or key in refused or not _is_plain(value) or _is_too_deep(key, value):
             raise InputError(
                 f"{of} has the setting {shortened(f'{key}={value!r}')}, which is not one of a network's structure; "
                 "remove it"
@@ -86,5 +90,13 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
                 and len(value) <= _LONGEST
                 and all(isinstance(key, str) and _KEY.fullmatch(key) for key in value)
                 and all(_is_plain(each, depth + 1) for each in value.values())
+                and not any(_is_too_deep(key, each) for key, each in value.items())
             )
     return False
+
+
+def _is_too_deep(key: str, value: Any) -> bool:
+    """Whether a setting asks for more layers than any network has."""
+    counts = value if isinstance(value, list | tuple) else [value]
+    layers = [count for count in counts if isinstance(count, int) and not isinstance(count, bool)]
+    return any(word in key.lower() for word in _COUNTS_LAYERS) and sum(layers) > _MOST_LAYERS

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from headstart.errors import InputError
+from headstart.models.architectures import build_network
 from headstart.models.architectures.convnet import convnet
 from headstart.models.sources import load_source
 
@@ -164,3 +165,17 @@ def test_a_good_file_is_read_whatever_its_headers_length_looks_like(beginning):
     wanted = next(size for size in range(length, 2**20, 8) if struct.pack("<Q", size).startswith(beginning))
     Path("weights.safetensors").write_bytes(struct.pack("<Q", wanted) + header.ljust(wanted) + safe[8 + length :])
     assert load_source(SAFE).provenance["head"] == "trained"
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "timm/test_vit?depth=1048576",
+        "timm/test_resnet?layers=[900,900]",
+        "transformers/vit?num_hidden_layers=1048576",
+        'contrastive/clip?vision_config={"num_hidden_layers":1048576}',
+    ],
+)
+def test_a_network_of_more_layers_than_any_has_is_refused_before_it_is_built(architecture):
+    with pytest.raises(InputError, match=r"has the setting .*(depth|layers|vision_config)"):
+        build_network(architecture, classes=2)

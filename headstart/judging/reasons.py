@@ -28,6 +28,8 @@ class Reason:
     speaks_against: bool | None
     """whether it is a warning, about the transfer or about trusting a figure; None where it cannot be told"""
     sentence: str
+    remedy: str = ""
+    """what to do where it speaks against"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def _about_source(probe: Probe | None, distance: float | None) -> Iterator[Reaso
             far,
             f"In the source's own features the target is {distance:.3f} away from what the source was trained on (0 is "
             f"alike, 1 has nothing in common): " + ("it is far." if far else "it is near."),
+            "Look for a source that was trained on samples more like the target's.",
         )
 
 
@@ -109,6 +112,7 @@ def _about_features(probe: Probe | None) -> Reason:
             if useless
             else "the source knows something that helps here."
         ),
+        "Take another source: this one is not shown to know more than random weights do.",
     )
 
 
@@ -135,6 +139,7 @@ def _about_labels(curve: Curve | None) -> Iterator[Reason]:
                 if little
                 else ": whether more would help cannot be told."
             ),
+            "Label more training samples: the last doubling of them still helped.",
         )
     elif fitted:
         # What is fitted to frozen features stops gaining while a network that learns from the labels still does.
@@ -182,4 +187,5 @@ def _about_test(board: Leaderboard) -> Iterator[Reason]:
         "told from "
         + (f"{board.min_gain:.3f}" if board.min_gain else "none")
         + (": there may be one that is too small to see." if hidden else ", and no gain was found."),
+        "Test on more items, so that a small gain can be told from none.",
     )

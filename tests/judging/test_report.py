@@ -76,7 +76,10 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(classes):
     html = report(names=[f"class {index}" for index in range(classes)])
     page = Page(html)
     assert not {"script", "link", "iframe", "object", "use"} & set(page.tags)
-    assert not {"href", "action", "xlink:href"} & {name for name, _ in page.attributes}
+    assert not {"action", "xlink:href"} & {name for name, _ in page.attributes}
+    # Links lead to places of the page itself, which are there.
+    places = {value for name, value in page.attributes if name == "id"}
+    assert {value for name, value in page.attributes if name == "href"} <= {f"#{place}" for place in places}
     assert all(value.startswith("data:image/png;base64,") for name, value in page.attributes if name == "src")
     assert "http" not in html
     assert "url(" not in html
@@ -126,7 +129,7 @@ def test_epochs_without_a_usable_number_are_left_out_of_the_curve():
     nan = float("nan")
     history = {"full": [{"epoch": 1, "val/accuracy": 0.5}, {"epoch": 2, "val/accuracy": nan, "train/loss": nan}]}
     page = Page(report(history=history, kept={"full": 1}))
-    assert "nan" not in " ".join(value or "" for _, value in page.attributes)
+    assert not re.search(r"\bnan\b", " ".join(value or "" for _, value in page.attributes))
     assert "kept epoch 1" in page.text
 
 
@@ -168,12 +171,34 @@ def test_without_any_history_there_is_no_section_of_curves():
     assert "Training curves" not in Page(report(history={})).text
 
 
+@pytest.mark.parametrize(
+    ("changes", "asked", "not_asked"),
+    [
+        ({}, "headstart promote digits-target", "headstart rank"),
+        ({"full": 0.3, "scratch": 0.9}, "headstart rank CANDIDATE", "headstart promote"),
+        ({"facts": {"test_seen_before": "This is a second look."}}, "headstart evaluate models:/", "training.epochs"),
+        ({"facts": {"imbalance_hidden": "Accuracy hides."}}, "evaluation.metric=balanced_accuracy", "training.epochs"),
+    ],
+)
+def test_the_page_ends_its_answer_with_what_to_do(changes, asked, not_asked):
+    text = Page(report(**changes)).text
+    assert asked in text
+    assert not_asked not in text
+
+
+def test_a_reason_that_speaks_against_brings_its_remedy():
+    doubt = [Reason("Is it?", "1", "2", against, "It may be.", "Look again.") for against in (True, False, None)]
+    shown = [Page(report(examined={"reasons": (each,)})).text.count("Look again.") for each in doubt]
+    assert shown == [1, 0, 0]
+
+
 def test_every_section_is_there():
     ranking = [{"source": "models:/digits-source/3#sha256=a", "probe": 0.9, "probe_error": 0.01, "seconds": 1.0}]
     html = report(ranking=ranking, ranking_reason="It has the best probe.")
     headings = re.findall(r"<h2>(.*?)</h2>", html)
     assert headings == [
         "Why",
+        "What to do next",
         "Leaderboard",
         "What labels are worth",
         "Where full is right and wrong",

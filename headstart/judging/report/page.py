@@ -1,6 +1,7 @@
 """The page that answers whether transfer helped, and shows why."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from headstart.data.dataset import Dataset
@@ -14,6 +15,7 @@ from headstart.judging.report import (
     figures,
     leaderboard,
     metrics,
+    next_steps,
     provenance,
     ranking,
     reasons,
@@ -28,11 +30,27 @@ from headstart.judging.report.provenance import data_facts
 from headstart.metrics.metric import metric_title
 from headstart.models.reference import unpinned
 
+# What the list of contents calls the sections that it leads to.
+_CONTENTS = {
+    "reasons": "Why",
+    "next_steps": "Next",
+    "leaderboard": "Leaderboard",
+    "data_efficiency": "Labels",
+    "confusion": "Mistakes",
+    "reliability": "Confidence",
+    "robustness": "Corruption",
+    "explanation": "Explanations",
+    "training": "Training",
+    "savings": "Savings",
+    "ranking": "Sources",
+    "provenance": "Data and lineage",
+}
+
 # In the page's order. Each has a template beside it, and a function that gives the template's values, or None where the
 # section is left out.
 _SECTIONS = (
-    verdict, reasons, figures, leaderboard, metrics, data_efficiency, confusion, reliability, robustness, explanation,
-    training, savings, ranking, provenance,
+    verdict, reasons, next_steps, figures, leaderboard, metrics, data_efficiency, confusion, reliability, robustness,
+    explanation, training, savings, ranking, provenance,
 )  # fmt: skip
 
 
@@ -49,6 +67,8 @@ def render_report(judgement: Judgement) -> str:
         metrics=judgement.metrics,
         level=f"{100 * board.confidence:g}%",
         sections={name: section for name, section in found.items() if section is not None},
+        contents={name: title for name, title in _CONTENTS.items() if found[name] is not None},
+        made=datetime.now(UTC),
     )
 
 

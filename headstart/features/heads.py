@@ -367,9 +367,13 @@ def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, f
     leverages = weights / whole + left**2 @ shrinkage.T
     best_error, best_penalty, best_scores = np.inf, penalties[0], targets
     for penalty, shrunk, leverage in zip(penalties, shrinkage, leverages.T, strict=True):
-        fitted = means + left @ (shrunk[:, None] * projected) / roots
-        errors = (targets - fitted) / (1 - leverage)[:, None]
-        error = float(np.sum((weights * errors**2)[tells]))
+        # In place: of a thousand classes each array has as many values as all features.
+        errors = left @ (shrunk[:, None] * projected)
+        errors /= roots
+        errors += means
+        np.subtract(targets, errors, out=errors)
+        errors /= (1 - leverage)[:, None]
+        error = float(np.sum((weights[:, 0] * np.einsum("nk,nk->n", errors, errors))[tells]))
         if error < best_error:
             best_error, best_penalty, best_scores = error, penalty, targets - errors
     coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + best_penalty)[:, None]

@@ -54,14 +54,14 @@ def finetune(
     given = {"training": Training.of(training, at="training"), "reference": reference, "digest": digest}
     job = transfer_job(Path(source.path), packed.path, section, **given)
     with step_run(experiment, section.name, role="target", tags=tags) as run, system_metrics(run):
+        run.log_data(packed, ("train", "val"))
         context = RunContext(seed, judged.metric, on_epoch=run.log_epoch, progress=progress())
         result = train(job, context)
         own_digest = bundle_digest(result.save(Path(model.path), packed))
         retrain(result, job, context, judged.seeds, Path(model.path), packed)
         contender = Contender(section.name, "transfer", Path(model.path), result.validation, result.seconds, run.id)
         run.log_params({**section.model_dump(mode="json"), "seed": seed, **result.params})
-        run.log_metrics({f"val/best_{judged.metric}": result.validation, "time/seconds": result.seconds})
-        if result.samples_per_second:
-            run.log_metrics({"speed/samples_per_second": result.samples_per_second})
+        speed = {"speed/samples_per_second": result.samples_per_second or None}
+        run.log_metrics({f"val/best_{judged.metric}": result.validation, "time/seconds": result.seconds, **speed})
         run.set_tags({MODEL_DIGEST: own_digest})
         describe(model, digest=own_digest, **contender.to_metadata())

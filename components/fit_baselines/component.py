@@ -48,6 +48,7 @@ def fit_baselines(
     listed = []
     for name in baselines:
         with step_run(experiment, name, role="baseline", tags={STRATEGY: name}) as run, system_metrics(run):
+            run.log_data(packed, ("train", "val"))
             contender, params = fit_baseline(
                 name,
                 packed,

@@ -28,6 +28,7 @@ def pretrain(
     from pathlib import Path
 
     from headstart.artifacts import describe
+    from headstart.data.dataset import SPLITS
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.jobs.job import pretraining_job, train
     from headstart.judging.evidence import EVIDENCE
@@ -42,6 +43,7 @@ def pretrain(
     section = Pretraining.of(pretraining, at="source.pretraining")
     packed = PackedDataset.open(Path(dataset.path))
     with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
+        run.log_data(packed, SPLITS)
         context = RunContext(seed, on_epoch=run.log_epoch, progress=progress())
         result = train(pretraining_job(packed.path, section), context)
         found = evaluate_source(result.bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)

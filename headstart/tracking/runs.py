@@ -6,7 +6,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError
 from headstart.signals import exiting_when_terminated
 from headstart.tracking.client import await_server, connect, explained, ignoring, search_all, user_name
+from headstart.tracking.data_inputs import inputs_of
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.names import (
     CREATION,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, RunInfo
     from mlflow.entities import Run as Record
+
+    from headstart.data.dataset import Dataset
 
 # Set by the local runner, which creates the parent run before the first step starts.
 PARENT_VARIABLE = "HEADSTART_PARENT_RUN_ID"
@@ -106,6 +109,11 @@ class Run:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    @explained()
+    def log_data(self, dataset: "Dataset", splits: Iterable[str]) -> None:
+        """Log the splits of a packed data set that are used, as MLflow shows them beside the run."""
+        self.client.log_inputs(self.id, inputs_of(dataset, splits))
 
     @explained()
     def log_page(self, name: str, html: str) -> None:

@@ -81,6 +81,25 @@ def test_an_artifact_leads_to_its_mlflow_run(floor, step, output):
     assert connect().get_run(run_id).info.status == "FINISHED"
 
 
+def test_each_run_names_the_data_that_it_used_and_for_what(floor):
+    client = connect()
+    used = {}
+    for step, output in (("pretrain", "model"), ("partial", "model"), ("evaluate", "leaderboard")):
+        run = client.get_run(floor.outputs[step][output].metadata["run_id"])
+        used[step] = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
+    assert {step: set(found) for step, found in used.items()} == {
+        "pretrain": {"training", "validation", "evaluation"},
+        "partial": {"training", "validation"},
+        "evaluate": {"evaluation"},
+    }
+    test = used["evaluate"]["evaluation"]
+    packed = Dataset.open(Path(floor.outputs["prepare target"]["dataset"].path))
+    assert packed.split_digest("test").startswith(f"sha256:{test.digest}")
+    assert (test.name, test.source_type) == ("data", "local")
+    assert json.loads(test.source)["uri"] == packed.manifest["source"]["uri"]
+    assert json.loads(test.profile)["samples"] == packed.counts["test"]
+
+
 def test_register_returns_the_version_pinned_to_the_models_content(floor):
     digest = bundle_digest(Path(floor.outputs["pretrain"]["model"].path))
 

@@ -55,16 +55,10 @@ def evaluate(
     selection = read_selection(start, described(source)["digest"], pretrained)
     bundles = ((model.path, described(model)) for model in models)
     contenders = read_contenders(bundles, selection["source"], Path(baselines.path))
-    recipe = {
-        "name": experiment,
-        "seed": seed,
-        "evaluation": evaluation,
-        "training": training,
-        "strategies": strategies,
-    }
+    sections = {"evaluation": evaluation, "training": training, "strategies": strategies}
+    recipe = {"name": experiment, "seed": seed, **sections}
     outputs = Outputs(*(Path(o.path) for o in (predictions, leaderboard, report, winner, confusion, metrics)))
     with step_run(experiment, "evaluate") as run:
-        run.log_data(packed, ("test",))
         found = evaluate_and_record(run, contenders, packed, start, selection, recipe, outputs, address=dataset.uri)
         for artifact in (leaderboard, predictions, report):
             describe(artifact, run_id=run.id, data_digest=packed.digest, verdict=found.leaderboard.verdict)

@@ -74,6 +74,7 @@ def evaluate_and_record(
         The assessment with the ids of the runs written to.
     """
     evaluation = Evaluation.of(recipe["evaluation"], at="evaluation")
+    run.log_data(dataset, ("test",))
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         contenders = [*contenders, *combined(contenders, evaluation, Path(place))]
         assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=recipe["seed"])

@@ -60,7 +60,7 @@ bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and
 bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 13 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.data
 
-bench-null: $(DEV) ## measure how often a source of random weights is said to help or to hurt: 15 minutes
+bench-null: $(DEV) ## measure how often a source of random weights is said to help or to hurt: 17 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect --output benchmarks/results/null_effect.json
 
 bench-evidence: $(DEV) ## judge pairs of domains, label budgets and seeds, cell by cell; UNPACKED is a folder of two Debian packages' files

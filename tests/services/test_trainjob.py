@@ -131,6 +131,8 @@ def pipeline(place: Path, workspace: Path) -> list[dict[str, float]]:
         "training": {**TRAINING, "epochs": 3},
         "strategies": [FULL],
         "baselines": [],
+        # Each further training would be a job of its own.
+        "evaluation": {"seeds": 1, "curve": []},
     }
     workspace.mkdir()
     (workspace / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -32,11 +32,13 @@ from headstart.metrics.wilson import ClassIntervals, class_intervals, share_inte
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.engine import training_device
-from headstart.training.flops import AFFORDABLE, epoch_flops
+from headstart.training.flops import epoch_flops
 from headstart.training.section import Training
 
 # Training samples that the figures are computed from: more would tell them apart no better.
 _SEEN = 1000
+# Operations that take half a minute on a core, on whatever machine: what trainings for the curve may take together.
+_AFFORDABLE = 1e12
 # A probe needs some of each class.
 _PROBED_PER_CLASS = 5
 
@@ -160,7 +162,7 @@ def _affords_trainings(assessment: Assessment, dataset: Dataset, sizes: Sequence
         return False
     trained = [assessment.history.get(name, ()) for name in (assessment.chosen.strategy, SCRATCH)]
     epochs = sum(map(len, trained)) * count_trainings(dataset, sizes)
-    return epochs * epoch_flops(ModelBundle.load(scratch.path), dataset) <= AFFORDABLE
+    return epochs * epoch_flops(ModelBundle.load(scratch.path), dataset) <= _AFFORDABLE
 
 
 def _lead(robust: Mapping[str, Robustness], chosen: str, groups: np.ndarray, confidence: float) -> Interval | None:

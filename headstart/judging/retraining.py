@@ -13,15 +13,16 @@ from headstart.jobs.job import Job, train
 from headstart.judging.contenders import SCRATCH
 from headstart.metrics.predictions import read_predictions
 from headstart.training.context import RunContext
-from headstart.training.flops import AFFORDABLE, epoch_flops
+from headstart.training.flops import epoch_flops
 from headstart.training.trained import Trained
 
 Seeds = int | Literal["auto"]
 
 # In the directory of a model's bundle, outside of its sums.
 _FOLDER = "retrained"
-# Trainings that `auto` makes where one of them is affordable.
-_AFFORDED = 5
+# Trainings that `auto` makes where one of them takes at most so many operations. A recipe has several strategies, which
+# may borrow the spread of scratch, and one scratch.
+_AFFORDED, _AFFORDABLE = 5, {"baseline": 1e12, "transfer": 1e11}
 
 
 def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path: Path, dataset: Dataset) -> None:
@@ -29,11 +30,12 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
     of all but the first, keep the test predictions with the bundle at `path`.
 
     What was not trained in steps does not depend on the seed, and is not done again. `auto` is five times where one
-    training takes at most 10¹² operations, which does not depend on the machine.
+    training takes seconds, by its operations, which do not depend on the machine: at most 10¹² of scratch, 10¹¹ of a
+    strategy.
     """
     if not trained.history:
         return
-    for number in range(1, _trainings(trained, dataset, seeds)):
+    for number in range(1, _trainings(trained, dataset, seeds, job)):
         again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False)
         train(job, again).save_predictions(path / _FOLDER / f"{number}.parquet", dataset)
 
@@ -43,10 +45,11 @@ def read_retrained(path: Path) -> list[np.ndarray]:
     return [read_predictions(place).predicted for place in sorted(path.glob(f"{_FOLDER}/*.parquet"))]
 
 
-def _trainings(trained: Trained, dataset: Dataset, seeds: Seeds) -> int:
+def _trainings(trained: Trained, dataset: Dataset, seeds: Seeds, job: Job) -> int:
     if seeds != "auto":
         return seeds
-    return _AFFORDED if len(trained.history) * epoch_flops(trained.bundle, dataset) <= AFFORDABLE else 1
+    affordable = len(trained.history) * epoch_flops(trained.bundle, dataset) <= _AFFORDABLE[job.kind]
+    return _AFFORDED if affordable else 1
 
 
 @dataclass(frozen=True)

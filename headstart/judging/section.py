@@ -18,7 +18,7 @@ class Evaluation(Section):
         contender is delivered.
     seeds: the number of trainings of scratch and of each strategy that is trained in steps, each with another seed;
         their spread widens the gains' intervals, which otherwise cover the test items only. `auto`: 5 where one takes
-        at most 10¹² operations, else 1.
+        seconds, else 1: at most 10¹² operations of scratch, 10¹¹ of a strategy.
     curve: the labels a class at which the data-efficiency curve has points beside the one of all labels; empty for no
         curve. It is fitted to frozen features, in seconds.
     curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point. `auto`: where

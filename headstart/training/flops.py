@@ -14,9 +14,6 @@ from headstart.modalities.batch import Inputs
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network, evaluated
 
-# Operations that take seconds on a core: what `auto` affords, on whatever machine.
-AFFORDABLE = 1e12
-
 
 def step_flops(network: Network, example: Inputs, start: int) -> int:
     """The operations of a training step on `example`, the inputs of stage `start`.

@@ -106,7 +106,7 @@ def test_classical_is_kept_as_a_bundle(classical, renamed):
 def test_scratch_is_trained_several_times_where_that_is_cheap(
     affordable, count, renamed, source, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("headstart.judging.retraining.AFFORDABLE", affordable)
+    monkeypatch.setattr("headstart.judging.retraining._AFFORDABLE", {"baseline": affordable})
     fitted("scratch", renamed, tmp_path, source, seeds="auto")
     assert len(list(tmp_path.glob("scratch/retrained/*.parquet"))) == count
 

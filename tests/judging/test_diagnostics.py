@@ -108,7 +108,7 @@ def test_a_grey_source_of_a_target_in_colour_is_found(assessment, contenders, da
 def test_the_curve_trains_by_itself_where_that_takes_seconds(
     affordable, count, assessment, contenders, dataset, monkeypatch
 ):
-    monkeypatch.setattr("headstart.judging.diagnostics.AFFORDABLE", affordable)
+    monkeypatch.setattr("headstart.judging.diagnostics._AFFORDABLE", affordable)
     section = Evaluation(resamples=100, curve=(2,), robustness=0, explanations=0)
     recipe = {
         "training": Training(epochs=1, batch_size=8, augmentation="none"),

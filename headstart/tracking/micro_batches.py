@@ -81,21 +81,30 @@ class MicroBatches:
     def _run(self, jobs: Sequence[_Job]) -> None:
         # Of a client that has gone, nothing is computed.
         wanted = [job for job in jobs if job[1].set_running_or_notify_cancel()]
+        answers = self._answers([samples for samples, _ in wanted])
+        # Before anyone is told, so that who has an answer finds nothing waiting for it.
+        with self._lock:
+            self._waiting -= sum(len(samples) for samples, _ in jobs)
+        for (_, future), answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _answers(self, wanted: Sequence[Sequence[Any]]) -> "list[np.ndarray | Exception]":
+        """The probabilities of each request's samples, or why it has none."""
         try:
-            found = self._in_batches([sample for samples, _ in wanted for sample in samples])
-            ends = np.cumsum([len(samples) for samples, _ in wanted])
-            for (_, future), part in zip(wanted, np.split(found, ends[:-1]), strict=True) if wanted else ():
-                future.set_result(part)
-        except Exception:
+            found = self._in_batches([sample for samples in wanted for sample in samples])
+            return list(np.split(found, np.cumsum([len(samples) for samples in wanted])[:-1])) if wanted else []
+        except Exception as error:
             # One request's samples may be what the model cannot answer.
-            for samples, future in wanted:
-                try:
-                    future.set_result(self._in_batches(samples))
-                except Exception as error:
-                    future.set_exception(error)
-        finally:
-            with self._lock:
-                self._waiting -= sum(len(samples) for samples, _ in jobs)
+            return [self._answer(samples) for samples in wanted] if len(wanted) > 1 else [error]
+
+    def _answer(self, samples: Sequence[Any]) -> "np.ndarray | Exception":
+        try:
+            return self._in_batches(samples)
+        except Exception as error:
+            return error
 
     def _in_batches(self, samples: Sequence[Any]) -> np.ndarray:
         if not samples:

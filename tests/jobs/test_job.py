@@ -167,6 +167,7 @@ def test_the_model_says_what_it_is_as_if_one_process_had_trained_it(full, jobs):
     assert full.trained.held_out.ids.tolist()[: len(held_out)] == held_out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_two_processes")
 def test_one_that_is_killed_ends_the_training_and_the_next_goes_on_to_the_same_bits(
     full, jobs, tmp_path, monkeypatch, capfd
@@ -222,6 +223,7 @@ def test_an_interrupted_step_ends_its_processes_which_keep_a_checkpoint(jobs, tm
     assert len(list((tmp_path / "state" / "checkpoints").iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_two_processes")
 def test_no_process_outlives_a_step_that_is_killed(jobs, tmp_path):
     """A pod that is evicted takes its GPUs back only when all of its processes are gone."""

@@ -67,6 +67,7 @@ def test_its_bundle_is_read_back(fitted, tmp_path):
     assert np.array_equal(found.predict_logits(samples), bundle.predict_logits(samples))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["svc", "forest", "logistic, scaled"])
 @pytest.mark.parametrize("kind", ["pixels", "gradients"])
 def test_it_is_exported_as_one_file(name, kind, tmp_path):

@@ -71,6 +71,7 @@ def test_what_was_exported_is_imported_with_the_same_logits_classes_and_licence(
     assert (back.preprocessing.mean, back.preprocessing.std) == (bundle.preprocessing.mean, bundle.preprocessing.std)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "reads"),
     [
@@ -95,6 +96,7 @@ def test_the_lines_of_the_readme_answer_from_a_files_bytes_as_predict_does(archi
             assert np.abs(found["probabilities"].numpy() - row).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["convnet", "resnet18"])
 def test_the_torch_folder_needs_torch_or_torchvision_alone(architecture, tmp_path, monkeypatch):
     bundle = bundle_of(architecture, 48, temperature=1.7)

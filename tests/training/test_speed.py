@@ -357,6 +357,7 @@ def test_bf16_computes_the_stages_and_leaves_weights_and_gradients_in_fp32():
         assert network(images).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_the_metric_does_not_depend_on_the_choice_beyond_noise(all_digits, untrained, plan):
     def predictions(**pinned):
         bundle = untrained(all_digits)

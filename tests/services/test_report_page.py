@@ -44,7 +44,7 @@ def test_the_page_opens_without_a_complaint_and_asks_for_nothing_from_elsewhere(
 def test_every_section_is_seen_and_none_is_wider_than_the_screen(page: tuple[Page, list[str]]) -> None:
     opened, _ = page
     headings = opened.locator("h2")
-    assert headings.count() == 12
+    assert headings.count() == 13
     for heading in headings.all():
         box = heading.bounding_box()
         assert box is not None

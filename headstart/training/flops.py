@@ -30,7 +30,8 @@ def step_flops(network: Network, example: Inputs, start: int) -> int:
 def epoch_flops(bundle: ModelBundle, dataset: Dataset) -> float:
     """The operations of the gradient steps of an epoch that trains all stages on the training split."""
     train = dataset.split("train")
-    example = bundle.preprocessing(dataset.kind.batch(train.samples[:1]))
+    device = bundle.network.head.weight.device
+    example = bundle.preprocessing(dataset.kind.batch(train.samples[:1]).to(device))
     return float(step_flops(bundle.network, example, 0) * len(train.labels))
 
 

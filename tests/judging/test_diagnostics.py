@@ -10,6 +10,8 @@ from headstart.judging.report.page import report
 from headstart.judging.section import Evaluation
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
+from headstart.models.bundle import ModelBundle
+from headstart.training.flops import epoch_flops
 from headstart.training.section import Training
 
 
@@ -102,6 +104,15 @@ def test_a_grey_source_of_a_target_in_colour_is_found(assessment, contenders, da
     monkeypatch.setattr(type(dataset.kind), "lost", lambda *given: "their colour, as it reads grey")
     found = diagnose(assessment, dataset, contenders["zero"].path, evaluation=section)
     assert found.unseen == "Of the target's pictures the source does not see their colour, as it reads grey"
+
+
+def test_the_operations_of_a_model_are_counted_where_it_lies(contenders, dataset):
+    bundle = ModelBundle.load(contenders["scratch"].path)
+    counted = epoch_flops(bundle, dataset)
+    assert counted > 0
+    # Of all devices but the CPU the one that every machine has.
+    bundle.network.to("meta")
+    assert epoch_flops(bundle, dataset) == counted
 
 
 @pytest.mark.parametrize(("affordable", "count"), [(1e12, 2), (1.0, 0)])

@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from headstart.errors import InputError
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle, NotFinite
+from headstart.models.ensemble import ensemble, ensemble_name
 from headstart.tracking import http_server
 from headstart.tracking.micro_batches import BATCH, MicroBatches
 from headstart.tracking.request import Busy
@@ -205,3 +207,18 @@ def test_the_command_serves_a_bundle_and_ends_well_when_it_is_told_to(bundle, tm
         assert process.wait(60) == 0
     expected = bundle.predict_probabilities(PIXELS)
     assert [row["p_dog"] for row in found] == pytest.approx(expected[:, 1].tolist(), abs=1e-4)
+
+
+def test_an_average_of_several_models_is_served_as_one(bundle):
+    torch.manual_seed(1)
+    networks = [bundle.network, convnet(classes=3, channels=1).eval()]
+    together = replace(
+        bundle,
+        network=ensemble(networks, [1.0, 0.5]).eval(),
+        architecture=ensemble_name(["convnet"] * 2),
+    )
+    with TestClient(http_server.application(together, http_server.predictor(together, threads=1))) as client:
+        records = client.post("/invocations", json={"inputs": TEXTS}).json()["predictions"]
+    found = [[each["p_cat"], each["p_dog"], each["p_owl"]] for each in records]
+    assert np.allclose(found, together.predict_probabilities(PIXELS), atol=1e-5)
+    assert not np.allclose(found, bundle.predict_probabilities(PIXELS), atol=1e-3)

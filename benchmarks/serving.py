@@ -27,7 +27,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import psutil
 from PIL import Image
@@ -35,7 +34,7 @@ from PIL import Image
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.tracking import serving
+from headstart.tracking.logged_model import save_pyfunc
 
 _CLASSES, _PICTURES, _WARM = 10, 50, 50
 
@@ -93,13 +92,7 @@ def _commands(folder: Path, size: int) -> Iterator[tuple[str, tuple[list[str], i
     bundle.save(folder / "bundle")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            folder / "model",
-            python_model=serving.__file__,
-            artifacts={"bundle": str(folder / "bundle")},
-            signature=serving.signature(bundle),
-            pip_requirements=["headstart"],
-        )
+        save_pyfunc(folder / "model", bundle, {"bundle": folder / "bundle"}, with_example=False)
     ours, theirs = _free_port(), _free_port()
     command = [sys.executable, "-m", "headstart_pipelines.cli", "serve", str(folder / "bundle"), "--port", str(ours)]
     yield "headstart serve", (command, ours)

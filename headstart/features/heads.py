@@ -233,16 +233,15 @@ def cross_validated_hits(
     """
     kept = in_repeated_classes(labels, groups)
     features, labels = repeated_classes(features, labels, groups)
-    hits = np.zeros(len(labels), dtype=np.int8)
+    hits, asked = np.zeros(len(labels), dtype=bool), np.zeros(len(labels), dtype=bool)
     if len(labels) == 0:
-        return Hits(np.empty(0, dtype=np.int64), hits.astype(bool))
-    asked = np.zeros(len(labels), dtype=bool)
+        return Hits(np.empty(0, dtype=np.int64), hits)
     with _few_threads(features):
         for train, held_out in stratified_folds(labels, seed=seed, groups=None if groups is None else groups[kept]):
             head = ridge(features[train], labels[train], int(labels.max()) + 1)
             hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
             asked[held_out] = True
-    return Hits(np.flatnonzero(kept)[asked], hits[asked].astype(bool))
+    return Hits(np.flatnonzero(kept)[asked], hits[asked])
 
 
 @contextmanager

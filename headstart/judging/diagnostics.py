@@ -107,10 +107,6 @@ def diagnose(
         InputError: `curve_training` is asked for and `training` or `strategies` are missing.
     """
     board, start = assessment.leaderboard, ModelBundle.load(source)
-    trains = evaluation.curve_training
-    if trains == "auto":
-        trains = training is not None and bool(strategies) and _affords_trainings(assessment, dataset, evaluation.curve)
-    trained = curve_trainings(board, start, strategies, training) if trains else {}
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
     chosen = board.chosen.strategy
     models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
@@ -119,6 +115,10 @@ def diagnose(
     features = _features(start, dataset)
     curve = None
     if evaluation.curve:
+        trains = evaluation.curve_training
+        if trains == "auto":
+            trains = bool(training and strategies and _affords_trainings(assessment, models, dataset, evaluation.curve))
+        trained = curve_trainings(board, start, strategies, training) if trains else {}
         curve = data_efficiency(dataset, evaluation.curve, features, metric=evaluation.metric, trained=trained)
     test, predictions = dataset.split("test"), assessment.predicted(board.chosen.strategy)
     labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
@@ -155,14 +155,15 @@ def _unseen(source: ModelBundle, dataset: Dataset) -> str | None:
     return f"Of the target's {dataset.kind.noun}s the source does not see {lost}" if lost else None
 
 
-def _affords_trainings(assessment: Assessment, dataset: Dataset, sizes: Sequence[int]) -> bool:
+def _affords_trainings(
+    assessment: Assessment, models: Mapping[str, ModelBundle], dataset: Dataset, sizes: Sequence[int]
+) -> bool:
     """Whether the curve's trainings take seconds: as many operations as the trainings on all labels took, each."""
-    scratch = next((each for each in assessment.contenders if each.strategy == SCRATCH), None)
-    if not sizes or scratch is None or not scratch.is_kept:
+    if SCRATCH not in models:
         return False
     trained = [assessment.history.get(name, ()) for name in (assessment.chosen.strategy, SCRATCH)]
     epochs = sum(map(len, trained)) * count_trainings(dataset, sizes)
-    return epochs * epoch_flops(ModelBundle.load(scratch.path), dataset) <= _AFFORDABLE
+    return epochs * epoch_flops(models[SCRATCH], dataset) <= _AFFORDABLE
 
 
 def _lead(robust: Mapping[str, Robustness], chosen: str, groups: np.ndarray, confidence: float) -> Interval | None:

@@ -361,10 +361,6 @@ def _gains(
     formed of.
     """
     position = {name: number for number, name in enumerate(predicted)}
-    values = {
-        name: score(evaluation.metric, tested.labels, predicted[name], tested.probabilities.shape[1])
-        for name in spreads
-    }
     intervals = simultaneous_gains(
         evaluation.metric,
         tested.labels,
@@ -377,7 +373,7 @@ def _gains(
         groups=tested.groups,
     )
     # Of a baseline the first training is shown; what another would have reached is as likely that of any.
-    above = {name: values[name] - each.mean for name, each in spreads.items()}
+    above = {name: each.shown - each.mean for name, each in spreads.items()}
     return {
         (ours, theirs): Interval(gain.value, gain.low + above[theirs], gain.high + above[theirs])
         if theirs in above and gain.low < gain.high

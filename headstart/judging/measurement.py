@@ -94,13 +94,13 @@ class Measurement:
             "refused": self.refused,
             "trained_on": self.trained_on,
             "tested_on": self.tested_on,
-            "figures": {name: _ends(each) for name, each in self.figures.items()},
+            "figures": {name: each.to_list() for name, each in self.figures.items()},
             "classes": [
                 {
                     "name": each.name,
                     "samples": each.support,
-                    "recall": _ends(each.recall),
-                    "precision": _ends(each.precision),
+                    "recall": each.recall.to_list(),
+                    "precision": each.precision.to_list(),
                 }
                 for each in self.classes
             ],
@@ -157,7 +157,3 @@ def measure(
         trained_on=None if trained_on is None else known,
         tested_on=len(set(ids) & set(tested_on)),
     )
-
-
-def _ends(interval: Interval) -> list[float]:
-    return [interval.value, interval.low, interval.high]

@@ -78,7 +78,7 @@ class Monitoring:
         """JSON values."""
 
         def ends(interval: Interval | None) -> list[float] | None:
-            return None if interval is None else [interval.value, interval.low, interval.high]
+            return None if interval is None else interval.to_list()
 
         return {
             "state": self.state,

@@ -56,6 +56,8 @@ def _trainings(trained: Trained, dataset: Dataset, seeds: Seeds, job: Job) -> in
 class Spread:
     """The spread of a contender's metric over trainings with other seeds."""
 
+    shown: float
+    """of the first training, which is the one that is shown"""
     mean: float
     variance: float
     """of one training"""
@@ -64,7 +66,8 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """The spread of the metric's `values`, one for each training; nothing is known of one alone."""
-        return cls(float(np.mean(values)), float(np.var(values, ddof=1)) if len(values) > 1 else 0.0, len(values))
+        variance = float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
+        return cls(values[0], float(np.mean(values)), variance, len(values))
 
     @property
     def deviation(self) -> float | None:

@@ -12,6 +12,10 @@ class Interval:
     low: float
     high: float
 
+    def to_list(self) -> list[float]:
+        """Value, low and high, as JSON holds them."""
+        return [self.value, self.low, self.high]
+
 
 def normal_quantile(confidence: float) -> float:
     """The z that a standard normal variable stays within on both sides with probability `confidence`: 1.96 for .95."""

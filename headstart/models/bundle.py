@@ -3,7 +3,7 @@
 import hashlib
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,25 @@ def _read_sums(path: Path) -> str:
         ) from error
 
 
+def unusable(description: Mapping[str, Any], **more: type) -> list[str]:
+    """The keys of a model's description that are missing, or of another type or range than a model has; `more` are
+    further keys with their types."""
+    types = {
+        "architecture": str,
+        "modality": str,
+        "preprocessing": dict,
+        "classes": list,
+        "temperature": float,
+        **more,
+    }
+    wrong = [name for name, kind in types.items() if not isinstance(description.get(name), kind)]
+    if not wrong and not all(isinstance(name, str) for name in description["classes"]):
+        wrong = ["classes"]
+    if not wrong and not 0 < description["temperature"] < math.inf:
+        wrong = ["temperature"]
+    return wrong
+
+
 def _read_description(path: Path) -> dict[str, Any]:
     """Read model.json and check its types.
 
@@ -213,19 +232,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON ({one_line(error)}); write the bundle again") from error
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{path} is not of bundle format {FORMAT_VERSION}; read it with the version that wrote it")
-    types = {
-        "architecture": str,
-        "modality": str,
-        "preprocessing": dict,
-        "classes": list,
-        "temperature": float,
-        "provenance": dict,
-    }
-    wrong = [name for name, kind in types.items() if not isinstance(description.get(name), kind)]
-    if not wrong and not all(isinstance(name, str) for name in description["classes"]):
-        wrong = ["classes"]
-    if not wrong and not 0 < description["temperature"] < math.inf:
-        wrong = ["temperature"]
+    wrong = unusable(description, provenance=dict)
     if wrong:
         raise InputError(f"{path} has no usable {', '.join(wrong)}; write the bundle again")
     return description

@@ -77,8 +77,7 @@ class Difference:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         found = asdict(self)
-        gain = self.gain
-        return {**found, "gain": gain and [gain.value, gain.low, gain.high], "sentence": self.sentence}
+        return {**found, "gain": self.gain and self.gain.to_list(), "sentence": self.sentence}
 
 
 def difference(client: "MlflowClient", one: str, other: str, *, data: Path | None = None) -> Difference:

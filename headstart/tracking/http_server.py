@@ -41,6 +41,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.models.bundle import ModelBundle, NotFinite
 from headstart.models.prediction import probability_columns
 from headstart.tracking import serving
+from headstart.tracking.logged_model import save_pyfunc
 from headstart.tracking.micro_batches import MicroBatches, Predict
 from headstart.tracking.request import Busy, Refusal, admitted
 
@@ -298,16 +299,11 @@ def _files(data: bytes, name: str) -> list[str] | None:
 def _loaded_by_mlflow(bundle: ModelBundle) -> Any:
     """The model as MLflow's parser knows it; it shares the bundle's weights."""
     with tempfile.TemporaryDirectory(prefix="headstart-") as place, warnings.catch_warnings():
-        bundle.save(Path(place) / "bundle")
+        folder = Path(place)
+        bundle.save(folder / "bundle")
         # MLflow would have an example of a request, and would run the model on it.
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            f"{place}/model",
-            python_model=serving.__file__,
-            artifacts={"bundle": f"{place}/bundle"},
-            signature=serving.signature(bundle),
-            pip_requirements=["headstart"],
-        )
+        save_pyfunc(folder / "model", bundle, {"bundle": folder / "bundle"}, with_example=False)
         loaded = mlflow.pyfunc.load_model(f"{place}/model")
     loaded.unwrap_python_model().bundle = bundle
     return loaded

@@ -12,6 +12,7 @@ from headstart.tracking.names import MODEL_DIGEST
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.models import Model
 
     from headstart.models.bundle import ModelBundle
 
@@ -108,12 +109,9 @@ def _write(
     recipe: Mapping[str, Any] | None,
 ) -> Path:
     """Write the logged model's directory inside `folder` and return its path."""
-    import mlflow
     from mlflow.models import Model
 
     from headstart.models.bundle import FILES
-    from headstart.tracking import serving
-    from headstart.version import __version__
 
     # MLflow keeps the name of each artifact's directory.
     artifacts = {"bundle": folder / Path(BUNDLE).name}
@@ -125,19 +123,43 @@ def _write(
         artifacts["evidence"] = shutil.copytree(evidence, folder / Path(EVIDENCE).name)
         if recipe:
             write_json(artifacts["evidence"] / RECIPE, dict(recipe))
+    described = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        run_id=run_id,
+    )
+    save_pyfunc(folder / "model", loaded, artifacts, described=described)
+    return folder / "model"
+
+
+def save_pyfunc(
+    path: Path,
+    bundle: "ModelBundle",
+    artifacts: Mapping[str, Path],
+    *,
+    with_example: bool = True,
+    described: "Model | None" = None,
+) -> None:
+    """Write a model that MLflow loads and serves to the new folder `path`.
+
+    Args:
+        artifacts: folders that are copied into it by name; `bundle` is the bundle's own.
+        with_example: keep an example of a request, on which MLflow runs the model.
+        described: what MLflow is to know of it beside; None: what it finds.
+    """
+    import mlflow
+
+    from headstart.tracking import serving
+    from headstart.version import __version__
+
     # "Model from code": the pyfunc is a source file and the weights are the bundle's, so nothing is pickled.
     mlflow.pyfunc.save_model(
-        folder / "model",
+        path,
         python_model=serving.__file__,
-        artifacts={name: str(path) for name, path in artifacts.items()},
-        signature=serving.signature(loaded),
-        input_example=serving.input_example(loaded),
+        artifacts={name: str(each) for name, each in artifacts.items()},
+        signature=serving.signature(bundle),
+        input_example=serving.input_example(bundle) if with_example else None,
         pip_requirements=[f"headstart=={__version__}"],
-        mlflow_model=Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            model_id=logged.model_id,
-            run_id=run_id,
-        ),
+        mlflow_model=described,
     )
-    return folder / "model"

@@ -2,21 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import announce
 from headstart_pipelines.commands.arguments import JSON, MODEL_URI, WORKSPACE, Command, count, option
-from headstart_pipelines.commands.tracking import connect
-
-if TYPE_CHECKING:
-    from headstart.models.bundle import ModelBundle
 
 
 def _predict(options: argparse.Namespace) -> None:
     announce(f"loading {options.model}")
     import pandas as pd
 
+    from headstart.api.models import load
     from headstart.models.bundle import NotFinite
     from headstart.models.inputs import raw_samples
     from headstart.models.prediction import predict, table_format, to_json, write_table
@@ -24,7 +20,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     if options.output:
         table_format(options.output)
-    bundle, _ = load_model(options.model, options.workspace)
+    bundle = load(options.model, workspace=options.workspace).bundle
     samples = raw_samples(options.paths, bundle.modality)
     tables = []
     try:
@@ -56,28 +52,18 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     announce(f"loading {options.model}")
+    from headstart.api.models import load
     from headstart.models.exporting import export, format_of, place_of
 
     format = format_of(options.format, options.output)
-    bundle, digest = load_model(options.model, options.workspace)
-    exported = export(bundle, options.output or place_of(options.model, format), format=format, digest=digest)
+    model = load(options.model, workspace=options.workspace)
+    bundle, place = model.bundle, options.output or place_of(options.model, format)
+    exported = export(bundle, place, format=format, digest=model.digest)
     outputs = f"{len(bundle.classes)} classes" if bundle.classes else f"{bundle.network.feature_dim} features, no head"
     print(
         f"{exported.path}: {format}, {outputs}, licence {bundle.provenance.get('license') or 'not known'}; outputs "
         f"differ by {exported.difference:.1g} at most from the model's"
     )
-
-
-def load_model(uri: str, workspace: Path) -> "tuple[ModelBundle, str]":
-    """The bundle at a MODEL_URI, and its digest."""
-    from headstart.models.reference import pin_of
-    from headstart.models.sources import load_source, pin_source
-    from headstart.tracking import registry
-
-    if uri.startswith("models:/"):
-        connect(workspace)
-    reference = pin_source(uri, resolve_registered=registry.resolve)
-    return load_source(reference, fetch_registered=registry.fetch), pin_of(reference) or ""
 
 
 COMMANDS = (

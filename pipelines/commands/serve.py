@@ -5,17 +5,17 @@ import sys
 
 from headstart.terminal import printable
 from headstart_pipelines.commands.arguments import MODEL_URI, WORKSPACE, Command, count, option
-from headstart_pipelines.commands.predict import load_model
 
 _PORT = 8080
 
 
 def _serve(options: argparse.Namespace) -> None:
     print(f"loading {printable(options.model)} …", flush=True)
+    from headstart.api.models import load
     from headstart.data.parallel import processors
     from headstart.tracking.http_server import serve
 
-    bundle, _ = load_model(options.model, options.workspace)
+    bundle = load(options.model, workspace=options.workspace).bundle
 
     def ready(address: str) -> None:
         print(f"serving {printable(options.model)} at {address}/invocations; Ctrl-C ends it")

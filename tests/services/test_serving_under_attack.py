@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 import torch
@@ -24,7 +23,7 @@ from PIL import Image
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
-from headstart.tracking import serving
+from headstart.tracking.logged_model import save_pyfunc
 from tests.services.servers import Process, answers, free_ports
 
 pytestmark = pytest.mark.slow
@@ -85,13 +84,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     network = convnet(classes=3, channels=3).eval()
     bundle = ModelBundle(network, "convnet", "image", preprocessing, ("cat", "dog", "owl"))
     bundle.save(home / "bundle")
-    mlflow.pyfunc.save_model(
-        home / "model",
-        python_model=serving.__file__,
-        artifacts={"bundle": str(home / "bundle")},
-        signature=serving.signature(bundle),
-        pip_requirements=["headstart"],
-    )
+    save_pyfunc(home / "model", bundle, {"bundle": home / "bundle"}, with_example=False)
     (port,) = free_ports(1)
     command = [
         sys.executable, "-m", "mlflow", "models", "serve", "-m", str(home / "model"), "--env-manager", "local",

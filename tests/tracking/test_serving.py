@@ -28,6 +28,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict
 from headstart.tracking import http_server, request, serving
+from headstart.tracking.logged_model import save_pyfunc
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
 
@@ -77,14 +78,7 @@ def logged(bundle, tmp_path_factory) -> Path:
     with warnings.catch_warnings():
         # What MLflow would have us improve.
         warnings.simplefilter("error", UserWarning)
-        mlflow.pyfunc.save_model(
-            home / "model",
-            python_model=serving.__file__,
-            artifacts={"bundle": str(home / "bundle")},
-            signature=serving.signature(bundle),
-            input_example=serving.input_example(bundle),
-            pip_requirements=["headstart"],
-        )
+        save_pyfunc(home / "model", bundle, {"bundle": home / "bundle"})
     return home / "model"
 
 

@@ -1,7 +1,6 @@
 """Weights of an architecture of timm, torchvision or headstart: `weights.pth?architecture=resnet18`, and folders whose
 config.json describes them, as `headstart export --format torch` writes them."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from headstart.modalities import modality
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.modalities.preprocessing import Preprocessing as AnyPreprocessing
 from headstart.models.architectures import build_network
+from headstart.models.bundle import unusable
 from headstart.models.foreign import Original
 from headstart.models.foreign.card import IMAGENET_MEAN, IMAGENET_STD
 from headstart.models.foreign.weights import fitted, read_weights, without_prefix
@@ -45,12 +45,7 @@ def of_description(
     Raises:
         InputError: a key is missing or wrong, or the weights are another model's.
     """
-    types = {"architecture": str, "modality": str, "preprocessing": dict, "classes": list, "temperature": float}
-    wrong = [key for key, kind in types.items() if not isinstance(config.get(key), kind)]
-    if not wrong and not all(isinstance(name, str) for name in config["classes"]):
-        wrong = ["classes"]
-    if not wrong and not 0 < config["temperature"] < math.inf:
-        wrong = ["temperature"]
+    wrong = unusable(config)
     if wrong:
         raise InputError(f"{at}: {', '.join(wrong)} of config.json cannot be used; export the model again.")
     reads, classes = modality(config["modality"]).preprocessing(config["preprocessing"]), tuple(config["classes"])

@@ -62,10 +62,11 @@ class Journal:
     def take_over(self, key: str, name: str) -> None:
         """Say that the results of an earlier run were taken over."""
         self.say(f"Task '{key}' is reused", name)
+        # Kept and shown in the same order, whatever other threads take over.
         with self._lock:
             self.reused.append(name)
-        if self._display:
-            self._display.reused(name)
+            if self._display:
+                self._display.reused(name)
 
     def say(self, text: str, name: str = "") -> None:
         """Write a line of the runner's own."""

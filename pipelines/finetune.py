@@ -9,11 +9,11 @@ from kfp.dsl.graph_component import GraphComponent
 from headstart_components.evaluate.component import evaluate
 from headstart_components.finetune.component import finetune as finetune_step
 from headstart_components.fit_baselines.component import fit_baselines
-from headstart_components.prepare_data.component import prepare_data
 from headstart_components.register.component import register
 from headstart_components.select_source.component import select_source
 from headstart_pipelines.exit_handler import closed_record
 from headstart_pipelines.placement import Placement
+from headstart_pipelines.preparation import add_preparation
 from headstart_pipelines.pretrain import Pretrained
 
 
@@ -26,10 +26,9 @@ def add_transfer(placement: Placement, parameters: Mapping[str, Any], pretrained
     """
     name, seed, modality = parameters["name"], parameters["seed"], parameters["modality"]
     shared = {"experiment": name, "seed": seed, **_only(parameters, "training", "evaluation")}
-    prepared = prepare_data(
-        experiment=name, modality=modality, role="target", data=parameters["target_data"], seed=seed
+    prepared = add_preparation(
+        placement, "target", data=parameters["target_data"], experiment=name, modality=modality, seed=seed
     )
-    placement.prepare(prepared, "target")
     shared["dataset"] = prepared.outputs["dataset"]
     own = {"pretrained": pretrained.model} if pretrained else {}
     selected = select_source(candidates=parameters["source_candidates"], **shared, **own)

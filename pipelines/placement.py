@@ -50,6 +50,10 @@ class Placement:
         """The number of strategies that run at once; None for all."""
         return self.profile.parallelism if self.profile else None
 
+    def parts_of(self, role: str) -> int:
+        """The number of steps that read the data of a role before another joins them; 0 for one that does all."""
+        return getattr(self.profile.preparation_parts, role) or 0 if self.profile else 0
+
     def place(self, task: PipelineTask, name: str, *, cached: bool = True) -> PipelineTask:
         """Set the task's display name, image, environment, caching, and the settings of the profile.
 
@@ -71,10 +75,6 @@ class Placement:
         if self.profile and steps:
             _place_on_kubernetes(task, self.profile, steps)
         return task
-
-    def prepare(self, task: PipelineTask, role: str) -> PipelineTask:
-        """Place the preparation of the data of `role`."""
-        return self.place(task, f"prepare {role}", cached=role not in self.unfingerprinted)
 
     def _steps_of(self, task: PipelineTask) -> Steps | None:
         if self.profile is None:

@@ -7,11 +7,11 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
-from headstart_components.prepare_data.component import prepare_data
 from headstart_components.pretrain.component import pretrain as pretrain_step
 from headstart_components.register.component import register
 from headstart_pipelines.exit_handler import closed_record
 from headstart_pipelines.placement import Placement
+from headstart_pipelines.preparation import add_preparation
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ def add_pretraining(placement: Placement, parameters: Mapping[str, Any]) -> Pret
     """
     shared = {"experiment": parameters["name"], "seed": parameters["seed"]}
     data, pretraining = parameters["source_data"], parameters["source_pretraining"]
-    about = {"role": "source", "modality": parameters["modality"]}
-    prepared = prepare_data(data=data, **shared, **about)
-    placement.prepare(prepared, "source")
+    modality = parameters["modality"]
+    prepared = add_preparation(placement, "source", data=data, modality=modality, **shared)
     trained = pretrain_step(pretraining=pretraining, dataset=prepared.outputs["dataset"], **shared)
     placement.place(trained, "pretrain")
     model = trained.outputs["model"]
-    registered = register(model=model, source_data=data, source_pretraining=pretraining, **shared, **about)
+    registered = register(
+        model=model, source_data=data, source_pretraining=pretraining, role="source", modality=modality, **shared
+    )
     # The registry is a service whose state no cache key knows; registering again is idempotent.
     placement.place(registered, "register source", cached=False)
     return Pretrained(model, registered.output)

@@ -325,6 +325,17 @@ class Identity(Section):
     group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10001
 
 
+_Parts = Annotated[int, Field(ge=2, le=64)] | None
+
+
+class Parts(Section):
+    """The number of steps that read the files of the source's and of the target's data, 16 at once, before another step
+    joins what they have read; None for one step that does all. Each takes 50 to 57 kB of the run's workflow."""
+
+    source: _Parts = None
+    target: _Parts = None
+
+
 class Profile(Section):
     """Resources and placement of all steps of a pipeline.
 
@@ -332,6 +343,7 @@ class Profile(Section):
         service_account: the Kubernetes service account of the run's pods, set by `submit`; None for the server's
             default. A compiled file cannot contain it.
         parallelism: the number of strategies to run at once; None for all.
+        preparation_parts: for data sets that one step would read too slowly.
         mlflow_plugin: whether KFP's own MLflow plugin creates the runs of a submission; if not, the steps do so alone.
         training: for the steps that train networks.
         selection: for the step that selects a source, which is one process; None for the resources of training steps.
@@ -343,6 +355,7 @@ class Profile(Section):
     service_account: _Name | None = None
     run_as: Identity = Identity()
     parallelism: Annotated[int, Field(ge=1, le=1024)] | None = None
+    preparation_parts: Parts = Parts()
     mlflow_plugin: bool = False
     environment: Environment = Environment()
     training: TrainingSteps

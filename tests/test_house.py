@@ -150,7 +150,7 @@ def test_a_component_writes_and_reads_metadata_by_the_one_pair_of_functions_that
 
 def test_there_is_a_component_for_each_step_of_the_design():
     assert [path.parent.name for path in COMPONENTS] == [
-        "close_record", "evaluate", "finetune", "fit_baselines", "prepare_data", "pretrain", "register",
+        "close_record", "evaluate", "finetune", "fit_baselines", "prepare_data", "prepare_part", "pretrain", "register",
         "select_source"
     ]  # fmt: skip
 

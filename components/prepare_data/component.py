@@ -13,6 +13,7 @@ def prepare_data(
     seed: int,
     dataset: Output[Dataset],
     report: Output[HTML],
+    parts: list = [],
 ):
     """Packs the samples that `data` refers to.
 
@@ -24,6 +25,7 @@ def prepare_data(
         seed: decides, with each sample's content, which split it belongs to.
         dataset: the packed data set; its metadata hold the counts.
         report: its page.
+        parts: the numbers of files in the parts that other steps have read; empty where this one reads all.
     """
     import shutil
     from pathlib import Path
@@ -38,17 +40,15 @@ def prepare_data(
     from headstart.tracking.runs import step_run
 
     section = Data.of(data, at=f"{role}.data")
-    # Whether a source has to have labels depends on how it is pretrained, which refuses what it cannot use.
-    labels = section.labels or ("optional" if role == "source" else "required")
-    settings = {**section.model_dump(), "labels": labels, "modality": modality, "seed": seed}
-    state = State.from_environment() if section.fingerprint else None
-    finished = FinishedData(state, settings) if state else None
+    place, finished = Path(dataset.path), FinishedData.of(section, role, modality=modality, seed=seed)
+    labels = section.labels_for(role)
+    read = State.required("join the parts that others have read") if parts else None
     with step_run(experiment, f"prepare-{role}", role=role) as run:
-        origin = finished.fetch(Path(dataset.path)) if finished else None
+        origin = finished.fetch(place) if finished else None
         packed = (
-            PackedDataset.open(Path(dataset.path))
+            PackedDataset.open(place)
             if origin
-            else prepare(section, Path(dataset.path), modality=modality, labels=labels, seed=seed)
+            else prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
         )
         if origin:
             run.set_tags({REUSED_FROM: origin})

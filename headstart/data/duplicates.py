@@ -79,12 +79,18 @@ def describe_near(pairs: Sequence[Pair], kind: Modality) -> list[str]:
     return notes
 
 
-def copies(samples: Iterable[Sample]) -> list[list[Sample]]:
+def copies(samples: Sequence[Sample]) -> list[list[Sample]]:
     """The groups of two or more samples of equal content, in the order of their first member."""
-    groups: dict[str, list[Sample]] = defaultdict(list)
+    # Most contents occur once: a list for each of millions would take more memory than the samples.
+    seen: set[str] = set()
+    again: set[str] = set()
     for sample in samples:
-        groups[sample.sha256].append(sample)
-    return [group for group in groups.values() if len(group) > 1]
+        (again if sample.sha256 in seen else seen).add(sample.sha256)
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples if again else ():
+        if sample.sha256 in again:
+            groups[sample.sha256].append(sample)
+    return list(groups.values())
 
 
 def near_pairs(samples: Iterable[Sample], alike: Alike, array_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
@@ -99,7 +105,7 @@ def near_pairs(samples: Iterable[Sample], alike: Alike, array_of: Callable[[Samp
     return [Pair(marked[i], marked[j]) for i, j in found]
 
 
-def contradictions(samples: Iterable[Sample]) -> list[Refusal]:
+def contradictions(samples: Sequence[Sample]) -> list[Refusal]:
     """Refuses every copy of a content that lies under two labels: nobody knows which of them is right."""
     refused = []
     for group in copies(samples):
@@ -114,7 +120,7 @@ def contradictions(samples: Iterable[Sample]) -> list[Refusal]:
     return refused
 
 
-def leaks(samples: Iterable[Sample]) -> list[Refusal]:
+def leaks(samples: Sequence[Sample]) -> list[Refusal]:
     """Refuses the copies of a test sample in train and val, and those of a validation sample in train."""
     refused = []
     for group in copies(samples):
@@ -133,13 +139,15 @@ def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair], kind: Modality)
     alike = Clusters()
     for pair in pairs:
         alike.join(pair.one.sha256, pair.other.sha256)
+    paired = {sample.sha256 for pair in pairs for sample in (pair.one, pair.other)}
+    among = [sample for sample in samples if sample.sha256 in paired]
     winners: dict[object, Sample] = {}
     for split in _WINS:
-        for sample in samples:
+        for sample in among:
             if sample.file.split == split:
                 winners.setdefault(alike.of(sample.sha256), sample)
     refused = []
-    for sample in samples:
+    for sample in among:
         winner = winners.get(alike.of(sample.sha256), sample)
         if winner.file.split != sample.file.split:
             reason = (
@@ -216,4 +224,6 @@ def _same_place(one: Sample, other: Sample) -> bool:
 
 def _without(samples: Sequence[Sample], refused: Iterable[Refusal]) -> list[Sample]:
     paths = {refusal.path for refusal in refused}
+    if not paths:
+        return list(samples)
     return [sample for sample in samples if sample.file.path not in paths]

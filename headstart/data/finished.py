@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.dataset import FORMAT_VERSION, Dataset
+from headstart.data.section import Data
 from headstart.errors import HeadstartError
 from headstart.storage.digests import json_digest, sha256_of
 from headstart.storage.local import new_directory, write_json
@@ -44,6 +45,19 @@ class FinishedData:
             "code": os.environ.get(CODE_VARIABLE),
         }
         self._state, self._place = state, f"{_FOLDER}/{json_digest(content)}"
+
+    @classmethod
+    def of(cls, data: Data, role: str, *, modality: str, seed: int) -> "FinishedData | None":
+        """The place for what preparing `data` as source or target gives; None without a state, or where nothing tells
+        what the data's content is."""
+        state = State.from_environment() if data.fingerprint else None
+        settings = {**data.model_dump(), "labels": data.labels_for(role), "modality": modality, "seed": seed}
+        return cls(state, settings) if state else None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the data set has been kept."""
+        return f"{self._place}/{_FACTS}" in self._state.names(f"{self._place}/")
 
     def fetch(self, destination: Path) -> str | None:
         """Copy the data set to `destination` and return the MLflow run that prepared it; None if there is none."""

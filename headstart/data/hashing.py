@@ -1,8 +1,8 @@
 """Hashing: the digest of a set of samples, and the number that decides a sample's split."""
 
 import hashlib
-import json
 from collections.abc import Iterable
+from json.encoder import encode_basestring_ascii as quoted
 
 
 def merkle_digest(samples: Iterable[tuple[str, str, str]]) -> str:
@@ -27,7 +27,9 @@ def position(sha256: str, seed: int) -> float:
 
 
 def _leaf(sample: tuple[str, str, str]) -> bytes:
-    return hashlib.sha256(b"\x00" + json.dumps(sample).encode()).digest()
+    # What json.dumps gives, in a third of its time, of which there are millions.
+    path, sha256, label = sample
+    return hashlib.sha256(f"\x00[{quoted(path)}, {quoted(sha256)}, {quoted(label)}]".encode()).digest()
 
 
 def _node(left: bytes, right: bytes) -> bytes:

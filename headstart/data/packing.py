@@ -69,8 +69,8 @@ def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str)
             raise InputError(f"store: {asked} does not keep {kind.noun}s; choose raw.")
         return asked, []
     itemsize, kept = np.dtype(kind.dtype).itemsize, selection.kept
-    fixed = tuple(side for side in shape if side is not None)
-    size = itemsize * sum(math.prod(sample.shape if None in shape else fixed) for sample in kept)
+    fixed = math.prod(side for side in shape if side is not None)
+    size = itemsize * (sum(math.prod(sample.shape) for sample in kept) if None in shape else fixed * len(kept))
     if codec is None or size <= RAW_LIMIT:
         return "raw", []
     return codec.name, [

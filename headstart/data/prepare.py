@@ -1,6 +1,8 @@
 """Turns a data reference into a packed data set: read, check, split, pack, report; the manifest comes last."""
 
 import logging
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,34 +15,45 @@ from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.refusals import check_classes_survive, check_refused, describe_refused
 from headstart.data.samples import Sample, hashed
 from headstart.data.section import Data
-from headstart.data.shards import read_samples
+from headstart.data.shards import forget_parts, read_part, read_samples
 from headstart.data.splits import UNUSED, check_splits, limit_labels, split_samples
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
+from headstart.sections import Section
 from headstart.storage.local import new_directory, resumed_directory
+from headstart.storage.state import State
 
 log = logging.getLogger(__name__)
 
+# As long as prepared data sets.
+_PARTS_KEPT_SECONDS = 14 * 24 * 3600
+
 
 def prepare(
-    data: Data, destination: Path, *, modality: str = "image", labels: Labels = "required", seed: int = 0
+    data: Data,
+    destination: Path,
+    *,
+    modality: str = "image",
+    labels: Labels = "required",
+    seed: int = 0,
+    parts: State | None = None,
 ) -> Dataset:
     """Packs the samples that `data` refers to into the directory `destination`, atomically.
 
     A run that was killed or interrupted is continued by the next one with the same destination: a file that was read is
     not read again, unless it has changed. What `data.input` leaves open suits the modality's own architecture and the
-    samples. Splits that the reference gives are kept, and
-    those that it lacks are carved out of its train. `labels` says which samples have one, unless `data.labels` does. An
-    older packed data set at `destination` is replaced.
+    samples. Splits that the reference gives are kept, and those that it lacks are carved out of its train. `labels`
+    says which samples have one, unless `data.labels` does. An older packed data set at `destination` is replaced.
+    `parts` is a state in which `prepare_part` has left what other processes have read: the data set is the same to the
+    last byte, and only what is missing there is read here.
 
     Raises:
         InputError: the reference, a setting or a class is unusable; nothing is written. Single unreadable files go to
             quarantine.jsonl. Notes for the user are in the manifest, and each is a warning.
     """
-    kind = find_modality(modality)
-    given = kind.input.of(kind.settled(data.input, kind.default_architecture), at="input")
+    kind, given = _read_by(data, modality)
     located(data.uri)
     with _written(destination):
         _check_destination(data.uri, destination)
@@ -51,7 +64,7 @@ def prepare(
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
-        readable, unreadable = read_samples(listing, kind, given, work)
+        readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
         check_refused(listing, unreadable, kind, data)
         selection = _select(listing, readable, unreadable, data, kind, seed)
         shape = kind.shape_of((sample.shape for sample in selection.samples), given)
@@ -76,6 +89,35 @@ def prepare(
     for note in notes:
         log.warning("%s: %s", listing.name, note)
     return Dataset.open(destination)
+
+
+def prepare_part(
+    data: Data, state: State, *, part: int, parts: int, modality: str = "image", labels: Labels = "required"
+) -> tuple[int, int]:
+    """Reads the part of the samples that `data` refers to that has the number `part`, from 0, of `parts`, and leaves it
+    in the state for `prepare`; returns the number of its files, and of those that were read now.
+
+    What the state has is not read again, so that a part that failed, or was killed, is done alone and from where it
+    was. Parts are kept for 14 days. One process reads all of an archive's files or a download's where nothing
+    tells beforehand whether they have changed: `prepare`.
+
+    Raises:
+        InputError: the reference or a setting is unusable.
+    """
+    kind, given = _read_by(data, modality)
+    located(data.uri)
+    forget_parts(state, before=time.time() - _PARTS_KEPT_SECONDS)
+    with (
+        tempfile.TemporaryDirectory(dir=state.folder) as scratch,
+        listed(data.uri, kind, data.labels or labels, scratch=Path(scratch)) as listing,
+    ):
+        return read_part(listing, kind, given, Path(scratch), kept=state, part=part, parts=parts)
+
+
+def _read_by(data: Data, modality: str) -> tuple[Modality, Section]:
+    """The modality, and its section with what `data.input` leaves open."""
+    kind = find_modality(modality)
+    return kind, kind.input.of(kind.settled(data.input, kind.default_architecture), at="input")
 
 
 def _select(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headstart.data.listing import Labels
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.sections import Section, Share
@@ -67,6 +68,11 @@ class Data(Section):
         moved = {key: values[key] for key in values if key in _OF_PICTURES and values[key] is not None}
         rest = {key: value for key, value in values.items() if key not in _OF_PICTURES}
         return {**rest, "input": {**rest.get("input", {}), **moved}}
+
+    def labels_for(self, role: str) -> Labels:
+        """Which samples need a label in a data set of `role`, source or target. Whether a source does depends on how it
+        is pretrained, which refuses what it cannot use."""
+        return self.labels or ("optional" if role == "source" else "required")
 
     def check_input(self, kind: Modality, role: str) -> None:
         """InputError, with the keys' paths in a recipe below `role`, if `input` is not one of the modality's."""

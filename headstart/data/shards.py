@@ -11,8 +11,9 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from headstart.data.samples import Content, Sample, read_content
 from headstart.modalities import Modality
 from headstart.modalities.alike import Mark
 from headstart.sections import Section
+from headstart.storage.state import State
 
 SHARD_FILES = 1024
 """Maximum files of a shard: an interruption costs reading this many again, a matter of seconds."""
@@ -36,6 +38,9 @@ SHARD_BYTES = 256 * MIB
 
 _FORMAT = 2
 """Increased whenever the record's format or the definition of a sample's mark changes."""
+
+_KEPT = "parts"
+"""The folder of the state in which other processes leave the shards that they have read."""
 
 # A thread returns this much at a time: enough to make small pictures worth a task, and little memory.
 GROUP_FILES, GROUP_BYTES = 32, 2 * MIB
@@ -71,13 +76,20 @@ class _Shard:
     arrays: Path
     record: Path | None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The arrays and, where there is one, the record, which is written after them."""
+        return (self.arrays,) if self.record is None else (self.arrays, self.record)
 
-def read_samples(listing: Listing, kind: Modality, given: Section, folder: Path) -> tuple[list[Sample], list[Refusal]]:
+
+def read_samples(
+    listing: Listing, kind: Modality, given: Section, folder: Path, *, kept: State | None = None
+) -> tuple[list[Sample], list[Refusal]]:
     """Read the listing's files as the section `given` says, and return the samples, in its order and with their arrays
     in shards in `folder`, and the refused files.
 
-    Shards of earlier runs in `folder` are reused if they fit; everything else in it is deleted. Decoders and digests
-    release the GIL, so threads use all processors.
+    Shards of earlier runs in `folder`, and those that `read_part` left in the state `kept`, are reused if they fit;
+    everything else in `folder` is deleted. Decoders and digests release the GIL, so threads use all processors.
     """
     each = _sample_bytes(kind, given)
     shards = _shards(listing, kind, given, each, folder)
@@ -86,21 +98,57 @@ def read_samples(listing: Listing, kind: Modality, given: Section, folder: Path)
         if path not in fitting:
             path.unlink()
 
-    def read(files: Sequence[File]) -> list[tuple[_Row, np.ndarray] | _Refused]:
-        return _read(listing, files, kind, given)
+    def find(shard: _Shard) -> list[_Row | _Refused] | None:
+        found = _find(shard, kind)
+        if found is None and kept is not None and _fetch(shard, kept):
+            found = _find(shard, kind)
+        return found
 
-    workers = max(processors(), listing.readers or 1)
     samples: list[Sample] = []
     refused: list[Refusal] = []
-    with ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(lambda shard: _find(shard, kind), shards))
-        missing = [file for shard, rows in zip(shards, found, strict=True) if rows is None for file in shard.files]
-        results = in_order(pool, read, _groups(missing, each), ahead=workers + 4)
-        contents = (content for group in results for content in group)
-        for number, shard in enumerate(shards):
-            _take(shard, found[number] or _write(shard, contents), kind, samples, refused)
-            found[number] = None
+    facts = _Shared()
+    with _reading(listing, kind, given, each) as (pool, read):
+        found = list(pool.map(lambda shard: find(shard) is not None, shards))
+        contents = read(
+            [file for shard, is_there in zip(shards, found, strict=True) if not is_there for file in shard.files]
+        )
+        for shard, is_there in zip(shards, found, strict=True):
+            # Read again rather than kept: the rows of all shards take several times the memory of the samples.
+            rows = _recorded(shard) if is_there else _write(shard, contents)
+            _take(shard, rows, kind, facts, samples, refused)
     return samples, refused
+
+
+def read_part(
+    listing: Listing, kind: Modality, given: Section, folder: Path, *, kept: State, part: int, parts: int
+) -> tuple[int, int]:
+    """Read the shards of the listing that are the part number `part` of `parts`, about as many files in each, and leave
+    them in the state `kept`; return the number of files in these shards, and of those that were read now.
+
+    A shard that the state has is not read again, so that a part which was killed goes on where it was. Shards whose
+    files have no known state, as nobody could find them again, are left for whoever joins the parts.
+    """
+    each = _sample_bytes(kind, given)
+    named = [shard for shard in _shards(listing, kind, given, each, folder) if shard.record is not None]
+    ends = np.cumsum([len(shard.files) for shard in named])
+    mine = [shard for shard, end in zip(named, ends, strict=True) if (end - 1) * parts // ends[-1] == part]
+    there = set(kept.names(f"{_KEPT}/"))
+    missing = [shard for shard in mine if not all(_kept_name(path) in there for path in shard.paths)]
+    with _reading(listing, kind, given, each) as (_, read):
+        contents = read([file for shard in missing for file in shard.files])
+        for shard in missing:
+            _write(shard, contents)
+            # The record last: it says that the arrays are there.
+            for path in shard.paths:
+                kept.put(path, _kept_name(path))
+                path.unlink()
+    return sum(len(shard.files) for shard in mine), sum(len(shard.files) for shard in missing)
+
+
+def forget_parts(kept: State, *, before: float) -> None:
+    """Delete the shards in a state that were last written before a moment (seconds since 1970)."""
+    for name in kept.names_before(f"{_KEPT}/", before):
+        kept.remove(name)
 
 
 def array_of(sample: Sample, kind: Modality, *, last: bool = False) -> np.ndarray:
@@ -120,8 +168,56 @@ def array_of(sample: Sample, kind: Modality, *, last: bool = False) -> np.ndarra
     return np.frombuffer(content, dtype=kind.dtype).reshape(sample.shape)
 
 
+class _Shared:
+    """Equal values as one object: the facts of most samples of a data set are the same few."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def of(self, value: Any) -> Any:
+        # Half as long as JSON takes.
+        return self._known.setdefault(repr(value), value)
+
+
+@contextmanager
+def _reading(
+    listing: Listing, kind: Modality, given: Section, each: int
+) -> Iterator[tuple[ThreadPoolExecutor, Callable[[Sequence[File]], Iterator[tuple[_Row, np.ndarray] | _Refused]]]]:
+    """Threads, and the function that reads files with them: it yields their contents in order."""
+    workers = max(processors(), listing.readers or 1)
+
+    def read(files: Sequence[File]) -> Iterator[tuple[_Row, np.ndarray] | _Refused]:
+        groups = in_order(
+            pool, lambda group: _read(listing, group, kind, given), _groups(files, each), ahead=workers + 4
+        )
+        return (content for group in groups for content in group)
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool, read
+
+
+def _kept_name(path: Path) -> str:
+    return f"{_KEPT}/{path.name}"
+
+
+def _fetch(shard: _Shard, kept: State) -> bool:
+    """Whether the state had the shard, which is then in its place."""
+    if shard.record is None:
+        return False
+    for path in shard.paths:
+        path.unlink(missing_ok=True)
+        if not kept.get(_kept_name(path), path):
+            return False
+    return True
+
+
 def _take(
-    shard: _Shard, rows: Sequence[_Row | _Refused], kind: Modality, samples: list[Sample], refused: list[Refusal]
+    shard: _Shard,
+    rows: Sequence[_Row | _Refused],
+    kind: Modality,
+    facts: _Shared,
+    samples: list[Sample],
+    refused: list[Refusal],
 ) -> None:
     """Append the samples and refusals recorded in a shard's rows."""
     offset = 0
@@ -130,8 +226,8 @@ def _take(
             refused.append(Refusal(file.path, *row))
             continue
         mark = Mark(row.mark[0], bytes.fromhex(row.mark[1])) if row.mark else None
-        shape = tuple(row.shape)
-        samples.append(Sample(file, row.sha256, shape, row.facts, mark, shard.arrays, offset))
+        shape = facts.of(tuple(row.shape))
+        samples.append(Sample(file, row.sha256, shape, facts.of(row.facts), mark, shard.arrays, offset))
         offset += _bytes_of(shape, kind)
 
 
@@ -211,11 +307,17 @@ def _find(shard: _Shard, kind: Modality) -> list[_Row | _Refused] | None:
     if shard.record is None:
         return None
     try:
-        rows = [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]
+        rows = _recorded(shard)
         with shard.arrays.open("rb") as file:
             for row in rows:
                 if isinstance(row, _Row) and zlib.crc32(file.read(_bytes_of(row.shape, kind))) != row.checksum:
                     return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
-    return rows
+    return rows if len(rows) == len(shard.files) else None
+
+
+def _recorded(shard: _Shard) -> list[_Row | _Refused]:
+    """The rows in a shard's record, which there is."""
+    assert shard.record is not None  # noqa: S101 (callers have asked)
+    return [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]

@@ -46,8 +46,7 @@ def split_samples(
     units = units_of(pool, near)
     contents: dict[str, dict[str, float]] = defaultdict(dict)
     for unit in units:
-        label, _ = min(Counter(sample.file.label for sample in unit).items(), key=lambda item: (-item[1], item[0]))
-        contents[label][unit[0].file.path] = position(_key(unit), seed)
+        contents[_label(unit)][unit[0].file.path] = position(_key(unit), seed)
     assigned: dict[str, str] = {}
     for positions in contents.values():
         assigned |= zip(positions, assign(list(positions.values()), pool_shares), strict=True)
@@ -194,9 +193,18 @@ def group_names(samples: Sequence[Sample], near: Sequence[Pair]) -> dict[str, st
     return named
 
 
+def _label(unit: Sequence[Sample]) -> str:
+    """The label of most of a set, the first by name among several."""
+    if len(unit) == 1:
+        return unit[0].file.label
+    return min(Counter(sample.file.label for sample in unit).items(), key=lambda item: (-item[1], item[0]))[0]
+
+
 def _key(unit: Sequence[Sample]) -> str:
     """The text whose hash decides a set's split: the lowest name of its groups, which stays when samples are added, or
     else its lowest digest, which stays unless a lower one is added."""
+    if len(unit) == 1 and unit[0].file.group is None:
+        return unit[0].sha256
     groups = [sample.file.group for sample in unit if sample.file.group is not None]
     return f"group:{min(groups)}" if groups else min(sample.sha256 for sample in unit)
 

@@ -58,6 +58,21 @@ class State:
         location = os.environ.get(STATE_VARIABLE)
         return cls(location) if location else None
 
+    @classmethod
+    def required(cls, purpose: str) -> "State":
+        """Return the state at `HEADSTART_STATE` for a step that cannot do without it.
+
+        Raises:
+            InputError: it is not set; `purpose` is the step's, as the end of a sentence.
+        """
+        state = cls.from_environment()
+        if state is None:
+            raise InputError(
+                f"{STATE_VARIABLE} is not set, without which no step can {purpose}; set it to a directory that all "
+                "steps share, or to s3://bucket/prefix."
+            )
+        return state
+
     @cached_property
     def folder(self) -> Path:
         """A local directory for files to be memory-mapped: the state's own, or a cache of its content in S3."""

@@ -53,7 +53,7 @@ def pack(tmp_path: Path) -> Callable[..., Dataset]:
     def run(root: Path, **options: Any) -> Dataset:
         options = {"size": 8, "split": {"train": 0.5, "val": 0.2, "test": 0.3}, **options}
         destination = options.pop("destination", tmp_path / "packed")
-        others = {key: options.pop(key) for key in ("modality", "seed") if key in options}
+        others = {key: options.pop(key) for key in ("modality", "seed", "parts") if key in options}
         if options.get("labels") in ("optional", "required"):
             others["labels"] = options.pop("labels")
         return prepare(Data.of({"uri": str(root), **options}), destination, **others)

@@ -314,6 +314,21 @@ def test_as_many_strategies_run_at_once_as_the_profile_says(tmp_path, expected):
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
+@pytest.mark.parametrize(("parts", "at_once"), [(8, 8), (64, 16)])
+def test_as_many_steps_read_a_data_set_as_the_profile_says_and_sixteen_at_once(tmp_path, role, parts, at_once):
+    package, _ = compile_with(tmp_path, "transfer", profile=profile({"preparation_parts": {role: parts}}))
+    graph = package["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    named = {task["taskInfo"]["name"]: task for task in graph.values()}
+
+    assert [name for name in named if name.startswith("parts of")] == [f"parts of {role}"]
+    loop = named[f"parts of {role}"]
+    assert json.loads(loop["parameterIterator"]["items"]["raw"]) == list(range(parts))
+    assert loop["iteratorPolicy"]["parallelismLimit"] == at_once
+    joining = {name: "parts" in task["inputs"]["parameters"] for name, task in named.items() if "prepare" in name}
+    assert joining == {f"prepare {each}": each == role for each in ("source", "target")}
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
 def test_data_whose_content_is_unknown_is_always_prepared_anew(tmp_path, role):
     package, _ = compile_with(tmp_path, "transfer", unfingerprinted=frozenset({role}))
     cached = {task["taskInfo"]["name"]: task["cachingOptions"].get("enableCache") for task in tasks(package).values()}

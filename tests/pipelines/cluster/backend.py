@@ -132,8 +132,11 @@ class Pods:
                 error = failure
         if error:
             raise error
-        keys = {key for each in rounds for key in each.artifacts}
-        return Ended(artifacts={key: [one for each in rounds for one in each.artifacts[key]] for key in keys})
+        return Ended(
+            # CollectInputs of the driver: those of each turn in a list.
+            parameters={key: [each.parameters[key] for each in rounds] for key in rounds[0].parameters},
+            artifacts={key: [one for each in rounds for one in each.artifacts[key]] for key in rounds[0].artifacts},
+        )
 
     def _driven(self, name: str, declared: Values, given: Values) -> Values:
         """The parameters that a driver hands on; a driver that refuses them has failed in its step's place."""

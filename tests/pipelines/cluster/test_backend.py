@@ -15,7 +15,7 @@ from headstart.recipe.recipe import load_recipe
 from headstart_pipelines import demo
 from headstart_pipelines.catalog import parameters
 from headstart_pipelines.cluster.submission import build_package
-from headstart_pipelines.profile import load_profile
+from headstart_pipelines.profile import Parts, load_profile
 from headstart_pipelines.resolve import resolve
 from tests.pipelines.cluster.backend import Pods
 from tests.pipelines.cluster.conftest import IMAGE, PROFILE, ROOT
@@ -39,12 +39,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run_on_cluster(recipe: Path, place: Path) -> tuple[Pods, str]:
+def run_on_cluster(recipe: Path, place: Path, *, parts: int | None = None) -> tuple[Pods, str]:
     """Compiles a recipe for a cluster and runs it as the backend does; the run's state."""
     resolved = resolve(load_recipe(recipe, []))
-    package = build_package(
-        resolved, image=IMAGE, profile=load_profile(PROFILE), unfingerprinted=frozenset(), allow_tag=False
-    )
+    profile = load_profile(PROFILE).model_copy(update={"preparation_parts": Parts(source=parts)})
+    package = build_package(resolved, image=IMAGE, profile=profile, unfingerprinted=frozenset(), allow_tag=False)
     place.mkdir()
     pods = Pods(
         package.text,
@@ -120,3 +119,21 @@ def test_a_run_that_fails_does_what_does_not_wait_for_the_failure_and_ends_its_r
     assert set(done.values()) == {"FINISHED"}
     # The step that failed, and the run's own.
     assert sorted(states.values()) == ["FAILED", "FAILED"]
+
+
+def test_a_data_set_that_several_steps_read_is_the_one_that_one_step_makes(recipe, pods):
+    sections = {key: value for key, value in yaml.safe_load(recipe.read_text()).items() if key in ("name", "source")}
+    sections["source"] = {"data": sections["source"]["data"], "pretraining": {"epochs": 1}}
+    path = recipe.parent / "source.yaml"
+    path.write_text(yaml.safe_dump(sections))
+
+    read, state = run_on_cluster(path, recipe.parent / "parts", parts=3)
+
+    assert (state, read.failed) == ("SUCCEEDED", {})
+    assert read.started[:4] == ["read source", "read source", "read source", "prepare source"]
+    one, several = (Path(run.outputs["prepare source"].artifacts["dataset"][0]["uri"]) for run in (pods, read))
+    assert {file.name: file.read_bytes() for file in several.iterdir()} == {
+        file.name: file.read_bytes() for file in one.iterdir()
+    }
+    names = [run.info.run_name for run in runs_of(read, "digits")]
+    assert {"prepare-source-part-0", "prepare-source-part-1", "prepare-source-part-2"} <= set(names)

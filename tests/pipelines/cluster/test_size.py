@@ -11,7 +11,7 @@ from headstart.recipe.recipe import load_recipe
 from headstart_pipelines.catalog import compile_pipeline, parameters
 from headstart_pipelines.cluster.size import LIMIT, warning, workflow_bytes
 from headstart_pipelines.placement import Placement
-from headstart_pipelines.profile import load_profile
+from headstart_pipelines.profile import Parts, load_profile
 from tests.pipelines.cluster.conftest import IMAGE, ROOT
 
 # Packages that were run on Kubeflow Pipelines 2.17.0, and for each run its parameters, whether Argo gave every node one
@@ -19,6 +19,7 @@ from tests.pipelines.cluster.conftest import IMAGE, ROOT
 WORKFLOWS = Path(__file__).parent / "workflows"
 RECORDED: dict[str, dict[str, Any]] = json.loads((WORKFLOWS / "recorded.json").read_text())
 # What gives a step the least, and the most.
+PRETRAINING = {"name", "modality", "seed", "source_data", "source_pretraining"}
 PROFILES = [ROOT / "infra" / "profiles" / name for name in ("cpu.yaml", "multi-node.yaml")]
 
 
@@ -87,3 +88,16 @@ def test_a_run_that_would_grow_too_large_is_told_what_is_lost_what_is_not_and_wh
         assert "neither the states of its steps nor their logs" in said
         assert "`headstart runs` and `headstart logs` do" in said
         assert "Fewer strategies" in said
+
+
+def test_each_part_of_a_data_set_takes_as_much_of_a_workflow_as_is_written(tmp_path):
+    """infra/SCALING.md says how many parts fit; the source's pipeline alone holds eight where Argo keeps retry nodes."""
+    given = {key: value for key, value in with_strategies(4).items() if key in PRETRAINING}
+
+    def size(parts: int) -> int:
+        profile = load_profile(PROFILES[0]).model_copy(update={"preparation_parts": Parts(source=parts)})
+        compile_pipeline("pretrain", tmp_path / "p.yaml", Placement(image=IMAGE, profile=profile))
+        return workflow_bytes((tmp_path / "p.yaml").read_text(), given, retry_nodes=True)
+
+    assert (size(16) - size(8)) / 8 == pytest.approx(50_000, rel=0.05)
+    assert size(8) < LIMIT

@@ -4,7 +4,8 @@ The kinds of data are in headstart/data/kinds/:
 
     a folder of images                pictures/cat/1.png, or pictures/train/cat/1.png
     an archive of such a folder       pictures.zip, .tar, .tar.gz
-    a table of samples                manifest.csv, .parquet: path, label, and where wanted split and group
+    a table of samples                manifest.csv, .parquet: path, label, and where wanted split and group; in the
+                                      place of path, text or image, … with the samples themselves
     a folder of IDX files             train-images-idx3-ubyte.gz, …
     a folder of CIFAR's batches       data_batch_1, … or train, test, meta
     arrays of numpy                   pictures.npz: x_train, y_train, x_test, y_test, or images and labels
@@ -17,10 +18,11 @@ like that of a local folder.
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from headstart.data.kind import Source, Wanted, file_suffixes, kind_by_scheme, kind_of
@@ -29,6 +31,7 @@ from headstart.data.remote import RemoteTree
 from headstart.data.tree import LocalTree, one_line
 from headstart.errors import HeadstartError, InputError, shortened
 from headstart.modalities import Modality, UnreadableSample, modality
+from headstart.sections import Section
 from headstart.storage import cache, s3
 
 _PROBES_PER_CLASS = 10
@@ -146,9 +149,12 @@ def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
         return kind_of(source).is_unlabelled(source, modality(modality_name).extensions)
 
 
-def check(uri: str, *, modality_name: str = "image", labels: Labels = "required") -> Summary:
+def check(
+    uri: str, *, modality_name: str = "image", labels: Labels = "required", given: Mapping[str, Any] | None = None
+) -> Summary:
     """Check whether `uri` can become a data set, decoding only a few samples of each class.
 
+    `given` are values of the modality's `input`, by which they are decoded as far as the modality's `probe` asks.
     Unreadable files in a valid class are part of the summary.
 
     Raises:
@@ -156,6 +162,7 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
             has no readable one.
     """
     kind = modality(modality_name)
+    probe = kind.probe(given or {})
     with listed(uri, kind, labels) as listing:
         by_class: dict[str, list[File]] = defaultdict(list)
         for file in listing.files:
@@ -164,7 +171,7 @@ def check(uri: str, *, modality_name: str = "image", labels: Labels = "required"
         for label, files in by_class.items():
             if len(files) < 2:
                 raise InputError(f"{place(listing.name, label)} has 1 sample; train and test need at least one each.")
-            refused += _probe_class(listing, label, files, kind)
+            refused += _probe_class(listing, label, files, kind, probe)
     return Summary(
         samples={label: len(by_class[label]) for label in listing.classes or ("",)},
         splits=listing.splits,
@@ -195,7 +202,7 @@ def _reached(uri: str) -> Iterator[Source]:
         yield Source(str(path), tree=LocalTree(path)) if path.is_dir() else Source(str(path), path=path)
 
 
-def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality) -> list[Refusal]:
+def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality, probe: Section) -> list[Refusal]:
     """Return the unreadable files among a class's first ones.
 
     Raises:
@@ -204,7 +211,7 @@ def _probe_class(listing: Listing, label: str, files: list[File], kind: Modality
     refused: list[Refusal] = []
     for count, file in enumerate(files, start=1):
         try:
-            kind.decode(listing.read(file.path), kind.probe)
+            kind.decode(listing.read(file.path), probe)
         except UnreadableSample as error:
             refused.append(Refusal(file.path, str(error)))
         if count >= _PROBES_PER_CLASS and len(refused) < count:

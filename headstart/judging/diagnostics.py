@@ -124,7 +124,7 @@ def diagnose(
     labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
     confidence = evaluation.confidence
     corrupted = spread_out(labels, evaluation.robustness if dataset.kind.corruptions else 0)
-    given = (np.array(test.samples[corrupted]), labels[corrupted])
+    given = (test.samples[corrupted], labels[corrupted])
     robust = {
         name: robustness(bundle, *given, confidence=confidence, groups=groups[corrupted])
         for name, bundle in models.items()

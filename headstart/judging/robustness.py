@@ -1,6 +1,7 @@
 """Robustness: the accuracy of a model on test items under the corruptions of their modality."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,16 +39,16 @@ class Robustness:
 
 def robustness(
     bundle: ModelBundle,
-    samples: np.ndarray,
+    samples: Any,
     labels: np.ndarray,
     *,
     confidence: float = 0.95,
     groups: np.ndarray | None = None,
 ) -> Robustness:
-    """Judges a model on samples uint8 (N, H, W, C) with labels (N,) and `groups` (N,) as in `Predictions`, as they are
-    and under every corruption at every severity. Intervals are Wilson's."""
+    """Judges a model on stored samples, an array (N, …) or arrays, with labels (N,) and `groups` (N,) as in
+    `Predictions`, as they are and under every corruption at every severity. Intervals are Wilson's."""
 
-    def right(seen: np.ndarray) -> np.ndarray:
+    def right(seen: Any) -> np.ndarray:
         return bundle.predict_logits(seen).argmax(axis=1) == labels
 
     def judged(hits: np.ndarray) -> Interval:

@@ -87,10 +87,10 @@ class Modality(ABC):
         """The values of `input` with those filled in that follow from the architecture; InputError for wrong ones."""
         return self.input.of(given).model_dump()
 
-    @property
-    def probe(self) -> Section:
-        """The input by which a look at some files tells whether they can be read, as cheap as may be."""
-        return self.input.of(self.settled({}, self.default_architecture))
+    def probe(self, given: Mapping[str, Any]) -> Section:
+        """The input by which a look at some files tells whether they can be read, as cheap as may be; `given` are a
+        recipe's values."""
+        return self.input.of(self.settled(given, self.default_architecture))
 
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         """Why a file is refused whose content is of another known format than its extension says; None elsewhere."""
@@ -174,6 +174,16 @@ class Modality(ABC):
         library or an array of several; None for an object of a type that the modality does not know. InputError if the
         type is right and the values are not."""
         return None
+
+    def from_text(self, text: str) -> bytes | None:
+        """The content of a file with the sample that is this text: what a table's cell, a request or a Python caller
+        gives. None where samples are no text, so that a request's text is a file's content in base64."""
+        return None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a text is a sample as it is."""
+        return type(self).from_text is not Modality.from_text
 
     alike: "ClassVar[Alike | None]" = None
     """How samples are found that are the same to a person and not to a digest."""

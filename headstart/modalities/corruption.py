@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from headstart.registry import LAST
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """A degradation. `apply(samples, severity)` takes stored samples (N, …) and a severity of 1 to 3 and returns the
-    same shape and type; it depends on them alone, so that two models, and two runs, see the same values."""
+    """A degradation. `apply(samples, severity)` takes stored samples, an array (N, …) or arrays of unequal length, and
+    a severity of 1 to 3, and returns as many of the same type; it depends on them alone, so that two models, and two
+    runs, see the same values."""
 
     title: str
     """as people write it"""
-    apply: "Callable[[np.ndarray, int], np.ndarray]"
+    apply: Callable[[Any, int], Any]
     place: int = LAST
     """where the report shows it: rising, then by name"""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,11 @@ class Preprocessing(ABC):
     """What a model's bundle keeps of its input: how raw files are decoded, and statistics of the training split."""
 
     channels: int
-    """of what the first stage reads"""
+    """of what the first stage reads: of maps their channels, of tokens how many there are"""
+
+    in_programs: ClassVar[bool] = True
+    """Whether torch's operations compute it, so that an exported program begins with it. Elsewhere a program reads its
+    result."""
 
     @property
     @abstractmethod
@@ -67,6 +71,11 @@ class Preprocessing(ABC):
     @abstractmethod
     def stored_form(self) -> str:
         """What `checked` takes, in words: `pixels of shape (N, 32, 32, 1)`."""
+
+    @property
+    def program_form(self) -> str:
+        """What an exported program reads, in words."""
+        return self.stored_form
 
     @abstractmethod
     def checked(self, values: np.ndarray) -> "np.ndarray | list[np.ndarray]":

@@ -35,7 +35,8 @@ def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSa
     A folder or S3 prefix is walked by name; files with other extensions than samples are skipped. A sub-folder that
     cannot be read, or is a link, is yielded as an unreadable sample. A `.csv` or `.parquet` file is a table of samples:
     its column `path` has paths relative to the table or `s3://` URIs, or its column
-    called as the modality is (`image`), in Parquet, the content of files.
+    called as the modality is (`image`), in Parquet, the content of files; of a modality whose samples are text, in
+    either, the texts.
 
     Raises:
         InputError: an input does not exist, a table has no such column, S3 cannot be read, or there is no sample. It is
@@ -58,29 +59,31 @@ def samples_of(data: object, kind: Modality) -> Iterator[RawSample]:
 
     `data` is a path or `s3://` address (see `raw_samples`), a file's content, an object that the modality knows, such
     as a PIL image, a DataFrame with a column `path` or one called as the modality is, or an iterable of any of these.
-    Samples in memory are named #1, #2, … by their place.
+    Where samples are text, a str in an iterable or in such a column is one, and a Path there a file. Samples in memory
+    are named #1, #2, … by their place.
 
     Raises:
         InputError: `data` is none of these, or does not exist; for an iterable, when the sample is reached.
     """
-    if isinstance(data, str | os.PathLike):
-        return raw_samples([os.fspath(data)], kind.name)
-    if isinstance(data, list | tuple) and data and all(isinstance(each, str | os.PathLike) for each in data):
-        return raw_samples([os.fspath(each) for each in data], kind.name)
-    return _in_memory(_cells(data, kind), kind)
-
-
-def _cells(data: object, kind: Modality) -> Iterable[object]:
-    """The single objects that `data` holds."""
     import pandas as pd
 
+    if isinstance(data, str | os.PathLike):
+        return raw_samples([os.fspath(data)], kind.name)
+    paths = os.PathLike if kind.is_text else str | os.PathLike
+    if isinstance(data, list | tuple) and data and all(isinstance(each, paths) for each in data):
+        return raw_samples([os.fspath(each) for each in data], kind.name)
     if isinstance(data, pd.DataFrame):
         column = next((name for name in (kind.name, "path") if name in data.columns), None)
         if column is None:
             raise InputError(
                 f"The DataFrame has no column {kind.name} or path; name the column with the {kind.noun}s so."
             )
-        return list(data[column])
+        return _in_memory(list(data[column]), kind, texts=column == kind.name)
+    return _in_memory(_cells(data, kind), kind)
+
+
+def _cells(data: object, kind: Modality) -> Iterable[object]:
+    """The single objects that `data` holds."""
     if isinstance(data, bytes | bytearray | memoryview) or kind.as_files(data) is not None:
         return [data]
     if isinstance(data, Iterable) and not isinstance(data, Mapping):
@@ -88,22 +91,26 @@ def _cells(data: object, kind: Modality) -> Iterable[object]:
     raise InputError(_unknown(data, kind))
 
 
-def _in_memory(cells: Iterable[object], kind: Modality) -> Iterator[RawSample]:
+def _in_memory(cells: Iterable[object], kind: Modality, *, texts: bool = True) -> Iterator[RawSample]:
+    """Yield the samples of cells; `texts` says whether a str may be a sample itself, or is always a path."""
     number = 0
     for cell in cells:
-        if isinstance(cell, str | os.PathLike):
+        content = kind.from_text(cell) if texts and isinstance(cell, str) else None
+        if content is None and isinstance(cell, str | os.PathLike):
             yield _sample(os.fspath(cell))
             number += 1
             continue
-        if isinstance(cell, bytes | bytearray | memoryview):
-            files: Iterator[bytes] | None = iter([bytes(cell)])
+        if content is not None:
+            files: Iterator[bytes] | None = iter([content])
+        elif isinstance(cell, bytes | bytearray | memoryview):
+            files = iter([bytes(cell)])
         else:
             files = kind.as_files(cell)
         if files is None:
             raise InputError(_unknown(cell, kind))
-        for content in files:
+        for file in files:
             number += 1
-            yield RawSample(f"#{number}", partial(bytes, content))
+            yield RawSample(f"#{number}", partial(bytes, file))
 
 
 def _unknown(value: object, kind: Modality) -> str:
@@ -174,8 +181,8 @@ def _table(name: str, kind: Modality) -> Iterator[RawSample]:
 
 
 def _rows(name: str, file: BinaryIO, kind: Modality) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; for CSV, which has no bytes, only their paths."""
-    wanted = ("path",) if _suffix(name) == ".csv" else ("path", kind.name)
+    """Yield the rows of a table; for CSV, which has no bytes, only their paths, and texts where samples are text."""
+    wanted = ("path",) if _suffix(name) == ".csv" and not kind.is_text else ("path", kind.name)
     if not set(wanted) & set(columns_of(name, file)):
         hold = "paths" if len(wanted) == 1 else "paths or contents"
         raise InputError(
@@ -195,8 +202,10 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 
 def _as_bytes(content: Any, kind: Modality) -> bytes:
+    if isinstance(content, str) and (given := kind.from_text(content)) is not None:
+        return given
     if not isinstance(content, bytes):
-        raise UnreadableSample(f"the row has no path and no bytes of a {kind.noun}")
+        raise UnreadableSample(f"the row has no path and no {'text' if kind.is_text else f'bytes of a {kind.noun}'}")
     return content
 
 

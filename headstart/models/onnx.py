@@ -25,8 +25,9 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     own.
 
     Input: stored samples of any number N, for pictures `images`, uint8 (N, size, size, channels); of a modality whose
-    batches have several tensors, one input each. Output `probabilities`: float32 (N, K). Preprocessing,
-    temperature and softmax are part of the graph. The metadata has `classes`, a JSON list, and `digest`, the bundle's.
+    batches have several tensors, one input each; of texts token ids and their mask. Output `probabilities`: float32
+    (N, K). Preprocessing, but for a tokenizer, temperature and softmax are part of the graph. The metadata has
+    `classes`, a JSON list, and `digest`, the bundle's.
     onnxruntime is compared on batches of two sizes; if a difference is too large, nothing is written.
 
     Raises:

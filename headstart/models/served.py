@@ -1,4 +1,5 @@
-"""A bundle as one module that reads stored samples: what the exported programs compute."""
+"""A bundle as one module that reads stored samples, or what preprocessing makes of them where that is no part of a
+program: what the exported programs compute."""
 
 from typing import Any
 
@@ -11,8 +12,8 @@ from headstart.models.bundle import ModelBundle
 
 
 class Served(nn.Module):
-    """A stored batch, one tensor or several, to class probabilities (N, K); to features (N, D) where the model knows no
-    classes."""
+    """A batch of `stored_tensors`, one tensor or several, to class probabilities (N, K); to features (N, D) where the
+    model knows no classes."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
@@ -25,15 +26,17 @@ class Served(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
-        inputs = self.preprocessing(batch)
+        inputs = self.preprocessing(batch) if self.preprocessing.in_programs else batch
         outputs: Tensor = self.network(inputs)
         return torch.softmax(outputs / self.temperature, dim=1) if self.classifies else outputs
 
 
 def stored_tensors(bundle: ModelBundle, samples: Any) -> dict[str, Tensor]:
-    """The tensors of stored samples by the names of an exported program's inputs."""
+    """The tensors that an exported program reads for stored samples, by the names of its inputs."""
     kind = modality(bundle.modality)
     batch = kind.batch(samples)
+    if not bundle.preprocessing.in_programs:
+        batch = bundle.preprocessing(batch)
     return {f"{kind.name}s": batch} if isinstance(batch, Tensor) else dict(batch.tensors)
 
 

@@ -8,6 +8,8 @@ A request has one input, called as the modality is (`image`), and gives each sam
 - values as they are stored, for pictures integers from 0 to 255 in (N, H, W, C): `{"inputs": [[[[0], …]]]}`, or in
   Python a uint8 array.
 
+Where samples are text, a text stands for itself: `{"inputs": ["Shares fell …", …]}`.
+
 The response has one record for each sample: `label`, `probability` and `p_<class>` for each class, as in the output of
 `headstart predict`. A request with an unreadable sample is refused as a whole, with its number and the reason. The size
 of requests is limited: see request.py.
@@ -29,6 +31,7 @@ from headstart.modalities.room import NoRoom
 from headstart.tracking.request import Busy, Refusal, bound_server, bounds
 
 if TYPE_CHECKING:
+    from headstart.modalities import Modality
     from headstart.models.bundle import ModelBundle
 
 _Read = TypeVar("_Read")
@@ -82,15 +85,16 @@ def signature(bundle: "ModelBundle") -> ModelSignature:
 
 
 def input_example(bundle: "ModelBundle") -> pd.DataFrame:
-    """Return a request for two samples, as base64 text of files."""
+    """Return a request for two samples, as base64 text of files, or as texts where samples are text."""
     from headstart.modalities import modality
 
-    files = modality(bundle.modality).examples(bundle.preprocessing)
-    return pd.DataFrame({bundle.modality: [base64.b64encode(file).decode() for file in files]})
+    kind = modality(bundle.modality)
+    files = kind.examples(bundle.preprocessing)
+    return pd.DataFrame({kind.name: [(file if kind.is_text else base64.b64encode(file)).decode() for file in files]})
 
 
 def decoded(bundle: "ModelBundle", files: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
-    """Decode files (N,), base64 text or bytes, to stored samples, within `bounds`.
+    """Decode files (N,), base64 text or bytes, to stored samples, within `bounds`; where samples are text, texts.
 
     Raises:
         Refusal: one cannot be read; it is named by its number.
@@ -102,7 +106,7 @@ def decoded(bundle: "ModelBundle", files: Sequence[Any] | np.ndarray) -> list[np
     def of_each(read: Callable[[bytes], _Read]) -> Iterator[_Read]:
         for number, file in enumerate(files):
             try:
-                yield read(_content(bundle, file))
+                yield read(_content(bundle, kind, file))
             except UnreadableSample as reason:
                 raise Refusal(f"{kind.name.capitalize()} {number} of the request cannot be read: {reason}.") from None
             except NoRoom:
@@ -116,7 +120,7 @@ def decoded(bundle: "ModelBundle", files: Sequence[Any] | np.ndarray) -> list[np
     return list(of_each(decode))
 
 
-def _content(bundle: "ModelBundle", file: Any) -> bytes:
+def _content(bundle: "ModelBundle", kind: "Modality", file: Any) -> bytes:
     from headstart.modalities import UnreadableSample
 
     # MLflow wraps each value of `{"instances": [{"image": …}]}` in an array.
@@ -124,10 +128,12 @@ def _content(bundle: "ModelBundle", file: Any) -> bytes:
     if isinstance(file, bytes):
         return file
     if not isinstance(file, str):
+        expected = "a text" if kind.is_text else "a file's content, as base64 text in JSON"
         raise UnreadableSample(
-            f"it is of type {type(file).__name__}; give a file's content, as base64 text in JSON, or "
-            f"{bundle.preprocessing.stored_form}"
+            f"it is of type {type(file).__name__}; give {expected}, or {bundle.preprocessing.stored_form}"
         )
+    if (content := kind.from_text(file)) is not None:
+        return content
     try:
         # base64 from mail and command line tools contains line breaks.
         return base64.b64decode("".join(file.split()), validate=True)

@@ -1,16 +1,19 @@
 """Tables of samples: CSV or Parquet with the columns `path` and `label`, and optionally `split` and `group`.
 
 Paths are relative to the table's folder, or `s3://bucket/key`. Rows of one `group` (a patient, a scene, a recording)
-share a split. Files are read whatever their extension; the content decides.
+share a split. Files are read whatever their extension; the content decides. In the place of `path` a column called as
+the modality is (`text`, `image`) may hold the samples themselves: text where samples are text, in Parquet the content
+of files.
 """
 
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from headstart.data.cells import Cells
 from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
 from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes, natural
@@ -18,7 +21,7 @@ from headstart.data.remote import read_object, state_of_object
 from headstart.data.table import SUFFIXES, columns_of, rows_of
 from headstart.data.tree import LocalTree
 from headstart.errors import InputError
-from headstart.modalities import UnreadableSample
+from headstart.modalities import Modality, UnreadableSample
 from headstart.storage import s3
 
 _COLUMNS = ("path", "label", "split", "group")
@@ -52,7 +55,18 @@ class Manifest(Kind):
     names_files = True
 
     def list(self, source: Source, wanted: Wanted) -> Listing:
-        return _list(source.name, wanted.resources.enter_context(_open(source)), _base(source), wanted.labels)
+        table = wanted.resources.enter_context(_open(source))
+        columns, kind = columns_of(source.name, table), wanted.modality
+        labelled = _is_labelled(source.name, columns, wanted.labels)
+        if "path" in columns:
+            return _list_files(source.name, table, _base(source), wanted.labels, labelled)
+        if kind.name in columns:
+            cells = wanted.resources.enter_context(Cells(wanted.scratch))
+            return _list_cells(source.name, table, kind, cells, wanted.labels, labelled)
+        raise InputError(
+            f"{source.name} has no column path and none called {kind.name}; name the column with the samples' paths "
+            f"path, or the one with the {kind.noun}s themselves {kind.name}."
+        )
 
     def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
         with _open(source) as table:
@@ -61,6 +75,8 @@ class Manifest(Kind):
     def named_states(self, source: Source) -> Iterator[str]:
         """Yield the path and state of each named file: size and modification time, or an object's size and ETag."""
         with _open(source) as table:
+            if "path" not in columns_of(source.name, table):
+                return
             files, _ = _files(source.name, rows_of(source.name, table, _COLUMNS), _base(source), labelled=False)
         named = _find(files, _base(source))
         for file in sorted(files, key=lambda file: file.path):
@@ -87,18 +103,62 @@ def _base(source: Source) -> str:
     return source.name.rpartition("/")[0]
 
 
-def _list(name: str, table: BinaryIO, base: str, labels: Labels) -> Listing:
-    """List the samples that a table's rows name; `base` is the table's folder or S3 prefix.
-
-    Raises:
-        InputError: the table cannot be read, lacks a column, has unknown splits, or `check_classes` raises.
-    """
-    columns = columns_of(name, table)
-    if "path" not in columns:
-        raise InputError(f"{name} has no column path; name the column with the samples' paths so.")
+def _is_labelled(name: str, columns: Sequence[str], labels: Labels) -> bool:
     labelled = labels != "none" and "label" in columns
     if labels == "required" and not labelled:
         raise InputError(f"{name} has no column label; name the column with the samples' classes so.")
+    return labelled
+
+
+def _list_cells(name: str, table: BinaryIO, kind: Modality, cells: Cells, labels: Labels, labelled: bool) -> Listing:
+    """List the samples that stand in a table's own rows, which `cells` keeps. They are called by the rows' numbers.
+
+    Raises:
+        InputError: as `_list_files`.
+    """
+    files: list[File] = []
+    refused: list[Refusal] = []
+    for number, row in enumerate(rows_of(name, table, (kind.name, *_COLUMNS)), start=1):
+        _check_count(name, number)
+        # All are as long, so that their order is that of the rows.
+        path, content = f"row {number:07}", row.get(kind.name)
+        if isinstance(content, str):
+            content = kind.from_text(content)
+        label = _text(row.get("label")) if labelled else ""
+        file = File(path, label, _split(name, number, row), _text(row.get("group")) or None)
+        if not isinstance(content, bytes):
+            refused.append(Refusal(path, f"its column {kind.name} holds no {kind.noun}"))
+        elif labelled and not label:
+            refused.append(Refusal(path, "it has no label"))
+        elif reason := cells.add(path, content):
+            refused.append(Refusal(path, reason))
+        else:
+            files.append(file)
+    if not files:
+        reason = f" ({refused[0].path}: {refused[0].reason})" if refused else ""
+        raise InputError(f"{name} holds no sample that can be read{reason}; correct it.")
+    listing = Listing(
+        name=name,
+        classes=natural({file.label for file in files}) if labelled else (),
+        splits=_splits(name, files),
+        files=tuple(files),
+        refused=tuple(refused),
+        read=cells.read,
+        sha256=cells.sha256,
+        # What a row holds decides, whatever became of the rows around it.
+        state=cells.sha256,
+    )
+    if labelled:
+        check_classes(listing, labels)
+    return listing
+
+
+def _list_files(name: str, table: BinaryIO, base: str, labels: Labels, labelled: bool) -> Listing:
+    """List the samples that a table's rows name; `base` is the table's folder or S3 prefix.
+
+    Raises:
+        InputError: the table cannot be read, has unknown splits, or `check_classes` raises.
+    """
     files, refused = _files(name, rows_of(name, table, _COLUMNS), base, labelled)
     splits = _splits(name, files)
     named = _find(files, base)
@@ -136,8 +196,7 @@ def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool)
     refused: list[Refusal] = []
     twice: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
-        if number > MAX_ENTRIES:
-            raise InputError(f"{name} has more than {MAX_ENTRIES:,} rows; split it.")
+        _check_count(name, number)
         given = _text(row.get("path"))
         path, reason = _path(given, base)
         label = _text(row.get("label")) if labelled else ""
@@ -154,6 +213,11 @@ def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool)
         else:
             files[path] = file
     return list(files.values()), refused
+
+
+def _check_count(name: str, number: int) -> None:
+    if number > MAX_ENTRIES:
+        raise InputError(f"{name} has more than {MAX_ENTRIES:,} rows; split it.")
 
 
 def _path(given: str, base: str) -> tuple[str, str | None]:

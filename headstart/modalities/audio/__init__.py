@@ -99,7 +99,7 @@ class Audio(Modality):
             apply = VIEWS.apply
         else:
             apply = AUGMENTATIONS[method].apply
-        return apply(batch, draws.to(batch.device, non_blocking=True), strength)  # type: ignore[arg-type]
+        return apply(batch, draws.to(batch.device, non_blocking=True), strength)
 
     def examples(self, preprocessing: Any) -> list[bytes]:
         from headstart.modalities.audio.showing import examples

@@ -60,8 +60,7 @@ class Image(Modality):
         section = ImageInput.of(given)
         return {**section.model_dump(), "size": section.size or self.default_size(architecture)}
 
-    @property
-    def probe(self) -> "Section":
+    def probe(self, given: Mapping[str, Any]) -> "Section":
         return ImageInput(size=8)
 
     def contradiction(self, raw: bytes, extension: str) -> str | None:
@@ -155,7 +154,7 @@ class Image(Modality):
         else:
             apply = AUGMENTATIONS[method].apply
         draws = draws.to(batch.device, non_blocking=True)
-        moved = apply(batch, draws, strength)  # type: ignore[arg-type]
+        moved = apply(batch, draws, strength)
         return mirror(moved, draws[:, 0] < 0.5) if flip else moved
 
     def examples(self, preprocessing: Any) -> list[bytes]:

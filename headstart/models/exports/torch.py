@@ -116,7 +116,7 @@ def _lines(bundle: ModelBundle) -> str:
         f"{opened}"
         f'model = torch.export.load("{PROGRAM}").module()\n'
         "with torch.inference_mode():\n"
-        f"    {outputs} = model({names})  # {reads.stored_form}\n"
+        f"    {outputs} = model({names})  # {reads.program_form}\n"
     )
 
 

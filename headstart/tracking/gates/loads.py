@@ -44,14 +44,15 @@ def _fault(version: "VersionRecord") -> str | None:
 
 
 def _predict(bundle: "ModelBundle", example: Sequence[str] | None) -> None:
-    """Has the bundle predict an example request, base64 texts of files; without one, the example that registering it
-    would store. HeadstartError if it cannot, or if its results are not finite."""
+    """Has the bundle predict an example request, base64 texts of files, or texts where these are samples; without one,
+    the example that registering it would store. HeadstartError if it cannot, or if its results are not finite."""
     from headstart.modalities import modality
     from headstart.tracking.serving import input_example
 
     texts = input_example(bundle).iloc[:, 0].tolist() if example is None else example
     kind, given = modality(bundle.modality), bundle.preprocessing.given
-    samples = [kind.decode(base64.b64decode(text), given).values for text in texts]
+    files = [kind.from_text(text) if kind.is_text else base64.b64decode(text) for text in texts]
+    samples = [kind.decode(file, given).values for file in files if file is not None]
     (bundle.predict_probabilities if bundle.classes else bundle.predict_features)(samples)
 
 

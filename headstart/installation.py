@@ -19,6 +19,7 @@ _EXTRAS = {
     "soundfile": "audio",
     "starlette": "serve",
     "timm": "timm",
+    "tokenizers": "text",
     "uvicorn": "serve",
 }
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IN_THE_IMAGE = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["audio"],
+                *PROJECT["optional-dependencies"]["text"],
                 *PROJECT["optional-dependencies"]["trainjob"]]  # fmt: skip
 FOR_THE_SERVER = [line for line in (INFRA / "mlflow" / "requirements.txt").read_text().splitlines() if line[0] != "#"]
 FILES = sorted(path.name for path in INFRA.glob("constraints*.txt"))

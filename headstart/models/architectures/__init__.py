@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAPS = "maps"
 """What image networks read: float32 (N, C, H, W)."""
+TOKENS = "tokens"
+"""What text networks read: a batch of `ids`, int64 (N, L), and `mask`, bool (N, L)."""
 
 ENSEMBLE = "ensemble/"
 """Begins the name of an ensemble's architecture, after which its members' number and architecture follow, or the
@@ -28,10 +30,12 @@ CLASSICAL = "classical/"
 @dataclass(frozen=True)
 class Architecture:
     """`build(classes=…, channels=…)` gives a randomly initialised network; `reads` is what its first stage takes, which
-    a modality `gives`."""
+    a modality `gives`. With `settings`, a name may have some (`transformer?layers=6&width=384`), which `build` is given
+    too; it raises ValueError for wrong ones."""
 
     build: "Callable[..., Network]"
     reads: str = MAPS
+    settings: bool = False
 
 
 ARCHITECTURES = Registry("architectures", "headstart.models.architectures", "ARCHITECTURE", Architecture)
@@ -52,12 +56,18 @@ def check_reads(architecture: str, kind: Modality) -> None:
             f"{architecture} is a model of scikit-learn, of which there is nothing to transfer; choose another source."
         )
     members = parse_ensemble(architecture) if architecture.startswith(ENSEMBLE) else (architecture,)
-    if any((ARCHITECTURES[each].reads if each in ARCHITECTURES else MAPS) != kind.gives for each in members):
-        reads = ARCHITECTURES[members[0]].reads if members[0] in ARCHITECTURES else MAPS
+    if any(reads_of(each) != kind.gives for each in members):
+        reads = reads_of(members[0])
         raise InputError(
             f"{architecture} reads {reads}, and {kind.noun}s are given as {kind.gives}; choose another, such as "
             f"{kind.default_architecture}."
         )
+
+
+def reads_of(architecture: str) -> str:
+    """What the first stage of a network takes, by its name: of those of libraries, maps."""
+    name = architecture.partition("?")[0]
+    return ARCHITECTURES[name].reads if name in ARCHITECTURES else MAPS
 
 
 def parse_ensemble(architecture: str) -> tuple[str, ...]:
@@ -85,8 +95,9 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
 
     Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
-    if architecture in ARCHITECTURES:
-        return ARCHITECTURES[architecture].build(classes=classes, channels=channels)
+    name, mark, _ = architecture.partition("?")
+    if name in ARCHITECTURES and (not mark or ARCHITECTURES[name].settings):
+        return _own_network(architecture, classes=classes, channels=channels)
     if architecture.startswith("timm/"):
         from headstart.models.timm import timm_network
 
@@ -118,3 +129,16 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
     network = torchvision_network(architecture, classes=classes)
     adapt_channels(network, channels)
     return network
+
+
+def _own_network(architecture: str, *, classes: int, channels: int) -> "Network":
+    """One of ARCHITECTURES. InputError if it has no such settings."""
+    from headstart.models.settings import split_settings
+
+    name, settings = split_settings(architecture)
+    try:
+        return ARCHITECTURES[name].build(classes=classes, channels=channels, **settings)
+    except (TypeError, ValueError) as error:
+        if not settings:
+            raise
+        raise InputError(f"{name} cannot have the settings {settings}: {error}") from None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -46,6 +47,8 @@ class ModelFolder:
         """Return the digest of all that decides what the model computes, "sha256:<hex>"."""
         names = [CONFIG, PROCESSOR, *([_INDEX] if self._shards() else []), *self._weights()]
         found = {name: self.find(name) for name in [*names, *((TOKENIZER, TOKENIZER_CONFIG) if prompts else ())]}
+        if self._reads_texts:
+            found |= {name: self.find(name) for name in _texts().TEXT_FILES}
         parts = {name: sha256_of(path) for name, path in found.items() if path}
         return f"sha256:{json_digest({**parts, **({'texts': prompts.texts} if prompts else {})})}"
 
@@ -73,9 +76,17 @@ class ModelFolder:
             from headstart.models.foreign import timm
 
             return timm.of_config(config, self._state(), at=self.at, facts=facts)
+        if "auto_map" not in config and self._reads_texts:
+            return _texts().of_config(config, self._state(), self.find, at=self.at, facts=facts)
         from headstart.models.foreign import transformers
 
         return transformers.of_config(config, self._state(), self._json(PROCESSOR), at=self.at, facts=facts)
+
+    @property
+    def _reads_texts(self) -> bool:
+        """Whether config.json is that of an encoder of texts."""
+        config = self._json(CONFIG) or {}
+        return config.get("model_type") in _texts().FAMILIES
 
     def _state(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
@@ -143,3 +154,10 @@ class ModelFolder:
             return None
         found = content.get("license") if isinstance(content, Mapping) else None
         return shortened(found, 80) if isinstance(found, str) else None
+
+
+def _texts() -> ModuleType:
+    """The module of the encoders of texts."""
+    from headstart.models.foreign import text
+
+    return text

@@ -1,0 +1,1 @@
+"""The augmentations of texts, one file each."""

@@ -1,0 +1,1 @@
+"""The corruptions of texts, one file each."""

@@ -1,0 +1,63 @@
+"""The section of a data set's report on its texts as they came: lengths, encodings and scripts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headstart.html import render
+from headstart.modalities.histogram import Histogram, histogram
+from headstart.modalities.text.section import TextInput
+
+_MOST_BARS = 40
+_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 100_000, 1_000_000, 10_000_000)
+_MANY = 0.25  # of the texts
+_LISTED = 8
+
+
+def lengths(characters: np.ndarray, stored: int) -> Histogram:
+    """Texts by their length in characters, int (N,); bars have an edge at `stored`."""
+    for per_octave in (4, 2, 1):
+        bins = np.floor(per_octave * np.log2(np.maximum(characters, 1) / stored) + 1e-9).astype(int)
+        low, high = min(int(bins.min()), -1) - 1, max(int(bins.max()), 0) + 2
+        if high - low <= _MOST_BARS:
+            break
+    edges = [stored * 2 ** (number / per_octave) for number in range(low, high + 1)]
+    labels = [(float(value), f"{value:,}".replace(",", "\u202f")) for value in _TICKS]
+    return histogram(bins - low, edges, labels, mark=stored, whole=True)
+
+
+def render_texts(facts: Sequence[Mapping[str, Any]], given: TextInput) -> str:
+    """The section by the facts of each text, at least one, as `decode` tells them."""
+    characters, words = (np.array([each[name] for each in facts], dtype=np.int64) for name in ("characters", "words"))
+    return render(
+        "modalities/text/report.html",
+        given=given,
+        shortest=int(characters.min()),
+        longest=int(characters.max()),
+        median=round(float(np.median(characters))),
+        words=round(float(np.median(words))),
+        lengths=lengths(characters, given.most_bytes) if characters.min() < characters.max() else None,
+        cut=float(np.mean([each["cut"] for each in facts])),
+        scripts=Counter(each["script"] for each in facts).most_common(_LISTED),
+        encodings=Counter(each["encoding"] for each in facts).most_common(),
+    )
+
+
+def notes(facts: Sequence[Mapping[str, Any]], given: TextInput) -> list[str]:
+    """Whether many texts are read in part only, or the letters are of several scripts."""
+    cut = float(np.mean([each["cut"] for each in facts]))
+    scripts = Counter(each["script"] for each in facts)
+    found = []
+    if cut >= _MANY:
+        found.append(
+            f"{cut:.0%} of the texts are longer than the {given.most_bytes:,} bytes that are stored of each; the rest "
+            "of them is not read. input: {length: …} reads more."
+        )
+    rare = {script: count for script, count in scripts.items() if script != "none" and count >= _MANY * len(facts)}
+    if len(rare) > 1:
+        found.append(
+            f"The texts are of several scripts ({', '.join(sorted(rare))}), by which a model may tell classes apart."
+        )
+    return found

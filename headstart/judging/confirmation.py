@@ -43,7 +43,7 @@ def confirm(
         path = Path(place) / "source"
         digest = source.save(path)
         job = transfer_job(path, dataset.path, strategy, training=short, reference=scored.ranked.source, digest=digest)
-        trained = train(job, RunContext(seed, metric, progress=progress, refit=False))
+        trained = train(job, RunContext(seed, metric, progress=progress, refit=False, cross_validate=False))
         predictions = trained.bundle.predict_logits(val.samples).argmax(axis=1)
     classes = len(dataset.classes)
     found = bootstrap_interval(

@@ -243,12 +243,14 @@ def curve_trainings(
     strategy = next(each for each in sections if each.name == name)
 
     def transferred(dataset: Dataset, seed: int) -> ModelBundle:
-        context = RunContext(seed, board.metric, refit=False)
+        context = RunContext(seed, board.metric, refit=False, cross_validate=False)
         return transfer(source, dataset, strategy, training=training, context=context).bundle
 
     def scratch(dataset: Dataset, seed: int) -> ModelBundle:
         fit = BASELINES[SCRATCH].fit
-        return fit(Like.of(source), dataset, training, RunContext(seed, board.metric, refit=False)).bundle
+        return fit(
+            Like.of(source), dataset, training, RunContext(seed, board.metric, refit=False, cross_validate=False)
+        ).bundle
 
     return {f"{strategy.name}, trained": ("transfer", transferred), f"{SCRATCH}, trained": ("baseline", scratch)}
 

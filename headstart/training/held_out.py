@@ -1,14 +1,15 @@
 """What a training predicts for labels that it did not see, of as many labels as tell contenders apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from headstart.data.dataset import Dataset
-from headstart.data.folded import further_folds
+from headstart.data.folded import FoldedDataset, further_folds
 from headstart.metrics.classification import score
 from headstart.metrics.predictions import joined
 from headstart.training.context import RunContext
-from headstart.training.refit import all_labels
+from headstart.training.refit import worth_learning
 from headstart.training.trained import Trained
 
 # Held-out samples from which on one training is enough: docs/studies/choice.md.
@@ -25,20 +26,32 @@ def held_out_further(
 
     The labels of a small budget that are held out are too few to tell one contender from another. So `again` does the
     same training with other parts of the labels held out, each as large, until there are 100 or all labels were held
-    out once (Stone 1974, "Cross-validatory choice"). Nothing is done where all labels were held out already, and
-    where the model is not refitted on them.
+    out once (Stone 1974, "Cross-validatory choice"). Nothing is done where all labels were held out already, and where
+    too few are held out for a model to be refitted on all.
     """
-    if trained.held_out is None or not context.cross_validate or all_labels(dataset, context) is None:
+    if trained.held_out is None or not context.cross_validate:
         return trained
     if len(trained.held_out.ids) > dataset.counts["val"]:
         return trained
     found, alone = [trained.held_out], replace(context, refit=False, on_epoch=None)
-    for number, fold in enumerate(further_folds(dataset)):
-        if number == _MOST or sum(len(each.ids) for each in found) >= _ENOUGH:
-            break
+    for fold in judging_folds(dataset):
         judged = again(fold, alone).held_out
         if judged is not None:
             found.append(judged)
+    if len(found) == 1:
+        return trained
     held_out = joined(found)
     validation = score(context.metric, held_out.labels, held_out.predicted, len(held_out.classes))
     return replace(trained, held_out=held_out, validation=validation)
+
+
+def judging_folds(dataset: Dataset) -> Iterator[FoldedDataset]:
+    """Yield the folds of a data set in which a training is judged beside its own validation split."""
+    held_out = dataset.counts["val"]
+    if not worth_learning(dataset):
+        return
+    for fold in islice(further_folds(dataset), _MOST):
+        if held_out >= _ENOUGH:
+            return
+        held_out += fold.counts["val"]
+        yield fold

@@ -23,9 +23,13 @@ def all_labels(dataset: Dataset, context: RunContext) -> Dataset | None:
 
     It stays where validation holds less than a tenth of the labels, and where the run asks for no refit.
     """
+    return LabelledDataset(dataset) if context.refit and worth_learning(dataset) else None
+
+
+def worth_learning(dataset: Dataset) -> bool:
+    """Whether validation holds enough of the labels, a tenth, for learning from them to be worth another training."""
     train, val = (dataset.counts[name] for name in ("train", "val"))
-    worth = val > 0 and val >= _WORTH_LEARNING * (train + val)
-    return LabelledDataset(dataset) if context.refit and worth else None
+    return val > 0 and val >= _WORTH_LEARNING * (train + val)
 
 
 def refit(

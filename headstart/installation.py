@@ -15,6 +15,7 @@ _EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "optuna": "search",
     "prometheus_client": "serve",
     "soundfile": "audio",
     "starlette": "serve",

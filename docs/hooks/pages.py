@@ -97,6 +97,7 @@ _SECTIONS = [
     ("strategies", "Strategy", "A list of names ([strategies](../explanation/strategies.md)) or of mappings with these "
                                "keys."),
     ("evaluation", "Evaluation", "How the result is judged ([statistics](../explanation/statistics.md))."),
+    ("search", "Search", "What [`headstart search`](../how-to/search.md) varies; a run does not read it."),
 ]  # fmt: skip
 # `target` has one key, which the recipe's own table explains.
 _EXPLAINED = {"Target"}

@@ -31,8 +31,8 @@ class Overlap:
     complete: bool = True
 
 
-def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
-    """The overlap of the source's training samples with the target.
+def overlap(bundle: ModelBundle, known: Background, target: Dataset, *, look_alikes: bool = True) -> Overlap:
+    """The overlap of the source's training samples with the target; `look_alikes` also compares what samples show.
 
     Samples are the same where their files are. Where the source's samples are not known, the digests of its data may
     still be the target's own. Samples are alike as their modality says; they are compared where the source's packed
@@ -45,7 +45,7 @@ def overlap(bundle: ModelBundle, known: Background, target: Dataset) -> Overlap:
         return Overlap(None, None, leaks=trained_on["data_digest"] == target.digest)
     ids = {name: target.split(name).ids for name in SPLITS}
     seen = {name: np.array([each in known.learned_from for each in ids[name].tolist()], dtype=bool) for name in SPLITS}
-    alike = _look_alikes(bundle, known.data, target, ~seen["test"])
+    alike = _look_alikes(bundle, known.data, target, ~seen["test"]) if look_alikes else None
     counts = {name: int(found.sum()) for name, found in seen.items()}
     return Overlap(counts, alike, leaks=counts["test"] > 0 or bool(alike), complete=known.complete)
 

@@ -35,7 +35,7 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
     """
     if not trained.history:
         return
-    for number in range(1, _trainings(trained, dataset, seeds, job)):
+    for number in range(1, planned_trainings(trained, dataset, seeds, job.kind)):
         again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False)
         train(job, again).save_predictions(path / _FOLDER / f"{number}.parquet", dataset)
 
@@ -45,10 +45,11 @@ def read_retrained(path: Path) -> list[np.ndarray]:
     return [read_predictions(place).predicted for place in sorted(path.glob(f"{_FOLDER}/*.parquet"))]
 
 
-def _trainings(trained: Trained, dataset: Dataset, seeds: Seeds, job: Job) -> int:
+def planned_trainings(trained: Trained, dataset: Dataset, seeds: Seeds, kind: str) -> int:
+    """How many trainings with other seeds there are in all of what was `trained` in steps by a job of this kind."""
     if seeds != "auto":
         return seeds
-    affordable = len(trained.history) * epoch_flops(trained.bundle, dataset) <= _AFFORDABLE[job.kind]
+    affordable = len(trained.history) * epoch_flops(trained.bundle, dataset) <= _AFFORDABLE[kind]
     return _AFFORDED if affordable else 1
 
 

@@ -12,6 +12,7 @@ from headstart.errors import InputError
 from headstart.judging.section import Evaluation
 from headstart.modalities import MODALITIES
 from headstart.recipe.overrides import apply_override
+from headstart.search.section import Search
 from headstart.sections import NAME, Section, read_mapping, with_tuples
 from headstart.strategies.baseline import BASELINES
 from headstart.strategies.section import Strategy, default_strategies
@@ -80,6 +81,7 @@ class Recipe(Section):
     strategies: tuple[SerializeAsAny[Strategy], ...] = Field(default_factory=default_strategies)
     baselines: tuple[Annotated[str, BASELINES], ...] = ("scratch", "classical")
     evaluation: Evaluation = Evaluation()
+    search: Search | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +123,10 @@ class Recipe(Section):
                     raise ValueError(f"{place}.flip: {kind.noun}s have no mirror; remove it")
                 if training.augmentation != "auto":
                     kind.require_augmentation(training.augmentation, at=f"{place}.augmentation")
+            for strategy in self.strategies:
+                augmentation = getattr(strategy, "augmentation", None)
+                if augmentation not in (None, "auto"):
+                    kind.require_augmentation(augmentation, at=f"strategies.{strategy.name}.augmentation")
         except InputError as error:
             raise ValueError(str(error).removesuffix(".")) from None
 

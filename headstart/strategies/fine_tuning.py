@@ -20,6 +20,9 @@ from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.supervised import fit
 from headstart.training.trained import Trained
 
+# The settings of the section `training` that a strategy may have of its own.
+_OWN = ("epochs", "learning_rate", "augmentation", "augmentation_strength")
+
 
 def fine_tune(strategy: FineTuning, task: Task) -> Trained:
     """Train the weights that `strategy` chooses, from the source's on, with the head that its schedule begins with.
@@ -99,7 +102,7 @@ def _release(network: Network) -> None:
 
 
 def _plan(strategy: FineTuning, task: Task, network: Network, *, gradual: bool) -> Plan:
-    own = {key: getattr(strategy, key) for key in ("epochs", "learning_rate") if getattr(strategy, key)}
+    own = {key: getattr(strategy, key) for key in _OWN if getattr(strategy, key) is not None}
     # R(w) takes the place of the optimiser's own pull towards 0; both at once would be two objectives.
     decay = {"weight_decay": 0.0} if strategy.regularizer else {}
     return make_plan(

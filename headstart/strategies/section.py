@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from headstart.registry import Registry
+from headstart.searchable import Choices, Range
 from headstart.sections import NAME, Section
 from headstart.strategies.regularizer import REGULARIZERS
 
@@ -118,17 +119,21 @@ class FineTuning(Strategy):
 
     `layer_decay` multiplies the learning rate from stage to stage towards the input. `interpolate` is the share of the
     fine-tuned weights that is mixed with those before fine-tuning (`auto` is chosen on the validation split).
-    `regularizer` is R in Σ L + λ R(w), and `strength` λ, 0.01 by default. `epochs` and `learning_rate` override those
-    of the recipe's section `training`.
+    `regularizer` is R in Σ L + λ R(w), and `strength` λ, 0.01 by default. `epochs`, `learning_rate`, `augmentation` and
+    `augmentation_strength` override those of the recipe's section `training`.
     """
 
-    schedule: Literal["auto", "constant", "lp_ft", "gradual"] | None = None
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    schedule: Annotated[Literal["auto", "constant", "lp_ft", "gradual"] | None, Choices(("constant", "lp_ft"))] = None
+    layer_decay: Annotated[Annotated[float, Field(gt=0, le=1)] | None, Range(0.5, 1.0)] = None
     interpolate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
-    regularizer: Annotated[str, REGULARIZERS] | None = None
-    strength: Annotated[float, Field(ge=0)] | None = None
-    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+    regularizer: Annotated[Annotated[str, REGULARIZERS] | None, Choices(REGULARIZERS, optional=True)] = None
+    strength: Annotated[Annotated[float, Field(ge=0)] | None, Range(1e-4, 1.0, log=True, beside="regularizer")] = None
+    epochs: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, Range(0.5, 2.0, log=True, of="rule")] = None
+    learning_rate: Annotated[Annotated[float, Field(gt=0, le=10)] | None, Range(3e-5, 1e-2, log=True)] = None
+    augmentation: Annotated[Annotated[str, Field(min_length=1)] | None, Choices(of="augmentations")] = None
+    augmentation_strength: Annotated[
+        Annotated[float, Field(ge=0, le=2)] | None, Range(0.25, 1.5, beside="augmentation")
+    ] = None
 
     refined: ClassVar[bool] = False
     """Whether a probe comes first whatever the number of samples: `auto` was not studied with these."""

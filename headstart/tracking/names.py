@@ -32,6 +32,8 @@ SENTENCE = "headstart.sentence"
 # The facts that stand beside the verdict, a line each.
 FACTS = "headstart.facts"
 PROMOTION = "headstart.promotion"
+# On a trial of a search: complete, pruned or failed.
+TRIAL_STATE = "headstart.trial.state"
 # On a run with the role `promotion`, which records one change of a model's champion.
 CHANGE_KIND = "headstart.change.kind"
 CHANGED_MODEL = "headstart.change.model"

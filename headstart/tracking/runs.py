@@ -359,8 +359,12 @@ def new_parent(
     client: "MlflowClient", experiment_id: str, *, name: str, pipeline_run: str, tags: Mapping[str, str] | None = None
 ) -> Run:
     """Create the parent run of the pipeline run with the id `pipeline_run`."""
-    run_id = _create(client, experiment_id, name, {PIPELINE_RUN: pipeline_run, **(tags or {})})
-    return Run(client, run_id, experiment_id, None)
+    return new_run(client, experiment_id, name=name, tags={PIPELINE_RUN: pipeline_run, **(tags or {})})
+
+
+def new_run(client: "MlflowClient", experiment_id: str, *, name: str, tags: Mapping[str, str]) -> Run:
+    """Create a running run without a parent."""
+    return Run(client, _create(client, experiment_id, name, tags), experiment_id, None)
 
 
 @explained()

@@ -27,7 +27,8 @@ class LinearProbe(PartialTransfer):
 
     @model_validator(mode="after")
     def _nothing_trains(self) -> Self:
-        for key in ("layer_decay", "interpolate", "regularizer", "epochs", "learning_rate"):
+        settings = ("layer_decay", "interpolate", "regularizer", "epochs", "learning_rate", "augmentation")
+        for key in (*settings, "augmentation_strength"):
             if getattr(self, key) is not None:
                 raise ValueError(f"{key} has no meaning where freeze is all: the head is fitted, not trained")
         return self

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from headstart.searchable import Choices
 from headstart.strategies.section import ANY, PartialTransfer
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _CONVOLUTIONAL = (
 class Lora(PartialTransfer):
     """`lora` is the rank r."""
 
-    lora: Annotated[int, Field(ge=1, le=256)]
+    lora: Annotated[int, Field(ge=1, le=256), Choices((4, 8, 16, 32))]
 
     signature: ClassVar = {"transfer": "partial", "lora": ANY}
     short_for: ClassVar = {"transfer": "partial", "lora": 8}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from headstart.errors import InputError
+from headstart.searchable import Range
 from headstart.strategies.section import PartialTransfer
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Partial(PartialTransfer):
     """`freeze` is the number of stages, from the input on, that stay as they are; by default half of them."""
 
-    freeze: Annotated[int, Field(ge=1)] | None = None
+    freeze: Annotated[Annotated[int, Field(ge=1)] | None, Range(0.0, 1.0, of="stages")] = None
 
     signature: ClassVar = {"transfer": "partial"}
     short_for: ClassVar = signature

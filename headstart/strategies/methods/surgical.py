@@ -6,9 +6,10 @@ adaptation to distribution shifts", ICLR 2023).
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from headstart.errors import InputError
+from headstart.searchable import Choices
 from headstart.strategies.section import ANY, PartialTransfer
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Surgical(PartialTransfer):
     shifted digits: docs/studies/surgical.md.
     """
 
-    surgical: Literal["first", "middle", "last", "auto"]
+    surgical: Annotated[Literal["first", "middle", "last", "auto"], Choices(PARTS)]
 
     signature: ClassVar = {"transfer": "partial", "surgical": ANY}
     short_for: ClassVar = {"transfer": "partial", "surgical": "auto"}

@@ -1,0 +1,1 @@
+"""A search with a budget over sources, strategies and their settings, which chooses on the label budget alone."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headstart.api.ranking import Ranking, rank
     from headstart.api.registry import compare, diff, history, lineage, monitor, promote, rollback
     from headstart.errors import HeadstartError, InputError
-    from headstart_pipelines.experiment import Result, transfer
+    from headstart_pipelines.experiment import Result, SearchResult, search, transfer
 
 __all__ = [
     "HeadstartError",
@@ -30,6 +30,7 @@ __all__ = [
     "Model",
     "Ranking",
     "Result",
+    "SearchResult",
     "__version__",
     "compare",
     "diff",
@@ -42,6 +43,7 @@ __all__ = [
     "promote",
     "rank",
     "rollback",
+    "search",
     "transfer",
 ]
 
@@ -52,8 +54,8 @@ _HOMES = {
     "headstart.api.ranking": ("Ranking", "rank"),
     "headstart.api.registry": ("compare", "diff", "history", "lineage", "monitor", "promote", "rollback"),
     "headstart.errors": ("HeadstartError", "InputError"),
-    # The one thing that takes a pipeline, from the floor that has them.
-    "headstart_pipelines.experiment": ("Result", "transfer"),
+    # What takes a pipeline, from the floor that has them.
+    "headstart_pipelines.experiment": ("Result", "SearchResult", "search", "transfer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -17,7 +17,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import registry
 from headstart.tracking.client import explained, search_all
-from headstart.tracking.names import MODEL_DIGEST, PARENT_RUN, PIPELINE_RUN
+from headstart.tracking.names import MODEL_DIGEST, PARENT_RUN, PIPELINE_RUN, ROLE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,16 +87,17 @@ def remove(waste: Sequence[Waste], workspace: Path) -> int:
 
 @explained()
 def refuse_while_running(client: "MlflowClient") -> None:
-    """Check that no pipeline run is at work in the record.
+    """Check that no pipeline run and no search is at work in the record.
 
     Raises:
         InputError: one is; it is named.
     """
     ids = [each.experiment_id for each in search_all(client.search_experiments)]
-    running = f"attributes.status = 'RUNNING' and tags.`{PIPELINE_RUN}` LIKE '%'"
-    for run in search_all(client.search_runs, ids, running) if ids else ():
-        if PARENT_RUN not in run.data.tags:
-            raise InputError(f"The run {run.info.run_name} is at work; clean when it has ended.")
+    for what in (f"tags.`{PIPELINE_RUN}` LIKE '%'", f"tags.`{ROLE}` = 'search'"):
+        running = f"attributes.status = 'RUNNING' and {what}"
+        for run in search_all(client.search_runs, ids, running) if ids else ():
+            if PARENT_RUN not in run.data.tags:
+                raise InputError(f"The run {run.info.run_name} is at work; clean when it has ended.")
 
 
 @explained()
@@ -131,6 +132,7 @@ def _candidates(workspace: Path) -> Iterator[tuple[str, Path]]:
                 yield from ((folder.name, path) for path in _children(folder) if not path.name.startswith("."))
     for path in _children(workspace / "rank"):
         yield ("staging" if path.name.startswith(_STAGING) else "data set of rank"), path
+    yield from (("search", path) for path in _children(workspace / "search"))
     yield from (("cache", path) for path in _children(workspace / "cache"))
 
 

@@ -35,6 +35,7 @@ from headstart_pipelines.commands import (
     run,
     runs,
     schedule,
+    search,
     serve,
     submit,
     ui,
@@ -44,7 +45,7 @@ from headstart_pipelines.commands.arguments import meant
 _COMMAND_WIDTH = 13
 # In the order in which they are listed.
 _GROUPS = {
-    "on this machine": (run, init, check, compare, report, ui, clean, completion),
+    "on this machine": (run, search, init, check, compare, report, ui, clean, completion),
     "data": (prepare, rank),
     "models": (importing, predict, evaluate, serve, promotion, lineage, diff, monitor),
     "on a cluster": (compile, submit, runs, schedule),

@@ -1,4 +1,4 @@
-"""`headstart.transfer`: an experiment from Python, the one that `headstart run` carries out for a recipe."""
+"""Experiments from Python: `headstart.transfer`, as `headstart run` does for a recipe, and `headstart.search`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from headstart.errors import InputError
 from headstart.judging.leaderboard import Leaderboard
 from headstart.models.reference import REGISTRY
 from headstart.recipe.draft import is_model, name_of
-from headstart.recipe.recipe import Recipe
+from headstart.recipe.recipe import Recipe, load_recipe
 from headstart.tracking.promotion import Promotion
 from headstart.tracking.store import open_record
 from headstart.workspace import find_workspace
@@ -24,6 +24,8 @@ from headstart_pipelines.resolve import resolve
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from headstart_pipelines.search import Found
 
 _URI = "MLFLOW_TRACKING_URI"
 # Of the frame that shows the report in a notebook, in pixels.
@@ -149,11 +151,82 @@ def transfer(
     if strategies is not None:
         values["strategies"] = list(strategies)
     place = find_workspace() if workspace is None else Path(workspace)
-    steps = display.Steps(display.console(), quiet=quiet)
     with environment({_URI: os.environ.get(_URI)}):
-        recipe = Recipe.of(values)
-        open_record(place.absolute(), writing=True)
-        outcome = run(resolve(recipe), place, steps)
+        return _run(Recipe.of(values), place, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The result of a search, and that of the run that judged what it found. A notebook shows the trials."""
+
+    found: "Found" = field(repr=False)
+    result: Result | None
+    """of the run that compared the best on the test split; None where none was asked for"""
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe of the best, as `headstart run` takes it."""
+        return self.found.path
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """The trials, the lowest held-out log loss first: name, source, loss, the metric's value with its interval,
+        state, seconds and settings; `chosen` marks those that the run compares."""
+        import pandas as pd
+
+        searched = self.found.searched
+        chosen = {tried.number for tried in searched.best}
+        table = pd.DataFrame([tried.to_dict() for tried in searched.tried])
+        return table.assign(chosen=table["number"].isin(chosen)).sort_values("loss", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        shown = self.trials[["name", "source", "state", "loss", "value", "low", "high", "seconds", "chosen"]]
+        return shown.to_html(index=False, float_format=lambda value: f"{value:.3f}")
+
+
+def search(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    minutes: float | None = None,
+    trials: int | None = None,
+    run_best: bool = True,
+    workspace: str | Path | None = None,
+    quiet: bool = False,
+) -> SearchResult:
+    """Search a recipe's sources, strategies and settings within a budget, choosing on held-out labels; then run the
+    recipe of the best, whose verdict is that of any run. What was interrupted goes on when it is called again.
+
+    Args:
+        recipe: a recipe's file, or its sections; `search` narrows the space.
+        minutes: for everything before the run, over all calls for the same recipe; None: 30, or no limit with `trials`.
+        trials: how many, over all calls.
+        run_best: run the recipe of the best.
+        workspace: where the study, artifacts and the record are kept; None: as for `load`.
+        quiet: print no progress.
+
+    Raises:
+        InputError: the recipe or its section `search` is not usable, or data or a model cannot be reached.
+        HeadstartError: no trial was complete within the budget, or a step of the run failed.
+    """
+    from headstart_pipelines.search import search as search_recipe
+    from headstart_pipelines.search_lines import SearchLines
+
+    place = find_workspace() if workspace is None else Path(workspace)
+    console = display.console()
+    with environment({_URI: os.environ.get(_URI)}):
+        read = Recipe.of(recipe) if isinstance(recipe, Mapping) else load_recipe(Path(recipe))
+        lines = SearchLines(console, read.evaluation.metric, minutes=minutes, trials=trials, quiet=quiet)
+        try:
+            steps = display.Steps(console, quiet=quiet)
+            found = search_recipe(read, place, minutes=minutes, trials=trials, watch=lines, display=steps)
+        finally:
+            lines.close()
+        return SearchResult(found, _run(found.recipe, place, quiet=quiet) if run_best else None)
+
+
+def _run(recipe: Recipe, place: Path, *, quiet: bool) -> Result:
+    open_record(place.absolute(), writing=True)
+    outcome = run(resolve(recipe), place, display.Steps(display.console(), quiet=quiet))
     if outcome.leaderboard is None:
         raise InputError(f"The run {outcome.log.stem} kept no leaderboard; run it again.")
     return Result(outcome, outcome.leaderboard, place)

@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> None:
         raise InputError(
             f"--image {options.image} has a meaning with --runner docker only; add that, or remove --image."
         )
-    _carry_out(recipe, options, image=(options.image or IMAGE) if options.runner == "docker" else None)
+    _run_and_show(recipe, options, image=(options.image or IMAGE) if options.runner == "docker" else None)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -45,15 +45,20 @@ def _demo(options: argparse.Namespace) -> None:
     from headstart_pipelines.demo import main
 
     main(Path("demo"))
-    _carry_out(load_recipe(_PACKAGE / "recipes" / "digits.yaml"), options, image=None)
+    _run_and_show(load_recipe(_PACKAGE / "recipes" / "digits.yaml"), options, image=None)
 
 
-def _carry_out(recipe: "Recipe", options: argparse.Namespace, *, image: str | None) -> None:
+def carry_out(
+    recipe: "Recipe", options: argparse.Namespace, console: "Console", *, image: str | None
+) -> "tuple[Outcome, str]":
+    """Run a recipe and show its steps as they go; return the outcome and where the MLflow page is.
+
+    Raises:
+        Interrupted: Ctrl-C stopped it.
+    """
     from headstart_pipelines import display
     from headstart_pipelines.runner.workers import workers
 
-    # With --json, standard output is for the program that reads it.
-    console = display.console(stderr=options.json)
     if not options.quiet:
         contenders = f", {len(recipe.strategies)} strategies, {len(recipe.baselines)} baselines"
         console.print(
@@ -71,16 +76,25 @@ def _carry_out(recipe: "Recipe", options: argparse.Namespace, *, image: str | No
             if not options.quiet:
                 display.show_facts(console, [("MLflow page", page)])
             steps = display.Steps(console, verbose=options.verbose, quiet=options.quiet)
-            outcome = run(resolve(recipe), options.workspace, steps, processes=processes, image=image)
+            return run(resolve(recipe), options.workspace, steps, processes=processes, image=image), page
     except KeyboardInterrupt:
         raise Interrupted("Interrupted. The same command goes on from what is done.") from None
+
+
+def _run_and_show(recipe: "Recipe", options: argparse.Namespace, *, image: str | None) -> None:
+    from headstart_pipelines import display
+
+    # With --json, standard output is for the program that reads it.
+    console = display.console(stderr=options.json)
+    outcome, page = carry_out(recipe, options, console, image=image)
     if options.json:
-        print(json.dumps(_as_dict(outcome), indent=2))
+        print(json.dumps(as_dict(outcome), indent=2))
     else:
-        _show(console, outcome, page)
+        show(console, outcome, page)
 
 
-def _show(console: "Console", outcome: "Outcome", page: str) -> None:
+def show(console: "Console", outcome: "Outcome", page: str) -> None:
+    """Print a run's leaderboard, its verdict and where its results are."""
     from headstart_pipelines import display
 
     console.print()
@@ -99,7 +113,7 @@ def _show(console: "Console", outcome: "Outcome", page: str) -> None:
     display.show_facts(console, lines)
 
 
-def _as_dict(outcome: "Outcome") -> dict[str, Any]:
+def as_dict(outcome: "Outcome") -> dict[str, Any]:
     """A run's outcome as JSON values; what a recipe without a target lacks is null."""
     board = outcome.leaderboard
     return {

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from headstart.recipe.recipe import Recipe, Source
+from headstart.search.section import Search
 from headstart.strategies.regularizer import REGULARIZERS
 from headstart.strategies.section import STRATEGIES
 from headstart.tracking.policy import Policy
@@ -48,6 +49,8 @@ def test_every_yaml_block_is_a_recipe_a_part_of_one_or_a_policy(block):
         Recipe.of(values)
     elif "source" in values:
         Source.of(values["source"])
+    elif "search" in values:
+        Search.of(values["search"])
     else:
         Policy.of(values)
 

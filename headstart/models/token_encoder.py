@@ -199,6 +199,12 @@ def is_token_encoder(network: Network) -> bool:
     )
 
 
+def embedding_of(network: Network) -> nn.Embedding:
+    """The embedding of the tokens of an encoder."""
+    tokens: nn.Embedding = network.stages[0][0].tokens  # type: ignore[index]
+    return tokens
+
+
 def token_states(network: Network, batch: Batch) -> Tensor:
     """The states of all tokens before they are pooled, (N, L, width)."""
     for stage in network.stages[:-1]:

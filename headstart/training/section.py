@@ -45,6 +45,7 @@ class Pretraining(Training):
     """How a source model is trained on the source data.
 
     `supervised` learns the labels; `vicreg` needs none: it learns what two views of a sample share, to the last epoch.
+    `mlm`, for texts, needs none either: it learns to guess tokens that are hidden.
     """
 
     architecture: Annotated[str, Field(min_length=1)] = "convnet"

@@ -152,6 +152,10 @@ class Text(Modality):
 
         return notes(facts, _text(given))
 
+    def lost(self, read: "Section", stored: "Section") -> str | None:
+        most, given = _text(read).length, _text(stored).length
+        return f"what comes after {most:,} tokens, as it reads no more" if most < given else None
+
     def in_words(self, shape: Shape) -> tuple[str, str]:
         return "any", "bytes of UTF-8"
 

@@ -236,6 +236,17 @@ def test_a_recipe_of_recordings_is_submitted_as_one_of_pictures_is(kfp, submit):
     assert parameters["source_data"]["input"] == parameters["target_data"]["input"] == read
 
 
+def test_a_recipe_of_texts_is_submitted_as_one_of_pictures_is(kfp, submit):
+    data = {"uri": "s3://data/mails", "input": {"length": 64, "encoding": "latin-1"}}
+    source = {"data": data, "pretraining": {"architecture": "transformer_tiny", "objective": "mlm"}}
+
+    assert submit(modality="text", source=source, target={"data": {**data, "labels_per_class": 5}}).code == 0
+
+    parameters = kfp.runs[-1]["runtime_config"]["parameters"]
+    assert parameters["modality"] == "text"
+    assert parameters["source_data"]["input"] == parameters["target_data"]["input"] == data["input"]
+
+
 # Releases
 
 

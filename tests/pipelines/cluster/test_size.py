@@ -91,7 +91,7 @@ def test_a_run_that_would_grow_too_large_is_told_what_is_lost_what_is_not_and_wh
 
 
 def test_each_part_of_a_data_set_takes_as_much_of_a_workflow_as_is_written(tmp_path):
-    """infra/SCALING.md says how many parts fit; the source's pipeline alone holds eight where Argo keeps retry nodes."""
+    """As infra/SCALING.md says: eight fit into the pipeline of the source alone where Argo keeps retry nodes."""
     given = {key: value for key, value in with_strategies(4).items() if key in PRETRAINING}
 
     def size(parts: int) -> int:

@@ -51,8 +51,8 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
 def _data(role: str, data: Data, recipe: Recipe) -> str:
     with at(f"{role}.data"):
         refuse_unlabelled(role, data, recipe)
-        labels = data.labels or ("optional" if role == "source" else "required")
-        summary = check_data(data.uri, modality_name=recipe.modality, labels=labels, given=data.input)
+        labels = data.labels_for(role)
+        summary = check_data(data.uri, modality_name=recipe.modality, labels=labels, given=data.input, task=data.task)
     samples = sum(summary.samples.values())
     classes = "without labels" if list(summary.samples) == [""] else f"in {len(summary.samples)} classes"
     line = f"{role:<11} {data.uri}: {samples} samples {classes}"

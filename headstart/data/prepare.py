@@ -17,6 +17,7 @@ from headstart.data.samples import Sample, hashed
 from headstart.data.section import Data
 from headstart.data.shards import forget_parts, read_part, read_samples
 from headstart.data.splits import UNUSED, check_splits, limit_labels, split_samples
+from headstart.data.task import refuse_unserved
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
 from headstart.modalities import Modality
@@ -64,6 +65,7 @@ def prepare(
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
+        refuse_unserved(listing, data.task)
         readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
         check_refused(listing, unreadable, kind, data)
         selection = _select(listing, readable, unreadable, data, kind, seed)

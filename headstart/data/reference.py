@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 from headstart.data.kind import Source, Wanted, file_suffixes, kind_by_scheme, kind_of
 from headstart.data.listing import File, Labels, Listing, Refusal, place
 from headstart.data.remote import RemoteTree
+from headstart.data.task import Task, refuse_unserved
 from headstart.data.tree import LocalTree, one_line
 from headstart.errors import HeadstartError, InputError, shortened
 from headstart.modalities import Modality, UnreadableSample, modality
@@ -150,7 +151,12 @@ def has_no_labels(uri: str, *, modality_name: str = "image") -> bool:
 
 
 def check(
-    uri: str, *, modality_name: str = "image", labels: Labels = "required", given: Mapping[str, Any] | None = None
+    uri: str,
+    *,
+    modality_name: str = "image",
+    labels: Labels = "required",
+    given: Mapping[str, Any] | None = None,
+    task: Task = "auto",
 ) -> Summary:
     """Check whether `uri` can become a data set, decoding only a few samples of each class.
 
@@ -159,11 +165,12 @@ def check(
 
     Raises:
         InputError: unknown scheme, no folder, fewer than two classes, or a class that is empty, has a single sample, or
-            has no readable one.
+            has no readable one; or labels ask for a task that is not served.
     """
     kind = modality(modality_name)
     probe = kind.probe(given or {})
     with listed(uri, kind, labels) as listing:
+        refuse_unserved(listing, task)
         by_class: dict[str, list[File]] = defaultdict(list)
         for file in listing.files:
             by_class[file.label].append(file)

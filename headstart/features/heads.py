@@ -83,7 +83,7 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
     )
 
 
-def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
+def ridge(features: np.ndarray, labels: np.ndarray, classes: int, *, calibrated: bool = True) -> LinearHead:
     """Fit ridge regression to the classes' indicators, with λ chosen by exact leave-one-out.
 
     Minimises Σ_i w_i ‖y_i − b − W z_i‖² + λ‖W‖² over standardised features z, where y_i is the indicator of the label,
@@ -96,8 +96,10 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearHead:
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
+        calibrated: whether that temperature is fitted, on which no prediction depends; of a thousand classes it takes
+            half of the time.
     """
-    return _ridge(_Axes.of(features, labels, classes), labels, classes)[0]
+    return _ridge(_Axes.of(features, labels, classes), labels, classes, calibrated=calibrated)[0]
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def cross_validated_hits(
         return Hits(np.empty(0, dtype=np.int64), hits)
     with _few_threads(features):
         for train, held_out in stratified_folds(labels, seed=seed, groups=None if groups is None else groups[kept]):
-            head = ridge(features[train], labels[train], int(labels.max()) + 1)
+            head = ridge(features[train], labels[train], int(labels.max()) + 1, calibrated=False)
             hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
             asked[held_out] = True
     return Hits(np.flatnonzero(kept)[asked], hits[asked])
@@ -347,37 +349,85 @@ class _Axes:
         return LinearHead(weight.astype(np.float32), (coefficients[:, -1] - weight @ self.mean).astype(np.float32))
 
 
-def _ridge(axes: _Axes, labels: np.ndarray, classes: int) -> tuple[LinearHead, float, float]:
-    """Return the ridge head, its λ and the factor from its scores to its logits."""
+def _ridge(
+    axes: _Axes, labels: np.ndarray, classes: int, *, calibrated: bool = True
+) -> tuple[LinearHead, float, float]:
+    """Return the ridge head, its λ and the factor from its scores to its logits, which is 1 if not `calibrated`."""
     weights, roots = axes.weights[:, None], np.sqrt(axes.weights)[:, None]
-    targets = np.eye(classes)[labels]
-    means = np.average(targets, axis=0, weights=axes.weights)
-    projected = axes.left.T @ (roots * (targets - means))
+    many = classes > len(axes.variances)
+    means = np.bincount(labels, axes.weights, classes) / axes.weights.sum()
+    projected = (
+        _sums_by_class(axes, labels, means) if many else axes.left.T @ (roots * (np.eye(classes)[labels] - means))
+    )
     # If a class's only sample is left out, its prediction is wrong for every λ.
     tells = np.bincount(labels, minlength=classes)[labels] > 1
     whole, left = weights.sum(), axes.left
     if (judged := _judged_rows(labels, projected.size)) is not None:
-        weights, roots, targets, tells, left, labels = (
-            each[judged] for each in (weights, roots, targets, tells, left, labels)
-        )
+        weights, roots, tells, left, labels = (each[judged] for each in (weights, roots, tells, left, labels))
     unit = float(axes.variances.mean()) if len(axes.variances) else 1.0
     penalties = unit * (_RIDGE_PENALTIES if tells.any() else np.ones(1))
     shrinkage = axes.variances / (axes.variances + penalties[:, None])
-    leverages = weights / whole + left**2 @ shrinkage.T
-    best_error, best_penalty, best_scores = np.inf, penalties[0], targets
-    for penalty, shrunk, leverage in zip(penalties, shrinkage, leverages.T, strict=True):
+    kept = 1 - (weights / whole + left**2 @ shrinkage.T)
+
+    def errors(number: int) -> np.ndarray:
+        """The leave-one-out errors (N, K) with one of the λ."""
         # In place: of a thousand classes each array has as many values as all features.
-        errors = left @ (shrunk[:, None] * projected)
-        errors /= roots
-        errors += means
-        np.subtract(targets, errors, out=errors)
-        errors /= (1 - leverage)[:, None]
-        error = float(np.sum((weights[:, 0] * np.einsum("nk,nk->n", errors, errors))[tells]))
-        if error < best_error:
-            best_error, best_penalty, best_scores = error, penalty, targets - errors
-    coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + best_penalty)[:, None]
-    scale = _RIDGE_SCALE / fit_temperature(_RIDGE_SCALE * best_scores[tells], labels[tells])
-    return axes.head(scale * np.vstack([coefficients, means]).T), float(best_penalty), scale
+        found = left @ (shrinkage[number][:, None] * projected)
+        found /= roots
+        found += means
+        np.negative(found, out=found)
+        found[np.arange(len(labels)), labels] += 1
+        found /= kept[:, number][:, None]
+        return found
+
+    if many:
+        residuals = _squared_residuals(left, projected, shrinkage, roots[:, 0], labels, means)
+        squares = (each / kept[:, number] ** 2 for number, each in enumerate(residuals))
+    else:
+        squares = (np.einsum("nk,nk->n", each, each) for each in map(errors, range(len(penalties))))
+    totals = [float(np.sum((weights[:, 0] * each)[tells])) for each in squares]
+    best = int(np.argmin(np.nan_to_num(totals, nan=np.inf)))
+    scale = 1.0
+    if calibrated:
+        scores = np.eye(classes)[labels] - errors(best)
+        scale = _RIDGE_SCALE / fit_temperature(_RIDGE_SCALE * scores[tells], labels[tells])
+    coefficients = np.sqrt(axes.variances)[:, None] * projected / (axes.variances + penalties[best])[:, None]
+    return axes.head(scale * np.vstack([coefficients, means]).T), float(penalties[best]), scale
+
+
+def _sums_by_class(axes: _Axes, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Uᵀ √w (y − means), (r, K), without the indicators y (N, K), by the sums of each class's samples."""
+    order = np.argsort(labels, kind="stable")
+    rooted = axes.left * np.sqrt(axes.weights)[:, None]
+    starts = np.searchsorted(labels[order], np.arange(len(means)))
+    return np.add.reduceat(rooted[order], starts, axis=0).T - rooted.sum(axis=0)[:, None] * means
+
+
+def _squared_residuals(
+    left: np.ndarray,
+    projected: np.ndarray,
+    shrinkage: np.ndarray,
+    roots: np.ndarray,
+    labels: np.ndarray,
+    means: np.ndarray,
+) -> Iterator[np.ndarray]:
+    """Yield, for each λ's row of `shrinkage` (L, r), the squared lengths (N,) of the residuals t_i − f_i / √w_i.
+
+    t_i is sample i's indicator less the means, and f_i = Pᵀ (s u_i) with P (r, K) `projected` and u_i a row of `left`.
+    With more classes than axes, ‖t‖² − 2 t·f + ‖f‖² asks for no product with P: t·f is one with P t_i, the same for
+    every λ, and ‖f‖ is ‖R (s u_i)‖, with R the triangle of Pᵀ = Q R.
+    """
+    from scipy.linalg import qr
+    from scipy.linalg.blas import dtrmm
+
+    triangle = qr(projected.T, mode="r", check_finite=False)[0][: len(projected)]
+    own = (projected[:, labels] - (projected @ means)[:, None]).T
+    lengths = 1 - 2 * means[labels] + means @ means
+    for shrunk in shrinkage:
+        scaled = left * shrunk
+        products = np.einsum("nr,nr->n", scaled, own) / roots
+        turned = dtrmm(1.0, triangle, scaled.T, overwrite_b=1)
+        yield lengths - 2 * products + np.einsum("rn,rn->n", turned, turned) / roots**2
 
 
 def _judged_rows(labels: np.ndarray, products: int) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,15 +179,17 @@ def _fitted_methods(
 
     train, classes = dataset.split("train"), len(dataset.classes)
     labels = train.labels[kept]
+    # Predictions alone are judged.
+    probe = partial(ridge, calibrated=False)
 
     def on(name: str, fit: Callable[[np.ndarray, np.ndarray, int], LinearHead]) -> Predict:
         ours, theirs = features[name][0][kept], features[name][1]
         return lambda subset, seed: fit(ours[subset], labels[subset], classes).logits(theirs).argmax(axis=1)
 
     methods: dict[str, tuple[Kind, Predict]] = {
-        "probe on the source": ("transfer", on("source", ridge)),
+        "probe on the source": ("transfer", on("source", probe)),
         "class means on the source": ("transfer", on("source", nearest_class_mean)),
-        "probe on random weights": ("baseline", on("random", ridge)),
+        "probe on random weights": ("baseline", on("random", probe)),
     }
     if dataset.kind.has_descriptors:
         read = dataset.kind, dataset.given

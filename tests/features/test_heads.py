@@ -109,6 +109,35 @@ def test_ridge_takes_the_penalty_that_leaving_each_sample_out_finds_best():
     assert np.corrcoef(logits.ravel(), scores.ravel())[0, 1] == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize(("samples", "width"), [(120, 8), (40, 64)])
+def test_of_more_classes_than_axes_ridge_has_the_errors_of_its_residuals(samples, width):
+    """Without a product with the classes for each λ."""
+    draw = np.random.default_rng(samples)
+    labels = np.concatenate([np.arange(60), draw.integers(60, size=samples - 60)]) if samples > 60 else np.arange(40)
+    classes = int(labels.max()) + 1
+    features = draw.normal(size=(len(labels), width)) + np.eye(classes, width)[labels]
+    axes = heads._Axes.of(features, labels, classes)
+    roots, targets = np.sqrt(axes.weights), np.eye(classes)[labels]
+    means = np.average(targets, axis=0, weights=axes.weights)
+    projected = axes.left.T @ (roots[:, None] * (targets - means))
+    shrinkage = axes.variances / (axes.variances + np.array([[0.1], [10.0], [1000.0]]))
+
+    np.testing.assert_allclose(heads._sums_by_class(axes, labels, means), projected, atol=1e-10)
+    found = heads._squared_residuals(axes.left, projected, shrinkage, roots, labels, means)
+    for shrunk, squares in zip(shrinkage, found, strict=True):
+        residuals = targets - means - axes.left @ (shrunk[:, None] * projected) / roots[:, None]
+        np.testing.assert_allclose(squares, np.square(residuals).sum(axis=1), atol=1e-10)
+
+
+def test_ridge_predicts_the_same_where_its_scores_are_not_calibrated():
+    features, labels = some(300, 10)
+    calibrated, plain = (ridge(features, labels, 10, calibrated=asked) for asked in (True, False))
+    says = plain.weight != 0
+    ratio = calibrated.weight[says] / plain.weight[says]
+    assert ratio.std() < 1e-4 < ratio.mean() - 1
+    assert (calibrated.logits(FEATURES).argmax(1) == plain.logits(FEATURES).argmax(1)).all()
+
+
 def test_ridge_does_not_forget_a_rare_class():
     common, rare = FEATURES[LABELS == 3][:150], FEATURES[LABELS == 8][:3]
     features, labels = np.vstack([common, rare]), np.repeat([0, 1], [150, 3])

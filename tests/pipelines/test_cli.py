@@ -20,7 +20,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
 
 COMMANDS = [
-    "demo", "run", "init", "check", "compare", "report", "ui", "clean", "completion", "schema", "prepare", "rank",
+    "demo", "run", "search", "init", "check", "compare", "report", "ui", "clean", "completion", "schema", "prepare", "rank",
     "import", "predict", "export", "evaluate", "serve", "promote", "rollback", "history", "lineage", "diff", "monitor",
     "compile", "submit", "runs", "logs", "retry", "terminate", "schedule",
 ]  # fmt: skip
@@ -52,7 +52,7 @@ def test_every_command_explains_itself_with_an_example(cli, command):
 
 @pytest.mark.parametrize("command", [
     "compare", "demo", "history", "lineage", "monitor", "predict", "prepare", "promote", "rank", "rollback", "run",
-    "runs", "schedule", "submit",
+    "runs", "schedule", "search", "submit",
 ])  # fmt: skip
 def test_what_lists_something_has_it_as_json(cli, command):
     assert "--json" in cli(command, "--help").out

@@ -4,6 +4,7 @@ explanations."""
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from headstart.judging.data_efficiency import Curve, count_trainings, curve_trai
 from headstart.judging.domain_distance import source_distance
 from headstart.judging.explanation import Explained, explained_samples, with_random_weights
 from headstart.judging.headline import Findings, headline
+from headstart.judging.kept_predictions import kept
 from headstart.judging.learned import accuracy_at
 from headstart.judging.reasons import Fitted, Probe, Reason, reasons
 from headstart.judging.reliability import Bin, Selective, reliability_bins, selective_prediction
-from headstart.judging.robustness import Robustness, robustness
+from headstart.judging.robustness import Robustness, predict_corrupted, robustness
 from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import metric_intervals
 from headstart.metrics.groups import count_groups, group_numbers, groups_at, mean_interval
@@ -124,12 +126,7 @@ def diagnose(
     labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
     confidence = evaluation.confidence
     corrupted = spread_out(labels, evaluation.robustness if dataset.kind.corruptions else 0)
-    given = (test.samples[corrupted], labels[corrupted])
-    robust = {
-        name: robustness(bundle, *given, confidence=confidence, groups=groups[corrupted])
-        for name, bundle in models.items()
-        if len(corrupted)
-    }
+    robust = _robustness(models, paths, dataset, corrupted, confidence) if len(corrupted) else {}
     return Diagnostics(
         intervals=metric_intervals(
             labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
@@ -166,6 +163,27 @@ def _affords_trainings(
     return epochs * epoch_flops(models[SCRATCH], dataset) <= _AFFORDABLE
 
 
+def _robustness(
+    models: Mapping[str, ModelBundle], paths: Mapping[str, Path], dataset: Dataset, rows: np.ndarray, confidence: float
+) -> dict[str, Robustness]:
+    """The robustness of models, whose bundles are at `paths`, on the test samples at `rows`."""
+    test, state = dataset.split("test"), State.from_environment()
+    samples = test.samples[rows]
+    return {
+        name: robustness(
+            bundle,
+            samples,
+            test.labels[rows],
+            confidence=confidence,
+            groups=test.groups[rows],
+            predicted=kept(
+                {"corrupted": rows.tolist()}, paths[name], dataset, partial(predict_corrupted, bundle, samples), state
+            ),
+        )
+        for name, bundle in models.items()
+    }
+
+
 def _lead(robust: Mapping[str, Robustness], chosen: str, groups: np.ndarray, confidence: float) -> Interval | None:
     """The chosen strategy's mean accuracy on corrupted items, less that of scratch; None without one of the two."""
     if not (chosen in robust and SCRATCH in robust and robust[chosen].shares):
@@ -196,10 +214,11 @@ def headline_facts(assessment: Assessment, diagnostics: Diagnostics, dataset: Da
 def _features(source: ModelBundle, dataset: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Features (N, D) of the training and (M, D) of the test samples, by the source and by random weights."""
     train, test, random = dataset.split("train"), dataset.split("test"), with_random_weights(source)
-    # Only the source's features of the training split are kept already; the others are read once.
+    # A run of the same source and target finds all of them.
+    state = State.from_environment()
     return {
-        "source": (vectors(source, train, State.from_environment()), vectors(source, test, precision="fp32")),
-        "random": (vectors(random, train, precision="fp32"), vectors(random, test, precision="fp32")),
+        "source": (vectors(source, train, state), vectors(source, test, state, precision="fp32")),
+        "random": (vectors(random, train, state, precision="fp32"), vectors(random, test, state, precision="fp32")),
     }
 
 

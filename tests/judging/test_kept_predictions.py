@@ -3,7 +3,8 @@ import logging
 import numpy as np
 import pytest
 
-from headstart.judging.kept_predictions import kept_predictions_of
+from headstart.judging.kept_predictions import kept, kept_predictions_of
+from headstart.judging.robustness import predict_corrupted
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
 from headstart.training.trained import predictions_of
@@ -44,6 +45,20 @@ def test_another_model_or_other_code_predicts_anew(model, contenders, dataset, s
     monkeypatch.setenv("HEADSTART_CODE", "other")
     kept_predictions_of(*model, dataset, state)
     assert len(kept_files(state)) == 3
+
+
+def test_what_is_kept_of_corrupted_forms_is_that_of_the_same_samples_alone(model, dataset, state, monkeypatch):
+    bundle, path = model
+    samples = dataset.split("test").samples
+
+    def found(*rows: int) -> np.ndarray:
+        return kept({"corrupted": rows}, path, dataset, lambda: predict_corrupted(bundle, samples[list(rows)]), state)
+
+    first, other = found(0, 1, 2), found(3, 4)
+    assert first.shape == (1 + 3 * len(dataset.kind.corruptions), 3)
+    assert other.shape[1] == 2
+    monkeypatch.setattr(ModelBundle, "predict_logits", None)
+    assert np.array_equal(found(0, 1, 2), first)
 
 
 def test_damaged_predictions_are_computed_again(model, dataset, state, caplog):

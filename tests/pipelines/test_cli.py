@@ -20,9 +20,9 @@ from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
 
 COMMANDS = [
-    "demo", "run", "search", "init", "check", "compare", "report", "ui", "clean", "completion", "schema", "prepare", "rank",
-    "import", "predict", "export", "evaluate", "serve", "promote", "rollback", "history", "lineage", "diff", "monitor",
-    "compile", "submit", "runs", "logs", "retry", "terminate", "schedule",
+    "demo", "run", "search", "init", "check", "compare", "report", "ui", "clean", "completion", "schema",
+    "prepare", "rank", "import", "predict", "export", "evaluate", "serve", "promote", "rollback", "history",
+    "lineage", "diff", "monitor", "compile", "submit", "runs", "logs", "retry", "terminate", "schedule",
 ]  # fmt: skip
 
 

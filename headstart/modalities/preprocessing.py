@@ -73,6 +73,11 @@ class Preprocessing(ABC):
         """What `checked` takes, in words: `pixels of shape (N, 32, 32, 1)`."""
 
     @property
+    def longest_input(self) -> int | None:
+        """The most positions along the second axis of what a program reads, where that axis is free; None: any."""
+        return None
+
+    @property
     def program_form(self) -> str:
         """What an exported program reads, in words."""
         return self.stored_form

@@ -110,7 +110,7 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
                 verbose=False,
                 input_names=list(tensors),
                 output_names=["probabilities"],
-                dynamic_shapes={"tensors": free_sizes(tensors)},
+                dynamic_shapes={"tensors": free_sizes(bundle, tensors)},
             )
     except torch.onnx.OnnxExporterError as error:
         raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {first_line(error)}") from error

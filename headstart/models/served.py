@@ -40,8 +40,10 @@ def stored_tensors(bundle: ModelBundle, samples: Any) -> dict[str, Tensor]:
     return {f"{kind.name}s": batch} if isinstance(batch, Tensor) else dict(batch.tensors)
 
 
-def free_sizes(tensors: dict[str, Tensor]) -> tuple[dict[int, Any], ...]:
+def free_sizes(bundle: ModelBundle, tensors: dict[str, Tensor]) -> tuple[dict[int, Any], ...]:
     """The sizes of each tensor that an exported program leaves open: the batch's, and with several tensors the
-    samples' length."""
-    free = {0: torch.export.Dim("N")} if len(tensors) == 1 else {0: torch.export.Dim("N"), 1: torch.export.Dim("L")}
+    samples' length, as far as the model reads."""
+    free = {0: torch.export.Dim("N")}
+    if len(tensors) > 1:
+        free[1] = torch.export.Dim("L", max=bundle.preprocessing.longest_input)
     return tuple(free for _ in tensors)

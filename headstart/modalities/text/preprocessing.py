@@ -183,6 +183,10 @@ class Tokens(_OfTexts):
         return Batch({"ids": ids, "mask": torch.ones(count, self.length, dtype=torch.bool)})
 
     @property
+    def longest_input(self) -> int:
+        return self.length
+
+    @property
     def program_form(self) -> str:
         return f"int64 token ids and a bool mask of shape (N, L), L at most {self.length}, by the model's tokenizer"
 

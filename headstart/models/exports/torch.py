@@ -46,7 +46,7 @@ def _write_program(bundle: ModelBundle, file: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(
-                Served(bundle).eval(), tuple(tensors.values()), dynamic_shapes={"tensors": free_sizes(tensors)}
+                Served(bundle).eval(), tuple(tensors.values()), dynamic_shapes={"tensors": free_sizes(bundle, tensors)}
             )
             torch.export.save(program, file)
     # What a network may not do in it is told by many kinds of exceptions.

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -10,6 +11,7 @@ from headstart.errors import InputError
 from headstart.modalities.text import MODALITY
 from headstart.models.bundle import ModelBundle
 from headstart.models.importing import import_source
+from headstart.models.onnx import export
 from headstart.models.sources import load_source, pin_source
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
@@ -82,6 +84,21 @@ def test_it_is_transferred_to_texts_that_are_read_shorter(packed, tmp_path):
 
     assert found.validation > 0.4
     assert found.bundle.preprocessing.given == packed.given
+
+
+def test_a_classifier_on_it_is_exported_with_its_bounded_length(tmp_path):
+    bundle = load_source(str(write(tmp_path / "bert", "bert")))
+    bundle.network.replace_head(2)
+    bundle.classes = ("no", "yes")
+
+    assert export(bundle, tmp_path / "model.onnx", digest="sha256:0") < 1e-4
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    samples = [stored(text_of("tech", 1, words=200)), stored("Goal.")]
+    ids = bundle.preprocessing(MODALITY.batch(samples)).tensors
+    (found,) = session.run(["probabilities"], {name: tensor.numpy() for name, tensor in ids.items()})
+    assert ids["ids"].shape == (2, 50)
+    assert np.allclose(found, bundle.predict_probabilities(samples), atol=1e-4)
 
 
 def change(folder, **values):

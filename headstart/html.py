@@ -28,6 +28,7 @@ def _environment() -> Environment:
         fixed=lambda value: f"{value:.3f}",
         count=lambda number: f"{number:,}",
         duration=_duration,
+        bytes=_in_bytes,
     )
     return environment
 
@@ -38,6 +39,15 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _in_bytes(count: float) -> str:
+    """A number of bytes with three digits or so."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def render(template: str, **context: Any) -> str:

@@ -60,20 +60,11 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
         stored=kind.in_words(shape),
         verb=kind.alike.verb if kind.alike else "seem",
         store=f"raw {kind.values}" if store == "raw" else store.upper(),
-        stored_bytes=_in_bytes(contents.stored_bytes),
+        stored_bytes=contents.stored_bytes,
         examples=_examples(kind, given, classes or [""], contents) if kind.is_shown else [],
         **{name: getattr(contents, name)[:_MAX_ROWS] for name in _LISTED},
         **{f"{name}_count": len(getattr(contents, name)) for name in _LISTED},
     )
-
-
-def _in_bytes(count: float) -> str:
-    """A number of bytes with three digits or so."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def _examples(

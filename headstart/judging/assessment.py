@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Candidate, Contender
+from headstart.judging.cost import cost_of
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.kept_predictions import kept_predictions_of
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
@@ -92,6 +93,8 @@ class Assessment:
         over_best = _interval(entry.gain_over_best, entry.gain_over_best_low, entry.gain_over_best_high)
         saving = self.savings.get(strategy)
         known = {name: value for name, value in saving.figures.items() if value is not None} if saving else {}
+        if entry.size is not None and entry.milliseconds is not None:
+            known |= {"model/megabytes": entry.size / 1e6, "speed/milliseconds": entry.milliseconds}
         return {**figures(self.metrics[strategy], entry.metric, score, gain, over_best), **known}
 
 
@@ -117,7 +120,7 @@ def evaluate(
         provenance = bundle.provenance if bundle else {}
         found.save(predictions / f"{name}.parquet")
         metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)
-        candidates.append(Candidate(contender, found))
+        candidates.append(Candidate(contender, found, cost_of(bundle, contender.path) if bundle else None))
         if provenance.get("history"):
             trained[name] = provenance
             retrained[name] = read_retrained(contender.path)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from headstart.judging.cost import Cost
 from headstart.metrics.predictions import Predictions
 
 Kind = Literal["transfer", "baseline"]
@@ -64,10 +65,11 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A contender with its predictions on the test split."""
+    """A contender with its predictions on the test split, and what its model costs; None where that is not kept."""
 
     contender: Contender
     predictions: Predictions
+    cost: Cost | None = None
 
 
 def read_contenders(bundles: Iterable[tuple[str, dict[str, Any]]], source: str, baselines: Path) -> list[Contender]:

@@ -63,6 +63,10 @@ class Entry:
     seed_deviation: float | None = None
     """the standard deviation of the metric over trainings with other seeds, which the gains' intervals include; None
     where it was trained once"""
+    size: int | None = None
+    """bytes of the model; None, as for `milliseconds`, where no model is kept"""
+    milliseconds: float | None = None
+    """of a prediction for one sample, on a core of the machine that evaluated"""
 
 
 @dataclass(frozen=True)
@@ -427,6 +431,8 @@ def _entry(
         gain_over_best_low=over_best.low if over_best else None,
         gain_over_best_high=over_best.high if over_best else None,
         members=contender.members,
+        size=candidate.cost.size if candidate.cost else None,
+        milliseconds=candidate.cost.milliseconds if candidate.cost else None,
     )
 
 

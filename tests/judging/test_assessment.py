@@ -51,6 +51,23 @@ def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):
     assert (board.best_baseline, board.verdict) == ("classical", "hurt")
 
 
+def test_what_a_kept_model_costs_stands_beside_what_it_reaches(assessment, contenders):
+    """Its weights' bytes, and how long a prediction takes; of a model of which predictions alone were kept nothing."""
+    entries = {entry.strategy: entry for entry in assessment.leaderboard.entries}
+
+    for contender in contenders.values():
+        entry = entries[contender.strategy]
+        if contender.is_kept:
+            assert entry.size == sum(file.stat().st_size for file in contender.path.glob("*.safetensors"))
+            assert 0 < entry.milliseconds < 1000
+            told = assessment.figures(contender.strategy)
+            assert (told["model/megabytes"], told["speed/milliseconds"]) == (entry.size / 1e6, entry.milliseconds)
+        else:
+            assert (entry.size, entry.milliseconds) == (None, None)
+            assert "model/megabytes" not in assessment.figures(contender.strategy)
+    assert {contender.is_kept for contender in contenders.values()} == {True, False}
+
+
 def test_only_what_was_trained_has_a_history_and_an_epoch_that_was_kept(assessment):
     assert assessment.history == {"scratch": EPOCHS}
     assert assessment.kept == {"scratch": 1}

@@ -1,7 +1,6 @@
 """Does it predict one sample fast enough on this machine?"""
 
 import statistics
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from headstart.errors import HeadstartError
+from headstart.judging.cost import prediction_seconds
 from headstart.tracking.gate import Case, Gate, Measured, at_most
-
-_WARM_UP, _REPEATS = 5, 50
 
 
 def _latency(case: Case) -> Measured:
@@ -27,14 +25,7 @@ def _milliseconds(path: Path) -> float:
     """Median time of a prediction for one sample."""
     from headstart.models.bundle import ModelBundle
 
-    bundle = ModelBundle.load(path)
-    sample = bundle.preprocessing.noise(1)
-    seconds = []
-    for _ in range(_WARM_UP + _REPEATS):
-        start = time.perf_counter()
-        bundle.predict_probabilities(sample)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds[_WARM_UP:])
+    return 1000 * statistics.median(prediction_seconds(ModelBundle.load(path)))
 
 
 GATE = Gate(

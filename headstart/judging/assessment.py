@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Candidate, Contender
-from headstart.judging.cost import cost_of
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.kept_predictions import kept_predictions_of
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
 from headstart.judging.learned import unlearned
 from headstart.judging.retraining import read_retrained
 from headstart.judging.section import Evaluation
+from headstart.judging.serving_cost import cost_of
 from headstart.metrics.classification import classification_metrics, largest_confusions
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions

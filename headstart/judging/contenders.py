@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.judging.cost import Cost
+from headstart.judging.serving_cost import ServingCost
 from headstart.metrics.predictions import Predictions
 
 Kind = Literal["transfer", "baseline"]
@@ -69,7 +69,7 @@ class Candidate:
 
     contender: Contender
     predictions: Predictions
-    cost: Cost | None = None
+    cost: ServingCost | None = None
 
 
 def read_contenders(bundles: Iterable[tuple[str, dict[str, Any]]], source: str, baselines: Path) -> list[Contender]:

@@ -9,7 +9,7 @@ from headstart.features.score import SCORES, Score
 from headstart.judging.data_efficiency import Point, Series
 from headstart.judging.explanation import Explained
 from headstart.judging.reasons import Reason
-from headstart.judging.report import page
+from headstart.judging.report import glossary, page
 from headstart.judging.savings import Cost, Saving
 from tests.judging.reports import CURVE, report
 
@@ -84,6 +84,14 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(classes):
     assert "http" not in html
     assert "url(" not in html
     assert "@import" not in html
+
+
+def test_every_term_that_is_explained_is_on_the_page_and_says_what_it_means():
+    saving = Saving(0.7, Cost(2.0, 1, 2e9), Cost(8.0, 2, 8e9), pretraining=None)
+    pages = [Page(report()), Page(report(savings={"full": saving}))]
+    explained = {value for each in pages for name, value in each.attributes if name == "title"}
+
+    assert set(glossary.TERMS.values()) <= explained
 
 
 def test_names_from_strangers_are_text_and_never_markup():

@@ -25,6 +25,7 @@ from headstart.judging.report import (
     training,
     verdict,
 )
+from headstart.judging.report.glossary import term
 from headstart.judging.report.judgement import Judgement
 from headstart.judging.report.provenance import data_facts
 from headstart.metrics.metric import metric_title
@@ -69,6 +70,7 @@ def render_report(judgement: Judgement) -> str:
         sections={name: section for name, section in found.items() if section is not None},
         contents={name: title for name, title in _CONTENTS.items() if found[name] is not None},
         made=datetime.now(UTC),
+        term=term,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from headstart.errors import HeadstartError
-from headstart.judging.cost import prediction_seconds
+from headstart.judging.serving_cost import prediction_seconds
 from headstart.tracking.gate import Case, Gate, Measured, at_most
 
 

@@ -14,14 +14,14 @@ _PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
-class Cost:
+class ServingCost:
     """`size` in bytes, and the milliseconds of a prediction for one sample on a core of this machine."""
 
     size: int
     milliseconds: float
 
 
-def cost_of(bundle: "ModelBundle", path: Path) -> Cost:
+def cost_of(bundle: "ModelBundle", path: Path) -> ServingCost:
     """The cost of the model `bundle`, whose files lie in the folder `path`."""
     import torch
 
@@ -30,7 +30,7 @@ def cost_of(bundle: "ModelBundle", path: Path) -> Cost:
     # some times as long as nothing else would make it.
     torch.set_num_threads(1)
     try:
-        return Cost(size, 1000 * min(prediction_seconds(bundle)))
+        return ServingCost(size, 1000 * min(prediction_seconds(bundle)))
     finally:
         torch.set_num_threads(threads)
 

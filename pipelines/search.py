@@ -23,12 +23,12 @@ from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import pin_of, unpinned
 from headstart.models.sources import load_source
 from headstart.recipe.recipe import Recipe
-from headstart.search.clock import Clock
-from headstart.search.loop import Searched, Source, TrialLoop, Watch, figures
-from headstart.search.section import Search
-from headstart.search.space import Candidate, Space
-from headstart.search.study import Study
-from headstart.search.trial import Goal, Tried
+from headstart.searching.clock import Clock
+from headstart.searching.loop import Searched, Source, TrialLoop, Watch, figures
+from headstart.searching.section import Search
+from headstart.searching.space import Candidate, Space
+from headstart.searching.study import Study
+from headstart.searching.trial import Goal, Tried
 from headstart.storage.digests import json_digest
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE, State

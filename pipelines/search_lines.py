@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Column, Table
 
-from headstart.search.loop import Searched
-from headstart.search.trial import Tried
+from headstart.searching.loop import Searched
+from headstart.searching.trial import Tried
 from headstart.strategies.section import Strategy
 from headstart_pipelines import display
 from headstart_pipelines.search import Found, held_out

@@ -12,7 +12,7 @@ from headstart.errors import InputError
 from headstart.judging.section import Evaluation
 from headstart.modalities import MODALITIES
 from headstart.recipe.overrides import apply_override
-from headstart.search.section import Search
+from headstart.searching.section import Search
 from headstart.sections import NAME, Section, read_mapping, with_tuples
 from headstart.strategies.baseline import BASELINES
 from headstart.strategies.section import Strategy, default_strategies

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from headstart.recipe.recipe import Recipe, Source
-from headstart.search.section import Search
+from headstart.searching.section import Search
 from headstart.strategies.regularizer import REGULARIZERS
 from headstart.strategies.section import STRATEGIES
 from headstart.tracking.policy import Policy

@@ -1,12 +1,15 @@
 """`headstart search` on small real data: what it writes is a recipe that runs, and the test split waits for the run."""
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
 
+import headstart as hs
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.recipe.recipe import Recipe, load_recipe
@@ -108,6 +111,33 @@ def test_a_mistyped_space_and_budget_are_refused_at_once(sections, tmp_path, cap
             main(["search", str(path), *options])
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_command_shows_the_best_and_python_goes_on_with_the_same_trials(sections, tmp_path, capsys):
+    path, workspace = tmp_path / "recipe.yaml", tmp_path / "workspace"
+    path.write_text(yaml.safe_dump(sections))
+    with pytest.raises(SystemExit) as ended:
+        main(["search", str(path), "--trials", "2", "--no-run", "--workspace", str(workspace)])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert "search for 2 trials" in printed.out
+    assert re.search(r"✓ +0 zero +[\d.]+ s  held-out log loss [\d.]+, accuracy [\d.]+ \[", printed.out)
+    assert re.search(r"^ +1 +linear_probe ← ", printed.out, re.MULTILINE)
+    assert "2 trials in" in printed.out
+    assert "the search ended as 2 trials were made" in printed.out
+    assert re.search(r"^recipe +workspace/search/digits-\w+/recipe.yaml$", printed.out, re.MULTILINE)
+
+    # The command's process ends with it.
+    del os.environ["MLFLOW_TRACKING_URI"]
+    found = hs.search(sections, trials=2, run_best=False, workspace=workspace, quiet=True)
+    assert found.result is None
+    assert found.recipe.name == "recipe.yaml"
+    assert set(found.trials["name"]) == {"zero", "linear_probe"}
+    assert found.trials["loss"].is_monotonic_increasing
+    assert found.trials["chosen"].all()
+    assert "linear_probe" in found._repr_html_()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.slow

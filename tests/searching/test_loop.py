@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from headstart.errors import HeadstartError, InputError
-from headstart.search import loop, study
+from headstart.searching import loop, study
 
 RATES = {"strategies": ["full"], "settings": {"learning_rate": {"low": 3e-5, "high": 1e-2}}}
 

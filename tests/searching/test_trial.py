@@ -6,7 +6,7 @@ import pytest
 from headstart.data.dataset import Dataset
 from headstart.jobs.job import train, transfer_job
 from headstart.models.bundle import bundle_digest
-from headstart.search.trial import Goal, attempt
+from headstart.searching.trial import Goal, attempt
 from headstart.strategies.section import Strategy
 from headstart.training import supervised
 from headstart.training.context import RunContext

@@ -5,8 +5,8 @@ import pytest
 
 from headstart.errors import InputError
 from headstart.recipe.recipe import Recipe
-from headstart.search.section import Search
-from headstart.search.space import Candidate, Space, registered_name
+from headstart.searching.section import Search
+from headstart.searching.space import Candidate, Space, registered_name
 from headstart.strategies.section import STRATEGIES, Strategy
 
 CONVNET = Candidate("ours", "convnet", 4)

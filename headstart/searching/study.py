@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from headstart.search.trial import Tried
+from headstart.searching.trial import Tried
 from headstart.strategies.section import Strategy
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
-from headstart.search.section import Search, settings_of
 from headstart.searchable import Choices, Mark, Range
+from headstart.searching.section import Search, settings_of
 from headstart.strategies.section import STRATEGIES, Strategy
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from headstart.metrics.predictions import Predictions
-from headstart.search import loop
-from headstart.search.clock import Clock
-from headstart.search.loop import Source, TrialLoop
-from headstart.search.section import Search
-from headstart.search.space import Candidate, Space
-from headstart.search.study import Study
-from headstart.search.trial import Goal
+from headstart.searching import loop
+from headstart.searching.clock import Clock
+from headstart.searching.loop import Source, TrialLoop
+from headstart.searching.section import Search
+from headstart.searching.space import Candidate, Space
+from headstart.searching.study import Study
+from headstart.searching.trial import Goal
 from headstart.strategies.section import Strategy
 from headstart.tracking.runs import Run, experiment_named, new_run
 from headstart.training.section import Training

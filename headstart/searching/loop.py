@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headstart.errors import HeadstartError
 from headstart.judging.choice import weights
 from headstart.judging.contenders import Contender
-from headstart.search.clock import Clock, OutOfTime
-from headstart.search.space import Candidate, Space, reason_against, registered_name
-from headstart.search.study import Study, given
-from headstart.search.trial import Goal, State, Tried, attempt, settings
+from headstart.searching.clock import Clock, OutOfTime
+from headstart.searching.space import Candidate, Space, reason_against, registered_name
+from headstart.searching.study import Study, given
+from headstart.searching.trial import Goal, State, Tried, attempt, settings
 from headstart.strategies.section import Strategy
 from headstart.tracking.trials import end_trial, trial_run
 from headstart.training.trained import held_out_path

@@ -215,7 +215,7 @@ def search(
     console = display.console()
     with environment({_URI: os.environ.get(_URI)}):
         read = Recipe.of(recipe) if isinstance(recipe, Mapping) else load_recipe(Path(recipe))
-        lines = SearchLines(console, read.evaluation.metric, minutes=minutes, trials=trials, quiet=quiet)
+        lines = SearchLines(console, read.evaluation.metric, trials=trials, quiet=quiet)
         try:
             steps = display.Steps(console, quiet=quiet)
             found = search_recipe(read, place, minutes=minutes, trials=trials, watch=lines, display=steps)

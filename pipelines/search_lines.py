@@ -1,5 +1,6 @@
 """What a search shows on a terminal: one live line, a line for each trial, and the table of the best."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -23,24 +24,20 @@ class SearchLines:
 
     Args:
         metric: of the recipe's evaluation.
-        minutes: the budget; None where trials are counted alone.
-        trials: likewise.
+        trials: after how many the search ends; None, after none.
     """
 
-    def __init__(
-        self, console: Console, metric: str, *, minutes: float | None, trials: int | None, quiet: bool = False
-    ) -> None:
-        self._console, self._metric, self._quiet = console, metric, quiet
-        self._minutes, self._trials = minutes, trials
+    def __init__(self, console: Console, metric: str, *, trials: int | None, quiet: bool = False) -> None:
+        self._console, self._metric, self._quiet, self._trials = console, metric, quiet, trials
         self._status: Status | None = None
-        self._begun = time.monotonic()
-        self._number = self._ended = 0
+        self._seconds: list[float] = []
+        self._end = math.inf
         self._line = self._best = ""
 
-    def began(self, number: int, strategy: Strategy, source: str) -> None:
+    def began(self, number: int, strategy: Strategy, source: str, left: float) -> None:
         """A trial begins."""
-        self._number = number
-        self._line = f"trial {number}{self._of()}  {strategy.name}"
+        self._end = time.monotonic() + left
+        self._line = f"trial {number}{self._of(number, left)}  {strategy.name}"
         if self._quiet or not self._console.is_terminal:
             return
         if self._status is None:
@@ -54,7 +51,7 @@ class SearchLines:
 
     def ended(self, tried: Tried, best: Tried | None) -> None:
         """A trial ended."""
-        self._ended += 1
+        self._seconds.append(tried.seconds)
         if best:
             self._best = f"best: {best.name}, {held_out(best, self._metric)}"
         if self._quiet:
@@ -80,20 +77,16 @@ class SearchLines:
             parts = (self._line + done, self._best, self._left())
             self._status.update(display.plain("   ".join(part for part in parts if part)))
 
-    def _of(self) -> str:
+    def _of(self, number: int, left: float) -> str:
         """How many trials there are likely to be, from the time that those of this session took."""
-        if self._minutes is None or not self._ended:
+        if math.isinf(left) or not sum(self._seconds):
             return f" of {self._trials}" if self._trials else ""
-        each = (time.monotonic() - self._begun) / self._ended
-        likely = self._number + int(self._seconds_left() / each)
+        likely = number + int(left * len(self._seconds) / sum(self._seconds))
         return f" of ~{min(likely, self._trials) if self._trials else likely}"
 
     def _left(self) -> str:
-        left = int(self._seconds_left())
-        return f"{left // 60}:{left % 60:02} left" if self._minutes is not None else ""
-
-    def _seconds_left(self) -> float:
-        return max(0.0, 60 * (self._minutes or 0.0) - (time.monotonic() - self._begun))
+        left = int(max(0.0, self._end - time.monotonic())) if math.isfinite(self._end) else None
+        return "" if left is None else f"{left // 60}:{left % 60:02} left"
 
 
 def trials_table(searched: Searched, metric: str) -> Table:

@@ -32,8 +32,8 @@ _FAILURES = 5
 class Watch(Protocol):
     """Is told how a search goes."""
 
-    def began(self, number: int, strategy: Strategy, source: str) -> None:
-        """A trial begins; `number` counts those that ended and this one."""
+    def began(self, number: int, strategy: Strategy, source: str, left: float) -> None:
+        """A trial begins; `number` counts those that ended and this one, `left` is the budget's rest in seconds."""
 
     def progressed(self, label: str, done: int, total: int, note: str = "") -> None:
         """So much of a training is done."""
@@ -184,7 +184,7 @@ class TrialLoop:
             return
         self._repeats = 0
         if self._watch:
-            self._watch.began(len(known) + 1, strategy, candidate.name)
+            self._watch.began(len(known) + 1, strategy, candidate.name, self.clock.left)
         tried = self._tried(trial, strategy, candidate)
         self.study.tell(trial, tried)
         if self._watch:

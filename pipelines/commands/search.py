@@ -55,7 +55,7 @@ def _searched(recipe: "Recipe", options: argparse.Namespace, console: "Console")
         budget = [f"{minutes:g} minutes"] if minutes else []
         budget += [f"{options.trials} trials"] if options.trials else []
         console.print(f"[bold]{recipe.name}[/]  search for {' or '.join(budget)}", highlight=False)
-    lines = SearchLines(console, recipe.evaluation.metric, minutes=minutes, trials=options.trials, quiet=options.quiet)
+    lines = SearchLines(console, recipe.evaluation.metric, trials=options.trials, quiet=options.quiet)
     try:
         found = search_recipe(
             recipe,

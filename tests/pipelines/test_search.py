@@ -1,5 +1,6 @@
 """`headstart search` on small real data: what it writes is a recipe that runs, and the test split waits for the run."""
 
+import io
 import json
 import os
 import re
@@ -8,14 +9,18 @@ import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
+from rich.console import Console
 
 import headstart as hs
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.recipe.recipe import Recipe, load_recipe
+from headstart.searching.trial import Tried, settings
+from headstart.strategies.section import Strategy
 from headstart_pipelines.cli import main
 from headstart_pipelines.demo import digits, write_folder
 from headstart_pipelines.search import search
+from headstart_pipelines.search_lines import SearchLines
 from tests.pipelines.conftest import client_of
 from tests.sources import WORDS
 
@@ -138,6 +143,24 @@ def test_the_command_shows_the_best_and_python_goes_on_with_the_same_trials(sect
     assert "linear_probe" in found._repr_html_()
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert not capsys.readouterr().out
+
+
+def test_the_live_line_tells_the_trial_the_best_and_what_is_left():
+    shown = io.StringIO()
+    lines = SearchLines(Console(file=shown, force_terminal=True, width=300), "accuracy", trials=None)
+    zero, full = (Strategy.model_validate(name) for name in ("zero", "full"))
+    lines.began(1, zero, "a", 300.0)
+    tried = Tried(0, "a", settings(zero), "complete", 30.0, loss=0.5, value=0.8, low=0.7, high=0.9)
+    lines.ended(tried, tried)
+    lines.began(2, full, "a", 270.5)
+    lines.progressed("full", 3, 20)
+    lines.close()
+
+    written = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue())
+    assert "trial 1  zero   5:00 left" in written or "trial 1  zero   4:59 left" in written
+    assert "✓   0 zero" in written
+    line = "trial 2 of ~11  full  epoch 3/20   best: zero, held-out log loss 0.500, accuracy 0.800 [0.700, 0.900]   4:"
+    assert line in written
 
 
 @pytest.mark.slow

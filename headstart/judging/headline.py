@@ -82,10 +82,11 @@ def below_chance(findings: Findings) -> str | None:
 
 
 def imbalance_hidden(findings: Findings) -> str | None:
-    """Accuracy that decides, while one class has more than half of the test items."""
+    """Accuracy that decides, while one class has more than half of the test items, and a quarter more than its part of
+    two."""
     sizes = np.bincount(findings.predictions.labels)
     share = float(sizes.max() / sizes.sum())
-    if findings.board.metric != "accuracy" or share <= IMBALANCED:
+    if findings.board.metric != "accuracy" or share <= max(IMBALANCED, 1.25 / len(findings.predictions.classes)):
         return None
     largest, balanced = findings.predictions.classes[int(sizes.argmax())], findings.intervals["balanced_accuracy"]
     return (

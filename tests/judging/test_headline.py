@@ -86,6 +86,12 @@ def test_an_accuracy_that_hides_imbalance_stands_beside_the_balanced_one():
     assert "imbalance_hidden" not in facts(LABELS, LABELS)
 
 
+@pytest.mark.parametrize(("larger", "said"), [(155, False), (180, False), (205, True)])
+def test_of_two_classes_one_is_always_the_larger_which_alone_is_no_imbalance(larger, said):
+    labels = (np.arange(300) >= larger).astype(int)
+    assert ("imbalance_hidden" in facts(np.eye(2)[labels], labels=labels)) == said
+
+
 def test_classes_with_a_surely_higher_loss_than_with_scratch_are_named_worst_first():
     # Class 0 loses 40 of 100 items and class 1 thirty; class 2 loses two, which may be chance.
     lost = [*range(0, 120, 3), *range(1, 91, 3), 2, 5]

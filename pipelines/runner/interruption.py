@@ -4,7 +4,9 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+_Result = TypeVar("_Result")
 
 
 @contextlib.contextmanager
@@ -44,3 +46,38 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def in_thread(work: Callable[[], _Result]) -> _Result:
+    """Do `work` in a thread, so that a signal finds this one waiting; wait for its end also after an interrupt."""
+    found: list[_Result] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        # What it starts must listen to signals.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            found.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            ended.set()
+
+    # A signal that comes while the thread starts would leave nobody who waits for it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    threading.Thread(target=run, daemon=True).start()
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            # Not by the thread's own `join`: where a signal interrupts that, Python 3.11 takes the thread for ended.
+            ended.wait()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt:
+        raise interrupt
+    if errors:
+        raise errors[0]
+    return found[0]

@@ -130,7 +130,11 @@ class Processes:
 def _signal(running: _Running, number: int) -> None:
     if running.group and not running.ended:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(running.group, number)
+            try:
+                os.killpg(running.group, number)
+            except ProcessLookupError:
+                # Forked a moment ago, it leads no group yet; it is alone then.
+                os.kill(running.group, number)
 
 
 def _run_fresh(request: Mapping[str, Any], read: Callable[[str], None], known: Callable[[int], None]) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 from headstart.data.parallel import processors
 from headstart.errors import HeadstartError, InputError
 from headstart_pipelines.runner.graph import Call, Graph, Outputs, StepFailedError, count_steps
-from headstart_pipelines.runner.interruption import interruptible
+from headstart_pipelines.runner.interruption import in_thread, interruptible
 from headstart_pipelines.runner.journal import Journal
 from headstart_pipelines.runner.package import Package, threads_of
 from headstart_pipelines.runner.processes import Step
@@ -130,7 +129,7 @@ def run_package(
         steps.stop()
 
     with interruptible(stop):
-        return Ended(_in_thread(lambda: graph.carry_out(arguments)), tuple(journal.reused))
+        return Ended(in_thread(lambda: graph.carry_out(arguments)), tuple(journal.reused))
 
 
 def steps_at_once() -> int:
@@ -163,29 +162,3 @@ def _sees_gpu() -> bool:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return False
-
-
-def _in_thread(work: Callable[[], Outputs]) -> Outputs:
-    """Do `work` in a thread, so that a signal finds this one waiting; wait for its end also after an interrupt."""
-    found: list[Outputs] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    interrupt: KeyboardInterrupt | None = None
-    while thread.is_alive():
-        try:
-            thread.join()
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt:
-        raise interrupt
-    if errors:
-        raise errors[0]
-    return found[0]

@@ -1,10 +1,11 @@
 """How a run's steps are ended by a signal, wherever in the run it arrives."""
 
 import signal
+import threading
 
 import pytest
 
-from headstart_pipelines.runner.interruption import interruptible
+from headstart_pipelines.runner.interruption import in_thread, interruptible
 from tests.finalised import Finalised
 
 
@@ -72,3 +73,35 @@ def test_signals_mean_what_they_meant_before_once_the_run_is_over(number):
     with interruptible(Steps().stop):
         assert signal.getsignal(number) is not before
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_an_interrupted_run_goes_on_to_its_end_before_it_is_one(interrupts):
+    """What comes after it, the end of its record, must not come before its last step has ended."""
+    main, returned, worked = threading.get_ident(), threading.Event(), []
+
+    def work() -> None:
+        for _ in range(interrupts):
+            signal.pthread_kill(main, signal.SIGINT)
+            # Whoever does not wait for the end has returned long before this.
+            assert not returned.wait(0.3)
+        worked.append(True)
+
+    def run() -> None:
+        try:
+            in_thread(work)
+        finally:
+            returned.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert worked == [True]
+
+
+def test_what_a_run_returns_or_raises_comes_out_of_its_thread():
+    def fail() -> None:
+        raise ValueError("prepare target failed")
+
+    assert in_thread(lambda: 7) == 7
+    with pytest.raises(ValueError, match="prepare target failed"):
+        in_thread(fail)

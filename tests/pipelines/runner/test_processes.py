@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from headstart_components.warm import MODULES
-from headstart_pipelines.runner.processes import SINGLE_THREADED, Processes, Step
+from headstart_pipelines.runner.processes import SINGLE_THREADED, Processes, Step, _Running, _signal
 
 ROOT = Path(__file__).parents[3]
 
@@ -97,3 +98,12 @@ def test_the_warm_process_has_one_thread_and_has_computed_nothing_when_it_forks(
         check=True,
     )
     assert done.stdout.split() == ["1", "1", "False", "0"]
+
+
+def test_a_step_that_leads_no_group_yet_is_reached_by_itself():
+    """Its process is known from the moment of its fork on, before it has made a session of its own."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as young:  # fmt: skip
+        young.stdout.readline()
+        _signal(_Running(young.pid), signal.SIGTERM)
+        assert young.wait(60) == -signal.SIGTERM

@@ -89,7 +89,8 @@ def test_an_interrupted_run_goes_on_to_its_end_before_it_is_one(interrupts):
 
     def run() -> None:
         try:
-            in_thread(work)
+            with interruptible(lambda: None):
+                in_thread(work)
         finally:
             returned.set()
 

@@ -31,7 +31,7 @@ from headstart.searching.study import Study
 from headstart.searching.trial import Goal, Tried
 from headstart.storage.digests import json_digest
 from headstart.storage.local import write_text
-from headstart.storage.state import STATE_VARIABLE, State
+from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
 from headstart.tracking.candidates import offer
 from headstart.tracking.client import connect
@@ -45,8 +45,7 @@ from headstart_pipelines.runner.journal import Display
 
 _FOLDER = "search"
 RECIPE = "recipe.yaml"
-MINUTES = 30.0
-"""The budget where none is given."""
+_MINUTES = 30.0
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,6 @@ def search(
     """
     if recipe.target is None:
         raise InputError(f"{recipe.name} has no target, for which a search could choose; add one.")
-    if minutes is None:
-        minutes = MINUTES if trials is None else float("inf")
     workspace = workspace.absolute()
     require_temporary_folder()
     make_record(workspace)
@@ -111,7 +108,7 @@ def search(
     }
     with _alone(folder), environment(variables):
         study = Study(folder, recipe.seed)
-        clock = Clock(60 * minutes, study.facts.get("seconds", 0.0))
+        clock = Clock(60 * (budget_of(minutes, trials) or float("inf")), study.facts.get("seconds", 0.0))
         candidates = [*resolved.source.candidates, *_pretrained(resolved, workspace, study, clock, display)]
         with _opened(recipe, workspace, study) as record:
             goal = _goal(resolved, folder, record)
@@ -126,6 +123,11 @@ def search(
             record.log_metrics({"search/trials": len(searched.tried), **figures(best, goal.metric)})
             record.client.log_text(record.id, text, RECIPE)
     return Found(searched, Recipe.of(yaml.safe_load(text), at=str(folder / RECIPE)), folder / RECIPE, tuple(notes))
+
+
+def budget_of(minutes: float | None, trials: int | None) -> float | None:
+    """The minutes that a search has where it is given so many; None for no limit."""
+    return _MINUTES if minutes is None and trials is None else minutes
 
 
 @contextlib.contextmanager
@@ -192,13 +194,11 @@ def _goal(recipe: Recipe, folder: Path, record: Run) -> Goal:
     """The target, prepared as the run prepares it, so that both take it over from the state."""
     assert recipe.target is not None  # noqa: S101 (`search` asks for it)
     data, place = recipe.target.data, folder / "target"
-    settings = {**data.model_dump(), "labels": "required", "modality": recipe.modality, "seed": recipe.seed}
-    state = State.from_environment() if data.fingerprint else None
-    finished = FinishedData(state, settings) if state else None
+    finished = FinishedData.of(data, "target", modality=recipe.modality, seed=recipe.seed)
     if (place / "manifest.json").exists() or (finished and finished.fetch(place)):
         dataset = Dataset.open(place)
     else:
-        dataset = prepare(data, place, modality=recipe.modality, labels="required", seed=recipe.seed)
+        dataset = prepare(data, place, modality=recipe.modality, labels=data.labels_for("target"), seed=recipe.seed)
         if finished:
             finished.keep(dataset, record.id)
     if dataset.counts["val"] == 0:

@@ -9,7 +9,7 @@ from rich.status import Status
 from rich.table import Column, Table
 
 from headstart.searching.loop import Searched
-from headstart.searching.trial import Tried
+from headstart.searching.trial import Tried, complete
 from headstart.strategies.section import Strategy
 from headstart_pipelines import display
 from headstart_pipelines.search import Found, held_out
@@ -91,8 +91,7 @@ class SearchLines:
 
 def trials_table(searched: Searched, metric: str) -> Table:
     """The best trials, those that the run compares marked; fits into 100 columns."""
-    complete = [each for each in searched.tried if each.loss is not None]
-    rows = sorted(complete, key=lambda each: each.loss or 0.0)[:_ROWS]
+    rows = complete(searched.tried)[:_ROWS]
     sources = {each.source for each in rows}
     several = len(sources) > 1
     table = display.table(

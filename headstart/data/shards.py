@@ -93,7 +93,7 @@ def read_samples(
     """
     each = _sample_bytes(kind, given)
     shards = _shards(listing, kind, given, each, folder)
-    fitting = {path for shard in shards for path in (shard.arrays, shard.record)}
+    fitting = {path for shard in shards for path in shard.paths}
     for path in folder.iterdir():
         if path not in fitting:
             path.unlink()

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from headstart.models.bundle import ModelBundle
 
-_WARM_UP, _REPEATS = 3, 50
-# A network that takes longer is measured less often: three times at the least.
-_PATIENCE = 1.0
+# Every contender of every evaluation is measured, so that a large network must not take minutes.
+_WARM_UP, _REPEATS = 2, 5
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,17 @@ def cost_of(bundle: "ModelBundle", path: Path) -> ServingCost:
     # some times as long as nothing else would make it.
     torch.set_num_threads(1)
     try:
-        return ServingCost(size, 1000 * min(prediction_seconds(bundle)))
+        return ServingCost(size, 1000 * min(prediction_seconds(bundle, warm_up=_WARM_UP, repeats=_REPEATS)))
     finally:
         torch.set_num_threads(threads)
 
 
-def prediction_seconds(bundle: "ModelBundle") -> list[float]:
-    """How long each of up to 50 predictions for one sample takes on this machine."""
+def prediction_seconds(bundle: "ModelBundle", *, warm_up: int, repeats: int) -> list[float]:
+    """How long each of `repeats` predictions for one sample takes on this machine, after `warm_up` others."""
     sample = bundle.preprocessing.noise(1)
-    seconds: list[float] = []
-    for number in range(-_WARM_UP, _REPEATS):
+    seconds = []
+    for _ in range(warm_up + repeats):
         start = time.perf_counter()
         bundle.predict_probabilities(sample)
-        if number >= 0:
-            seconds.append(time.perf_counter() - start)
-        if len(seconds) >= 3 and sum(seconds) > _PATIENCE:
-            break
-    return seconds
+        seconds.append(time.perf_counter() - start)
+    return seconds[warm_up:]

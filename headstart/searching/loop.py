@@ -9,9 +9,9 @@ from headstart.errors import HeadstartError
 from headstart.judging.choice import weights
 from headstart.judging.contenders import Contender
 from headstart.searching.clock import Clock, OutOfTime
-from headstart.searching.space import Candidate, Space, reason_against, registered_name
+from headstart.searching.space import Candidate, Space, default_strategy, reason_against, registered_name
 from headstart.searching.study import Study, given
-from headstart.searching.trial import Goal, State, Tried, attempt, settings
+from headstart.searching.trial import Goal, State, Tried, attempt, complete, settings
 from headstart.strategies.section import Strategy
 from headstart.tracking.trials import end_trial, trial_run
 from headstart.training.trained import held_out_path
@@ -110,8 +110,8 @@ class TrialLoop:
         reason = self._try_all(trials)
         self.study.keep_fact("seconds", self.clock.spent)
         done = self.study.tried
-        complete = sorted((each for each in done if each.loss is not None), key=lambda each: each.loss or 0.0)
-        if not complete:
+        ranked = complete(done)
+        if not ranked:
             failed = next((each.reason for each in done if each.reason), None)
             raise HeadstartError(
                 f"No trial is complete: {failed}"
@@ -119,8 +119,8 @@ class TrialLoop:
                 else f"No trial is complete within {self.clock.limit / 60:g} minutes; give more --minutes: the same "
                 "command goes on from what is done."
             )
-        best = self._distinct([each for each in complete if each.source == complete[0].source], keep)
-        return Searched(tuple(done), tuple(best), self._ties(complete), self.clock.spent, reason)
+        best = self._distinct([each for each in ranked if each.source == ranked[0].source], keep)
+        return Searched(tuple(done), tuple(best), self._ties(ranked), self.clock.spent, reason)
 
     def _try_all(self, trials: int | None) -> str:
         """Try configurations to the end, and say why it is one."""
@@ -147,7 +147,7 @@ class TrialLoop:
             return
         begun = self.study.facts.get("begun", 0)
         if begun == 0 and len(self.sources) > 1 and _PROBE in self.space.settings:
-            self._add([source.candidate for source in self.sources], [_default(_PROBE)])
+            self._add([source.candidate for source in self.sources], [default_strategy(_PROBE)])
             begun = 1
         elif begun < 2:
             self._add([self._best_source()], self._starts())
@@ -164,12 +164,11 @@ class TrialLoop:
         """The recipe's own strategies of those that are searched, and the default of every other one."""
         own = [each for each in self.own if registered_name(each) in self.space.settings]
         named = {registered_name(each) for each in own}
-        return [*own, *(_default(name) for name in self.space.settings if name not in named)]
+        return [*own, *(default_strategy(name) for name in self.space.settings if name not in named)]
 
     def _best_source(self) -> Candidate:
-        probed = [each for each in self.study.tried if each.loss is not None]
-        best = min(probed, key=lambda each: each.loss or 0.0, default=None)
-        return self.space.source(best.source) if best else self.sources[0].candidate
+        probed = complete(self.study.tried)
+        return self.space.source(probed[0].source) if probed else self.sources[0].candidate
 
     def _try(self, trial: "Trial") -> None:
         strategy = given(trial)
@@ -188,8 +187,7 @@ class TrialLoop:
         tried = self._tried(trial, strategy, candidate)
         self.study.tell(trial, tried)
         if self._watch:
-            complete = [each for each in self.study.tried if each.loss is not None]
-            self._watch.ended(tried, min(complete, key=lambda each: each.loss or 0.0, default=None))
+            self._watch.ended(tried, next(iter(complete(self.study.tried)), None))
 
     def _tried(self, trial: "Trial", strategy: Strategy, candidate: Candidate) -> Tried:
         source = next(each for each in self.sources if each.candidate == candidate)
@@ -241,10 +239,10 @@ class TrialLoop:
         value = tried.value or 0.0
         return Contender(tried.name, "transfer", self._place(tried.number), value, tried.seconds, "", tried.source)
 
-    def _distinct(self, complete: Sequence[Tried], keep: int) -> list[Tried]:
+    def _distinct(self, ranked: Sequence[Tried], keep: int) -> list[Tried]:
         """The first `keep` whose predictions differ."""
         found: list[Tried] = []
-        for each in complete:
+        for each in ranked:
             held_out = self._contender(each).held_out
             others = [self._contender(other).held_out for other in found]
             if held_out and not any(other and held_out.is_same(other) for other in others):
@@ -253,18 +251,14 @@ class TrialLoop:
                 break
         return found
 
-    def _ties(self, complete: Sequence[Tried]) -> tuple[str, ...]:
-        tied = [each.strategy for each, _ in weights([self._contender(each) for each in complete])]
-        first = complete[0].name
+    def _ties(self, ranked: Sequence[Tried]) -> tuple[str, ...]:
+        tied = [each.strategy for each, _ in weights([self._contender(each) for each in ranked])]
+        first = ranked[0].name
         return (first, *(name for name in tied if name != first)) if len(tied) > 1 else ()
 
 
 class _Pruned(Exception):  # noqa: N818 - nothing failed
     """A trial that is behind the others."""
-
-
-def _default(name: str) -> Strategy:
-    return Strategy.of({"name": name, "strategy": name}, at="search")
 
 
 def _content(source: str, strategy: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -49,7 +49,7 @@ class Space:
         settings: dict[str, dict[str, Mark]] = {}
         for name in section.strategies or STRATEGIES:
             member = STRATEGIES[name]
-            if not any(reason_against(_short(name), source) is None for source in sources):
+            if not any(reason_against(default_strategy(name), source) is None for source in sources):
                 continue
             marks = {key: _marked(member, key) for key in settings_of(member)} | {
                 key: mark for key, mark in replaced.items() if key in settings_of(member)
@@ -58,7 +58,9 @@ class Space:
             # A setting is drawn after the one that gives it a meaning.
             settings[name] = dict(sorted(found.items(), key=lambda each: each[1].beside is not None))
         if not settings:
-            against = next(reason_against(_short(name), sources[0]) for name in section.strategies or STRATEGIES)
+            against = next(
+                reason_against(default_strategy(name), sources[0]) for name in section.strategies or STRATEGIES
+            )
             raise InputError(f"None of search.strategies suits a source: {against}")
         return cls(tuple(sources), settings, epochs, tuple(augmentations))
 
@@ -108,7 +110,8 @@ def registered_name(strategy: Strategy) -> str:
     return next(name for name in STRATEGIES if STRATEGIES[name] is type(strategy))
 
 
-def _short(name: str) -> Strategy:
+def default_strategy(name: str) -> Strategy:
+    """The strategy that is registered so, with the settings that it has by default."""
     return Strategy.of({"name": name, "strategy": name}, at="search")
 
 

@@ -1,7 +1,7 @@
 """One trial of a search: a configuration is trained and judged on held-out labels, and nothing is refitted on all."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,11 @@ class Tried:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {"name": self.name, **asdict(self)}
+
+
+def complete(tried: Iterable[Tried]) -> list[Tried]:
+    """The trials that completed, the lowest loss first."""
+    return sorted((each for each in tried if each.loss is not None), key=lambda each: each.loss or 0.0)
 
 
 def settings(strategy: Strategy) -> dict[str, Any]:

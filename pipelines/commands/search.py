@@ -46,12 +46,12 @@ def search(options: argparse.Namespace) -> None:
 def _searched(recipe: "Recipe", options: argparse.Namespace, console: "Console") -> "Found":
     """Search, and show what was found."""
     from headstart_pipelines import display
-    from headstart_pipelines.search import MINUTES
+    from headstart_pipelines.search import budget_of
     from headstart_pipelines.search import search as search_recipe
     from headstart_pipelines.search_lines import SearchLines, show_found
 
-    minutes = MINUTES if options.minutes is None and options.trials is None else options.minutes
     if not options.quiet:
+        minutes = budget_of(options.minutes, options.trials)
         budget = [f"{minutes:g} minutes"] if minutes else []
         budget += [f"{options.trials} trials"] if options.trials else []
         console.print(f"[bold]{recipe.name}[/]  search for {' or '.join(budget)}", highlight=False)

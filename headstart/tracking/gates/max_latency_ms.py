@@ -11,6 +11,8 @@ from headstart.errors import HeadstartError
 from headstart.judging.serving_cost import prediction_seconds
 from headstart.tracking.gate import Case, Gate, Measured, at_most
 
+_WARM_UP, _REPEATS = 5, 50
+
 
 def _latency(case: Case) -> Measured:
     value, text = _milliseconds(case.challenger.bundle), "ms for one sample on this machine"
@@ -25,7 +27,8 @@ def _milliseconds(path: Path) -> float:
     """Median time of a prediction for one sample."""
     from headstart.models.bundle import ModelBundle
 
-    return 1000 * statistics.median(prediction_seconds(ModelBundle.load(path)))
+    seconds = prediction_seconds(ModelBundle.load(path), warm_up=_WARM_UP, repeats=_REPEATS)
+    return 1000 * statistics.median(seconds)
 
 
 GATE = Gate(

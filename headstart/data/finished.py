@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from headstart.version import CODE_VARIABLE, __version__
 
 _FOLDER = "prepared"
 _FACTS = "finished.json"
-# The same as for checkpoints.
-_KEPT_SECONDS = 14 * 24 * 3600
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +78,7 @@ class FinishedData:
         A failure is only logged: it costs a later preparation.
         """
         try:
-            for name in self._state.names_before(f"{_FOLDER}/", time.time() - _KEPT_SECONDS):
-                self._state.remove(name)
+            self._state.forget(f"{_FOLDER}/")
             files = sorted(path for path in packed.path.iterdir() if path.is_file())
             for file in files:
                 self._state.put(file, f"{self._place}/{file.name}")

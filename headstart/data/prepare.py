@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.refusals import check_classes_survive, check_refused, describe_refused
 from headstart.data.samples import Sample, hashed
 from headstart.data.section import Data
-from headstart.data.shards import forget_parts, read_part, read_samples
+from headstart.data.shards import read_part, read_samples
 from headstart.data.splits import UNUSED, check_splits, limit_labels, split_samples
 from headstart.data.task import refuse_unserved
 from headstart.data.tree import one_line
@@ -27,9 +26,6 @@ from headstart.storage.local import new_directory, resumed_directory
 from headstart.storage.state import State
 
 log = logging.getLogger(__name__)
-
-# As long as prepared data sets.
-_PARTS_KEPT_SECONDS = 14 * 24 * 3600
 
 
 def prepare(
@@ -100,15 +96,14 @@ def prepare_part(
     in the state for `prepare`; returns the number of its files, and of those that were read now.
 
     What the state has is not read again, so that a part that failed, or was killed, is done alone and from where it
-    was. Parts are kept for 14 days. One process reads all of an archive's files or a download's where nothing
-    tells beforehand whether they have changed: `prepare`.
+    was. Parts are kept for 14 days. Files of which nothing tells whether they have changed, as those of a download, are
+    left to `prepare`.
 
     Raises:
         InputError: the reference or a setting is unusable.
     """
     kind, given = _read_by(data, modality)
     located(data.uri)
-    forget_parts(state, before=time.time() - _PARTS_KEPT_SECONDS)
     with (
         tempfile.TemporaryDirectory(dir=state.folder) as scratch,
         listed(data.uri, kind, data.labels or labels, scratch=Path(scratch)) as listing,

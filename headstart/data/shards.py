@@ -126,8 +126,10 @@ def read_part(
     them in the state `kept`; return the number of files in these shards, and of those that were read now.
 
     A shard that the state has is not read again, so that a part which was killed goes on where it was. Shards whose
-    files have no known state, as nobody could find them again, are left for whoever joins the parts.
+    files have no known state, as nobody could find them again, are left for whoever joins the parts. Shards that nobody
+    wrote or wrote anew for 14 days are deleted.
     """
+    kept.forget(f"{_KEPT}/")
     each = _sample_bytes(kind, given)
     named = [shard for shard in _shards(listing, kind, given, each, folder) if shard.record is not None]
     ends = np.cumsum([len(shard.files) for shard in named])
@@ -143,12 +145,6 @@ def read_part(
                 kept.put(path, _kept_name(path))
                 path.unlink()
     return sum(len(shard.files) for shard in mine), sum(len(shard.files) for shard in missing)
-
-
-def forget_parts(kept: State, *, before: float) -> None:
-    """Delete the shards in a state that were last written before a moment (seconds since 1970)."""
-    for name in kept.names_before(f"{_KEPT}/", before):
-        kept.remove(name)
 
 
 def array_of(sample: Sample, kind: Modality, *, last: bool = False) -> np.ndarray:

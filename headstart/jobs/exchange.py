@@ -14,8 +14,6 @@ from headstart.storage.state import State
 
 RESULT = "result.json"
 
-_ABANDONED_AFTER_SECONDS = 14 * 24 * 3600
-
 # Kinds of errors: a user's, another that headstart explains, the loss of another process, anything else.
 _INPUT, _EXPLAINED, _MISSED, _UNEXPLAINED = "input", "explained", "missed", "unexplained"
 
@@ -99,9 +97,3 @@ def _kind(error: Exception) -> str:
     # Raised where processes talk to each other: the other end was not there.
     missed = isinstance(error, DistError) or (modules and modules[-1].startswith("torch.distributed"))
     return _MISSED if missed else _UNEXPLAINED
-
-
-def remove_abandoned(state: State, folder: str) -> None:
-    """Remove what has lain below `folder` for 14 days."""
-    for name in state.names_before(f"{folder}/", time.time() - _ABANDONED_AFTER_SECONDS):
-        state.remove(name)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.errors import HeadstartError, InputError
-from headstart.jobs.exchange import RESULT, Exchange, remove_abandoned
+from headstart.jobs.exchange import RESULT, Exchange
 from headstart.jobs.launch import Listener, node_count, process_count, run_processes
 from headstart.models.bundle import FILES as BUNDLE_FILES
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
@@ -149,7 +149,7 @@ def _on_nodes(job: Job, context: RunContext, nodes: int, listener: Listener) -> 
             f"HEADSTART_NODES is {nodes}, and nodes share no disk: set HEADSTART_STATE to s3://bucket/prefix, or to a "
             "directory of a volume that this step and the nodes mount at the same place."
         )
-    remove_abandoned(state, _FOLDER)
+    state.forget(f"{_FOLDER}/")
     key = job.key(context)
     exchange = Exchange(os.environ[STATE_VARIABLE], f"{_FOLDER}/{key}")
     # The name says what is trained, so that a step which is run again finds the job of the one before.

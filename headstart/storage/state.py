@@ -27,6 +27,9 @@ STATE_VARIABLE = "HEADSTART_STATE"
 # No part of a name begins with a dot, so a name cannot contain ".." or refer to a draft.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
+# What nobody came back for in two weeks, over holidays, is not needed any more.
+_KEPT_SECONDS = 14 * 24 * 3600
+
 _DRAFTS = ".drafts"
 # A draft unchanged for this long belongs to a killed process.
 _DEAD_AFTER_SECONDS = 900
@@ -154,6 +157,12 @@ class State:
         """Return the names that begin with `prefix` and were last written before `moment` (seconds since
         1970), sorted."""
         return sorted(name for name, written in self._times(prefix).items() if written < moment)
+
+    def forget(self, prefix: str, *, but: str | None = None) -> None:
+        """Delete the names that begin with `prefix` and were last written more than 14 days ago, all `but` one."""
+        for name in self.names_before(prefix, time.time() - _KEPT_SECONDS):
+            if name != but:
+                self.remove(name)
 
     def _times(self, prefix: str) -> dict[str, float]:
         """Return each name that begins with `prefix` with the time when it was last written."""

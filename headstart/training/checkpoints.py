@@ -25,7 +25,6 @@ from headstart.storage.state import State
 from headstart.version import CODE_VARIABLE
 
 _FOLDER = "checkpoints"
-_ABANDONED_AFTER_SECONDS = 14 * 24 * 3600
 
 _LENGTH_BYTES = 8
 _DIGEST = "digest"
@@ -63,9 +62,7 @@ class Checkpoints:
         self._state = state
         self._every = every
         self._name = f"{_FOLDER}/{self.key}.safetensors"
-        for name in state.names_before(f"{_FOLDER}/", time.time() - _ABANDONED_AFTER_SECONDS):
-            if name != self._name:
-                state.remove(name)
+        state.forget(f"{_FOLDER}/", but=self._name)
         self._last = time.monotonic()
 
     @property

@@ -1,7 +1,5 @@
 """Training without labels on texts: a network guesses tokens that are hidden from it, by those around them."""
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,20 +12,16 @@ from headstart.errors import InputError
 from headstart.modalities.batch import Batch
 from headstart.modalities.text.preprocessing import Tokens
 from headstart.models.bundle import ModelBundle
-from headstart.models.network import Network, evaluated
+from headstart.models.network import Network
 from headstart.models.token_encoder import embedding_of, is_token_encoder, token_states
-from headstart.storage.state import State
-from headstart.training.batches import batch_count, epoch_batches
 from headstart.training.context import RunContext
 from headstart.training.distributed import current_group
 from headstart.training.draws import uniforms
 from headstart.training.engine import training_device
-from headstart.training.feed import training_loader
 from headstart.training.loader import Loader
 from headstart.training.plan import Plan
-from headstart.training.speed import Speed, choose_speed
-from headstart.training.supervised import minimise, trained_by
 from headstart.training.trained import Trained
+from headstart.training.unlabelled import Unlabelled, pretrain
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,14 @@ def fit_masked_tokens(
                 f"{dataset.manifest['source']['uri']} gives the {split} split no texts; add some or raise "
                 f"data.split.{split}."
             )
-    bundle.network.to(training_device())
-    torch.manual_seed(context.seed)
-    guesses = _MaskedTokens(bundle, dataset, plan, context.seed, reads, masking)
-    course, speed = minimise(guesses, bundle, dataset, plan, context, name="pretraining", job={"objective": "mlm"})
-    return trained_by(bundle, plan, course, speed, samples=guesses.samples, validation=-course.history[-1]["val/loss"])
+    return pretrain(
+        lambda: _MaskedTokens(bundle, dataset, plan, context.seed, reads, masking),
+        bundle,
+        dataset,
+        plan,
+        context,
+        name="mlm",
+    )
 
 
 class _Guesser(nn.Module):
@@ -94,37 +91,20 @@ class _Guesser(nn.Module):
         return F.linear(self.layer(states), embedding_of(network).weight, self.bias).float()
 
 
-class _MaskedTokens:
+class _MaskedTokens(Unlabelled):
     """The cross-entropy of hidden tokens: of each text their mean, of a batch the mean over its texts."""
 
-    # A share of tokens that are guessed right tells no more of the weights than the loss does.
-    metric = None
+    module: _Guesser
 
     def __init__(
         self, bundle: ModelBundle, dataset: Dataset, plan: Plan, seed: int, reads: Tokens, masking: Masking
     ) -> None:
-        self.network, self.reads, self.device = bundle.network, reads, training_device()
-        self.module = _Guesser(self.network).to(self.device)
-        self.plan, self.seed, self.masking = plan, seed, masking
-        self._kind, self._mask_id = dataset.kind, reads.mask_id or 0
+        super().__init__(bundle.network, _Guesser(bundle.network).to(training_device()), dataset, plan, seed)
+        self.reads, self.masking, self._mask_id = reads, masking, reads.mask_id or 0
         self._special = torch.tensor([*reads.special_ids, self._mask_id], device=self.device)
-        self._train = training_loader(dataset, plan, seed=seed, device=self.device)
-        self._val = dataset.samples("val")
-        self.samples, self.judged = dataset.counts["train"], dataset.counts["val"]
 
-    def choose_speed(self, steps: int, state: State | None) -> Speed:
-        batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
-        example = self.reads.example(-(-len(batch) // (current_group().size * self.plan.accumulate))).to(self.device)
-        trial = copy.deepcopy(self.network)
-        trial.replace_head(1)
-        return choose_speed(trial, example, start=0, plan=self.plan, steps=steps, state=state)
-
-    def prepare(self, speed: Speed) -> None:
-        self.speed = speed
-        speed.prepare(self.network)
-
-    def ready(self, pause: Callable[[], None]) -> None:
-        """Samples are read as they are stored."""
+    def example(self, batch: np.ndarray) -> Batch:
+        return self.reads.example(-(-len(batch) // (current_group().size * self.plan.accumulate))).to(self.device)
 
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         total = self._losses(self._train, piece, epoch).sum()
@@ -148,14 +128,5 @@ class _MaskedTokens:
         sums = torch.zeros(len(positions), device=self.device).index_add(0, rows, losses)
         return sums / guessed.sum(dim=1).clamp(min=1)
 
-    def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
-        """The loss on the validation split, of which the same tokens are hidden in every epoch."""
-        group, count = current_group(), self.judged
-        batches = np.array_split(np.arange(count), batch_count(count, self.plan.batch_size))[group.rank :: group.size]
-        loader = Loader(self._val, self._kind, self.device, lambda _: batches)
-        losses = []
-        with evaluated(self.module), torch.inference_mode():
-            for positions in batches:
-                losses.append(float(self._losses(loader, positions, epoch=0).sum()))
-                pause()
-        return 0.0, float(group.gather(np.array(losses)).sum()) / count
+    def validated(self, loader: Loader, positions: np.ndarray) -> float:
+        return float(self._losses(loader, positions, epoch=0).sum())

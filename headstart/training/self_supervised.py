@@ -1,6 +1,5 @@
 """Training without labels: a loss compares two views of each sample."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,19 +11,16 @@ from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.modalities.batch import Inputs, joined
 from headstart.models.bundle import ModelBundle
-from headstart.models.network import Network, evaluated
-from headstart.storage.state import State
-from headstart.training.batches import batch_count, epoch_batches
+from headstart.models.network import Network
 from headstart.training.context import RunContext
 from headstart.training.distributed import current_group
 from headstart.training.draws import uniforms
 from headstart.training.engine import training_device
-from headstart.training.feed import training_loader
 from headstart.training.loader import Loader
 from headstart.training.plan import Plan
-from headstart.training.speed import Speed, choose_speed
-from headstart.training.supervised import minimise, trained_by
+from headstart.training.speed import Speed
 from headstart.training.trained import Trained
+from headstart.training.unlabelled import Unlabelled, pretrain
 
 
 @dataclass(frozen=True)
@@ -53,12 +49,14 @@ def fit_views(bundle: ModelBundle, dataset: Dataset, plan: Plan, context: RunCon
                 f"{dataset.manifest['source']['uri']} gives the {split} split {dataset.counts[split]} samples, and "
                 f"{objective.name} compares samples with each other; add samples or raise data.split.{split}."
             )
-    bundle.network.to(training_device())
-    torch.manual_seed(context.seed)
-    views = _Views(bundle, dataset, plan, context.seed, objective)
-    job = {"objective": objective.name}
-    course, speed = minimise(views, bundle, dataset, plan, context, name="pretraining", job=job)
-    return trained_by(bundle, plan, course, speed, samples=views.samples, validation=-course.history[-1]["val/loss"])
+    return pretrain(
+        lambda: _Views(bundle, dataset, plan, context.seed, objective),
+        bundle,
+        dataset,
+        plan,
+        context,
+        name=objective.name,
+    )
 
 
 class _Learner(nn.Module):
@@ -69,44 +67,23 @@ class _Learner(nn.Module):
         self.stages, self.projection = network.stages, projection
 
 
-class _Views:
-    """A loss over the views of each sample; `samples` and positions are those of the training split."""
+class _Views(Unlabelled):
+    """A loss over the views of each sample."""
 
-    # An accuracy would need labels, and would choose the weights by them. The loss on the validation split chooses
-    # badly: docs/studies/self_supervised.md.
-    metric = None
+    module: _Learner
 
-    def __init__(
-        self,
-        bundle: ModelBundle,
-        dataset: Dataset,
-        plan: Plan,
-        seed: int,
-        objective: ViewLoss,
-    ) -> None:
-        self.bundle, self.network, self.device = bundle, bundle.network, training_device()
-        projection = objective.projector(self.network.feature_dim).to(self.device)
-        self.module = _Learner(self.network, projection)
-        self.plan, self.seed, self._loss = plan, seed, objective.loss
-        self._kind = dataset.kind
-        self._train = training_loader(dataset, plan, seed=seed, device=self.device)
-        self._val = dataset.samples("val")
-        self.samples, self.judged = dataset.counts["train"], dataset.counts["val"]
+    def __init__(self, bundle: ModelBundle, dataset: Dataset, plan: Plan, seed: int, objective: ViewLoss) -> None:
+        network = bundle.network
+        projection = objective.projector(network.feature_dim).to(training_device())
+        super().__init__(network, _Learner(network, projection), dataset, plan, seed)
+        self.bundle, self._loss = bundle, objective.loss
 
-    def choose_speed(self, steps: int, state: State | None) -> Speed:
-        batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
-        example = self._inputs(self._train, np.array_split(batch, current_group().size)[0], epoch=1)
-        trial = copy.deepcopy(self.network)
-        trial.replace_head(1)
-        return choose_speed(trial, example, start=0, plan=self.plan, steps=steps, state=state)
+    def example(self, batch: np.ndarray) -> Inputs:
+        return self._inputs(self._train, np.array_split(batch, current_group().size)[0], epoch=1)
 
     def prepare(self, speed: Speed) -> None:
-        self.speed = speed
-        speed.prepare(self.network)
+        super().prepare(speed)
         self._activations = speed.activations(self.network)
-
-    def ready(self, pause: Callable[[], None]) -> None:
-        """Samples are read as they are stored."""
 
     def loss(self, piece: np.ndarray, batch: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
         loss = self._loss(*self._whole(self._embeddings(self._train, piece, epoch), batch))
@@ -142,19 +119,6 @@ class _Views:
         ]
         return self.bundle.preprocessing(joined(views))
 
-    def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
-        with evaluated(self.module):
-            return 0.0, self._validation_loss(pause)
-
-    def _validation_loss(self, pause: Callable[[], None]) -> float:
-        """The mean over batches of the same size as in training, of views that are the same in every epoch."""
-        group, count = current_group(), self.judged
-        batches = np.array_split(np.arange(count), batch_count(count, self.plan.batch_size))[group.rank :: group.size]
-        loader = Loader(self._val, self._kind, self.device, lambda _: batches)
-        losses = []
-        with torch.inference_mode():
-            for positions in batches:
-                pairs = self._embeddings(loader, positions, epoch=0)
-                losses.append(float(self._loss(pairs[:, 0], pairs[:, 1])) * len(positions))
-                pause()
-        return float(group.gather(np.array(losses)).sum()) / count
+    def validated(self, loader: Loader, positions: np.ndarray) -> float:
+        pairs = self._embeddings(loader, positions, epoch=0)
+        return float(self._loss(pairs[:, 0], pairs[:, 1])) * len(positions)

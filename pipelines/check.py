@@ -26,11 +26,12 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
         InputError: the first thing that is not.
     """
     yield f"recipe      {recipe.name}: pipeline {recipe.pipeline}, {len(recipe.strategies)} strategies"
+    kind = modality(recipe.modality)
+    kind.require_packages()
     if recipe.source.data:
         yield _data("source", recipe.source.data, recipe)
         architecture = recipe.source.pretraining.architecture
         with at("source.pretraining.architecture"):
-            kind = modality(recipe.modality)
             check_reads(architecture, kind)
             # The channels of its first stage are those of the samples, which are not read here.
             network = build_network(architecture, classes=2)

@@ -92,6 +92,9 @@ class Modality(ABC):
         recipe's values."""
         return self.input.of(self.settled(given, self.default_architecture))
 
+    def require_packages(self) -> None:  # noqa: B027 (most need none)
+        """InputError, with what to install, where a package is missing by which samples are read."""
+
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         """Why a file is refused whose content is of another known format than its extension says; None elsewhere."""
         return None

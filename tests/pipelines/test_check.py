@@ -1,6 +1,7 @@
 """`headstart check`: what is wrong with a recipe or its data is said in one sentence before any work starts."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -414,3 +415,16 @@ def test_the_checks_of_the_file_and_of_the_command_line_take_the_same_overrides(
     (place / "recipe.yaml").write_text(recipe(target__data__labels_per_class=0))
 
     assert cli("check", "recipe.yaml", "--set", "target.data.labels_per_class=2").code == 0
+
+
+@pytest.mark.parametrize(("modality", "package"), [("text", "tokenizers"), ("audio", "soundfile")])
+def test_a_package_that_samples_are_read_by_is_asked_for_before_a_run_fails_for_it(
+    modality, package, place, cli, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    (place / "recipe.yaml").write_text(recipe(modality=modality))
+
+    answer = cli("check", "recipe.yaml")
+
+    assert answer.code == 2
+    assert f"install it with: pip install 'headstart[{modality}]'" in answer.err

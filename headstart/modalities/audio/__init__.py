@@ -52,6 +52,11 @@ class Audio(Modality):
         others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
         return [_DEFAULT_AUGMENTATION, *others]
 
+    def require_packages(self) -> None:
+        from headstart.modalities.audio.decoding import soundfile
+
+        soundfile()
+
     def contradiction(self, raw: bytes, extension: str) -> str | None:
         return contradiction(raw, extension)
 

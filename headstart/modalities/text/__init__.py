@@ -49,6 +49,11 @@ class Text(Modality):
         others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
         return [_DEFAULT_AUGMENTATION, *others]
 
+    def require_packages(self) -> None:
+        from headstart.modalities.text.preprocessing import tokenizers
+
+        tokenizers()
+
     def from_text(self, text: str) -> bytes:
         """UTF-8 with a byte order mark, so that it is read as such whatever `encoding` files have."""
         return codecs.BOM_UTF8 + text.encode("utf-8", "surrogatepass")

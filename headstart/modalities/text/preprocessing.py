@@ -26,7 +26,7 @@ _LEAST_FREQUENCY = 2
 _PAD, _MASK = "<pad>", "<mask>"
 _MASKS = (_MASK, "[MASK]")
 _READ = 256  # samples that are in memory at a time
-_LARGEST_TOKENIZER = 32 * 2**20
+LARGEST_TOKENIZER = 32 * 2**20
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz    ", dtype=np.uint8)
 
 
@@ -36,10 +36,10 @@ def tokenizer_of(content: str) -> "Tokenizer":
     Raises:
         InputError: it is larger than 32 MB, or describes none.
     """
-    if len(content) > _LARGEST_TOKENIZER:
+    if len(content) > LARGEST_TOKENIZER:
         raise InputError("The tokenizer is larger than 32 MB; choose a model with a smaller one.")
     try:
-        return _tokenizers().Tokenizer.from_str(content)
+        return tokenizers().Tokenizer.from_str(content)
     # The library raises plain exceptions.
     except Exception as error:
         raise InputError(f"The text is no tokenizer ({first_line(error)}); save it again as tokenizer.json.") from None
@@ -121,7 +121,7 @@ class Tokens(_OfTexts):
     def fit(cls, samples: Samples, given: TextInput) -> "Tokens":
         """Byte-level byte pairs (Sennrich, Haddow and Birch 2016; Radford et al. 2019) of lower-case text, 8192 tokens
         at most, each seen twice in the samples. Give it the training split only."""
-        library = _tokenizers()
+        library = tokenizers()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.normalizer = library.normalizers.Sequence(
             [library.normalizers.NFKC(), library.normalizers.Lowercase()]
@@ -283,9 +283,10 @@ def _ready(content: str, length: int) -> "Tokenizer":
     return tokenizer
 
 
-def _tokenizers() -> Any:
+def tokenizers() -> Any:
+    """The package tokenizers. InputError, with what to install, where it is missing."""
     try:
-        import tokenizers
+        import tokenizers as package
     except ImportError as error:
-        raise InputError("Texts need the package tokenizers; install headstart[text].") from error
-    return tokenizers
+        raise InputError("Texts need the package tokenizers; install it with: pip install 'headstart[text]'") from error
+    return package

@@ -6,7 +6,7 @@ first token type, which every token of a single text has, is added to the positi
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from headstart.errors import InputError, shortened
 from headstart.modalities.batch import Batch
-from headstart.modalities.text.preprocessing import Tokens, check_ids, plain_json
+from headstart.modalities.text.preprocessing import LARGEST_TOKENIZER, Tokens, check_ids, plain_json
 from headstart.modalities.text.section import TextInput
 from headstart.models.architectures import build_network
 from headstart.models.foreign import Original
@@ -24,7 +24,6 @@ from headstart.models.network import Network
 from headstart.models.settings import with_settings
 from headstart.models.token_encoder import Pool, Shape
 
-_LARGEST_TOKENIZER = 32 * 2**20
 _SHOWN = 3
 # More than any model knows, as transformers writes for "no limit".
 _NO_LIMIT = 2**20
@@ -120,13 +119,16 @@ def of_config(
     family = FAMILIES[str(config["model_type"])]
     named = _without_prefix(state, family)
     shape, positions = _shape(config, named, family, find, at)
-    weights = _weights(shape, named, family, positions, at)
+    with torch.device("meta"):
+        expected = build_network(with_settings("transformer", asdict(shape)), classes=0, channels=1).state_dict()
+    names = _names(expected, family)
+    weights = _weights(shape, named, names, expected, positions, at)
     vocabulary = len(weights["stages.0.0.tokens.weight"])
     tokenizer = _tokenizer(find, vocabulary, at)
     most = _longest(find, shape.positions, at)
     settings = {key: value for key, value in asdict(shape).items() if value != getattr(Shape(), key)}
     architecture = with_settings("transformer", settings)
-    used = {*(name for name, _ in _names(shape, family)), "embeddings.token_type_embeddings.weight"}
+    used = {*(name for name, _ in names), "embeddings.token_type_embeddings.weight"}
 
     def network() -> Network:
         built = build_network(architecture, classes=0, channels=vocabulary)
@@ -197,13 +199,11 @@ def _pool(find: Callable[[str], Path | None], at: str) -> str:
     return _POOLS[asked[0]]
 
 
-def _names(shape: Shape, family: _Family) -> list[tuple[str, str]]:
-    """The names of all tensors but the positions', theirs and ours."""
+def _names(expected: Mapping[str, Tensor], family: _Family) -> list[tuple[str, str]]:
+    """The names of all tensors but the positions', theirs and ours; `expected` are ours."""
     pairs = [("embeddings.word_embeddings.weight", "stages.0.0.tokens.weight")]
     pairs += [(f"embeddings.LayerNorm.{part}", f"stages.0.0.norm.{part}") for part in ("weight", "bias")]
-    with torch.device("meta"):
-        empty = build_network(with_settings("transformer", asdict(shape)), classes=0, channels=1)
-    layers = [name.removesuffix(".attention.query.weight") for name in empty.state_dict() if ".query.weight" in name]
+    layers = [name.removesuffix(".attention.query.weight") for name in expected if ".query.weight" in name]
     for number, ours in enumerate(layers):
         for own, their in family.parts.items():
             pairs += [
@@ -213,13 +213,16 @@ def _names(shape: Shape, family: _Family) -> list[tuple[str, str]]:
 
 
 def _weights(
-    shape: Shape, state: Mapping[str, Tensor], family: _Family, positions: Tensor, at: str
+    shape: Shape,
+    state: Mapping[str, Tensor],
+    pairs: Sequence[tuple[str, str]],
+    expected: Mapping[str, Tensor],
+    positions: Tensor,
+    at: str,
 ) -> dict[str, Tensor]:
-    """The tensors by the names of headstart's own encoder. InputError if one is missing or of another shape."""
+    """The tensors by the names of headstart's own encoder, of which `expected` has the shapes and `pairs` are `_names`.
+    InputError if one is missing or of another shape."""
     types = state.get("embeddings.token_type_embeddings.weight")
-    pairs = _names(shape, family)
-    with torch.device("meta"):
-        expected = build_network(with_settings("transformer", asdict(shape)), classes=0, channels=1).state_dict()
     words = state.get(pairs[0][0])
     wrong = [
         theirs
@@ -259,7 +262,7 @@ def _tokenizer(find: Callable[[str], Path | None], vocabulary: int, at: str) -> 
             f"{at} has no tokenizer.json, by which texts are read; save its fast tokenizer there too "
             "(AutoTokenizer.from_pretrained(…).save_pretrained(…))."
         )
-    if path.stat().st_size > _LARGEST_TOKENIZER:
+    if path.stat().st_size > LARGEST_TOKENIZER:
         raise InputError(f"{at}: tokenizer.json is larger than 32 MB; choose a model with a smaller one.")
     try:
         content = plain_json(path.read_text(encoding="utf-8"))
@@ -282,7 +285,7 @@ def _longest(find: Callable[[str], Path | None], positions: int, at: str) -> int
 
 def _json(path: Path, at: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST_TOKENIZER else None
+        content = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < LARGEST_TOKENIZER else None
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):

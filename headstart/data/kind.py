@@ -10,6 +10,7 @@ from headstart.data.listing import Labels, Listing
 from headstart.data.tree import Tree
 from headstart.modalities import Modality
 from headstart.registry import Registry
+from headstart.sections import Section
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Source:
 @dataclass(frozen=True)
 class Wanted:
     """The options of a listing. `resources` closes the files that it reads from; `scratch` is a folder for
-    what has to be unpacked, by default the system's for temporary files."""
+    what has to be unpacked, by default the system's for temporary files. `given` is the modality's `input` by which
+    samples are read, by default its own."""
 
     modality: Modality
     labels: Labels
     resources: ExitStack
     scratch: Path | None = None
+    given: Section | None = None
 
 
 class Kind(ABC):

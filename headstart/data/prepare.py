@@ -57,7 +57,7 @@ def prepare(
     with (
         _written(destination),
         resumed_directory(destination) as work,
-        listed(data.uri, kind, data.labels or labels, scratch=work) as listing,
+        listed(data.uri, kind, data.labels or labels, scratch=work, given=given) as listing,
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
@@ -106,7 +106,7 @@ def prepare_part(
     located(data.uri)
     with (
         tempfile.TemporaryDirectory(dir=state.folder) as scratch,
-        listed(data.uri, kind, data.labels or labels, scratch=Path(scratch)) as listing,
+        listed(data.uri, kind, data.labels or labels, scratch=Path(scratch), given=given) as listing,
     ):
         return read_part(listing, kind, given, Path(scratch), kept=state, part=part, parts=parts)
 

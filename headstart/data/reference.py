@@ -6,6 +6,7 @@ The kinds of data are in headstart/data/kinds/:
     an archive of such a folder       pictures.zip, .tar, .tar.gz
     a table of samples                manifest.csv, .parquet: path, label, and where wanted split and group; in the
                                       place of path, text or image, … with the samples themselves
+    a file of sequences               genes.fasta, .fna, .faa, …, or those as .gz: a record each
     a folder of IDX files             train-images-idx3-ubyte.gz, …
     a folder of CIFAR's batches       data_batch_1, … or train, test, meta
     arrays of numpy                   pictures.npz: x_train, y_train, x_test, y_test, or images and labels
@@ -103,17 +104,20 @@ def place_to_read(uri: str) -> Path | None:
 
 
 @contextmanager
-def listed(uri: str, kind: Modality, labels: Labels = "required", scratch: Path | None = None) -> Iterator[Listing]:
+def listed(
+    uri: str, kind: Modality, labels: Labels = "required", scratch: Path | None = None, *, given: Section | None = None
+) -> Iterator[Listing]:
     """List the files that `uri` names; they are readable inside the context.
 
-    `scratch` is a folder for unpacked files; default: the system's folder for temporary files.
+    `scratch` is a folder for unpacked files; default: the system's folder for temporary files. `given` is the
+    modality's `input` by which samples are read.
 
     Raises:
         InputError: it cannot be reached, is damaged, is refused as a whole, or cannot be a data set.
         HeadstartError: S3 fails repeatedly.
     """
     with ExitStack() as resources, _reached(uri) as source:
-        yield kind_of(source).list(source, Wanted(kind, labels, resources, scratch))
+        yield kind_of(source).list(source, Wanted(kind, labels, resources, scratch, given))
 
 
 def fingerprint(uri: str) -> str | None:
@@ -169,7 +173,7 @@ def check(
     """
     kind = modality(modality_name)
     probe = kind.probe(given or {})
-    with listed(uri, kind, labels) as listing:
+    with listed(uri, kind, labels, given=probe) as listing:
         refuse_unserved(listing, task)
         by_class: dict[str, list[File]] = defaultdict(list)
         for file in listing.files:

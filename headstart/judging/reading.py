@@ -38,7 +38,10 @@ def read_samples(bundle: ModelBundle, uri: str, labels: Labels) -> Iterator[Read
     bundle.require_head()
     kind, given = modality(bundle.modality), bundle.preprocessing.given
     found = 0
-    with listed(uri, kind, labels) as listing, ThreadPoolExecutor(listing.readers or s3.CONNECTIONS) as pool:
+    with (
+        listed(uri, kind, labels, given=given) as listing,
+        ThreadPoolExecutor(listing.readers or s3.CONNECTIONS) as pool,
+    ):
         unknown = sorted(set(listing.classes) - set(bundle.classes))
         if unknown:
             raise InputError(

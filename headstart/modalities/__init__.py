@@ -188,6 +188,10 @@ class Modality(ABC):
         """Whether a text is a sample as it is."""
         return type(self).from_text is not Modality.from_text
 
+    def letters_read(self, given: Section | None) -> int | None:
+        """How many letters are read of a record of FASTA; None where samples are no sequences."""
+        return None
+
     alike: "ClassVar[Alike | None]" = None
     """How samples are found that are the same to a person and not to a digest."""
 

@@ -9,9 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from headstart.data.fasta import is_fasta, records_of
 from headstart.data.limits import MAX_BYTES
 from headstart.data.table import columns_of, is_table, rows_of
-from headstart.data.tree import read_file
+from headstart.data.tree import TOO_LARGE, read_file
 from headstart.errors import InputError
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.storage import s3
@@ -36,7 +37,7 @@ def raw_samples(references: Sequence[str], modality_name: str) -> Iterator[RawSa
     cannot be read, or is a link, is yielded as an unreadable sample. A `.csv` or `.parquet` file is a table of samples:
     its column `path` has paths relative to the table or `s3://` URIs, or its column
     called as the modality is (`image`), in Parquet, the content of files; of a modality whose samples are text, in
-    either, the texts.
+    either, the texts. A file of FASTA is a table of sequences where samples are such.
 
     Raises:
         InputError: an input does not exist, a table has no such column, S3 cannot be read, or there is no sample. It is
@@ -128,7 +129,25 @@ def _samples(reference: str, kind: Modality) -> Iterable[RawSample]:
         return _folder(path, kind)
     if not path.exists():
         raise InputError(f"{path} does not exist; give files, folders of them, or tables that list them.")
-    return _table(reference, kind) if is_table(path.name) else [_sample(reference)]
+    return _file(reference, kind)
+
+
+def _file(name: str, kind: Modality) -> Iterable[RawSample]:
+    if is_table(name):
+        return _table(name, kind)
+    return _records(name) if is_fasta(name) and kind.letters_read(None) is not None else [_sample(name)]
+
+
+def _records(name: str) -> Iterator[RawSample]:
+    with _opened(name) as file:
+        for number, record in enumerate(records_of(name, file), start=1):
+            yield RawSample(f"{name}#{record.name or number}", partial(_content, record.content))
+
+
+def _content(content: bytes | None) -> bytes:
+    if content is None:
+        raise UnreadableSample(TOO_LARGE)
+    return content
 
 
 def _folder(path: Path, kind: Modality) -> list[RawSample]:
@@ -148,7 +167,7 @@ def _folder(path: Path, kind: Modality) -> list[RawSample]:
 def _objects(uri: str, kind: Modality) -> Iterator[RawSample]:
     for found in s3.list_objects(uri):
         if found.uri == uri:
-            yield from _table(uri, kind) if is_table(uri) else [_sample(uri)]
+            yield from _file(uri, kind)
         elif _suffix(found.uri) in kind.extensions:
             yield _sample(found.uri)
 

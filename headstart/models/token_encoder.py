@@ -65,12 +65,22 @@ class Shape:
             raise ValueError(f"the activation is one of {', '.join(_ACTIVATIONS)}, dropout and epsilon are below 1")
 
 
-class Embedding(nn.Module):
+class TokenEmbedding(nn.Module):
     """`ids`, int64 (N, L), and `mask`, bool (N, L), to `states`, float32 (N, L, width), and `mask`."""
 
-    def __init__(self, vocabulary: int, shape: Shape) -> None:
+    def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, shape.width)
+        self.tokens = nn.Embedding(vocabulary, width)
+
+    def forward(self, batch: Batch) -> Batch:
+        return Batch({"states": self.tokens(batch.tensors["ids"]), "mask": batch.tensors["mask"]})
+
+
+class Embedding(TokenEmbedding):
+    """The same, with the tokens' positions."""
+
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
+        super().__init__(vocabulary, shape.width)
         self.positions = nn.Embedding(shape.positions, shape.width) if shape.positions else None
         post = shape.norm == "post"
         self.norm: nn.Module = nn.LayerNorm(shape.width, shape.epsilon) if post else nn.Identity()
@@ -189,11 +199,11 @@ def token_encoder(shape: Shape, *, classes: int, vocabulary: int) -> Network:
 
 
 def is_token_encoder(network: Network) -> bool:
-    """Whether a network is one of these."""
+    """Whether a network embeds tokens, keeps a state of each, and pools them at its end."""
     first, last = network.stages[0], network.stages[-1]
     return (
         isinstance(first, nn.Sequential)
-        and isinstance(first[0], Embedding)
+        and isinstance(first[0], TokenEmbedding)
         and isinstance(last, nn.Sequential)
         and isinstance(last[-1], Pool)
     )

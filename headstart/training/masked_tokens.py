@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.modalities.batch import Batch
-from headstart.modalities.text.preprocessing import Tokens
+from headstart.modalities.tokens import TokenPreprocessing
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 from headstart.models.token_encoder import embedding_of, is_token_encoder, token_states
@@ -53,13 +53,16 @@ def fit_masked_tokens(
         HeadstartError: the loss is no longer a finite number.
     """
     reads = bundle.preprocessing
-    if not isinstance(reads, Tokens) or not is_token_encoder(bundle.network):
+    if not isinstance(reads, TokenPreprocessing) or not is_token_encoder(bundle.network):
         raise InputError(
-            f"mlm hides tokens of texts, and {bundle.architecture} reads none; choose vicreg, or transformer_tiny for "
-            "texts."
+            f"mlm hides tokens of texts and sequences, and {bundle.architecture} reads none; choose vicreg, or for "
+            "texts transformer_tiny."
         )
     if reads.mask_id is None:
-        raise InputError("mlm needs a token that stands for a hidden one, and the tokenizer has none; choose vicreg.")
+        raise InputError(
+            "mlm needs a token that stands for a hidden one, which tokenizers without a mask and k-mers that overlap "
+            "do not have; choose vicreg, or of sequences input: {overlap: false}."
+        )
     for split in ("train", "val"):
         if not dataset.counts[split]:
             raise InputError(
@@ -97,7 +100,7 @@ class _MaskedTokens(Unlabelled):
     module: _Guesser
 
     def __init__(
-        self, bundle: ModelBundle, dataset: Dataset, plan: Plan, seed: int, reads: Tokens, masking: Masking
+        self, bundle: ModelBundle, dataset: Dataset, plan: Plan, seed: int, reads: TokenPreprocessing, masking: Masking
     ) -> None:
         super().__init__(bundle.network, _Guesser(bundle.network).to(training_device()), dataset, plan, seed)
         self.reads, self.masking, self._mask_id = reads, masking, reads.mask_id or 0

@@ -30,7 +30,7 @@ class Numbers(Kind):
 
 
 def test_the_kinds_are_known() -> None:
-    assert list(KINDS) == ["archive", "cifar", "folder", "idx", "manifest", "npz", "torchvision"]
+    assert list(KINDS) == ["archive", "cifar", "fasta", "folder", "idx", "manifest", "npz", "torchvision"]
 
 
 def test_a_kind_from_outside_is_located_checked_and_packed(

@@ -13,6 +13,7 @@ from headstart.errors import InputError, first_line
 from headstart.modalities.batch import Batch, Inputs
 from headstart.modalities.preprocessing import Preprocessing, Samples
 from headstart.modalities.text.section import TextInput
+from headstart.modalities.tokens import TokenPreprocessing
 from headstart.sections import Section
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class _OfTexts(Preprocessing):
 
 
 @dataclass(frozen=True)
-class Tokens(_OfTexts):
+class Tokens(_OfTexts, TokenPreprocessing):
     """How texts are decoded, the tokenizer as JSON, and what the network takes: ids below `channels`, the rows of its
     embedding, and at most `most` tokens."""
 

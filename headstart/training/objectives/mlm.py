@@ -1,8 +1,9 @@
-"""mlm: a source of texts learns to guess tokens that are hidden from it, without labels, to the last epoch.
+"""mlm: a source of texts or sequences learns to guess tokens that are hidden from it, without labels, to the last
+epoch.
 
-Of each text 15% of the tokens are to be guessed (Devlin et al., "BERT: pre-training of deep bidirectional transformers
-for language understanding", NAACL 2019); other ones are hidden in every epoch (Liu et al. 2019, "RoBERTa"). What makes
-guesses of the tokens' states is thrown away after training.
+Of each sample 15% of the tokens are to be guessed (Devlin et al., "BERT: pre-training of deep bidirectional
+transformers for language understanding", NAACL 2019); other ones are hidden in every epoch (Liu et al. 2019,
+"RoBERTa"). What makes guesses of the tokens' states is thrown away after training.
 """
 
 from dataclasses import replace

@@ -103,7 +103,7 @@ def test_a_network_that_reads_no_tokens_is_refused(packed):
     bundle = pretrain(SECTION.model_copy(update={"epochs": 1}), packed, RunContext(state=None)).bundle
     plan = make_plan(SECTION, np.zeros(10, dtype=np.int64), pretrained=False)
 
-    with pytest.raises(InputError, match="mlm hides tokens of texts, and convnet reads none"):
+    with pytest.raises(InputError, match="mlm hides tokens of texts and sequences, and convnet reads none"):
         fit_masked_tokens(
             replace(bundle, network=convnet(classes=2), architecture="convnet"),
             packed,

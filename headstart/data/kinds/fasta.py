@@ -1,0 +1,111 @@
+"""Files of FASTA: each record is a sample, and its header may give label, group and split (headstart/data/fasta.py).
+
+Without labels, a record of more letters than are read of a sample, such as a genome, is cut in windows of that length.
+"""
+
+from collections.abc import Iterator, Set
+from typing import BinaryIO
+
+from headstart.data.cells import Cells
+from headstart.data.fasta import SUFFIXES, Record, has_labels, records_of
+from headstart.data.kind import Kind, Source, Wanted
+from headstart.data.limits import MAX_ENTRIES
+from headstart.data.listing import SPLIT_NAMES, File, Listing, Refusal, check_classes, natural
+from headstart.data.tree import TOO_LARGE
+from headstart.errors import InputError
+
+_WHITE = b" \t\r\n\v\f"
+
+
+class Fasta(Kind):
+    suffixes = SUFFIXES
+
+    def list(self, source: Source, wanted: Wanted) -> Listing:
+        kind, name = wanted.modality, source.name
+        if kind.letters_read(wanted.given) is None:
+            raise InputError(
+                f"{name} holds sequences, and modality: {kind.name} reads none; say modality: dna or protein."
+            )
+        with _open(source) as file:
+            labelled = wanted.labels != "none" and has_labels(name, file)
+            if wanted.labels == "required" and not labelled:
+                raise InputError(f"{name} has no record with a label; write > and a name, and label=CLASS after it.")
+            cells = wanted.resources.enter_context(Cells(wanted.scratch))
+            files, refused = _kept(name, file, cells, labelled, None if labelled else kind.letters_read(wanted.given))
+        if not files:
+            reason = f" ({refused[0].path}: {refused[0].reason})" if refused else ""
+            raise InputError(f"{name} holds no sequence that can be read{reason}; correct it.")
+        given = {file.split for file in files} - {None}
+        if given and (len(given | {each.split for each in files}) > len(given) or "train" not in given):
+            raise InputError(f"{name} gives some records a split and others none, or none train; give all of them one.")
+        listing = Listing(
+            name=name,
+            classes=natural({file.label for file in files}) if labelled else (),
+            splits=tuple(split for split in ("train", "val", "test") if split in given),
+            files=tuple(files),
+            refused=tuple(refused),
+            read=cells.read,
+            sha256=cells.sha256,
+            # What a record holds decides, whatever became of those around it.
+            state=cells.sha256,
+        )
+        if labelled:
+            check_classes(listing, wanted.labels)
+        return listing
+
+    def is_unlabelled(self, source: Source, extensions: Set[str]) -> bool:
+        with _open(source) as file:
+            return not has_labels(source.name, file)
+
+
+def _open(source: Source) -> BinaryIO:
+    assert source.path is not None  # noqa: S101 - it claims files only
+    return source.path.open("rb")
+
+
+def _kept(
+    name: str, file: BinaryIO, cells: Cells, labelled: bool, window: int | None
+) -> tuple[list[File], list[Refusal]]:
+    """The records as files, whose content `cells` keeps, and the refused ones; those of more letters than `window` are
+    cut. They are called by their numbers and names."""
+    files: list[File] = []
+    refused: list[Refusal] = []
+    for number, record in enumerate(records_of(name, file), start=1):
+        # All numbers are as long, so that their order is that of the records.
+        path, label = f"record {number:07} {record.name}".strip(), record.words.get("label", "")
+        split = _split(name, path, record)
+        for part, content in _parts(record, window) if record.content is not None else [("", None)]:
+            if len(files) >= MAX_ENTRIES:
+                raise InputError(f"{name} has more than {MAX_ENTRIES:,} sequences; split it.")
+            if content is None:
+                refused.append(Refusal(path, TOO_LARGE))
+            elif labelled and not label:
+                refused.append(Refusal(path, "it has no label"))
+            elif reason := cells.add(path + part, content):
+                refused.append(Refusal(path + part, reason))
+            else:
+                files.append(File(path + part, label if labelled else "", split, record.words.get("group")))
+    return files, refused
+
+
+def _parts(record: Record, window: int | None) -> Iterator[tuple[str, bytes]]:
+    """The record's content, or that of each of its windows, with the places of its letters; what is left at the end is
+    one where it has half as many letters."""
+    assert record.content is not None  # noqa: S101 (asked before)
+    letters = record.content.translate(None, _WHITE) if window else record.content
+    if window is None or len(letters) <= window:
+        yield "", record.content
+        return
+    for start in range(0, len(letters) - window // 2 + 1, window):
+        part = letters[start : start + window]
+        yield f" {start + 1:010}-{start + len(part):010}", part
+
+
+def _split(name: str, path: str, record: Record) -> str | None:
+    given = record.words.get("split", "").lower()
+    if given and given not in SPLIT_NAMES:
+        raise InputError(f"{name}, {path}: split '{given[:80]}' is not known; write train, val or test.")
+    return SPLIT_NAMES.get(given)
+
+
+KIND = Fasta()

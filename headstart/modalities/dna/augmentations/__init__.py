@@ -1,0 +1,1 @@
+"""The augmentations of sequences of DNA, one file each."""

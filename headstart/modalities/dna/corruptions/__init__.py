@@ -1,0 +1,1 @@
+"""The corruptions of sequences of DNA, one file each."""

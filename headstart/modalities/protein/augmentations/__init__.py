@@ -1,0 +1,1 @@
+"""The augmentations of proteins, one file each."""

@@ -1,0 +1,1 @@
+"""The corruptions of proteins, one file each."""

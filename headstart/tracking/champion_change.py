@@ -11,11 +11,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError
-from headstart.tracking.champion_history import Change, History, Kind, find_records, read_history, read_record
+from headstart.tracking.champion_history import (
+    PROMOTIONS,
+    Change,
+    History,
+    Kind,
+    find_records,
+    read_history,
+    read_record,
+)
 from headstart.tracking.champion_ledger import Ledger, read_ledger
-from headstart.tracking.client import explained, user_name
+from headstart.tracking.client import explained, ignoring, user_name
 from headstart.tracking.logged_model import write_once
 from headstart.tracking.names import (
+    CHALLENGER,
     CHAMPION,
     CHANGE_ENTRY,
     CHANGE_FORCED,
@@ -32,6 +41,7 @@ from headstart.tracking.names import (
     PROMOTION,
     ROLE,
 )
+from headstart.tracking.runs import experiment_named
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -104,7 +114,15 @@ def change_champion(
     _settle(client, completed)
     note = f"champion since {change.at} by {change.by}, run {run_id}"
     client.set_model_version_tag(model, version.version, PROMOTION, note)
+    retire_challenger(client, model, change.version)
     return replace(change, run_id=run_id)
+
+
+@explained()
+def retire_challenger(client: "MlflowClient", model: str, champion: str | None) -> None:
+    """Take the challenger's alias from the version that is the champion now; from no other."""
+    if _same(client.get_registered_model(model).aliases.get(CHALLENGER), champion):
+        client.delete_registered_model_alias(model, CHALLENGER)
 
 
 def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["GateResult", ...]) -> str:
@@ -125,9 +143,16 @@ def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates:
         MODEL_DIGEST: change.digest or "",
     }
     name = f"{change.kind} {ledger.model}/{change.version}"
-    run_id = client.create_run(ledger.experiment_id, run_name=name, tags=tags).info.run_id
+    run_id = _create_run(client, ledger, name, tags)
     client.log_dict(run_id, {"gates": [asdict(gate) for gate in gates]}, "gates.json")
     return run_id
+
+
+def _create_run(client: "MlflowClient", ledger: Ledger, name: str, tags: dict[str, str]) -> str:
+    """Create a run in the experiment of promotions, or in the ledger's where the server keeps this user out of that."""
+    with ignoring("PERMISSION_DENIED"):
+        return str(client.create_run(experiment_named(client, PROMOTIONS), run_name=name, tags=tags).info.run_id)
+    return str(client.create_run(ledger.experiment_id, run_name=name, tags=tags).info.run_id)
 
 
 def _give_way(client: "MlflowClient", entered: Ledger, change: Change) -> None:

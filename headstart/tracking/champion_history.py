@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["promotion", "rollback", "outside"]
 
+PROMOTIONS = "promotions"
+"""The experiment that holds a run for each change of a champion, apart from the runs that train and compare."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -116,9 +119,13 @@ def find_records(client: "MlflowClient", ledger: Ledger) -> dict[str, "Run"]:
     """Return the runs that record changes for the ledger, by id; also of changes that did not take place."""
     from mlflow.entities import ViewType
 
+    # Changes made before there was an experiment for them are recorded in that of the ledger's own run.
+    experiments = [ledger.experiment_id]
+    if own := client.get_experiment_by_name(PROMOTIONS):
+        experiments.append(own.experiment_id)
     # Deleted runs are included: their changes took place nevertheless.
     found = search_all(
-        client.search_runs, [ledger.experiment_id], f"tags.`{LEDGER}` = '{ledger.run_id}'", run_view_type=ViewType.ALL
+        client.search_runs, experiments, f"tags.`{LEDGER}` = '{ledger.run_id}'", run_view_type=ViewType.ALL
     )
     return {run.info.run_id: run for run in found}
 

@@ -51,6 +51,11 @@ def file_of(uri: str) -> Path | None:
     return None
 
 
+def artifacts_beside(database: Path) -> Path:
+    """Return the folder beside a store in which artifacts are kept, unless an experiment names another place."""
+    return database.absolute().parent / "mlartifacts"
+
+
 def exists(database: Path) -> bool:
     """Return whether there is a store; an empty file is none."""
     return database.exists() and database.stat().st_size > 0

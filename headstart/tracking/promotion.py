@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
-from headstart.tracking.champion_change import change_champion, settled_history
-from headstart.tracking.champion_history import Change
+from headstart.tracking.champion_change import change_champion, retire_challenger, settled_history
+from headstart.tracking.champion_history import Change, History
 from headstart.tracking.gate import Case, GateResult, SharedSettings, ask, compares, judge
 from headstart.tracking.looks import count_looks, record_look
 from headstart.tracking.names import CHALLENGER
@@ -25,7 +25,7 @@ _REASON_LIMIT = 1000
 @dataclass(frozen=True)
 class Promotion:
     """The result of a promotion. `change` is None if nothing changed: a gate refused, or the version is the champion
-    already, for which no gate is evaluated."""
+    already, or no version waits to become it; for these no gate is evaluated."""
 
     model: str
     version: str
@@ -57,7 +57,7 @@ def promote(
 ) -> Promotion:
     """Make `version`, by default the challenger, the champion of `model` if every gate of the policy passes.
 
-    The challenger's alias stays until the next version is registered.
+    The champion is nobody's challenger: that alias leaves it, and waits for the next version that is registered.
 
     Args:
         data: a packed data set with the version's test split. It is needed if the stored predictions are for different
@@ -70,9 +70,10 @@ def promote(
     """
     reason = _checked_reason(reason, force)
     history = settled_history(client, model)
-    chosen = _chosen(client, model, version)
+    chosen = _chosen(client, history, version)
     number = str(chosen.version)
     if history.champion == number:
+        retire_challenger(client, model, number)
         return Promotion(model, number, history.champion, (), None)
     policy = policy or Policy()
     challenger, champion, pair = read_version(client, chosen), None, None
@@ -126,12 +127,16 @@ def rollback(client: "MlflowClient", model: str, *, reason: str | None = None, f
     )
 
 
-def _chosen(client: "MlflowClient", model: str, version: str | None) -> "ModelVersion":
+def _chosen(client: "MlflowClient", history: History, version: str | None) -> "ModelVersion":
+    """Return the version that is asked for: by default the challenger, or the champion if it has none."""
+    model = history.model
     if version:
         return find_version(client, f"models:/{model}/{version}")
     try:
         return find_version(client, f"models:/{model}@{CHALLENGER}")
     except InputError:
+        if history.champion:
+            return find_version(client, f"models:/{model}/{history.champion}")
         raise InputError(
             f"There is no models:/{model}@{CHALLENGER}: no version waits to be promoted; name one with --version V."
         ) from None

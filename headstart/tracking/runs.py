@@ -18,6 +18,7 @@ from headstart.errors import HeadstartError
 from headstart.signals import exiting_when_terminated
 from headstart.tracking.client import await_server, connect, explained, ignoring, search_all, user_name
 from headstart.tracking.data_inputs import inputs_of
+from headstart.tracking.database import artifacts_beside, file_of
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.names import (
     CREATION,
@@ -369,9 +370,16 @@ def new_run(client: "MlflowClient", experiment_id: str, *, name: str, tags: Mapp
 
 @explained()
 def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:
-    """The id of the experiment `name`, made if it does not exist (another step may be making it too)."""
+    """Return the id of the experiment `name`; create it if it does not exist, which another step may be doing too.
+
+    Args:
+        artifact_location: of a new experiment; default: the server's, or the folder beside a store in a file, where
+            MLflow would choose the working directory.
+    """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
+        if artifact_location is None and (file := file_of(client.tracking_uri)):
+            artifact_location = artifacts_beside(file).as_uri()
         with ignoring("RESOURCE_ALREADY_EXISTS"):
             # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
             tags = {EXPERIMENT_KIND: "custom_model_development"}

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _DATABASE = "mlflow.db"
-_ARTIFACTS = "mlartifacts"
 
 
 def tracking_uri(workspace: Path) -> str:
@@ -23,7 +22,7 @@ def tracking_uri(workspace: Path) -> str:
 
 def artifacts(workspace: Path) -> Path:
     """The folder for the artifacts of a record that is kept in a file."""
-    return workspace.absolute() / _ARTIFACTS
+    return database.artifacts_beside(workspace / _DATABASE)
 
 
 def open_record(workspace: Path, *, writing: bool = False) -> str:

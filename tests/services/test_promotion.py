@@ -295,6 +295,7 @@ def test_what_is_champion_already_stays_so_and_a_model_without_challenger_is_nam
     answer = headstart("promote", name)
     assert (answer.code, answer.out) == (0, f"{name} version 1 is the champion already.\n")
     assert len(told(name)) == 1
+    name = model("good")
     record.delete_registered_model_alias(name, "challenger")
     assert f"There is no models:/{name}@challenger" in headstart("promote", name).err
 

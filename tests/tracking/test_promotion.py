@@ -14,6 +14,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
@@ -112,6 +114,23 @@ def test_a_challenger_that_is_better_on_the_same_items_wins(registry, add):
     assert told(registry) == [(None, "1", "promotion"), ("1", "2", "promotion")]
 
 
+def test_the_champion_is_nobodys_challenger(registry, add):
+    promote(registry, MODEL)
+    assert registry.get_registered_model(MODEL).aliases == {"champion": 1}
+    again = promote(registry, MODEL)
+    assert (again.version, again.promoted, again.gates) == ("1", False, ())
+    second = add(right=40)
+    promote(registry, MODEL, version="1")
+    assert registry.get_registered_model(MODEL).aliases == {"champion": 1, "challenger": int(second)}
+
+
+def test_a_champion_that_an_earlier_release_left_as_its_own_challenger_is_relieved_of_it(registry, target):
+    force(registry, "1")
+    registry.set_registered_model_alias(MODEL, "challenger", "1")
+    assert not promote(registry, MODEL).promoted
+    assert registry.get_registered_model(MODEL).aliases == {"champion": 1}
+
+
 @pytest.mark.parametrize("right", [40, 50])
 def test_a_champion_that_is_as_good_or_better_stays(registry, add, right):
     promote(registry, MODEL)
@@ -167,7 +186,7 @@ def test_the_record_is_a_run_that_says_who_when_from_to_why(registry, add, monke
     change = promote(registry, MODEL, reason="site B").change
     run = registry.get_run(change.run_id)
     version = registry.get_model_version(MODEL, "2")
-    assert run.info.experiment_id == registry.get_run(version.run_id).info.experiment_id
+    assert registry.get_experiment(run.info.experiment_id).name == "promotions"
     assert (run.info.status, run.info.run_name) == ("FINISHED", "promotion pets-target/2")
     tags = {key: value for key, value in run.data.tags.items() if key.startswith("headstart.")}
     gates = json.loads(tags.pop("headstart.change.gates"))
@@ -193,6 +212,21 @@ def test_the_record_is_a_run_that_says_who_when_from_to_why(registry, add, monke
     assert version.tags[PROMOTION] == f"champion since {change.at} by ana, run {change.run_id}"
     kept = json.loads(Path(registry.download_artifacts(change.run_id, "gates.json")).read_text())["gates"]
     assert "McNemar p" in kept[0]["text"]
+
+
+def test_who_may_not_write_among_the_promotions_records_beside_the_model(registry, target, monkeypatch):
+    own = registry.get_run(registry.get_model_version(MODEL, "1").run_id).info.experiment_id
+    create = MlflowClient.create_run
+
+    def guarded(self, experiment_id: str, *arguments, **named):
+        if experiment_id != own:
+            raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+        return create(self, experiment_id, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", guarded)
+    change = promote(registry, MODEL).change
+    assert registry.get_run(change.run_id).info.experiment_id == own
+    assert told(registry) == [(None, "1", "promotion")]
 
 
 def test_who_promotes_is_known_without_a_name_on_the_machine(registry, target, monkeypatch):

@@ -201,6 +201,10 @@ def test_a_record_that_ended_as_failed_can_be_told_to_have_been_stopped(client, 
     assert status(client, experiment) == {"pets": "KILLED"}
 
 
+def test_what_is_kept_in_a_file_keeps_its_artifacts_beside_it(client, experiment, tmp_path):
+    assert client.get_experiment(experiment).artifact_location == (tmp_path / "mlartifacts").as_uri()
+
+
 def test_a_pipeline_run_whose_steps_wrote_nothing_has_no_record_to_close(client, monkeypatch):
     monkeypatch.setenv("KFP_RUN_ID", "run-a")
     close_record("pets", "FAILED")

@@ -19,7 +19,7 @@ from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
 from headstart.tracking.client import connect
-from headstart.tracking.names import REUSED_STEPS
+from headstart.tracking.evaluation_record import note_reused_steps
 from headstart.tracking.run_outcome import read_outcome
 from headstart.tracking.run_owner import end_abandoned, owner_tags
 from headstart.tracking.runs import (
@@ -98,7 +98,7 @@ def run(
         finally:
             journal.close()
     if journal.reused:
-        parent.set_tags({REUSED_STEPS: ", ".join(journal.reused)})
+        note_reused_steps(parent, {name: journal.runs_behind[name] for name in journal.reused})
     end(parent, "FINISHED")
     found_in_record = read_outcome(parent)
     return Outcome(

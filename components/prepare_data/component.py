@@ -31,12 +31,13 @@ def prepare_data(
     from pathlib import Path
 
     from headstart.artifacts import describe
+    from headstart.data.dataset import SPLITS
     from headstart.data.dataset import Dataset as PackedDataset
     from headstart.data.finished import FinishedData
     from headstart.data.prepare import prepare
     from headstart.data.section import Data
     from headstart.storage.state import State
-    from headstart.tracking.names import DATA_DIGEST, REUSED_FROM
+    from headstart.tracking.names import DATA_DIGEST
     from headstart.tracking.runs import step_run
 
     section = Data.of(data, at=f"{role}.data")
@@ -51,13 +52,14 @@ def prepare_data(
             else prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
         )
         if origin:
-            run.set_tags({REUSED_FROM: origin})
+            run.link_origin(origin)
         elif finished:
             finished.keep(packed, run.id)
         run.log_params(
             {"data": section.model_dump(mode="json", exclude_none=True), "samples": packed.counts, "seed": seed}
         )
         run.set_tags({DATA_DIGEST: packed.digest})
+        run.log_data(packed, SPLITS)
         run.log_artifact(packed.path / "report.html")
         describe(dataset, digest=packed.digest, run_id=run.id, classes=len(packed.classes), **packed.counts)
         shutil.copyfile(packed.path / "report.html", report.path)

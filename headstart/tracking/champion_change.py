@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     from headstart.tracking.gate import GateResult
 
 
+_NOTE = (
+    "Every run is one change of a model's champion: its tags say which version followed which, who changed it and why, "
+    "its `gates.json` what was measured. `headstart history MODEL` tells the whole history of a model, changes by hand "
+    "included; `headstart promote` and `headstart rollback` make a change."
+)
+
+
 @explained()
 def settled_history(client: "MlflowClient", model: str) -> History:
     """Return the history on which to base a change, after completing a change whose writer died after moving the alias.
@@ -120,9 +127,13 @@ def change_champion(
 
 @explained()
 def retire_challenger(client: "MlflowClient", model: str, champion: str | None) -> None:
-    """Take the challenger's alias from the version that is the champion now; from no other."""
+    """Take the challenger's alias from the version that is the champion now; from no other.
+
+    It stays where the server lets this user set aliases but delete none.
+    """
     if _same(client.get_registered_model(model).aliases.get(CHALLENGER), champion):
-        client.delete_registered_model_alias(model, CHALLENGER)
+        with ignoring("PERMISSION_DENIED"):
+            client.delete_registered_model_alias(model, CHALLENGER)
 
 
 def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates: tuple["GateResult", ...]) -> str:
@@ -151,7 +162,8 @@ def _write_record(client: "MlflowClient", ledger: Ledger, change: Change, gates:
 def _create_run(client: "MlflowClient", ledger: Ledger, name: str, tags: dict[str, str]) -> str:
     """Create a run in the experiment of promotions, or in the ledger's where the server keeps this user out of that."""
     with ignoring("PERMISSION_DENIED"):
-        return str(client.create_run(experiment_named(client, PROMOTIONS), run_name=name, tags=tags).info.run_id)
+        experiment = experiment_named(client, PROMOTIONS, note=_NOTE)
+        return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     return str(client.create_run(ledger.experiment_id, run_name=name, tags=tags).info.run_id)
 
 

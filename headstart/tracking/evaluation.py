@@ -81,7 +81,9 @@ def evaluate_and_record(
         assessment, page = _examine(run, assessment, dataset, source, selection, recipe)
         write_text(outputs.report, page)
         version = selection["version"]
-        assessment = record_assessment(run, assessment, page, outputs.predictions, source_version=version)
+        assessment = record_assessment(
+            run, assessment, page, outputs.predictions, dataset=dataset, source_version=version
+        )
         write_text(outputs.leaderboard, assessment.leaderboard.to_json())
         shutil.copytree(assessment.delivered.path, outputs.winner, dirs_exist_ok=True)
         # A combination's own place ends with this block.

@@ -1,16 +1,20 @@
 """Record of an assessment in MLflow: test metrics on each strategy's run, the verdict on the pipeline run's parent."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headstart.data.dataset import SPLITS, Dataset
 from headstart.judging.assessment import Assessment
 from headstart.judging.leaderboard import Entry, Leaderboard
+from headstart.judging.pictures import confusion_picture, leaderboard_picture, learning_curve_picture
 from headstart.models.bundle import bundle_digest
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained, search_all
-from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_page
+from headstart.tracking.experiment_note import describe_experiment
+from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_page, run_page
 from headstart.tracking.names import (
     CHOSEN,
     DELIVERED,
@@ -19,7 +23,7 @@ from headstart.tracking.names import (
     MODEL_DIGEST,
     NOTE,
     PARENT_RUN,
-    REUSED_FROM,
+    REUSED_STEPS,
     ROLE,
     SAME_AS,
     SENTENCE,
@@ -40,44 +44,61 @@ _LEADERBOARD = "leaderboard.json"
 
 
 def record_assessment(
-    run: Run, assessment: Assessment, report: str, predictions: Path, *, source_version: str = ""
+    run: Run,
+    assessment: Assessment,
+    report: str,
+    predictions: Path,
+    *,
+    dataset: Dataset | None = None,
+    source_version: str = "",
 ) -> Assessment:
     """Write the result of `evaluate` and its report, an HTML page; `run` is the run of the evaluation step.
+
+    Every run shows as its data the splits of `dataset` that it was judged by, beside those that it learned from.
 
     Runs that reference this pipeline run's source by digest, because it was not registered yet, are updated to
     `source_version`, the pinned reference with its version number.
 
-    A strategy reused from an earlier pipeline run gets a new run below this parent, marked as reused, so that every
-    parent has all of its children. Returns the assessment with the ids of the runs written to.
+    A strategy reused from an earlier pipeline run gets a new run below this parent, which links to the run that did the
+    work and has its parameters and curves, so that every parent has all of its children. Returns the assessment with
+    the ids of the runs written to.
     """
     parent = replace(run, id=run.parent_id or run.id, parent_id=None)
     board = assessment.leaderboard
     run_ids = {}
     for entry in board.entries:
-        target = _run_of(parent, entry)
+        history = assessment.history.get(entry.strategy, ())
+        target = _run_of(parent, entry, history)
+        is_new = target.id != entry.run_id
         run_ids[entry.strategy] = target.id
+        if dataset:
+            target.log_data(dataset, SPLITS if is_new else ("test",))
         target.log_metrics(assessment.figures(entry.strategy))
         target.log_artifact(predictions / f"{entry.strategy}.parquet")
-        target.set_tags({CHOSEN: str(entry.chosen).lower(), VERDICT: entry.verdict or "", SAME_AS: entry.same_as or ""})
+        _log_pictures(target, assessment, entry, history)
+        target.set_tags({CHOSEN: str(entry.chosen).lower(), **_told({VERDICT: entry.verdict, SAME_AS: entry.same_as})})
         if entry.members:
             (combination,) = (each for each in assessment.contenders if each.strategy == entry.strategy)
             target.set_tags({MODEL_DIGEST: bundle_digest(combination.path)})
-        if target.id != entry.run_id:
+        if is_new:
             parent.client.set_terminated(target.id, "FINISHED")
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)
     board = replace(board, entries=entries)
     parent.log_metrics(assessment.figures(board.chosen.strategy))
     parent.set_tags(
         {
-            VERDICT: board.verdict or "",
             STRATEGY: board.chosen.strategy,
             DELIVERED: board.delivered_entry.strategy,
-            TIES: ", ".join(board.ties),
+            **_told({VERDICT: board.verdict, TIES: ", ".join(board.ties)}),
         }
     )
+    if dataset:
+        parent.log_data(dataset, SPLITS)
+    parent.log_picture("leaderboard.svg", leaderboard_picture(board))
     parent.log_page(REPORT, report)
     parent.log_json(LEADERBOARD, json.loads(board.to_json()))
     prepare_views(parent, board)
+    describe_experiment(parent.client, parent.experiment_id, board.metric)
     if source_version:
         _number_source(parent, source_version)
     return replace(assessment, leaderboard=board)
@@ -92,20 +113,36 @@ def _number_source(parent: Run, version: str) -> None:
                 parent.client.set_tag(run.info.run_id, key, text)
 
 
-def _run_of(parent: Run, entry: Entry) -> Run:
-    """Return the run that trained the strategy if it is below this parent; else a new child that names it, as for a
-    combination, which nothing trained."""
+def _told(tags: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the tags that say something."""
+    return {key: value for key, value in tags.items() if value}
+
+
+def _log_pictures(run: Run, assessment: Assessment, entry: Entry, history: Sequence[Mapping[str, float]]) -> None:
+    if curve := learning_curve_picture(history, entry.metric):
+        run.log_picture("learning_curve.svg", curve)
+    metrics = assessment.metrics[entry.strategy]
+    if "confusion" in metrics:
+        run.log_picture("confusion.svg", confusion_picture(metrics))
+
+
+def _run_of(parent: Run, entry: Entry, history: Sequence[Mapping[str, float]]) -> Run:
+    """Return the run that trained the strategy if it is below this parent; else a new child that links to it, or, for a
+    combination, which nothing trained, names its members."""
     role = "target" if entry.kind == "transfer" else "baseline"
     tags = {ROLE: role, STRATEGY: entry.strategy}
     if entry.source:
         tags[SOURCE_MODEL] = unpinned(entry.source)
     if entry.members:
         tags[MEMBERS] = ", ".join(entry.members)
-    if entry.run_id:
-        if top_run(parent.client, entry.run_id) == parent.id:
-            return replace(parent, id=entry.run_id, parent_id=parent.id)
-        tags[REUSED_FROM] = entry.run_id
+    if entry.run_id and top_run(parent.client, entry.run_id) == parent.id:
+        return replace(parent, id=entry.run_id, parent_id=parent.id)
     reused = child_run(parent, entry.strategy, tags)
+    if entry.run_id:
+        reused.link_origin(entry.run_id)
+    for row in history:
+        reused.log_epoch(int(row["epoch"]), {key: value for key, value in row.items() if key != "epoch"})
+    reused.flush()
     reused.log_metrics({"time/seconds": entry.seconds, f"val/best_{entry.metric}": entry.validation})
     return reused
 
@@ -144,6 +181,18 @@ def description(parent: Run, board: Leaderboard) -> str:
         f"Strategies and baselines: {links}",
     ]
     return "\n\n".join(filter(None, paragraphs))
+
+
+@explained()
+def note_reused_steps(parent: Run, steps: Mapping[str, Sequence[str]]) -> None:
+    """Write which steps of a pipeline run were reused, with links to the runs that did the work, by step."""
+    links = (
+        " ".join([name, *(f"[↗]({run_page(parent.experiment_id, run)})" for run in runs)])
+        for name, runs in steps.items()
+    )
+    before = parent.client.get_run(parent.id).data.tags.get(NOTE, "")
+    paragraphs = [before, f"Reused, with the run that did the work: {' · '.join(links)}"]
+    parent.set_tags({REUSED_STEPS: ", ".join(steps), NOTE: "\n\n".join(filter(None, paragraphs))})
 
 
 def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:

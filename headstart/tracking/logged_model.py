@@ -1,5 +1,6 @@
 """A bundle as an MLflow logged model: the servable model with its evidence and recipe."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -35,12 +36,14 @@ def logged_model(
     figures: Mapping[str, float],
     recipe: Mapping[str, Any] | None,
 ) -> "LoggedModel":
-    """Return the run's logged model with this digest; create it, with `figures` on its page, if there is none.
+    """Return the run's logged model with this digest; create it if there is none, named after its strategy, with the
+    run's parameters and `figures` on its page.
 
     An unfinished one, whose creator was killed or is still writing, is written again and finalised. Concurrent writers
     do no harm, because they write equal content under equal names.
     """
-    experiment_id = client.get_run(run_id).info.experiment_id
+    trained = client.get_run(run_id)
+    experiment_id = trained.info.experiment_id
     found = client.search_logged_models(
         [experiment_id], f"tags.`{MODEL_DIGEST}` = '{digest}' AND source_run_id = '{run_id}'"
     )
@@ -50,7 +53,13 @@ def logged_model(
     logged = (
         min(found, key=_age)
         if found
-        else client.create_logged_model(experiment_id, "model", source_run_id=run_id, tags={MODEL_DIGEST: digest})
+        else client.create_logged_model(
+            experiment_id,
+            _name(loaded),
+            source_run_id=run_id,
+            tags={MODEL_DIGEST: digest},
+            params={"architecture": loaded.architecture, **_settings(trained.data.params)},
+        )
     )
     if figures:
         _log_figures(client, run_id, logged, figures)
@@ -58,6 +67,16 @@ def logged_model(
         content = _write(Path(folder), run_id, logged, bundle, loaded, evidence=evidence, recipe=recipe)
         client.log_model_artifacts(logged.model_id, str(content))
     return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _name(loaded: "ModelBundle") -> str:
+    # Characters that MLflow refuses in the name of a model; a foreign bundle may name anything.
+    return re.sub(r"[/:.%\"']", "-", str(loaded.provenance.get("strategy") or loaded.architecture))
+
+
+def _settings(params: Mapping[str, str]) -> dict[str, str]:
+    # The run of a model's first version also keeps the order of its champions among its parameters.
+    return {key: value for key, value in params.items() if not key.startswith("headstart.")}
 
 
 def show_on_run(client: "MlflowClient", run_id: str, model_id: str) -> None:

@@ -20,9 +20,15 @@ def address(server: str, page: str) -> str:
     return f"{without_password(server).rstrip('/')}/{page}"
 
 
-def runs_page(experiment_id: str) -> str:
-    """Return the page with the table of an experiment's runs."""
-    return f"#/experiments/{experiment_id}/runs?{_query(_WORKFLOW)}"
+def runs_page(experiment_id: str, *, search: str = "") -> str:
+    """Return the page with the table of an experiment's runs, or of those that a filter finds, latest first."""
+    query = {"searchFilter": search} if search else {}
+    return f"#/experiments/{experiment_id}/runs?{_query(query | _WORKFLOW)}"
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Return the page of a run."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{_query(_WORKFLOW)}"
 
 
 def charts_page(experiment_id: str, parent_id: str, metric: str) -> str:

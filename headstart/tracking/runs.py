@@ -20,12 +20,15 @@ from headstart.tracking.client import await_server, connect, explained, ignoring
 from headstart.tracking.data_inputs import inputs_of
 from headstart.tracking.database import artifacts_beside, file_of
 from headstart.tracking.metric_queue import MetricQueue
+from headstart.tracking.mlflow_pages import run_page
 from headstart.tracking.names import (
     CREATION,
     EXPERIMENT_KIND,
+    NOTE,
     PARENT_RUN,
     PIPELINE_RUN,
     PLUGIN_PIPELINE_RUN,
+    REUSED_FROM,
     ROLE,
     RUN_NAME,
     SOURCE_NAME,
@@ -117,9 +120,28 @@ class Run:
         self.client.log_inputs(self.id, inputs_of(dataset, splits))
 
     @explained()
+    def link_origin(self, run_id: str) -> None:
+        """Say that an earlier run did this one's work, in a tag and in a description that links to it; its parameters
+        become this run's too, so that comparisons of runs are complete."""
+        self.set_tags({REUSED_FROM: run_id})
+        # It may be deleted for good.
+        with ignoring("RESOURCE_DOES_NOT_EXIST"):
+            origin = self.client.get_run(run_id)
+            link = f"[{origin.info.run_name}]({run_page(origin.info.experiment_id, run_id)})"
+            self.set_tags({NOTE: f"Reused: the work was done by the run {link}."})
+            self.log_params(
+                {key: value for key, value in origin.data.params.items() if not key.startswith("headstart.")}
+            )
+
+    @explained()
     def log_page(self, name: str, html: str) -> None:
         """Log an HTML page as the artifact `name`, which ends in .html so that MLflow renders it."""
         self.client.log_text(self.id, html, name)
+
+    @explained()
+    def log_picture(self, name: str, svg: str) -> None:
+        """Log an SVG picture as the artifact `name`, which ends in .svg so that MLflow draws it."""
+        self.client.log_text(self.id, svg, name)
 
     @explained()
     def log_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -369,12 +391,13 @@ def new_run(client: "MlflowClient", experiment_id: str, *, name: str, tags: Mapp
 
 
 @explained()
-def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None) -> str:
+def experiment_named(client: "MlflowClient", name: str, artifact_location: str | None = None, note: str = "") -> str:
     """Return the id of the experiment `name`; create it if it does not exist, which another step may be doing too.
 
     Args:
         artifact_location: of a new experiment; default: the server's, or the folder beside a store in a file, where
             MLflow would choose the working directory.
+        note: the description of a new experiment, in Markdown.
     """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -382,7 +405,7 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
             artifact_location = artifacts_beside(file).as_uri()
         with ignoring("RESOURCE_ALREADY_EXISTS"):
             # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
-            tags = {EXPERIMENT_KIND: "custom_model_development"}
+            tags = {EXPERIMENT_KIND: "custom_model_development", **({NOTE: note} if note else {})}
             return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":

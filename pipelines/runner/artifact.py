@@ -53,6 +53,18 @@ def restored(value: Any, change: Callable[[Artifact], Artifact]) -> Any:
     return {name: restored(each, change) for name, each in value.items()} if isinstance(value, dict) else value
 
 
+def runs_behind(value: Any) -> list[str]:
+    """The MLflow runs that made the artifacts in a value, by their metadata; each once."""
+    found: dict[str, None] = {}
+
+    def note(artifact: Artifact) -> None:
+        named = (fact for name, fact in artifact.metadata.items() if name.partition(" ")[0] == "run_id")
+        found.update(dict.fromkeys(str(run) for run in named if run))
+
+    replaced(value, note)
+    return list(found)
+
+
 def whole_numbers(value: Any) -> Any:
     """A JSON value with each whole number as an int: a package's numbers are doubles, and KFP reads them so."""
     if isinstance(value, float) and value.is_integer():

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -42,6 +43,7 @@ class Journal:
         self._failures: list[tuple[str, str]] = []
         self._interrupted = False
         self.reused: list[str] = []
+        self.runs_behind: dict[str, list[str]] = {}
 
     def begin(self, pipeline: str, total: int) -> None:
         """Say that a pipeline of `total` steps begins."""
@@ -59,12 +61,13 @@ class Journal:
                 self._display.started(name)
         return entry
 
-    def take_over(self, key: str, name: str) -> None:
-        """Say that the results of an earlier run were taken over."""
+    def take_over(self, key: str, name: str, runs: Sequence[str] = ()) -> None:
+        """Say that the results of earlier `runs`, ids of MLflow's, were taken over."""
         self.say(f"Task '{key}' is reused", name)
         # Kept and shown in the same order, whatever other threads take over.
         with self._lock:
             self.reused.append(name)
+            self.runs_behind[name] = list(runs)
             if self._display:
                 self._display.reused(name)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from headstart.data.parallel import processors
 from headstart.errors import HeadstartError, InputError
+from headstart_pipelines.runner.artifact import runs_behind
 from headstart_pipelines.runner.graph import Call, Graph, Outputs, StepFailedError, count_steps
 from headstart_pipelines.runner.interruption import in_thread, interruptible
 from headstart_pipelines.runner.journal import Journal
@@ -64,7 +65,7 @@ class _Carrier:
             raise StepFailedError("The run has ended before this step began.")
         key = self.cache.compute_key(call.component, container["image"], command, call.given, environment)
         if call.cached and (kept := self.cache.get(key)) is not None:
-            self.journal.take_over(call.key, call.name)
+            self.journal.take_over(call.key, call.name, runs_behind(kept))
             return kept
         with self.slots.turn():
             if not call.is_wanted():

@@ -89,7 +89,7 @@ def test_each_run_names_the_data_that_it_used_and_for_what(floor):
         used[step] = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
     assert {step: set(found) for step, found in used.items()} == {
         "pretrain": {"training", "validation", "evaluation"},
-        "partial": {"training", "validation"},
+        "partial": {"training", "validation", "evaluation"},
         "evaluate": {"evaluation"},
     }
     test = used["evaluate"]["evaluation"]

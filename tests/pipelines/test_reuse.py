@@ -53,6 +53,8 @@ def test_a_second_run_says_what_it_reused(again):
 
 def test_the_record_of_a_second_run_says_what_it_reused(fresh, again):
     assert again.parent.data.tags["headstart.reused_steps"] == ", ".join(again.reused)
+    for name in ("pretrain", "full"):
+        assert fresh.children[name].info.run_id in again.parent.data.tags["mlflow.note.content"]
     for name in ("full", "scratch"):
         assert again.children[name].data.tags["headstart.reused_from"] == fresh.children[name].info.run_id
 

@@ -9,7 +9,7 @@ import pytest
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
 from headstart.tracking import mlflow_pages
-from headstart.tracking.evaluation_record import prepare_views
+from headstart.tracking.evaluation_record import note_reused_steps, prepare_views
 from headstart.tracking.names import NOTE
 from tests.judging.boards import candidate_of
 
@@ -96,3 +96,14 @@ def test_the_description_says_what_is_delivered_and_which_strategies_tie(client,
     lower = "has a lower log loss on held-out samples than"
     assert "full, which held-out samples do not tell from zero, gains" in text
     assert f"Delivered: scratch, a baseline: it {lower} full; classical {lower} scratch and is the better model" in text
+
+
+def test_the_description_leads_to_the_runs_that_did_the_work_of_reused_steps(client, parent, board):
+    prepare_views(parent, board)
+    note_reused_steps(parent, {"prepare target": ["a" * 32], "fit baselines": ["b" * 32, "c" * 32]})
+    tags = client.get_run(parent.id).data.tags
+    assert tags["headstart.reused_steps"] == "prepare target, fit baselines"
+    *before, last = tags[NOTE].split("\n\n")
+    assert before[0].startswith("**helped**")
+    pages = [mlflow_pages.run_page(parent.experiment_id, letter * 32) for letter in "abc"]
+    assert re.findall(r"\]\((\S+)\)", last) == pages

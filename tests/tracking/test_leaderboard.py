@@ -1,5 +1,8 @@
+import re
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
 from headstart.metrics.predictions import write_predictions
+from headstart.tracking import mlflow_pages
 from headstart.tracking.evaluation_record import prepare_views, record_assessment
 from headstart.tracking.leaderboard import compare
 from headstart.tracking.names import NOTE, PARENT_RUN, REUSED_FROM, STRATEGY
@@ -19,8 +23,9 @@ from tests.judging.boards import candidate_of
 
 LABELS = np.arange(60) % 3
 IDS = np.array([f"{number:02d}" for number in range(60)])
-CLASSES = ("cat", "dog", "owl")
+CLASSES = ("cat", "dog", "<owl>")
 RIGHT = {"full": 57, "zero": 30, "scratch": 45}
+HISTORY = [{"epoch": epoch, "train/loss": 1 / epoch, "val/accuracy": 1 - 1 / epoch} for epoch in (1, 2, 3)]
 
 
 @pytest.fixture
@@ -37,6 +42,7 @@ def evaluate(client, tmp_path):
             trained = reused[strategy] if reused else child_run(parent, strategy, tags).id
             if not reused:
                 client.log_metric(trained, "time/seconds", float(count))
+                client.log_param(trained, "epochs", 3)
             predictions = np.where(np.arange(60) < count, LABELS, (LABELS + 1) % 3)
             probabilities = np.eye(3)[predictions]
             write_predictions(tmp_path / f"{strategy}.parquet", IDS, LABELS, probabilities, CLASSES)
@@ -60,7 +66,8 @@ def evaluate(client, tmp_path):
         }
         chosen = Contender(board.chosen.strategy, "transfer", tmp_path, 0.5, 1.0, "run")
         step = step or child_run(parent, "evaluate", {})
-        found = record_assessment(step, Assessment(board, metrics, (chosen,), tmp_path, {}, {}), "<p>", tmp_path)
+        history = dict.fromkeys(right, HISTORY)
+        found = record_assessment(step, Assessment(board, metrics, (chosen,), tmp_path, history, {}), "<p>", tmp_path)
         return parent, found.leaderboard
 
     return run
@@ -243,6 +250,12 @@ def test_a_pipeline_run_that_reused_every_training_is_complete_by_itself(client,
         assert record.data.tags[REUSED_FROM] == entry.run_id != record.info.run_id
         assert record.data.tags[PARENT_RUN] == parent.id
         assert record.info.status == "FINISHED"
+        assert mlflow_pages.run_page(parent.experiment_id, entry.run_id) in record.data.tags[NOTE]
+        assert record.data.params == {"epochs": "3"}
+        curve = client.get_metric_history(record.info.run_id, "val/accuracy")
+        assert [(point.step, point.value) for point in curve] == [
+            (row["epoch"], row["val/accuracy"]) for row in HISTORY
+        ]
     assert {row["run_id"] for row in compare(client, "pets").rows} == {entry.run_id for entry in second.entries}
     assert [row["seconds"] for row in compare(client, "pets").rows] == [57.0, 45.0, 30.0]
 
@@ -276,6 +289,35 @@ def test_the_parent_gives_the_answer(client, evaluate):
     assert Path(client.download_artifacts(parent.id, "report.html")).read_text() == "<p>"
 
 
+def test_the_experiment_says_what_to_open_and_keeps_what_somebody_wrote_there(client, evaluate):
+    parent, _ = evaluate("run-1")
+    note = client.get_experiment(parent.experiment_id).tags[NOTE]
+    filters = [
+        parse_qs(urlsplit(page.removeprefix("#")).query).get("searchFilter") for page in re.findall(r"\((#\S+)\)", note)
+    ]
+    assert [
+        [run.info.run_name for run in client.search_runs([parent.experiment_id], found[0])]
+        for found in filters
+        if found
+    ] == [["run-1"], ["scratch", "zero", "full"]]
+    client.set_experiment_tag(parent.experiment_id, NOTE, "Ours.")
+    evaluate("run-2")
+    assert client.get_experiment(parent.experiment_id).tags[NOTE] == "Ours."
+
+
+def test_the_pictures_are_svg_files_that_stand_alone_whatever_the_names_are(client, evaluate):
+    parent, board = evaluate("run-1")
+    pages = [(parent.id, "leaderboard.svg")]
+    pages += [(board.chosen.run_id, name) for name in ("confusion.svg", "learning_curve.svg")]
+    drawn = {name: Path(client.download_artifacts(run_id, name)).read_text() for run_id, name in pages}
+    for text in drawn.values():
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 (our own)
+        assert "href" not in text
+    assert all(strategy in drawn["leaderboard.svg"] for strategy in RIGHT)
+    assert "polyline" in drawn["learning_curve.svg"]
+    assert "&lt;owl&gt;" in drawn["confusion.svg"]
+
+
 def test_each_run_keeps_its_figures_and_predictions(client, evaluate):
     _, board = evaluate("run-1")
     for entry in board.entries:
@@ -284,7 +326,8 @@ def test_each_run_keeps_its_figures_and_predictions(client, evaluate):
         assert {f"test/{name}" for name in names} <= set(record.data.metrics)
         assert ("gain/accuracy" in record.data.metrics) == (entry.kind == "transfer")
         assert record.data.tags["headstart.chosen"] == str(entry.strategy == "full").lower()
-        assert [file.path for file in client.list_artifacts(entry.run_id)] == [f"{entry.strategy}.parquet"]
+        files = {file.path for file in client.list_artifacts(entry.run_id)}
+        assert files == {"confusion.svg", "learning_curve.svg", f"{entry.strategy}.parquet"}
 
 
 def test_what_cannot_be_compared_is_one_clear_error(client, evaluate):

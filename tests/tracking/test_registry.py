@@ -116,6 +116,18 @@ def logged(client) -> dict[str, Any]:
     return {model.model_id: model for model in client.search_logged_models([experiment])}
 
 
+def test_a_logged_model_is_named_after_its_strategy_and_shows_parameters_and_metrics(
+    registry, bundle, write_evidence, new_run, tmp_path
+):
+    run = new_run()
+    run.log_params({"epochs": 3})
+    path = bundle(tmp_path / "b", seed=7, role="target", strategy="full-l2sp")
+    register(run, path, model="birds", evidence=write_evidence(tmp_path / "e"))
+    (model,) = (each for each in logged(registry).values() if each.source_run_id == run.id)
+    assert (model.name, model.params) == ("full-l2sp", {"architecture": "convnet", "epochs": "3"})
+    assert "test/accuracy" in {metric.key for metric in model.metrics}
+
+
 # Whatever happened before
 
 

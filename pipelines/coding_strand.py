@@ -24,6 +24,7 @@ from pathlib import Path
 
 from headstart.errors import InputError
 from headstart.storage.local import new_directory
+from headstart_pipelines.r_data import read_r
 
 WINDOW = 200
 
@@ -72,7 +73,8 @@ def main(unpacked: Path, root: Path) -> None:
     if root.exists():
         return
     genome, chlamydia = genes_of(_unpacked(unpacked / _GENOME))
-    ecoli = _read_r(unpacked / _GENES)
+    found = read_r(unpacked / _GENES, "ec999", "r-cran-seqinr")
+    ecoli = {str(name): "".join(letters).upper() for name, letters in found.items()}
     if len(chlamydia) < 800 or len(ecoli) != 999:
         raise InputError(
             f"{unpacked} has {len(chlamydia)} genes of C. trachomatis and {len(ecoli)} of E. coli, not 892 and 999; "
@@ -90,22 +92,6 @@ def _unpacked(path: Path) -> str:
         with gzip.open(path) as file:
             return file.read(_LARGEST).decode("ascii")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); give the folder that Debian's package r-cran-seqinr was unpacked to."
-        ) from error
-
-
-def _read_r(path: Path) -> dict[str, str]:
-    """The genes in upper case by name, of a list of R with a vector of letters each."""
-    try:
-        import rdata
-    except ImportError as error:
-        raise InputError("Data of R need the package rdata; install it with: pip install rdata") from error
-    try:
-        found = rdata.read_rda(path, default_encoding="ascii")["ec999"]
-        return {str(name): "".join(letters).upper() for name, letters in found.items()}
-    # The library raises plain exceptions.
-    except Exception as error:
         raise InputError(
             f"{path} cannot be read ({error}); give the folder that Debian's package r-cran-seqinr was unpacked to."
         ) from error

@@ -1,0 +1,80 @@
+"""The sequences of the recipe splice_sites.yaml are laid out from a package of Debian, half of them without labels."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from headstart.errors import InputError
+from headstart_pipelines.splice_sites import main, sequences_of
+from tests.packages import run_python
+
+
+def test_three_columns_are_a_nucleotide_and_labels_are_called_as_biologists_do():
+    row = [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0] * 15
+
+    assert list(sequences_of(pd.DataFrame([[*row, "ei"], [*row, "n"]]))) == [
+        ("donor", "ACGT" * 15),
+        ("neither", "ACGT" * 15),
+    ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [pd.DataFrame([[1, 0, 0, "ei"]]), pd.DataFrame([[1] * 180 + ["ei"]]), pd.DataFrame([[0] * 180 + ["x"]]), {"a": 1}],
+)
+def test_another_table_is_refused(table):
+    with pytest.raises(InputError, match="another form"):
+        list(sequences_of(table))
+
+
+def test_another_package_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"r-cran-mlbench|package rdata"):
+        main(tmp_path, tmp_path / "splice")
+
+    assert not (tmp_path / "splice").exists()
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real package, fetched and laid out."""
+    folder = tmp_path_factory.mktemp("splice")
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if apt is None or dpkg is None:
+        pytest.skip("needs Debian's packages")
+    subprocess.run([apt, "download", "r-cran-mlbench"], cwd=folder, check=True, capture_output=True)
+    (package,) = folder.glob("*.deb")
+    subprocess.run([dpkg, "-x", str(package), str(folder / "mlbench")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "headstart_pipelines.splice_sites", str(folder / "mlbench"), str(folder / "splice")],
+        check=True,
+    )
+    return folder / "splice"
+
+
+@pytest.mark.slow
+def test_introns_begin_with_gt_and_end_with_ag(laid_out):
+    records = (laid_out / "labelled.fasta").read_text().split(">")[1:]
+    middle = {label: [r.split()[2][28:32] for r in records if f"label={label}" in r] for label in ("donor", "acceptor")}
+
+    assert len(records) == 1650
+    assert sum(each[2:] == "GT" for each in middle["donor"]) > 0.95 * len(middle["donor"])
+    assert sum(each[:2] == "AG" for each in middle["acceptor"]) > 0.95 * len(middle["acceptor"])
+
+
+@pytest.mark.slow
+def test_the_recipe_ends_with_a_verdict(laid_out, tmp_path, monkeypatch):
+    recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "splice_sites.yaml"
+    monkeypatch.chdir(laid_out.parent)
+    workspace = ("--workspace", str(tmp_path / "w"))
+
+    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
+    board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "splice-sites", "--json", *workspace))
+
+    assert {row["strategy"] for row in board} >= {"linear_probe", "full", "scratch", "classical"}
+    assert max(row["accuracy"] for row in board) > 0.8
+    assert any(verdict in said for verdict in ("helped", "no evidence", "hurt"))

@@ -11,6 +11,7 @@ from headstart.data.reference import check as look
 from headstart.errors import InputError
 from headstart.modalities import MODALITIES
 from headstart.models.reference import HUB, REGISTRY, TIMM, TORCHVISION, WEB, is_weights
+from headstart.training.section import Pretraining
 
 _MODELS = (REGISTRY, TIMM, HUB, *WEB)
 # By these, folders with a model are told from samples.
@@ -59,7 +60,7 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
         "# headstart check tells what is wrong with it, headstart run carries it out.",
         f"name: {name}  # of the experiment; it registers {name}-target",
         f"modality: {modality}",
-        *_source_lines(source or _PUBLISHED),
+        *_source_lines(source or _PUBLISHED, modality),
         "target:",
         "  data:",
         f"    uri: {_scalar(target)}",
@@ -96,18 +97,20 @@ def is_model(uri: str) -> bool:
     return uri.startswith(_MODELS) or described or is_weights(path.name)
 
 
-def _source_lines(source: str) -> list[str]:
+def _source_lines(source: str, modality: str) -> list[str]:
     if is_model(source):
         return [
             "source:",
             "  candidates:  # the best of these is found by a probe; a registry's model is models:/NAME@champion",
             f"    - {_scalar(source)}",
         ]
-    return [
-        "source:",
-        f"  data: {{uri: {_scalar(source)}}}  # a model is pretrained on these",
-        "  # candidates: [torchvision://resnet18/IMAGENET1K_V1]  # and compared with models that exist",
-    ]
+    lines = ["source:", f"  data: {{uri: {_scalar(source)}}}  # a model is pretrained on these"]
+    if modality == "image":
+        return [*lines, f"  # candidates: [{_PUBLISHED}]  # and compared with models that exist"]
+    architecture = MODALITIES[modality].default_architecture
+    if architecture != Pretraining().architecture:
+        lines.append(f"  pretraining: {{architecture: {architecture}}}  # this network")
+    return [*lines, "  # candidates: [models:/NAME@champion]  # and compared with models that exist"]
 
 
 def _split_lines(summary: Summary) -> list[str]:

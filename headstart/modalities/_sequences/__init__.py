@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headstart.registry import Registry
     from headstart.sections import Section
 
-FASTA = frozenset({".fasta", ".fa", ".seq", ".txt"})
+FASTA = frozenset({".fasta", ".fa", ".seq"})
 """Extensions of files that hold one sequence of any kind, as a record of FASTA or plain."""
 
 _DEFAULT_AUGMENTATION = "substitutions"

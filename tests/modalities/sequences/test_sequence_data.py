@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from headstart.data.dataset import Dataset
 from headstart.data.fasta import records_of
@@ -13,7 +14,11 @@ from headstart.data.prepare import prepare
 from headstart.data.reference import check, fingerprint, has_no_labels
 from headstart.data.section import Data
 from headstart.errors import InputError
+from headstart.modalities import modality
 from headstart.modalities._sequences.alphabet import NUCLEOTIDES
+from headstart.models.architectures import check_reads
+from headstart.recipe.draft import draft_recipe
+from headstart.recipe.recipe import Recipe
 from tests.modalities.sequences.genes import CLASSES, RESIDUES, gene, letters, write
 
 
@@ -176,3 +181,23 @@ def test_a_changed_record_changes_the_fingerprint(tmp_path):
     with path.open("a") as file:
         file.write(">new label=forward\nACGT\n")
     assert fingerprint(str(path)) != before
+
+
+@pytest.mark.parametrize(("name", "alphabet"), [("dna", "ACGT"), ("protein", RESIDUES)])
+def test_a_first_recipe_knows_sequences_and_a_network_that_reads_them(tmp_path, name, alphabet):
+    with (tmp_path / "genes.fa").open("w") as file:
+        file.writelines(f">g{n} label={'ab'[n % 2]}\n{letters(n, 80, alphabet)}\n" for n in range(12))
+
+    recipe = Recipe.of(yaml.safe_load(draft_recipe(str(tmp_path / "genes.fa"), str(tmp_path / "genes.fa")).text))
+
+    assert recipe.modality == name
+    check_reads(recipe.source.pretraining.architecture, modality(name))
+
+
+def test_texts_of_letters_alone_are_no_proteins(tmp_path):
+    for label in ("greeting", "question"):
+        (tmp_path / "texts" / label).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "texts" / label / f"{number}.txt").write_text(f"a {label} in words alone")
+
+    assert draft_recipe(str(tmp_path / "texts"), "models:/some").modality == "text"

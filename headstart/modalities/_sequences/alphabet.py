@@ -12,13 +12,17 @@ _CODES = 256
 @dataclass(frozen=True)
 class Alphabet:
     """`letters` are those that a network tells apart, and `ambiguous` ones stand for several of them or none, so that
-    all are one token. `aliases` are read as other letters. `noun` is what one letter stands for."""
+    all are one token. `aliases` are read as other letters, and `end` after the last letter means nothing. `noun` is
+    what one letter stands for. `foreign` are letters of another alphabet, and `remedy` what to do then."""
 
     noun: str
     letters: str
     ambiguous: str
     aliases: Mapping[str, str] = field(default_factory=dict)
     complements: Mapping[str, str] = field(default_factory=dict)
+    end: str = ""
+    foreign: str = ""
+    remedy: str = ""
 
     @property
     def unknown(self) -> str:
@@ -64,7 +68,9 @@ NUCLEOTIDES = Alphabet(
     "NRYSWKMBDHV",
     {"U": "T"},
     dict(zip("ACGTNRYSWKMBDHV", "TGCANYRSWMKVHDB", strict=True)),
+    foreign="EFILPQ",
+    remedy="for proteins say modality: protein",
 )
 
 # IUPAC-IUB 1984, "Nomenclature and symbolism for amino acids and peptides"; U and O are too rare to be learned.
-RESIDUES = Alphabet("residue", "ACDEFGHIKLMNPQRSTVWY", "XBZJUO")
+RESIDUES = Alphabet("residue", "ACDEFGHIKLMNPQRSTVWY", "XBZJUO", end="*")

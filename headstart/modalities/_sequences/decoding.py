@@ -18,14 +18,13 @@ def decode(raw: bytes, given: SequenceInput, alphabet: Alphabet) -> Decoded:
     """uint8 (length,), and facts: the number of `letters`, that of `ambiguous` ones among those that are stored, the
     `counts` of each letter of the alphabet there, and whether the sequence was `cut`.
 
-    White space and the case of letters mean nothing; nor does `*`, the end of a translation, after the last residue.
+    White space and the case of letters mean nothing, nor does the alphabet's end after the last letter.
 
     Raises:
         UnreadableSample: it holds another character, several records, or no letter.
     """
-    letters = _without_header(raw.removeprefix(codecs.BOM_UTF8)).translate(None, _WHITE)
-    if alphabet.noun == "residue":
-        letters = letters.removesuffix(b"*")
+    found = _without_header(raw.removeprefix(codecs.BOM_UTF8)).translate(None, _WHITE)
+    letters = found.removesuffix(alphabet.end.encode())
     if not letters:
         raise UnreadableSample("it is empty")
     stored = letters.translate(alphabet.stored)
@@ -52,11 +51,9 @@ def _refusal(byte: int, place: int, alphabet: Alphabet) -> str:
     if byte == 0:
         return f"it holds NUL at position {place + 1}, as files do that are no text or not in utf-8"
     shown = f"'{chr(byte)}'" if 32 < byte < 127 else f"byte 0x{byte:02x}"
-    remedy = (
-        "take the gaps of an alignment out"
-        if byte in _GAPS
-        else "for proteins say modality: protein"
-        if alphabet.noun == "nucleotide" and chr(byte).upper() in "EFILPQ"
-        else f"the letters are {alphabet.letters}, and {alphabet.ambiguous} for several"
-    )
+    remedy = f"the letters are {alphabet.letters}, and {alphabet.ambiguous} for several"
+    if byte in _GAPS:
+        remedy = "take the gaps of an alignment out"
+    elif chr(byte).upper() in alphabet.foreign:
+        remedy = alphabet.remedy
     return f"it has {shown} at position {place + 1}, which stands for no {alphabet.noun}; {remedy}"

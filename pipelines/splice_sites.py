@@ -6,10 +6,10 @@ Debian's package r-cran-mlbench holds them as data of R, which the package rdata
     pip install rdata
     python -m headstart_pipelines.splice_sites mlbench splice
 
-writes splice/unlabelled.fasta, about half of the 3186 sequences without their labels, and splice/labelled.fasta, the
-others with labels, once: `donor`, where an exon ends and an intron begins, `acceptor`, where an intron ends, or
-`neither`. A sequence's own letters decide where it goes, so that copies are on one side. They are the UCI repository's
-"Molecular biology (splice-junction gene sequences)", Towell, Noordewier and Shavlik 1992.
+writes splice/sites.fasta, about half of the 3186 sequences, labelled `site` or `neither`, and splice/kinds.fasta, the
+others, labelled `donor`, where an exon ends and an intron begins, `acceptor`, where an intron ends, or `neither`, once.
+A sequence's own letters decide where it goes, so that copies are on one side. They are the UCI repository's "Molecular
+biology (splice-junction gene sequences)", Towell, Noordewier and Shavlik 1992.
 """
 
 import hashlib
@@ -57,14 +57,15 @@ def main(unpacked: Path, root: Path) -> None:
     found = list(sequences_of(read_r(unpacked / _PLACE, "DNA", _PACKAGE)))
     with (
         new_directory(root) as draft,
-        (draft / "unlabelled.fasta").open("w", encoding="ascii") as unlabelled,
-        (draft / "labelled.fasta").open("w", encoding="ascii") as labelled,
+        (draft / "sites.fasta").open("w", encoding="ascii") as sites,
+        (draft / "kinds.fasta").open("w", encoding="ascii") as kinds,
     ):
         for number, (label, letters) in enumerate(found, start=1):
             if hashlib.sha256(letters.encode()).digest()[0] < 128:
-                unlabelled.write(f">{number}\n{letters}\n")
+                site = label if label == "neither" else "site"
+                sites.write(f">{number} label={site}\n{letters}\n")
             else:
-                labelled.write(f">{number} label={label}\n{letters}\n")
+                kinds.write(f">{number} label={label}\n{letters}\n")
     print(f"wrote {root}")
 
 

@@ -1,11 +1,13 @@
-"""The sequences of the recipe splice_sites.yaml are laid out from a package of Debian, half of them without labels."""
+"""The sequences of the recipe splice_sites.yaml are laid out from a package of Debian, one half with coarse labels."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,6 +23,22 @@ def test_three_columns_are_a_nucleotide_and_labels_are_called_as_biologists_do()
         ("donor", "ACGT" * 15),
         ("neither", "ACGT" * 15),
     ]
+
+
+def test_copies_are_in_one_half_and_one_half_has_coarse_labels(tmp_path, monkeypatch):
+    bits = np.eye(4, dtype=int)[np.random.default_rng(0).integers(0, 4, (40, 60))][..., :3].reshape(40, 180)
+    rows = [[*row, ("ei", "ie", "n")[number % 3]] for number, row in enumerate(bits.tolist())]
+    monkeypatch.setattr("headstart_pipelines.splice_sites.read_r", lambda *_: pd.DataFrame(rows + rows))
+
+    for _ in range(2):
+        main(tmp_path, tmp_path / "splice")
+
+    found = {name: (tmp_path / "splice" / f"{name}.fasta").read_text() for name in ("sites", "kinds")}
+    labels = {name: set(re.findall(r"label=(\w+)", text)) for name, text in found.items()}
+    assert labels == {"sites": {"site", "neither"}, "kinds": {"donor", "acceptor", "neither"}}
+    letters = {name: re.findall(r"\n([ACGT]{60})\n", text) for name, text in found.items()}
+    assert len(letters["sites"]) + len(letters["kinds"]) == 80
+    assert not set(letters["sites"]) & set(letters["kinds"])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +76,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_introns_begin_with_gt_and_end_with_ag(laid_out):
-    records = (laid_out / "labelled.fasta").read_text().split(">")[1:]
+    records = (laid_out / "kinds.fasta").read_text().split(">")[1:]
     middle = {label: [r.split()[2][28:32] for r in records if f"label={label}" in r] for label in ("donor", "acceptor")}
 
     assert len(records) == 1650
@@ -75,6 +93,6 @@ def test_the_recipe_ends_with_a_verdict(laid_out, tmp_path, monkeypatch):
     said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
     board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "splice-sites", "--json", *workspace))
 
-    assert {row["strategy"] for row in board} >= {"linear_probe", "full", "scratch", "classical"}
+    assert {row["strategy"] for row in board} >= {"zero", "linear_probe", "full", "scratch", "classical"}
     assert max(row["accuracy"] for row in board) > 0.8
     assert any(verdict in said for verdict in ("helped", "no evidence", "hurt"))

@@ -1,8 +1,11 @@
 """Safe terminal output: a name, a label or a server's message may contain control sequences."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from shutil import get_terminal_size
 
 from headstart.credentials import without_passwords
 
@@ -21,6 +24,20 @@ def announce(text: str) -> None:
     """Say on standard error what a command is about to wait for, if that is a terminal, where a person waits too."""
     if sys.stderr.isatty():
         print(f"headstart: {message(text)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show on standard error what a command waits for, if that is a terminal; the line goes when the wait is over."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    # A line that wraps could not be taken back.
+    print(f"headstart: {message(text)} …"[: get_terminal_size().columns - 1], end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def lines_of(chunks: Iterable[str]) -> Iterator[str]:

@@ -209,6 +209,36 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_work(arguments):
     assert done.stdout.splitlines()[-1] == "imported: []"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "compare digits", "history digits-target", "lineage digits-target", "promote digits-target",
+        "rollback digits-target", "runs --workspace .", "clean", "diff models:/a/1 models:/a/2",
+        "monitor models:/a/1 photos", "evaluate models:/a/1 photos", "predict models:/a/1 photos",
+        "export models:/a/1 --format onnx",
+    ],
+)  # fmt: skip
+def test_a_person_is_told_what_a_command_waits_for_before_anything_heavy_is_imported(line, tmp_path):
+    """The first word ends the process, which then says what was imported by then."""
+    program = (
+        "import os, sys\n"
+        "class Terminal:\n"
+        "    isatty = lambda self: True\n"
+        "    flush = lambda self: None\n"
+        "    def write(self, text):\n"
+        f"        print(text, 'imported:', sorted(sys.modules.keys() & set({HEAVY!r})), flush=True)\n"
+        "        os._exit(0)\n"
+        "sys.stderr = Terminal()\n"
+        "from headstart_pipelines.cli import main\n"
+        f"main({line.split()!r})\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+
+    assert done.stdout.startswith("headstart: ")
+    assert done.stdout.endswith("imported: []\n")
+
+
 def test_the_recipe_is_read_without_anything_heavy_but_its_own_validation():
     program = f"import sys, headstart.recipe.recipe; print(sorted(sys.modules.keys() & set({HEAVY!r})))"
 

@@ -2,7 +2,9 @@ import io
 import logging
 import sys
 
-from headstart.terminal import announce, make_printable, message, printable
+import pytest
+
+from headstart.terminal import announce, make_printable, message, printable, waiting
 
 # Clears the screen, names the terminal's window, rings, and begins a command as one character of Latin-1.
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\r"
@@ -41,3 +43,18 @@ def test_who_waits_at_a_terminal_is_told_for_what_and_a_log_is_not(monkeypatch, 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     announce(f"loading models:/{ESCAPES}a/1")
     assert capsys.readouterr().err == f"headstart: loading models:/{message(ESCAPES)}a/1\n"
+
+
+def test_the_line_that_says_what_is_waited_for_is_gone_when_the_answer_comes(monkeypatch, capsys):
+    with waiting("reading the record"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "30")
+    with pytest.raises(KeyError), waiting(f"reading {ESCAPES} and much more than a line holds"):
+        raise KeyError
+    line, rest = capsys.readouterr().err.split("\r")
+    assert line.startswith("headstart: reading �")
+    assert len(line) == 29
+    assert rest == "\x1b[K"

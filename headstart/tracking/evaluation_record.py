@@ -140,9 +140,7 @@ def _run_of(parent: Run, entry: Entry, history: Sequence[Mapping[str, float]]) -
     reused = child_run(parent, entry.strategy, tags)
     if entry.run_id:
         reused.link_origin(entry.run_id)
-    for row in history:
-        reused.log_epoch(int(row["epoch"]), {key: value for key, value in row.items() if key != "epoch"})
-    reused.flush()
+    reused.log_epochs(history)
     reused.log_metrics({"time/seconds": entry.seconds, f"val/best_{entry.metric}": entry.validation})
     return reused
 

@@ -54,6 +54,7 @@ INJECTED_VARIABLE = "MLFLOW_RUN_ID"
 _SETTLING_SECONDS = 2.0
 
 _PARAM_LIMIT = 6000
+_METRICS_AT_ONCE = 500
 
 # `mlflow.source.name` of runs written by our steps. It distinguishes them from the runs that KFP's MLflow plugin keeps
 # for graphs and loops.
@@ -120,18 +121,30 @@ class Run:
         self.client.log_inputs(self.id, inputs_of(dataset, splits))
 
     @explained()
+    def log_epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Log the metrics of all epochs of a training that has ended; each row holds them beside its "epoch"."""
+        entries = [
+            entry
+            for row in rows
+            for entry in _entries({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
+        ]
+        for start in range(0, len(entries), _METRICS_AT_ONCE):
+            self.client.log_batch(self.id, metrics=entries[start : start + _METRICS_AT_ONCE])
+
+    @explained()
     def link_origin(self, run_id: str) -> None:
         """Say that an earlier run did this one's work, in a tag and in a description that links to it; its parameters
         become this run's too, so that comparisons of runs are complete."""
-        self.set_tags({REUSED_FROM: run_id})
+        tags, params = {REUSED_FROM: run_id}, {}
         # It may be deleted for good.
         with ignoring("RESOURCE_DOES_NOT_EXIST"):
             origin = self.client.get_run(run_id)
             link = f"[{origin.info.run_name}]({run_page(origin.info.experiment_id, run_id)})"
-            self.set_tags({NOTE: f"Reused: the work was done by the run {link}."})
-            self.log_params(
-                {key: value for key, value in origin.data.params.items() if not key.startswith("headstart.")}
-            )
+            tags[NOTE] = f"Reused: the work was done by the run {link}."
+            # The run of a model's first version also keeps the order of its champions among its parameters.
+            params = {key: value for key, value in origin.data.params.items() if not key.startswith("headstart.")}
+        self.set_tags(tags)
+        self.log_params(params)
 
     @explained()
     def log_page(self, name: str, html: str) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections import defaultdict
 
+from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, either, option
 from headstart_pipelines.commands.tracking import connect
 
@@ -11,12 +12,13 @@ _DAYS = 30.0
 
 
 def _clean(options: argparse.Namespace) -> None:
-    from rich.table import Column
+    with waiting(f"looking through {options.workspace}"):
+        from rich.table import Column
 
-    from headstart_pipelines import display
-    from headstart_pipelines.clean import find_waste, remove
+        from headstart_pipelines import display
+        from headstart_pipelines.clean import find_waste, remove
 
-    waste = find_waste(connect(options.workspace), options.workspace, days=options.days)
+        waste = find_waste(connect(options.workspace), options.workspace, days=options.days)
     total = sum(each.size for each in waste)
     freed = remove(waste, options.workspace) if options.remove else 0
     if options.json:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 
+from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, option
 from headstart_pipelines.commands.tracking import connect, is_server, page_server
 
@@ -12,11 +13,12 @@ _COMPARABLE = 100
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from headstart.tracking import mlflow_pages
-    from headstart.tracking.leaderboard import compare
-    from headstart_pipelines import display
+    with waiting(f"reading the record of {options.experiment}"):
+        from headstart.tracking import mlflow_pages
+        from headstart.tracking.leaderboard import compare
+        from headstart_pipelines import display
 
-    found = compare(connect(options.workspace), options.experiment, sort=options.sort, every_run=options.all)
+        found = compare(connect(options.workspace), options.experiment, sort=options.sort, every_run=options.all)
     if options.json:
         print(json.dumps(found.rows, indent=2))
         return

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, folder, option
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ _SHOWN, _LONG = 10, 60
 
 
 def _diff(options: argparse.Namespace) -> None:
-    from headstart.api.registry import diff
-    from headstart_pipelines import display
+    with waiting(f"comparing {options.one} with {options.other}"):
+        from headstart.api.registry import diff
+        from headstart_pipelines import display
 
-    found = diff(options.one, options.other, data=options.data, workspace=options.workspace)
+        found = diff(options.one, options.other, data=options.data, workspace=options.workspace)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2))
         return

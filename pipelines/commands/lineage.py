@@ -3,24 +3,26 @@
 import argparse
 import json
 
-from headstart.terminal import printable
+from headstart.terminal import printable, waiting
 from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, either, option
 from headstart_pipelines.commands.tracking import connect
 
 
 def _lineage(options: argparse.Namespace) -> None:
-    from headstart.tracking.lineage import champions, lineage, mermaid
-    from headstart_pipelines import display
-
     uri = (
         options.model if "://" in options.model or options.model.startswith("models:/") else f"models:/{options.model}"
     )
-    client = connect(options.workspace)
+    with waiting("reading the registry"):
+        from headstart.tracking.lineage import champions, lineage, mermaid
+        from headstart_pipelines import display
+
+        client = connect(options.workspace)
+        family = {} if options.champions else lineage(client, uri)
+        crowned = champions(client, uri) if options.champions else []
     if options.champions:
         nothing = f"No champion descends from {options.model}."
-        display.show_list(champions(client, uri), display.champions_table, nothing, as_json=options.json)
+        display.show_list(crowned, display.champions_table, nothing, as_json=options.json)
         return
-    family = lineage(client, uri)
     if options.json:
         print(json.dumps(family, indent=2))
     elif options.mermaid:

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, folder, option
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ _SHOWN = 10
 
 
 def _monitor(options: argparse.Namespace) -> None:
-    from headstart.api.registry import monitor
-    from headstart_pipelines import display
-
     given = {} if options.tolerance is None else {"tolerance": options.tolerance}
-    found = monitor(options.model, options.data, reference=options.reference, workspace=options.workspace, **given)
+    with waiting(f"comparing {options.data} with what {options.model} was tested on"):
+        from headstart.api.registry import monitor
+        from headstart_pipelines import display
+
+        found = monitor(options.model, options.data, reference=options.reference, workspace=options.workspace, **given)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2))
     else:

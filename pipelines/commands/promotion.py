@@ -6,25 +6,27 @@ from dataclasses import asdict
 from pathlib import Path
 
 from headstart.errors import HeadstartError
+from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, MODEL, REASON, WORKSPACE, Command, folder, option
 from headstart_pipelines.commands.tracking import connect
 
 
 def _promote(options: argparse.Namespace) -> None:
-    from headstart.tracking.policy import Policy, load_policy
-    from headstart.tracking.promotion import promote
-    from headstart_pipelines import display
+    with waiting(f"asking the gates of {options.model}"):
+        from headstart.tracking.policy import Policy, load_policy
+        from headstart.tracking.promotion import promote
+        from headstart_pipelines import display
 
-    policy = load_policy(options.policy) if options.policy else Policy()
-    outcome = promote(
-        connect(options.workspace),
-        options.model,
-        version=options.version,
-        policy=policy,
-        data=options.data,
-        reason=options.reason,
-        force=options.force,
-    )
+        policy = load_policy(options.policy) if options.policy else Policy()
+        outcome = promote(
+            connect(options.workspace),
+            options.model,
+            version=options.version,
+            policy=policy,
+            data=options.data,
+            reason=options.reason,
+            force=options.force,
+        )
     model, change = outcome.model, outcome.change
     if options.json:
         record = {
@@ -61,9 +63,10 @@ def _promote(options: argparse.Namespace) -> None:
 
 
 def _rollback(options: argparse.Namespace) -> None:
-    from headstart.tracking.promotion import rollback
+    with waiting(f"going back to the earlier champion of {options.model}"):
+        from headstart.tracking.promotion import rollback
 
-    change = rollback(connect(options.workspace), options.model, reason=options.reason, force=options.force)
+        change = rollback(connect(options.workspace), options.model, reason=options.reason, force=options.force)
     if options.json:
         print(json.dumps({"model": options.model, **asdict(change)}, indent=2))
     else:
@@ -73,10 +76,11 @@ def _rollback(options: argparse.Namespace) -> None:
 
 
 def _history(options: argparse.Namespace) -> None:
-    from headstart.tracking.champion_history import read_history
-    from headstart_pipelines import display
+    with waiting(f"reading the history of {options.model}"):
+        from headstart.tracking.champion_history import read_history
+        from headstart_pipelines import display
 
-    history = read_history(connect(options.workspace), options.model)
+        history = read_history(connect(options.workspace), options.model)
     changes = [asdict(change) for change in reversed(history.changes)]
     nothing = f"{options.model} never had a champion; `headstart promote {options.model}` makes its challenger one."
     display.show_list(changes, display.history_table, nothing, as_json=options.json)

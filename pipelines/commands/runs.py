@@ -5,7 +5,7 @@ import json
 import os
 
 from headstart.errors import InputError
-from headstart.terminal import printable
+from headstart.terminal import printable, waiting
 from headstart.workspace import find_workspace
 from headstart_pipelines.commands.arguments import JSON, LOCAL, RUN, Command, count, option
 from headstart_pipelines.commands.server import SERVER, connected
@@ -23,13 +23,14 @@ def _is_local(options: argparse.Namespace) -> bool:
 
 
 def _local_runs(options: argparse.Namespace) -> None:
-    from headstart.tracking.store import connect_to
-    from headstart_pipelines import display, local_runs
-
-    workspace = options.workspace or find_workspace()
-    client = connect_to(workspace)
     if options.wait:
         raise InputError("--wait follows a run on a cluster; name one with --host, or remove it.")
+    workspace = options.workspace or find_workspace()
+    with waiting(f"reading the record in {workspace}"):
+        from headstart.tracking.store import connect_to
+        from headstart_pipelines import display, local_runs
+
+        client = connect_to(workspace)
     if options.run:
         found = local_runs.read_run(client, workspace, options.run)
         if options.json:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headstart_components.warm import MODULES
+from headstart_components.warm import _ENOUGH, MODULES
 from headstart_pipelines.runner.processes import SINGLE_THREADED, Processes, Step, _Running, _signal
 
 ROOT = Path(__file__).parents[3]
@@ -107,3 +107,10 @@ def test_a_step_that_leads_no_group_yet_is_reached_by_itself():
         young.stdout.readline()
         _signal(_Running(young.pid), signal.SIGTERM)
         assert young.wait(60) == -signal.SIGTERM
+
+
+def test_where_all_trainings_are_reused_no_step_waits_for_what_only_trainings_need():
+    assert set(_ENOUGH.values()) <= set(MODULES)
+    steps = ("register", "evaluate", "close_record")
+    last = max(MODULES.index(_ENOUGH[f"headstart_components.{step}.component"]) for step in steps)
+    assert not {"torchvision", "headstart.judging.baselines", "headstart.strategies.methods"} & set(MODULES[: last + 1])

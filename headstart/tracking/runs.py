@@ -408,14 +408,13 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
     """Return the id of the experiment `name`; create it if it does not exist, which another step may be doing too.
 
     Args:
-        artifact_location: of a new experiment; default: the server's, or the folder beside a store in a file, where
-            MLflow would choose the working directory.
+        artifact_location: of a new experiment; default: the server's, or of a store in a file that of its oldest
+            experiment, else the folder beside it. MLflow would choose the working directory.
         note: the description of a new experiment, in Markdown.
     """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        if artifact_location is None and (file := file_of(client.tracking_uri)):
-            artifact_location = artifacts_beside(file).as_uri()
+        artifact_location = artifact_location or _artifacts_of_store(client)
         with ignoring("RESOURCE_ALREADY_EXISTS"):
             # The kind makes the MLflow page open on the runs; by default it opens on traces of agents.
             tags = {EXPERIMENT_KIND: "custom_model_development", **({NOTE: note} if note else {})}
@@ -426,6 +425,20 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
             f"The MLflow experiment {name!r} was deleted; restore it in the MLflow page or rename the recipe."
         )
     return experiment.experiment_id
+
+
+def _artifacts_of_store(client: "MlflowClient") -> str | None:
+    """Return where a store in a file keeps the artifacts of experiments that name no place; None for a server.
+
+    A folder beside a copied store would say that its artifacts were copied too (database.settle), so what is there
+    decides.
+    """
+    file = file_of(client.tracking_uri)
+    if file is None:
+        return None
+    found = search_all(client.search_experiments, order_by=["creation_time ASC"])
+    places = [str(each.artifact_location) for each in found if each.name != "Default"]
+    return places[0] if places else artifacts_beside(file).as_uri()
 
 
 @explained()

@@ -205,6 +205,12 @@ def test_what_is_kept_in_a_file_keeps_its_artifacts_beside_it(client, experiment
     assert client.get_experiment(experiment).artifact_location == (tmp_path / "mlartifacts").as_uri()
 
 
+def test_an_experiment_keeps_its_artifacts_where_the_store_keeps_those_of_others(client, tmp_path):
+    elsewhere = (tmp_path / "elsewhere").as_uri()
+    experiment_named(client, "pets", artifact_location=elsewhere)
+    assert client.get_experiment(experiment_named(client, "promotions")).artifact_location == elsewhere
+
+
 def test_a_pipeline_run_whose_steps_wrote_nothing_has_no_record_to_close(client, monkeypatch):
     monkeypatch.setenv("KFP_RUN_ID", "run-a")
     close_record("pets", "FAILED")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from headstart.figures import figure
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,8 +26,8 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         percent=lambda share: f"{100 * share:.1f}%",
-        signed=lambda value: f"{value:+.3f}",
-        fixed=lambda value: f"{value:.3f}",
+        signed=lambda value: figure(value, signed=True),
+        fixed=figure,
         count=lambda number: f"{number:,}",
         duration=_duration,
         bytes=_in_bytes,

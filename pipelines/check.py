@@ -7,6 +7,7 @@ from headstart.credentials import without_password
 from headstart.data.reference import check as check_data
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
+from headstart.metrics.task import REGRESSION
 from headstart.modalities import modality
 from headstart.models.architectures import build_network, check_reads
 from headstart.models.reference import unpinned
@@ -56,7 +57,14 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
         summary = check_data(data.uri, modality_name=recipe.modality, labels=labels, given=data.input, task=data.task)
     samples = sum(summary.samples.values())
     classes = "without labels" if list(summary.samples) == [""] else f"in {len(summary.samples)} classes"
+    if data.task == REGRESSION:
+        classes = "with numbers"
     line = f"{role:<11} {data.uri}: {samples} samples {classes}"
+    if data.label_budget and samples <= data.label_budget:
+        raise InputError(
+            f"{role}.data.label_budget is {data.label_budget}, but {data.uri} has only {samples} samples, and the test "
+            "split needs some; lower it."
+        )
     if data.labels_per_class:
         fewest = min(summary.samples, key=lambda label: summary.samples[label])
         if summary.samples[fewest] < data.labels_per_class + 1:

@@ -16,6 +16,8 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
+from headstart.figures import figure
+from headstart.metrics.metric import METRICS
 from headstart.terminal import printable
 
 if TYPE_CHECKING:
@@ -210,7 +212,7 @@ def leaderboard_table(
     made = table(
         Column("strategy", no_wrap=True),
         Column(metric.replace("_", " "), no_wrap=True),
-        Column("macro-F1", justify="right"),
+        Column("R²" if "r2" in rows[0] else "macro-F1", justify="right"),
         Column(f"gain over {_best_baseline(rows, metric)}", no_wrap=True),
         Column("seconds", justify="right"),
     )
@@ -227,8 +229,8 @@ def leaderboard_table(
             + (f" = {plain(row['same_as'])}" if row["same_as"] else "")
             + (f" of {1 + row['members'].count(', ')}" if row["members"] else "")
             + (" ←" if is_chosen else ""),
-            _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], ".3f"),
-            _number(row["macro_f1"], ".3f"),
+            _interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"]),
+            _number(row.get("macro_f1", row.get("r2")), ".3f"),
             _gain(row),
             _number(row["seconds"], ".1f"),
         ]
@@ -342,24 +344,26 @@ def plain(text: str) -> str:
 def _best_baseline(rows: Sequence[dict[str, Any]], metric: str) -> str:
     """The name of the baseline that the rows' gains are over, where it is one of them."""
     baselines = [row for row in rows if row["gain_over_best"] is None and row[metric] is not None]
-    return plain(max(baselines, key=lambda row: row[metric])["strategy"]) if baselines else "a baseline"
+    merit = METRICS[metric].merit if metric in METRICS else float
+    return plain(max(baselines, key=lambda row: merit(row[metric]))["strategy"]) if baselines else "a baseline"
 
 
 def _gain(row: dict[str, Any]) -> str:
     value, low, high = (row[f"gain_over_best{ending}"] for ending in ("", "_low", "_high"))
     if value is None:
         return ""
-    text = _interval(value, low, high, "+.3f")
+    text = _interval(value, low, high, signed=True)
     if (low or 0) > 0:
         return f"[green]{text}[/]"
     return f"[red]{text}[/]" if (high or 0) < 0 else text
 
 
-def _interval(value: float | None, low: float | None, high: float | None, form: str) -> str:
+def _interval(value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
     if value is None or low is None or high is None:
-        return _number(value, form)
+        return "-" if value is None else figure(value, signed=signed)
+    shown, *bounds = (figure(each, signed=signed) for each in (value, low, high))
     # An escaped bracket: rich reads [...] as markup.
-    return f"{value:{form}} \\[{low:{form}}, {high:{form}}]"
+    return f"{shown} \\[{', '.join(bounds)}]"
 
 
 def _number(value: float | None, form: str) -> str:

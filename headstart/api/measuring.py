@@ -26,7 +26,8 @@ def evaluate(
     Args:
         model: as for `load`.
         data: labelled samples, as for `prepare`: a folder of class folders, an archive, a table.
-        metric: the one that decides; None: the one that the model was chosen by, else accuracy.
+        metric: the one that decides; None: the one that the model was chosen by, else accuracy, or for
+            numbers mae.
         workspace: as for `load`.
 
     Raises:
@@ -38,7 +39,7 @@ def evaluate(
     return measure(
         loaded.bundle,
         str(data),
-        metric=metric or (evidence.metric if evidence else "accuracy"),
+        metric=metric or (evidence.metric if evidence else loaded.bundle.kind.default_metric),
         trained_on=trained_on,
         tested_on=evidence.predictions.ids.tolist() if evidence else (),
     )

@@ -73,7 +73,7 @@ class Model:
         kind = modality(self.modality)
         if isinstance(data, np.ndarray) and kind.as_files(data) is None:
             stored = self.bundle.preprocessing.checked(data)
-            table = answers(self.bundle, self.bundle.predict_probabilities(stored, batch_size))
+            table = answers(self.bundle, self.bundle.predict_outputs(stored, batch_size))
             table.insert(0, "path", [f"#{number}" for number in range(1, len(table) + 1)])
             return table.assign(error="")
         tables = list(predict(self.bundle, samples_of(data, kind), batch_size=batch_size))

@@ -16,6 +16,7 @@ from headstart.data.encoded import EncodedSamples
 from headstart.data.joined import JoinedSamples
 from headstart.data.ragged import RaggedSamples, offsets_of
 from headstart.errors import InputError
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities import Modality, Shape
 from headstart.modalities import modality as find_modality
 from headstart.sections import Section
@@ -43,8 +44,9 @@ class Split:
     """One split of a packed data set; entry i of every array is sample i.
 
     `samples` is (N, …), stored as `store` says: raw, or in the form of a codec; `labels` int64 (N,), indices into the
-    classes, or -1 for samples without labels; `ids` the SHA-256 (hex) of each sample's file; `paths` its path relative
-    to the source folder; `groups` the name that it shares with the samples that it belongs to, "" where it is alone.
+    classes, or -1 for samples without labels, of a regression float64 (N,); `ids` the SHA-256 (hex) of each sample's
+    file; `paths` its path relative to the source folder; `groups` the name that it shares with the samples that it
+    belongs to, "" where it is alone.
     """
 
     name: str
@@ -105,8 +107,13 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes by index; empty if the samples have no labels."""
+        """The names of the classes by index, of a regression `NUMBER`; empty if the samples have no labels."""
         return tuple(self.manifest["classes"])
+
+    @property
+    def task(self) -> str:
+        """The name of what the labels tell: which class, or a number."""
+        return str(self.manifest.get("task", SINGLE_LABEL))
 
     @property
     def modality(self) -> str:
@@ -185,16 +192,21 @@ class Dataset:
                 f"{self.path}/index.parquet lists {len(rows)} samples of {name} instead of {len(samples)}; prepare the "
                 "data set again."
             )
-        number_of = {"": -1} | {label: number for number, label in enumerate(self.classes)}
         return Split(
             name=name,
             store=self.store,
             samples=samples,
-            labels=np.array([number_of[label] for label in rows["label"].to_pylist()], dtype=np.int64),
+            labels=self._labels(rows["label"].to_pylist()),
             ids=np.array(rows["id"].to_pylist(), dtype=str),
             paths=np.array(rows["path"].to_pylist(), dtype=str),
             groups=np.array([name or "" for name in rows["group"].to_pylist()], dtype=str),
         )
+
+    def _labels(self, given: list[str]) -> np.ndarray:
+        if self.task == REGRESSION:
+            return np.array(given, dtype=np.float64)
+        number_of = {"": -1} | {label: number for number, label in enumerate(self.classes)}
+        return np.array([number_of[label] for label in given], dtype=np.int64)
 
     def parts(self, name: str) -> list[Split]:
         """The split as the parts that it is stored in, in order."""

@@ -77,5 +77,5 @@ def further_folds(dataset: Dataset) -> Iterator[FoldedDataset]:
     fold_of = fold_of_unit[np.searchsorted(units, names)]
     for fold in range(folds):
         held_out = np.concatenate([fold_of == fold, np.zeros(counts["val"], dtype=bool)])
-        if set(labels[~held_out]) == set(labels):
+        if labels.dtype.kind == "f" or set(labels[~held_out]) == set(labels):
             yield FoldedDataset(dataset, held_out)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from headstart.data.strata import strata
+
 FOLDS = 5
 
 
@@ -12,10 +14,12 @@ def stratified_folds(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield training and held-out positions (rising) for each fold with a held-out sample, every class spread evenly.
 
-    Every class is in every training part: the only sample of a class is never held out. `labels` is int (N,). Samples
+    Every class is in every training part: the only sample of a class is never held out. `labels` is int (N,); numbers,
+    float (N,), are spread by their `strata`. Samples
     of equal `groups`, int (N,), are held out together, and none that are alone in having a class. Equal labels, groups
     and seed give equal folds.
     """
+    labels = strata(labels)
     if groups is not None:
         yield from _folds_of_groups(labels, groups, seed, folds)
         return

@@ -6,9 +6,9 @@ from typing import Literal
 
 from headstart.errors import InputError
 
-Labels = Literal["required", "optional", "none"]
+Labels = Literal["required", "optional", "none", "numbers"]
 """Labels of a listing's files. `required`: each file has one. `optional`: all have one, or none if the reference gives
-none. `none`: labels in the reference are ignored."""
+none. `none`: labels in the reference are ignored. `numbers`: each file has one, and it is a number."""
 
 SPLIT_NAMES = {
     "train": "train",
@@ -45,7 +45,7 @@ class Refusal:
 @dataclass(frozen=True)
 class Listing:
     """The samples of a reference. `files` and `refused` are sorted by path and not opened yet; `classes` are ordered by
-    index and empty without labels; `splits` are the given ones.
+    index and empty without labels, and where these are numbers; `splits` are the given ones.
 
     `name` is for messages. `read` returns the content of a file by its path, or raises UnreadableSample; `readers` is
     the number of threads that it can use. `sha256` gives the digest of a refused file's content, if that can be read.
@@ -74,6 +74,8 @@ def check_classes(listing: Listing, labels: Labels) -> None:
     Raises:
         InputError: there are fewer than two, or one has no files, in total or in the given train or test split.
     """
+    if labels == "numbers":
+        return
     if not listing.classes:
         raise InputError(f"{listing.name} has no class folders; lay its samples out as <class>/<file>.")
     filled = {file.label for file in listing.files}

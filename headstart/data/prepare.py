@@ -4,7 +4,9 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from headstart.data.dataset import FORMAT_VERSION, SPLITS, Dataset
 from headstart.data.duplicates import check_duplicates, describe_near
@@ -16,9 +18,11 @@ from headstart.data.samples import Sample, hashed
 from headstart.data.section import Data
 from headstart.data.shards import read_part, read_samples
 from headstart.data.splits import UNUSED, check_splits, limit_labels, split_samples
+from headstart.data.strata import in_strata
 from headstart.data.task import refuse_unserved
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
+from headstart.metrics.task import NUMBER, REGRESSION
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
 from headstart.sections import Section
@@ -57,13 +61,13 @@ def prepare(
     with (
         _written(destination),
         resumed_directory(destination) as work,
-        listed(data.uri, kind, data.labels or labels, scratch=work, given=given) as listing,
+        listed(data.uri, kind, _wanted(data, labels), scratch=work, given=given) as listing,
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
         refuse_unserved(listing, data.task)
         readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
-        check_refused(listing, unreadable, kind, data)
+        check_refused(_unclassed(listing), unreadable, kind, data)
         selection = _select(listing, readable, unreadable, data, kind, seed)
         shape = kind.shape_of((sample.shape for sample in selection.samples), given)
         store, store_notes = choose_store(selection, shape, kind, data.store)
@@ -72,13 +76,14 @@ def prepare(
             "format_version": FORMAT_VERSION,
             "modality": modality,
             "digest": digest_of(selection.samples),
-            "classes": list(listing.classes),
+            "classes": list(NUMBER if data.task == REGRESSION else listing.classes),
             "input": kind.as_stored(given, shape).model_dump(mode="json"),
             "shape": list(shape),
             "store": store,
             "splits": {name: describe(selection.of(name), listing.classes) for name in (*SPLITS, UNUSED)},
+            **(_numbers_of(selection, listing) if data.task == REGRESSION else {}),
             "source": {"uri": data.uri, "given_splits": list(listing.splits)},
-            "settings": {**data.model_dump(include={"split", "labels_per_class", "duplicates"}), "seed": seed},
+            "settings": {**data.model_dump(include=_settings(data)), "seed": seed},
             "quarantined": len(selection.refused),
             "notes": notes,
         }
@@ -106,7 +111,7 @@ def prepare_part(
     located(data.uri)
     with (
         tempfile.TemporaryDirectory(dir=state.folder) as scratch,
-        listed(data.uri, kind, data.labels or labels, scratch=Path(scratch), given=given) as listing,
+        listed(data.uri, kind, _wanted(data, labels), scratch=Path(scratch), given=given) as listing,
     ):
         return read_part(listing, kind, given, Path(scratch), kept=state, part=part, parts=parts)
 
@@ -124,13 +129,45 @@ def _select(
     samples, shares = checked.samples, data.split.model_dump()
     unlisted = [hashed(listing, refusal) for refusal in listing.refused]
     refused = sorted([*unlisted, *unreadable, *checked.refused], key=lambda refusal: refusal.path)
-    check_classes_survive(listing, samples, refused)
-    split_of, notes = split_samples(samples, listing, checked.near, shares, seed)
-    if data.labels_per_class is not None:
-        notes += limit_labels(samples, split_of, checked.near, data.labels_per_class, seed)
-    notes += check_splits(samples, split_of, listing, shares)
+    of_strata = in_strata(listing, samples) if data.task == REGRESSION else (listing, samples)
+    # Numbers are no classes, each of which would need samples in every split.
+    listing, of_classes = (_unclassed(listing), _unlabelled(samples)) if data.task == REGRESSION else (listing, samples)
+    check_classes_survive(listing, of_classes, refused)
+    split_of, notes = split_samples(of_strata[1], of_strata[0], checked.near, shares, seed)
+    for key in ("labels_per_class", "label_budget"):
+        if (budget := getattr(data, key)) is not None:
+            notes += limit_labels(of_classes, split_of, checked.near, budget, seed, key=key)
+    notes += check_splits(of_classes, split_of, listing, shares)
     notes += describe_near(checked.near, kind) + describe_refused(refused)
     return Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
+
+
+def _settings(data: Data) -> set[str]:
+    return {"split", "labels_per_class", "duplicates"} | ({"label_budget"} if data.task == REGRESSION else set())
+
+
+def _numbers_of(selection: Selection, listing: Listing) -> dict[str, Any]:
+    """The manifest's entries of a regression: its task, and how many of each range of numbers the splits have."""
+    strata, samples = in_strata(listing, selection.samples)
+    of_path = {sample.file.path: sample for sample in samples}
+    counts = {
+        name: describe([of_path[sample.file.path] for sample in selection.of(name)], strata.classes)["class_counts"]
+        for name in (*SPLITS, UNUSED)
+    }
+    return {"task": REGRESSION, "strata": {"names": list(strata.classes), "counts": counts}}
+
+
+def _wanted(data: Data, labels: Labels) -> Labels:
+    return "numbers" if data.task == REGRESSION else data.labels or labels
+
+
+def _unclassed(listing: Listing) -> Listing:
+    """The listing without the labels of a regression, of which each would be a class."""
+    return listing if listing.classes else replace(listing, files=tuple(replace(f, label="") for f in listing.files))
+
+
+def _unlabelled(samples: list[Sample]) -> list[Sample]:
+    return [replace(sample, file=replace(sample.file, label="")) for sample in samples]
 
 
 def _check_destination(uri: str, destination: Path) -> None:

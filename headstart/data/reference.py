@@ -21,7 +21,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +29,8 @@ from urllib.parse import unquote, urlsplit
 from headstart.data.kind import Source, Wanted, file_suffixes, kind_by_scheme, kind_of
 from headstart.data.listing import File, Labels, Listing, Refusal, place
 from headstart.data.remote import RemoteTree
-from headstart.data.task import Task, refuse_unserved
+from headstart.data.strata import check_numbers
+from headstart.data.task import Asked, refuse_unserved
 from headstart.data.tree import LocalTree, one_line
 from headstart.errors import HeadstartError, InputError, shortened
 from headstart.modalities import Modality, UnreadableSample, modality
@@ -117,7 +118,11 @@ def listed(
         HeadstartError: S3 fails repeatedly.
     """
     with ExitStack() as resources, _reached(uri) as source:
-        yield kind_of(source).list(source, Wanted(kind, labels, resources, scratch, given))
+        listing = kind_of(source).list(source, Wanted(kind, labels, resources, scratch, given))
+        if labels == "numbers":
+            listing = replace(listing, classes=())
+            check_numbers(listing)
+        yield listing
 
 
 def fingerprint(uri: str) -> str | None:
@@ -160,7 +165,7 @@ def check(
     modality_name: str = "image",
     labels: Labels = "required",
     given: Mapping[str, Any] | None = None,
-    task: Task = "auto",
+    task: Asked = "auto",
 ) -> Summary:
     """Check whether `uri` can become a data set, decoding only a few samples of each class.
 
@@ -177,7 +182,7 @@ def check(
         refuse_unserved(listing, task)
         by_class: dict[str, list[File]] = defaultdict(list)
         for file in listing.files:
-            by_class[file.label].append(file)
+            by_class[file.label if listing.classes else ""].append(file)
         refused = list(listing.refused)
         for label, files in by_class.items():
             if len(files) < 2:

@@ -15,6 +15,8 @@ from headstart.sections import Section
 _MAX_ROWS = 50
 _LISTED = ("refused", "duplicates", "near", "leaks")
 _MAX_SHOWN = 240
+# Of numbers, which are as many as there are samples.
+_MAX_NUMBERS = 12
 _SHOWN_PER_CLASS = 12
 
 
@@ -44,8 +46,12 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
     classes, kind, shape = manifest["classes"], modality(manifest["modality"]), tuple(manifest["shape"])
     store, given = manifest.get("store", "raw"), kind.input.model_construct(**manifest.get("input", {}))
     rows = []
-    for number, label in enumerate(classes):
-        counts = {name: manifest["splits"][name]["class_counts"][number] for name in splits}
+    strata = manifest.get("strata")
+    for number, label in enumerate(strata["names"] if strata else classes):
+        counts = {
+            name: strata["counts"][name][number] if strata else manifest["splits"][name]["class_counts"][number]
+            for name in splits
+        }
         rows.append({"label": label, "counts": counts, "total": sum(counts.values())})
     totals = [manifest["splits"][name]["samples"] for name in splits]
     return render(
@@ -61,10 +67,18 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
         verb=kind.alike.verb if kind.alike else "seem",
         store=f"raw {kind.values}" if store == "raw" else store.upper(),
         stored_bytes=contents.stored_bytes,
-        examples=_examples(kind, given, classes or [""], contents) if kind.is_shown else [],
+        examples=_examples(kind, given, _shown(manifest, contents), contents) if kind.is_shown else [],
         **{name: getattr(contents, name)[:_MAX_ROWS] for name in _LISTED},
         **{f"{name}_count": len(getattr(contents, name)) for name in _LISTED},
     )
+
+
+def _shown(manifest: dict[str, Any], contents: Contents) -> list[str]:
+    """The labels that examples are shown of: the classes, of numbers some from the least to the largest."""
+    if "strata" not in manifest:
+        return manifest["classes"] or [""]
+    numbers = sorted(set(contents.train_labels), key=float)
+    return numbers[:: max(1, len(numbers) // _MAX_NUMBERS)][:_MAX_NUMBERS]
 
 
 def _examples(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from headstart.data.listing import Labels
-from headstart.data.task import Task
+from headstart.data.task import Asked
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.sections import Section, Share
@@ -40,7 +40,8 @@ class Data(Section):
     says only how large the test split is.
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
     holds them and no folders. `task: single_label` takes every label as the name of a class; unset, labels that look
-    like several each, or like measured numbers, are refused, as one class a sample is what is answered.
+    like several each, or like measured numbers, are refused. `task: regression` learns labels that are numbers, such as
+    ages or prices; `label_budget` is then what `labels_per_class` is for classes: so many labels in all.
     `input` is the modality's own section: what is read of a sample. For pictures it is
     `size` and `channels`, which may stand beside `uri` instead. `duplicates` says what becomes of samples of
     one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
@@ -54,8 +55,9 @@ class Data(Section):
     uri: Annotated[str, Field(min_length=1)]
     split: Split = Split()
     labels: Literal["none"] | None = None
-    task: Task = "auto"
+    task: Asked = "auto"
     labels_per_class: Annotated[int, Field(ge=1)] | None = None
+    label_budget: Annotated[int, Field(ge=2)] | None = None
     input: dict[str, Any] = Field(default_factory=dict)
     duplicates: Literal["report", "drop", "fail"] = "report"
     max_refused: Share = 0.01
@@ -76,6 +78,8 @@ class Data(Section):
     def labels_for(self, role: str) -> Labels:
         """Which samples need a label in a data set of `role`, source or target. Whether a source does depends on how it
         is pretrained, which refuses what it cannot use."""
+        if self.task == "regression":
+            return "numbers"
         return self.labels or ("optional" if role == "source" else "required")
 
     def check_input(self, kind: Modality, role: str) -> None:
@@ -90,4 +94,9 @@ class Data(Section):
     def _limits_labels_that_there_are(self) -> Self:
         if self.labels == "none" and self.labels_per_class is not None:
             raise ValueError("labels_per_class has no meaning where labels is none; remove one of them")
+        if self.task == "regression" and (self.labels == "none" or self.labels_per_class is not None):
+            key, hint = ("labels: none", "") if self.labels == "none" else ("labels_per_class", "; say label_budget")
+            raise ValueError(f"{key} has no meaning with task: regression, whose labels are numbers{hint}")
+        if self.task != "regression" and self.label_budget is not None:
+            raise ValueError("label_budget is for task: regression; of classes, say labels_per_class")
         return self

@@ -63,13 +63,19 @@ def split_samples(
 
 
 def limit_labels(
-    samples: Sequence[Sample], split_of: dict[str, str], near: Sequence[Pair], labels_per_class: int, seed: int
+    samples: Sequence[Sample],
+    split_of: dict[str, str],
+    near: Sequence[Pair],
+    labels_per_class: int,
+    seed: int,
+    *,
+    key: str = "labels_per_class",
 ) -> list[str]:
     """Keep the lowest-ranked samples of each class among training and validation together and share them out anew.
 
     All others of the two splits become UNUSED; the test split stays. Of n labels of a class a fifth is held out for
     validation, one at least where there are two, and none where there is one; samples that belong together stay in one
-    split. Changes `split_of` in place and returns the notes for the report.
+    split. Changes `split_of` in place and returns the notes for the report, which call the number by its `key`.
     """
     pool: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
     seen: Counter[str] = Counter()
@@ -88,14 +94,13 @@ def limit_labels(
     split_of.update({path: "val" if path in held_out else "train" for path in kept})
     unused = sum(map(len, pool.values())) - len(kept)
     notes = [
-        f"labels_per_class = {labels_per_class}: {len(kept)} labels, of which {len(kept) - len(held_out)} train and "
+        f"{key} = {labels_per_class}: {len(kept)} labels, of which {len(kept) - len(held_out)} train and "
         f"{len(held_out)} are held out to choose and calibrate; {unused} samples are unused."
     ]
     short = [label for label, ranks in pool.items() if len(ranks) < labels_per_class]
     if short:
         notes.append(
-            f"Fewer than labels_per_class = {labels_per_class} samples beside the test split, all of them "
-            f"used{_names(short)}."
+            f"Fewer than {key} = {labels_per_class} samples beside the test split, all of them used{_names(short)}."
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""The task that labels ask for: which one class a sample has is served; several labels, or a number, are not."""
+"""The task that labels ask for: which class a sample has, or a number; several labels at once are not served."""
 
 import math
 from collections import Counter
@@ -7,27 +7,43 @@ from typing import Literal
 from headstart.data.listing import Listing
 from headstart.errors import InputError
 
-Task = Literal["auto", "single_label"]
-"""`auto` refuses labels that look like several labels each or like measured numbers; `single_label` takes each as the
-name of a class, whatever it looks like."""
+Asked = Literal["auto", "single_label", "regression"]
+"""`auto` is single_label, and refuses labels that look like several each or like measured numbers; `single_label` takes
+each as the name of a class, whatever it looks like; `regression` as a number."""
 
 _SEPARATORS = ";|,"
 # Fewer numbers may be classes: the grades of a school, the versions of a thing.
 _MANY_NUMBERS = 10
 
 
-def refuse_unserved(listing: Listing, task: Task) -> None:
-    """Refuse labels that ask for a task that is not served.
+def refuse_unserved(listing: Listing, task: Asked) -> None:
+    """Refuse labels that ask for a task that is not served, or for one that the recipe has to name.
 
     Raises:
         InputError: they do; the message says what they look like, and what to do.
     """
-    if task == "auto" and (looks := _several_labels(listing) or _numbers(listing)):
+    if task != "auto":
+        return
+    if looks := _several_labels(listing):
         raise InputError(
-            f"{listing.name}: {looks}, and headstart answers which one class a sample has, neither several labels nor "
-            "a number. Give each sample the label that is asked for, such as a range of the number, or say task: "
-            "single_label in the data section if these are the classes' names."
+            f"{listing.name}: {looks}, and headstart answers which one class a sample has, or a number, not several "
+            "labels. Give each sample the label that is asked for, or say task: single_label in the data section if "
+            "these are the classes' names."
         )
+    if looks := _numbers(listing):
+        raise InputError(
+            f"{listing.name}: {looks}. Say task: regression in the data section to learn the number, or task: "
+            "single_label if these are the classes' names."
+        )
+
+
+def number_of(label: str) -> float | None:
+    """The finite number that a label is; None for anything else."""
+    try:
+        number = float(label)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _several_labels(listing: Listing) -> str | None:
@@ -46,16 +62,10 @@ def _several_labels(listing: Listing) -> str | None:
 
 def _numbers(listing: Listing) -> str | None:
     """How the classes look like measurements: many different numbers, fractions among them or hardly two of one."""
-    if len(listing.classes) < _MANY_NUMBERS or not all(map(_is_number, listing.classes)):
+    numbers = {name: number_of(name) for name in listing.classes}
+    if len(numbers) < _MANY_NUMBERS or None in numbers.values():
         return None
-    fractions = [name for name in listing.classes if not float(name).is_integer()]
+    fractions = [name for name, number in numbers.items() if number is not None and not number.is_integer()]
     if fractions or len(listing.files) < 2 * len(listing.classes):
         return f"labels such as '{(fractions or listing.classes)[0]}' look like a number that was measured"
     return None
-
-
-def _is_number(name: str) -> bool:
-    try:
-        return math.isfinite(float(name))
-    except ValueError:
-        return False

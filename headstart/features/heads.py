@@ -149,11 +149,11 @@ def best_head(
     if len(labels) * classes > _MOST_SCORES and len(labels) > 2 * classes:
         part = with_every_class(labels, spread_out(labels, max(2 * classes, _MOST_SCORES // classes)))
         return _chosen_on(part, features, labels, classes, None if groups is None else groups[part])
-    folds, repeated = _judged_folds(labels, groups)
+    folds, repeated = judged_folds(labels, groups)
     if not folds:
         return class_means(features, labels, classes, groups)
     best, axes = _best_of(features, labels, classes, repeated)
-    with _few_threads(features):
+    with few_threads(features):
         head = _logistic_head(axes, labels, *best.near) if best.near else best.head
     # One fit for each sample, as it will be used, and not the mean of several.
     return _fitted(head, best.name, folds, best.held_out[: len(folds)])
@@ -163,7 +163,7 @@ def _chosen_on(
     part: np.ndarray, features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray | None
 ) -> FittedHead:
     """Choose the head by the samples at `part`, whose groups are `groups`, and fit it to all."""
-    folds, repeated = _judged_folds(labels[part], groups)
+    folds, repeated = judged_folds(labels[part], groups)
     if not folds:
         return _fitted(nearest_class_mean(features, labels, classes), "nearest_class_mean", [], [])
     best, _ = _best_of(features[part], labels[part], classes, repeated)
@@ -180,7 +180,7 @@ def _best_of(
 ) -> "tuple[_Candidate, _Axes]":
     """The candidate with the least smoothed log loss on the folds, and the axes of all samples."""
     truth = labels[np.concatenate(repeated)]
-    with _few_threads(features):
+    with few_threads(features):
         axes = _Axes.of(features, labels, classes)
         candidates = _candidates(axes, features, labels, classes, repeated)
         return min(candidates, key=lambda each: smoothed_losses(np.concatenate(each.held_out), truth).mean()), axes
@@ -195,7 +195,7 @@ def _fitted(head: LinearHead, kind: str, folds: Sequence[np.ndarray], logits: Se
     return FittedHead(head, kind, held_out[order], np.concatenate(logits)[order])
 
 
-def _judged_folds(labels: np.ndarray, groups: np.ndarray | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def judged_folds(labels: np.ndarray, groups: np.ndarray | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The held-out positions of each fold: those of the first cross-validation, and of all repeats with it."""
     if len(labels) > _MOST_FOR_FOLDS:
         first = itertools.islice(stratified_folds(labels, seed=0, groups=groups), 1)
@@ -238,7 +238,7 @@ def cross_validated_hits(
     hits, asked = np.zeros(len(labels), dtype=bool), np.zeros(len(labels), dtype=bool)
     if len(labels) == 0:
         return Hits(np.empty(0, dtype=np.int64), hits)
-    with _few_threads(features):
+    with few_threads(features):
         for train, held_out in stratified_folds(labels, seed=seed, groups=None if groups is None else groups[kept]):
             head = ridge(features[train], labels[train], int(labels.max()) + 1, calibrated=False)
             hits[held_out] = head.logits(features[held_out]).argmax(1) == labels[held_out]
@@ -247,7 +247,7 @@ def cross_validated_hits(
 
 
 @contextmanager
-def _few_threads(features: np.ndarray) -> Iterator[None]:
+def few_threads(features: np.ndarray) -> Iterator[None]:
     """Limit small products to one thread: two would wait for each other and take four times as long."""
     if features.size > _SMALL:
         yield

@@ -15,9 +15,10 @@ from headstart.judging.learned import unlearned
 from headstart.judging.retraining import read_retrained
 from headstart.judging.section import Evaluation
 from headstart.judging.serving_cost import cost_of
-from headstart.metrics.classification import classification_metrics, largest_confusions
+from headstart.metrics.classification import largest_confusions
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions
+from headstart.metrics.task import metric_for
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.storage.state import State
 
@@ -31,7 +32,7 @@ class Assessment:
 
     leaderboard: Leaderboard
     metrics: Mapping[str, dict[str, Any]]
-    """`classification_metrics` of each contender"""
+    """`Predictions.figures` of each contender"""
     contenders: tuple[Contender, ...]
     predictions: Path
     """the folder with the test predictions of each contender, `<strategy>.parquet`"""
@@ -53,8 +54,10 @@ class Assessment:
 
     @property
     def confusion(self) -> tuple[list[str], list[list[int]]]:
-        """The `largest_confusions` of the contender that was chosen, and their classes."""
+        """The `largest_confusions` of the contender that was chosen, and their classes; none of numbers."""
         metrics = self.metrics[self.chosen.strategy]
+        if "confusion" not in metrics:
+            return [], []
         return largest_confusions([row["name"] for row in metrics["per_class"]], metrics["confusion"])
 
     @property
@@ -80,10 +83,10 @@ class Assessment:
 
     @property
     def summary(self) -> dict[str, float]:
-        """The chosen contender's figures in three numbers: the metric, macro F1 and, over scratch, the gain."""
+        """The chosen contender's figures in three numbers: the metric, macro F1 or R² and, over scratch, the gain."""
         best = self.leaderboard.chosen
         gain = {} if best.gain is None else {"gain": best.gain}
-        return {best.metric: best.value, "macro_f1": best.macro_f1, **gain}
+        return {best.metric: best.value, **best.second, **gain}
 
     def figures(self, strategy: str) -> dict[str, float]:
         """The figures of one contender under their names in the record."""
@@ -109,6 +112,7 @@ def evaluate(
         HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
     """
     predictions.mkdir(parents=True, exist_ok=True)
+    evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
     candidates, metrics, trained, retrained, unfinished = [], {}, {}, {}, {}
     for contender in contenders:
         name = contender.strategy
@@ -119,7 +123,7 @@ def evaluate(
             found = _kept(contender, dataset)
         provenance = bundle.provenance if bundle else {}
         found.save(predictions / f"{name}.parquet")
-        metrics[name] = classification_metrics(found.labels, found.probabilities, found.classes)
+        metrics[name] = found.figures
         candidates.append(Candidate(contender, found, cost_of(bundle, contender.path) if bundle else None))
         if provenance.get("history"):
             trained[name] = provenance
@@ -144,7 +148,7 @@ def _kept(contender: Contender, dataset: Dataset) -> Predictions:
             f"{contender.strategy} was tested on different samples or classes than those of {dataset.digest}; "
             "fit it on this data set."
         )
-    return Predictions(test.ids, test.labels, kept.probabilities, dataset.classes, test.groups)
+    return Predictions(test.ids, test.labels, kept.outputs, dataset.classes, test.groups, dataset.task)
 
 
 def _load(contender: Contender, dataset: Dataset) -> ModelBundle | None:

@@ -10,8 +10,9 @@ import numpy as np
 from headstart.judging.choice import weights
 from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
-from headstart.metrics.classification import score
 from headstart.metrics.predictions import Predictions, on_common_samples
+from headstart.metrics.tally import score
+from headstart.metrics.task import REGRESSION
 from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.models.ensemble import Renormalised, ensemble, ensemble_name, renormalised
@@ -25,10 +26,10 @@ _SHARED = ("role", "data_digest", "train_digest", "source", "source_digest", "se
 def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory: Path) -> list[Contender]:
     """Form the combinations that the recipe asks for in `directory`; none where a single contender is best.
 
-    `ensemble` averages the calibrated probabilities of the contenders that tie, strategies and baselines, by their
-    `weights`; a prediction costs as many passes as it has members. What it predicts for held-out samples is the mean of
-    what they predict. Baselines that read samples in another way than the strategies do, as in colour, are left out,
-    and there is none without a strategy among its members.
+    `ensemble` averages the calibrated probabilities, or numbers, of the contenders that tie, strategies and baselines,
+    by their `weights`; a prediction costs as many passes as it has members. What it predicts for held-out samples is
+    the mean of what they predict. Baselines that read samples in another way than the strategies do, as in colour, are
+    left out, and there is none without a strategy among its members.
     """
     strategies = [each for each in contenders if each.kind == "transfer"]
     if ENSEMBLE not in evaluation.combinations or not strategies:
@@ -66,8 +67,13 @@ class _Member:
 
 
 def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path) -> Contender:
-    _together(members).save(path)
-    held_out, validation = _mean(members), math.nan
+    together, held_out, validation = _together(members), _mean(members), math.nan
+    if held_out is not None and held_out.task == REGRESSION:
+        # The mean of several is closer than each of them.
+        logits = held_out.outputs[:, :1]
+        together.calibrate(logits, held_out.labels)
+        held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
+    together.save(path)
     if held_out is not None:
         held_out.save(held_out_path(path))
         validation = score(evaluation.metric, held_out.labels, held_out.predicted, len(held_out.classes))
@@ -97,6 +103,7 @@ def _together(members: Sequence[_Member]) -> ModelBundle:
         ).eval(),
         architecture=ensemble_name([each.bundle.architecture for each in members]),
         temperature=1.0,
+        margin=None,
         provenance={
             **{key: first.provenance.get(key) for key in _SHARED},
             "strategy": ENSEMBLE,
@@ -120,4 +127,4 @@ def _mean(members: Sequence[_Member]) -> Predictions | None:
     if len(known) < len(members):
         return None
     found, shares = on_common_samples(known), [each.weight for each in members]
-    return replace(found[0], probabilities=np.average([each.probabilities for each in found], axis=0, weights=shares))
+    return replace(found[0], outputs=np.average([each.outputs for each in found], axis=0, weights=shares))

@@ -11,6 +11,7 @@ from headstart.jobs.job import train, transfer_job
 from headstart.judging.ranking import ONE_ERROR, Lead, Scored, timed
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.gains import paired_bootstrap_gain
+from headstart.metrics.task import metric_for
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.section import Strategy
 from headstart.training.context import RunContext
@@ -34,7 +35,7 @@ def confirm(
     progress: Progress | None,
 ) -> Scored:
     """The candidate with its metric on the validation split after a short fine-tuning, which is a job as any other."""
-    costs = dict(scored.ranked.costs)
+    costs, metric = dict(scored.ranked.costs), metric_for(metric, dataset.task)
     val = dataset.split("val")
     short = _short(training, dataset)
     # Not `auto`, whose comparison of starts holds for whole trainings.
@@ -44,7 +45,7 @@ def confirm(
         digest = source.save(path)
         job = transfer_job(path, dataset.path, strategy, training=short, reference=scored.ranked.source, digest=digest)
         trained = train(job, RunContext(seed, metric, progress=progress, refit=False, cross_validate=False))
-        predictions = trained.bundle.predict_logits(val.samples).argmax(axis=1)
+        predictions = trained.bundle.kind.predicted(trained.bundle.predict_logits(val.samples))
     classes = len(dataset.classes)
     found = bootstrap_interval(
         metric, val.labels, predictions, classes, confidence=ONE_ERROR, seed=seed, groups=val.groups
@@ -74,7 +75,7 @@ def estimated_seconds(source: ModelBundle, dataset: Dataset) -> float:
 def tuned_lead(one: Scored, other: Scored, dataset: Dataset, metric: str, seed: int) -> Lead:
     """How much the fine-tuning of `one` is better on the validation samples."""
     assert one.predictions is not None and other.predictions is not None  # noqa: S101, PT018 (both are fine-tuned)
-    val = dataset.split("val")
+    val, metric = dataset.split("val"), metric_for(metric, dataset.task)
     gain = paired_bootstrap_gain(
         metric,
         val.labels,

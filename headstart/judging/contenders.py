@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from headstart.judging.serving_cost import ServingCost
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.task import TASKS
 
 Kind = Literal["transfer", "baseline"]
 
 SCRATCH = "scratch"
-# The test split's most frequent class, given to every item: a baseline without training, which no recipe can name.
-MAJORITY = "majority class"
+# The best constant answers, such as the test split's most frequent class, as sentences name them: baselines without
+# training, which no recipe can name.
+GUESSES = {task.guess_title: f"the test's {task.guess_title}" for task in TASKS.values()}
 # The contender that is formed of those that tie.
 ENSEMBLE = "ensemble"
 

@@ -25,8 +25,8 @@ from headstart.data.subsets import spread_out, with_every_class
 from headstart.errors import InputError
 from headstart.judging.contenders import SCRATCH, Kind
 from headstart.judging.leaderboard import Leaderboard
-from headstart.metrics.classification import score
 from headstart.metrics.groups import group_numbers
+from headstart.metrics.tally import score
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.baseline import BASELINES, Like
 from headstart.strategies.section import Strategy

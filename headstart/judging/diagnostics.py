@@ -22,6 +22,7 @@ from headstart.judging.explanation import Explained, explained_samples, with_ran
 from headstart.judging.headline import Findings, headline
 from headstart.judging.kept_predictions import kept
 from headstart.judging.learned import accuracy_at
+from headstart.judging.number_diagnostics import NumberDiagnostics, diagnose_numbers, number_intervals
 from headstart.judging.reasons import Fitted, Probe, Reason, reasons
 from headstart.judging.reliability import Bin, Selective, reliability_bins, selective_prediction
 from headstart.judging.robustness import Robustness, predict_corrupted, robustness
@@ -30,6 +31,7 @@ from headstart.metrics.bootstrap import metric_intervals
 from headstart.metrics.groups import count_groups, group_numbers, groups_at, mean_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
+from headstart.metrics.task import REGRESSION
 from headstart.metrics.wilson import ClassIntervals, class_intervals, share_interval
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
@@ -55,7 +57,7 @@ class Diagnostics:
     reasons: tuple[Reason, ...]
     bins: tuple[Bin, ...]
     temperature: float
-    selective: Selective
+    selective: Selective | None
     robustness: Robustness | None
     scratch_robustness: Robustness | None
     curve: Curve | None
@@ -64,6 +66,8 @@ class Diagnostics:
     """the mean accuracy under corruption, less that of scratch on the same items"""
     unseen: str | None = None
     """what the source does not see of the target's samples, as a clause"""
+    numbers: NumberDiagnostics | None = None
+    """of a regression, which has no classes, bins, selective prediction, robustness, curve and explanations"""
 
     def to_json(self) -> str:
         """The numbers as indented JSON; pictures are left out."""
@@ -74,12 +78,14 @@ class Diagnostics:
             "reasons": [asdict(each) for each in self.reasons],
             "reliability": [asdict(each) for each in self.bins],
             "temperature": self.temperature,
-            "selective": {
+            "selective": self.selective
+            and {
                 "aurc": self.selective.aurc,
                 "least_aurc": self.selective.oracle,
                 "coverage": self.selective.coverage.tolist(),
                 "risk": self.selective.risk.tolist(),
             },
+            **({"ranges": [asdict(each) for each in self.numbers.ranges]} if self.numbers else {}),
             "robustness": self.robustness and asdict(self.robustness),
             "scratch_robustness": self.scratch_robustness and asdict(self.scratch_robustness),
             "robustness_lead": self.robustness_lead and asdict(self.robustness_lead),
@@ -108,6 +114,8 @@ def diagnose(
     Raises:
         InputError: `curve_training` is asked for and `training` or `strategies` are missing.
     """
+    if dataset.task == REGRESSION:
+        return _of_numbers(assessment, dataset, ModelBundle.load(source), evaluation, seed)
     board, start = assessment.leaderboard, ModelBundle.load(source)
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
     chosen = board.chosen.strategy
@@ -144,6 +152,31 @@ def diagnose(
         curve=curve,
         explained=explained_samples(models[chosen], dataset, predictions, evaluation.explanations, seed=seed),
         unseen=_unseen(start, dataset),
+    )
+
+
+def _of_numbers(
+    assessment: Assessment, dataset: Dataset, source: ModelBundle, evaluation: Evaluation, seed: int
+) -> Diagnostics:
+    """The diagnostics of a regression. What corrupts, explains or is fitted to fewer labels counts right answers, and
+    numbers are seldom exactly right."""
+    predictions, groups = assessment.predicted(assessment.chosen.strategy), dataset.split("test").groups
+    confidence = evaluation.confidence
+    return Diagnostics(
+        intervals=number_intervals(
+            predictions, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
+        ),
+        classes=(),
+        reasons=(),
+        bins=(),
+        temperature=float(predictions.outputs[0, 1]),
+        selective=None,
+        robustness=None,
+        scratch_robustness=None,
+        curve=None,
+        explained=None,
+        unseen=_unseen(source, dataset),
+        numbers=diagnose_numbers(predictions, groups, confidence=confidence),
     )
 
 
@@ -234,7 +267,7 @@ def _reasons(
     train, board = dataset.split("train"), assessment.leaderboard
     seen = spread_out(train.labels, _SEEN)
     probed = spread_out(train.labels, max(_SEEN, _PROBED_PER_CLASS * len(dataset.classes)))
-    accuracies = {entry.strategy: entry.accuracy for entry in board.entries}
+    accuracies = {entry.strategy: entry.accuracy or 0.0 for entry in board.entries}
     return reasons(
         board,
         probe=_probe(

@@ -15,6 +15,8 @@ from headstart.metrics.groups import groups_at, mean_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.task import REGRESSION
+from headstart.metrics.tasks.regression import COVERAGE
 from headstart.metrics.wilson import wilson_interval
 
 # Of one class's share of the test items.
@@ -44,7 +46,8 @@ class Findings:
 
 def headline(findings: Findings) -> dict[str, str]:
     """The sentences of the facts that hold, by name."""
-    found = {fact.__name__: fact(findings) for fact in FACTS}
+    facts = NUMBER_FACTS if findings.predictions.task == REGRESSION else FACTS
+    found = {fact.__name__: fact(findings) for fact in facts}
     return {name: sentence for name, sentence in found.items() if sentence}
 
 
@@ -141,6 +144,22 @@ def far_below_validation(findings: Findings) -> str | None:
     )
 
 
+def intervals_miss(findings: Findings) -> str | None:
+    """Prediction intervals that do not hold what they promise: the share of test items in them is below 90% by more
+    than the noise of the test and of the held-out samples explain, whose quantile the margin is (variance of a Beta
+    distribution: Vovk 2012, "Conditional validity of inductive conformal predictors")."""
+    found = findings.intervals.get("coverage")
+    if found is None:
+        return None
+    of_margin = 2 * np.sqrt(COVERAGE * (1 - COVERAGE) / (findings.validated + 2))
+    if found.value + np.hypot(found.high - found.value, of_margin) >= COVERAGE:
+        return None
+    return (
+        f"The intervals of predictions should hold {COVERAGE:.0%} of new samples and hold {found.value:.0%} of the "
+        f"test items [{found.low:.0%}, {found.high:.0%}]: the test's are of another kind than those that were held out."
+    )
+
+
 Fact = Callable[[Findings], str | None]
 FACTS: tuple[Fact, ...] = (
     far_below_validation,
@@ -150,3 +169,4 @@ FACTS: tuple[Fact, ...] = (
     classes_lost,
     unseen_by_source,
 )
+NUMBER_FACTS: tuple[Fact, ...] = (intervals_miss, unseen_by_source)

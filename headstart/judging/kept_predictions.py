@@ -33,8 +33,8 @@ def kept_predictions_of(bundle: ModelBundle, path: Path, dataset: Dataset, state
     """The predictions of the bundle at `path` on the test split, as `predictions_of`; computed if `state` does not have
     them."""
     split = dataset.split("test")
-    probabilities = kept({}, path, dataset, lambda: predictions_of(bundle, split).probabilities, state)
-    return Predictions(split.ids, split.labels, probabilities, bundle.classes, split.groups)
+    outputs = kept({}, path, dataset, lambda: predictions_of(bundle, split).outputs, state)
+    return Predictions(split.ids, split.labels, outputs, bundle.classes, split.groups, bundle.task)
 
 
 def kept(

@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import HeadstartError, InputError
+from headstart.figures import figure
 from headstart.judging.choice import choose
-from headstart.judging.contenders import MAJORITY, SCRATCH, Candidate, Contender, Kind
+from headstart.judging.contenders import GUESSES, SCRATCH, Candidate, Contender, Kind
 from headstart.judging.retraining import Spread, noise_of
 from headstart.judging.section import Evaluation
 from headstart.judging.verdict import Comparison, Verdict, overall_verdict, verdict
 from headstart.metrics.bootstrap import bootstrap_interval
-from headstart.metrics.classification import check_predictions, score
 from headstart.metrics.gains import Pair, simultaneous_gains
 from headstart.metrics.groups import count_groups, group_numbers, of_groups
 from headstart.metrics.intervals import Interval
-from headstart.metrics.metric import metric_title
+from headstart.metrics.metric import METRICS, metric_title, metrics_of
 from headstart.metrics.predictions import Predictions
-from headstart.metrics.significance import holm, mcnemar_p
+from headstart.metrics.significance import holm, paired_p
+from headstart.metrics.tally import score
+from headstart.metrics.task import SINGLE_LABEL
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Entry:
     value: float
     low: float
     high: float
-    accuracy: float
-    macro_f1: float
+    accuracy: float | None
+    macro_f1: float | None
     gain: float | None
     gain_low: float | None
     gain_high: float | None
@@ -67,6 +69,14 @@ class Entry:
     """bytes of the model; None, as for `milliseconds`, where no model is kept"""
     milliseconds: float | None = None
     """of a prediction for one sample, on a core of the machine that evaluated"""
+    r2: float | None = None
+    """of a regression, which has neither accuracy nor macro F1"""
+
+    @property
+    def second(self) -> dict[str, float]:
+        """The figure that stands beside the metric, by its name: macro F1, or R² of numbers."""
+        found = {"macro_f1": self.macro_f1, "r2": self.r2}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ class Leaderboard:
     @property
     def worth_showing(self) -> list[Comparison]:
         """The comparisons, but that with the majority class only where it is not clearly beaten."""
-        return [each for each in self.comparisons if each.baseline != MAJORITY or each.verdict != "helped"]
+        return [each for each in self.comparisons if each.baseline not in GUESSES or each.verdict != "helped"]
 
     @property
     def verdict(self) -> Verdict | None:
@@ -145,6 +155,11 @@ class Leaderboard:
     def untrained(self) -> list[str]:
         """The baselines that had not learned their own training samples, so that to beat them proves nothing."""
         return [each.title for each in self.comparisons if each.verdict == "no evidence" and each.learned is not None]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the metric is an error: gains are then by how much it is less."""
+        return self.metric in METRICS and METRICS[self.metric].lower_is_better
 
     @property
     def subject(self) -> str:
@@ -182,11 +197,15 @@ class Leaderboard:
         name, chosen, best = metric_title(self.metric), self.chosen, self.over_best
         if best is None:
             return (
-                f"{self.subject} reaches {chosen.value:.3f} {name}, and without a baseline there is nothing to "
+                f"{self.subject} reaches {figure(chosen.value)} {name}, and without a baseline there is nothing to "
                 "measure the transfer against."
             )
         gain = best.gain.value
-        change = f"loses {-gain:.3f} {name} against" if gain < 0 else f"gains {gain:+.3f} {name} over"
+        change = (
+            f"loses {figure(-gain)} {name} against" if gain < 0 else f"gains {figure(gain, signed=True)} {name} over"
+        )
+        if self.lower_is_better:
+            change = f"has {figure(abs(gain))} {'more' if gain < 0 else 'less'} {name} than"
         answer = (
             f"{self.subject} {change} {best.title} {best.bounds} "
             f"at {100 * self.confidence:g}% confidence on {self.items:,} test items{of_groups(self.groups)}"
@@ -194,7 +213,7 @@ class Leaderboard:
         if best.learned is not None and best.verdict == "no evidence":
             answer += f", which {best.proves_nothing}"
         elif best.verdict == "no evidence" and self.min_gain > 0:
-            answer += f", where more than {self.min_gain:+.3f} was asked for"
+            answer += f", where more than {figure(self.min_gain, signed=True)} was asked for"
         return "; ".join([answer, *(each.clause for each in self.worth_showing if each is not best)]) + "."
 
     def rows(self) -> list[dict[str, Any]]:
@@ -206,7 +225,7 @@ class Leaderboard:
                 self.metric: entry.value,
                 f"{self.metric}_low": entry.low,
                 f"{self.metric}_high": entry.high,
-                "macro_f1": entry.macro_f1,
+                **entry.second,
                 "gain": entry.gain,
                 "gain_low": entry.gain_low,
                 "gain_high": entry.gain_high,
@@ -269,20 +288,16 @@ def build_leaderboard(
     choice, first = choose([each.contender for each in candidates]), candidates[0].predictions
     chosen = choice.transfer
     _check_comparable(candidates)
-    labels, groups, classes = first.labels, group_numbers(first.groups), first.probabilities.shape[1]
+    labels, groups, classes = first.labels, group_numbers(first.groups), len(first.classes)
+    merit = METRICS[evaluation.metric].merit
     predicted = {each.contender.strategy: each.predictions.predicted for each in candidates}
-    baselines = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
-    if baselines:
-        baselines.append(MAJORITY)
-        predicted[MAJORITY] = np.full_like(labels, np.bincount(labels).argmax())
-    values = {name: score(evaluation.metric, labels, predicted[name], classes) for name in baselines}
-    best = max(values, key=values.__getitem__, default=None)
+    baselines, best = _baselines(candidates, predicted, evaluation.metric)
     spreads = _spreads(retrained, predicted, evaluation.metric, labels, classes)
     pairs = _pairs(candidates, chosen, baselines, best)
     members = {each.contender.strategy: each.contender.members or (each.contender.strategy,) for each in candidates}
     gains = _gains(pairs, predicted, first, evaluation, spreads, members, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
-    chances = holm([mcnemar_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
+    chances = holm([paired_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
     comparisons = [
         Comparison(name, gains[chosen.strategy, name], told[chosen.strategy, name], p, unlearned.get(name))
         for name, p in zip(baselines, chances, strict=True)
@@ -299,7 +314,7 @@ def build_leaderboard(
         seed=seed,
         items=len(labels),
         groups=count_groups(groups),
-        entries=tuple(sorted(entries, key=lambda entry: (-entry.value, entry.strategy))),
+        entries=tuple(sorted(entries, key=lambda entry: (-merit(entry.value), entry.strategy))),
         comparisons=tuple(comparisons),
         seed_deviation=deviations.get(SCRATCH),
         best_baseline=best,
@@ -307,6 +322,21 @@ def build_leaderboard(
         delivered=choice.delivered.strategy,
         recommended=choice.recommended.strategy if choice.recommended else None,
     )
+
+
+def _baselines(
+    candidates: Sequence[Candidate], predicted: dict[str, np.ndarray], metric: str
+) -> tuple[list[str], str | None]:
+    """The names of the baselines, the best constant answer among them, which is added to `predicted`, and that of the
+    best one."""
+    first = candidates[0].predictions
+    found = [each.contender.strategy for each in candidates if each.contender.kind == "baseline"]
+    if found:
+        found.append(first.kind.guess_title)
+        predicted[first.kind.guess_title] = first.kind.guess(first.labels)
+    merit, classes = METRICS[metric].merit, len(first.classes)
+    values = {name: merit(score(metric, first.labels, predicted[name], classes)) for name in found}
+    return found, max(values, key=values.__getitem__, default=None)
 
 
 def _spreads(
@@ -340,7 +370,7 @@ def _check_comparable(candidates: Sequence[Candidate]) -> None:
             raise HeadstartError(f"Two candidates are called {name!r}; give every strategy its own name.")
         names.add(name)
         try:
-            check_predictions(ours.labels, ours.probabilities, theirs.probabilities.shape[-1])
+            ours.kind.check(ours.labels, ours.outputs, theirs.outputs.shape[-1] if theirs.task == SINGLE_LABEL else 1)
         except HeadstartError as error:
             raise HeadstartError(f"The predictions of {name!r} are not usable. {error}") from error
         if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.labels, theirs.labels)):
@@ -370,14 +400,15 @@ def _gains(
         tested.labels,
         list(predicted.values()),
         [Pair(position[ours], position[theirs], *noise_of(members[ours], theirs, spreads)) for ours, theirs in pairs],
-        tested.probabilities.shape[1],
+        len(tested.classes),
         confidence=evaluation.confidence,
         resamples=evaluation.resamples,
         seed=seed,
         groups=tested.groups,
     )
     # Of a baseline the first training is shown; what another would have reached is as likely that of any.
-    above = {name: each.shown - each.mean for name, each in spreads.items()}
+    merit = METRICS[evaluation.metric].merit
+    above = {name: merit(each.shown - each.mean) for name, each in spreads.items()}
     return {
         (ours, theirs): Interval(gain.value, gain.low + above[theirs], gain.high + above[theirs])
         if theirs in above and gain.low < gain.high
@@ -396,7 +427,9 @@ def _entry(
     seed: int,
 ) -> Entry:
     contender, found = candidate.contender, candidate.predictions
-    labels, predicted, classes = found.labels, found.predicted, found.probabilities.shape[1]
+    labels, predicted, classes = found.labels, found.predicted, len(found.classes)
+    known = metrics_of(found.task)
+    of = {name: score(name, labels, predicted, classes) for name in ("accuracy", "macro_f1", "r2") if name in known}
     value = bootstrap_interval(
         evaluation.metric,
         labels,
@@ -417,8 +450,9 @@ def _entry(
         value=value.value,
         low=value.low,
         high=value.high,
-        accuracy=score("accuracy", labels, predicted, classes),
-        macro_f1=score("macro_f1", labels, predicted, classes),
+        accuracy=of.get("accuracy"),
+        macro_f1=of.get("macro_f1"),
+        r2=of.get("r2"),
         gain=gain.value if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,

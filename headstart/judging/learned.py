@@ -7,6 +7,8 @@ import numpy as np
 
 from headstart.data.dataset import Dataset, Split
 from headstart.data.subsets import spread_out
+from headstart.metrics.tally import score
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
 
 # A network that learns its own training samples is right on more of them than this, whatever the task.
@@ -18,7 +20,8 @@ _LEAST_PATIENCE = 5
 
 
 def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
-    """The accuracy on its training samples of a network whose epochs ran out before it had learned them.
+    """The accuracy on its training samples, for numbers R², of a network whose epochs ran out before it had learned
+    them.
 
     None where it is above 0.9, where training ended as nothing got better, and where its epochs are not known.
     """
@@ -30,9 +33,11 @@ def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
 
 
 def accuracy_at(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
-    """The share of the split's samples at `positions`, int (n,), that the model is right on."""
-    predicted = bundle.predict_logits(split.samples[positions]).argmax(axis=1)
-    return float(np.mean(predicted == split.labels[positions]))
+    """The share of the split's samples at `positions`, int (n,), that the model is right on; for numbers the share of
+    their variance that it explains."""
+    predicted = bundle.kind.predicted(bundle.predict_logits(split.samples[positions]))
+    metric = "accuracy" if bundle.task == SINGLE_LABEL else "r2"
+    return score(metric, split.labels[positions], predicted, len(bundle.classes))
 
 
 def _was_cut(provenance: Mapping[str, Any]) -> bool:

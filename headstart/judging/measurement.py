@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.errors import InputError
+from headstart.figures import figure
+from headstart.judging.number_diagnostics import number_intervals
 from headstart.judging.reading import BATCH, read_samples
 from headstart.metrics.bootstrap import metric_intervals
 from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.intervals import Interval
-from headstart.metrics.metric import METRICS, metric_title
+from headstart.metrics.metric import METRICS, metric_title, metrics_of
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.task import REGRESSION
 from headstart.metrics.wilson import ClassIntervals, class_intervals
 from headstart.models.bundle import ModelBundle
 
@@ -47,18 +50,25 @@ class Measurement:
 
     @property
     def mistakes(self) -> list[tuple[str, str, int]]:
-        """The label, the class that it was taken for, and how often; most frequent first."""
+        """The label, the class that it was taken for, and how often; most frequent first. None of numbers."""
         found, names = self.predictions, self.predictions.classes
+        if found.task == REGRESSION:
+            return []
         wrong = found.labels != found.predicted
         pairs = Counter(zip(found.labels[wrong].tolist(), found.predicted[wrong].tolist(), strict=True))
         return [(names[label], names[given], count) for (label, given), count in pairs.most_common()]
 
     @property
     def table(self) -> "pd.DataFrame":
-        """One row for each sample: path, label, predicted, probability (of `predicted`)."""
+        """One row for each sample: path, label, predicted, probability (of `predicted`); of numbers path, label,
+        predicted, low and high, between which 90% of new samples lie."""
         import pandas as pd
 
         found = self.predictions
+        if found.task == REGRESSION:
+            value, margin = found.predicted, found.outputs[:, 2]
+            bounds = {"low": value - margin, "high": value + margin}
+            return pd.DataFrame({"path": self.paths, "label": found.labels, "predicted": value, **bounds})
         names = np.array(found.classes, dtype=object)
         return pd.DataFrame(
             {
@@ -74,7 +84,8 @@ class Measurement:
         """The metric, on how many samples, and what to know about these."""
         value, count = self.value, len(self.paths)
         said = (
-            f"{metric_title(self.metric)} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}] on {count:,} samples"
+            f"{metric_title(self.metric)} {figure(value.value)} [{figure(value.low)}, {figure(value.high)}] on "
+            f"{count:,} samples"
             f"{of_groups(count_groups(self.predictions.groups))}"
         )
         if self.trained_on:
@@ -125,35 +136,58 @@ def measure(
         InputError: the samples have no labels or a class that the model does not know, none can be read, it was trained
             on all of them, or there is no such metric.
     """
-    if metric not in METRICS:
-        raise InputError(f"There is no metric {metric}; choose one of {', '.join(METRICS)}.")
-    probabilities, labels, ids, paths, groups = [], list[int](), list[str](), list[str](), list[str]()
+    _check_metric(metric, bundle.task)
+    outputs, labels, ids, paths, groups = [], list[float](), list[str](), list[str](), list[str]()
     refused = known = 0
     index = {name: number for number, name in enumerate(bundle.classes)}
-    for read in read_samples(bundle, uri, "required"):
+    numbers = bundle.task == REGRESSION
+    for read in read_samples(bundle, uri, "numbers" if numbers else "required"):
         refused += read.refused
         new = [number for number, each in enumerate(read.ids) if each not in (trained_on or ())]
         known += len(read.ids) - len(new)
         if not new:
             continue
-        probabilities.append(bundle.predict_probabilities([read.values[number] for number in new], BATCH))
+        outputs.append(bundle.predict_outputs([read.values[number] for number in new], BATCH))
         ids += [read.ids[number] for number in new]
-        labels += [index[read.files[number].label] for number in new]
+        given = [read.files[number].label for number in new]
+        labels += [float(label) if numbers else index[label] for label in given]
         paths += [read.files[number].path for number in new]
         groups += [read.files[number].group or "" for number in new]
     if not paths:
         raise InputError(f"The model was trained on all samples of {uri}; measure it on others.")
     found = Predictions(
-        np.array(ids), np.array(labels, dtype=np.int64), np.concatenate(probabilities), bundle.classes, np.array(groups)
+        np.array(ids),
+        np.array(labels, dtype=np.float64 if numbers else np.int64),
+        np.concatenate(outputs),
+        bundle.classes,
+        np.array(groups),
+        bundle.task,
     )
-    named = class_intervals(found.labels, found.predicted, bundle.classes, groups=found.groups)
+    figures, classes = _figures(found)
     return Measurement(
         metric=metric,
-        figures=metric_intervals(found.labels, found.probabilities, groups=found.groups),
-        classes=tuple(each for each in named if each.support),
+        figures=figures,
+        classes=tuple(each for each in classes if each.support),
         predictions=found,
         paths=tuple(paths),
         refused=refused,
         trained_on=None if trained_on is None else known,
         tested_on=len(set(ids) & set(tested_on)),
     )
+
+
+def _check_metric(metric: str, task: str) -> None:
+    if metric not in METRICS:
+        raise InputError(f"There is no metric {metric}; choose one of {', '.join(METRICS)}.")
+    if METRICS[metric].task != task:
+        raise InputError(
+            f"The metric {metric} is not for a model of the task {task}; choose one of {', '.join(metrics_of(task))}."
+        )
+
+
+def _figures(found: Predictions) -> tuple[dict[str, Interval], list[ClassIntervals]]:
+    """Every metric with its interval, and the figures of each class, of which numbers have none."""
+    if found.task == REGRESSION:
+        return number_intervals(found, confidence=0.95, resamples=2000, seed=0, groups=found.groups), []
+    classes = class_intervals(found.labels, found.predicted, found.classes, groups=found.groups)
+    return metric_intervals(found.labels, found.outputs, groups=found.groups), classes

@@ -16,6 +16,7 @@ from headstart.judging.reading import BATCH, read_samples
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.intervals import Interval, normal_quantile
 from headstart.metrics.metric import metric_title
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
 
 State = Literal["as before", "drifted", "worse"]
@@ -101,6 +102,11 @@ def observe(bundle: ModelBundle, uri: str) -> Observed:
     Raises:
         InputError: the reference cannot be read, holds no readable sample, or has a class that the model does not know.
     """
+    if bundle.task != SINGLE_LABEL:
+        raise InputError(
+            "The model answers with a number, and what is monitored are shares of classes; measure it on new labelled "
+            "samples with headstart evaluate."
+        )
     features, labels, refused = [], [], 0
     for read in read_samples(bundle, uri, "optional"):
         refused += read.refused

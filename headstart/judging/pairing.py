@@ -9,6 +9,7 @@ import numpy as np
 from headstart.errors import HeadstartError
 from headstart.metrics.groups import groups_at
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.tally import is_of_classes
 
 if TYPE_CHECKING:
     from headstart.data.dataset import Split
@@ -21,7 +22,7 @@ class ComparisonError(HeadstartError):
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The predictions of two models for the same items; the arrays are int (N,) indices into `classes`."""
+    """The predictions of two models for the same items; the arrays are (N,), int indices into `classes` or numbers."""
 
     classes: tuple[str, ...]
     ids: np.ndarray
@@ -54,20 +55,20 @@ def stored_pair(ours: Predictions, theirs: Predictions) -> Pair | None:
 
     ComparisonError if the two have different classes.
     """
+    _check_tasks(ours.task, theirs.task)
     number_of = _numbers(theirs.classes, ours.classes)
     # Copies of a file share their id and their content, so any order among them is as good.
     first, second = np.argsort(ours.ids, kind="stable"), np.argsort(theirs.ids, kind="stable")
     labels = ours.labels[first]
-    if not (
-        np.array_equal(ours.ids[first], theirs.ids[second]) and np.array_equal(labels, number_of[theirs.labels[second]])
-    ):
+    same = _renumbered(theirs.labels[second], number_of)
+    if not (np.array_equal(ours.ids[first], theirs.ids[second]) and np.array_equal(labels, same)):
         return None
     return Pair(
         classes=ours.classes,
         ids=ours.ids[first],
         labels=labels,
-        ours=ours.probabilities[first].argmax(axis=1),
-        theirs=number_of[theirs.probabilities[second].argmax(axis=1)],
+        ours=ours.predicted[first],
+        theirs=_renumbered(theirs.predicted[second], number_of),
         groups=groups_at(theirs.groups, second) if ours.groups is None else groups_at(ours.groups, first),
     )
 
@@ -77,15 +78,26 @@ def evaluated_pair(ours: "ModelBundle", theirs: "ModelBundle", test: "Split", cl
 
     ComparisonError if the models have different classes.
     """
+    _check_tasks(ours.task, theirs.task)
     number_of = _numbers(theirs.classes, ours.classes)
     return Pair(
         classes=ours.classes,
         ids=test.ids,
-        labels=_numbers(classes, ours.classes)[test.labels],
-        ours=ours.predict_probabilities(test.samples).argmax(axis=1),
-        theirs=number_of[theirs.predict_probabilities(test.samples).argmax(axis=1)],
+        labels=_renumbered(test.labels, _numbers(classes, ours.classes)),
+        ours=ours.kind.predicted(ours.predict_outputs(test.samples)),
+        theirs=_renumbered(theirs.kind.predicted(theirs.predict_outputs(test.samples)), number_of),
         groups=test.groups,
     )
+
+
+def _check_tasks(ours: str, theirs: str) -> None:
+    if ours != theirs:
+        raise ComparisonError(f"the tasks differ: one answers {ours}, the other {theirs}")
+
+
+def _renumbered(found: np.ndarray, number_of: np.ndarray) -> np.ndarray:
+    """Indices of classes as those of the other model; numbers as they are."""
+    return number_of[found] if is_of_classes(found) else found
 
 
 def _numbers(classes: Sequence[str], wanted: Sequence[str]) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.data.dataset import Dataset
 from headstart.data.folds import in_repeated_classes
+from headstart.data.strata import strata
 from headstart.data.subsets import spread_out
 from headstart.features.extraction import vectors
 from headstart.features.heads import cross_validated_hits
@@ -20,6 +21,7 @@ from headstart.features.score import SCORES, Probed
 from headstart.judging.overlap import overlap
 from headstart.metrics.groups import effective_items, group_numbers, groups_at, mean_interval
 from headstart.metrics.intervals import Interval
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.metrics.wilson import share_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
@@ -52,7 +54,8 @@ class Ranked:
     leaks: bool
     """whether it was, or may have been, trained on test samples of the target"""
     probe: float | None
-    """accuracy of a ridge probe on frozen features, cross-validated on the training split; None where no two classes
+    """accuracy of a ridge probe on frozen features, cross-validated on the training split, for numbers of the range
+    that each lies in (headstart/data/strata.py); None where no two classes
     have two samples there"""
     probe_error: float | None
     """its standard error"""
@@ -119,7 +122,9 @@ class Candidates:
         self._dataset, self._seed, self._state = dataset, seed, State.from_environment()
         self._fetch, self._background = fetch_registered, background
         self._train = dataset.split("train")
-        self._read = _subset(self._train.labels, seed)
+        # A ranking of sources needs to know which features tell more from less: of numbers, their ranges.
+        self._labels = strata(self._train.labels)
+        self._read = _subset(self._labels, seed)
         self._loaded: tuple[str, ModelBundle] | None = None
 
     def load(self, uri: str) -> ModelBundle:
@@ -133,7 +138,7 @@ class Candidates:
 
     def score(self, uri: str) -> Scored:
         """A candidate's row of the ranking, with every score of the registry."""
-        labels, costs = self._train.labels[self._read], dict[str, float]()
+        labels, costs = self._labels[self._read], dict[str, float]()
         groups = group_numbers(self._train.groups[self._read])
         with timed(costs, "load"):
             bundle = self.load(uri)
@@ -220,7 +225,7 @@ def _source_probabilities(bundle: ModelBundle, features: np.ndarray) -> np.ndarr
     """The predictions (N, Z) of the source's own head; None where it has none that was trained."""
     from scipy.special import softmax
 
-    if not bundle.classes or bundle.provenance.get("head") != "trained":
+    if bundle.task != SINGLE_LABEL or not bundle.classes or bundle.provenance.get("head") != "trained":
         return None
     weight, bias = (
         tensor.detach().float().cpu().numpy() for tensor in (bundle.network.head.weight, bundle.network.head.bias)

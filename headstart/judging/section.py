@@ -12,7 +12,9 @@ from headstart.sections import Section, with_tuples
 class Evaluation(Section):
     """The recipe's section on how the result is judged.
 
-    min_gain: the gain over every baseline above which a transfer helped.
+    metric: decides; for a regression mae where nothing else is said.
+    min_gain: the gain over every baseline above which a transfer helped: of a share below 1, of an error in the
+        target's unit.
     combinations: the contenders that are formed of others which held-out samples do not tell apart: `ensemble` averages
         their probabilities, those of baselines among them, and costs a prediction by each. Empty for none: a single
         contender is delivered.
@@ -29,7 +31,7 @@ class Evaluation(Section):
 
     metric: Annotated[str, METRICS] = "accuracy"
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     combinations: tuple[Literal["ensemble"], ...] = ("ensemble",)
     seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=20)] = "auto"

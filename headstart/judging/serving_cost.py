@@ -40,6 +40,6 @@ def prediction_seconds(bundle: "ModelBundle", *, warm_up: int, repeats: int) -> 
     seconds = []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()
-        bundle.predict_probabilities(sample)
+        bundle.predict_outputs(sample)
         seconds.append(time.perf_counter() - start)
     return seconds[warm_up:]

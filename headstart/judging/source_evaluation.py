@@ -6,15 +6,15 @@ import numpy as np
 
 from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
+from headstart.figures import figure
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.report.source import render_source_report
 from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import bootstrap_interval
-from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import classification_metrics
 from headstart.metrics.groups import count_groups, group_numbers, of_groups
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.task import REGRESSION, TASKS, metric_for
 from headstart.models.bundle import ModelBundle
 
 
@@ -29,9 +29,10 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
     metrics: dict[str, Any] | None = None
     found: dict[str, float] = {}
     if dataset.classes:
-        probabilities = bundle.predict_probabilities(test.samples) if bundle.classes else _probe(bundle, dataset)
-        predictions = Predictions(test.ids, test.labels, probabilities, dataset.classes, test.groups)
-        metrics = classification_metrics(test.labels, probabilities, dataset.classes)
+        evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
+        outputs = bundle.predict_outputs(test.samples) if bundle.classes else _probe(bundle, dataset)
+        predictions = Predictions(test.ids, test.labels, outputs, dataset.classes, test.groups, dataset.task)
+        metrics = predictions.figures
         score = bootstrap_interval(
             evaluation.metric,
             test.labels,
@@ -44,7 +45,8 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         )
         found = figures(metrics, evaluation.metric, score)
         subject = "The source" if bundle.classes else "A linear head on the source's features"
-        reached = f"{score.value:.3f} {metric_title(evaluation.metric)} [{score.low:.3f}, {score.high:.3f}]"
+        bounds = f"[{figure(score.low)}, {figure(score.high)}]"
+        reached = f"{figure(score.value)} {metric_title(evaluation.metric)} {bounds}"
         sentence = (
             f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on "
             f"{len(test.labels):,} test items{of_groups(count_groups(test.groups))} of its own data."
@@ -66,17 +68,21 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
 
 
 def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
-    """Probabilities (N, K) for the test split by the best linear head on the bundle's features, calibrated."""
-    from scipy.special import softmax
-
+    """The outputs (N, M) for the test split by the best linear head on the bundle's features, calibrated."""
     from headstart.features.heads import best_head
+    from headstart.features.number_heads import best_number_head
 
     labelled, test = LabelledDataset(dataset).split("train"), dataset.split("test")
+    kind, groups = TASKS[dataset.task], group_numbers(labelled.groups)
+    if dataset.task == REGRESSION:
+        head = best_number_head(bundle.predict_features(labelled.samples), labelled.labels, groups)
+        calibration = kind.calibrated(head.logits, labelled.labels[head.held_out])
+        return kind.outputs(head.head.logits(bundle.predict_features(test.samples)), calibration)
     fitted = best_head(
         bundle.predict_features(labelled.samples),
         labelled.labels,
         classes=len(dataset.classes),
-        groups=group_numbers(labelled.groups),
+        groups=groups,
     )
-    temperature = fit_temperature(fitted.logits, labelled.labels[fitted.held_out])
-    return softmax(fitted.head.logits(bundle.predict_features(test.samples)) / temperature, axis=1)
+    calibration = kind.calibrated(fitted.logits, labelled.labels[fitted.held_out])
+    return kind.outputs(fitted.head.logits(bundle.predict_features(test.samples)), calibration)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.errors import InputError
-from headstart.judging.contenders import MAJORITY
+from headstart.figures import figure
+from headstart.judging.contenders import GUESSES
 from headstart.metrics.intervals import Interval
 
 Verdict = Literal["helped", "no evidence", "hurt"]
@@ -46,25 +47,26 @@ class Comparison:
     gain: Interval
     verdict: Verdict
     p: float
-    """of McNemar's test that both are equally accurate, Holm-corrected over the baselines"""
+    """of a paired test that both are equally good (`paired_p`), Holm-corrected over the baselines"""
     learned: float | None = None
-    """of a baseline whose epochs ran out before it had learned its own training samples: its accuracy on them"""
+    """of a baseline whose epochs ran out before it had learned its own training samples: its accuracy on them, or for
+    numbers R²"""
 
     @property
     def bounds(self) -> str:
         """The gain's interval as text."""
-        return f"[{self.gain.low:+.3f}, {self.gain.high:+.3f}]"
+        return f"[{figure(self.gain.low, signed=True)}, {figure(self.gain.high, signed=True)}]"
 
     @property
     def title(self) -> str:
         """The baseline as sentences name it."""
-        return "the test's majority class" if self.baseline == MAJORITY else self.baseline
+        return GUESSES.get(self.baseline, self.baseline)
 
     @property
     def clause(self) -> str:
         """The comparison in words, for the end of a sentence."""
-        name = self.title if self.baseline == MAJORITY else f"the baseline {self.baseline}"
-        gain = f"({self.gain.value:+.3f} {self.bounds})"
+        name = GUESSES.get(self.baseline, f"the baseline {self.baseline}")
+        gain = f"({figure(self.gain.value, signed=True)} {self.bounds})"
         if self.learned is not None and self.verdict == "no evidence":
             return f"its gain over {name} {gain} {self.proves_nothing}"
         return f"{_RELATIONS[self.verdict]} {name} {gain}"
@@ -72,7 +74,8 @@ class Comparison:
     @property
     def proves_nothing(self) -> str:
         """A predicate for a baseline that was not trained to its end."""
+        learned = max(0.0, self.learned or 0.0)
         return (
-            f"proves nothing, as {self.title} was right on {self.learned:.0%} of its own training samples when its "
+            f"proves nothing, as {self.title} had learned only {learned:.0%} of its own training samples when its "
             "epochs ran out (raise training.epochs)"
         )

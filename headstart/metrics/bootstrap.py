@@ -1,10 +1,7 @@
 """Bootstrap intervals of metrics on a test split.
 
-The metrics depend on the items only through how many fall into each cell (label, prediction). Drawing N items with
-replacement therefore equals drawing the cells' counts from one multinomial distribution, which takes milliseconds
-where drawing items, as `scipy.stats.bootstrap` does, takes seconds. Items that belong together are drawn together
-(headstart/metrics/groups.py). The intervals describe the sampling of test items,
-not of training runs. How often each kind of interval holds the truth: docs/studies/intervals.md.
+Items that belong together are drawn together (headstart/metrics/groups.py). The intervals describe the sampling of test
+items, not of training runs. How often each kind of interval holds the truth: docs/studies/intervals.md.
 """
 
 from collections.abc import Iterator
@@ -12,14 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from headstart.metrics.calibration import ECE_BINS, calibration_gaps, expected_calibration_error
-from headstart.metrics.counts import Counts, count
 from headstart.metrics.groups import count_groups, critical_value, draw_groups, group_numbers
 from headstart.metrics.intervals import Interval
-from headstart.metrics.metric import METRICS
+from headstart.metrics.metric import METRICS, metrics_of
+from headstart.metrics.tally import CHUNK, is_of_classes, resample, tally, without_one
 from headstart.metrics.wilson import share_interval
-
-# Draws held at once: about 32 MB of counts.
-_CHUNK = 2**22
 
 
 def bootstrap_interval(
@@ -33,7 +27,7 @@ def bootstrap_interval(
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> Interval:
-    """The metric of labels and predictions, both int (N,) in [0, classes_count), with its interval.
+    """The metric of labels and predictions (N,), int in [0, classes_count) or numbers, with its interval.
 
     `groups` (N,), names or numbers, are equal for items that belong together.
 
@@ -42,17 +36,18 @@ def bootstrap_interval(
     no mistake, they have the width that a proportion of N items has.
     """
     score = METRICS[metric_name].of
-    counts = count(labels, predictions, classes_count)
-    value = float(score(counts))
+    value = float(score(tally(labels, predictions, classes_count)))
     if metric_name == "accuracy":
         return share_interval(labels == predictions, groups, confidence=confidence)
     groups = group_numbers(groups)
     drawn = resample(labels, [predictions], classes_count, resamples, seed, groups)
     scores = np.concatenate([score(counts) for (counts,) in drawn])
+    if np.ptp(scores) == 0 and not is_of_classes(labels):
+        return Interval(value, value, value)
     if np.ptp(scores) == 0:
         room = 1 - share_interval(np.ones(len(labels), bool), groups, confidence=confidence).low
         return Interval(value, value * (1 - room), value + (1 - value) * room)
-    left_out, sizes = _without_one(metric_name, labels, predictions, classes_count, groups)
+    left_out, sizes = without_one(metric_name, labels, predictions, classes_count, groups)
     low, high = np.quantile(scores, _bca_levels(value, scores, left_out, sizes, _ends(confidence, groups)))
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
@@ -78,7 +73,7 @@ def metric_intervals(
         name: bootstrap_interval(
             name, labels, predictions, classes, confidence=confidence, resamples=resamples, seed=seed, groups=groups
         )
-        for name in METRICS
+        for name in metrics_of("single_label")
         if name != "macro_recall"
     }
     found["ece"] = _calibration_interval(labels, probabilities, confidence, resamples, seed, group_numbers(groups))
@@ -112,7 +107,7 @@ def _calibration_interval(
 def _errors_of_items(gaps: np.ndarray, of_bin: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield the calibration errors of chunks of resamples: N draws in each of all would fill the memory."""
     generator, count = np.random.default_rng(seed), len(gaps)
-    chunk = max(1, _CHUNK // count)
+    chunk = max(1, CHUNK // count)
     for start in range(0, resamples, chunk):
         size = (min(chunk, resamples - start), count)
         items = generator.integers(0, count, size=size)
@@ -127,86 +122,10 @@ def _errors_of_groups(
     """Yield likewise those of resamples that draw groups."""
     generator, sizes = np.random.default_rng(seed), np.bincount(groups)
     sums = np.bincount(groups * ECE_BINS + of_bin, weights=gaps, minlength=len(sizes) * ECE_BINS)
-    chunk = max(1, _CHUNK // len(sizes))
+    chunk = max(1, CHUNK // len(sizes))
     for start in range(0, resamples, chunk):
         times = draw_groups(groups, min(chunk, resamples - start), generator)
         yield np.abs(times @ sums.reshape(-1, ECE_BINS)).sum(axis=1) / (times @ sizes)
-
-
-def resample(
-    labels: np.ndarray,
-    predictions: list[np.ndarray],
-    classes_count: int,
-    resamples: int,
-    seed: int,
-    groups: np.ndarray | None = None,
-) -> Iterator[list[Counts]]:
-    """Yield chunks of resamples: for each set of predictions the counts (chunk, K) on the same drawn items.
-
-    With `groups` of `group_numbers` whole groups are drawn.
-    """
-    columns = [labels, *predictions, *([] if groups is None else [groups])]
-    cells, sizes = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
-    generator = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK // len(cells))
-    for start in range(0, resamples, chunk):
-        count = min(chunk, resamples - start)
-        if groups is None:
-            draws = generator.multinomial(len(labels), sizes / len(labels), size=count)
-        else:
-            draws = draw_groups(groups, count, generator)[:, cells[:, -1]] * sizes
-        label = cells[:, 0]
-        labelled = _sum_by_class(draws, label, classes_count)
-        yield [
-            Counts(
-                hits=_sum_by_class(draws[:, label == predicted], label[label == predicted], classes_count),
-                labelled=labelled,
-                predicted=_sum_by_class(draws, predicted, classes_count),
-            )
-            for predicted in cells[:, 1 : 1 + len(predictions)].T
-        ]
-
-
-def _sum_by_class(draws: np.ndarray, class_of: np.ndarray, classes_count: int) -> np.ndarray:
-    """The sums (R, classes_count) of the columns of draws (R, cells) that belong to one class."""
-    order = np.argsort(class_of, kind="stable")
-    present, starts = np.unique(class_of[order], return_index=True)
-    sums = np.zeros((len(draws), classes_count), dtype=np.int64)
-    sums[:, present] = np.add.reduceat(draws[:, order], starts, axis=1)
-    return sums
-
-
-def _without_one(
-    metric_name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int, groups: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The metric without one item of each cell (cells,), and the numbers of items in the cells (cells,); of `groups`
-    the metric without each of them (G,), and ones (G,)."""
-    whole = count(labels, predictions, classes_count)
-    if groups is None:
-        cells, sizes = np.unique(np.stack([labels, predictions], axis=1), axis=0, return_counts=True)
-        label, predicted, of = *cells.T, np.arange(len(cells))
-    else:
-        sizes = np.ones(groups.max() + 1, dtype=np.int64)
-        order = np.argsort(groups, kind="stable")
-        label, predicted, of = labels[order], predictions[order], groups[order]
-    values = []
-    for units in np.array_split(np.arange(len(sizes)), max(1, len(sizes) * classes_count // _CHUNK + 1)):
-        rows = slice(*np.searchsorted(of, [units[0], units[-1] + 1]))
-        unit, truth, told = of[rows] - units[0], label[rows], predicted[rows]
-        right = truth == told
-        hits, labelled, taken = (
-            _counts_of(unit[items], classes[items], len(units), classes_count)
-            for items, classes in ((right, truth), (slice(None), truth), (slice(None), told))
-        )
-        left = Counts(whole.hits - hits, whole.labelled - labelled, whole.predicted - taken)
-        values.append(METRICS[metric_name].of(left))
-    return np.concatenate(values), sizes
-
-
-def _counts_of(units: np.ndarray, class_of: np.ndarray, units_count: int, classes_count: int) -> np.ndarray:
-    """How many items (units_count, classes_count) of each unit are in each class."""
-    cells = np.bincount(units * classes_count + class_of, minlength=units_count * classes_count)
-    return cells.reshape(units_count, classes_count)
 
 
 def _ends(confidence: float, groups: np.ndarray | None) -> np.ndarray:

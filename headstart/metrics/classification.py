@@ -8,12 +8,7 @@ import numpy as np
 from headstart.errors import HeadstartError
 from headstart.metrics.calibration import expected_calibration_error
 from headstart.metrics.counts import count, f1_scores, precisions, recalls
-from headstart.metrics.metric import METRICS
-
-
-def score(name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> float:
-    """The metric called `name` of integer labels (N,) and predictions (N,) in [0, K)."""
-    return float(METRICS[name].of(count(labels, predictions, classes_count)))
+from headstart.metrics.metric import METRICS, metrics_of
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> np.ndarray:
@@ -70,7 +65,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
         strict=True,
     )
     return {
-        **{name: float(metric.of(counts)) for name, metric in METRICS.items()},
+        **{name: float(METRICS[name].of(counts)) for name in metrics_of("single_label")},
         "ece": expected_calibration_error(labels, probabilities),
         "per_class": [
             {"name": name, "precision": precision, "recall": recall, "f1": f1, "support": support}

@@ -5,11 +5,10 @@ from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
-from headstart.metrics.bootstrap import resample
-from headstart.metrics.counts import count
 from headstart.metrics.groups import count_groups, critical_value, group_numbers
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
+from headstart.metrics.tally import is_of_classes, one_unit, resample, tally
 
 
 class Pair(NamedTuple):
@@ -44,7 +43,7 @@ def paired_bootstrap_gain(
     classes_count: int,
     **how: Unpack[Resampling],
 ) -> Interval:
-    """metric(predictions) - metric(baseline_predictions), with its interval: `simultaneous_gains` of one pair."""
+    """By how much predictions are better than a baseline's, with its interval: `simultaneous_gains` of one pair."""
     both = [predictions, baseline_predictions]
     return simultaneous_gains(metric_name, labels, both, [Pair(0, 1)], classes_count, **how)[0]
 
@@ -57,29 +56,31 @@ def simultaneous_gains(
     classes_count: int,
     **how: Unpack[Resampling],
 ) -> list[Interval]:
-    """For each pair metric(predictions[ours]) - metric(predictions[theirs]), with intervals that hold all at once.
+    """For each pair metric(predictions[ours]) - metric(predictions[theirs]), the other way round where lower is better,
+    with intervals that hold all at once.
 
-    labels, and each of `predictions`: int (N,) in [0, classes_count). Every resample takes the same items for all, so
-    what makes an item hard or easy for both of a pair cancels out. The intervals are gain ± c · se, where c is the
-    quantile of the largest |resampled gain - gain| / sd over the pairs: the single-step maxT correction for comparing
-    many (Westfall and Young 1993, "Resampling-based multiple testing"), which takes account of how alike the pairs are
-    and corrects nothing for one pair. se² is the bootstrap's variance, the pair's own, and that of one item told apart
-    (Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions", have two), as
-    otherwise a few items that happen to agree would look like certainty. Where the pair's own variance was estimated
-    from few trainings, c is wider as Student's t is than the normal distribution, at the degrees of freedom of the sum
-    (Satterthwaite 1946). A pair that predicts the same has a gain of exactly 0. With groups, these take the place of
-    items throughout, and c is at least `critical_value`.
+    labels, and each of `predictions`: (N,), int in [0, classes_count) or numbers. Every resample takes the same items
+    for all, so what makes an item hard or easy for both of a pair cancels out. The intervals are gain ± c · se, where c
+    is the quantile of the largest |resampled gain - gain| / sd over the pairs: the single-step maxT correction for
+    comparing many (Westfall and Young 1993, "Resampling-based multiple testing"), which takes account of how alike the
+    pairs are and corrects nothing for one pair. se² is the bootstrap's variance, the pair's own, and that of one item
+    told apart (Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions", have
+    two), as otherwise a few items that happen to agree would look like certainty. Where the pair's own variance was
+    estimated from few trainings, c is wider as Student's t is than the normal distribution, at the degrees of freedom
+    of the sum (Satterthwaite 1946). A pair that predicts the same has a gain of exactly 0. With groups, these take the
+    place of items throughout, and c is at least `critical_value`.
     """
-    score, confidence = METRICS[metric_name].of, how.get("confidence", 0.95)
+    metric, confidence = METRICS[metric_name], how.get("confidence", 0.95)
+    score, sign = metric.of, metric.merit(1.0)
     groups = group_numbers(how.get("groups"))
     ours, theirs = (np.array(side, dtype=int) for side in ([p.ours for p in pairs], [p.theirs for p in pairs]))
     parts, resamples, seed = [], how.get("resamples", 2000), how.get("seed", 0)
     for each in resample(labels, list(predictions), classes_count, resamples, seed, groups):
         scores = np.stack([score(counts) for counts in each])
-        parts.append(scores[ours] - scores[theirs])
+        parts.append(sign * (scores[ours] - scores[theirs]))
     resampled = np.concatenate(parts, axis=1)
-    values = np.array([float(score(count(labels, each, classes_count))) for each in predictions])
-    gains = values[ours] - values[theirs]
+    values = np.array([float(score(tally(labels, each, classes_count))) for each in predictions])
+    gains = sign * (values[ours] - values[theirs])
     spread = np.sqrt(np.mean((resampled - resampled.mean(axis=1, keepdims=True)) ** 2, axis=1))
     moving = spread > 0
     critical = critical_value(confidence, count_groups(groups))
@@ -89,10 +90,10 @@ def simultaneous_gains(
         critical = max(critical, float(np.quantile(largest, confidence)))
     differ = np.array([not np.array_equal(predictions[p.ours], predictions[p.theirs]) for p in pairs], dtype=bool)
     beside = np.array([pair.variance for pair in pairs])
-    variance = spread**2 + _one_unit(metric_name, labels, classes_count, groups) + beside
+    variance = spread**2 + one_unit(metric_name, labels, classes_count, groups) + beside
     half = critical * _widening(variance, beside, [pair.freedom for pair in pairs], confidence) * np.sqrt(variance)
-    # One group leaves everything open, and no gain lies outside of [-1, 1].
-    half = np.where(differ, np.minimum(half, 2.0), 0.0)
+    # One group leaves everything open, and no gain of a share lies outside of [-1, 1].
+    half = np.where(differ, np.minimum(half, 2.0 if is_of_classes(labels) else np.finfo(float).max), 0.0)
     return [Interval(*map(float, bounds)) for bounds in zip(gains, gains - half, gains + half, strict=True)]
 
 
@@ -106,19 +107,3 @@ def _widening(variance: np.ndarray, estimated: np.ndarray, freedom: Sequence[flo
     tail = (1 + confidence) / 2
     widening: np.ndarray = t.ppf(tail, whole) / norm.ppf(tail)
     return widening
-
-
-def _one_unit(metric_name: str, labels: np.ndarray, classes_count: int, groups: np.ndarray | None) -> float:
-    """The mean square of what one item more or less changes: 1/N² for accuracy, and for the means over K classes, where
-    an item of class k is one in n_k, the mean over the items of 1 / (K n_k)². A group changes what its items do
-    together, and the mean is over the groups."""
-    sizes = np.bincount(labels, minlength=classes_count)
-    occurring = sizes[sizes > 0]
-    if groups is not None:
-        weights = np.full(len(labels), 1 / len(labels))
-        if metric_name != "accuracy":
-            weights = 1 / (len(occurring) * sizes[labels])
-        return float(np.mean(np.bincount(groups, weights=weights) ** 2))
-    if metric_name == "accuracy":
-        return 1 / len(labels) ** 2
-    return float(np.sum(1 / occurring)) / (len(labels) * len(occurring) ** 2)

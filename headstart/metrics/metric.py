@@ -2,26 +2,40 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from headstart.metrics.counts import Counts
-
 
 @dataclass(frozen=True)
 class Metric:
-    """A share in [0, 1] of which higher is better. `of` computes it from the counts (..., K) of K classes, as (...)."""
+    """A figure of predictions for labelled items.
+
+    `of` computes it from a tally of the items: of a `single_label` task their `Counts` (..., K) by class, of
+    `regression` the `Moments` (...) of their errors; the result is (...).
+    """
 
     title: str
     """as people write it"""
-    of: "Callable[[Counts], np.ndarray]"
+    of: "Callable[[Any], np.ndarray]"
+    task: str = "single_label"
+    """the task whose labels and predictions it compares"""
+    lower_is_better: bool = False
+
+    def merit(self, value: float) -> float:
+        """The value with the sign by which more is better."""
+        return -value if self.lower_is_better else value
 
 
 METRICS = Registry("metrics", "headstart.metrics.scores", "METRIC", Metric)
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """The names of a task's metrics."""
+    return tuple(name for name in METRICS if METRICS[name].task == task)
 
 
 def metric_title(name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from headstart.metrics.groups import group_numbers
+from headstart.metrics.tally import is_of_classes
 
 
 def mcnemar_p(
@@ -27,6 +28,24 @@ def mcnemar_p(
         ours, theirs = int((right & ~other_right).sum()), int((other_right & ~right).sum())
         return float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
     return _sign_test(np.bincount(numbers, weights=right.astype(int) - other_right).astype(int))
+
+
+def paired_p(
+    labels: np.ndarray, predictions: np.ndarray, other_predictions: np.ndarray, groups: np.ndarray | None = None
+) -> float:
+    """The two-sided p-value of a paired test that two models are equally good; arrays are (N,).
+
+    Of classes it is `mcnemar_p`; of numbers Student's t-test of the differences of their absolute errors, added up
+    within each of `groups`, 1 where the two predict the same.
+    """
+    if is_of_classes(labels):
+        return mcnemar_p(labels, predictions, other_predictions, groups)
+    from scipy.stats import ttest_1samp
+
+    differences = np.abs(predictions - labels) - np.abs(other_predictions - labels)
+    numbers = group_numbers(groups)
+    sums = differences if numbers is None else np.bincount(numbers, weights=differences)
+    return float(ttest_1samp(sums, 0.0).pvalue) if len(sums) > 1 and np.ptp(sums) > 0 else 1.0
 
 
 def _sign_test(differences: np.ndarray) -> float:

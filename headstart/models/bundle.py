@@ -17,6 +17,7 @@ from torch import Tensor
 
 from headstart.data.tree import one_line
 from headstart.errors import InputError
+from headstart.metrics.task import SINGLE_LABEL, TASKS, Calibration, Task
 from headstart.modalities import modality as find_modality
 from headstart.modalities.batch import Inputs
 from headstart.modalities.preprocessing import Preprocessing, Samples
@@ -51,6 +52,10 @@ class ModelBundle:
     `architecture` is a name that `build_network` accepts; `classes[i]` names logit i. A network trained without labels
     has neither classes nor logits, only features. `temperature` divides the logits before the softmax: finite, above 0,
     and 1 if the probabilities are not calibrated.
+
+    `task` is what the model answers. A model of numbers has one logit, the number, and one name of a class,
+    `NUMBER`; its `temperature` is the standard deviation of its errors on held-out samples, and `margin` half of the
+    interval that holds 90% of new ones, None where nothing was held out.
     """
 
     network: Network
@@ -60,6 +65,26 @@ class ModelBundle:
     classes: tuple[str, ...]
     temperature: float = 1.0
     provenance: dict[str, Any] = field(default_factory=dict)
+    task: str = SINGLE_LABEL
+    margin: float | None = None
+
+    @property
+    def kind(self) -> Task:
+        """The rules of the task."""
+        return TASKS[self.task]
+
+    @property
+    def calibration(self) -> Calibration:
+        """What held-out samples told of how sure the model may be: `temperature` and `margin`."""
+        return Calibration(self.temperature, self.margin)
+
+    @calibration.setter
+    def calibration(self, found: Calibration) -> None:
+        self.temperature, self.margin = found.scale, found.margin
+
+    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Calibrate by the logits (N, classes) of held-out samples and their labels (N,)."""
+        self.calibration = self.kind.calibrated(logits, labels)
 
     def require_head(self) -> None:
         """Check that the network has classes to predict.
@@ -87,6 +112,7 @@ class ModelBundle:
                 "classes": list(self.classes),
                 "temperature": float(self.temperature),
                 "provenance": self.provenance,
+                **({} if self.task == SINGLE_LABEL else {"task": self.task, "margin": self.margin}),
             }
             write_json(draft / _DESCRIPTION, description)
             write_sums(draft, (_DESCRIPTION, _WEIGHTS))
@@ -119,6 +145,11 @@ class ModelBundle:
 
             name = description["architecture"].removeprefix("timm/")
             state = under_new_names(name, state, network, preprocessing.channels)
+        task, margin = description.get("task", SINGLE_LABEL), description.get("margin")
+        # Of an ensemble the members answer with numbers, too.
+        for name, module in network.named_modules():
+            if isinstance(module, Network) and f"{name}.scale".lstrip(".") in state:
+                module.measure(0.0, 1.0)
         _load_weights(network, state, path / _WEIGHTS, description["architecture"])
         return cls(
             network=network.eval(),
@@ -128,6 +159,8 @@ class ModelBundle:
             classes=classes,
             temperature=description["temperature"],
             provenance=description["provenance"],
+            task=task,
+            margin=margin,
         )
 
     def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
@@ -137,6 +170,16 @@ class ModelBundle:
             NotFinite: a logit is NaN or infinite.
         """
         return _finite(self._predict(self.network, samples, batch_size, len(self.classes)))
+
+    def predict_outputs(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
+        """Predict the task's calibrated outputs, float32 (N, M), of stored samples: probabilities, or numbers.
+
+        Raises:
+            NotFinite: a logit or probability is NaN or infinite.
+        """
+        if self.task == SINGLE_LABEL:
+            return self.predict_probabilities(samples, batch_size)
+        return self.kind.outputs(self.predict_logits(samples, batch_size), self.calibration)
 
     def predict_probabilities(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
         """Predict calibrated class probabilities, float32 (N, classes), of stored samples, in eval mode.
@@ -233,6 +276,11 @@ def _read_description(path: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{path} is not of bundle format {FORMAT_VERSION}; read it with the version that wrote it")
     wrong = unusable(description, provenance=dict)
+    if description.get("task", SINGLE_LABEL) not in TASKS:
+        raise InputError(f"{path} asks for the task {description['task']!r}, which a newer headstart knows; install it")
+    margin = description.get("margin")
+    if margin is not None and not (isinstance(margin, float) and 0 <= margin < math.inf):
+        wrong.append("margin")
     if wrong:
         raise InputError(f"{path} has no usable {', '.join(wrong)}; write the bundle again")
     return description

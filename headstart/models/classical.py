@@ -19,6 +19,7 @@ from headstart.modalities import modality as find_modality
 from headstart.modalities.batch import Inputs
 from headstart.models.architectures import CLASSICAL
 from headstart.models.network import Network, identity_head
+from headstart.models.number_machines import MACHINES, Values, ridge_values, svr_values
 
 LEAST = 1e-6
 """The least probability: a forest's 0 means that none of its trees thought of the class, which is no certainty."""
@@ -128,7 +129,12 @@ class _Described(nn.Module):
         return found[self.name]
 
 
-_MACHINES = {"logistic": LinearMachine, "svc": KernelMachine, "forest": Forest}
+_MACHINES: Mapping[str, Callable[..., nn.Module]] = {
+    "logistic": LinearMachine,
+    "svc": KernelMachine,
+    "forest": Forest,
+    **MACHINES,
+}
 
 
 def classical_network(architecture: str, *, classes: int) -> Network:
@@ -148,12 +154,9 @@ def classical_network(architecture: str, *, classes: int) -> Network:
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"unknown architecture {architecture[:100]!r}; a classical model's is "
-            "classical/<modality>/<descriptors>/<logistic, svc or forest>/<sizes>"
+            "classical/<modality>/<descriptors>/<logistic, svc, forest, ridge or svr>/<sizes>"
         ) from error
     return Network([nn.Sequential(_Described(kind, name), module)], identity_head(classes))
-
-
-_Values = tuple[tuple[int, ...], dict[str, np.ndarray]]
 
 
 def converted(
@@ -179,6 +182,16 @@ def linear(weight: np.ndarray, bias: np.ndarray, kind: Modality, descriptors: st
     return _built(kind, descriptors, "logistic", (weight.shape[1],), values, len(bias))
 
 
+def converted_number(
+    model: Any, kind: Modality, descriptors: str, *, scale: Any = None, turn: Any = None
+) -> tuple[str, Network] | None:
+    """The architecture's name and the network of a fitted regressor, as `converted` gives those of classifiers: an SVR,
+    or a Ridge on what `scale` and `turn` make of the descriptors."""
+    machine = {"SVR": "svr", "Ridge": "ridge"}[type(model).__name__]
+    sizes, values = svr_values(model) if machine == "svr" else ridge_values(model, scale, turn)
+    return _built(kind, descriptors, machine, sizes, values, 1)
+
+
 def _built(
     kind: Modality, descriptors: str, machine: str, sizes: tuple[int, ...], values: dict[str, np.ndarray], classes: int
 ) -> tuple[str, Network] | None:
@@ -191,7 +204,7 @@ def _built(
     return architecture, network.eval()
 
 
-def _logistic(model: Any, classes: int, scale: Any, turn: Any) -> _Values:
+def _logistic(model: Any, classes: int, scale: Any, turn: Any) -> Values:
     weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
     if turn is not None:
         weight = weight @ turn.components_
@@ -205,7 +218,7 @@ def _logistic(model: Any, classes: int, scale: Any, turn: Any) -> _Values:
     return (weight.shape[1],), {"weight": weight, "bias": bias}
 
 
-def _svc(model: Any, classes: int) -> _Values:
+def _svc(model: Any, classes: int) -> Values:
     of_class = np.repeat(np.arange(classes), model.n_support_)
     first, second = np.triu_indices(classes, 1)
     # The coefficient of a vector of class c in the pair with another class o stands in row o, less one where o > c.
@@ -222,7 +235,7 @@ def _svc(model: Any, classes: int) -> _Values:
     return support.shape, values
 
 
-def _forest(model: Any, classes: int) -> _Values:
+def _forest(model: Any, classes: int) -> Values:
     trees = [each.tree_ for each in model.estimators_]
     nodes, depth = max(tree.node_count for tree in trees), max(1, max(tree.max_depth for tree in trees))
     shape = (len(trees), nodes)
@@ -246,7 +259,7 @@ def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
     return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single).astype(np.float32)
 
 
-_FITTED: Mapping[str, tuple[str, Callable[..., _Values]]] = {
+_FITTED: Mapping[str, tuple[str, Callable[..., Values]]] = {
     "logistic": ("LogisticRegression", _logistic),
     "svc": ("SVC", _svc),
     "forest": ("RandomForestClassifier", _forest),

@@ -1,4 +1,4 @@
-"""`ensemble/<architectures>`: several networks, whose probabilities are averaged.
+"""`ensemble/<architectures>`: several networks, whose probabilities, or numbers, are averaged.
 
 Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty estimation using deep ensembles",
 NeurIPS 2017.
@@ -63,12 +63,16 @@ class Members(nn.Module):
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+        self.numbers = networks[0].head.out_features == 1
         self.inputs = nn.ModuleList(inputs)
         self.register_buffer("temperatures", torch.tensor(temperatures, dtype=torch.float32))
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, x: Inputs) -> Tensor:
-        """Map inputs to the logarithms (N, K) of the mean probabilities."""
+        """Map inputs to the logarithms (N, K) of the mean probabilities, or to the mean number (N, 1)."""
+        if self.numbers:
+            numbers = torch.stack([network(own(x)) for network, own in zip(self.networks, self.inputs, strict=True)])
+            return (numbers * self.weights[:, None, None]).sum(dim=0)
         members = zip(self.networks, self.inputs, self.temperatures, strict=True)
         logs = torch.stack(
             [torch.log_softmax(network(own(x)) / temperature, dim=1) for network, own, temperature in members]
@@ -87,11 +91,15 @@ def ensemble(
     weights: Sequence[float] | None = None,
 ) -> Network:
     """Return a network of one stage and a head that is the identity: its features are already the logarithms of the
-    mean calibrated probabilities, by `weights` that add up to 1 or equal ones, so softmax gives these back."""
+    mean calibrated probabilities, by `weights` that add up to 1 or equal ones, so softmax gives these back; of networks
+    that answer with a number they are the mean number."""
     inputs = inputs or [Renormalised() for _ in networks]
     members = Members(networks, temperatures, inputs, weights or [1 / len(networks)] * len(networks))
     head = networks[0].head
-    return Network([members], identity_head(head.out_features).to(head.weight.device))
+    network = Network([members], identity_head(head.out_features).to(head.weight.device))
+    if networks[0].scale is not None:
+        network.measure(0.0, 1.0)
+    return network
 
 
 def renormalised(ours: Preprocessing, theirs: Preprocessing) -> Renormalised | None:

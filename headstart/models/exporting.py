@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import HeadstartError, InputError
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
 from headstart.models.exports import FORMATS, Format
 from headstart.models.exports._readme import described
@@ -60,6 +61,11 @@ def export(bundle: ModelBundle, path: Path, *, format: str, digest: str) -> Expo
         HeadstartError: the export computes something else, or PyTorch cannot export the network; nothing is written.
     """
     chosen = FORMATS[format]
+    if bundle.task != SINGLE_LABEL and format != "onnx":
+        raise InputError(
+            f"--format {format} holds classifiers, and this model answers with a number; choose onnx, or serve the "
+            "model itself."
+        )
     if reason := chosen.refusal(bundle):
         raise InputError(_refused(format, reason, bundle))
     try:

@@ -12,18 +12,24 @@ from headstart.modalities.batch import Inputs
 
 
 class Network(nn.Module):
-    """Stages that map a sample to a feature vector, and a linear head that maps the vector to logits.
+    """Stages that map a sample to a feature vector, and a linear head that maps the vector to logits, or to a number.
 
     `forward(x)` is `head(dropout(features(x)))` and `features(x)` is the composition of `stages`, for every
     architecture. Freezing, layer-wise learning rates and probes depend on this alone, not on layer names. The last
     stage ends with the pooling. Dropout acts only in training, so a probe on features predicts like the network.
     """
 
+    scale: Tensor | None
+    offset: Tensor | None
+
     def __init__(self, stages: Iterable[nn.Module], head: nn.Linear, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.dropout = nn.Dropout(dropout)
         self.head = head
+        # Of a head that answers with a number, its unit; a network of classes has neither.
+        self.register_buffer("scale", None)
+        self.register_buffer("offset", None)
         self._frozen: frozenset[int] = frozenset()
         self._keeps_statistics = False
 
@@ -59,7 +65,21 @@ class Network(nn.Module):
     def classify(self, features: Inputs) -> Tensor:
         """Map feature vectors (N, feature_dim) to logits (N, classes)."""
         logits: Tensor = self.head(self.dropout(features))
+        if self.scale is not None and self.offset is not None:
+            logits = logits * self.scale + self.offset
         return logits
+
+    def measure(self, offset: float, scale: float) -> None:
+        """Answer with a number: the head's output times `scale`, plus `offset`.
+
+        A head then works with numbers of mean 0 and deviation 1, whatever the unit of the target is.
+        """
+        device = self.head.weight.device
+        self.offset, self.scale = (torch.tensor(value, dtype=torch.float32, device=device) for value in (offset, scale))
+
+    def classify_only(self) -> None:
+        """Answer with logits of classes, as the head gives them."""
+        self.offset = self.scale = None
 
     def forward(self, x: Inputs) -> Tensor:
         """Map inputs to logits (N, classes)."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from headstart.errors import HeadstartError, InputError, first_line
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
 from headstart.models.served import Served, free_sizes, stored_tensors
 from headstart.storage.local import write_bytes
@@ -26,9 +27,9 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
 
     Input: stored samples of any number N, for pictures `images`, uint8 (N, size, size, channels); of a modality whose
     batches have several tensors, one input each; of texts token ids and their mask. Output `probabilities`: float32
-    (N, K). Preprocessing, but for a tokenizer, temperature and softmax are part of the graph. The metadata has
-    `classes`, a JSON list, and `digest`, the bundle's.
-    onnxruntime is compared on batches of two sizes; if a difference is too large, nothing is written.
+    (N, K); of a model of numbers `numbers`: value, deviation and margin, float32 (N, 3). Preprocessing, but for a
+    tokenizer, temperature and softmax are part of the graph. The metadata has `classes`, a JSON list, and `digest`, the
+    bundle's. onnxruntime is compared on batches of two sizes; if a difference is too large, nothing is written.
 
     Raises:
         InputError: the packages of the extra `onnx` are not installed, the weights exceed the 2 GB of one file, or the
@@ -47,7 +48,7 @@ def runtime(bundle: ModelBundle, *, threads: int) -> Callable[[Any], np.ndarray]
 
     def probabilities(samples: Any) -> np.ndarray:
         inputs = {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()}
-        (found,) = session.run(["probabilities"], inputs)
+        (found,) = session.run(None, inputs)
         return np.asarray(found)
 
     return probabilities
@@ -82,10 +83,8 @@ def _checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes,
     difference = 0.0
     for count in _BATCHES:
         samples = bundle.preprocessing.noise(count)
-        (found,) = session.run(
-            ["probabilities"], {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()}
-        )
-        difference = max(difference, float(np.abs(found - bundle.predict_probabilities(samples)).max()))
+        (found,) = session.run(None, {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()})
+        difference = max(difference, float(np.abs(found - bundle.predict_outputs(samples)).max()))
     # Negated, so that NaN is refused too.
     if not difference <= LARGEST_DIFFERENCE:
         raise HeadstartError(
@@ -109,7 +108,7 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
                 dynamo=True,
                 verbose=False,
                 input_names=list(tensors),
-                output_names=["probabilities"],
+                output_names=["probabilities" if bundle.task == SINGLE_LABEL else "numbers"],
                 dynamic_shapes={"tensors": free_sizes(bundle, tensors)},
             )
     except torch.onnx.OnnxExporterError as error:

@@ -1,4 +1,4 @@
-"""Predictions: a model's classes and probabilities for samples that belong to no data set."""
+"""Predictions: a model's answers for samples that belong to no data set."""
 
 import csv
 import io
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from headstart.errors import InputError
+from headstart.metrics.task import REGRESSION
 from headstart.modalities import UnreadableSample, modality
 from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import RawSample
@@ -48,22 +49,34 @@ def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: in
             decoded = list(pool.map(decode, batch))
             readable = [index for index, outcome in enumerate(decoded) if not isinstance(outcome, str)]
             arrays = [values for values in decoded if not isinstance(values, str)]
-            table = answers(bundle, bundle.predict_probabilities(arrays, batch_size))
+            table = answers(bundle, bundle.predict_outputs(arrays, batch_size))
             table = table.set_axis(readable).reindex(range(len(batch)))
             table.insert(0, "path", [sample.name for sample in batch])
             yield table.assign(error=[outcome if isinstance(outcome, str) else "" for outcome in decoded])
 
 
-def answers(bundle: ModelBundle, probabilities: np.ndarray) -> pd.DataFrame:
-    """Probabilities (N, K) as a table with one row a sample: label, probability (of that label), p_<class> ….
+def answers(bundle: ModelBundle, outputs: np.ndarray) -> pd.DataFrame:
+    """A model's outputs (N, M) as a table with one row a sample. Of probabilities it has the columns label, probability
+    (of that label) and p_<class> …; of numbers value, low and high, between which 90% of new samples lie.
 
     `headstart predict` and the served model both answer so.
     """
+    if bundle.task == REGRESSION:
+        value, margin = outputs[:, 0].astype(np.float64), outputs[:, 2].astype(np.float64)
+        return pd.DataFrame(dict(zip(answer_columns(bundle), (value, value - margin, value + margin), strict=True)))
+    probabilities = outputs
     columns = probability_columns(bundle.classes)
     table = pd.DataFrame(probabilities.astype(np.float64), columns=columns)
     table.insert(0, "label", np.array(bundle.classes, dtype=object)[probabilities.argmax(axis=1)])
     table.insert(1, "probability", probabilities.max(axis=1).astype(np.float64))
     return table
+
+
+def answer_columns(bundle: ModelBundle) -> list[str]:
+    """The names of the numbers that answer for one sample."""
+    if bundle.task == REGRESSION:
+        return ["value", "low", "high"]
+    return ["probability", *probability_columns(bundle.classes)]
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:

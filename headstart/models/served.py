@@ -1,19 +1,21 @@
 """A bundle as one module that reads stored samples, or what preprocessing makes of them where that is no part of a
 program: what the exported programs compute."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from headstart.metrics.task import REGRESSION
 from headstart.modalities import modality
 from headstart.modalities.batch import Batch
 from headstart.models.bundle import ModelBundle
 
 
 class Served(nn.Module):
-    """A batch of `stored_tensors`, one tensor or several, to class probabilities (N, K); to features (N, D) where the
-    model knows no classes."""
+    """A batch of `stored_tensors`, one tensor or several, to class probabilities (N, K), or to a number with its
+    deviation and margin (N, 3); to features (N, D) where the model knows no classes."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
@@ -22,12 +24,18 @@ class Served(nn.Module):
         self.preprocessing = bundle.preprocessing
         self.temperature = bundle.temperature
         self.classifies = bool(bundle.classes)
+        self.margin = None
+        if bundle.task == REGRESSION:
+            self.margin = math.nan if bundle.margin is None else bundle.margin
         self.names = tuple(stored_tensors(bundle, bundle.preprocessing.noise(2)))
 
     def forward(self, *tensors: Tensor) -> Tensor:
         batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
         inputs = self.preprocessing(batch) if self.preprocessing.in_programs else batch
         outputs: Tensor = self.network(inputs)
+        if self.margin is not None:
+            bounds = [outputs, torch.full_like(outputs, self.temperature), torch.full_like(outputs, self.margin)]
+            return torch.cat(bounds, dim=1)
         return torch.softmax(outputs / self.temperature, dim=1) if self.classifies else outputs
 
 

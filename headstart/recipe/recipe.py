@@ -10,6 +10,8 @@ from pydantic import Field, SerializeAsAny, model_validator
 from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.section import Evaluation
+from headstart.metrics.metric import METRICS, metrics_of
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
 from headstart.recipe.overrides import apply_override
 from headstart.searching.section import Search
@@ -108,7 +110,28 @@ class Recipe(Section):
         for strategy in self.strategies:
             strategy.check_architectures(self.source.architectures)
         self._suits_its_modality()
+        self._suits_its_task()
         return self
+
+    def _suits_its_task(self) -> None:
+        task = self.target.data.task if self.target else "auto"
+        metric, min_gain = self.evaluation.metric, self.evaluation.min_gain
+        # Metrics are read where one is named: they import what they compute with.
+        is_default = metric == Evaluation.model_fields["metric"].default
+        if task == REGRESSION:
+            if not is_default and METRICS[metric].task != REGRESSION:
+                raise ValueError(
+                    f"evaluation.metric: {metric} is for classes, and target.data.task is regression; choose one of "
+                    f"{', '.join(metrics_of(REGRESSION))}"
+                )
+            return
+        if self.target and not is_default and METRICS[metric].task != SINGLE_LABEL:
+            raise ValueError(
+                f"evaluation.metric: {metric} is for numbers; say target.data.task: regression, or choose one of "
+                f"{', '.join(metrics_of(SINGLE_LABEL))}"
+            )
+        if min_gain >= 1:
+            raise ValueError(f"evaluation.min_gain: {metric} is a share, and no gain is as large as {min_gain:g}")
 
     def _suits_its_modality(self) -> None:
         kind = MODALITIES[self.modality]

@@ -164,6 +164,6 @@ def _at(held_out: Predictions, chosen: np.ndarray) -> Predictions:
         held_out,
         ids=held_out.ids[chosen],
         labels=held_out.labels[chosen],
-        probabilities=held_out.probabilities[chosen],
+        outputs=held_out.outputs[chosen],
         groups=groups,
     )

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.data.dataset import Dataset, Split
-from headstart.metrics.classification import score
+from headstart.metrics.metric import METRICS
+from headstart.metrics.tally import score
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
+from headstart.training.losses import held_out_loss
 
 # The ends and what lies between; Wortsman et al. find the middle a good choice without any validation.
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -41,8 +42,9 @@ def interpolate(
         for alpha in _SHARES:
             _set(bundle, before, after, alpha, dataset.split("train"))
             logits = bundle.predict_logits(val.samples)
-            loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val.labels)))
-            ranks.append((score(metric, val.labels, logits.argmax(1), len(bundle.classes)), -loss, -alpha))
+            reached = score(metric, val.labels, bundle.kind.predicted(logits), len(bundle.classes))
+            loss = held_out_loss(logits, val.labels, bundle.network)
+            ranks.append((METRICS[metric].merit(reached), -loss, -alpha))
         share = _SHARES[ranks.index(max(ranks))]
     _set(bundle, before, after, share, dataset.split("train"))
     return share

@@ -7,9 +7,11 @@ import torch
 
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.architectures import build_network, check_reads
 from headstart.models.bundle import ModelBundle, versions
 from headstart.strategies.baseline import Like
+from headstart.strategies.task import answer_as
 from headstart.training.context import RunContext
 from headstart.training.objective import OBJECTIVES
 from headstart.training.plan import make_plan
@@ -35,7 +37,7 @@ def pretrain(section: Pretraining, dataset: Dataset, context: RunContext) -> Tra
         bundle.provenance |= {"objective": section.objective, "head": "none"}
         labels = np.zeros(dataset.counts["train"], dtype=np.int64)
     plan = objective.plan(make_plan(section, labels, pretrained=False))
-    trained = objective.fit(bundle, dataset, plan, context)
+    trained = objective.fit(bundle, dataset, plan, context.asking(bundle.task))
     return replace(trained, params={"architecture": section.architecture, **trained.params})
 
 
@@ -58,11 +60,15 @@ def untrained(like: Like, dataset: Dataset, context: RunContext, *, labels: bool
     fitted = kind.fit(dataset.samples("train"), kind.input.model_construct(**like.given))
     # New files are read as these samples were, whatever the source's own reading is.
     preprocessing = fitted.read_as(dataset.given)
+    network = build_network(like.architecture, classes=len(classes), channels=preprocessing.channels)
+    if classes:
+        answer_as(network, dataset)
     return ModelBundle(
-        network=build_network(like.architecture, classes=len(classes), channels=preprocessing.channels),
+        network=network,
         architecture=like.architecture,
         modality=dataset.modality,
         preprocessing=preprocessing,
         classes=classes,
         provenance={**dataset.digests, "source": None, "seed": context.seed, "versions": versions()},
+        task=dataset.task if classes else SINGLE_LABEL,
     )

@@ -12,15 +12,27 @@ import torch
 from headstart.data.dataset import Dataset, Split
 from headstart.data.labelled import LabelledDataset
 from headstart.features.extraction import vectors_of
-from headstart.features.heads import FittedHead, LinearHead, best_head
-from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import score
+from headstart.features.heads import FittedHead, LinearHead, best_head, class_means
+from headstart.features.number_heads import best_number_head, first_component
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.tally import score
+from headstart.metrics.task import REGRESSION, Calibration
 from headstart.models.bundle import ModelBundle, versions
+from headstart.models.network import Network
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained, calibrated
+
+
+def answer_as(network: Network, dataset: Dataset) -> None:
+    """Make a network answer what the labels of `dataset` tell: a class, or a number in the unit of its training
+    samples."""
+    if dataset.task != REGRESSION:
+        network.classify_only()
+        return
+    labels = dataset.split("train").labels
+    network.measure(float(labels.mean()), float(labels.std()) or 1.0)
 
 
 @dataclass
@@ -58,12 +70,16 @@ class Task:
         if licence := self.source.provenance.get("license"):
             provenance["license"] = licence
         self.bundle = replace(
-            self.source, network=network, classes=self.dataset.classes, temperature=1.0, provenance=provenance
+            self.source, network=network, classes=self.dataset.classes, provenance=provenance, task=self.dataset.task
         )
+        self.bundle.calibration = Calibration()
+        answer_as(network, self.dataset)
 
     def install_source_head(self) -> bool:
         """Keep the source's head for the target's classes, its rows picked and ordered by name, and its temperature;
-        return False if it does not know them all."""
+        return False if it does not know them all. Numbers are taken for the same quantity in the same unit."""
+        if self.source.task != self.bundle.task:
+            return False
         known = {name: index for index, name in enumerate(self.source.classes)}
         if self.source.provenance.get("head") != "trained" or any(name not in known for name in self.bundle.classes):
             return False
@@ -71,7 +87,10 @@ class Task:
         rows = [known[name] for name in self.bundle.classes]
         weight, bias = (tensor.detach().cpu().numpy()[rows] for tensor in (head.weight, head.bias))
         LinearHead(weight, bias).install(self.bundle.network)
-        self.bundle.temperature = self.source.temperature
+        self.bundle.calibration = self.source.calibration
+        network = self.source.network
+        if network.offset is not None and network.scale is not None:
+            self.bundle.network.measure(float(network.offset), float(network.scale))
         return True
 
     def on_all_labels(self) -> "Task":
@@ -90,10 +109,35 @@ class Task:
         return it."""
         train = self.dataset.split("train")
         labels, groups = train.labels, group_numbers(train.groups)
-        fitted = best_head(self.features(), labels, classes=len(self.bundle.classes), groups=groups)
+        if self.bundle.task == REGRESSION:
+            fitted = self._in_unit(best_number_head(self.features(), self._standardised(labels), groups))
+        else:
+            fitted = best_head(self.features(), labels, classes=len(self.bundle.classes), groups=groups)
         fitted.head.install(self.bundle.network)
-        self.bundle.temperature = fit_temperature(fitted.logits, labels[fitted.held_out])
+        self.bundle.calibrate(fitted.logits, labels[fitted.held_out])
         return fitted
+
+    def fit_plain_head(self) -> FittedHead:
+        """Install the head that chooses nothing for the features of the training split, and return it: the nearest
+        class mean, or for numbers their first component."""
+        train = self.dataset.split("train")
+        groups = group_numbers(train.groups)
+        if self.bundle.task == REGRESSION:
+            fitted = self._in_unit(first_component(self.features(), self._standardised(train.labels), groups))
+        else:
+            fitted = class_means(self.features(), train.labels, len(self.bundle.classes), groups)
+        fitted.head.install(self.bundle.network)
+        return fitted
+
+    def _standardised(self, labels: np.ndarray) -> np.ndarray:
+        """The numbers as the network's head gives them."""
+        offset, scale = (float(self.bundle.network.get_buffer(name)) for name in ("offset", "scale"))
+        return (labels - offset) / scale
+
+    def _in_unit(self, fitted: FittedHead) -> FittedHead:
+        """The head with the numbers that it gives held-out samples in the target's unit."""
+        offset, scale = (float(self.bundle.network.get_buffer(name)) for name in ("offset", "scale"))
+        return replace(fitted, logits=fitted.logits * scale + offset)
 
     def install_head(self, schedule: str | None) -> str:
         """Put the head in place that a training with this schedule starts from; return its kind."""
@@ -118,8 +162,8 @@ class Task:
         if len(labels) == 0:
             return math.nan, None
         if calibrate:
-            self.bundle.temperature = fit_temperature(logits, labels)
-        reached = score(self.context.metric, labels, logits.argmax(1), len(self.bundle.classes))
+            self.bundle.calibrate(logits, labels)
+        reached = score(self.context.metric, labels, self.bundle.kind.predicted(logits), len(self.bundle.classes))
         return reached, calibrated(ids, labels, logits, self.bundle, split.groups[rows])
 
     def result(

@@ -49,7 +49,7 @@ def transfer(
             dataset.kind.noun,
             lost,
         )
-    start = time.perf_counter()
+    start, context = time.perf_counter(), context.asking(dataset.task)
     source.network.to(training_device())
     source = replace(source, preprocessing=source.preprocessing.read_as(dataset.given))
 

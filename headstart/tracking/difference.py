@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.figures import figure
 from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.intervals import Interval
-from headstart.metrics.metric import metric_title
+from headstart.metrics.metric import METRICS, metric_title
+from headstart.metrics.tally import is_of_classes
+from headstart.metrics.task import REGRESSION
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.paired_predictions import paired_predictions
 from headstart.tracking.registry import find_version
@@ -56,9 +59,9 @@ class Difference:
     samples: int = 0
     groups: int | None = None
     fixed: int = 0
-    """samples that only the other gets right"""
+    """samples that only the other gets right; numbers that it comes closer to"""
     broken: int = 0
-    """samples that only the one gets right"""
+    """samples that only the one gets right, or comes closer to"""
     classes: tuple[Recall, ...] = ()
 
     @property
@@ -67,11 +70,15 @@ class Difference:
         if self.gain is None:
             return f"{self.other} and {self.one} cannot be compared: {self.reason}."
         low, high = self.gain.low, self.gain.high
+        gain = f"{figure(self.gain.value, signed=True)} [{figure(low, signed=True)}, {figure(high, signed=True)}]"
+        told = f"gets {self.fixed:,} right that were wrong and {self.broken:,} wrong that were right"
+        if self.metric and self.metric in METRICS and METRICS[self.metric].task == REGRESSION:
+            gain = f"by {gain}"
+            told = f"comes closer to {self.fixed:,} and is farther off from {self.broken:,}"
         word = "better than" if low > 0 else "worse than" if high < 0 else "not told from"
         return (
-            f"{self.other} is {word} {self.one}: {self.gain.value:+.3f} [{low:+.3f}, {high:+.3f}] "
-            f"{metric_title(self.metric or '')} on {self.samples:,} samples{of_groups(self.groups)}, of which it gets "
-            f"{self.fixed:,} right that were wrong and {self.broken:,} wrong that were right."
+            f"{self.other} is {word} {self.one}: {gain} {metric_title(self.metric or '')} on {self.samples:,} samples"
+            f"{of_groups(self.groups)}, of which it {told}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,11 +110,16 @@ def difference(client: "MlflowClient", one: str, other: str, *, data: Path | Non
     if isinstance(pair, str):
         return Difference(first.name, second.name, changed, reason=pair)
     metric = second.evidence.metric if second.evidence else "accuracy"
-    ours, theirs = pair.ours == pair.labels, pair.theirs == pair.labels
+    if is_of_classes(pair.labels):
+        ours, theirs = pair.ours == pair.labels, pair.theirs == pair.labels
+    else:
+        # Of two numbers the closer one is right.
+        errors, others = (np.abs(each - pair.labels) for each in (pair.ours, pair.theirs))
+        ours, theirs = errors < others, others < errors
     recalls = (
         Recall(name, int(of.sum()), float(theirs[of].mean()), float(ours[of].mean()))
         for number, name in enumerate(pair.classes)
-        if (of := pair.labels == number).any()
+        if is_of_classes(pair.labels) and (of := pair.labels == number).any()
     )
     return Difference(
         first.name,

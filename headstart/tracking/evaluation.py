@@ -21,6 +21,7 @@ from headstart.judging.savings import savings
 from headstart.judging.section import Evaluation
 from headstart.judging.selection import RANKING
 from headstart.metrics.classification import confused
+from headstart.metrics.task import REGRESSION, metric_for
 from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
 from headstart.tracking.client import explained, shown_to_people
@@ -74,6 +75,7 @@ def evaluate_and_record(
         The assessment with the ids of the runs written to.
     """
     evaluation = Evaluation.of(recipe["evaluation"], at="evaluation")
+    evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
     run.log_data(dataset, ("test",))
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         contenders = [*contenders, *combined(contenders, evaluation, Path(place))]
@@ -91,9 +93,8 @@ def evaluate_and_record(
         others = (each for each in assessment.contenders if each.strategy != delivered.strategy)
         assessment = replace(assessment, contenders=(*others, delivered))
     evidence(assessment, dataset, report=page, address=address).save(outputs.winner / EVIDENCE)
-    write_json(
-        outputs.confusion, confused(dataset.classes, assessment.metrics[assessment.chosen.strategy]["confusion"])
-    )
+    found = assessment.metrics[assessment.chosen.strategy]
+    write_json(outputs.confusion, confused(dataset.classes, found["confusion"]) if "confusion" in found else {})
     write_json(outputs.metrics, assessment.summary)
     return assessment
 
@@ -117,7 +118,12 @@ def _examine(
         strategies=recipe["strategies"],
         seed=recipe["seed"],
     )
-    saved = savings(assessment, dataset, recipe["strategies"], pretraining=_pretraining_seconds(run, selection))
+    # Of an error nobody has said yet how much more of it is worth how many seconds.
+    saved = (
+        {}
+        if dataset.task == REGRESSION
+        else savings(assessment, dataset, recipe["strategies"], pretraining=_pretraining_seconds(run, selection))
+    )
     facts = {**headline_facts(assessment, diagnostics, dataset), **_looked_at(run, dataset)}
     assessment = replace(assessment.with_facts(facts), savings=saved)
     run.log_page("examination.json", diagnostics.to_json())

@@ -38,8 +38,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headstart.errors import HeadstartError, InputError
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.bundle import ModelBundle, NotFinite
-from headstart.models.prediction import probability_columns
+from headstart.models.prediction import answers, probability_columns
 from headstart.tracking import serving
 from headstart.tracking.logged_model import save_pyfunc
 from headstart.tracking.micro_batches import MicroBatches, Predict
@@ -104,7 +105,7 @@ def predictor(bundle: ModelBundle, *, threads: int) -> Predict:
         run = runtime(bundle, threads=threads)
     except HeadstartError as reason:
         log.warning("The model runs on PyTorch, not on ONNX Runtime: %s", reason)
-        return bundle.predict_probabilities
+        return bundle.predict_outputs
     return run
 
 
@@ -168,7 +169,7 @@ class _Model:
     def __init__(self, bundle: ModelBundle, predict: Predict) -> None:
         self.figures = _Figures()
         self._bundle = bundle
-        self._columns = probability_columns(bundle.classes)
+        self._columns = probability_columns(bundle.classes) if bundle.task == SINGLE_LABEL else []
         self._batches = MicroBatches(predict, self.figures.samples.observe)
         self.figures.waiting.set_function(lambda: self._batches.waiting)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
@@ -248,8 +249,15 @@ class _Model:
                         raise Refusal(str(reason)) from None
         return scoring_server.invocations(data, content_type, self._by_mlflow, self._schema)
 
-    def _records(self, probabilities: np.ndarray) -> bytes:
+    def _records(self, outputs: np.ndarray) -> bytes:
         """The answer: one record for each sample."""
+        if not self._columns:
+            table = answers(self._bundle, outputs)
+            if not np.isfinite(table["value"]).all():
+                raise NotFinite
+            # NaN, of a margin that nothing was held out for, becomes null.
+            return f'{{"predictions": {table.to_json(orient="records", double_precision=15)}}}'.encode()
+        probabilities = outputs
         rows = probabilities.astype(np.float64).tolist()
         if not all(map(math.isfinite, (share for row in rows for share in row))):
             raise NotFinite

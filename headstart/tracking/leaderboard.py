@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# Filter for runs that `evaluate` has written to; a parent run is one of them.
-_EVALUATED = f"tags.`{STRATEGY}` LIKE '%' and metrics.`test/macro_f1` >= 0"
+# Filters for runs that `evaluate` has written to, of classes and of numbers, as MLflow's know no "or"; a parent run is
+# one of them.
+_EVALUATED = tuple(f"tags.`{STRATEGY}` LIKE '%' and metrics.`test/{name}` >= 0" for name in ("macro_f1", "rmse"))
 # What a strategy saves against scratch, to the same validation metric.
 SAVINGS = {
     "seconds_saved": "saving/seconds",
@@ -136,12 +137,18 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
 
 def _latest(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
     """Return the parent of the evaluated run that started last, and its evaluated children, latest first."""
-    with_parent = f"{_EVALUATED} and tags.`{PARENT_RUN}` LIKE '%'"
-    newest = client.search_runs([experiment_id], with_parent, max_results=1, order_by=_NEWEST_FIRST)
-    if not newest:
+    found = [
+        (run, evaluated)
+        for evaluated in _EVALUATED
+        for run in client.search_runs(
+            [experiment_id], f"{evaluated} and tags.`{PARENT_RUN}` LIKE '%'", max_results=1, order_by=_NEWEST_FIRST
+        )
+    ]
+    if not found:
         return {}, []
-    parent = client.get_run(newest[0].data.tags[PARENT_RUN])
-    family = f"{_EVALUATED} and tags.`{PARENT_RUN}` = '{parent.info.run_id}'"
+    newest, evaluated = max(found, key=lambda each: each[0].info.start_time)
+    parent = client.get_run(newest.data.tags[PARENT_RUN])
+    family = f"{evaluated} and tags.`{PARENT_RUN}` = '{parent.info.run_id}'"
     return {parent.info.run_id: parent}, list(
         search_all(client.search_runs, [experiment_id], family, order_by=_NEWEST_FIRST)
     )
@@ -149,7 +156,12 @@ def _latest(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"
 
 def _every(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
     """Return the experiment's parents by id, and all evaluated children, latest first."""
-    runs = list(search_all(client.search_runs, [experiment_id], _EVALUATED, order_by=_NEWEST_FIRST))
+    runs = [
+        run
+        for evaluated in _EVALUATED
+        for run in search_all(client.search_runs, [experiment_id], evaluated, order_by=_NEWEST_FIRST)
+    ]
+    runs.sort(key=lambda run: run.info.start_time, reverse=True)
     children = [run for run in runs if PARENT_RUN in run.data.tags]
     return {run.info.run_id: run for run in runs if PARENT_RUN not in run.data.tags}, children
 
@@ -171,7 +183,7 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
         metric: figure(f"test/{metric}"),
         f"{metric}_low": figure(f"test/{metric}_low"),
         f"{metric}_high": figure(f"test/{metric}_high"),
-        "macro_f1": figure("test/macro_f1"),
+        **{name: found for name in ("macro_f1", "r2") if (found := figure(f"test/{name}")) is not None},
         "gain": figure(f"gain/{metric}"),
         "gain_low": figure(f"gain/{metric}_low"),
         "gain_high": figure(f"gain/{metric}_high"),
@@ -192,8 +204,9 @@ def _entry(run: "Run", metric: str, parents: dict[str, "Run"]) -> Entry:
 
 
 def _sorted(entries: Sequence[Entry], key: str) -> list[Entry]:
-    """Sort by the figure `key`: ascending for text and seconds, descending for metrics, unknown values last."""
+    """Sort by the figure `key`: ascending for text, seconds and errors, descending for metrics, unknown values last."""
     ascending = key in ("strategy", "source", "run_id", "same_as", "members", "seconds", "pays_after_targets")
+    ascending = ascending or (key in METRICS and METRICS[key].lower_is_better)
 
     def order(entry: Entry) -> tuple[bool, Any, Any]:
         value = entry.figures[key]

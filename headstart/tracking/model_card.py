@@ -9,9 +9,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from headstart.figures import figure
 from headstart.judging.evidence import Evidence
 from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.metric import metric_title
+from headstart.metrics.task import REGRESSION
 from headstart.modalities import modality
 from headstart.models.reference import unpinned
 from headstart.tracking.logged_model import EVIDENCE
@@ -69,15 +71,21 @@ def _what_it_is(digest: str, bundle: "ModelBundle") -> str:
         made += f" without labels by the objective {_code(objective)}"
     shown = ", ".join(_code(name) for name in bundle.classes[:_CLASSES_SHOWN])
     more = len(bundle.classes) - _CLASSES_SHOWN
+    if bundle.task == REGRESSION:
+        margin = "" if bundle.margin is None else f", ± {figure(bundle.margin)} for 90% of new samples"
+        does = f"answers with a number{margin}"
+        return f"{_reads(bundle, made)} and {does}. Content {_digest(digest)}."
     does = (
         f"tells {len(bundle.classes)} classes apart: {shown}{f' and {more} more' if more > 0 else ''}"
         if bundle.classes
         else f"gives {bundle.network.feature_dim} features for a target to learn from; it knows no classes"
     )
-    return (
-        f"{_code(bundle.architecture)}, {made}. It reads {_code(bundle.modality)} data "
-        f"({bundle.preprocessing.described}) and {does}. Content {_digest(digest)}."
-    )
+    return f"{_reads(bundle, made)} and {does}. Content {_digest(digest)}."
+
+
+def _reads(bundle: "ModelBundle", made: str) -> str:
+    reads = f"It reads {_code(bundle.modality)} data ({bundle.preprocessing.described})"
+    return f"{_code(bundle.architecture)}, {made}. {reads}"
 
 
 def _where_from(known: Mapping[str, Any], evidence: Evidence | None) -> str:
@@ -99,15 +107,21 @@ def _figures(evidence: Evidence) -> str:
     figures, metric = evidence.figures, evidence.metric
     names = {f"test/{metric}": metric_title(metric)}
     names |= {"test/accuracy": "accuracy", "test/macro_f1": "macro F1", "test/ece": "calibration error"}
+    names |= {
+        "test/rmse": "RMSE",
+        "test/r2": "R²",
+        "test/coverage": "share within the interval, of which 90% should be",
+    }
     rows = [
-        f"| {title} | {figures[name]:.3f} | {_interval(figures, name, '.3f')} |"
+        f"| {title} | {figure(figures[name])} | {_interval(figures, name)} |"
         for name, title in names.items()
         if name in figures
     ]
     for name, title in (("gain", "scratch"), ("gain_over_best", "the best baseline")):
         gain = f"{name}/{metric}"
         if gain in figures:
-            rows.append(f"| gain over {title} | {figures[gain]:+.3f} | {_interval(figures, gain, '+.3f')} |")
+            value = figure(figures[gain], signed=True)
+            rows.append(f"| gain over {title} | {value} | {_interval(figures, gain, signed=True)} |")
     if not rows:
         return ""
     tested = evidence.predictions
@@ -115,9 +129,9 @@ def _figures(evidence: Evidence) -> str:
     return "\n".join([f"| on {items} | | interval |", "|:--|--:|:--|", *rows])
 
 
-def _interval(figures: Mapping[str, float], name: str, digits: str) -> str:
+def _interval(figures: Mapping[str, float], name: str, *, signed: bool = False) -> str:
     low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
-    return "" if low is None or high is None else f"{low:{digits}} to {high:{digits}}"
+    return "" if low is None or high is None else f"{figure(low, signed=signed)} to {figure(high, signed=signed)}"
 
 
 def _commands(uri: str, bundle: "ModelBundle") -> Iterator[str]:

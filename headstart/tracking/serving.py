@@ -10,9 +10,9 @@ A request has one input, called as the modality is (`image`), and gives each sam
 
 Where samples are text, a text stands for itself: `{"inputs": ["Shares fell …", …]}`.
 
-The response has one record for each sample: `label`, `probability` and `p_<class>` for each class, as in the output of
-`headstart predict`. A request with an unreadable sample is refused as a whole, with its number and the reason. The size
-of requests is limited: see request.py.
+The response has one record for each sample: `label`, `probability` and `p_<class>` for each class, or of a number
+`value`, `low` and `high`, as in the output of `headstart predict`. A request with an unreadable sample is refused as a
+whole, with its number and the reason. The size of requests is limited: see request.py.
 """
 
 import base64
@@ -64,7 +64,7 @@ class ServedBundle(PythonModel):
         try:
             self.bundle.require_head()
             samples = decoded(self.bundle, given) if given.ndim == 1 else _checked(self.bundle, given)
-            return answers(self.bundle, self.bundle.predict_probabilities(samples, _BATCH))
+            return answers(self.bundle, self.bundle.predict_outputs(samples, _BATCH))
         except InputError as reason:
             raise Refusal(str(reason)) from None
 
@@ -75,12 +75,14 @@ def signature(bundle: "ModelBundle") -> ModelSignature:
     Only an object tensor accepts both encoded files and arrays of any batch size, so samples are validated here instead
     of by the schema.
     """
-    from headstart.models.prediction import probability_columns
+    from headstart.metrics.task import REGRESSION
+    from headstart.models.prediction import answer_columns
 
-    shares = [ColSpec(DataType.double, name) for name in ("probability", *probability_columns(bundle.classes))]
+    numbers = [ColSpec(DataType.double, name) for name in answer_columns(bundle)]
+    label = [] if bundle.task == REGRESSION else [ColSpec(DataType.string, "label")]
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(object), (-1,), bundle.modality)]),
-        outputs=Schema([ColSpec(DataType.string, "label"), *shares]),
+        outputs=Schema([*label, *numbers]),
     )
 
 

@@ -1,8 +1,9 @@
 """The run that a training belongs to."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from headstart.metrics.task import metric_for
 from headstart.storage.state import State
 from headstart.training.progress import Progress
 
@@ -27,3 +28,7 @@ class RunContext:
     progress: Progress | None = None
     refit: bool = True
     cross_validate: bool = True
+
+    def asking(self, task: str) -> "RunContext":
+        """The context of a training for this task: a metric that is not for it gives way to the task's default."""
+        return replace(self, metric=metric_for(self.metric, task))

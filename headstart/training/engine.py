@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from headstart.errors import HeadstartError, InputError
+from headstart.metrics.metric import METRICS
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.network import Network
 from headstart.signals import Interruption
 from headstart.storage.state import State
@@ -75,7 +77,7 @@ class Objective(Protocol):
         the samples' losses; float32 scalars. `piece` and `batch` are positions in the split, int (n,) and (N,)."""
 
     def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
-        """The metric (more is better) and the loss on the validation split; calls `pause` between batches. Without a
+        """The metric and the loss on the validation split; calls `pause` between batches. Without a
         metric the first number is ignored."""
 
 
@@ -247,7 +249,8 @@ class _Run:
                 self._keep((metric, -loss))
             if progress:
                 done = plan.last if course.finished else course.epoch
-                judged = f"{self.objective.metric} {metric:.3f}" if self.objective.metric else f"loss {loss:.3f}"
+                name, reached = self.objective.metric, self._merit(metric)
+                judged = f"{name} {reached:.3f}" if name else f"loss {loss:.3f}"
                 validated = f", validation {judged}" if self.objective.judged else ""
                 progress(self.name, done, plan.last, f"loss {entry['train/loss']:.3f}{validated}")
             course.epoch, course.step = course.epoch + 1, 0
@@ -330,6 +333,9 @@ class _Run:
         samples: convnet, 8 settings of full and partial transfer, 3 seeds each.)"""
         if self.metric is None or self.course.kept_epoch == self.course.epoch:
             return False
+        if METRICS[self.metric].task != SINGLE_LABEL:
+            # The noise of an error depends on how errors are distributed.
+            return False
         count, kept = self.objective.judged, self.course.kept[0]
         # One right and one wrong more (Agresti and Caffo 2000): all right is no certainty.
         share = ((kept + metric) / 2 * count + 1) / (count + 2)
@@ -344,14 +350,19 @@ class _Run:
             with self._averaged():
                 return self.objective.validate(pause)
 
-        return self.pausing(validate)
+        metric, loss = self.pausing(validate)
+        return self._merit(metric), loss
+
+    def _merit(self, metric: float) -> float:
+        """The metric with the sign by which more is better, or, its own inverse, the metric of such a number."""
+        return METRICS[self.metric].merit(metric) if self.metric else metric
 
     def _measured(self, metric: float, loss: float) -> dict[str, float]:
-        """The result of `validate` under the names of the record."""
+        """The result of `_validate` under the names of the record."""
         if not self.objective.judged:
             return {}
         name = self.objective.metric
-        return {"val/loss": loss, **({f"val/{name}": metric} if name else {})}
+        return {"val/loss": loss, **({f"val/{name}": self._merit(metric)} if name else {})}
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

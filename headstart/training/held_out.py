@@ -6,8 +6,8 @@ from itertools import islice
 
 from headstart.data.dataset import Dataset
 from headstart.data.folded import FoldedDataset, further_folds
-from headstart.metrics.classification import score
 from headstart.metrics.predictions import joined
+from headstart.metrics.tally import score
 from headstart.training.context import RunContext
 from headstart.training.refit import worth_learning
 from headstart.training.trained import Trained
@@ -42,6 +42,9 @@ def held_out_further(
         return trained
     held_out = joined(found)
     validation = score(context.metric, held_out.labels, held_out.predicted, len(held_out.classes))
+    if trained.bundle.margin is not None:
+        # A margin is a quantile of errors, of which a single validation split has few.
+        trained.bundle.calibrate(held_out.outputs[:, :1], held_out.labels)
     return replace(trained, held_out=held_out, validation=validation)
 
 

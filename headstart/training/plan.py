@@ -120,7 +120,7 @@ def make_plan(
 
     Args:
         training: the recipe's section.
-        labels: int (N,), the labels of the training split.
+        labels: (N,), the labels of the training split, int or of a regression float.
         pretrained: whether the weights start from a source; they then move at a lower rate, and the more samples there
             are, the less these are augmented.
         fan_in: the largest number of inputs that a unit of the pretrained network has, where it is known.
@@ -138,6 +138,10 @@ def make_plan(
     if strength is None:
         strength = max(_LEAST_STRENGTH, min(1.0, _FULLY_AUGMENTED / samples)) if pretrained else 1.0
     taken = {key: getattr(training, key) for key in _TAKEN}
+    if labels.dtype.kind == "f" and training.augmentation == "auto":
+        # Nobody knows whether a number stays the same where a sample is zoomed, turned or made brighter, and a shift of
+        # the features that no class would mind is an error of every number.
+        taken["augmentation"] = "none"
     return Plan(
         epochs=epochs,
         batch_size=batch_size,
@@ -155,6 +159,8 @@ def make_plan(
 
 
 def _is_skewed(labels: np.ndarray) -> bool:
+    if labels.dtype.kind == "f":
+        return False
     counts = np.bincount(labels)
     counts = counts[counts > 0]
     return bool(counts.max() > 1.5 * counts.min())

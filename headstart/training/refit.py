@@ -64,6 +64,6 @@ def refitted(bundle: ModelBundle, dataset: Dataset, chosen: Trained) -> Trained:
     """
     labels = {"labels": dataset.counts["train"]}
     if chosen.bundle.provenance["kept_epoch"] != 0:
-        bundle.temperature = chosen.bundle.temperature
+        bundle.calibration = chosen.bundle.calibration
     bundle.provenance = {**chosen.bundle.provenance, **labels}
     return replace(chosen, model=bundle, params={**chosen.params, **labels, "temperature": bundle.temperature})

@@ -1,7 +1,8 @@
 """Supervised training, the same for pretraining, fine-tuning and training from scratch.
 
-It minimises the mean over the batch of L(y, f(x; w)) plus λ R(w), with L the cross-entropy. The mean stands for the
-sum of the objective in the documentation: its λ is this one times the number of samples.
+It minimises the mean over the batch of L(y, f(x; w)) plus λ R(w), with L the cross-entropy, or of numbers Huber's loss
+of standardised errors. The mean stands for the sum of the objective in the documentation: its λ is this one times the
+number of samples.
 """
 
 import hashlib
@@ -16,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headstart.data.dataset import Dataset, Split
-from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import score
-from headstart.metrics.one_standard_error import beats
+from headstart.metrics.tally import score
+from headstart.metrics.task import REGRESSION
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import evaluated
 from headstart.storage.state import State
@@ -27,6 +27,7 @@ from headstart.training.context import RunContext
 from headstart.training.distributed import current_group, synchronize_batch_norm
 from headstart.training.engine import Course, Objective, copied, train, training_device
 from headstart.training.feed import Feed, SampleFeed
+from headstart.training.losses import held_out_loss, losses
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
 from headstart.training.speed import Speed, choose_speed
@@ -75,8 +76,8 @@ def fit(
         network.load_state_dict(start)
         course.kept_epoch = 0
     logits, labels = objective.exact_logits(speed), objective.val.labels
-    bundle.temperature = fit_temperature(logits, labels)
-    validation = score(context.metric, labels, logits.argmax(1), len(dataset.classes))
+    bundle.calibrate(logits, labels)
+    validation = score(context.metric, labels, bundle.kind.predicted(logits), len(dataset.classes))
     trained = trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
     return replace(trained, held_out=calibrated(objective.val.ids, labels, logits, bundle, objective.val.groups))
 
@@ -145,11 +146,11 @@ def _beats_start(objective: "_Supervised", start: Mapping[str, Tensor], speed: S
     network.load_state_dict(start)
     at_start = objective.exact_logits(speed)
     network.load_state_dict(kept)
-    return beats(logits, at_start, objective.val.labels, objective.val.groups)
+    return objective.kind.beats(logits, at_start, objective.val.labels, objective.val.groups)
 
 
 class _Supervised:
-    """Cross-entropy on labels, judged by a metric on the validation split."""
+    """The task's loss on labels, judged by a metric on the validation split."""
 
     def __init__(
         self,
@@ -161,11 +162,14 @@ class _Supervised:
         feed: Feed,
     ) -> None:
         self.network = self.module = bundle.network
+        self.kind, self.numbers = bundle.kind, bundle.task == REGRESSION
         self.metric, self.penalty, self.feed, self.device = context.metric, penalty, feed, training_device()
         self.plan, self.seed = plan, context.seed
         self.train, self.val = dataset.split("train"), dataset.split("val")
         self.samples, self.judged, self.classes = len(self.train.labels), len(self.val.labels), len(dataset.classes)
-        self._weights = _class_weights(self.train, self.classes, self.device) if plan.balance else None
+        self._weights = (
+            _class_weights(self.train, self.classes, self.device) if plan.balance and not self.numbers else None
+        )
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
         batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
@@ -190,7 +194,10 @@ class _Supervised:
             outputs = self._activations(inputs, self.feed.stage)
             logits = self.network.classify(outputs[-1])
         smoothing = self.plan.label_smoothing
-        total = F.cross_entropy(logits.float(), labels, self._weights, reduction="sum", label_smoothing=smoothing)
+        if self.numbers:
+            total = losses(logits.float(), labels, self.network).sum()
+        else:
+            total = F.cross_entropy(logits.float(), labels, self._weights, reduction="sum", label_smoothing=smoothing)
         # A piece's share of the batch's mean, whose weights are those of all of its samples.
         weight = len(batch) if self._weights is None else self._weights[self._labels(batch)].sum()
         objective = total / weight
@@ -201,12 +208,13 @@ class _Supervised:
         return objective, added
 
     def _labels(self, chosen: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.train.labels[chosen]).to(self.device)
+        labels = self.train.labels[chosen]
+        return torch.from_numpy(labels.astype(np.float32) if self.numbers else labels).to(self.device)
 
     def validate(self, pause: Callable[[], None]) -> tuple[float, float]:
         logits = self.validation_logits(self.speed, pause)
-        loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.val.labels)))
-        return score(self.metric, self.val.labels, logits.argmax(1), self.classes), loss
+        loss = held_out_loss(logits, self.val.labels, self.network)
+        return score(self.metric, self.val.labels, self.kind.predicted(logits), self.classes), loss
 
     def exact_logits(self, speed: Speed) -> np.ndarray:
         """The validation logits, float32 (N, classes), computed in float32."""

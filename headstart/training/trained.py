@@ -18,7 +18,7 @@ HELD_OUT = "held_out.parquet"
 class Trained:
     """A model, and what its training came to.
 
-    `model` is a bundle; where the model itself cannot be kept, its probabilities on the test split, float32 (N, K).
+    `model` is a bundle; where the model itself cannot be kept, its outputs on the test split, float32 (N, M).
     `validation` is the metric on the labelled samples that were held out of the training which chose (NaN where there
     are none), without labels the negated loss there. `seconds` counts what was done before an interruption too.
     `params` are the settings and decisions that belong into the record, JSON values.
@@ -63,23 +63,22 @@ class Trained:
         if isinstance(model, ModelBundle):
             predictions_of(model, test).save(path)
         else:
-            Predictions(test.ids, test.labels, model, dataset.classes, test.groups).save(path)
+            Predictions(test.ids, test.labels, model, dataset.classes, test.groups, dataset.task).save(path)
         return path
 
 
 def calibrated(
     ids: np.ndarray, labels: np.ndarray, logits: np.ndarray, bundle: ModelBundle, groups: np.ndarray
 ) -> Predictions:
-    """The predictions for samples by their logits (N, K), at the bundle's temperature."""
-    from scipy.special import softmax
-
-    return Predictions(ids, labels, softmax(logits / bundle.temperature, axis=1), bundle.classes, groups)
+    """The predictions for samples by their logits (N, K), at the bundle's calibration."""
+    outputs = bundle.kind.outputs(logits, bundle.calibration)
+    return Predictions(ids, labels, outputs, bundle.classes, groups, bundle.task)
 
 
 def predictions_of(bundle: ModelBundle, split: Split) -> Predictions:
-    """The bundle's calibrated predictions on a split whose labels are indices into its classes."""
-    probabilities = bundle.predict_probabilities(split.samples)
-    return Predictions(split.ids, split.labels, probabilities, bundle.classes, split.groups)
+    """The bundle's calibrated predictions on a split whose labels are indices into its classes, or numbers."""
+    outputs = bundle.predict_outputs(split.samples)
+    return Predictions(split.ids, split.labels, outputs, bundle.classes, split.groups, bundle.task)
 
 
 def read_held_out(path: Path) -> Predictions | None:

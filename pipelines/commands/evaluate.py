@@ -23,6 +23,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         table_format(options.output)
     announce(f"loading {options.model}")
     from headstart.api.measuring import evaluate
+    from headstart.errors import InputError
+    from headstart.metrics.metric import METRICS
     from headstart.models.prediction import write_table
     from headstart_pipelines import display
 
@@ -34,23 +36,30 @@ def _evaluate(options: argparse.Namespace) -> None:
     else:
         console = display.console()
         console.print(_figures(found))
-        console.print(_classes(found))
+        if found.classes:
+            console.print(_classes(found))
         console.print(display.verdict(found.sentence), highlight=False)
         display.show_facts(console, [*_facts(found), *([("samples", options.output)] if options.output else [])])
-    if options.at_least is not None and found.value.low < options.at_least:
+    if options.at_least is not None and METRICS[found.metric].lower_is_better:
+        raise InputError(
+            f"--at-least is for metrics of which more is better, and {found.metric} is an error; say --at-most."
+        )
+    missed = options.at_least is not None and found.value.low < options.at_least
+    if missed or (options.at_most is not None and found.value.high > options.at_most):
         raise SystemExit(1)
 
 
 def _figures(found: "Measurement") -> "Table":
     from rich.table import Column
 
+    from headstart.figures import figure
     from headstart.metrics.metric import metric_title
     from headstart_pipelines import display
 
     table = display.table("metric", Column("value", justify="right"), Column("interval", no_wrap=True))
     for name, each in sorted(found.figures.items(), key=lambda item: item[0] != found.metric):
         title = "calibration error" if name == "ece" else metric_title(name)
-        table.add_row(title, f"{each.value:.3f}", f"\\[{each.low:.3f}, {each.high:.3f}]")
+        table.add_row(title, figure(each.value), f"\\[{figure(each.low)}, {figure(each.high)}]")
     return table
 
 
@@ -94,6 +103,8 @@ COMMANDS = (
                    "chosen by, else accuracy)"),
             option("--at-least", type=float, metavar="VALUE", help="end with status 1 where the interval of the metric "
                    "begins below VALUE"),
+            option("--at-most", type=float, metavar="VALUE", help="likewise of an error, such as mae, where it ends "
+                   "above VALUE"),
             option("-o", "--output", metavar="FILE", help="write each sample with its prediction to .csv, .json or "
                    ".parquet"),
             JSON,

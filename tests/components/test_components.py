@@ -289,7 +289,7 @@ def test_a_baseline_that_is_better_on_held_out_samples_is_delivered_and_register
             held_out = read_held_out(place)
             others = (1 - certainty) / (len(held_out.classes) - 1)
             probabilities = np.where(np.eye(len(held_out.classes))[held_out.labels] == 1, certainty, others)
-            replace(held_out, probabilities=probabilities).save(held_out_path(place))
+            replace(held_out, outputs=probabilities).save(held_out_path(place))
         return copy
 
     fitted = floor.outputs["baselines"]["fitted"]

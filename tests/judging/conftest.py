@@ -9,7 +9,7 @@ from headstart.features.heads import nearest_class_mean
 from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
 from headstart.judging.section import Evaluation
-from headstart.metrics.predictions import write_predictions
+from headstart.metrics.predictions import Predictions
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
@@ -48,7 +48,7 @@ def contenders(dataset, tmp_path_factory) -> dict[str, Contender]:
     nearest_class_mean(bundle.predict_features(train.samples), train.labels, 3).install(bundle.network)
     del bundle.provenance["history"], bundle.provenance["kept_epoch"]
     bundle.save(root / "zero")
-    write_predictions(root / "classical.parquet", test.ids, test.labels, np.eye(3)[test.labels], dataset.classes)
+    Predictions(test.ids, test.labels, np.eye(3)[test.labels], dataset.classes).save(root / "classical.parquet")
     return {
         "zero": Contender("zero", "transfer", root / "zero", 0.9, 1.0, "run-zero", "models:/digits-source/1#sha256=12"),
         "scratch": Contender("scratch", "baseline", root / "scratch", 0.3, 2.0, "run-scratch"),

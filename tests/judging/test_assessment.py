@@ -11,7 +11,7 @@ from headstart.errors import HeadstartError
 from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
 from headstart.judging.section import Evaluation
-from headstart.metrics.predictions import read_predictions, write_predictions
+from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle
 from headstart_pipelines.demo import digits
 
@@ -95,7 +95,7 @@ def test_scratchs_trainings_with_other_seeds_widen_the_gain(contenders, dataset,
     scratch = replace(contenders["scratch"], path=tmp_path / "fitted" / "scratch")
     (scratch.path / "retrained").mkdir()
     right = np.eye(3)[test.labels]
-    write_predictions(scratch.path / "retrained" / "1.parquet", test.ids, test.labels, right, dataset.classes)
+    Predictions(test.ids, test.labels, right, dataset.classes).save(scratch.path / "retrained" / "1.parquet")
     both = [
         evaluate([contenders["zero"], each], dataset, tmp_path / "predictions", evaluation=QUICK).leaderboard
         for each in (contenders["scratch"], scratch)
@@ -116,7 +116,7 @@ def test_the_groups_of_the_data_reach_the_verdict_and_the_kept_predictions(tmp_p
     for name, kind, hits in (("full", "transfer", 0.9), ("scratch", "baseline", 0.7)):
         right = np.arange(len(test.labels)) < hits * len(test.labels)
         predicted, path = np.where(right, test.labels, 1 - test.labels), tmp_path / f"{name}.parquet"
-        write_predictions(path, test.ids, test.labels, np.eye(2)[predicted], data.classes)
+        Predictions(test.ids, test.labels, np.eye(2)[predicted], data.classes).save(path)
         made.append(Contender(name, kind, path, 0.9, 1.0, "run"))
     found = evaluate(made, data, tmp_path / "predictions", evaluation=QUICK)
     count = len(test.labels) // 10
@@ -148,7 +148,7 @@ def test_predictions_for_other_samples_are_refused(contenders, dataset, tmp_path
     test = dataset.split("test")
     ids = test.ids[::-1] if change == "order" else np.char.add(test.ids, "x")
     labels = test.labels[::-1] if change == "order" else test.labels
-    write_predictions(tmp_path / "other.parquet", ids, labels, np.eye(3)[labels], dataset.classes)
+    Predictions(ids, labels, np.eye(3)[labels], dataset.classes).save(tmp_path / "other.parquet")
     other = replace(contenders["classical"], path=tmp_path / "other.parquet")
     with pytest.raises(HeadstartError, match=r"classical.*different samples"):
         evaluate([contenders["zero"], other], dataset, tmp_path / "predictions", evaluation=QUICK)

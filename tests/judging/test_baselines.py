@@ -11,9 +11,9 @@ from sklearn.model_selection import GridSearchCV
 from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
 from headstart.judging.baselines import fit_baseline
-from headstart.metrics.classification import score
-from headstart.metrics.metric import METRICS
+from headstart.metrics.metric import metrics_of
 from headstart.metrics.predictions import read_predictions
+from headstart.metrics.tally import score
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.strategies.baseline import BASELINES, Like
 from headstart.training.context import RunContext
@@ -161,7 +161,7 @@ class _SearchedError(Exception):
     """Carries what a search is asked to maximise."""
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", metrics_of("single_label"))
 def test_classical_is_tuned_by_the_metric_that_judges_it(metric, renamed, monkeypatch):
     def stop(search, features, labels):
         raise _SearchedError(search.scoring)

@@ -8,7 +8,7 @@ import pytest
 
 from headstart.judging.choice import choose, ties, weights
 from headstart.judging.contenders import Contender
-from headstart.metrics.predictions import Predictions, write_predictions
+from headstart.metrics.predictions import Predictions
 from headstart.training.trained import held_out_path
 
 IDS = np.array([f"{number:03}" for number in range(100)])
@@ -28,7 +28,7 @@ def contender(tmp_path: Path):
         if share is not None:
             right = np.full(100, share) + noise * NOISE
             probabilities = np.where(np.eye(2)[LABELS] == 1, right[:, None], 1 - right[:, None])
-            write_predictions(held_out_path(path), IDS[rows], LABELS[rows], probabilities[rows], ("a", "b"), groups)
+            Predictions(IDS[rows], LABELS[rows], probabilities[rows], ("a", "b"), groups).save(held_out_path(path))
         return Contender(name, kind, path, fields.pop("validation", 0.5), 1.0, "run", **fields)
 
     return make

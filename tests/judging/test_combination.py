@@ -91,7 +91,7 @@ def test_baselines_alone_make_no_ensemble(strategies, contenders, tmp_path):
     baselines = [replace(each, kind="baseline", source=None) for each in strategies(0.0)]
     worse = replace(contenders["zero"], path=shutil.copytree(baselines[0].path, tmp_path / "worse"))
     found = worse.held_out
-    replace(found, probabilities=np.full_like(found.probabilities, 1 / 3)).save(held_out_path(worse.path))
+    replace(found, outputs=np.full_like(found.probabilities, 1 / 3)).save(held_out_path(worse.path))
     assert combined([*baselines, replace(worse, strategy="worse")], EVALUATION, tmp_path / "made") == []
 
 

@@ -312,7 +312,7 @@ def test_to_beat_a_baseline_that_had_not_learned_its_own_samples_proves_nothing(
     assert (ended.verdict, cut.verdict) == ("helped", "no evidence")
     assert cut.untrained == ["scratch"]
     assert cut.unbeaten == []
-    assert "scratch was right on 62% of its own training samples when its epochs ran out" in cut.sentence
+    assert "scratch had learned only 62% of its own training samples when its epochs ran out" in cut.sentence
     assert "it beats the baseline classical" in cut.sentence
     assert Leaderboard.from_json(cut.to_json()) == cut
 

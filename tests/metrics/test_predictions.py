@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.predictions import read_predictions, write_predictions
+from headstart.metrics.predictions import Predictions, read_predictions
 
 IDS = np.array(["aa", "bb", "cc"])
 LABELS = np.array([2, 0, 2])
@@ -12,7 +12,7 @@ CLASSES = ["<cat>", "dog, wet", "été"]
 
 
 def test_what_is_written_is_read_back_to_the_bit(tmp_path):
-    write_predictions(tmp_path / "predictions.parquet", IDS, LABELS, PROBABILITIES, CLASSES)
+    Predictions(IDS, LABELS, PROBABILITIES, CLASSES).save(tmp_path / "predictions.parquet")
     back = read_predictions(tmp_path / "predictions.parquet")
     assert back.classes == tuple(CLASSES)
     assert back.ids.tolist() == IDS.tolist()
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path):
 
 
 def test_any_parquet_reader_sees_class_names(tmp_path):
-    write_predictions(tmp_path / "predictions.parquet", IDS, LABELS, PROBABILITIES, CLASSES)
+    Predictions(IDS, LABELS, PROBABILITIES, CLASSES).save(tmp_path / "predictions.parquet")
     frame = pd.read_parquet(tmp_path / "predictions.parquet")
     assert frame["label"].tolist() == ["été", "<cat>", "été"]
     assert frame["predicted"].tolist() == ["été", "<cat>", "<cat>"]
@@ -40,9 +40,9 @@ def test_any_parquet_reader_sees_class_names(tmp_path):
     ],
 )
 def test_predictions_that_do_not_fit_together_are_not_written(tmp_path, change, reason):
-    arguments = {"ids": IDS, "labels": LABELS, "probabilities": PROBABILITIES, "classes": CLASSES} | change
+    arguments = {"ids": IDS, "labels": LABELS, "outputs": PROBABILITIES, "classes": CLASSES} | change
     with pytest.raises(HeadstartError, match=reason):
-        write_predictions(tmp_path / "predictions.parquet", **arguments)
+        Predictions(**arguments).save(tmp_path / "predictions.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,7 +58,7 @@ def test_a_missing_or_foreign_file_is_refused_by_name(tmp_path):
 
 def test_without_classes_the_items_alone_are_kept(tmp_path):
     path = tmp_path / "predictions.parquet"
-    write_predictions(path, IDS, np.full(3, -1), np.empty((3, 0), dtype=np.float32), ())
+    Predictions(IDS, np.full(3, -1), np.empty((3, 0), dtype=np.float32), ()).save(path)
     back = read_predictions(path)
     assert back.ids.tolist() == IDS.tolist()
     assert (back.classes, back.labels.tolist(), back.probabilities.shape) == ((), [-1, -1, -1], (3, 0))
@@ -68,10 +68,10 @@ def test_without_classes_the_items_alone_are_kept(tmp_path):
 def test_the_items_groups_are_kept_and_files_without_them_are_read(tmp_path):
     groups = np.array(["anna", "", "anna"])
     path = tmp_path / "predictions.parquet"
-    write_predictions(path, IDS, LABELS, PROBABILITIES, CLASSES, groups)
+    Predictions(IDS, LABELS, PROBABILITIES, CLASSES, groups).save(path)
     assert read_predictions(path).groups.tolist() == groups.tolist()
     assert pd.read_parquet(path)["group"].dropna().tolist() == ["anna", "anna"]
     # As older versions wrote all files, and this one writes those without groups.
-    write_predictions(path, IDS, LABELS, PROBABILITIES, CLASSES)
+    Predictions(IDS, LABELS, PROBABILITIES, CLASSES).save(path)
     assert read_predictions(path).groups is None
     assert "group" not in pd.read_parquet(path)

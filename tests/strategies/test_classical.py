@@ -11,7 +11,7 @@ from headstart.data.labelled import LabelledDataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.features.heads import ridge
-from headstart.metrics.classification import score
+from headstart.metrics.tally import score
 from headstart.modalities import modality
 from headstart.modalities.image import descriptors
 from headstart.strategies.baselines import classical

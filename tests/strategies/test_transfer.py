@@ -18,7 +18,7 @@ from headstart.features.extraction import vectors
 from headstart.features.frozen_stages import FrozenOutputs
 from headstart.features.heads import best_head
 from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import score
+from headstart.metrics.tally import score
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 from headstart.strategies import fine_tuning

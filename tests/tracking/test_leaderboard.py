@@ -13,7 +13,7 @@ from headstart.judging.contenders import Contender
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
 from headstart.metrics.classification import classification_metrics
-from headstart.metrics.predictions import write_predictions
+from headstart.metrics.predictions import Predictions
 from headstart.tracking import mlflow_pages
 from headstart.tracking.evaluation_record import prepare_views, record_assessment
 from headstart.tracking.leaderboard import compare
@@ -45,7 +45,7 @@ def evaluate(client, tmp_path):
                 client.log_param(trained, "epochs", 3)
             predictions = np.where(np.arange(60) < count, LABELS, (LABELS + 1) % 3)
             probabilities = np.eye(3)[predictions]
-            write_predictions(tmp_path / f"{strategy}.parquet", IDS, LABELS, probabilities, CLASSES)
+            Predictions(IDS, LABELS, probabilities, CLASSES).save(tmp_path / f"{strategy}.parquet")
             candidates.append(
                 candidate_of(
                     strategy,

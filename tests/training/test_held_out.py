@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headstart.data.labelled import LabelledDataset
-from headstart.metrics.classification import score
+from headstart.metrics.tally import score
 from headstart.training.context import RunContext
 from headstart.training.held_out import held_out_further
 from headstart.training.supervised import fit
@@ -63,7 +63,7 @@ def test_nothing_more_is_trained_where_all_labels_were_held_out_already(threes_a
     first = again(threes_and_eights, RunContext())
     every = LabelledDataset(threes_and_eights).split("train")
     held_out = replace(
-        first.held_out, ids=every.ids, labels=every.labels, probabilities=np.full((len(every.ids), 2), 0.5), groups=None
+        first.held_out, ids=every.ids, labels=every.labels, outputs=np.full((len(every.ids), 2), 0.5), groups=None
     )
     judged = replace(first, held_out=held_out)
     assert held_out_further(judged, threes_and_eights, RunContext(), again) is judged

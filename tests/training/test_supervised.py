@@ -7,7 +7,7 @@ import torch
 
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import score
+from headstart.metrics.tally import score
 from headstart.training.context import RunContext
 from headstart.training.plan import make_plan
 from headstart.training.schedule import warmup_cosine

@@ -105,8 +105,9 @@ def _base(source: Source) -> str:
 
 def _is_labelled(name: str, columns: Sequence[str], labels: Labels) -> bool:
     labelled = labels != "none" and "label" in columns
-    if labels == "required" and not labelled:
-        raise InputError(f"{name} has no column label; name the column with the samples' classes so.")
+    if labels in ("required", "numbers") and not labelled:
+        told = "numbers" if labels == "numbers" else "classes"
+        raise InputError(f"{name} has no column label; name the column with the samples' {told} so.")
     return labelled
 
 

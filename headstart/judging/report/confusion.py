@@ -13,7 +13,9 @@ _MANY_CLASSES = 20
 _CONFUSIONS = 8
 
 
-def section(judgement: Judgement) -> Context:
+def section(judgement: Judgement) -> Context | None:
+    if judgement.diagnostics.numbers is not None:
+        return None
     classes = judgement.diagnostics.classes
     weakest = sorted(classes, key=lambda row: (row.support == 0, row.f1.value))[:10]
     return {**confusion(judgement.metrics), "classes": classes, "weakest": weakest}

@@ -5,18 +5,28 @@ from collections.abc import Iterator
 from headstart.judging.report.judgement import Context, Judgement
 
 _FEW_ITEMS = 100
+# The figures that stand beside the metric, where there are any.
+_BESIDE = {"macro_f1": "macro F1", "r2": "R²", "coverage": "coverage"}
 
 
 def section(judgement: Judgement) -> Context:
-    return {"macro_f1": judgement.diagnostics.intervals["macro_f1"], "notes": list(_notes(judgement))}
+    intervals = judgement.diagnostics.intervals
+    return {
+        "beside": [
+            (title, intervals[name])
+            for name, title in _BESIDE.items()
+            if name in intervals and name != judgement.board.metric
+        ],
+        "notes": list(_notes(judgement)),
+    }
 
 
 def _notes(judgement: Judgement) -> Iterator[str]:
     """Yield warnings for a careful reader."""
-    board, classes = judgement.board, judgement.metrics["per_class"]
+    board, classes = judgement.board, judgement.metrics.get("per_class", [])
     chosen = board.chosen
     best = next(entry for entry in board.entries if entry.kind == "transfer")
-    if best.value > chosen.value:
+    if best is not chosen and best.value != chosen.value:
         yield (
             f"{best.strategy} scores higher on the test split than {chosen.strategy}, but the choice was made on "
             "held-out samples: choosing by the test split would flatter the result."

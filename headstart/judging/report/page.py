@@ -16,6 +16,7 @@ from headstart.judging.report import (
     leaderboard,
     metrics,
     next_steps,
+    numbers,
     provenance,
     ranking,
     reasons,
@@ -38,6 +39,7 @@ _CONTENTS = {
     "leaderboard": "Leaderboard",
     "data_efficiency": "Labels",
     "confusion": "Mistakes",
+    "numbers": "Errors",
     "reliability": "Confidence",
     "robustness": "Corruption",
     "explanation": "Explanations",
@@ -50,8 +52,8 @@ _CONTENTS = {
 # In the page's order. Each has a template beside it, and a function that gives the template's values, or None where the
 # section is left out.
 _SECTIONS = (
-    verdict, reasons, next_steps, figures, leaderboard, metrics, data_efficiency, confusion, reliability, robustness,
-    explanation, training, savings, ranking, provenance,
+    verdict, reasons, next_steps, figures, leaderboard, metrics, data_efficiency, confusion, numbers, reliability,
+    robustness, explanation, training, savings, ranking, provenance,
 )  # fmt: skip
 
 

@@ -3,5 +3,5 @@
 from headstart.judging.report.judgement import Context, Judgement
 
 
-def section(judgement: Judgement) -> Context:
-    return {"reasons": judgement.diagnostics.reasons}
+def section(judgement: Judgement) -> Context | None:
+    return {"reasons": judgement.diagnostics.reasons} if judgement.diagnostics.reasons else None

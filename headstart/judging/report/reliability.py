@@ -10,11 +10,13 @@ from headstart.judging.report.judgement import Context, Judgement
 _POINTS = 300
 
 
-def section(judgement: Judgement) -> Context:
+def section(judgement: Judgement) -> Context | None:
+    if judgement.diagnostics.numbers is not None:
+        return None
     found, unit = judgement.diagnostics, Axis(0.0, 1.0, 0.2)
     return {
         "reliability": {"axis": unit, "bins": [_bin(each, unit) for each in found.bins]},
-        "selective": _selective(found.selective, unit),
+        "selective": _selective(found.selective, unit) if found.selective else None,
         "ece": found.intervals["ece"],
         "temperature": found.temperature,
     }

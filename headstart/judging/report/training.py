@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 
 from headstart.charts import Axis, polyline
+from headstart.figures import figure
 from headstart.judging.leaderboard import Entry
 from headstart.judging.report.judgement import Context, Judgement
+from headstart.metrics.metric import METRICS
 
 Points = Sequence[tuple[float, float]]
 
@@ -58,10 +60,11 @@ def _points(judgement: Judgement, entry: Entry, name: str) -> list[tuple[float, 
 
 
 def _kept(entry: Entry, epoch: int | None, scores: Points) -> str:
-    """The weights that a strategy kept with their score, and the epoch that scored higher, if there is one."""
+    """The weights that a strategy kept with their score, and the epoch that scored better, if there is one."""
     weights = {None: "weights between the start and an epoch", 0: "the start"}.get(epoch, f"epoch {epoch}")
     if entry.validation is None:
         return f"kept {weights}; no label was held out"
-    highest_epoch, highest = max(scores, key=lambda point: point[1])
-    higher = f"; highest {highest:.3f} in epoch {highest_epoch:.0f}" if highest > entry.validation else ""
-    return f"kept {weights}: {entry.validation:.3f}{higher}"
+    merit = METRICS[entry.metric].merit
+    best_epoch, best = max(scores, key=lambda point: merit(point[1]))
+    better = f"; best {figure(best)} in epoch {best_epoch:.0f}" if merit(best) > merit(entry.validation) else ""
+    return f"kept {weights}: {figure(entry.validation)}{better}"

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,19 @@ from headstart.data.dataset import Dataset, Samples, Split
 from headstart.data.folds import stratified_folds
 from headstart.data.labelled import LabelledDataset
 from headstart.data.subsets import spread_out, with_every_class
-from headstart.errors import InputError
 from headstart.metrics.calibration import fit_temperature
-from headstart.metrics.classification import score
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.tally import score
+from headstart.metrics.task import REGRESSION
 from headstart.modalities import Modality
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.classical import LEAST, converted, linear
 from headstart.models.network import Network
 from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
+from headstart.strategies.baselines._classical_numbers import fit_numbers
+from headstart.strategies.baselines._descriptors import columns_of, described, only
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained
@@ -37,8 +38,6 @@ _MOST_FOR_MACHINES = 2000
 # One is fitted to each pair of classes, and each leaf of a forest holds a number for each class: of 1000 classes both
 # take hours and tens of gigabytes.
 _MOST_CLASSES_FOR_MACHINES = 100
-# Samples that are in memory at a time.
-_READ = 512
 
 
 def fit_classical(like: Like | None, dataset: Dataset, training: Training | None, context: RunContext) -> Trained:
@@ -50,9 +49,12 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     calibrates the best; that is then fitted to all. Of more than 100 classes it is ridge regression on the last kind of
     descriptors. Where every class has one sample, which no fold can hold out, it is
     a support vector machine on the last kind. It is kept as a bundle of tensors, since scikit-learn's models persist
-    only as pickles, which this project does not write; one that is too large, by what it predicts.
+    only as pickles, which this project does not write; one that is too large, by what it predicts. Numbers have
+    machines of their own: `fit_numbers`.
     """
-    start = time.perf_counter()
+    if dataset.task == REGRESSION:
+        return fit_numbers(dataset, context.asking(dataset.task))
+    start, context = time.perf_counter(), context.asking(dataset.task)
     labelled = (LabelledDataset(dataset) if context.refit else dataset).split("train")
     labels, classes, metric = labelled.labels, len(dataset.classes), context.metric
     if classes > _MOST_CLASSES_FOR_MACHINES:
@@ -63,7 +65,7 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     searched = features[chosen], labels[chosen]
     groups = group_numbers(labelled.groups[chosen])
     folds = list(stratified_folds(labels[chosen], seed=context.seed, groups=groups))
-    pipeline, grid = _pipeline_and_grid(_columns_of(described_labelled), samples=len(chosen), seed=context.seed)
+    pipeline, grid = _pipeline_and_grid(columns_of(described_labelled), samples=len(chosen), seed=context.seed)
     settings = _best_settings(pipeline, grid, *searched, folds, _scorer(metric, classes))
     best = pipeline.set_params(**settings)
     rows, logits = _out_of_fold(best, *searched, folds, classes)
@@ -194,30 +196,6 @@ def _out_of_fold(
     return np.concatenate([held_out for _, held_out in folds]), np.concatenate(logits)
 
 
-def described(
-    samples: Samples, kind: Modality, given: Section, rows: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """The descriptors of all samples, which were read by `given`, or of those at positions `rows`, int (n,), read once:
-    float32 (N, D) by name.
-
-    Raises:
-        InputError: the modality has none.
-    """
-    rows = np.arange(len(samples)) if rows is None else rows
-    if not kind.has_descriptors:
-        raise InputError(f"classical: there are no descriptors of {kind.noun}s; leave classical out of the baselines.")
-    plain = kind.plain(given)
-    starts = range(0, max(1, len(rows)), _READ)
-    parts = [kind.descriptors(plain(kind.batch(samples[rows[start : start + _READ]]))) for start in starts]
-    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
-
-
-def _columns_of(part: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
-    """The first column of each kind of descriptors and the one after its last, side by side."""
-    ends = np.cumsum([0, *(each.shape[1] for each in part.values())]).tolist()
-    return dict(zip(part, pairwise(ends), strict=True))
-
-
 def _pipeline_and_grid(
     columns: Mapping[str, tuple[int, int]], *, samples: int, seed: int
 ) -> tuple[Any, list[dict[str, Any]]]:
@@ -230,7 +208,7 @@ def _pipeline_and_grid(
     from sklearn.svm import SVC
 
     first, *others = (
-        FunctionTransformer(_columns, kw_args={"name": name, "start": start, "stop": stop})
+        FunctionTransformer(only, kw_args={"name": name, "start": start, "stop": stop})
         for name, (start, stop) in columns.items()
     )
     width = next(stop for _, stop in columns.values())
@@ -310,10 +288,6 @@ class QuickClassical:
 def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray], float]:
     """The project's own metric for scikit-learn's searches: what tunes a model is what judges it."""
     return lambda model, features, labels: score(metric, labels, model.predict(features), classes)
-
-
-def _columns(features: np.ndarray, name: str, start: int, stop: int) -> np.ndarray:
-    return features[:, start:stop]
 
 
 def _logits(model: Any, features: np.ndarray) -> np.ndarray:

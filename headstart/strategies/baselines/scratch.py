@@ -21,6 +21,7 @@ def fit_scratch(like: Like, dataset: Dataset, training: Training, context: RunCo
     def fitted(data: Dataset, context: RunContext) -> Trained:
         return _fitted(like, data, training, context)
 
+    context = context.asking(dataset.task)
     trained = fitted(dataset, context)
     start = time.perf_counter()
     trained = held_out_further(trained, dataset, context, fitted)

@@ -74,9 +74,9 @@ def signals(bundle: "ModelBundle", dataset: "Dataset") -> list[float]:
     """
     import numpy as np
     import torch
-    from torch.nn import functional as F
 
     from headstart.training.engine import training_device
+    from headstart.training.losses import losses
 
     network, train = bundle.network.eval(), dataset.split("train")
     device = training_device()
@@ -85,8 +85,9 @@ def signals(bundle: "ModelBundle", dataset: "Dataset") -> list[float]:
     sums, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
     for position in chosen:
         sample = dataset.kind.batch(train.samples[position : position + 1]).to(device)
-        label = torch.from_numpy(train.labels[position : position + 1]).to(device)
-        loss = F.cross_entropy(network(bundle.preprocessing(sample)), label)
+        label = train.labels[position : position + 1]
+        given = torch.from_numpy(label if network.scale is None else label.astype(np.float32)).to(device)
+        loss = losses(network(bundle.preprocessing(sample)), given, network).mean()
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
         torch._foreach_add_(sums, gradients)
         torch._foreach_addcmul_(squares, gradients, gradients)

@@ -2,11 +2,12 @@
 
 The head is the source's own where it knows every class of the target. Elsewhere it is the nearest class mean of the
 source's features, with the means of the training split (Snell, Swersky and Zemel, "Prototypical networks for few-shot
-learning", NeurIPS 2017).
+learning", NeurIPS 2017), and for numbers least squares on the features' covariance with the training labels.
 """
 
 from typing import TYPE_CHECKING, ClassVar
 
+from headstart.metrics.task import REGRESSION
 from headstart.strategies.section import Strategy
 
 if TYPE_CHECKING:
@@ -25,20 +26,17 @@ class Zero(Strategy):
         return f"{key} has no meaning in a zero transfer, which trains nothing; remove it"
 
     def carry(self, task: "Task") -> "Trained":
-        from headstart.features.heads import class_means
-        from headstart.metrics.groups import group_numbers
-
         task = task.on_all_labels()
         labelled = task.dataset.split("train")
+        # A number without a deviation could not be compared with another.
+        calibrate = task.bundle.task == REGRESSION
         if task.install_source_head():
             # It has learned from none of them.
-            judged = task.judge(labelled, task.bundle.predict_logits(labelled.samples), calibrate=False)
+            judged = task.judge(labelled, task.bundle.predict_logits(labelled.samples), calibrate=calibrate)
             return task.result(judged, {"head": "source"})
-        groups = group_numbers(labelled.groups)
-        means = class_means(task.features(), labelled.labels, len(task.bundle.classes), groups)
-        means.head.install(task.bundle.network)
-        judged = task.judge(labelled, means.logits, means.held_out, calibrate=False)
-        return task.result(judged, {"head": "nearest class mean"})
+        fitted = task.fit_plain_head()
+        judged = task.judge(labelled, fitted.logits, fitted.held_out, calibrate=calibrate)
+        return task.result(judged, {"head": fitted.kind.replace("_", " ")})
 
 
 STRATEGY = Zero

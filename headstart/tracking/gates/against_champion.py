@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
+from headstart.figures import figure
 from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.metrics.groups import count_groups, of_groups
-from headstart.metrics.metric import metric_title
+from headstart.metrics.metric import METRICS, metric_title
 from headstart.metrics.significance import mcnemar_p
 from headstart.tracking.gate import Case, Gate, GateResult, Measured, result
 
@@ -27,8 +28,10 @@ def _lower_bound(case: Case) -> Measured:
     gain = paired_bootstrap_gain(
         metric, *both, len(pair.classes), confidence=case.policy.confidence, groups=pair.groups
     )
+    by = "better by " if METRICS[metric].lower_is_better else ""
     text = (
-        f"{metric_title(metric)} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against version {champion} on "
+        f"{metric_title(metric)} {by}{figure(gain.value, signed=True)} "
+        f"[{figure(gain.low, signed=True)}, {figure(gain.high, signed=True)}] against version {champion} on "
         f"{len(pair.ids):,} items{of_groups(count_groups(pair.groups))}"
     )
     if pair.left_out:

@@ -53,7 +53,7 @@ def _predict(bundle: "ModelBundle", example: Sequence[str] | None) -> None:
     kind, given = modality(bundle.modality), bundle.preprocessing.given
     files = [kind.from_text(text) if kind.is_text else base64.b64decode(text) for text in texts]
     samples = [kind.decode(file, given).values for file in files if file is not None]
-    (bundle.predict_probabilities if bundle.classes else bundle.predict_features)(samples)
+    (bundle.predict_outputs if bundle.classes else bundle.predict_features)(samples)
 
 
 GATE = Gate(

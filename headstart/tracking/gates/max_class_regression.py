@@ -3,12 +3,15 @@
 import numpy as np
 
 from headstart.metrics.counts import count, recalls
+from headstart.metrics.tally import is_of_classes
 from headstart.sections import Share
-from headstart.tracking.gate import Case, Gate, Measured, at_most
+from headstart.tracking.gate import Case, Gate, Measured, NotAsked, at_most
 
 
 def _largest_drop(case: Case) -> Measured:
     pair, _ = case.matched()
+    if not is_of_classes(pair.labels):
+        raise NotAsked("numbers have no classes")
     counts, before = (count(pair.labels, each, len(pair.classes)) for each in (pair.ours, pair.theirs))
     drops = np.where(counts.labelled > 0, recalls(before) - recalls(counts), -np.inf)
     worst = int(drops.argmax())

@@ -6,25 +6,39 @@ from typing import Any
 
 from pydantic import create_model
 
-from headstart.metrics.classification import score
 from headstart.metrics.metric import METRICS, metric_title
+from headstart.metrics.tally import score
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.sections import Section, Share
-from headstart.tracking.gate import Case, Gate, GateResult, Measured, result
+from headstart.tracking.gate import Case, Gate, GateResult, Measured, NotAsked, Relation, result
 
-_LIMITS: dict[str, Any] = dict.fromkeys(METRICS, (Share | None, None))
+_LIMITS: dict[str, Any] = {
+    # An error is 0 or more, in the target's unit; R² may be below 0.
+    name: ((Share if METRICS[name].task == SINGLE_LABEL else float) | None, None)
+    for name in METRICS
+}
 MinMetrics = create_model("MinMetrics", __base__=Section, __doc__="The limit of each metric.", **_LIMITS)
 
 
 def _judge(name: str, limits: Section, case: Case) -> Iterator[GateResult]:
     for metric, limit in limits:
         if limit is not None:
-            yield result(f"{name}.{metric}", ">=", limit, partial(_value, case, metric))
+            relation: Relation = "<=" if METRICS[metric].lower_is_better else ">="
+            yield result(f"{name}.{metric}", relation, limit, partial(_value, case, metric))
 
 
 def _value(case: Case, metric: str) -> Measured:
     test = case.labelled_test
-    value = score(metric, test.labels, test.probabilities.argmax(axis=1), len(test.classes))
+    if METRICS[metric].task != test.task:
+        raise NotAsked(f"its task is {test.task}")
+    value = score(metric, test.labels, test.predicted, len(test.classes))
     return value, f"{metric_title(metric)} on the test split"
 
 
-GATE = Gate(MinMetrics, MinMetrics(), "for example {accuracy: 0.8, macro_f1: 0.75}", _judge, place=10)
+GATE = Gate(
+    MinMetrics,
+    MinMetrics(),
+    "for example {accuracy: 0.8, macro_f1: 0.75}; of an error, such as mae, the largest",
+    _judge,
+    place=10,
+)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from headstart.data.dataset import Dataset
-from headstart.metrics.classification import score
+from headstart.metrics.tally import score
 from headstart.strategies.baseline import Baseline, Like
 from headstart.training.context import RunContext
 from headstart.training.section import Training

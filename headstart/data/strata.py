@@ -1,0 +1,59 @@
+"""Strata: ranges of numbers that take the place of classes where splits, folds and parts should have some of each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from headstart.data.listing import Listing
+from headstart.data.samples import Sample
+from headstart.data.task import number_of
+from headstart.errors import InputError
+
+# Ranges of equal numbers of items: more would tell less from less, and each fold should have some of every one.
+_MOST, _LEAST_ITEMS = 10, 5
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """The stratum of each label, int (N,): its class, or of numbers the range between quantiles that it lies in, up to
+    10 ranges of 5 items or more."""
+    if labels.dtype.kind != "f":
+        return labels
+    count = max(1, min(_MOST, len(labels) // _LEAST_ITEMS))
+    bounds = np.unique(np.quantile(labels, np.linspace(0, 1, count + 1)[1:-1])) if len(labels) else np.empty(0)
+    # Numbers that many items share, as counts do, make fewer ranges.
+    return np.unique(np.searchsorted(bounds, labels, side="left"), return_inverse=True)[1]
+
+
+def in_strata(listing: Listing, samples: Sequence[Sample]) -> tuple[Listing, list[Sample]]:
+    """The listing and the samples with the names of strata in the place of labels that are numbers."""
+    numbers = np.array([float(sample.file.label) for sample in samples])
+    of = strata(numbers)
+    names = [_name(numbers[of == number]) for number in range(int(of.max(initial=-1)) + 1)]
+    renamed = [
+        replace(sample, file=replace(sample.file, label=names[number]))
+        for sample, number in zip(samples, of.tolist(), strict=True)
+    ]
+    return replace(listing, classes=tuple(names)), renamed
+
+
+def check_numbers(listing: Listing) -> None:
+    """Check that the labels of a regression are numbers, and not all the same.
+
+    Raises:
+        InputError: they are not; the message names the first.
+    """
+    for file in listing.files:
+        if number_of(file.label) is None:
+            shown = f"'{file.label}'" if file.label else "none"
+            raise InputError(
+                f"{listing.name}: the label of {file.path} is {shown}, and regression learns numbers; correct it, or "
+                "leave task out for classes."
+            )
+    if len({float(file.label) for file in listing.files}) < 2:
+        raise InputError(f"{listing.name}: all labels are {listing.files[0].label}; there is nothing to learn.")
+
+
+def _name(numbers: np.ndarray) -> str:
+    low, high = float(numbers.min()), float(numbers.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

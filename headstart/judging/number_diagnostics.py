@@ -1,0 +1,89 @@
+"""Diagnostics of a model of numbers: where its errors lie, and whether its intervals hold what they promise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.intervals import Interval
+from headstart.metrics.metric import metrics_of
+from headstart.metrics.predictions import Predictions
+from headstart.metrics.task import REGRESSION
+from headstart.metrics.tasks.regression import COVERAGE
+from headstart.metrics.wilson import share_interval
+
+# Ranges of the labels that errors are told for.
+_RANGES = 5
+
+
+@dataclass(frozen=True)
+class Range:
+    """The items whose labels lie between two numbers, both included."""
+
+    low: float
+    high: float
+    items: int
+    error: float
+    """mean absolute error"""
+    bias: float
+    """mean of prediction less label"""
+    covered: float
+    """the share whose interval holds the label"""
+
+
+@dataclass(frozen=True)
+class NumberDiagnostics:
+    """The findings on the test split; `labels` and `predicted` are (N,)."""
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    margin: float | None
+    """half of a prediction's interval; None where nothing was held out to find it by"""
+    promised: float
+    """the share of new items that the interval should hold"""
+    coverage: Interval | None
+    """the share that it holds"""
+    ranges: tuple[Range, ...]
+
+
+def number_intervals(
+    found: Predictions, *, confidence: float, resamples: int, seed: int, groups: np.ndarray | None
+) -> dict[str, Interval]:
+    """Every metric of predicted numbers, by name, with its interval, and `coverage`, where there is a margin."""
+    intervals = {
+        name: bootstrap_interval(
+            name, found.labels, found.predicted, 1, confidence=confidence, resamples=resamples, seed=seed, groups=groups
+        )
+        for name in metrics_of(REGRESSION)
+    }
+    held = _covered(found)
+    return intervals if held is None else intervals | {"coverage": share_interval(held, groups, confidence=confidence)}
+
+
+def diagnose_numbers(found: Predictions, groups: np.ndarray | None, *, confidence: float) -> NumberDiagnostics:
+    """Examine predicted numbers on the test split."""
+    labels, predicted, held = found.labels, found.predicted, _covered(found)
+    order = np.argsort(labels, kind="stable")
+    ranges = []
+    for rows in np.array_split(order, min(_RANGES, len(order))):
+        errors = predicted[rows] - labels[rows]
+        covered = float("nan") if held is None else float(held[rows].mean())
+        low, high = float(labels[rows[0]]), float(labels[rows[-1]])
+        ranges.append(Range(low, high, len(rows), float(np.abs(errors).mean()), float(errors.mean()), covered))
+    return NumberDiagnostics(
+        labels,
+        predicted,
+        None if held is None else float(found.outputs[0, 2]),
+        COVERAGE,
+        None if held is None else share_interval(held, groups, confidence=confidence),
+        tuple(ranges),
+    )
+
+
+def _covered(found: Predictions) -> np.ndarray | None:
+    """Whether each label lies within the margin, bool (N,); None without one."""
+    margin = found.outputs[:, 2].astype(np.float64)
+    if not np.isfinite(margin).all():
+        return None
+    held: np.ndarray = np.abs(found.predicted - found.labels) <= margin
+    return held

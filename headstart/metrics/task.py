@@ -1,0 +1,86 @@
+"""The registry of tasks: what a label is, what a model answers, and how the two are compared."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from headstart.metrics.metric import METRICS
+from headstart.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out samples tell of how sure a model may be.
+
+    `scale` is above 0: of classes the temperature by which logits are divided, of numbers the standard deviation of the
+    errors. `margin` is by how much a number may be off: half of an interval that holds 90% of new samples.
+    """
+
+    scale: float = 1.0
+    margin: float | None = None
+
+
+class Task(ABC):
+    """One kind of question.
+
+    A model gives *logits*, float (N, L): one for each class, or the number itself. *Outputs*, float (N, M), are what is
+    made of them by a calibration and kept of a test split: probabilities (N, K), or the number with its standard
+    deviation and margin (N, 3).
+    """
+
+    name: ClassVar[str]
+    """as recipes call it"""
+    default_metric: ClassVar[str]
+    guess_title: ClassVar[str]
+    """the best constant answer to the test split, as leaderboards name it"""
+
+    @abstractmethod
+    def predicted(self, outputs: "np.ndarray") -> "np.ndarray":
+        """The answers (N,) that outputs or logits come to: the indices of classes, int, or numbers, float."""
+
+    @abstractmethod
+    def losses(self, labels: "np.ndarray", outputs: "np.ndarray") -> "np.ndarray":
+        """The negative log-likelihood of each label, float (N,)."""
+
+    @abstractmethod
+    def guess(self, labels: "np.ndarray") -> "np.ndarray":
+        """The best constant answer to labels (N,), for each of them."""
+
+    @abstractmethod
+    def calibrated(self, logits: "np.ndarray", labels: "np.ndarray") -> Calibration:
+        """The calibration that suits the logits of held-out samples, which may be none."""
+
+    @abstractmethod
+    def outputs(self, logits: "np.ndarray", calibration: Calibration) -> "np.ndarray":
+        """The outputs, float32, by a calibration."""
+
+    @abstractmethod
+    def beats(
+        self, logits: "np.ndarray", simpler: "np.ndarray", labels: "np.ndarray", groups: "np.ndarray | None" = None
+    ) -> bool:
+        """Whether a model's logits for held-out samples are better than a simpler model's by more than a standard error
+        of the paired difference (Breiman et al. 1984, section 3.4.3); `groups` (N,) as in `group_numbers`."""
+
+    @abstractmethod
+    def check(self, labels: "np.ndarray", outputs: "np.ndarray", classes_count: int) -> None:
+        """HeadstartError unless labels (N,) and outputs fit each other."""
+
+    @abstractmethod
+    def figures(self, labels: "np.ndarray", outputs: "np.ndarray", classes: tuple[str, ...]) -> dict[str, Any]:
+        """The figures that the record keeps of one model on one split, as JSON values, every metric by name."""
+
+
+def metric_for(metric: str, task: str) -> str:
+    """The metric that a training judges by: the recipe's, or the default of a task which that is not for."""
+    return metric if METRICS[metric].task == task else TASKS[task].default_metric
+
+
+TASKS: Registry[Task] = Registry("tasks", "headstart.metrics.tasks", "TASK", Task)  # type: ignore[type-abstract]
+
+SINGLE_LABEL = "single_label"
+REGRESSION = "regression"
+# What a model of numbers answers, in the place of the names of classes.
+NUMBER = ("value",)

@@ -1,0 +1,83 @@
+"""regression: a number, such as an age, a price or a count.
+
+A model's one logit is the number, in the target's unit. Its outputs are the number, the standard deviation σ of its
+errors on held-out samples, by which contenders are compared as normal distributions, and the margin q: y lies in
+[ŷ - q, ŷ + q] for 90% of new samples that are drawn as the held-out ones were (split conformal prediction: Lei,
+G'Sell, Rinaldo, Tibshirani and Wasserman 2018, "Distribution-free predictive inference for regression", section 2.2).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from headstart.errors import HeadstartError
+from headstart.metrics.metric import METRICS, metrics_of
+from headstart.metrics.moments import moments
+from headstart.metrics.one_standard_error import is_above_noise
+from headstart.metrics.task import Calibration, Task
+
+COVERAGE = 0.9
+"""Share of new samples that the interval of the margin holds"""
+
+
+class Regression(Task):
+    name = "regression"
+    default_metric = "mae"
+    guess_title = "median"
+
+    def predicted(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs[:, 0].astype(np.float64)
+
+    def losses(self, labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        value, deviation = outputs[:, 0].astype(np.float64), outputs[:, 1].astype(np.float64)
+        losses: np.ndarray = ((labels - value) / deviation) ** 2 / 2 + np.log(deviation * math.sqrt(2 * math.pi))
+        return losses
+
+    def guess(self, labels: np.ndarray) -> np.ndarray:
+        return np.full_like(labels, np.median(labels))
+
+    def calibrated(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+        if len(labels) == 0:
+            return Calibration()
+        errors = np.sort(np.abs(logits[:, 0].astype(np.float64) - labels))
+        # Errors of exactly 0 on a few samples would make a model infinitely sure.
+        least = 1e-6 * max(1.0, float(np.abs(labels).max()))
+        rank = min(len(errors), math.ceil((len(errors) + 1) * COVERAGE))
+        return Calibration(max(least, float(np.sqrt(np.mean(errors**2)))), max(least, float(errors[rank - 1])))
+
+    def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:
+        value = logits[:, 0].astype(np.float32)
+        margin = math.nan if calibration.margin is None else calibration.margin
+        return np.stack([value, np.full_like(value, calibration.scale), np.full_like(value, margin)], axis=1)
+
+    def beats(
+        self, logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+    ) -> bool:
+        ours, theirs = (np.abs(each[:, 0].astype(np.float64) - labels) for each in (logits, simpler))
+        return is_above_noise(theirs - ours, groups)
+
+    def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
+        if labels.ndim != 1 or outputs.ndim != 2 or outputs.shape != (len(labels), 3):
+            raise HeadstartError(
+                f"Labels of shape {labels.shape} and outputs of shape {outputs.shape} do not belong together; give one "
+                "number and one row of value, deviation and margin for each item."
+            )
+        if len(labels) == 0:
+            raise HeadstartError("There are no items to evaluate on; give the test split at least one.")
+        if not np.isfinite(outputs[:, :2]).all():
+            raise HeadstartError("Some values are not finite numbers: the model has diverged; lower its learning rate.")
+
+    def figures(self, labels: np.ndarray, outputs: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+        self.check(labels, outputs, len(classes))
+        predicted, found = self.predicted(outputs), moments(labels, self.predicted(outputs))
+        margin = outputs[:, 2].astype(np.float64)
+        told = np.isfinite(margin)
+        held = np.abs(predicted - labels)[told] <= margin[told]
+        return {
+            **{name: float(METRICS[name].of(found)) for name in metrics_of("regression")},
+            **({"coverage": float(held.mean()), "margin": float(margin[told].mean())} if told.any() else {}),
+        }
+
+
+TASK = Regression()

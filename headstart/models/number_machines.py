@@ -1,0 +1,73 @@
+"""Fitted regressors of scikit-learn as modules of tensors: features (N, D) to numbers (N, 1)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Values = tuple[tuple[int, ...], dict[str, np.ndarray]]
+
+
+class LinearNumber(nn.Module):
+    """Ridge regression on `width` features."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(classes, width, dtype=torch.float64))
+        self.register_buffer("bias", torch.zeros(classes, dtype=torch.float64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features.double() @ self.weight.T + self.bias).float()
+
+
+class KernelNumber(nn.Module):
+    """Support vector regression with the kernel exp(-γ‖x - s‖²) over `vectors` support vectors s."""
+
+    support: Tensor
+    gamma: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, classes: int, vectors: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("support", torch.zeros(vectors, width, dtype=torch.float64))
+        self.register_buffer("gamma", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(classes, vectors, dtype=torch.float64))
+        self.register_buffer("bias", torch.zeros(classes, dtype=torch.float64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features.double()
+        squares = (x * x).sum(1, keepdim=True) + (self.support * self.support).sum(1) - 2 * x @ self.support.T
+        return (torch.exp(-self.gamma * squares.clamp(min=0)) @ self.weight.T + self.bias).float()
+
+
+def ridge_values(model: Any, scale: Any, turn: Any) -> Values:
+    """The sizes and values of a Ridge on what `scale`, a StandardScaler, and then `turn`, a PCA, make of features."""
+    weight, bias = np.atleast_2d(model.coef_).astype(np.float64), np.atleast_1d(model.intercept_).astype(np.float64)
+    if turn is not None:
+        weight = weight @ turn.components_
+        bias = bias - weight @ turn.mean_
+    if scale is not None:
+        weight = weight / scale.scale_
+        bias = bias - weight @ scale.mean_
+    return (weight.shape[1],), {"weight": weight, "bias": bias}
+
+
+def svr_values(model: Any) -> Values:
+    """The sizes and values of an SVR with an RBF kernel."""
+    support = np.asarray(model.support_vectors_, dtype=np.float64)
+    values = {
+        "support": support,
+        "gamma": np.array(model._gamma, dtype=np.float64),
+        "weight": np.asarray(model.dual_coef_, dtype=np.float64),
+        "bias": np.asarray(model.intercept_, dtype=np.float64),
+    }
+    return support.shape, values
+
+
+MACHINES: Mapping[str, Callable[..., nn.Module]] = {"ridge": LinearNumber, "svr": KernelNumber}

@@ -1,0 +1,336 @@
+"""A number as the target: learned, compared in its unit, given with an interval, refused where classes are meant."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from headstart.data.dataset import Dataset
+from headstart.data.folds import stratified_folds
+from headstart.data.prepare import prepare
+from headstart.data.section import Data
+from headstart.data.strata import strata
+from headstart.errors import InputError
+from headstart.features.number_heads import best_number_head, first_component
+from headstart.judging.diagnostics import diagnose, headline_facts
+from headstart.judging.measurement import measure
+from headstart.judging.monitoring import observe
+from headstart.judging.pairing import stored_pair
+from headstart.judging.report import glossary
+from headstart.judging.report.page import report
+from headstart.judging.section import Evaluation
+from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.gains import paired_bootstrap_gain
+from headstart.metrics.predictions import read_predictions
+from headstart.metrics.significance import paired_p
+from headstart.metrics.tally import score
+from headstart.metrics.task import TASKS
+from headstart.models.bundle import ModelBundle
+from headstart.models.exporting import export as export_as
+from headstart.models.onnx import export
+from headstart.models.prediction import answers
+from headstart.recipe.recipe import Recipe
+from tests.regression.discs import SIZE, write_discs
+
+REGRESSION = TASKS["regression"]
+
+
+# The data
+
+
+def test_labels_are_numbers_and_every_split_has_its_share_of_all_ranges(dataset):
+    assert (dataset.task, dataset.classes) == ("regression", ("value",))
+    labels = {name: dataset.split(name).labels for name in ("train", "val", "test")}
+    assert all(each.dtype == np.float64 for each in labels.values())
+    assert len(labels["train"]) + len(labels["val"]) == 50
+    spread = np.bincount(strata(labels["test"]))
+    assert len(spread) == 10
+    assert spread.min() >= 5
+    names = dataset.manifest["strata"]["names"]
+    assert sum(map(sum, dataset.manifest["strata"]["counts"].values())) == 160
+    assert names[0].startswith("3.")
+    assert "12." in names[-1]
+    page = (dataset.path / "report.html").read_text()
+    assert "a number each" in page
+    assert "label budget" in page
+
+
+@pytest.mark.parametrize(
+    ("label", "more", "reason"),
+    [
+        ("large", {}, r"the label of 007\.png is 'large', and regression learns numbers"),
+        ("nan", {}, "the label of 007.png is 'nan'"),
+        ("12,5", {}, "the label of 007.png is '12,5'"),
+        (None, {"labels_per_class": 3}, "labels_per_class has no meaning with task: regression.*label_budget"),
+        (None, {"task": "auto", "label_budget": 9}, "label_budget is for task: regression"),
+        (None, {"task": "auto"}, "look like a number that was measured. Say task: regression"),
+    ],
+)
+def test_what_is_no_number_or_no_budget_of_numbers_is_refused(tmp_path, label, more, reason):
+    table = write_discs(tmp_path / "discs", 30, seed=0)
+    lines = table.read_text().splitlines()
+    if label:
+        lines[8] = f'007.png,"{label}"'
+    table.write_text("\n".join(lines))
+
+    with pytest.raises(InputError, match=reason):
+        prepare(Data.of({"uri": str(table), "size": SIZE, "task": "regression", **more}), tmp_path / "packed")
+
+    assert not (tmp_path / "packed").exists()
+
+
+def test_equal_labels_are_nothing_to_learn(tmp_path):
+    table = write_discs(tmp_path / "discs", 12, seed=0)
+    rows = [f"{number:03}.png,7.0" for number in range(12)]
+    table.write_text("\n".join(["path,label", *rows]))
+
+    with pytest.raises(InputError, match=r"all labels are 7\.0; there is nothing to learn"):
+        prepare(Data.of({"uri": str(table), "size": SIZE, "task": "regression"}), tmp_path / "packed")
+
+
+def test_folds_have_numbers_of_every_range():
+    labels = np.random.default_rng(0).lognormal(size=100)
+
+    for _, held_out in stratified_folds(labels, seed=0):
+        assert len(held_out) == 20
+        assert np.bincount(strata(labels)[held_out], minlength=10).tolist() == [2] * 10
+
+
+# Metrics
+
+
+def test_metrics_are_those_of_scikit_learn():
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    generator = np.random.default_rng(0)
+    labels = generator.normal(1e6, 3, 200)
+    predicted = labels + generator.normal(0, 1, 200)
+
+    assert score("mae", labels, predicted, 1) == pytest.approx(mean_absolute_error(labels, predicted))
+    assert score("rmse", labels, predicted, 1) == pytest.approx(root_mean_squared_error(labels, predicted))
+    assert score("r2", labels, predicted, 1) == pytest.approx(r2_score(labels, predicted))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(300) // 3])
+@pytest.mark.parametrize("metric", ["mae", "rmse", "r2"])
+def test_intervals_hold_the_truth_as_often_as_they_say(metric, groups):
+    generator = np.random.default_rng(1)
+    truth = {"mae": np.sqrt(2 / np.pi), "rmse": 1.0, "r2": 1 - 1 / 5}[metric]
+    held = 0
+    for trial in range(60):
+        labels = generator.normal(0, 2, 300) + generator.normal(0, 1, 300)
+        predicted = labels + (
+            generator.normal(0, 1, 100)[groups] if groups is not None else generator.normal(0, 1, 300)
+        )
+        found = bootstrap_interval(metric, labels, predicted, 1, resamples=400, seed=trial, groups=groups)
+        assert found.low <= found.value <= found.high
+        held += found.low <= truth <= found.high
+    assert 51 <= held <= 60
+
+
+def test_a_gain_is_by_how_much_less_the_error_is_and_nothing_gains_nothing():
+    generator = np.random.default_rng(2)
+    labels = generator.normal(size=200)
+    good, bad = labels + generator.normal(0, 0.5, 200), labels + generator.normal(0, 1.0, 200)
+
+    gain = paired_bootstrap_gain("mae", labels, good, bad, 1)
+    assert gain.value == pytest.approx(np.abs(bad - labels).mean() - np.abs(good - labels).mean())
+    assert gain.low > 0
+    same = paired_bootstrap_gain("mae", labels, good, good, 1)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert paired_p(labels, good, bad) < 1e-6
+    assert paired_p(labels, good, good) == 1.0
+    assert paired_bootstrap_gain("r2", labels, good, bad, 1).low > 0
+
+
+def test_a_margin_holds_nine_of_ten_new_numbers():
+    generator = np.random.default_rng(3)
+    shares = []
+    for _ in range(200):
+        errors = generator.standard_t(3, size=1040)
+        margin = REGRESSION.calibrated(np.zeros((40, 1)), errors[:40]).margin
+        shares.append(float(np.mean(np.abs(errors[40:]) <= margin)))
+    assert 0.89 <= np.mean(shares) <= 0.93
+
+
+# Heads
+
+
+@pytest.mark.parametrize("width", [5, 400])
+def test_the_ridge_heads_held_out_numbers_are_those_of_fits_without_their_fold(width):
+    generator = np.random.default_rng(4)
+    features = generator.normal(size=(60, width)) * generator.uniform(0.1, 10, width)
+    labels = features[:, 0] / features[:, 0].std() + generator.normal(0, 0.3, 60)
+
+    fitted = best_number_head(features, labels)
+
+    assert fitted.held_out.tolist() == list(range(60))
+    # With few features the head explains nearly all of what can be; with many it is better than none.
+    error = float(np.mean((fitted.logits[:, 0] - labels) ** 2))
+    assert error < (0.15 if width == 5 else float(labels.var()))
+    shown = fitted.head.logits(features.astype(np.float32))[:, 0]
+    assert np.corrcoef(shown, labels)[0, 1] > 0.9
+
+
+def test_a_constant_feature_and_few_samples_do_no_harm():
+    generator = np.random.default_rng(5)
+    features = np.hstack([generator.normal(size=(6, 3)), np.full((6, 1), 7.0)])
+    labels = generator.normal(size=6)
+
+    for fit in (best_number_head, first_component):
+        assert np.isfinite(fit(features, labels).head.logits(features)).all()
+    assert len(best_number_head(features[:1], labels[:1]).held_out) == 0
+
+
+# Models
+
+
+def test_strategies_and_baselines_learn_the_number(trained, dataset):
+    spread = float(np.abs(dataset.split("test").labels - np.median(dataset.split("test").labels)).mean())
+    errors = {}
+    for name, each in trained.items():
+        found = each.bundle.predict_outputs(dataset.split("test").samples)
+        errors[name] = float(np.abs(found[:, 0] - dataset.split("test").labels).mean())
+        assert each.held_out.task == "regression"
+        assert each.bundle.margin > 0
+        assert each.bundle.temperature > 0
+        assert each.validation == pytest.approx(score("mae", each.held_out.labels, each.held_out.predicted, 1))
+    assert max(errors[name] for name in ("linear_probe", "full", "classical")) < spread / 2
+
+
+def test_a_bundle_answers_alike_after_it_was_saved_and_in_onnx(trained, dataset, tmp_path):
+    for name in ("full", "classical"):
+        bundle, samples = trained[name].bundle, dataset.split("test").samples[:9]
+        bundle.save(tmp_path / name)
+        loaded = ModelBundle.load(tmp_path / name)
+        assert (loaded.task, loaded.margin, loaded.classes) == ("regression", bundle.margin, ("value",))
+        np.testing.assert_array_equal(loaded.predict_outputs(samples), bundle.predict_outputs(samples))
+    table = answers(loaded, loaded.predict_outputs(samples))
+    assert list(table) == ["value", "low", "high"]
+    np.testing.assert_allclose(table["high"] - table["value"], bundle.margin, rtol=1e-5)
+
+    export(trained["full"].bundle, tmp_path / "model.onnx", digest="sha256:0")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (numbers,) = session.run(["numbers"], {"images": samples})
+    np.testing.assert_allclose(numbers, trained["full"].bundle.predict_outputs(samples), rtol=1e-4)
+    with pytest.raises(InputError, match="holds classifiers, and this model answers with a number; choose onnx"):
+        export_as(trained["full"].bundle, tmp_path / "hf", format="hf", digest="sha256:0")
+
+
+def test_a_margin_that_is_no_number_is_refused(trained, tmp_path):
+    trained["full"].bundle.save(tmp_path / "bundle")
+    path = tmp_path / "bundle" / "model.json"
+    for wrong in ("wide", -1.0, True):
+        description = json.loads(path.read_text()) | {"margin": wrong}
+        path.write_text(json.dumps(description))
+        from headstart.storage.sums import write_sums
+
+        write_sums(tmp_path / "bundle", ("model.json", "model.safetensors"))
+        with pytest.raises(InputError, match="no usable margin"):
+            ModelBundle.load(tmp_path / "bundle")
+
+
+# The judgement
+
+
+def test_the_verdict_is_in_the_unit_of_the_number_and_an_error_that_is_less_is_better(assessment):
+    board = assessment.leaderboard
+    values = [entry.value for entry in board.entries]
+    assert (board.metric, values) == ("mae", sorted(values))
+    assert {each.baseline for each in board.comparisons} == {"scratch", "classical", "median"}
+    assert "MAE than" in board.sentence
+    for entry in board.entries:
+        assert entry.accuracy is entry.macro_f1 is None
+        assert set(entry.second) == {"r2"}
+        if entry.gain_over_best is not None:
+            best = next(each for each in board.entries if each.strategy == board.best_baseline)
+            assert entry.gain_over_best == pytest.approx(best.value - entry.value)
+    assert assessment.confusion == ([], [])
+    figures = assessment.figures(board.chosen.strategy)
+    assert {"test/mae", "test/mae_low", "test/rmse", "test/r2", "test/coverage", "test/margin"} <= figures.keys()
+    assert not {"test/accuracy", "test/ece"} & figures.keys()
+
+
+def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, dataset, source_path):
+    found = diagnose(assessment, dataset, source_path, evaluation=Evaluation(resamples=200))
+    assert set(found.intervals) == {"mae", "rmse", "r2", "coverage"}
+    assert sum(each.items for each in found.numbers.ranges) == dataset.counts["test"]
+    json.loads(found.to_json())
+    assessment = assessment.with_facts(headline_facts(assessment, found, dataset))
+    page = report(
+        assessment,
+        found,
+        dataset,
+        experiment="discs",
+        source={"source": "models:/discs-source/1", "digest": "sha256:0"},
+        run_id="1",
+        tracking_uri="sqlite:///mlflow.db",
+    )
+    page = " ".join(page.split())
+    assert "How far" in page
+    assert "should hold 90% of new samples" in page
+    assert "Student's t-test" in page
+    for absent in ("Confusion matrix", "Reliability", "accuracy"):
+        assert absent not in page.partition("<body")[2].replace(glossary.TERMS["temperature"], "")
+    for name in ("R²", "coverage"):
+        assert glossary.TERMS[name] in page
+
+
+def test_predictions_are_read_back_and_paired_with_those_of_another_model(assessment, dataset):
+    one, other = (read_predictions(assessment.predictions / f"{name}.parquet") for name in ("full", "scratch"))
+    test = dataset.split("test")
+    np.testing.assert_array_equal(one.labels, test.labels)
+    assert one.task == "regression"
+    assert one.outputs.shape == (len(test.labels), 3)
+
+    pair = stored_pair(one, other)
+
+    np.testing.assert_allclose(np.sort(pair.ours), np.sort(one.predicted))
+
+
+def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trained, tmp_path):
+    table = write_discs(tmp_path / "new", 40, seed=9, noise=20.0, inverted=True)
+    bundle = trained["linear_probe"].bundle
+
+    found = measure(bundle, str(table), metric="mae")
+
+    assert set(found.figures) == {"mae", "rmse", "r2", "coverage"}
+    assert (found.mistakes, found.classes) == ([], ())
+    assert list(found.table) == ["path", "label", "predicted", "low", "high"]
+    assert found.value.value == pytest.approx(np.abs(found.table["predicted"] - found.table["label"]).mean())
+    with pytest.raises(InputError, match="accuracy is not for a model of the task regression; choose one of mae"):
+        measure(bundle, str(table), metric="accuracy")
+    with pytest.raises(InputError, match="answers with a number"):
+        observe(bundle, str(table))
+
+
+# The recipe
+
+
+@pytest.mark.parametrize(
+    ("task", "evaluation", "reason"),
+    [
+        ("regression", {"metric": "macro_f1"}, "macro_f1 is for classes.*choose one of mae, r2, rmse"),
+        ("auto", {"metric": "rmse"}, "rmse is for numbers; say target.data.task: regression"),
+        ("auto", {"min_gain": 2.0}, "accuracy is a share"),
+    ],
+)
+def test_a_metric_of_another_task_is_refused_before_anything_runs(task, evaluation, reason):
+    recipe = {"name": "r", "source": {"data": {"uri": "s"}}, "target": {"data": {"uri": "t", "task": task}}}
+
+    with pytest.raises(InputError, match=reason):
+        Recipe.of({**recipe, "evaluation": evaluation}, at="recipe")
+
+    Recipe.of({**recipe, "evaluation": {"min_gain": 2.0} if task == "regression" else {}}, at="recipe")
+
+
+def test_a_dataset_of_classes_stays_one_of_classes(tmp_path):
+    from tests.judging.conftest import digits, write_folder
+
+    images, labels = digits()
+    write_folder(images[:60], labels[:60] % 2, tmp_path / "pictures")
+    packed: Dataset = prepare(Data.of({"uri": str(tmp_path / "pictures"), "size": SIZE}), tmp_path / "packed")
+
+    assert packed.task == "single_label"
+    assert "task" not in packed.manifest

@@ -16,6 +16,10 @@ _SEPARATORS = ";|,"
 _MANY_NUMBERS = 10
 
 
+class LooksMeasured(InputError):  # noqa: N818 - a state of labels
+    """Labels look like numbers that were measured, and the recipe does not say what they are."""
+
+
 def refuse_unserved(listing: Listing, task: Asked) -> None:
     """Refuse labels that ask for a task that is not served, or for one that the recipe has to name.
 
@@ -31,7 +35,7 @@ def refuse_unserved(listing: Listing, task: Asked) -> None:
             "these are the classes' names."
         )
     if looks := _numbers(listing):
-        raise InputError(
+        raise LooksMeasured(
             f"{listing.name}: {looks}. Say task: regression in the data section to learn the number, or task: "
             "single_label if these are the classes' names."
         )

@@ -1,6 +1,7 @@
 """A first recipe for a folder of samples: what is seen there, and what of it a person may want to change."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import yaml
 
 from headstart.data.reference import Summary
 from headstart.data.reference import check as look
+from headstart.data.task import LooksMeasured
 from headstart.errors import InputError
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
 from headstart.models.reference import HUB, REGISTRY, TIMM, TORCHVISION, WEB, is_weights
 from headstart.training.section import Pretraining
@@ -44,7 +47,7 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
         InputError: the data do not exist, hold no samples of a known kind or no labels, or `source` is missing where
             there is no published model.
     """
-    modality, summary = _seen(target)
+    modality, summary, task = _seen(target)
     counts = summary.samples
     if modality != "image" and source is None:
         raise InputError(
@@ -53,10 +56,8 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
         )
     name = name_of(target)
     fewest = min(counts.values())
-    shown = ", ".join(f"{label} {count}" for label, count in list(counts.items())[:_LISTED_CLASSES])
-    more = ", …" if len(counts) > _LISTED_CLASSES else ""
     lines = [
-        f"# {sum(counts.values())} {MODALITIES[modality].noun}s in {len(counts)} classes: {shown}{more}",
+        f"# {sum(counts.values())} {MODALITIES[modality].noun}s {_labelled(counts, task)}",
         "# headstart check tells what is wrong with it, headstart run carries it out.",
         f"name: {name}  # of the experiment; it registers {name}-target",
         f"modality: {modality}",
@@ -65,23 +66,43 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
         "  data:",
         f"    uri: {_scalar(target)}",
         *_split_lines(summary),
-        f"    # labels_per_class: {max(1, fewest // 2)}  # as if only so many of each class had a label",
+        *_budget_lines(fewest, task),
         "# strategies: [zero, linear_probe, partial, full]  # what is compared; the default suits most data",
         "# training: {epochs: 30}  # the budget of each training; the default follows from the number of samples",
         "evaluation:",
-        "  metric: accuracy  # macro_f1 where classes differ much in size",
+        "  metric: mae  # the mean absolute error, in the unit of the number; rmse or r2 instead"
+        if task == REGRESSION
+        else "  metric: accuracy  # macro_f1 where classes differ much in size",
     ]
-    if fewest < _FEW:
+    if fewest < _FEW and task != REGRESSION:
         lines.insert(1, f"# The smallest class has {fewest}: a verdict that means something takes more.")
     return Draft(name, "\n".join(lines) + "\n", summary, modality)
 
 
-def _seen(uri: str) -> tuple[str, Summary]:
-    """The modality whose files the reference holds, and its summary."""
+def _labelled(counts: Mapping[str, int], task: str) -> str:
+    if task == REGRESSION:
+        return "with a number each"
+    shown = ", ".join(f"{label} {count}" for label, count in list(counts.items())[:_LISTED_CLASSES])
+    return f"in {len(counts)} classes: {shown}{', …' if len(counts) > _LISTED_CLASSES else ''}"
+
+
+def _budget_lines(fewest: int, task: str) -> list[str]:
+    if task == REGRESSION:
+        return [
+            "    task: regression  # the label is a number",
+            f"    # label_budget: {max(2, fewest // 2)}  # as if only so many had one",
+        ]
+    return [f"    # labels_per_class: {max(1, fewest // 2)}  # as if only so many of each class had a label"]
+
+
+def _seen(uri: str) -> tuple[str, Summary, str]:
+    """The modality whose files the reference holds, its summary, and the task that its labels ask for."""
     first: InputError | None = None
     for name in sorted(MODALITIES.built_in, key=lambda each: each != "image"):
         try:
-            return name, look(uri, modality_name=name, labels="required")
+            return name, look(uri, modality_name=name, labels="required"), SINGLE_LABEL
+        except LooksMeasured:
+            return name, look(uri, modality_name=name, labels="numbers", task="regression"), REGRESSION
         except InputError as error:
             first = first or error
     raise first or InputError(f"{uri} holds no samples.")
@@ -104,13 +125,25 @@ def _source_lines(source: str, modality: str) -> list[str]:
             "  candidates:  # the best of these is found by a probe; a registry's model is models:/NAME@champion",
             f"    - {_scalar(source)}",
         ]
-    lines = ["source:", f"  data: {{uri: {_scalar(source)}}}  # a model is pretrained on these"]
+    task = ", task: regression" if _is_measured(source, modality) else ""
+    lines = ["source:", f"  data: {{uri: {_scalar(source)}{task}}}  # a model is pretrained on these"]
     if modality == "image":
         return [*lines, f"  # candidates: [{_PUBLISHED}]  # and compared with models that exist"]
     architecture = MODALITIES[modality].default_architecture
     if architecture != Pretraining().architecture:
         lines.append(f"  pretraining: {{architecture: {architecture}}}  # this network")
     return [*lines, "  # candidates: [models:/NAME@champion]  # and compared with models that exist"]
+
+
+def _is_measured(uri: str, modality: str) -> bool:
+    """Whether labels at `uri` are numbers; what else is wrong there, check says."""
+    try:
+        look(uri, modality_name=modality, labels="optional")
+    except LooksMeasured:
+        return True
+    except InputError:
+        return False
+    return False
 
 
 def _split_lines(summary: Summary) -> list[str]:

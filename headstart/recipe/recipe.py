@@ -90,6 +90,19 @@ class Recipe(Section):
     def _lists_are_tuples(cls, values: Any) -> Any:
         return with_tuples(values, "strategies", "baselines")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_judged_by_their_error(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        found: Any = values
+        for key in ("target", "data", "task"):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        evaluation = values.get("evaluation", {})
+        if found != REGRESSION or not isinstance(evaluation, Mapping) or "metric" in evaluation:
+            return values
+        return {**values, "evaluation": {**evaluation, "metric": "mae"}}
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         names = [strategy.name for strategy in self.strategies]
@@ -119,7 +132,7 @@ class Recipe(Section):
         # Metrics are read where one is named: they import what they compute with.
         is_default = metric == Evaluation.model_fields["metric"].default
         if task == REGRESSION:
-            if not is_default and METRICS[metric].task != REGRESSION:
+            if METRICS[metric].task != REGRESSION:
                 raise ValueError(
                     f"evaluation.metric: {metric} is for classes, and target.data.task is regression; choose one of "
                     f"{', '.join(metrics_of(REGRESSION))}"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+import yaml
 
 from headstart.data.dataset import Dataset
 from headstart.data.folds import stratified_folds
@@ -30,6 +31,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.exporting import export as export_as
 from headstart.models.onnx import export
 from headstart.models.prediction import answers
+from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
 from tests.regression.discs import SIZE, write_discs
 
@@ -311,6 +313,7 @@ def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trai
 @pytest.mark.parametrize(
     ("task", "evaluation", "reason"),
     [
+        ("regression", {"metric": "accuracy"}, "accuracy is for classes"),
         ("regression", {"metric": "macro_f1"}, "macro_f1 is for classes.*choose one of mae, r2, rmse"),
         ("auto", {"metric": "rmse"}, "rmse is for numbers; say target.data.task: regression"),
         ("auto", {"min_gain": 2.0}, "accuracy is a share"),
@@ -322,7 +325,17 @@ def test_a_metric_of_another_task_is_refused_before_anything_runs(task, evaluati
     with pytest.raises(InputError, match=reason):
         Recipe.of({**recipe, "evaluation": evaluation}, at="recipe")
 
-    Recipe.of({**recipe, "evaluation": {"min_gain": 2.0} if task == "regression" else {}}, at="recipe")
+    kept = Recipe.of({**recipe, "evaluation": {"min_gain": 2.0} if task == "regression" else {}}, at="recipe")
+    assert kept.evaluation.metric == ("mae" if task == "regression" else "accuracy")
+
+
+def test_init_writes_a_recipe_for_a_table_of_numbers(discs):
+    text = draft_recipe(str(discs / "target" / "labels.csv"), str(discs / "source" / "labels.csv")).text
+
+    assert "# 160 pictures with a number each" in text
+    recipe = Recipe.of(yaml.safe_load(text), at="recipe")
+    assert recipe.target.data.task == recipe.source.data.task == "regression"
+    assert recipe.evaluation.metric == "mae"
 
 
 def test_a_dataset_of_classes_stays_one_of_classes(tmp_path):

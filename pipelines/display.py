@@ -180,7 +180,7 @@ def show_list(rows: Sequence[Any], shown: Callable[[Any], Table], nothing: str, 
 def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     """Labels with their texts, one a line and unbroken, so that paths and addresses can be copied."""
     facts = list(facts)
-    width = max(12, *(len(label) for label, _ in facts))
+    width = max([12, *(len(label) for label, _ in facts)])
     for label, text in facts:
         console.print(f"{printable(label):<{width}} {printable(text)}", highlight=False, soft_wrap=True, markup=False)
 

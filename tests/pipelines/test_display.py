@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from headstart_pipelines.display import Steps, leaderboard_table, verdict
+from headstart_pipelines.display import Steps, leaderboard_table, show_facts, verdict
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 
@@ -34,6 +34,12 @@ def test_facts_stand_below_the_answer_a_line_each():
     console = Console(file=io.StringIO(), width=80)
     console.print(verdict("helped: it gains.", ["It [bold]guesses[/].", "One class is all."]), highlight=False)
     assert console.file.getvalue() == "\nhelped: it gains.\n! It [bold]guesses[/].\n! One class is all.\n\n"
+
+
+def test_no_facts_are_no_lines():
+    console = Console(file=io.StringIO(), width=80)
+    show_facts(console, [])
+    assert console.file.getvalue().strip() == ""
 
 
 def test_the_column_of_gains_names_the_best_baseline():

@@ -28,7 +28,7 @@ def _notes(judgement: Judgement) -> Iterator[str]:
     best = next(entry for entry in board.entries if entry.kind == "transfer")
     if best is not chosen and best.value != chosen.value:
         yield (
-            f"{best.strategy} scores higher on the test split than {chosen.strategy}, but the choice was made on "
+            f"{best.strategy} does better on the test split than {chosen.strategy}, but the choice was made on "
             "held-out samples: choosing by the test split would flatter the result."
         )
     if board.items < _FEW_ITEMS:

@@ -15,7 +15,7 @@ def section(judgement: Judgement) -> Context | None:
         return None
     shown = np.unique(np.linspace(0, len(found.labels) - 1, _DOTS).round().astype(int))
     labels, predicted = found.labels[shown], found.predicted[shown]
-    axis = Axis.spanning([float(bound(each)) for each in (labels, predicted) for bound in (np.min, np.max)])
+    axis = Axis.spanning([float(of(each)) for each in (labels, predicted) for of in (np.min, np.max)], intervals=8)
     return {
         "axis": axis,
         "dots": [

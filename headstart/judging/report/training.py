@@ -50,6 +50,7 @@ def section(judgement: Judgement) -> Context | None:
         "epochs": epochs,
         "scores": score_axis,
         "losses": loss_axis if all_losses else None,
+        "numbers": judgement.diagnostics.numbers is not None,
     }
 
 

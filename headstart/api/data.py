@@ -19,8 +19,8 @@ def prepare(
         destination: the directory that is written, whole or not at all.
         modality: what the samples are.
         seed: decides the splits.
-        settings: further keys of a recipe's `data`: `labels_per_class`, `split`, `input`, `size`, `duplicates`,
-            `max_refused`, `store`, ….
+        settings: further keys of a recipe's `data`: `labels_per_class`, `split`, `task`, `input`, `size`,
+            `duplicates`, `max_refused`, `store`, ….
 
     Raises:
         InputError: the data, a setting or a class is unusable; nothing is written. Single unreadable files go to

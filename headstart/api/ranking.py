@@ -93,7 +93,7 @@ def rank(
         seed: decides the splits and the folds.
         workspace: as for `load`.
         progress: called with what is done so far.
-        settings: further keys of a recipe's `data`: `labels_per_class`, `split`, `input`, `size`, ….
+        settings: further keys of a recipe's `data`: `labels_per_class`, `split`, `task`, `input`, `size`, ….
 
     Raises:
         InputError: the data or a candidate cannot be reached; it is named.
@@ -134,7 +134,11 @@ def _prepared(section: Data, candidates: Sequence[str], folder: Path, *, modalit
     )
     given = settled_input(section, recipe)
     mark = fingerprint(section.uri)
-    content = [mark or section.uri, modality, given, section.labels_per_class, section.split.model_dump(), seed]
+    shares = section.split.model_dump()
+    content: list[Any] = [mark or section.uri, modality, given, section.labels_per_class, shares, seed]
+    if section.task != "auto":
+        # Packed data of before there were tasks stay found.
+        content += [section.task, section.label_budget]
     place = folder / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     if mark and (place / "manifest.json").exists():
         return Dataset.open(place)

@@ -4,14 +4,15 @@ import argparse
 import json
 from pathlib import Path
 
-from headstart_pipelines.commands.arguments import INPUT, Command, given_input, option
+from headstart_pipelines.commands.arguments import INPUT, LABEL_BUDGET, TASK, Command, given_input, option
 
 # The options that are keys of a recipe's data section, and are checked as those are.
-_OF_DATA = ("labels_per_class", "duplicates", "max_refused", "max_refused_per_class", "store")
+_OF_DATA = ("task", "labels_per_class", "label_budget", "duplicates", "max_refused", "max_refused_per_class", "store")
 
 
 def _prepare(options: argparse.Namespace) -> None:
     from headstart.api.data import prepare
+    from headstart.metrics.task import REGRESSION
 
     given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
     packed = prepare(
@@ -26,7 +27,8 @@ def _prepare(options: argparse.Namespace) -> None:
         print(json.dumps(packed.manifest, indent=2))
         return
     counts = ", ".join(f"{count} {name}" for name, count in packed.counts.items())
-    print(f"{len(packed.classes) or 'no'} classes; {counts}; {packed.digest}")
+    classes = "numbers" if packed.task == REGRESSION else f"{len(packed.classes) or 'no'} classes"
+    print(f"{classes}; {counts}; {packed.digest}")
     print(f"report: {packed.path / 'report.html'}")
 
 
@@ -43,7 +45,9 @@ COMMANDS = (
             INPUT,
             option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N "
                    "(default 224)"),
+            TASK,
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
+            LABEL_BUDGET,
             option("--duplicates", metavar="report|drop|fail", help="keep copies and what looks the same within a "
                    "split and report them, keep one of each, or end (default report)"),
             option("--max-refused", type=float, metavar="SHARE", help="end if more of all files cannot be read, and "

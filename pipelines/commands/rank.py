@@ -6,7 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart_pipelines.commands.arguments import INPUT, JSON, WORKSPACE, Command, given_input, option
+from headstart_pipelines.commands.arguments import (
+    INPUT,
+    JSON,
+    LABEL_BUDGET,
+    TASK,
+    WORKSPACE,
+    Command,
+    given_input,
+    option,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +46,12 @@ def rank(options: argparse.Namespace) -> None:
     # Takes seconds, during which the step is shown.
     from headstart.api import ranking as sources
 
-    given = {"labels_per_class": options.labels_per_class, "split": options.split or None}
+    given = {
+        "task": options.task,
+        "labels_per_class": options.labels_per_class,
+        "label_budget": options.label_budget,
+        "split": options.split or None,
+    }
     ranking = sources.rank(
         options.data,
         options.candidates,
@@ -172,6 +186,8 @@ COMMANDS = (
             option("--modality", default="image", help="what the samples are (default image)"),
             INPUT,
             option("--size", type=int, metavar="N", help="side of stored pictures in pixels, as --input size=N"),
+            TASK,
+            LABEL_BUDGET,
             option("--labels-per-class", type=int, metavar="K", help="keep K training samples of each class"),
             option("--split", type=_shares, metavar="SHARES", help="shares of the splits as in a recipe, where the "
                    "data has none: train=0.2,val=0.1,test=0.7"),

@@ -1,24 +1,25 @@
-"""Rotated digits with their angles, for a regression: MNIST-5k as the source and scikit-learn's digits as the target.
+"""Rotated digits of MNIST with their angles, for a regression: 0 to 4 as the source and 5 to 9 as the target.
 
     python -m headstart_pipelines.angles angles
 
-writes angles/mnist/ and angles/digits/, once: pictures, each turned by an angle between -45 and 45 degrees that a seed
-draws, and labels.csv with the columns path and label, the angle in degrees. Both sets come with the extra `demo`.
+writes angles/source/ and angles/target/, once: pictures, each turned by an angle between -45 and 45 degrees that a seed
+draws, and labels.csv with the columns path and label, the angle in degrees. MNIST-5k comes with the extra `demo`.
 """
 
 import csv
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from headstart.errors import InputError
 from headstart.storage.local import new_directory
-from headstart_pipelines.demo import digits, mnist_5k
+from headstart_pipelines.demo import mnist_5k
 
 _LARGEST_ANGLE = 45.0
 _SIZE = 32
+# The least digit of the target.
+_FIRST = 5
 
 
 def main(root: Path) -> None:
@@ -27,10 +28,10 @@ def main(root: Path) -> None:
     Raises:
         InputError: the package with MNIST-5k is not installed.
     """
-    sets: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {"mnist": mnist_5k, "digits": digits}
-    for seed, (name, load) in enumerate(sets.items()):
+    images, labels = mnist_5k()
+    for seed, (name, chosen) in enumerate({"source": labels < _FIRST, "target": labels >= _FIRST}.items()):
         if not (root / name).exists():
-            write_rotated(load()[0], root / name, seed)
+            write_rotated(images[chosen], root / name, seed)
             print(f"wrote {root / name}")
 
 

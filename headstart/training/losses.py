@@ -22,6 +22,8 @@ def losses(logits: Tensor, labels: Tensor, network: Network) -> Tensor:
 
 def held_out_loss(logits: np.ndarray, labels: np.ndarray, network: Network) -> float:
     """The mean loss of held-out samples."""
-    given = torch.from_numpy(labels if network.scale is None else labels.astype(np.float32))
+    if network.scale is None:
+        return float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)))
     device = network.head.weight.device
+    given = torch.from_numpy(labels.astype(np.float32))
     return float(losses(torch.from_numpy(logits).to(device), given.to(device), network).mean())

@@ -103,7 +103,8 @@ def test_one_that_is_too_large_is_not_kept(monkeypatch):
     ],
 )
 def test_a_name_that_is_none_is_refused_with_the_form_that_it_should_have(name):
-    with pytest.raises(InputError, match="classical/<modality>/<descriptors>/<logistic, svc, forest, ridge or svr>/<sizes>"):
+    form = "classical/<modality>/<descriptors>/<logistic, svc, forest, ridge or svr>/<sizes>"
+    with pytest.raises(InputError, match=form):
         build_network(name, classes=2, channels=1)
 
 

@@ -19,7 +19,7 @@ from headstart.modalities import modality as find_modality
 from headstart.modalities.batch import Inputs
 from headstart.models.architectures import CLASSICAL
 from headstart.models.network import Network, identity_head
-from headstart.models.number_machines import MACHINES, Values, ridge_values, svr_values
+from headstart.models.number_machines import MACHINES, LinearNumber, Values, on_features, ridge_values, svr_values
 
 LEAST = 1e-6
 """The least probability: a forest's 0 means that none of its trees thought of the class, which is no certainty."""
@@ -28,20 +28,11 @@ LEAST = 1e-6
 _MOST_VALUES = 60_000_000
 
 
-class LinearMachine(nn.Module):
+class LinearMachine(LinearNumber):
     """Logistic regression on `width` features: log-probabilities (N, K)."""
 
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, classes: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.zeros(classes, width, dtype=torch.float64))
-        self.register_buffer("bias", torch.zeros(classes, dtype=torch.float64))
-
     def forward(self, features: Tensor) -> Tensor:
-        logs = torch.log_softmax(features.double() @ self.weight.T + self.bias, dim=1)
-        return logs.clamp(min=math.log(LEAST)).float()
+        return torch.log_softmax(self.scores(features), dim=1).clamp(min=math.log(LEAST)).float()
 
 
 class KernelMachine(nn.Module):
@@ -205,13 +196,7 @@ def _built(
 
 
 def _logistic(model: Any, classes: int, scale: Any, turn: Any) -> Values:
-    weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
-    if turn is not None:
-        weight = weight @ turn.components_
-        bias = bias - weight @ turn.mean_
-    if scale is not None:
-        weight = weight / scale.scale_
-        bias = bias - weight @ scale.mean_
+    weight, bias = on_features(model.coef_, model.intercept_, scale, turn)
     if classes == 2:
         # Of two classes, scikit-learn fits the second one's logit over the first one's.
         weight, bias = np.vstack([np.zeros_like(weight), weight]), np.append(0.0, bias)

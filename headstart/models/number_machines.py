@@ -11,7 +11,7 @@ Values = tuple[tuple[int, ...], dict[str, np.ndarray]]
 
 
 class LinearNumber(nn.Module):
-    """Ridge regression on `width` features."""
+    """Ridge regression on `width` features, or another linear function of them for each of `classes`."""
 
     weight: Tensor
     bias: Tensor
@@ -21,8 +21,13 @@ class LinearNumber(nn.Module):
         self.register_buffer("weight", torch.zeros(classes, width, dtype=torch.float64))
         self.register_buffer("bias", torch.zeros(classes, dtype=torch.float64))
 
+    def scores(self, features: Tensor) -> Tensor:
+        """The linear function of features (N, D) in double precision: (N, classes)."""
+        found: Tensor = features.double() @ self.weight.T + self.bias
+        return found
+
     def forward(self, features: Tensor) -> Tensor:
-        return (features.double() @ self.weight.T + self.bias).float()
+        return self.scores(features).float()
 
 
 class KernelNumber(nn.Module):
@@ -48,14 +53,21 @@ class KernelNumber(nn.Module):
 
 def ridge_values(model: Any, scale: Any, turn: Any) -> Values:
     """The sizes and values of a Ridge on what `scale`, a StandardScaler, and then `turn`, a PCA, make of features."""
-    weight, bias = np.atleast_2d(model.coef_).astype(np.float64), np.atleast_1d(model.intercept_).astype(np.float64)
+    weight, bias = on_features(np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_), scale, turn)
+    return (weight.shape[1],), {"weight": weight, "bias": bias}
+
+
+def on_features(weight: np.ndarray, bias: np.ndarray, scale: Any, turn: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The linear function of features that is `weight` (K, D) and `bias` (K,) of what `scale`, a StandardScaler, and
+    then `turn`, a PCA, make of them; None for a step that is left out."""
+    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
     if turn is not None:
         weight = weight @ turn.components_
         bias = bias - weight @ turn.mean_
     if scale is not None:
         weight = weight / scale.scale_
         bias = bias - weight @ scale.mean_
-    return (weight.shape[1],), {"weight": weight, "bias": bias}
+    return weight, bias
 
 
 def svr_values(model: Any) -> Values:

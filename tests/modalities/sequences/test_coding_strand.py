@@ -84,17 +84,19 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_recipe_helps_with_60_labels(laid_out, tmp_path, monkeypatch):
+def test_the_recipe_beats_scratch_and_zero_with_60_labels(laid_out, tmp_path, monkeypatch):
     recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "coding_strand.yaml"
     monkeypatch.chdir(laid_out.parent)
     workspace = ("--workspace", str(tmp_path / "w"))
     with (laid_out / "ecoli.fasta").open("rb") as file:
         assert sum(1 for _ in records_of("ecoli.fasta", file)) == 5299
 
-    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
+    run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
     board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "coding-strand", "--json", *workspace))
 
-    accuracy = {row["strategy"]: row["accuracy"] for row in board}
-    assert max(accuracy["full"], accuracy["linear_probe"]) >= 0.93
-    assert accuracy["zero"] < 0.93
-    assert "helped" in said
+    rows = {row["strategy"]: row for row in board}
+    full, zero = rows["full"], rows["zero"]
+    # Which is the better of it and `classical` depends on the training: docs/sequences.md.
+    assert full["accuracy"] >= 0.9
+    assert full["gain_low"] > 0
+    assert full["accuracy_low"] > zero["accuracy_high"]

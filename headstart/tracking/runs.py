@@ -422,7 +422,8 @@ def experiment_named(client: "MlflowClient", name: str, artifact_location: str |
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise HeadstartError(
-            f"The MLflow experiment {name!r} was deleted; restore it in the MLflow page or rename the recipe."
+            f"The MLflow experiment {name!r} was deleted; restore it in the MLflow page or, if it is a recipe's name, "
+            "rename the recipe."
         )
     return experiment.experiment_id
 

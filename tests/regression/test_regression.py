@@ -1,6 +1,7 @@
 """A number as the target: learned, compared in its unit, given with an interval, refused where classes are meant."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -14,6 +15,8 @@ from headstart.data.section import Data
 from headstart.data.strata import strata
 from headstart.errors import InputError
 from headstart.features.number_heads import best_number_head, first_component
+from headstart.judging.combination import combined
+from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.measurement import measure
 from headstart.judging.monitoring import observe
@@ -33,6 +36,9 @@ from headstart.models.onnx import export
 from headstart.models.prediction import answers
 from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
+from headstart.strategies.section import Strategy
+from headstart.strategies.transfer import transfer
+from tests.regression.conftest import TRAINING
 from tests.regression.discs import SIZE, write_discs
 
 REGRESSION = TASKS["regression"]
@@ -277,6 +283,32 @@ def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, da
         assert absent not in page.partition("<body")[2].replace(glossary.TERMS["temperature"], "")
     for name in ("R²", "coverage"):
         assert glossary.TERMS[name] in page
+
+
+def test_models_that_tie_are_averaged_and_their_margins_too(trained, source, dataset, context, tmp_path):
+    again = transfer(
+        source,
+        dataset,
+        Strategy.of({"name": "again", "transfer": "full"}, at="s"),
+        training=TRAINING,
+        context=replace(context, seed=1),
+    )
+    models = {"full": trained["full"], "again": again}
+    contenders = [
+        Contender(name, "transfer", each.save(tmp_path / name, dataset), each.validation, 1.0, "", source="s")
+        for name, each in models.items()
+    ]
+
+    (found,) = combined(contenders, Evaluation(metric="mae"), tmp_path)
+
+    bundle, samples = ModelBundle.load(found.path), dataset.split("test").samples
+    shares = {member["strategy"]: member["weight"] for member in bundle.provenance["members"]}
+    outputs = {name: each.bundle.predict_outputs(samples) for name, each in models.items()}
+    expected = sum(shares[name] * outputs[name][:, 0] for name in models)
+    np.testing.assert_allclose(bundle.predict_outputs(samples)[:, 0], expected, rtol=1e-5)
+    assert bundle.margin == pytest.approx(sum(shares[name] * models[name].bundle.margin for name in models))
+    assert found.held_out.task == "regression"
+    export(bundle, tmp_path / "model.onnx", digest="sha256:0")
 
 
 def test_predictions_are_read_back_and_paired_with_those_of_another_model(assessment, dataset):

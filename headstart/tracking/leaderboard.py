@@ -137,21 +137,17 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
 
 def _latest(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:
     """Return the parent of the evaluated run that started last, and its evaluated children, latest first."""
-    found = [
-        (run, evaluated)
-        for evaluated in _EVALUATED
-        for run in client.search_runs(
-            [experiment_id], f"{evaluated} and tags.`{PARENT_RUN}` LIKE '%'", max_results=1, order_by=_NEWEST_FIRST
-        )
-    ]
-    if not found:
-        return {}, []
-    newest, evaluated = max(found, key=lambda each: each[0].info.start_time)
-    parent = client.get_run(newest.data.tags[PARENT_RUN])
-    family = f"{evaluated} and tags.`{PARENT_RUN}` = '{parent.info.run_id}'"
-    return {parent.info.run_id: parent}, list(
-        search_all(client.search_runs, [experiment_id], family, order_by=_NEWEST_FIRST)
-    )
+    # `evaluate` marks what it has judged, whatever the task; others may write figures alone.
+    for judged in (f"tags.`{CHOSEN}` LIKE '%'", _EVALUATED[0]):
+        with_parent = f"{judged} and tags.`{PARENT_RUN}` LIKE '%'"
+        newest = client.search_runs([experiment_id], with_parent, max_results=1, order_by=_NEWEST_FIRST)
+        if newest:
+            parent = client.get_run(newest[0].data.tags[PARENT_RUN])
+            family = f"{judged} and tags.`{PARENT_RUN}` = '{parent.info.run_id}'"
+            return {parent.info.run_id: parent}, list(
+                search_all(client.search_runs, [experiment_id], family, order_by=_NEWEST_FIRST)
+            )
+    return {}, []
 
 
 def _every(client: "MlflowClient", experiment_id: str) -> tuple[dict[str, "Run"], list["Run"]]:

@@ -125,4 +125,7 @@ def test_a_version_shows_its_alias_its_description_and_its_lineage(show: Show, f
     expect(page.get_by_role("heading", name="How good it is")).to_be_visible()
     expect(page.get_by_role("link", name=f"models:/{finished_run.experiment}-source/1")).to_be_visible()
     expect(page.get_by_text(names.SOURCE_DIGEST, exact=True)).to_be_attached()
-    expect(page.get_by_role("link", name=finished_run.leaderboard.chosen.strategy, exact=True)).to_be_visible()
+    # The run that it came of, and the logged model, which is called as the strategy is.
+    strategy = finished_run.leaderboard.chosen.strategy
+    expect(page.get_by_role("link", name=strategy, exact=True).and_(page.locator("[href*='/runs/']"))).to_be_visible()
+    expect(page.get_by_test_id("source-model-link")).to_have_text(strategy)

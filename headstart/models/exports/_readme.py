@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from headstart.metrics.task import REGRESSION
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import write_text
 
@@ -54,4 +55,6 @@ def _task(bundle: ModelBundle) -> str:
 
 def _title(bundle: ModelBundle) -> str:
     architecture = bundle.architecture.partition("?")[0]
+    if bundle.task == REGRESSION:
+        return f"{architecture}, a number"
     return f"{architecture}, {len(bundle.classes)} classes" if bundle.classes else f"{architecture}, features"

@@ -1,5 +1,6 @@
 """A number as the target: learned, compared in its unit, given with an interval, refused where classes are meant."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -224,6 +225,18 @@ def test_a_bundle_answers_alike_after_it_was_saved_and_in_onnx(trained, dataset,
     np.testing.assert_allclose(numbers, trained["full"].bundle.predict_outputs(samples), rtol=1e-4)
     with pytest.raises(InputError, match="holds classifiers, and this model answers with a number; choose onnx"):
         export_as(trained["full"].bundle, tmp_path / "hf", format="hf", digest="sha256:0")
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e5])
+def test_the_export_is_compared_in_the_unit_of_the_number(trained, tmp_path, unit):
+    network = copy.deepcopy(trained["full"].bundle.network)
+    network.measure(10 * unit, unit)
+    # Nothing was held out for it.
+    bundle = replace(trained["full"].bundle, network=network, temperature=1.0, margin=None)
+
+    difference = export(bundle, tmp_path / "model.onnx", digest="sha256:0")
+
+    assert difference <= 1e-5 * unit * 10
 
 
 def test_a_margin_that_is_no_number_is_refused(trained, tmp_path):

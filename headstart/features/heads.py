@@ -99,7 +99,7 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int, *, calibrated:
         calibrated: whether that temperature is fitted, on which no prediction depends; of a thousand classes it takes
             half of the time.
     """
-    return _ridge(_Axes.of(features, labels, classes), labels, classes, calibrated=calibrated)[0]
+    return _ridge(Axes.of(features, labels, classes), labels, classes, calibrated=calibrated)[0]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def class_means(features: np.ndarray, labels: np.ndarray, classes: int, groups: 
         nearest_class_mean(features[train], labels[train], classes).logits(features[fold]) for train, fold in folds
     ]
     head = nearest_class_mean(features, labels, classes)
-    return _fitted(head, "nearest_class_mean", [fold for _, fold in folds], logits)
+    return fitted_head(head, "nearest_class_mean", [fold for _, fold in folds], logits)
 
 
 def best_head(
@@ -156,7 +156,7 @@ def best_head(
     with few_threads(features):
         head = _logistic_head(axes, labels, *best.near) if best.near else best.head
     # One fit for each sample, as it will be used, and not the mean of several.
-    return _fitted(head, best.name, folds, best.held_out[: len(folds)])
+    return fitted_head(head, best.name, folds, best.held_out[: len(folds)])
 
 
 def _chosen_on(
@@ -165,28 +165,29 @@ def _chosen_on(
     """Choose the head by the samples at `part`, whose groups are `groups`, and fit it to all."""
     folds, repeated = judged_folds(labels[part], groups)
     if not folds:
-        return _fitted(nearest_class_mean(features, labels, classes), "nearest_class_mean", [], [])
+        return fitted_head(nearest_class_mean(features, labels, classes), "nearest_class_mean", [], [])
     best, _ = _best_of(features[part], labels[part], classes, repeated)
     if best.near:
-        axes = _Axes.of(features, labels, classes)
+        axes = Axes.of(features, labels, classes)
         head = _logistic_head(axes, labels, best.near[0], np.zeros((1, classes, len(axes.variances) + 1)))
     else:
         head = (nearest_class_mean if best.name == "nearest_class_mean" else ridge)(features, labels, classes)
-    return _fitted(head, best.name, [part[fold] for fold in folds], best.held_out[: len(folds)])
+    return fitted_head(head, best.name, [part[fold] for fold in folds], best.held_out[: len(folds)])
 
 
 def _best_of(
     features: np.ndarray, labels: np.ndarray, classes: int, repeated: Sequence[np.ndarray]
-) -> "tuple[_Candidate, _Axes]":
+) -> "tuple[_Candidate, Axes]":
     """The candidate with the least smoothed log loss on the folds, and the axes of all samples."""
     truth = labels[np.concatenate(repeated)]
     with few_threads(features):
-        axes = _Axes.of(features, labels, classes)
+        axes = Axes.of(features, labels, classes)
         candidates = _candidates(axes, features, labels, classes, repeated)
         return min(candidates, key=lambda each: smoothed_losses(np.concatenate(each.held_out), truth).mean()), axes
 
 
-def _fitted(head: LinearHead, kind: str, folds: Sequence[np.ndarray], logits: Sequence[np.ndarray]) -> FittedHead:
+def fitted_head(head: LinearHead, kind: str, folds: Sequence[np.ndarray], logits: Sequence[np.ndarray]) -> FittedHead:
+    """A head with the logits of its folds' samples, of which there may be none, in the samples' order."""
     if not folds:
         classes = len(head.bias)
         return FittedHead(head, kind, np.empty(0, dtype=np.int64), np.empty((0, classes), dtype=np.float32))
@@ -278,7 +279,7 @@ class _Candidate:
 
 
 def _candidates(
-    axes: "_Axes", features: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray]
+    axes: "Axes", features: np.ndarray, labels: np.ndarray, classes: int, folds: Sequence[np.ndarray]
 ) -> list[_Candidate]:
     """Fit every head, simpler ones first. `folds` holds the positions of each fold's held-out samples."""
     # The samples of each fit: all, then all but those of each fold.
@@ -291,7 +292,7 @@ def _candidates(
     candidates = [_Candidate("nearest_class_mean", means[0], held_out)]
 
     head, penalty, scale = _ridge(axes, labels, classes)
-    held_out = [scale * scores for scores in _left_out(axes, labels, classes, penalty, folds)]
+    held_out = [scale * scores for scores in left_out(axes, np.eye(classes)[labels], penalty, folds)]
     candidates.append(_Candidate("ridge", head, held_out))
 
     points, optima = axes.points, np.zeros((len(kept), classes, len(axes.variances) + 1))
@@ -303,7 +304,7 @@ def _candidates(
 
 
 @dataclass(frozen=True)
-class _Axes:
+class Axes:
     """Training samples along the principal axes of their standardised features, with equal weight for each class.
 
     With Z the standardised features minus their weighted mean and w the samples' weights, √w Z = U diag(s) Vᵀ. The
@@ -324,9 +325,13 @@ class _Axes:
     """(D, r), V"""
 
     @classmethod
-    def of(cls, features: np.ndarray, labels: np.ndarray, classes: int) -> "_Axes":
-        samples = len(labels)
-        weights = samples / (classes * np.bincount(labels, minlength=classes)[labels])
+    def of(cls, features: np.ndarray, labels: np.ndarray, classes: int) -> "Axes":
+        """Those of samples that count as much as their class has others, int (N,)."""
+        return cls.weighted(features, len(labels) / (classes * np.bincount(labels, minlength=classes)[labels]))
+
+    @classmethod
+    def weighted(cls, features: np.ndarray, weights: np.ndarray) -> "Axes":
+        """Those of samples with these weights (N,), whose sum is N."""
         features = np.asarray(features, dtype=np.float64)
         mean, scale = np.average(features, axis=0, weights=weights), features.std(axis=0)
         # The standard deviation of a constant feature is a rounding error, not 0.
@@ -349,9 +354,7 @@ class _Axes:
         return LinearHead(weight.astype(np.float32), (coefficients[:, -1] - weight @ self.mean).astype(np.float32))
 
 
-def _ridge(
-    axes: _Axes, labels: np.ndarray, classes: int, *, calibrated: bool = True
-) -> tuple[LinearHead, float, float]:
+def _ridge(axes: Axes, labels: np.ndarray, classes: int, *, calibrated: bool = True) -> tuple[LinearHead, float, float]:
     """Return the ridge head, its λ and the factor from its scores to its logits, which is 1 if not `calibrated`."""
     weights, roots = axes.weights[:, None], np.sqrt(axes.weights)[:, None]
     many = classes > len(axes.variances)
@@ -395,7 +398,7 @@ def _ridge(
     return axes.head(scale * np.vstack([coefficients, means]).T), float(penalties[best]), scale
 
 
-def _sums_by_class(axes: _Axes, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
+def _sums_by_class(axes: Axes, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Uᵀ √w (y − means), (r, K), without the indicators y (N, K), by the sums of each class's samples."""
     order = np.argsort(labels, kind="stable")
     rooted = axes.left * np.sqrt(axes.weights)[:, None]
@@ -436,16 +439,14 @@ def _judged_rows(labels: np.ndarray, products: int) -> np.ndarray | None:
     return spread_out(labels, most) if len(labels) > most else None
 
 
-def _left_out(
-    axes: _Axes, labels: np.ndarray, classes: int, penalty: float, folds: Sequence[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Yield, for each fold, ridge regression's scores of its M samples in the fit without them, (M, K).
+def left_out(axes: Axes, targets: np.ndarray, penalty: float, folds: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield, for each fold, ridge regression's scores of its M samples in the fit without them, (M, K), by their
+    `targets` (N, K).
 
     With r the residuals of the full fit and H its hat matrix, both scaled by the square roots of the samples' weights,
     the residuals without fold F are (I − H_FF)⁻¹ r_F.
     """
     weights, roots = axes.weights, np.sqrt(axes.weights)[:, None]
-    targets = np.eye(classes)[labels]
     shrunk = axes.left * (axes.variances / (axes.variances + penalty))
     centred = roots * (targets - np.average(targets, axis=0, weights=weights))
     residuals = centred - shrunk @ (axes.left.T @ centred)
@@ -454,7 +455,7 @@ def _left_out(
         yield targets[fold] - np.linalg.solve(np.eye(len(fold)) - hat, residuals[fold]) / roots[fold]
 
 
-def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.ndarray) -> LinearHead:
+def _logistic_head(axes: Axes, labels: np.ndarray, penalty: float, start: np.ndarray) -> LinearHead:
     """Multinomial logistic regression (Cox 1958) on all samples, by L-BFGS (Liu and Nocedal 1989) from `start`.
 
     Minimises Σ_i −log softmax(W z_i + b)_{y_i} + λ/2 ‖W‖² over standardised features z, with λ = `penalty` and b not
@@ -465,7 +466,7 @@ def _logistic_head(axes: _Axes, labels: np.ndarray, penalty: float, start: np.nd
 
 
 def _logistic(
-    axes: _Axes, labels: np.ndarray, penalty: float, kept: np.ndarray, start: np.ndarray, tolerance: float
+    axes: Axes, labels: np.ndarray, penalty: float, kept: np.ndarray, start: np.ndarray, tolerance: float
 ) -> np.ndarray:
     """Return the optimum of each fit, (F, K, r + 1), as coefficients of the axes' `points`, searched from `start`.
 

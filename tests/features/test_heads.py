@@ -116,7 +116,7 @@ def test_of_more_classes_than_axes_ridge_has_the_errors_of_its_residuals(samples
     labels = np.concatenate([np.arange(60), draw.integers(60, size=samples - 60)]) if samples > 60 else np.arange(40)
     classes = int(labels.max()) + 1
     features = draw.normal(size=(len(labels), width)) + np.eye(classes, width)[labels]
-    axes = heads._Axes.of(features, labels, classes)
+    axes = heads.Axes.of(features, labels, classes)
     roots, targets = np.sqrt(axes.weights), np.eye(classes)[labels]
     means = np.average(targets, axis=0, weights=axes.weights)
     projected = axes.left.T @ (roots[:, None] * (targets - means))
@@ -168,11 +168,11 @@ def test_few_samples_and_constant_features_are_no_obstacle(count):
 @pytest.mark.parametrize("width", [64, 20])
 def test_a_fold_has_the_scores_of_ridge_without_it(penalty, width):
     features, labels = some(50, 4)
-    axes = heads._Axes.of(features[:, :width], labels, 4)
+    axes = heads.Axes.of(features[:, :width], labels, 4)
     fold = np.arange(0, 50, 5)
     rest, coordinates = np.setdiff1d(np.arange(50), fold), axes.points[:, :-1]
     reference = Ridge(alpha=penalty).fit(coordinates[rest], np.eye(4)[labels[rest]], sample_weight=axes.weights[rest])
-    (found,) = heads._left_out(axes, labels, 4, penalty, [fold])
+    (found,) = heads.left_out(axes, np.eye(4)[labels], penalty, [fold])
     assert found == pytest.approx(reference.predict(coordinates[fold]), abs=1e-6)
 
 
@@ -180,7 +180,7 @@ def test_a_fold_has_the_scores_of_ridge_without_it(penalty, width):
 
 
 def logistic(features, labels, classes, penalty):
-    axes = heads._Axes.of(features, labels, classes)
+    axes = heads.Axes.of(features, labels, classes)
     return heads._logistic_head(axes, labels, penalty, np.zeros((1, classes, len(axes.variances) + 1)))
 
 
@@ -196,7 +196,7 @@ def test_logistic_regression_is_scikit_learns(penalty):
 
 def test_fits_that_are_searched_for_together_are_those_of_each_alone():
     features, labels = balanced(12, 5)
-    axes = heads._Axes.of(features, labels, 5)
+    axes = heads.Axes.of(features, labels, 5)
     kept = np.ones((3, len(labels)), dtype=bool)
     kept[1, ::4], kept[2, 1::3] = False, False
     points = axes.points
@@ -268,7 +268,7 @@ def test_a_logistic_head_that_is_best_is_at_its_optimum():
 @pytest.mark.parametrize("count", [100, 300])
 def test_what_is_held_out_is_named_as_by_the_exact_optima(count, monkeypatch):
     features, labels = drawn(count, seed=1)
-    axes, folds = heads._Axes.of(features, labels, 10), [fold for _, fold in stratified_folds(labels, seed=0)]
+    axes, folds = heads.Axes.of(features, labels, 10), [fold for _, fold in stratified_folds(labels, seed=0)]
     candidates = heads._candidates(axes, features, labels, 10, folds)
     monkeypatch.setattr(heads, "_CHOICE_TOLERANCE", 1e-8)
     for candidate, exact in zip(candidates, heads._candidates(axes, features, labels, 10, folds), strict=True):

@@ -7,6 +7,7 @@ import numpy as np
 from headstart.data.chosen import ChosenSamples
 from headstart.data.dataset import Dataset, Samples, Split
 from headstart.data.labelled import LabelledDataset
+from headstart.metrics.tally import is_of_classes
 from headstart.storage.digests import json_digest
 
 
@@ -77,5 +78,5 @@ def further_folds(dataset: Dataset) -> Iterator[FoldedDataset]:
     fold_of = fold_of_unit[np.searchsorted(units, names)]
     for fold in range(folds):
         held_out = np.concatenate([fold_of == fold, np.zeros(counts["val"], dtype=bool)])
-        if labels.dtype.kind == "f" or set(labels[~held_out]) == set(labels):
+        if not is_of_classes(labels) or set(labels[~held_out]) == set(labels):
             yield FoldedDataset(dataset, held_out)

@@ -61,7 +61,7 @@ def prepare(
     with (
         _written(destination),
         resumed_directory(destination) as work,
-        listed(data.uri, kind, _wanted(data, labels), scratch=work, given=given) as listing,
+        listed(data.uri, kind, data.wanted(labels), scratch=work, given=given) as listing,
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
@@ -111,7 +111,7 @@ def prepare_part(
     located(data.uri)
     with (
         tempfile.TemporaryDirectory(dir=state.folder) as scratch,
-        listed(data.uri, kind, _wanted(data, labels), scratch=Path(scratch), given=given) as listing,
+        listed(data.uri, kind, data.wanted(labels), scratch=Path(scratch), given=given) as listing,
     ):
         return read_part(listing, kind, given, Path(scratch), kept=state, part=part, parts=parts)
 
@@ -155,10 +155,6 @@ def _numbers_of(selection: Selection, listing: Listing) -> dict[str, Any]:
         for name in (*SPLITS, UNUSED)
     }
     return {"task": REGRESSION, "strata": {"names": list(strata.classes), "counts": counts}}
-
-
-def _wanted(data: Data, labels: Labels) -> Labels:
-    return "numbers" if data.task == REGRESSION else data.labels or labels
 
 
 def _unclassed(listing: Listing) -> Listing:

@@ -78,9 +78,11 @@ class Data(Section):
     def labels_for(self, role: str) -> Labels:
         """Which samples need a label in a data set of `role`, source or target. Whether a source does depends on how it
         is pretrained, which refuses what it cannot use."""
-        if self.task == "regression":
-            return "numbers"
-        return self.labels or ("optional" if role == "source" else "required")
+        return self.wanted("optional" if role == "source" else "required")
+
+    def wanted(self, default: Labels) -> Labels:
+        """Which samples need a label, where `default` says so of data that say nothing themselves."""
+        return "numbers" if self.task == "regression" else self.labels or default
 
     def check_input(self, kind: Modality, role: str) -> None:
         """InputError, with the keys' paths in a recipe below `role`, if `input` is not one of the modality's."""

@@ -9,6 +9,7 @@ from headstart.data.listing import Listing
 from headstart.data.samples import Sample
 from headstart.data.task import number_of
 from headstart.errors import InputError
+from headstart.metrics.tally import is_of_classes
 
 # Ranges of equal numbers of items: more would tell less from less, and each fold should have some of every one.
 _MOST, _LEAST_ITEMS = 10, 5
@@ -17,7 +18,7 @@ _MOST, _LEAST_ITEMS = 10, 5
 def strata(labels: np.ndarray) -> np.ndarray:
     """The stratum of each label, int (N,): its class, or of numbers the range between quantiles that it lies in, up to
     10 ranges of 5 items or more."""
-    if labels.dtype.kind != "f":
+    if is_of_classes(labels):
         return labels
     count = max(1, min(_MOST, len(labels) // _LEAST_ITEMS))
     bounds = np.unique(np.quantile(labels, np.linspace(0, 1, count + 1)[1:-1])) if len(labels) else np.empty(0)

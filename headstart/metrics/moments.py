@@ -49,7 +49,7 @@ def root_mean_squared_error(found: Moments) -> np.ndarray:
     return root
 
 
-def explained_variance(found: Moments) -> np.ndarray:
+def coefficient_of_determination(found: Moments) -> np.ndarray:
     """R² = 1 - Σ (ŷ - y)² / Σ (y - ȳ)²; of labels that are all equal 0, or 1 where they are predicted exactly."""
     spread = found.label_squares - found.labels**2 / found.items
     spread = np.where(spread > 1e-12 * found.label_squares, spread, 0.0)

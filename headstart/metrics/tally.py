@@ -45,8 +45,10 @@ def resample(
 
     With `groups` of `group_numbers` whole groups are drawn.
     """
-    of = _counts if is_of_classes(labels) else _moments
-    yield from of(labels, predictions, classes_count, resamples, seed, groups)
+    if is_of_classes(labels):
+        yield from _counts(labels, predictions, classes_count, resamples, seed, groups)
+    else:
+        yield from _moments(labels, predictions, resamples, seed, groups)
 
 
 def _counts(
@@ -83,12 +85,7 @@ def _counts(
 
 
 def _moments(
-    labels: np.ndarray,
-    predictions: list[np.ndarray],
-    classes_count: int,
-    resamples: int,
-    seed: int,
-    groups: np.ndarray | None,
+    labels: np.ndarray, predictions: list[np.ndarray], resamples: int, seed: int, groups: np.ndarray | None
 ) -> Iterator[list[Tally]]:
     added = [_by_unit(summands(labels, each), groups) for each in predictions]
     generator, units = np.random.default_rng(seed), np.arange(len(labels)) if groups is None else groups

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from headstart.metrics.tally import is_of_classes
 from headstart.modalities import Modality
 from headstart.training.batches import batch_count
 from headstart.training.learning_rate import peak_rate
@@ -138,7 +139,7 @@ def make_plan(
     if strength is None:
         strength = max(_LEAST_STRENGTH, min(1.0, _FULLY_AUGMENTED / samples)) if pretrained else 1.0
     taken = {key: getattr(training, key) for key in _TAKEN}
-    if labels.dtype.kind == "f" and training.augmentation == "auto":
+    if not is_of_classes(labels) and training.augmentation == "auto":
         # Nobody knows whether a number stays the same where a sample is zoomed, turned or made brighter, and a shift of
         # the features that no class would mind is an error of every number.
         taken["augmentation"] = "none"
@@ -159,7 +160,7 @@ def make_plan(
 
 
 def _is_skewed(labels: np.ndarray) -> bool:
-    if labels.dtype.kind == "f":
+    if not is_of_classes(labels):
         return False
     counts = np.bincount(labels)
     counts = counts[counts > 0]

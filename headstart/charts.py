@@ -1,7 +1,7 @@
 """Geometry of the report's charts, in percent of a drawing's width and height, so that they scale to every screen."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,12 @@ def polyline(points: Sequence[tuple[float, float]], x: Axis | LogAxis, y: Axis) 
         # A line of zero length is drawn as a dot by its round caps; a single point is not drawn.
         points = [*points, *points]
     return " ".join(f"{x.at(along):g},{100 - y.at(up):g}" for along, up in points)
+
+
+def recorded(history: Iterable[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    """Return the (epoch, value) of what a training recorded under `name`; values that are no finite numbers are left
+    out."""
+    return [(row["epoch"], row[name]) for row in history if row.get(name) is not None and math.isfinite(row[name])]
 
 
 def heat(shares: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ from headstart.judging.serving_cost import cost_of
 from headstart.metrics.classification import largest_confusions
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions
-from headstart.metrics.task import metric_for
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.storage.state import State
 
@@ -112,7 +111,6 @@ def evaluate(
         HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
     """
     predictions.mkdir(parents=True, exist_ok=True)
-    evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
     candidates, metrics, trained, retrained, unfinished = [], {}, {}, {}, {}
     for contender in contenders:
         name = contender.strategy

@@ -3,14 +3,14 @@
 All text in them is escaped: class names and strategies are untrusted.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from headstart.charts import Axis, heat, heat_paths, polyline
+from headstart.charts import Axis, heat, heat_paths, polyline, recorded
+from headstart.figures import figure
 from headstart.judging.leaderboard import Entry, Leaderboard
 from headstart.metrics.metric import metric_title
 from headstart.terminal import printable
@@ -46,8 +46,8 @@ def leaderboard_picture(board: Leaderboard) -> str:
             f'<text class="end" x="{left - 14}" y="{y + 4}">{_label(entry.strategy)}{mark}</text>'
             f'<line class="{kind}" stroke-width="2" x1="{at(entry.low)}" x2="{at(entry.high)}" y1="{y}" y2="{y}"/>'
             f'<circle class="{kind}" cx="{at(entry.value)}" cy="{y}" r="5"/>'
-            f'<text x="{left + width + 14}" y="{y + 4}">{entry.value:.3f}'
-            f'<tspan class="soft"> [{entry.low:.3f}, {entry.high:.3f}]</tspan></text>'
+            f'<text x="{left + width + 14}" y="{y + 4}">{figure(entry.value)}'
+            f'<tspan class="soft"> [{figure(entry.low)}, {figure(entry.high)}]</tspan></text>'
         )
 
     rules = "".join(
@@ -79,7 +79,7 @@ def learning_curve_picture(history: Sequence[Mapping[str, float]], metric: str) 
     }
     drawn: list[str] = []
     for title, lines in panels.items():
-        curves = {kind: _points(history, name) for kind, name in lines.items()}
+        curves = {kind: recorded(history, name) for kind, name in lines.items()}
         if any(curves.values()):
             drawn.append(_panel(title, curves, 14 + 400 * len(drawn)))
     return _svg(400 * len(drawn) + 14, 300, "".join(drawn)) if drawn else None
@@ -156,11 +156,6 @@ def _panel(title: str, curves: Mapping[str, Sequence[tuple[float, float]]], left
         f'<svg x="{x}" y="{y}" width="{width}" height="{height}" viewBox="0 0 100 100" preserveAspectRatio="none" '
         f'overflow="visible">{lines}</svg>'
     )
-
-
-def _points(history: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
-    """The (epoch, value) of what was recorded under `name`; values that are no finite numbers are left out."""
-    return [(row["epoch"], row[name]) for row in history if row.get(name) is not None and math.isfinite(row[name])]
 
 
 def _label(text: str) -> str:

@@ -61,12 +61,7 @@ def export(bundle: ModelBundle, path: Path, *, format: str, digest: str) -> Expo
         HeadstartError: the export computes something else, or PyTorch cannot export the network; nothing is written.
     """
     chosen = FORMATS[format]
-    if bundle.task != SINGLE_LABEL and format != "onnx":
-        raise InputError(
-            f"--format {format} holds classifiers, and this model answers with a number; choose onnx, or serve the "
-            "model itself."
-        )
-    if reason := chosen.refusal(bundle):
+    if reason := _reason_against(chosen, bundle):
         raise InputError(_refused(format, reason, bundle))
     try:
         if chosen.suffix:
@@ -99,7 +94,13 @@ def _largest_output(bundle: ModelBundle) -> float:
     return float(abs(outputs).max())
 
 
+def _reason_against(format: Format, bundle: ModelBundle) -> str | None:
+    if bundle.task != SINGLE_LABEL and not format.holds_numbers:
+        return "it holds classifiers, and this model answers with a number"
+    return format.refusal(bundle)
+
+
 def _refused(format: str, reason: str, bundle: ModelBundle) -> str:
-    able = [name for name in FORMATS if name != format and FORMATS[name].refusal(bundle) is None]
+    able = [name for name in FORMATS if name != format and _reason_against(FORMATS[name], bundle) is None]
     choice = " or ".join(part for part in (", ".join(able[:-1]), able[-1]) if part)
     return f"--format {format} cannot hold this model: {reason}; choose {choice}."

@@ -87,7 +87,7 @@ def assessment(trained, source, dataset, tmp_path_factory) -> Assessment:
         )
         for name, each in trained.items()
     ]
-    return evaluate(contenders, dataset, root / "predictions", evaluation=Evaluation(resamples=500))
+    return evaluate(contenders, dataset, root / "predictions", evaluation=Evaluation(metric="mae", resamples=500))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """The training curves of all strategies that trained by epochs: small multiples on shared axes."""
 
-import math
 from collections.abc import Sequence
 
-from headstart.charts import Axis, polyline
+from headstart.charts import Axis, polyline, recorded
 from headstart.figures import figure
 from headstart.judging.leaderboard import Entry
 from headstart.judging.report.judgement import Context, Judgement
@@ -55,9 +54,7 @@ def section(judgement: Judgement) -> Context | None:
 
 
 def _points(judgement: Judgement, entry: Entry, name: str) -> list[tuple[float, float]]:
-    """The (epoch, value) of what was recorded under `name`; values that are no finite numbers are left out."""
-    rows = judgement.assessment.history.get(entry.strategy, ())
-    return [(row["epoch"], row[name]) for row in rows if row.get(name) is not None and math.isfinite(row[name])]
+    return recorded(judgement.assessment.history.get(entry.strategy, ()), name)
 
 
 def _kept(entry: Entry, epoch: int | None, scores: Points) -> str:

@@ -1,6 +1,6 @@
 """Listings: files of a data reference with their labels, and functions that read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +61,31 @@ class Listing:
     sha256: Callable[[str], str | None] = lambda _: None
     readers: int | None = None
     state: Callable[[str], str | None] = lambda _: None
+
+
+def split_named(given: str, at: str) -> str | None:
+    """Return the split that a table or a header names so, None for no name.
+
+    Raises:
+        InputError: there is no such split; `at` is the place.
+    """
+    if given and given.lower() not in SPLIT_NAMES:
+        raise InputError(f"{at}: split '{given[:80]}' is not known; write train, val or test.")
+    return SPLIT_NAMES.get(given.lower())
+
+
+def splits_of(name: str, files: Iterable[File], *, noun: str, remedy: str) -> tuple[str, ...]:
+    """Return the splits that a reference gives its files, each of which is called a `noun`.
+
+    Raises:
+        InputError: some have a split and others none, or none is for training; `remedy` gives the latter a way out.
+    """
+    given = {file.split for file in files}
+    if None in given and len(given) > 1:
+        raise InputError(f"{name} gives some {noun}s a split and others none; give all of them one, or none.")
+    if given - {None} and "train" not in given:
+        raise InputError(f"{name} gives no {noun} the split train; add some, or {remedy}.")
+    return tuple(split for split in ("train", "val", "test") if split in given)
 
 
 def place(name: str, label: str) -> str:

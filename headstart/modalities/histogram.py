@@ -11,6 +11,9 @@ from headstart.charts import Axis, LogAxis
 
 # Shares of a chart's width: a tick's label needs as much, on a telephone too.
 _ROOM = 10.0
+# Of lengths in characters.
+_MOST_BARS = 40
+_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 100_000, 1_000_000, 10_000_000)
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,15 @@ def histogram(
         if edges[0] < value < edges[-1] and all(abs(axis.at(value) - place) >= _ROOM for place, _ in ticks):
             ticks.append((axis.at(value), label))
     return Histogram(bars, sorted(ticks), counts, axis.at(mark))
+
+
+def lengths(characters: np.ndarray, stored: int) -> Histogram:
+    """Samples by their number of characters, int (N,); bars have an edge at `stored`."""
+    for per_octave in (4, 2, 1):
+        bins = np.floor(per_octave * np.log2(np.maximum(characters, 1) / stored) + 1e-9).astype(int)
+        low, high = min(int(bins.min()), -1) - 1, max(int(bins.max()), 0) + 2
+        if high - low <= _MOST_BARS:
+            break
+    edges = [stored * 2 ** (number / per_octave) for number in range(low, high + 1)]
+    labels = [(float(value), f"{value:,}".replace(",", "\u202f")) for value in _TICKS]
+    return histogram(bins - low, edges, labels, mark=stored, whole=True)

@@ -10,7 +10,7 @@ from headstart.data.cells import Cells
 from headstart.data.fasta import SUFFIXES, Record, has_labels, records_of
 from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
-from headstart.data.listing import SPLIT_NAMES, File, Listing, Refusal, check_classes, natural
+from headstart.data.listing import File, Listing, Refusal, check_classes, natural, split_named, splits_of
 from headstart.data.tree import TOO_LARGE
 from headstart.errors import InputError
 
@@ -35,13 +35,10 @@ class Fasta(Kind):
         if not files:
             reason = f" ({refused[0].path}: {refused[0].reason})" if refused else ""
             raise InputError(f"{name} holds no sequence that can be read{reason}; correct it.")
-        given = {file.split for file in files} - {None}
-        if given and (len(given | {each.split for each in files}) > len(given) or "train" not in given):
-            raise InputError(f"{name} gives some records a split and others none, or none train; give all of them one.")
         listing = Listing(
             name=name,
             classes=natural({file.label for file in files}) if labelled else (),
-            splits=tuple(split for split in ("train", "val", "test") if split in given),
+            splits=splits_of(name, files, noun="record", remedy="take the splits out of the headers"),
             files=tuple(files),
             refused=tuple(refused),
             read=cells.read,
@@ -73,7 +70,7 @@ def _kept(
     for number, record in enumerate(records_of(name, file), start=1):
         # All numbers are as long, so that their order is that of the records.
         path, label = f"record {number:07} {record.name}".strip(), record.words.get("label", "")
-        split = _split(name, path, record)
+        split = split_named(record.words.get("split", ""), f"{name}, {path}")
         for part, content in _parts(record, window) if record.content is not None else [("", None)]:
             if len(files) >= MAX_ENTRIES:
                 raise InputError(f"{name} has more than {MAX_ENTRIES:,} sequences; split it.")
@@ -99,13 +96,6 @@ def _parts(record: Record, window: int | None) -> Iterator[tuple[str, bytes]]:
     for start in range(0, len(letters) - window // 2 + 1, window):
         part = letters[start : start + window]
         yield f" {start + 1:010}-{start + len(part):010}", part
-
-
-def _split(name: str, path: str, record: Record) -> str | None:
-    given = record.words.get("split", "").lower()
-    if given and given not in SPLIT_NAMES:
-        raise InputError(f"{name}, {path}: split '{given[:80]}' is not known; write train, val or test.")
-    return SPLIT_NAMES.get(given)
 
 
 KIND = Fasta()

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from headstart.data.cells import Cells
 from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
-from headstart.data.listing import SPLIT_NAMES, File, Labels, Listing, Refusal, check_classes, natural
+from headstart.data.listing import File, Labels, Listing, Refusal, check_classes, natural, split_named, splits_of
 from headstart.data.remote import read_object, state_of_object
 from headstart.data.table import SUFFIXES, columns_of, rows_of
 from headstart.data.tree import LocalTree
@@ -243,21 +243,11 @@ def _path(given: str, base: str) -> tuple[str, str | None]:
 
 
 def _split(name: str, number: int, row: dict[str, Any]) -> str | None:
-    given = _text(row.get("split"))
-    if not given:
-        return None
-    if given.lower() not in SPLIT_NAMES:
-        raise InputError(f"{name}, row {number}: split '{given}' is not known; write train, val or test.")
-    return SPLIT_NAMES[given.lower()]
+    return split_named(_text(row.get("split")), f"{name}, row {number}")
 
 
 def _splits(name: str, files: Iterable[File]) -> tuple[str, ...]:
-    given = {file.split for file in files}
-    if None in given and len(given) > 1:
-        raise InputError(f"{name} gives some rows a split and others none; give all of them one, or none.")
-    if given - {None} and "train" not in given:
-        raise InputError(f"{name} gives no row the split train; add some, or remove the column split.")
-    return tuple(split for split in ("train", "val", "test") if split in given)
+    return splits_of(name, files, noun="row", remedy="remove the column split")
 
 
 def _find(files: Iterable[File], base: str) -> Named:

@@ -8,25 +8,11 @@ import numpy as np
 from headstart.html import render
 from headstart.modalities._sequences.alphabet import Alphabet
 from headstart.modalities._sequences.section import SequenceInput
-from headstart.modalities.histogram import Histogram, histogram
+from headstart.modalities.histogram import lengths
 
-_MOST_BARS = 40
-_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 100_000, 1_000_000, 10_000_000)
 _MANY = 0.25  # of the sequences
 _AMBIGUOUS = 0.05  # of the letters
 _WIDE = 0.2  # between the 5th and the 95th percentile of GC contents
-
-
-def lengths(letters: np.ndarray, stored: int) -> Histogram:
-    """Sequences by their number of letters, int (N,); bars have an edge at `stored`."""
-    for per_octave in (4, 2, 1):
-        bins = np.floor(per_octave * np.log2(np.maximum(letters, 1) / stored) + 1e-9).astype(int)
-        low, high = min(int(bins.min()), -1) - 1, max(int(bins.max()), 0) + 2
-        if high - low <= _MOST_BARS:
-            break
-    edges = [stored * 2 ** (number / per_octave) for number in range(low, high + 1)]
-    labels = [(float(value), f"{value:,}".replace(",", "\u202f")) for value in _TICKS]
-    return histogram(bins - low, edges, labels, mark=stored, whole=True)
 
 
 def gc_contents(facts: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -10,6 +10,7 @@ and one after; it took place if the two are adjacent. Without the second entry i
 of the next change voids it. There is no lock to be left behind by a crash, and no clocks are compared.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import RegisteredModel
+
+
+def without_ledger(params: Mapping[str, str]) -> dict[str, str]:
+    """A run's parameters but the entries of a ledger, which the run of a model's first version keeps among them."""
+    return {key: value for key, value in params.items() if not key.startswith("headstart.")}
 
 
 @dataclass(frozen=True)

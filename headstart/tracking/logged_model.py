@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.storage.local import write_json
+from headstart.tracking.champion_ledger import without_ledger
 from headstart.tracking.names import MODEL_DIGEST
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def logged_model(
             _name(loaded),
             source_run_id=run_id,
             tags={MODEL_DIGEST: digest},
-            params={"architecture": loaded.architecture, **_settings(trained.data.params)},
+            params={"architecture": loaded.architecture, **without_ledger(trained.data.params)},
         )
     )
     if figures:
@@ -72,11 +73,6 @@ def logged_model(
 def _name(loaded: "ModelBundle") -> str:
     # Characters that MLflow refuses in the name of a model; a foreign bundle may name anything.
     return re.sub(r"[/:.%\"']", "-", str(loaded.provenance.get("strategy") or loaded.architecture))
-
-
-def _settings(params: Mapping[str, str]) -> dict[str, str]:
-    # The run of a model's first version also keeps the order of its champions among its parameters.
-    return {key: value for key, value in params.items() if not key.startswith("headstart.")}
 
 
 def show_on_run(client: "MlflowClient", run_id: str, model_id: str) -> None:

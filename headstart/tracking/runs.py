@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
 from headstart.signals import exiting_when_terminated
+from headstart.tracking.champion_ledger import without_ledger
 from headstart.tracking.client import await_server, connect, explained, ignoring, search_all, user_name
 from headstart.tracking.data_inputs import inputs_of
 from headstart.tracking.database import artifacts_beside, file_of
@@ -141,8 +142,7 @@ class Run:
             origin = self.client.get_run(run_id)
             link = f"[{origin.info.run_name}]({run_page(origin.info.experiment_id, run_id)})"
             tags[NOTE] = f"Reused: the work was done by the run {link}."
-            # The run of a model's first version also keeps the order of its champions among its parameters.
-            params = {key: value for key, value in origin.data.params.items() if not key.startswith("headstart.")}
+            params = without_ledger(origin.data.params)
         self.set_tags(tags)
         self.log_params(params)
 

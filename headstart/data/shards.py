@@ -9,6 +9,7 @@ sample's array, and a shard whose arrays were lost in a crash counts as missing.
 import hashlib
 import json
 import math
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,8 +157,8 @@ def array_of(sample: Sample, kind: Modality, *, last: bool = False) -> np.ndarra
     handle = os.open(sample.shard, os.O_RDONLY)
     try:
         content = os.pread(handle, _bytes_of(sample.shape, kind), sample.offset)
-        # macOS has no posix_fadvise.
-        if last and hasattr(os, "posix_fadvise"):
+        # macOS has no posix_fadvise, and a part of a page is not dropped.
+        if last and len(content) >= mmap.PAGESIZE and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, sample.offset, len(content), os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)

@@ -24,8 +24,10 @@ from headstart.models.network import Network
 
 # λ of ridge regression, in units of the mean squared singular value of the standardised features.
 _RIDGE_PENALTIES = np.logspace(-5, 2, 22)
-# λ of logistic regression, strongest first: each search starts from the previous optimum.
-_LOGISTIC_PENALTIES = (1000.0, 100.0, 10.0, 1.0)
+# λ of logistic regression, strongest first. A search starts from the previous optimum, moved on by this share of the
+# step that the one before it made: the path of optima is smooth in log λ, and so it takes half of the iterations (with
+# convnet and ResNet-18 on digits; a share of 1 takes a tenth more, none twice as many).
+_LOGISTIC_PENALTIES, _ONWARD = (1000.0, 100.0, 10.0, 1.0), 1.3
 # Ridge regression's scores are about in [0, 1]; this factor gives them about the spread of logits.
 _RIDGE_SCALE = 10.0
 # Relative changes of logistic regression's loss at which the search stops: the precision of float32 products, and for
@@ -296,8 +298,10 @@ def _candidates(
     candidates.append(_Candidate("ridge", head, held_out))
 
     points, optima = axes.points, np.zeros((len(kept), classes, len(axes.variances) + 1))
+    before = optima
     for penalty in _LOGISTIC_PENALTIES:
-        optima = _logistic(axes, labels, penalty, kept, optima, _CHOICE_TOLERANCE)
+        start = optima + _ONWARD * (optima - before)
+        before, optima = optima, _logistic(axes, labels, penalty, kept, start, _CHOICE_TOLERANCE)
         held_out = [points[fold] @ fit.T for fit, fold in zip(optima[1:], folds, strict=True)]
         candidates.append(_Candidate("logistic", axes.head(optima[0]), held_out, (penalty, optima[:1])))
     return candidates

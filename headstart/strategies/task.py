@@ -3,7 +3,8 @@
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ class Task:
     """The source, the target's data and the settings of a training.
 
     `strategy` is the name of the contender. `reference` and `digest` say which model the source is; they go into the
-    new model's provenance. `bundle` is that model: at first a copy of the source, its head included, that names the
-    target's classes; its temperature is that of a head that has none yet.
+    new model's provenance. `bundle` is that model, made when it is first asked for: at first a copy of the source, its
+    head included, that names the target's classes; its temperature is that of a head that has none yet.
     """
 
     source: ModelBundle
@@ -51,9 +52,9 @@ class Task:
     context: RunContext
     reference: str | None
     digest: str | None
-    bundle: ModelBundle = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def bundle(self) -> ModelBundle:
         network = copy.deepcopy(self.source.network)
         network.unfreeze()
         provenance: dict[str, Any] = {
@@ -69,11 +70,12 @@ class Task:
         # What is made of a model stays under its licence.
         if licence := self.source.provenance.get("license"):
             provenance["license"] = licence
-        self.bundle = replace(
+        answer_as(network, self.dataset)
+        bundle = replace(
             self.source, network=network, classes=self.dataset.classes, provenance=provenance, task=self.dataset.task
         )
-        self.bundle.calibration = Calibration()
-        answer_as(network, self.dataset)
+        bundle.calibration = Calibration()
+        return bundle
 
     def install_source_head(self) -> bool:
         """Keep the source's head for the target's classes, its rows picked and ordered by name, and its temperature;

@@ -184,7 +184,9 @@ def _shorter_to(resize: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _resized(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture, uint8 (height, width) or (height, width, 3), at another size, (width, height)."""
+    """A picture, uint8 (height, width) or (height, width, 3), at a size (width, height), which may be its own."""
+    if part.shape[:2] == size[::-1]:
+        return part
     if part.ndim == 3 and part.shape[0] > size[1] and part.shape[1] > size[0]:
         return _shrunk(part, size)
     grows = part.shape[0] < size[1] or part.shape[1] < size[0]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.data.listing import Refusal
-from headstart.data.samples import Sample
+from headstart.data.samples import Readable, Sample
 from headstart.data.shards import array_of
 from headstart.errors import InputError
 from headstart.modalities import Modality
@@ -41,13 +41,13 @@ class Pair:
 class Checked:
     """The samples that remain beside their duplicates, and the refused ones; `leaks` are among `refused`."""
 
-    samples: list[Sample]
+    samples: Readable
     refused: list[Refusal]
     leaks: list[Refusal]
     near: list[Pair]
 
 
-def check_duplicates(name: str, readable: list[Sample], kind: Modality, policy: Policy) -> Checked:
+def check_duplicates(name: str, readable: Readable, kind: Modality, policy: Policy) -> Checked:
     """The samples of the data set `name` without those that the policy or other samples rule
     out. InputError if there is any duplicate and the policy is `fail`."""
     pairs = near_pairs(readable, kind.alike, lambda sample: array_of(sample, kind)) if kind.alike else []
@@ -79,33 +79,26 @@ def describe_near(pairs: Sequence[Pair], kind: Modality) -> list[str]:
     return notes
 
 
-def copies(samples: Sequence[Sample]) -> list[list[Sample]]:
+def copies(samples: Readable) -> list[list[Sample]]:
     """The groups of two or more samples of equal content, in the order of their first member."""
-    # Most contents occur once: a list for each of millions would take more memory than the samples.
-    seen: set[str] = set()
-    again: set[str] = set()
-    for sample in samples:
-        (again if sample.sha256 in seen else seen).add(sample.sha256)
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples if again else ():
-        if sample.sha256 in again:
-            groups[sample.sha256].append(sample)
+    groups: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples.take(samples.copies):
+        groups[sample.content].append(sample)
     return list(groups.values())
 
 
-def near_pairs(samples: Iterable[Sample], alike: Alike, array_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
+def near_pairs(samples: Readable, alike: Alike, array_of: Callable[[Sample], np.ndarray]) -> list[Pair]:
     """Pairs of near duplicates, enough to connect all of them; of exact copies, only the first is compared."""
-    seen: dict[str, Sample] = {}
-    for sample in samples:
-        seen.setdefault(sample.sha256, sample)
-    marked = [sample for sample in seen.values() if sample.mark is not None]
+    first = np.zeros(len(samples), dtype=bool)
+    first[np.unique(samples.contents, return_index=True)[1]] = True
+    marked = np.flatnonzero(first & samples.marks.is_there)
     if len(marked) < 2:
         return []
-    found = alike.pairs([s.mark for s in marked if s.mark is not None], lambda number: array_of(marked[number]))
-    return [Pair(marked[i], marked[j]) for i, j in found]
+    found = alike.pairs(samples.marks.take(marked), lambda number: array_of(samples[int(marked[number])]))
+    return [Pair(samples[int(marked[i])], samples[int(marked[j])]) for i, j in found]
 
 
-def contradictions(samples: Sequence[Sample]) -> list[Refusal]:
+def contradictions(samples: Readable) -> list[Refusal]:
     """Refuses every copy of a content that lies under two labels: nobody knows which of them is right."""
     refused = []
     for group in copies(samples):
@@ -120,7 +113,7 @@ def contradictions(samples: Sequence[Sample]) -> list[Refusal]:
     return refused
 
 
-def leaks(samples: Sequence[Sample]) -> list[Refusal]:
+def leaks(samples: Readable) -> list[Refusal]:
     """Refuses the copies of a test sample in train and val, and those of a validation sample in train."""
     refused = []
     for group in copies(samples):
@@ -134,21 +127,20 @@ def leaks(samples: Sequence[Sample]) -> list[Refusal]:
     return refused
 
 
-def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair], kind: Modality) -> list[Refusal]:
+def near_leaks(samples: Readable, pairs: Sequence[Pair], kind: Modality) -> list[Refusal]:
     """Refuses samples that are alike to one of a given split that wins over their own, directly or through others."""
     alike = Clusters()
     for pair in pairs:
-        alike.join(pair.one.sha256, pair.other.sha256)
-    paired = {sample.sha256 for pair in pairs for sample in (pair.one, pair.other)}
-    among = [sample for sample in samples if sample.sha256 in paired]
+        alike.join(pair.one.content, pair.other.content)
+    among = list(samples.take(_in_pairs(samples, pairs)))
     winners: dict[object, Sample] = {}
     for split in _WINS:
         for sample in among:
             if sample.file.split == split:
-                winners.setdefault(alike.of(sample.sha256), sample)
+                winners.setdefault(alike.of(sample.content), sample)
     refused = []
     for sample in among:
-        winner = winners.get(alike.of(sample.sha256), sample)
+        winner = winners.get(alike.of(sample.content), sample)
         if winner.file.split != sample.file.split:
             reason = (
                 f"it {_verb(kind)}s the same as {winner.file.path} in the {winner.file.split} split; it is kept there "
@@ -158,14 +150,14 @@ def near_leaks(samples: Sequence[Sample], pairs: Sequence[Pair], kind: Modality)
     return refused
 
 
-def spare(samples: Sequence[Sample], pairs: Iterable[Pair], kind: Modality) -> list[Refusal]:
+def spare(samples: Readable, pairs: Sequence[Pair], kind: Modality) -> list[Refusal]:
     """Refuses all but one of the samples of one label and split that are copies or alike."""
     alike = Clusters()
     for pair in pairs:
         if _same_place(pair.one, pair.other):
             alike.join(_kind(pair.one), _kind(pair.other))
     members: dict[object, list[Sample]] = defaultdict(list)
-    for sample in samples:
+    for sample in samples.take(samples.copies | _in_pairs(samples, pairs)):
         members[alike.of(_kind(sample))].append(sample)
     refused = []
     for group in members.values():
@@ -178,7 +170,7 @@ def spare(samples: Sequence[Sample], pairs: Iterable[Pair], kind: Modality) -> l
 
 
 def refuse_any(
-    name: str, contradicting: Sequence[Refusal], samples: Sequence[Sample], pairs: Sequence[Pair], kind: Modality
+    name: str, contradicting: Sequence[Refusal], samples: Readable, pairs: Sequence[Pair], kind: Modality
 ) -> None:
     """InputError if there is any duplicate at all."""
     found = [f"{refusal.path} ({refusal.reason})" for refusal in contradicting]
@@ -214,16 +206,18 @@ def _verb(kind: Modality) -> str:
     return kind.alike.verb if kind.alike else "seem"
 
 
-def _kind(sample: Sample) -> tuple[str, str, str | None]:
-    return sample.sha256, sample.file.label, sample.file.split
+def _kind(sample: Sample) -> tuple[int, str, str | None]:
+    return sample.content, sample.file.label, sample.file.split
 
 
 def _same_place(one: Sample, other: Sample) -> bool:
     return (one.file.label, one.file.split) == (other.file.label, other.file.split)
 
 
-def _without(samples: Sequence[Sample], refused: Iterable[Refusal]) -> list[Sample]:
-    paths = {refusal.path for refusal in refused}
-    if not paths:
-        return list(samples)
-    return [sample for sample in samples if sample.file.path not in paths]
+def _in_pairs(samples: Readable, pairs: Iterable[Pair]) -> np.ndarray:
+    """Whether the content of each sample is alike to another, bool (N,)."""
+    return np.isin(samples.contents, [sample.content for pair in pairs for sample in (pair.one, pair.other)])
+
+
+def _without(samples: Readable, refused: Sequence[Refusal]) -> Readable:
+    return samples.take(~samples.of_paths(refusal.path for refusal in refused)) if refused else samples

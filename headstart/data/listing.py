@@ -1,10 +1,16 @@
 """Listings: files of a data reference with their labels, and functions that read them."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, overload
 
 from headstart.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.data.columns import Coded, Texts
 
 Labels = Literal["required", "optional", "none", "numbers"]
 """Labels of a listing's files. `required`: each file has one. `optional`: all have one, or none if the reference gives
@@ -43,9 +49,81 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Files(Sequence[File]):
+    """Files, sorted by path, as a column of each of their fields."""
+
+    paths: "Texts"
+    labels: "Coded[str]"
+    splits: "Coded[str | None]"
+    groups: "Coded[str | None]"
+
+    @classmethod
+    def of(cls, files: Iterable[File]) -> "Files":
+        """The same files in order."""
+        if isinstance(files, Files):
+            return files
+        import numpy as np
+
+        from headstart.data.columns import Codes, Texts
+
+        labels: Codes[str] = Codes()
+        splits: Codes[str | None] = Codes()
+        groups: Codes[str | None] = Codes()
+        codes = tuple(array("i") for _ in range(3))
+
+        def paths() -> Iterator[str]:
+            for file in files:
+                codes[0].append(labels.number(file.label, file.label))
+                codes[1].append(splits.number(file.split, file.split))
+                codes[2].append(groups.number(file.group, file.group))
+                yield file.path
+
+        found = cls(
+            Texts.of(paths()),
+            labels.coded(np.frombuffer(codes[0], np.int32)),
+            splits.coded(np.frombuffer(codes[1], np.int32)),
+            groups.coded(np.frombuffer(codes[2], np.int32)),
+        )
+        order = found.paths.order
+        return found if order is None else found.take(order)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, rows: int) -> File: ...
+    @overload
+    def __getitem__(self, rows: slice) -> "Files": ...
+    def __getitem__(self, rows: int | slice) -> "File | Files":
+        if isinstance(rows, slice):
+            return Files(self.paths[rows], self.labels[rows], self.splits[rows], self.groups[rows])
+        return File(self.paths[rows], self.labels[rows], self.splits[rows], self.groups[rows])
+
+    def __iter__(self) -> Iterator[File]:
+        return map(File, self.paths, self.labels, self.splits, self.groups)
+
+    def take(self, rows: "np.ndarray") -> "Files":
+        """Those at some positions, int (n,)."""
+        return Files(self.paths.take(rows), self.labels.take(rows), self.splits.take(rows), self.groups.take(rows))
+
+    def labelled(self, labels: "Coded[str]") -> "Files":
+        """The same files with other labels."""
+        return replace(self, labels=labels)
+
+    def unlabelled(self) -> "Files":
+        """The same files without labels."""
+        import numpy as np
+
+        from headstart.data.columns import Coded
+
+        return self.labelled(Coded([""], np.zeros(len(self), np.int32)))
+
+
+@dataclass(frozen=True)
 class Listing:
-    """The samples of a reference. `files` and `refused` are sorted by path and not opened yet; `classes` are ordered by
-    index and empty without labels, and where these are numbers; `splits` are the given ones.
+    """The samples of a reference. `files`, which may be given in any order and as any sequence, and `refused` are
+    sorted by path and not opened yet; `classes` are ordered by index and empty without labels, and where these are
+    numbers; `splits` are the given ones.
 
     `name` is for messages. `read` returns the content of a file by its path, or raises UnreadableSample; `readers` is
     the number of threads that it can use. `sha256` gives the digest of a refused file's content, if that can be read.
@@ -55,12 +133,20 @@ class Listing:
     name: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
-    files: tuple[File, ...]
+    files: Sequence[File]
     refused: tuple[Refusal, ...]
     read: Callable[[str], bytes]
     sha256: Callable[[str], str | None] = lambda _: None
     readers: int | None = None
     state: Callable[[str], str | None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", Files.of(self.files))
+
+    @property
+    def columns(self) -> Files:
+        """The files as columns."""
+        return Files.of(self.files)
 
 
 def split_named(given: str, at: str) -> str | None:
@@ -80,7 +166,7 @@ def splits_of(name: str, files: Iterable[File], *, noun: str, remedy: str) -> tu
     Raises:
         InputError: some have a split and others none, or none is for training; `remedy` gives the latter a way out.
     """
-    given = {file.split for file in files}
+    given = set(files.splits.values) if isinstance(files, Files) else {file.split for file in files}
     if None in given and len(given) > 1:
         raise InputError(f"{name} gives some {noun}s a split and others none; give all of them one, or none.")
     if given - {None} and "train" not in given:
@@ -103,7 +189,8 @@ def check_classes(listing: Listing, labels: Labels) -> None:
         return
     if not listing.classes:
         raise InputError(f"{listing.name} has no class folders; lay its samples out as <class>/<file>.")
-    filled = {file.label for file in listing.files}
+    files = listing.columns
+    filled = set(files.labels.occurring)
     if not filled:
         raise InputError(f"{listing.name} has no samples in its class folders ({_names(listing.classes)}).")
     for label in listing.classes:
@@ -116,7 +203,8 @@ def check_classes(listing: Listing, labels: Labels) -> None:
             f"more{unlabelled}."
         )
     for split in listing.splits:
-        present = {file.label for file in listing.files if file.split == split}
+        among = files.splits.codes == files.splits.values.index(split)
+        present = set(files.labels.take(among).occurring)
         absent = [label for label in listing.classes if label not in present]
         if absent and split != "val":
             raise InputError(

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headstart.data.columns import Coded
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.duplicates import Pair, copies
 from headstart.data.encoded import write_encoded
-from headstart.data.hashing import merkle_digest
+from headstart.data.hashing import leaves, merkle_root
 from headstart.data.listing import Refusal
 from headstart.data.ragged import write_ragged
 from headstart.data.report import Contents, render_report
-from headstart.data.samples import Sample
-from headstart.data.shards import array_of
-from headstart.data.splits import group_names
+from headstart.data.samples import Readable
+from headstart.data.shards import arrays_of
+from headstart.data.splits import ASSIGNED, group_names
 from headstart.errors import InputError
 from headstart.modalities import Modality, Shape
 from headstart.storage.local import sync, write_text
@@ -37,24 +39,34 @@ _ROWS_AT_ONCE = 1024
 class Selection:
     """The split, or the refusal, of each file.
 
-    `split_of` maps the path of every sample taken in to its split or UNUSED; `leaks` are those of `refused` that lay in
-    two given splits; `near` are the pairs of samples that look the same.
+    `split_of` has the number in `ASSIGNED` of the split of each sample taken in, int8 (N,); `leaks` are those of
+    `refused` that lay in two given splits; `near` are the pairs of samples that look the same.
     """
 
-    samples: list[Sample]
-    split_of: dict[str, str]
+    samples: Readable
+    split_of: np.ndarray
     refused: list[Refusal]
     leaks: list[Refusal]
     near: list[Pair]
     notes: list[str]
 
-    def of(self, split: str) -> list[Sample]:
-        return [sample for sample in self.samples if self.split_of[sample.file.path] == split]
+    def of(self, split: str) -> Readable:
+        return self.samples.take(self.split_of == ASSIGNED.index(split))
+
+    @cached_property
+    def _leaves(self) -> np.ndarray:
+        # A listing's files are sorted by path, and so are the leaves of a digest.
+        files = self.samples.files
+        return leaves(zip(files.paths, self.samples.ids, files.labels, strict=True))
 
     @property
-    def kept(self) -> list[Sample]:
-        """The samples of all splits, without the unused ones."""
-        return [sample for sample in self.samples if self.split_of[sample.file.path] in SPLITS]
+    def digest(self) -> str:
+        """The Merkle digest of all samples."""
+        return merkle_root(self._leaves)
+
+    def digest_of(self, split: str) -> str:
+        """The Merkle digest of a split's samples."""
+        return merkle_root(self._leaves[self.split_of == ASSIGNED.index(split)])
 
 
 def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str) -> tuple[str, list[str]]:
@@ -68,9 +80,9 @@ def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str)
         if asked != "raw" and (codec is None or asked != codec.name):
             raise InputError(f"store: {asked} does not keep {kind.noun}s; choose raw.")
         return asked, []
-    itemsize, kept = np.dtype(kind.dtype).itemsize, selection.kept
+    itemsize, kept = np.dtype(kind.dtype).itemsize, selection.split_of < len(SPLITS)
     fixed = math.prod(side for side in shape if side is not None)
-    size = itemsize * (sum(math.prod(sample.shape) for sample in kept) if None in shape else fixed * len(kept))
+    size = itemsize * (_values(selection.samples.take(kept)) if None in shape else fixed * int(kept.sum()))
     if codec is None or size <= RAW_LIMIT:
         return "raw", []
     return codec.name, [
@@ -79,19 +91,24 @@ def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str)
     ]
 
 
-def describe(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, Any]:
-    """The manifest's entry of a split."""
-    by_class = Counter(sample.file.label for sample in samples)
-    return {
-        "samples": len(samples),
-        "digest": digest_of(samples),
-        "class_counts": [by_class[label] for label in classes],
-    }
+def describe(selection: Selection, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The manifest's entry of each split."""
+    found = {}
+    for name in ASSIGNED:
+        samples = selection.of(name)
+        found[name] = {
+            "samples": len(samples),
+            "digest": selection.digest_of(name),
+            "class_counts": class_counts(samples, classes),
+        }
+    return found
 
 
-def digest_of(samples: Iterable[Sample]) -> str:
-    """The Merkle digest of samples."""
-    return merkle_digest((sample.file.path, sample.sha256, sample.file.label) for sample in samples)
+def class_counts(samples: Readable, classes: Sequence[str]) -> list[int]:
+    """The number of samples of each class."""
+    labels = samples.files.labels
+    counts = dict(zip(labels.values, labels.counts.tolist(), strict=True))
+    return [counts.get(label, 0) for label in classes]
 
 
 def write(packed: Dataset, selection: Selection) -> None:
@@ -105,8 +122,8 @@ def write(packed: Dataset, selection: Selection) -> None:
     write_text(packed.path / "quarantine.jsonl", "".join(f"{line}\n" for line in lines))
     contents = Contents(
         train_samples=packed.samples("train"),
-        train_labels=[sample.file.label for sample in selection.of("train")],
-        facts=[sample.facts for sample in selection.samples],
+        train_labels=selection.of("train").files.labels,
+        facts=selection.samples.facts,
         stored_bytes=sum((packed.path / packed.samples_file(name)).stat().st_size for name in SPLITS),
         refused=selection.refused,
         duplicates=[[sample.file.path for sample in group] for group in copies(selection.samples)],
@@ -119,15 +136,15 @@ def write(packed: Dataset, selection: Selection) -> None:
     packed.write_manifest()
 
 
-def _pack(packed: Dataset, samples: Sequence[Sample], path: Path) -> None:
+def _pack(packed: Dataset, samples: Readable, path: Path) -> None:
     kind, shape = packed.kind, packed.shape
-    arrays = (kind.fitted(array_of(sample, kind, last=True), shape) for sample in samples)
+    arrays = (kind.fitted(values, shape) for values in arrays_of(samples, kind))
     if packed.store != "raw":
         assert kind.codec is not None  # noqa: S101 (choose_store asked)
         write_encoded(path, arrays, kind.codec)
         return
     if packed.is_ragged:
-        write_ragged(path, arrays, [sample.shape[0] for sample in samples], packed.fixed_shape, kind.dtype)
+        write_ragged(path, arrays, [shape[0] for shape in samples.shapes], packed.fixed_shape, kind.dtype)
         return
     # Not through a memory map, whose pages would stay.
     with path.open("wb") as file:
@@ -140,16 +157,24 @@ def _pack(packed: Dataset, samples: Sequence[Sample], path: Path) -> None:
 
 def _write_index(selection: Selection, path: Path) -> None:
     schema = pa.schema([(name, pa.string()) for name in ("id", "path", "label", "split", "group")])
-    group_of = group_names(selection.samples, selection.near)
+    samples, splits = selection.samples, Coded(ASSIGNED, selection.split_of)
+    groups = group_names(samples, selection.near)
+    ids = samples.ids
     # In parts, so that no large data set's index is in memory twice.
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(selection.samples), _ROWS_AT_ONCE):
-            samples = selection.samples[start : start + _ROWS_AT_ONCE]
+        for start in range(0, len(samples), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
             columns = {
-                "id": [sample.sha256 for sample in samples],
-                "path": [sample.file.path for sample in samples],
-                "label": [sample.file.label for sample in samples],
-                "split": [selection.split_of[sample.file.path] for sample in samples],
-                "group": [group_of.get(sample.file.path) for sample in samples],
+                "id": list(islice(ids, _ROWS_AT_ONCE)),
+                "path": list(samples.files.paths[rows]),
+                "label": list(samples.files.labels[rows]),
+                "split": list(splits[rows]),
+                "group": list(groups[rows]),
             }
             writer.write_table(pa.table(columns, schema))
+
+
+def _values(samples: Readable) -> int:
+    """The number of values in the arrays of samples."""
+    sizes = [math.prod(shape) for shape in samples.shapes.values]
+    return int(np.dot(samples.shapes.counts, sizes))

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headstart.data.dataset import FORMAT_VERSION, SPLITS, Dataset
+from headstart.data.dataset import FORMAT_VERSION, Dataset
 from headstart.data.duplicates import check_duplicates, describe_near
 from headstart.data.listing import Labels, Listing, Refusal
-from headstart.data.packing import Selection, choose_store, describe, digest_of, write
+from headstart.data.packing import Selection, choose_store, class_counts, describe, write
 from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.refusals import check_classes_survive, check_refused, describe_refused
-from headstart.data.samples import Sample, hashed
+from headstart.data.samples import Readable, hashed
 from headstart.data.section import Data
 from headstart.data.shards import read_part, read_samples
-from headstart.data.splits import UNUSED, check_splits, limit_labels, split_samples
+from headstart.data.splits import ASSIGNED, check_splits, limit_labels, split_samples
 from headstart.data.strata import in_strata
 from headstart.data.task import refuse_unserved
 from headstart.data.tree import one_line
@@ -69,18 +69,18 @@ def prepare(
         readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
         check_refused(_unclassed(listing), unreadable, kind, data)
         selection = _select(listing, readable, unreadable, data, kind, seed)
-        shape = kind.shape_of((sample.shape for sample in selection.samples), given)
+        shape = kind.shape_of(selection.samples.shapes, given)
         store, store_notes = choose_store(selection, shape, kind, data.store)
-        notes = selection.notes + store_notes + kind.notes([sample.facts for sample in selection.samples], given)
+        notes = selection.notes + store_notes + kind.notes(selection.samples.facts, given)
         manifest = {
             "format_version": FORMAT_VERSION,
             "modality": modality,
-            "digest": digest_of(selection.samples),
+            "digest": selection.digest,
             "classes": list(NUMBER if data.task == REGRESSION else listing.classes),
             "input": kind.as_stored(given, shape).model_dump(mode="json"),
             "shape": list(shape),
             "store": store,
-            "splits": {name: describe(selection.of(name), listing.classes) for name in (*SPLITS, UNUSED)},
+            "splits": describe(selection, listing.classes),
             **(_numbers_of(selection, listing) if data.task == REGRESSION else {}),
             "source": {"uri": data.uri, "given_splits": list(listing.splits)},
             "settings": {**data.model_dump(include=_settings(data)), "seed": seed},
@@ -123,7 +123,7 @@ def _read_by(data: Data, modality: str) -> tuple[Modality, Section]:
 
 
 def _select(
-    listing: Listing, readable: list[Sample], unreadable: list[Refusal], data: Data, kind: Modality, seed: int
+    listing: Listing, readable: Readable, unreadable: list[Refusal], data: Data, kind: Modality, seed: int
 ) -> Selection:
     checked = check_duplicates(listing.name, readable, kind, data.duplicates)
     samples, shares = checked.samples, data.split.model_dump()
@@ -131,7 +131,7 @@ def _select(
     refused = sorted([*unlisted, *unreadable, *checked.refused], key=lambda refusal: refusal.path)
     of_strata = in_strata(listing, samples) if data.task == REGRESSION else (listing, samples)
     # Numbers are no classes, each of which would need samples in every split.
-    listing, of_classes = (_unclassed(listing), _unlabelled(samples)) if data.task == REGRESSION else (listing, samples)
+    listing, of_classes = (_unclassed(listing), samples.unlabelled()) if data.task == REGRESSION else (listing, samples)
     check_classes_survive(listing, of_classes, refused)
     split_of, notes = split_samples(of_strata[1], of_strata[0], checked.near, shares, seed)
     for key in ("labels_per_class", "label_budget"):
@@ -149,21 +149,16 @@ def _settings(data: Data) -> set[str]:
 def _numbers_of(selection: Selection, listing: Listing) -> dict[str, Any]:
     """The manifest's entries of a regression: its task, and how many of each range of numbers the splits have."""
     strata, samples = in_strata(listing, selection.samples)
-    of_path = {sample.file.path: sample for sample in samples}
     counts = {
-        name: describe([of_path[sample.file.path] for sample in selection.of(name)], strata.classes)["class_counts"]
-        for name in (*SPLITS, UNUSED)
+        name: class_counts(samples.take(selection.split_of == number), strata.classes)
+        for number, name in enumerate(ASSIGNED)
     }
     return {"task": REGRESSION, "strata": {"names": list(strata.classes), "counts": counts}}
 
 
 def _unclassed(listing: Listing) -> Listing:
     """The listing without the labels of a regression, of which each would be a class."""
-    return listing if listing.classes else replace(listing, files=tuple(replace(f, label="") for f in listing.files))
-
-
-def _unlabelled(samples: list[Sample]) -> list[Sample]:
-    return [replace(sample, file=replace(sample.file, label="")) for sample in samples]
+    return listing if listing.classes else replace(listing, files=listing.columns.unlabelled())
 
 
 def _check_destination(uri: str, destination: Path) -> None:

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from headstart.data.listing import Listing, Refusal, place
-from headstart.data.samples import Sample
+from headstart.data.samples import Readable
 from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.modalities import Modality
@@ -20,9 +22,10 @@ def check_refused(listing: Listing, unreadable: Sequence[Refusal], kind: Modalit
     allows."""
     limit, limit_of_class = data.max_refused, data.max_refused_per_class
     unlisted = [refusal for refusal in listing.refused if _claims_a_sample(refusal, kind)]
-    counts = Counter(file.label for file in listing.files)
-    paths = {refusal.path for refusal in unreadable}
-    label_of = {file.path: file.label for file in listing.files if file.path in paths}
+    files = listing.columns
+    counts = dict(zip(files.labels.values, files.labels.counts.tolist(), strict=True))
+    refused_files = files.take(np.flatnonzero(files.paths.isin(refusal.path for refusal in unreadable)))
+    label_of = {file.path: file.label for file in refused_files}
     by_class = Counter(label_of[refusal.path] for refusal in unreadable)
     for label, count in by_class.items():
         if label and counts[label] > count > max(_FEW_OF_CLASS, limit_of_class * counts[label]):
@@ -41,16 +44,17 @@ def check_refused(listing: Listing, unreadable: Sequence[Refusal], kind: Modalit
         )
 
 
-def check_classes_survive(listing: Listing, samples: Sequence[Sample], refused: Sequence[Refusal]) -> None:
+def check_classes_survive(listing: Listing, samples: Readable, refused: Sequence[Refusal]) -> None:
     """InputError if a class has no sample left."""
-    surviving = {sample.file.label for sample in samples}
-    reasons = {refusal.path: refusal.reason for refusal in refused}
-    for file in listing.files:
-        if file.label not in surviving:
-            raise InputError(
-                f"{place(listing.name, file.label)} has no usable sample ({file.path}: {reasons[file.path]}); "
-                "replace its files or remove its folder."
-            )
+    labels, surviving = listing.columns.labels, set(samples.files.labels.occurring)
+    lost = np.array([label not in surviving for label in labels.values])[labels.codes]
+    if lost.any():
+        file = listing.files[int(lost.argmax())]
+        reasons = {refusal.path: refusal.reason for refusal in refused}
+        raise InputError(
+            f"{place(listing.name, file.label)} has no usable sample ({file.path}: {reasons[file.path]}); "
+            "replace its files or remove its folder."
+        )
 
 
 def describe_refused(refused: Sequence[Refusal]) -> list[str]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
+from headstart.data.columns import Coded
 from headstart.data.dataset import Samples
 from headstart.data.listing import Refusal
 from headstart.html import render
@@ -86,9 +88,13 @@ def _examples(
 ) -> list[tuple[str, list[str]]]:
     """(class, [element, …]) for the first classes, at most _MAX_SHOWN in all."""
     each = max(1, min(_SHOWN_PER_CLASS, _MAX_SHOWN // len(classes)))
-    rows_of: dict[str, list[int]] = {}
-    for row, label in enumerate(contents.train_labels):
-        rows_of.setdefault(label, []).append(row)
+    labels = Coded.of(contents.train_labels)
+    order = np.argsort(labels.codes, kind="stable")
+    ends = np.cumsum(labels.counts)
+    rows_of = {
+        label: order[end - count : end]
+        for label, end, count in zip(labels.values, ends.tolist(), labels.counts.tolist(), strict=True)
+    }
     shown = [label for label in classes if label in rows_of][:_MAX_SHOWN]
 
     def element(row: int, label: str) -> str:
@@ -96,5 +102,5 @@ def _examples(
         return kind.as_html(contents.train_samples[row], alt, given, small=True)
 
     # Samples lie in the order of their paths, so the first ones are alike where they come from one place.
-    chosen = {label: rows_of[label][:: max(1, len(rows_of[label]) // each)][:each] for label in shown}
+    chosen = {label: rows_of[label][:: max(1, len(rows_of[label]) // each)][:each].tolist() for label in shown}
     return [(label, [element(row, label) for row in chosen[label]]) for label in shown]

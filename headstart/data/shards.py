@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from headstart.data.columns import Coded, Codes
 from headstart.data.limits import MIB
-from headstart.data.listing import File, Listing, Refusal
+from headstart.data.listing import File, Files, Listing, Refusal
 from headstart.data.parallel import in_order, processors
-from headstart.data.samples import Content, Sample, read_content
+from headstart.data.samples import Content, Marks, Readable, Sample, numbers_of_contents, read_content
 from headstart.modalities import Modality
 from headstart.modalities.alike import Mark
 from headstart.sections import Section
@@ -42,6 +44,9 @@ _FORMAT = 2
 
 _KEPT = "parts"
 """The folder of the state in which other processes leave the shards that they have read."""
+
+# Samples with less between them are read at once, up to so many bytes.
+_GAP, _READ_BYTES = 64 * 1024, 4 * MIB
 
 # A thread returns this much at a time: enough to make small pictures worth a task, and little memory.
 GROUP_FILES, GROUP_BYTES = 32, 2 * MIB
@@ -73,7 +78,7 @@ class _Refused(NamedTuple):
 class _Shard:
     """A run of files and the paths of their shard; `record` is None if the state of one of them is unknown."""
 
-    files: Sequence[File]
+    files: Files
     arrays: Path
     record: Path | None
 
@@ -85,7 +90,7 @@ class _Shard:
 
 def read_samples(
     listing: Listing, kind: Modality, given: Section, folder: Path, *, kept: State | None = None
-) -> tuple[list[Sample], list[Refusal]]:
+) -> tuple[Readable, list[Refusal]]:
     """Read the listing's files as the section `given` says, and return the samples, in its order and with their arrays
     in shards in `folder`, and the refused files.
 
@@ -105,19 +110,20 @@ def read_samples(
             found = _find(shard, kind)
         return found
 
-    samples: list[Sample] = []
-    refused: list[Refusal] = []
-    facts = _Shared()
+    columns = _Columns(kind)
     with _reading(listing, kind, given, each) as (pool, read):
-        found = list(pool.map(lambda shard: find(shard) is not None, shards))
+        found = [
+            None if rows is None else columns.of(shard, rows)
+            for shard, rows in zip(shards, in_order(pool, find, shards, ahead=2 * processors()), strict=True)
+        ]
         contents = read(
-            [file for shard, is_there in zip(shards, found, strict=True) if not is_there for file in shard.files]
+            file for shard, taken in zip(shards, found, strict=True) if taken is None for file in shard.files
         )
-        for shard, is_there in zip(shards, found, strict=True):
-            # Read again rather than kept: the rows of all shards take several times the memory of the samples.
-            rows = _recorded(shard) if is_there else _write(shard, contents)
-            _take(shard, rows, kind, facts, samples, refused)
-    return samples, refused
+        taken = [
+            columns.of(shard, _write(shard, contents)) if there is None else there
+            for shard, there in zip(shards, found, strict=True)
+        ]
+    return columns.joined(listing, shards, taken), [refusal for part in taken for refusal in part.refused]
 
 
 def read_part(
@@ -138,7 +144,7 @@ def read_part(
     there = set(kept.names(f"{_KEPT}/"))
     missing = [shard for shard in mine if not all(_kept_name(path) in there for path in shard.paths)]
     with _reading(listing, kind, given, each) as (_, read):
-        contents = read([file for shard in missing for file in shard.files])
+        contents = read(file for shard in missing for file in shard.files)
         for shard in missing:
             _write(shard, contents)
             # The record last: it says that the arrays are there.
@@ -148,42 +154,123 @@ def read_part(
     return sum(len(shard.files) for shard in mine), sum(len(shard.files) for shard in missing)
 
 
-def array_of(sample: Sample, kind: Modality, *, last: bool = False) -> np.ndarray:
-    """Return the array of a sample, of its shape and the modality's type.
-
-    `last` drops them from the page cache afterwards. Otherwise a large data set is cached twice, as shards and as
-    packed files, and evicts everything else.
-    """
+def array_of(sample: Sample, kind: Modality) -> np.ndarray:
+    """Return the array of a sample, of its shape and the modality's type."""
     handle = os.open(sample.shard, os.O_RDONLY)
     try:
         content = os.pread(handle, _bytes_of(sample.shape, kind), sample.offset)
-        # macOS has no posix_fadvise, and a part of a page is not dropped.
-        if last and len(content) >= mmap.PAGESIZE and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(handle, sample.offset, len(content), os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
     return np.frombuffer(content, dtype=kind.dtype).reshape(sample.shape)
 
 
-class _Shared:
-    """Equal values as one object: the facts of most samples of a data set are the same few."""
+def arrays_of(samples: Readable, kind: Modality) -> Iterator[np.ndarray]:
+    """Yield the array of each sample, as `array_of` does, for the last time: they leave the page cache.
 
-    def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
+    Otherwise a large data set is cached twice, as shards and as packed files, and evicts everything else.
+    """
+    sizes = np.array([_bytes_of(shape, kind) for shape in samples.shapes.values], dtype=np.int64)[samples.shapes.codes]
+    ends = samples.offsets + sizes
+    # Samples that lie close to each other are read at once.
+    far = (np.diff(samples.shards.codes) != 0) | (samples.offsets[1:] - ends[:-1] > _GAP)
+    first = 0
+    for stop in [*(np.flatnonzero(far) + 1).tolist(), len(samples)]:
+        while first < stop:
+            end = int(np.searchsorted(ends[first:stop], samples.offsets[first] + _READ_BYTES, side="right")) + first
+            last = min(stop, max(end, first + 1))
+            yield from _span(samples, kind, first, last, int(ends[last - 1]))
+            first = last
 
-    def of(self, value: Any) -> Any:
-        # Half as long as JSON takes.
-        return self._known.setdefault(repr(value), value)
+
+def _span(samples: Readable, kind: Modality, first: int, stop: int, end: int) -> Iterator[np.ndarray]:
+    """Yield the arrays of consecutive samples of one shard, whose bytes end at `end`, from one read."""
+    start = int(samples.offsets[first])
+    handle = os.open(samples.shards[first], os.O_RDONLY)
+    try:
+        content = os.pread(handle, end - start, start)
+        # macOS has no posix_fadvise.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, start, end - start, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
+    places = (samples.offsets[first:stop] - start).tolist()
+    for place, shape in zip(places, samples.shapes[first:stop], strict=True):
+        yield np.frombuffer(content, kind.dtype, math.prod(shape), place).reshape(shape)
+
+
+class _Taken(NamedTuple):
+    """The samples of a shard as columns: which of its files they are, bool (n,), then as `Readable` has them, with the
+    numbers of their shapes and facts; and the refused files."""
+
+    read: np.ndarray
+    digests: np.ndarray
+    shapes: np.ndarray
+    facts: np.ndarray
+    hashes: np.ndarray
+    coarse: pa.Array
+    offsets: np.ndarray
+    refused: list[Refusal]
+
+
+class _Columns:
+    """The samples of shards as columns."""
+
+    def __init__(self, kind: Modality) -> None:
+        self._kind = kind
+        self._shapes: Codes[tuple[int, ...]] = Codes()
+        self._facts: Codes[Mapping[str, Any]] = Codes()
+
+    def of(self, shard: _Shard, rows: Sequence[_Row | _Refused]) -> _Taken:
+        """The samples and refusals that are recorded in a shard's rows."""
+        is_read = [isinstance(row, _Row) for row in rows]
+        refused = []
+        if not all(is_read):
+            each = zip(shard.files, rows, strict=True)
+            refused = [Refusal(file.path, *row) for file, row in each if isinstance(row, _Refused)]
+        read = [row for row in rows if isinstance(row, _Row)]
+        shapes = [tuple(row.shape) for row in read]
+        sizes = np.array([_bytes_of(shape, self._kind) for shape in shapes], dtype=np.int64)
+        coarse = [bytes.fromhex(row.mark[1]) if row.mark else None for row in read]
+        return _Taken(
+            np.array(is_read, dtype=bool),
+            np.frombuffer(bytes.fromhex("".join([row.sha256 for row in read])), np.uint8).reshape(-1, 32),
+            np.array([self._shapes.number(shape, shape) for shape in shapes], dtype=np.int32),
+            # Half as long as JSON takes.
+            np.array([self._facts.number(row.facts, repr(row.facts)) for row in read], dtype=np.int32),
+            np.array([row.mark[0] if row.mark else 0 for row in read], dtype=np.uint64),
+            pa.array(coarse, pa.large_binary()),
+            np.cumsum(sizes) - sizes,
+            refused,
+        )
+
+    def joined(self, listing: Listing, shards: Sequence[_Shard], taken: Sequence[_Taken]) -> Readable:
+        """All samples of the shards of a listing."""
+
+        def column(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in taken])
+
+        digests, read = column("digests"), column("read")
+        number_of_shard = np.repeat(np.arange(len(taken)), [len(part.digests) for part in taken])
+        return Readable(
+            listing.columns if read.all() else listing.columns.take(np.flatnonzero(read)),
+            digests,
+            numbers_of_contents(digests),
+            self._shapes.coded(column("shapes")),
+            self._facts.coded(column("facts")),
+            Marks(column("hashes"), pa.concat_arrays([part.coarse for part in taken])),
+            Coded([shard.arrays for shard in shards], number_of_shard),
+            column("offsets"),
+        )
 
 
 @contextmanager
 def _reading(
     listing: Listing, kind: Modality, given: Section, each: int
-) -> Iterator[tuple[ThreadPoolExecutor, Callable[[Sequence[File]], Iterator[tuple[_Row, np.ndarray] | _Refused]]]]:
+) -> Iterator[tuple[ThreadPoolExecutor, Callable[[Iterable[File]], Iterator[tuple[_Row, np.ndarray] | _Refused]]]]:
     """Threads, and the function that reads files with them: it yields their contents in order."""
     workers = max(processors(), listing.readers or 1)
 
-    def read(files: Sequence[File]) -> Iterator[tuple[_Row, np.ndarray] | _Refused]:
+    def read(files: Iterable[File]) -> Iterator[tuple[_Row, np.ndarray] | _Refused]:
         groups = in_order(
             pool, lambda group: _read(listing, group, kind, given), _groups(files, each), ahead=workers + 4
         )
@@ -208,26 +295,6 @@ def _fetch(shard: _Shard, kept: State) -> bool:
     return True
 
 
-def _take(
-    shard: _Shard,
-    rows: Sequence[_Row | _Refused],
-    kind: Modality,
-    facts: _Shared,
-    samples: list[Sample],
-    refused: list[Refusal],
-) -> None:
-    """Append the samples and refusals recorded in a shard's rows."""
-    offset = 0
-    for file, row in zip(shard.files, rows, strict=True):
-        if isinstance(row, _Refused):
-            refused.append(Refusal(file.path, *row))
-            continue
-        mark = Mark(row.mark[0], bytes.fromhex(row.mark[1])) if row.mark else None
-        shape = facts.of(tuple(row.shape))
-        samples.append(Sample(file, row.sha256, shape, facts.of(row.facts), mark, shard.arrays, offset))
-        offset += _bytes_of(shape, kind)
-
-
 def _bytes_of(shape: Sequence[int], kind: Modality) -> int:
     return math.prod(shape) * np.dtype(kind.dtype).itemsize
 
@@ -241,8 +308,8 @@ def _shards(listing: Listing, kind: Modality, given: Section, each: int, folder:
     settings = [_FORMAT, kind.decoding, given.model_dump(mode="json"), listing.name]
     most = max(1, min(SHARD_FILES, SHARD_BYTES // each))
     shards = []
-    for number, files in enumerate(_runs(listing.files, most)):
-        states = [(file.path, listing.state(file.path)) for file in files]
+    for number, files in enumerate(_runs(listing.columns, most)):
+        states = [(path, listing.state(path)) for path in files.paths]
         if any(state is None for _, state in states):
             shards.append(_Shard(files, folder / f"{number}.arrays", None))
         else:
@@ -251,20 +318,21 @@ def _shards(listing: Listing, kind: Modality, given: Section, each: int, folder:
     return shards
 
 
-def _runs(files: Sequence[File], most: int) -> Iterator[Sequence[File]]:
+def _runs(files: Files, most: int) -> Iterator[Files]:
     """Split the files into runs of at most `most`. A run's end depends on a path's hash, not its position, so that
     adding or removing a file changes one or two runs, not all that follow."""
     start = 0
-    for number, file in enumerate(files, start=1):
-        if number == len(files) or number - start == most or zlib.crc32(file.path.encode()) % most == 0:
+    for number, path in enumerate(files.paths, start=1):
+        if number == len(files) or number - start == most or zlib.crc32(path.encode()) % most == 0:
             yield files[start:number]
             start = number
 
 
-def _groups(files: Sequence[File], each: int) -> Iterator[Sequence[File]]:
+def _groups(files: Iterable[File], each: int) -> Iterator[Sequence[File]]:
     count = max(1, min(GROUP_FILES, GROUP_BYTES // each))
-    for start in range(0, len(files), count):
-        yield files[start : start + count]
+    files = iter(files)
+    while group := list(islice(files, count)):
+        yield group
 
 
 def _read(
@@ -304,7 +372,7 @@ def _find(shard: _Shard, kind: Modality) -> list[_Row | _Refused] | None:
     if shard.record is None:
         return None
     try:
-        rows = _recorded(shard)
+        rows = [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]
         with shard.arrays.open("rb") as file:
             for row in rows:
                 if isinstance(row, _Row) and zlib.crc32(file.read(_bytes_of(row.shape, kind))) != row.checksum:
@@ -312,9 +380,3 @@ def _find(shard: _Shard, kind: Modality) -> list[_Row | _Refused] | None:
     except (OSError, ValueError, TypeError):
         return None
     return rows if len(rows) == len(shard.files) else None
-
-
-def _recorded(shard: _Shard) -> list[_Row | _Refused]:
-    """The rows in a shard's record, which there is."""
-    assert shard.record is not None  # noqa: S101 (callers have asked)
-    return [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]

@@ -1,17 +1,24 @@
 """Splits: a function of a sample's content and the seed decides its split, so that adding files moves no old one."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
+import numpy as np
+
+from headstart.data.columns import ROWS, Coded
 from headstart.data.dataset import SPLITS
-from headstart.data.duplicates import Clusters, Pair
-from headstart.data.hashing import position
+from headstart.data.duplicates import Pair
+from headstart.data.hashing import positions
 from headstart.data.listing import Listing, place
-from headstart.data.samples import Sample
+from headstart.data.samples import Readable
 from headstart.errors import InputError
 
 UNUSED = "unused"
 """The index's split of samples that `labels_per_class` leaves out."""
+
+ASSIGNED = (*SPLITS, UNUSED)
+"""What a sample's split may be."""
 
 # 200 of 1000 labels: VTAB-1k, Zhai et al., "A large-scale study of representation learning with the visual task
 # adaptation benchmark", 2019, section 3.1.
@@ -26,14 +33,15 @@ standard deviation at the most; below that, ranks give every split its exact sha
 
 
 def split_samples(
-    samples: Sequence[Sample], listing: Listing, near: Sequence[Pair], shares: Mapping[str, float], seed: int
-) -> tuple[dict[str, str], list[str]]:
-    """The split of each sample by path, and the notes for the report.
+    samples: Readable, listing: Listing, near: Sequence[Pair], shares: Mapping[str, float], seed: int
+) -> tuple[np.ndarray, list[str]]:
+    """The number in `ASSIGNED` of each sample's split, int8 (N,), and the notes for the report.
 
     Without given splits all samples are shared out; with them, those in train are, among train and what is missing.
     What belongs together (copies, what looks the same, a group) is shared out as one, with the class of most of it.
     """
-    split_of = {sample.file.path: sample.file.split or "train" for sample in samples}
+    given = samples.files.splits
+    split_of = np.array([ASSIGNED.index(name or "train") for name in given.values], dtype=np.int8)[given.codes]
     missing = [name for name in ("val", "test") if name not in listing.splits and shares[name] > 0]
     notes = _parted_groups(samples)
     if listing.splits and missing:
@@ -42,18 +50,17 @@ def split_samples(
         return split_of, notes
     pool_total = shares["train"] + sum(shares[name] for name in missing)
     pool_shares = {name: shares[name] / pool_total for name in ("train", *missing)}
-    pool = [sample for sample in samples if split_of[sample.file.path] == "train"]
+    in_pool = split_of == ASSIGNED.index("train")
+    pool = samples.take(in_pool)
     units = units_of(pool, near)
-    contents: dict[str, dict[str, float]] = defaultdict(dict)
-    for unit in units:
-        contents[_label(unit)][unit[0].file.path] = position(_key(unit), seed)
-    assigned: dict[str, str] = {}
-    for positions in contents.values():
-        assigned |= zip(positions, assign(list(positions.values()), pool_shares), strict=True)
-    for unit in units:
-        for sample in unit:
-            split_of[sample.file.path] = assigned[unit[0].file.path]
-    small = [label for label in _labels(listing) if is_small(len(contents[label]), pool_shares)]
+    labels, places = _labels_of_units(pool, units), positions(_keys(pool, units), seed)
+    assigned = np.empty(len(places), dtype=np.int8)
+    counts: dict[str, int] = defaultdict(int)
+    for label, members in _members(labels):
+        counts[pool.files.labels.values[label]] = len(members)
+        assigned[members] = _assigned(places[members], pool_shares)
+    split_of[in_pool] = assigned[units]
+    small = [label for label in _labels(listing) if is_small(counts[label], pool_shares)]
     if small:
         notes.append(
             f"Too few samples for thresholds on the content hash to give every split its share{_names(small)}. "
@@ -63,8 +70,8 @@ def split_samples(
 
 
 def limit_labels(
-    samples: Sequence[Sample],
-    split_of: dict[str, str],
+    samples: Readable,
+    split_of: np.ndarray,
     near: Sequence[Pair],
     labels_per_class: int,
     seed: int,
@@ -75,55 +82,61 @@ def limit_labels(
 
     All others of the two splits become UNUSED; the test split stays. Of n labels of a class a fifth is held out for
     validation, one at least where there are two, and none where there is one; samples that belong together stay in one
-    split. Changes `split_of` in place and returns the notes for the report, which call the number by its `key`.
+    split. Changes `split_of`, as `split_samples` returns it, and returns the notes for the report, which call the
+    number by its `key`.
     """
-    pool: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
-    seen: Counter[str] = Counter()
-    for sample in samples:
-        if split_of[sample.file.path] in ("train", "val"):
-            # Copies rank behind all first occurrences: a label spent on one teaches nothing.
-            rank = (seen[sample.sha256], position(sample.sha256, seed), sample.file.path)
-            pool[sample.file.label].append(rank)
-            seen[sample.sha256] += 1
-    kept: set[str] = set()
-    for ranks in pool.values():
-        ordered = [path for *_, path in sorted(ranks)]
-        kept.update(ordered[:labels_per_class])
-        split_of.update(dict.fromkeys(ordered[labels_per_class:], UNUSED))
-    held_out = _held_out([sample for sample in samples if sample.file.path in kept], near, seed)
-    split_of.update({path: "val" if path in held_out else "train" for path in kept})
-    unused = sum(map(len, pool.values())) - len(kept)
+    rows = np.flatnonzero((split_of == ASSIGNED.index("train")) | (split_of == ASSIGNED.index("val")))
+    pool = samples.take(rows)
+    labels = pool.files.labels
+    # Copies rank behind all first occurrences: a label spent on one teaches nothing.
+    seen, places = _occurrence(pool.contents), positions(pool.ids, seed)
+    order = np.lexsort((places, seen, labels.codes))
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[order[_occurrence(labels.codes[order]) < labels_per_class]] = True
+    split_of[rows] = ASSIGNED.index(UNUSED)
+    chosen = pool.take(kept)
+    held_out = _held_out(chosen, near, seed)
+    split_of[rows[kept]] = np.where(held_out, ASSIGNED.index("val"), ASSIGNED.index("train"))
+    count = int(held_out.sum())
     notes = [
-        f"{key} = {labels_per_class}: {len(kept)} labels, of which {len(kept) - len(held_out)} train and "
-        f"{len(held_out)} are held out to choose and calibrate; {unused} samples are unused."
+        f"{key} = {labels_per_class}: {len(chosen)} labels, of which {len(chosen) - count} train and "
+        f"{count} are held out to choose and calibrate; {len(pool) - len(chosen)} samples are unused."
     ]
-    short = [label for label, ranks in pool.items() if len(ranks) < labels_per_class]
-    if short:
+    numbers, first, counts = np.unique(labels.codes, return_index=True, return_counts=True)
+    few = [number for _, number, found in sorted(zip(first, numbers, counts, strict=True)) if found < labels_per_class]
+    if few:
         notes.append(
-            f"Fewer than {key} = {labels_per_class} samples beside the test split, all of them used{_names(short)}."
+            f"Fewer than {key} = {labels_per_class} samples beside the test split, all of them used"
+            f"{_names([labels.values[number] for number in few])}."
         )
     return notes
 
 
-def _held_out(samples: Sequence[Sample], near: Sequence[Pair], seed: int) -> set[str]:
-    """The paths of the validation samples among a budget's: the highest-ranked sets that leave every class its share
-    to train on."""
-    counts = Counter(sample.file.label for sample in samples)
-    room = {label: max(1, round(_HELD_OUT * count)) if count > 1 else 0 for label, count in counts.items()}
-    paths: set[str] = set()
-    for unit in sorted(units_of(samples, near), key=lambda unit: position(_key(unit), seed), reverse=True):
-        asked = Counter(sample.file.label for sample in unit)
-        if all(asked[label] <= room[label] for label in asked):
-            paths.update(sample.file.path for sample in unit)
-            room = {label: left - asked[label] for label, left in room.items()}
-    return paths
+def _held_out(samples: Readable, near: Sequence[Pair], seed: int) -> np.ndarray:
+    """Whether each sample of a budget's is one for validation, bool (N,): those of the highest-ranked sets that leave
+    every class its share to train on."""
+    labels, units = samples.files.labels, units_of(samples, near)
+    room = [max(1, round(_HELD_OUT * count)) if count > 1 else 0 for count in labels.counts.tolist()]
+    places = positions(_keys(samples, units), seed)
+    pairs, counts = np.unique(units * len(labels.values) + labels.codes, return_counts=True)
+    of, label_of = np.divmod(pairs, len(labels.values))
+    bounds = np.searchsorted(of, np.arange(len(places) + 1)).tolist()
+    asked = list(zip(label_of.tolist(), counts.tolist(), strict=True))
+    chosen = np.zeros(len(places), dtype=bool)
+    for unit in np.argsort(-places, kind="stable").tolist():
+        of_unit = asked[bounds[unit] : bounds[unit + 1]]
+        if all(count <= room[label] for label, count in of_unit):
+            chosen[unit] = True
+            for label, count in of_unit:
+                room[label] -= count
+    return chosen[units]
 
 
-def check_splits(
-    samples: Sequence[Sample], split_of: Mapping[str, str], listing: Listing, shares: Mapping[str, float]
-) -> list[str]:
+def check_splits(samples: Readable, split_of: np.ndarray, listing: Listing, shares: Mapping[str, float]) -> list[str]:
     """Returns notes; InputError if a class has no sample to train on, or none to test."""
-    present = {(sample.file.label, split_of[sample.file.path]) for sample in samples}
+    labels = samples.files.labels
+    pairs = np.unique(labels.codes.astype(np.int64) * len(ASSIGNED) + split_of).tolist()
+    present = {(labels.values[pair // len(ASSIGNED)], ASSIGNED[pair % len(ASSIGNED)]) for pair in pairs}
     for label in _labels(listing):
         for name in ("train", "test"):
             if (label, name) not in present:
@@ -148,15 +161,20 @@ def assign(positions: Sequence[float], shares: Mapping[str, float]) -> list[str]
     The unit interval is cut in the order train, val, test by the shares. A class that `is_small` is cut by
     rank instead: in the order of positions, as many contents for each split as `_counts` says.
     """
+    return [ASSIGNED[number] for number in _assigned(np.asarray(positions, dtype=np.float64), shares).tolist()]
+
+
+def _assigned(places: np.ndarray, shares: Mapping[str, float]) -> np.ndarray:
+    """What `assign` returns, as numbers in `ASSIGNED`, int8 (n,)."""
     order = [name for name in SPLITS if shares.get(name, 0) > 0]
-    if not is_small(len(positions), shares):
+    numbers = np.array([ASSIGNED.index(name) for name in order], dtype=np.int8)
+    if not is_small(len(places), shares):
         bounds = [sum(shares[name] for name in order[: end + 1]) for end in range(len(order) - 1)]
-        return [order[sum(position >= bound for bound in bounds)] for position in positions]
-    counts = _counts(len(positions), {name: shares[name] for name in order})
-    by_rank = [name for name in order for _ in range(counts[name])]
-    ranked = sorted(range(len(positions)), key=positions.__getitem__)
-    split_of = dict(zip(ranked, by_rank, strict=True))
-    return [split_of[index] for index in range(len(positions))]
+        return numbers[np.searchsorted(bounds, places, side="right")]
+    counts = _counts(len(places), {name: shares[name] for name in order})
+    split_of = np.empty(len(places), dtype=np.int8)
+    split_of[np.argsort(places, kind="stable")] = numbers.repeat([counts[name] for name in order])
+    return split_of
 
 
 def _counts(total: int, shares: Mapping[str, float]) -> dict[str, int]:
@@ -173,54 +191,129 @@ def _counts(total: int, shares: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def units_of(samples: Sequence[Sample], near: Sequence[Pair]) -> list[list[Sample]]:
-    """The samples in sets that belong together: copies, what looks the same, a group."""
-    together = Clusters()
-    for sample in samples:
-        if sample.file.group is not None:
-            together.join(sample.sha256, ("group", sample.file.group))
-    for pair in near:
-        together.join(pair.one.sha256, pair.other.sha256)
-    units: dict[object, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        units[together.of(sample.sha256)].append(sample)
-    return list(units.values())
+def units_of(samples: Readable, near: Sequence[Pair]) -> np.ndarray:
+    """The number of the set that each sample belongs to, int (N,), in the order of their first members: copies, what
+    looks the same, a group."""
+    together = samples.contents
+    groups = samples.files.groups
+    grouped = np.flatnonzero(_named(groups))
+    if len(grouped) or near:
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        ones = np.array([pair.one.content for pair in near], dtype=np.int64)
+        others = np.array([pair.other.content for pair in near], dtype=np.int64)
+        count = 1 + max(int(each.max(initial=-1)) for each in (together, ones, others))
+        rows = np.concatenate([ones, samples.contents[grouped]])
+        columns = np.concatenate([others, count + groups.codes[grouped]])
+        size = count + len(groups.values)
+        edges = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(size, size))
+        together = connected_components(edges, directed=False)[1][samples.contents]
+    return _by_first(together)
 
 
-def group_names(samples: Sequence[Sample], near: Sequence[Pair]) -> dict[str, str]:
-    """The name of the set that each sample belongs to, by path; without those that are alone and have no group."""
-    named: dict[str, str] = {}
-    for unit in units_of(samples, near):
-        groups = [sample.file.group for sample in unit if sample.file.group is not None]
-        if groups or len(unit) > 1:
-            name = min(groups or (sample.sha256 for sample in unit))
-            named |= {sample.file.path: name for sample in unit}
-    return named
+def group_names(samples: Readable, near: Sequence[Pair]) -> Coded[str | None]:
+    """The name of the set that each sample belongs to; None for those that are alone and have no group."""
+    units, groups = units_of(samples, near), samples.files.groups
+    named = _lowest(units, groups)
+    single = np.bincount(units) == 1
+    first = _lowest_digests(samples, units)
+    digests = [samples.digests[row].tobytes().hex() for row in first[~single & (named < 0)].tolist()]
+    # The names of groups, those of sets without one, and none.
+    number = np.full(len(single), len(groups.values) + len(digests))
+    number[named >= 0] = named[named >= 0]
+    number[~single & (named < 0)] = len(groups.values) + np.arange(len(digests))
+    return Coded([*groups.values, *digests, None], number[units])
 
 
-def _label(unit: Sequence[Sample]) -> str:
-    """The label of most of a set, the first by name among several."""
-    if len(unit) == 1:
-        return unit[0].file.label
-    return min(Counter(sample.file.label for sample in unit).items(), key=lambda item: (-item[1], item[0]))[0]
+def _labels_of_units(samples: Readable, units: np.ndarray) -> np.ndarray:
+    """The label of most of each set, the first by name among several, as a number of the samples' labels."""
+    labels = samples.files.labels
+    pairs, counts = np.unique(units * len(labels.values) + labels.codes, return_counts=True)
+    of, label = np.divmod(pairs, len(labels.values))
+    order = np.lexsort((_rank(labels.values)[label], -counts, of))
+    # The first of each set.
+    return label[order[np.searchsorted(of[order], np.arange(int(units.max(initial=-1)) + 1))]]
 
 
-def _key(unit: Sequence[Sample]) -> str:
-    """The text whose hash decides a set's split: the lowest name of its groups, which stays when samples are added, or
-    else its lowest digest, which stays unless a lower one is added."""
-    if len(unit) == 1 and unit[0].file.group is None:
-        return unit[0].sha256
-    groups = [sample.file.group for sample in unit if sample.file.group is not None]
-    return f"group:{min(groups)}" if groups else min(sample.sha256 for sample in unit)
+def _keys(samples: Readable, units: np.ndarray) -> Iterator[str]:
+    """The text whose hash decides each set's split: the lowest name of its groups, which stays when samples are added,
+    or else its lowest digest, which stays unless a lower one is added."""
+    named, first = _lowest(units, samples.files.groups), _lowest_digests(samples, units)
+    for start in range(0, len(first), ROWS):
+        digests = samples.digests[first[start : start + ROWS]].tobytes().hex()
+        for number, name in enumerate(named[start : start + ROWS].tolist()):
+            is_digest = name < 0
+            yield digests[64 * number : 64 * number + 64] if is_digest else f"group:{samples.files.groups.values[name]}"
 
 
-def _parted_groups(samples: Sequence[Sample]) -> list[str]:
-    splits: dict[str, set[str | None]] = defaultdict(set)
-    for sample in samples:
-        if sample.file.group is not None:
-            splits[sample.file.group].add(sample.file.split)
-    parted = [group for group, of_group in splits.items() if len(of_group) > 1]
-    return [f"The given splits part {len(parted)} groups{_names(parted)}: what measures is not new."] if parted else []
+def _lowest(units: np.ndarray, groups: Coded[str | None]) -> np.ndarray:
+    """The group with the lowest name of each set, as a number, -1 without one, int (n,)."""
+    found = np.full(int(units.max(initial=-1)) + 1, -1)
+    grouped = np.flatnonzero(_named(groups))
+    names = [name or "" for name in groups.values]
+    order = grouped[np.argsort(_rank(names)[groups.codes[grouped]])[::-1]]
+    # The last that is written stays.
+    found[units[order]] = groups.codes[order]
+    return found
+
+
+def _lowest_digests(samples: Readable, units: np.ndarray) -> np.ndarray:
+    """The position of a sample with the lowest digest of each set, int (n,)."""
+    found = np.empty(int(units.max(initial=-1)) + 1, dtype=np.int64)
+    order = np.argsort(samples.contents)[::-1]
+    found[units[order]] = order
+    return found
+
+
+def _named(groups: Coded[str | None]) -> np.ndarray:
+    """Whether each row has a group, bool (N,)."""
+    return np.array([name is not None for name in groups.values], dtype=bool)[groups.codes]
+
+
+def _rank(names: Sequence[str]) -> np.ndarray:
+    """The rank of each name in their order, int."""
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return ranks
+
+
+def _by_first(numbers: np.ndarray) -> np.ndarray:
+    """The numbers renamed from 0 on in the order in which each occurs first."""
+    _, first, of = np.unique(numbers, return_index=True, return_inverse=True)
+    renamed = np.empty(len(first), dtype=np.int64)
+    renamed[np.argsort(first)] = np.arange(len(first))
+    return renamed[of]
+
+
+def _members(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each number that occurs, and the positions that have it, rising."""
+    order = np.argsort(numbers, kind="stable")
+    bounds = [0, *(np.flatnonzero(np.diff(numbers[order])) + 1).tolist(), len(order)]
+    for start, stop in pairwise(bounds):
+        if start < stop:
+            yield int(numbers[order[start]]), order[start:stop]
+
+
+def _occurrence(numbers: np.ndarray) -> np.ndarray:
+    """How many equal ones come before each number, int (N,)."""
+    order = np.argsort(numbers, kind="stable")
+    places = np.arange(len(numbers))
+    is_first = np.concatenate([[True], np.diff(numbers[order]) != 0])[: len(numbers)]
+    found = np.empty(len(numbers), dtype=np.int64)
+    found[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return found
+
+
+def _parted_groups(samples: Readable) -> list[str]:
+    groups, splits = samples.files.groups, samples.files.splits
+    grouped = np.flatnonzero(_named(groups))
+    pairs = np.unique(groups.codes[grouped].astype(np.int64) * len(splits.values) + splits.codes[grouped])
+    numbers, counts = np.unique(pairs // max(1, len(splits.values)), return_counts=True)
+    first = dict.fromkeys(groups.codes[grouped].tolist()) if (counts > 1).any() else {}
+    parted = set(numbers[counts > 1].tolist())
+    names = [groups.values[number] or "" for number in first if number in parted]
+    return [f"The given splits part {len(names)} groups{_names(names)}: what measures is not new."] if names else []
 
 
 def _labels(listing: Listing) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """Strata: ranges of numbers that take the place of classes where splits, folds and parts should have some of each."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from headstart.data.columns import Coded
 from headstart.data.listing import Listing
-from headstart.data.samples import Sample
+from headstart.data.samples import Readable
 from headstart.data.task import number_of
 from headstart.errors import InputError
 from headstart.metrics.tally import is_of_classes
@@ -26,15 +26,15 @@ def strata(labels: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(bounds, labels, side="left"), return_inverse=True)[1]
 
 
-def in_strata(listing: Listing, samples: Sequence[Sample]) -> tuple[Listing, list[Sample]]:
+def in_strata(listing: Listing, samples: Readable) -> tuple[Listing, Readable]:
     """The listing and the samples with the names of strata in the place of labels that are numbers."""
-    numbers = np.array([float(sample.file.label) for sample in samples])
+    labels = samples.files.labels
+    numbers = np.array([float(label) for label in labels.values])[labels.codes]
     of = strata(numbers)
     names = [_name(numbers[of == number]) for number in range(int(of.max(initial=-1)) + 1)]
-    renamed = [
-        replace(sample, file=replace(sample.file, label=names[number]))
-        for sample, number in zip(samples, of.tolist(), strict=True)
-    ]
+    # Ranges of numbers that lie closely together may have one name.
+    different = Coded.of(names)
+    renamed = samples.labelled(Coded(different.values, different.codes[of]))
     return replace(listing, classes=tuple(names)), renamed
 
 

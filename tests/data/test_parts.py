@@ -66,7 +66,8 @@ def test_a_part_that_is_killed_is_done_alone_and_from_where_it_was(
     moments, *_ = in_child(lambda: read(pictures, state, 1))
 
     again = set()
-    for moment in (1, *(moments * number // 6 for number in range(1, 6)), moments - 1):
+    # The first half of them lists the files.
+    for moment in (1, *(moments * number // 12 for number in range(6, 12)), moments - 1):
         for name in set(state.names("parts/")) - others:
             state.remove(name)
         in_child(lambda: read(pictures, state, 1), kill_at=moment)

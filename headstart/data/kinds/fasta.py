@@ -10,7 +10,7 @@ from headstart.data.cells import Cells
 from headstart.data.fasta import SUFFIXES, Record, has_labels, records_of
 from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
-from headstart.data.listing import File, Listing, Refusal, check_classes, natural, split_named, splits_of
+from headstart.data.listing import File, Files, Listing, Refusal, check_classes, natural, split_named, splits_of
 from headstart.data.tree import TOO_LARGE
 from headstart.errors import InputError
 
@@ -31,15 +31,17 @@ class Fasta(Kind):
             if wanted.labels == "required" and not labelled:
                 raise InputError(f"{name} has no record with a label; write > and a name, and label=CLASS after it.")
             cells = wanted.resources.enter_context(Cells(wanted.scratch))
-            files, refused = _kept(name, file, cells, labelled, None if labelled else kind.letters_read(wanted.given))
+            refused: list[Refusal] = []
+            window = None if labelled else kind.letters_read(wanted.given)
+            files = Files.of(_kept(name, file, cells, labelled, window, refused))
         if not files:
             reason = f" ({refused[0].path}: {refused[0].reason})" if refused else ""
             raise InputError(f"{name} holds no sequence that can be read{reason}; correct it.")
         listing = Listing(
             name=name,
-            classes=natural({file.label for file in files}) if labelled else (),
+            classes=natural(set(files.labels.values)) if labelled else (),
             splits=splits_of(name, files, noun="record", remedy="take the splits out of the headers"),
-            files=tuple(files),
+            files=files,
             refused=tuple(refused),
             read=cells.read,
             sha256=cells.sha256,
@@ -61,18 +63,17 @@ def _open(source: Source) -> BinaryIO:
 
 
 def _kept(
-    name: str, file: BinaryIO, cells: Cells, labelled: bool, window: int | None
-) -> tuple[list[File], list[Refusal]]:
-    """The records as files, whose content `cells` keeps, and the refused ones; those of more letters than `window` are
-    cut. They are called by their numbers and names."""
-    files: list[File] = []
-    refused: list[Refusal] = []
+    name: str, file: BinaryIO, cells: Cells, labelled: bool, window: int | None, refused: list[Refusal]
+) -> Iterator[File]:
+    """Yield the records as files, whose content `cells` keeps, and append the refused ones to `refused`; those of more
+    letters than `window` are cut. They are called by their numbers and names."""
+    count = 0
     for number, record in enumerate(records_of(name, file), start=1):
         # All numbers are as long, so that their order is that of the records.
         path, label = f"record {number:07} {record.name}".strip(), record.words.get("label", "")
         split = split_named(record.words.get("split", ""), f"{name}, {path}")
         for part, content in _parts(record, window) if record.content is not None else [("", None)]:
-            if len(files) >= MAX_ENTRIES:
+            if count >= MAX_ENTRIES:
                 raise InputError(f"{name} has more than {MAX_ENTRIES:,} sequences; split it.")
             if content is None:
                 refused.append(Refusal(path, TOO_LARGE))
@@ -81,8 +82,8 @@ def _kept(
             elif reason := cells.add(path + part, content):
                 refused.append(Refusal(path + part, reason))
             else:
-                files.append(File(path + part, label if labelled else "", split, record.words.get("group")))
-    return files, refused
+                count += 1
+                yield File(path + part, label if labelled else "", split, record.words.get("group"))
 
 
 def _parts(record: Record, window: int | None) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from headstart.data.cells import Cells
 from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
-from headstart.data.listing import File, Labels, Listing, Refusal, check_classes, natural, split_named, splits_of
+from headstart.data.listing import File, Files, Labels, Listing, Refusal, check_classes, natural, split_named, splits_of
 from headstart.data.remote import read_object, state_of_object
 from headstart.data.table import SUFFIXES, columns_of, rows_of
 from headstart.data.tree import LocalTree
@@ -117,32 +117,35 @@ def _list_cells(name: str, table: BinaryIO, kind: Modality, cells: Cells, labels
     Raises:
         InputError: as `_list_files`.
     """
-    files: list[File] = []
     refused: list[Refusal] = []
-    for number, row in enumerate(rows_of(name, table, (kind.name, *_COLUMNS)), start=1):
-        _check_count(name, number)
-        # All are as long, so that their order is that of the rows.
-        path, content = f"row {number:07}", row.get(kind.name)
-        if isinstance(content, str):
-            content = kind.from_text(content)
-        label = _text(row.get("label")) if labelled else ""
-        file = File(path, label, _split(name, number, row), _text(row.get("group")) or None)
-        if not isinstance(content, bytes):
-            refused.append(Refusal(path, f"its column {kind.name} holds no {kind.noun}"))
-        elif labelled and not label:
-            refused.append(Refusal(path, "it has no label"))
-        elif reason := cells.add(path, content):
-            refused.append(Refusal(path, reason))
-        else:
-            files.append(file)
+
+    def kept() -> Iterator[File]:
+        for number, row in enumerate(rows_of(name, table, (kind.name, *_COLUMNS)), start=1):
+            _check_count(name, number)
+            # All are as long, so that their order is that of the rows.
+            path, content = f"row {number:07}", row.get(kind.name)
+            if isinstance(content, str):
+                content = kind.from_text(content)
+            label = _text(row.get("label")) if labelled else ""
+            file = File(path, label, _split(name, number, row), _text(row.get("group")) or None)
+            if not isinstance(content, bytes):
+                refused.append(Refusal(path, f"its column {kind.name} holds no {kind.noun}"))
+            elif labelled and not label:
+                refused.append(Refusal(path, "it has no label"))
+            elif reason := cells.add(path, content):
+                refused.append(Refusal(path, reason))
+            else:
+                yield file
+
+    files = Files.of(kept())
     if not files:
         reason = f" ({refused[0].path}: {refused[0].reason})" if refused else ""
         raise InputError(f"{name} holds no sample that can be read{reason}; correct it.")
     listing = Listing(
         name=name,
-        classes=natural({file.label for file in files}) if labelled else (),
+        classes=natural(set(files.labels.values)) if labelled else (),
         splits=_splits(name, files),
-        files=tuple(files),
+        files=files,
         refused=tuple(refused),
         read=cells.read,
         sha256=cells.sha256,
@@ -243,7 +246,8 @@ def _path(given: str, base: str) -> tuple[str, str | None]:
 
 
 def _split(name: str, number: int, row: dict[str, Any]) -> str | None:
-    return split_named(_text(row.get("split")), f"{name}, row {number}")
+    given = _text(row.get("split"))
+    return split_named(given, f"{name}, row {number}") if given else None
 
 
 def _splits(name: str, files: Iterable[File]) -> tuple[str, ...]:

@@ -50,8 +50,13 @@ class Selection:
     near: list[Pair]
     notes: list[str]
 
-    def of(self, split: str) -> Readable:
-        return self.samples.take(self.split_of == ASSIGNED.index(split))
+    def is_in(self, split: str) -> np.ndarray:
+        """Whether each sample is in this split, bool (N,)."""
+        return self.split_of == ASSIGNED.index(split)
+
+    def labels_of(self, split: str) -> Coded[str]:
+        """The label of each sample of a split."""
+        return self.samples.files.labels.take(self.is_in(split))
 
     @cached_property
     def _leaves(self) -> np.ndarray:
@@ -66,7 +71,7 @@ class Selection:
 
     def digest_of(self, split: str) -> str:
         """The Merkle digest of a split's samples."""
-        return merkle_root(self._leaves[self.split_of == ASSIGNED.index(split)])
+        return merkle_root(self._leaves[self.is_in(split)])
 
 
 def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str) -> tuple[str, list[str]]:
@@ -82,7 +87,7 @@ def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str)
         return asked, []
     itemsize, kept = np.dtype(kind.dtype).itemsize, selection.split_of < len(SPLITS)
     fixed = math.prod(side for side in shape if side is not None)
-    size = itemsize * (_values(selection.samples.take(kept)) if None in shape else fixed * int(kept.sum()))
+    size = itemsize * (_values(selection.samples.shapes.take(kept)) if None in shape else fixed * int(kept.sum()))
     if codec is None or size <= RAW_LIMIT:
         return "raw", []
     return codec.name, [
@@ -95,18 +100,17 @@ def describe(selection: Selection, classes: Sequence[str]) -> dict[str, dict[str
     """The manifest's entry of each split."""
     found = {}
     for name in ASSIGNED:
-        samples = selection.of(name)
+        labels = selection.labels_of(name)
         found[name] = {
-            "samples": len(samples),
+            "samples": len(labels),
             "digest": selection.digest_of(name),
-            "class_counts": class_counts(samples, classes),
+            "class_counts": class_counts(labels, classes),
         }
     return found
 
 
-def class_counts(samples: Readable, classes: Sequence[str]) -> list[int]:
-    """The number of samples of each class."""
-    labels = samples.files.labels
+def class_counts(labels: Coded[str], classes: Sequence[str]) -> list[int]:
+    """The number of samples of each class, by the label of each."""
     counts = dict(zip(labels.values, labels.counts.tolist(), strict=True))
     return [counts.get(label, 0) for label in classes]
 
@@ -114,7 +118,7 @@ def class_counts(samples: Readable, classes: Sequence[str]) -> list[int]:
 def write(packed: Dataset, selection: Selection) -> None:
     """Fills the directory of a data set that so far is its manifest alone."""
     for name in SPLITS:
-        _pack(packed, selection.of(name), packed.path / packed.samples_file(name))
+        _pack(packed, selection.samples, np.flatnonzero(selection.is_in(name)), packed.path / packed.samples_file(name))
     _write_index(selection, packed.path / "index.parquet")
     lines = (
         json.dumps({"path": each.path, "sha256": each.sha256, "reason": each.reason}) for each in selection.refused
@@ -122,7 +126,7 @@ def write(packed: Dataset, selection: Selection) -> None:
     write_text(packed.path / "quarantine.jsonl", "".join(f"{line}\n" for line in lines))
     contents = Contents(
         train_samples=packed.samples("train"),
-        train_labels=selection.of("train").files.labels,
+        train_labels=selection.labels_of("train"),
         facts=selection.samples.facts,
         stored_bytes=sum((packed.path / packed.samples_file(name)).stat().st_size for name in SPLITS),
         refused=selection.refused,
@@ -136,20 +140,20 @@ def write(packed: Dataset, selection: Selection) -> None:
     packed.write_manifest()
 
 
-def _pack(packed: Dataset, samples: Readable, path: Path) -> None:
+def _pack(packed: Dataset, samples: Readable, rows: np.ndarray, path: Path) -> None:
     kind, shape = packed.kind, packed.shape
-    arrays = (kind.fitted(values, shape) for values in arrays_of(samples, kind))
+    arrays = (kind.fitted(values, shape) for values in arrays_of(samples, rows, kind))
     if packed.store != "raw":
         assert kind.codec is not None  # noqa: S101 (choose_store asked)
         write_encoded(path, arrays, kind.codec)
         return
     if packed.is_ragged:
-        write_ragged(path, arrays, [shape[0] for shape in samples.shapes], packed.fixed_shape, kind.dtype)
+        write_ragged(path, arrays, [shape[0] for shape in samples.shapes.take(rows)], packed.fixed_shape, kind.dtype)
         return
     # Not through a memory map, whose pages would stay.
     with path.open("wb") as file:
         descr = np.lib.format.dtype_to_descr(np.dtype(kind.dtype))
-        header = {"descr": descr, "fortran_order": False, "shape": (len(samples), *shape)}
+        header = {"descr": descr, "fortran_order": False, "shape": (len(rows), *shape)}
         np.lib.format.write_array_header_1_0(file, header)
         for values in arrays:
             file.write(values.data)
@@ -174,7 +178,6 @@ def _write_index(selection: Selection, path: Path) -> None:
             writer.write_table(pa.table(columns, schema))
 
 
-def _values(samples: Readable) -> int:
-    """The number of values in the arrays of samples."""
-    sizes = [math.prod(shape) for shape in samples.shapes.values]
-    return int(np.dot(samples.shapes.counts, sizes))
+def _values(shapes: Coded[tuple[int, ...]]) -> int:
+    """The number of values in arrays of these shapes."""
+    return int(np.dot(shapes.counts, [math.prod(shape) for shape in shapes.values]))

@@ -149,10 +149,7 @@ def _settings(data: Data) -> set[str]:
 def _numbers_of(selection: Selection, listing: Listing) -> dict[str, Any]:
     """The manifest's entries of a regression: its task, and how many of each range of numbers the splits have."""
     strata, samples = in_strata(listing, selection.samples)
-    counts = {
-        name: class_counts(samples.take(selection.split_of == number), strata.classes)
-        for number, name in enumerate(ASSIGNED)
-    }
+    counts = {name: class_counts(samples.files.labels.take(selection.is_in(name)), strata.classes) for name in ASSIGNED}
     return {"task": REGRESSION, "strata": {"names": list(strata.classes), "counts": counts}}
 
 

@@ -79,7 +79,8 @@ def _shown(manifest: dict[str, Any], contents: Contents) -> list[str]:
     """The labels that examples are shown of: the classes, of numbers some from the least to the largest."""
     if "strata" not in manifest:
         return manifest["classes"] or [""]
-    numbers = sorted(set(contents.train_labels), key=float)
+    # One number may be written in two ways.
+    numbers = sorted(set(contents.train_labels), key=lambda label: (float(label), label))
     return numbers[:: max(1, len(numbers) // _MAX_NUMBERS)][:_MAX_NUMBERS]
 
 

@@ -164,28 +164,32 @@ def array_of(sample: Sample, kind: Modality) -> np.ndarray:
     return np.frombuffer(content, dtype=kind.dtype).reshape(sample.shape)
 
 
-def arrays_of(samples: Readable, kind: Modality) -> Iterator[np.ndarray]:
-    """Yield the array of each sample, as `array_of` does, for the last time: they leave the page cache.
+def arrays_of(samples: Readable, rows: np.ndarray, kind: Modality) -> Iterator[np.ndarray]:
+    """Yield the array of each sample at rising positions, int (n,), for the last time: they leave the page cache.
 
     Otherwise a large data set is cached twice, as shards and as packed files, and evicts everything else.
     """
-    sizes = np.array([_bytes_of(shape, kind) for shape in samples.shapes.values], dtype=np.int64)[samples.shapes.codes]
-    ends = samples.offsets + sizes
+    sizes = np.array([_bytes_of(shape, kind) for shape in samples.shapes.values], dtype=np.int64)
+    shards, shapes, starts = samples.shards.take(rows), samples.shapes.take(rows), samples.offsets[rows]
+    ends = starts + sizes[shapes.codes]
     # Samples that lie close to each other are read at once.
-    far = (np.diff(samples.shards.codes) != 0) | (samples.offsets[1:] - ends[:-1] > _GAP)
+    far = (np.diff(shards.codes) != 0) | (starts[1:] - ends[:-1] > _GAP)
     first = 0
-    for stop in [*(np.flatnonzero(far) + 1).tolist(), len(samples)]:
+    for stop in [*(np.flatnonzero(far) + 1).tolist(), len(rows)]:
         while first < stop:
-            end = int(np.searchsorted(ends[first:stop], samples.offsets[first] + _READ_BYTES, side="right")) + first
-            last = min(stop, max(end, first + 1))
-            yield from _span(samples, kind, first, last, int(ends[last - 1]))
+            end = int(np.searchsorted(ends[first:stop], starts[first] + _READ_BYTES, side="right"))
+            last = first + max(1, end)
+            start = int(starts[first])
+            content = _read_last(shards[first], start, int(ends[last - 1]))
+            places = (starts[first:last] - start).tolist()
+            for place, shape in zip(places, shapes[first:last], strict=True):
+                yield np.frombuffer(content, kind.dtype, math.prod(shape), place).reshape(shape)
             first = last
 
 
-def _span(samples: Readable, kind: Modality, first: int, stop: int, end: int) -> Iterator[np.ndarray]:
-    """Yield the arrays of consecutive samples of one shard, whose bytes end at `end`, from one read."""
-    start = int(samples.offsets[first])
-    handle = os.open(samples.shards[first], os.O_RDONLY)
+def _read_last(path: Path, start: int, end: int) -> bytes:
+    """Read some bytes of a file, which leave the page cache."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         content = os.pread(handle, end - start, start)
         # macOS has no posix_fadvise.
@@ -193,9 +197,7 @@ def _span(samples: Readable, kind: Modality, first: int, stop: int, end: int) ->
             os.posix_fadvise(handle, start, end - start, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
-    places = (samples.offsets[first:stop] - start).tolist()
-    for place, shape in zip(places, samples.shapes[first:stop], strict=True):
-        yield np.frombuffer(content, kind.dtype, math.prod(shape), place).reshape(shape)
+    return content
 
 
 class _Taken(NamedTuple):
@@ -228,16 +230,19 @@ class _Columns:
             each = zip(shard.files, rows, strict=True)
             refused = [Refusal(file.path, *row) for file, row in each if isinstance(row, _Refused)]
         read = [row for row in rows if isinstance(row, _Row)]
-        shapes = [tuple(row.shape) for row in read]
-        sizes = np.array([_bytes_of(shape, self._kind) for shape in shapes], dtype=np.int64)
-        coarse = [bytes.fromhex(row.mark[1]) if row.mark else None for row in read]
+        digests, given, facts, marks, _ = zip(*read, strict=True) if read else ((),) * 5
+        shapes = [tuple(shape) for shape in given]
+        bytes_of = {shape: _bytes_of(shape, self._kind) for shape in set(shapes)}
+        sizes = np.array([bytes_of[shape] for shape in shapes], dtype=np.int64)
+        # Half as long as JSON takes.
+        facts_of = [self._facts.number(each, key) for each, key in zip(facts, map(repr, facts), strict=True)]
+        coarse = [bytes.fromhex(mark[1]) if mark else None for mark in marks]
         return _Taken(
             np.array(is_read, dtype=bool),
-            np.frombuffer(bytes.fromhex("".join([row.sha256 for row in read])), np.uint8).reshape(-1, 32),
+            np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32),
             np.array([self._shapes.number(shape, shape) for shape in shapes], dtype=np.int32),
-            # Half as long as JSON takes.
-            np.array([self._facts.number(row.facts, repr(row.facts)) for row in read], dtype=np.int32),
-            np.array([row.mark[0] if row.mark else 0 for row in read], dtype=np.uint64),
+            np.array(facts_of, dtype=np.int32),
+            np.array([mark[0] if mark else 0 for mark in marks], dtype=np.uint64),
             pa.array(coarse, pa.large_binary()),
             np.cumsum(sizes) - sizes,
             refused,
@@ -371,11 +376,12 @@ def _find(shard: _Shard, kind: Modality) -> list[_Row | _Refused] | None:
     """Return the rows that an earlier run recorded of the shard; None unless the record and all arrays are intact."""
     if shard.record is None:
         return None
+    itemsize = np.dtype(kind.dtype).itemsize
     try:
         rows = [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]
         with shard.arrays.open("rb") as file:
             for row in rows:
-                if isinstance(row, _Row) and zlib.crc32(file.read(_bytes_of(row.shape, kind))) != row.checksum:
+                if isinstance(row, _Row) and zlib.crc32(file.read(math.prod(row.shape) * itemsize)) != row.checksum:
                     return None
     except (OSError, ValueError, TypeError):
         return None

@@ -208,8 +208,10 @@ class Image(Modality):
         """Whether the centred crop costs many pictures much."""
         if _image(given).fit != "crop":
             return []
-        kept = [min(each["width"], each["height"]) / max(each["width"], each["height"]) for each in facts]
-        share = sum(part < 1 - _MUCH for part in kept) / len(kept)
+        lost = sum(
+            min(each["width"], each["height"]) / max(each["width"], each["height"]) < 1 - _MUCH for each in facts
+        )
+        share = lost / len(facts)
         if share < _MANY:
             return []
         return [
@@ -224,11 +226,12 @@ class Image(Modality):
         return f"{shape[0]} × {shape[1]}", f"pixels, {'grey' if shape[2] == 1 else 'RGB'}"
 
     def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape, given: "Section") -> str:
+        import numpy as np
+
         from headstart.modalities.image.dimensions import render_dimensions
 
-        return render_dimensions(
-            [(each["width"], each["height"]) for each in facts], stored=shape[0] or 0, fit=_image(given).fit
-        )
+        sides = np.fromiter((each[side] for each in facts for side in ("width", "height")), dtype=np.int64)
+        return render_dimensions(sides.reshape(-1, 2), stored=shape[0] or 0, fit=_image(given).fit)
 
 
 def _size(given: Any) -> int:

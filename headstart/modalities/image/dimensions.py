@@ -35,9 +35,9 @@ class Dimensions:
     ratios: Histogram | None
 
     @classmethod
-    def of(cls, dimensions: Sequence[tuple[int, int]], stored: int) -> "Dimensions":
-        """The figures on pictures by (width, height) in pixels, at least one, that are stored as squares of `stored`
-        pixels."""
+    def of(cls, dimensions: np.ndarray | Sequence[tuple[int, int]], stored: int) -> "Dimensions":
+        """The figures on pictures by width and height in pixels, int (N, 2), at least one, that are stored as squares
+        of `stored` pixels."""
         table = np.asarray(dimensions, dtype=np.int64)
         shorter, longer = table.min(axis=1), table.max(axis=1)
         aspects = table[:, 0] / table[:, 1]
@@ -55,9 +55,9 @@ class Dimensions:
         )
 
 
-def render_dimensions(sizes: Sequence[tuple[int, int]], stored: int, fit: Fit = "crop") -> str:
-    """The section of a data set's report on pictures by (width, height), brought by `fit` into squares of `stored`
-    pixels."""
+def render_dimensions(sizes: np.ndarray, stored: int, fit: Fit = "crop") -> str:
+    """The section of a data set's report on pictures by width and height, int (N, 2), brought by `fit` into squares of
+    `stored` pixels."""
     return render("modalities/image/report.html", dimensions=Dimensions.of(sizes, stored), fit=fit)
 
 

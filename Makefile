@@ -17,7 +17,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-engine bench-null bench-evidence bench-selection bench-serving lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-data bench-large bench-engine bench-null bench-evidence bench-selection bench-serving lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-training: $(BENCH) ## measure training against fastai, timm, Lightning and
 
 bench-data: $(BENCH) ## measure preparing and loading pictures against torchvision, timm and fastai: 13 minutes
 	OMP_NUM_THREADS=$(shell nproc) $(BIN)/python -m benchmarks.data
+
+bench-large: $(DEV) ## measure joining the parts of two million samples in memory and time: 6 minutes, and 2 again
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.large
 
 bench-null: $(DEV) ## measure how often a source of random weights is said to help or to hurt: 17 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect --output benchmarks/results/null_effect.json

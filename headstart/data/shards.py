@@ -192,8 +192,8 @@ def _read_last(path: Path, start: int, end: int) -> bytes:
     handle = os.open(path, os.O_RDONLY)
     try:
         content = os.pread(handle, end - start, start)
-        # macOS has no posix_fadvise.
-        if hasattr(os, "posix_fadvise"):
+        # macOS has no posix_fadvise, and a part of a page is not dropped.
+        if end - start >= mmap.PAGESIZE and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, start, end - start, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)

@@ -72,10 +72,13 @@ def fit(
     course, speed = minimise(objective, bundle, dataset, plan, context, name=name, job=job)
     if not objective.judged:
         return trained_by(bundle, plan, course, speed, samples=objective.samples, validation=math.nan)
-    if start is not None and course.kept_epoch and not _beats_start(objective, start, speed):
-        network.load_state_dict(start)
-        course.kept_epoch = 0
     logits, labels = objective.exact_logits(speed), objective.val.labels
+    if start is not None and course.kept_epoch:
+        kept, at_start = copied(network), _logits_at(start, objective, speed)
+        if objective.kind.beats(logits, at_start, labels, objective.val.groups):
+            network.load_state_dict(kept)
+        else:
+            course.kept_epoch, logits = 0, at_start
     bundle.calibrate(logits, labels)
     validation = score(context.metric, labels, bundle.kind.predicted(logits), len(dataset.classes))
     trained = trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
@@ -139,14 +142,10 @@ def weights_digest(module: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _beats_start(objective: "_Supervised", start: Mapping[str, Tensor], speed: Speed) -> bool:
-    """Whether the trained weights are better on the validation split than `start` by more than noise."""
-    network, kept = objective.network, copied(objective.network)
-    logits = objective.exact_logits(speed)
-    network.load_state_dict(start)
-    at_start = objective.exact_logits(speed)
-    network.load_state_dict(kept)
-    return objective.kind.beats(logits, at_start, objective.val.labels, objective.val.groups)
+def _logits_at(weights: Mapping[str, Tensor], objective: "_Supervised", speed: Speed) -> np.ndarray:
+    """The validation logits of other weights, which the network then has."""
+    objective.network.load_state_dict(weights)
+    return objective.exact_logits(speed)
 
 
 class _Supervised:

@@ -26,6 +26,7 @@ from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
 from headstart.strategies.baselines._classical_numbers import fit_numbers
 from headstart.strategies.baselines._descriptors import columns_of, described, only
+from headstart.strategies.baselines._kernel_machine import cross_validated, predicted
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained
@@ -259,8 +260,7 @@ class QuickClassical:
     def predict(self, subset: np.ndarray, labels: np.ndarray, others: "QuickClassical", *, seed: int) -> np.ndarray:
         """Class indices (M,) of `others` by the model that the samples at `subset`, int (n,), with `labels`, int (n,),
         make. Where a class has one sample, the last kind is read: of pictures gradients, which tell more of few."""
-        from sklearn.model_selection import StratifiedKFold, cross_val_score
-        from sklearn.svm import SVC
+        from sklearn.model_selection import StratifiedKFold
 
         from headstart.features.heads import ridge
 
@@ -273,16 +273,20 @@ class QuickClassical:
         choices = [(self.descriptors[name], others.descriptors[name]) for name in reversed(list(self.descriptors))]
         best = 0
         if fewest >= 2:
-            folds = StratifiedKFold(min(3, fewest), shuffle=True, random_state=seed)
-            scorer = _scorer(self.metric, self.classes)
+            split = StratifiedKFold(min(3, fewest), shuffle=True, random_state=seed)
+            folds = list(split.split(labels, labels))
             merits = [
-                cross_val_score(SVC(C=10.0), ours[subset], labels, cv=folds, scoring=scorer).mean()
+                np.mean(
+                    [
+                        score(self.metric, labels[fold], found, self.classes)
+                        for (_, fold), found in zip(folds, cross_validated(ours[subset], labels, folds), strict=True)
+                    ]
+                )
                 for ours, _ in choices
             ]
             best = int(np.argmax(merits))
         ours, theirs = choices[best]
-        predicted: np.ndarray = SVC(C=10.0).fit(ours[subset], labels).predict(theirs)
-        return predicted
+        return predicted(ours[subset], labels, theirs)
 
 
 def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray], float]:

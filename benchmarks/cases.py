@@ -5,7 +5,6 @@ A case's files lie below the benchmark's directory and are made once; a seed dra
 samples.
 """
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +14,12 @@ from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.models.bundle import ModelBundle
-from headstart.storage.local import new_directory, write_json
+from headstart.models.network import Network
+from headstart.storage.local import new_directory
 from headstart.strategies.pretraining import pretrain
 from headstart.training.context import RunContext
-from headstart.training.section import Pretraining
+from headstart.training.plan import Plan, make_plan
+from headstart.training.section import Pretraining, Training
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
 
 TASKS = ("linear_probe", "partial", "full", "scratch")
@@ -30,11 +31,10 @@ CHANNELS = 3
 class Case:
     """`size` is the side of the target's images in pixels; `train`, `val` and `test` count its samples.
 
-    Every library trains for a task's `epochs`, with each of `seeds` seeds unless told otherwise. The source is trained
-    on `source_labels` images a class at `source_size` pixels for `source_epochs`.
+    Both sides train for a task's `epochs`, in `precision`. The source is trained on `source_labels` images a class at
+    `source_size` pixels for `source_epochs`. `keeps_views`: half of the network costs more than reading what it makes.
 
-    `train` is a multiple of the batch, so that libraries that drop the last, smaller batch do as much as those that
-    do not.
+    `train` is a multiple of the batch, so that all batches are of one size.
     """
 
     architecture: str
@@ -43,10 +43,35 @@ class Case:
     val: int
     test: int
     epochs: dict[str, int]
-    seeds: int
+    precision: str
+    keeps_views: bool
     source_size: int
     source_labels: int
     source_epochs: int
+
+    def frozen(self, task: str, stages: int) -> int:
+        """How many of the network's stages a task keeps as they are."""
+        return {"linear_probe": stages, "partial": -(-stages // 2)}.get(task, 0)
+
+    def from_probe(self, task: str) -> bool:
+        """Whether a training begins with a fitted head and fixed batch-norm statistics, as headstart does with few
+        samples."""
+        return task in ("partial", "full") and self.train < 250
+
+    def plan(self, training: Training, labels: np.ndarray, task: str, network: Network) -> Plan:
+        """What headstart makes of the settings: the learning rate, its schedule, the augmentation."""
+        if task == "scratch":
+            return make_plan(training, labels, pretrained=False)
+        weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+        fixed = list(network.stages[: self.frozen(task, len(network.stages))].parameters())
+        return make_plan(
+            training,
+            labels,
+            pretrained=True,
+            fan_in=max(weight[0].numel() for weight in weights),
+            layers=len(weights) - sum(parameter.ndim > 1 for parameter in fixed),
+            from_probe=self.from_probe(task),
+        )
 
 
 CASES = {
@@ -57,21 +82,22 @@ CASES = {
         val=64,
         test=1000,
         epochs=dict.fromkeys(TASKS, 10),
-        seeds=3,
+        precision="fp32",
+        keeps_views=False,
         source_size=32,
         source_labels=400,
         source_epochs=6,
     ),
-    # Ten epochs of all weights at 224 pixels take a 2-core machine minutes with each library; a rate is known sooner.
+    # Ten epochs at 224 pixels take a core minutes; a rate is known sooner.
     "resnet18-224": Case(
         architecture="resnet18",
         size=224,
         train=96,
         val=20,
         test=200,
-        epochs={"linear_probe": 10, "partial": 10, "full": 2, "scratch": 2},
-        # Each takes the nine libraries ten to fifteen minutes.
-        seeds=2,
+        epochs={"linear_probe": 1, "partial": 4, "full": 2, "scratch": 2},
+        precision="bf16",
+        keeps_views=True,
         source_size=112,
         source_labels=200,
         source_epochs=4,
@@ -110,8 +136,8 @@ def source_of(name: str, root: Path) -> Path:
 
 
 def target_of(name: str, seed: int, root: Path) -> Path:
-    """A directory with the case's target as image folders (images/train/3/0007.png, …), the same files as a packed data
-    set (packed/), and what packing took (packing.json: seconds, samples)."""
+    """A directory with the case's target as image folders (images/train/3/0007.png, …), and the same files as a packed
+    data set (packed/), by which both sides are judged."""
     path = root / "targets" / f"{name}-{seed}"
     if path.exists():
         return path
@@ -119,24 +145,14 @@ def target_of(name: str, seed: int, root: Path) -> Path:
     with new_directory(path) as draft:
         for split, (images, labels) in _draw(case, seed).items():
             write_folder(_enlarged(images, case.size), labels, draft / "images" / split)
-        start = time.perf_counter()
-        packed = prepare(
-            Data.of(
-                {
-                    "uri": str(draft / "images"),
-                    "size": case.size,
-                    "channels": CHANNELS,
-                    "split": {"train": 0.8, "val": 0.1, "test": 0.1},
-                }
-            ),
-            draft / "packed",
-        )
-        write_json(
-            draft / "packing.json",
-            {"seconds": time.perf_counter() - start, "samples": sum(packed.counts.values())},
-        )
-        _check(case, packed)
+        _check(case, prepare(packed_as(draft / "images", case.size), draft / "packed"))
     return path
+
+
+def packed_as(images: Path, size: int) -> Data:
+    """The reference to a target's files, which lie in the folders of their splits."""
+    shares = {"train": 0.8, "val": 0.1, "test": 0.1}
+    return Data.of({"uri": str(images), "size": size, "channels": CHANNELS, "split": shares})
 
 
 def open_target(path: Path) -> Dataset:
@@ -169,7 +185,7 @@ def _draw(case: Case, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (N, H, W) → (N, size, size), as `prepare` would enlarge them, so that every library reads the same pixels
+    """uint8 (N, H, W) → (N, size, size), as `prepare` would enlarge them, so that both sides read the same pixels
     and none has to resize them."""
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Loading and preparing pictures: headstart beside torchvision, timm and fastai, and beside the least that it takes.
+"""Loading and preparing pictures: headstart beside what an expert writes, torchvision, and the least that it takes.
 
     OMP_NUM_THREADS=2 python -m benchmarks.data [--parts …] [--images N] [--rounds R] [--large]
 
@@ -7,9 +7,10 @@ processors. Who is compared takes turns, each in a process of its own that has i
 from round to round; a figure is the median over the rounds.
 
 loading      an epoch of batches of 32 at 224 pixels, cropped, mirrored at random and normalised: headstart's feed on a
-             packed data set, a bare gather of the same arithmetic, and the libraries' loaders on the files, each with
-             the number of worker processes that is fastest here. Looking at all values of a further epoch shows that
-             everybody does the same work; another one shows the memory, that of the worker processes included.
+             packed data set, a bare gather of the same arithmetic, an expert's loader that keeps decoded pictures in
+             memory, and torchvision's on the files, with the number of worker processes that is fastest here. Looking
+             at all values of a further epoch shows that everybody does the same work; another one shows the memory,
+             that of the worker processes included.
 preparation  the files to a packed data set, beside decoding and resizing them by torchvision, which keeps nothing, and
              beside decoding them alone.
 growth       the preparation of 1000, 10 000 and (--large) 50 000 pictures, each in a process of its own, less what a
@@ -45,33 +46,31 @@ from headstart.storage.local import write_json
 
 # The processes that measure import what they need themselves: this one and those that it starts stay small.
 THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "2"))
-_LIBRARIES = ("torch", "torchvision", "timm", "fastai", "pillow", "numpy")
+_LIBRARIES = ("torch", "torchvision", "pillow", "simplejpeg", "numpy")
 
 PARTS = ("loading", "preparation", "growth")
-OURS, JPEG_STORE, BARE = "headstart", "headstart, JPEG store", "bare gather"
+OURS, JPEG_STORE, BARE, IN_MEMORY = "headstart", "headstart, JPEG store", "bare gather", "in memory"
 LOADERS = {
     OURS: loaders.headstart,
     JPEG_STORE: loaders.headstart,
     BARE: loaders.bare_gather,
-    "torchvision, v1": loaders.torchvision_v1,
+    IN_MEMORY: loaders.in_memory,
     "torchvision, v2": loaders.torchvision_v2,
-    "timm": loaders.timm,
-    "fastai": loaders.fastai,
 }
 STORES = {OURS: "raw", JPEG_STORE: "jpeg", BARE: "raw"}
 """What reads a packed data set, and how that holds its pixels; the others read the files."""
 PEERS = tuple(name for name in LOADERS if name not in STORES)
 PREPARATIONS = {
     OURS: preparing.headstart,
-    "torchvision, v1": preparing.torchvision_v1,
     "torchvision, v2": preparing.torchvision_v2,
     "decoding alone, Pillow": preparing.decode_pillow,
     "decoding alone, torchvision": preparing.decode_torchvision,
+    "decoding alone, simplejpeg": preparing.decode_simplejpeg,
 }
 DECODE_AND_RESIZE = tuple(name for name in PREPARATIONS if name.startswith("torchvision"))
 DECODE = tuple(name for name in PREPARATIONS if name.startswith("decoding"))
 
-MIN_TIMES_PEERS = 4.0
+MIN_TIMES_PEERS = 1.0
 MIN_OF_GATHER = 0.7
 MIN_TIMES_TORCHVISION = 1.3
 MIN_OF_DECODING = 0.85
@@ -137,7 +136,7 @@ def measure_loading(images: int, rounds: int, cache: Path, scratch: Path) -> dic
     found: dict[str, dict[str, Any]] = {}
     places = {name: scratch / STORES[name] if name in STORES else folder for name in LOADERS}
     for name, place in places.items():
-        tried = {} if name in STORES else _tried(name, place)
+        tried = {} if name in STORES or name == IN_MEMORY else _tried(name, place)
         workers = min(tried, key=lambda count: tried[count], default=0)
         found[name] = {"tried": tried, "workers": workers} | _examined(name, place, workers)
         print(f"loading: {name}, {found[name]}", file=sys.stderr)

@@ -1,14 +1,14 @@
-"""What headstart's engine adds to a bare loop of forward, backward and step: at most a twentieth of the time.
+"""What headstart's engine adds to a bare loop of forward, backward and step: at most 3% of the time.
 
     python -m benchmarks.engine [--cases …] [--output FILE]
 
 The bare loop trains on one synthetic batch that is there already, with the same network, batch of 32, precision, memory
 layout and fused optimiser. The engine trains on packed pictures: it picks and copies them, preprocesses them, follows
-its schedule, counts its losses and looks whether a checkpoint is due. The second figure has augmentation as well, which
-the bare loop never has. All take turns, each in a process of its own, so that
-other work on the machine hits all and how one uses memory none of the others; the time of a step
-is that from the end of one step to the end of the next, the median of a round. The processor's time of a step, which
-other work moves less, is shown beside it.
+its schedule, counts its losses and looks whether a checkpoint is due. The second figure has augmentation as well, and
+so has its bare loop: the expert's of benchmarks/peers, of pictures that are in memory as normalised floats. All take
+turns, each in a process of its own, so that other work on the machine hits all and how one uses memory none of the
+others; the time of a step is that from the end of one step to the end of the next, the median of a round. The
+processor's time of a step, which other work moves less, is shown beside it.
 
 Memory is the peak of a process for each, with the same libraries loaded; the engine's has an epoch, the judgement of
 the start and of its result, and a checkpoint after each step. Then come 20 epochs, after each of which the process is
@@ -41,6 +41,7 @@ import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
+from benchmarks.peers.expert import augmented as warped  # noqa: E402
 from headstart.data.dataset import Dataset  # noqa: E402
 from headstart.data.prepare import prepare  # noqa: E402
 from headstart.data.section import Data  # noqa: E402
@@ -63,13 +64,15 @@ BATCH_SIZE = 32
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 SPEED = Speed("fp32", channels_last=True)
 
-MIN_THROUGHPUT = 0.95
+MIN_THROUGHPUT = 0.97
 MAX_MEMORY = 1.2
 EPOCHS = 20
 # Of the process's memory, over the later half of the epochs.
 MAX_GROWTH = 0.01
 
-WAYS = ("bare", "headstart", "headstart, augmented")
+# Each way of the engine's, after its bare loop.
+WAYS = ("bare", "headstart", "bare, augmented", "headstart, augmented")
+BARE = {"headstart": "bare", "headstart, augmented": "bare, augmented"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Case:
 
 
 CASES = {
-    "convnet-32": Case("convnet", 32, steps=24, rounds=27, judged=300),
+    "convnet-32": Case("convnet", 32, steps=24, rounds=15, judged=300),
     "resnet18-224": Case("resnet18", 224, steps=3, rounds=3, judged=64),
 }
 
@@ -133,7 +136,8 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         # The first round makes kernels, and is not counted.
         for number in range(case.rounds + 1):
             # The order turns, so that none always comes after the same.
-            for way in WAYS[number % 3 :] + WAYS[: number % 3]:
+            turn = number % len(WAYS)
+            for way in WAYS[turn:] + WAYS[:turn]:
                 took, worked = processes[way].submit(seconds_a_step, case, way, dataset.path).result()
                 if number:
                     seconds[way].append(took)
@@ -148,23 +152,26 @@ def seconds_a_step(case: Case, way: str, packed_data: Path) -> tuple[float, floa
     dataset = Dataset.open(packed_data)
     bundle = untrained(case, dataset)
     with step_ends() as ends:
-        if way == "bare":
-            bare_loop(bundle, len(dataset.classes), case.steps)
-        else:
+        if way in BARE:
             fit(bundle, dataset, plan(dataset, augmented=way != "headstart"), RunContext())
+        else:
+            bare_loop(bundle, len(dataset.classes), case.steps, augmented=way != "bare")
     clock, processor_clock = np.diff(np.array(ends), axis=0).T
     return statistics.median(clock), statistics.median(processor_clock)
 
 
-def bare_loop(bundle: ModelBundle, classes: int, steps: int) -> None:
+def bare_loop(bundle: ModelBundle, classes: int, steps: int, *, augmented: bool = False) -> None:
     """The engine's arithmetic, and nothing else."""
     network = bundle.network.train()
     SPEED.prepare(network)
     size, channels = bundle.preprocessing.size, bundle.preprocessing.channels
-    images = SPEED.laid_out(torch.randn(BATCH_SIZE, channels, size, size))
+    pictures = SPEED.laid_out(torch.randn(BATCH_SIZE * steps, channels, size, size))
+    images = pictures[:BATCH_SIZE]
     labels = torch.arange(BATCH_SIZE) % classes
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-    for _ in range(steps):
+    for chosen in torch.randperm(len(pictures)).split(BATCH_SIZE):
+        if augmented:
+            images = SPEED.laid_out(warped(pictures[chosen], 1.0))
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
@@ -275,8 +282,8 @@ def plan(dataset: Dataset, *, augmented: bool, epochs: int = 1) -> Plan:
 
 
 def shares(found: dict[str, Any], way: str, clock: str = "seconds") -> list[float]:
-    """Images a second as a share of the bare loop's, round by round."""
-    return [bare / took for bare, took in zip(found[clock]["bare"], found[clock][way], strict=True)]
+    """Images a second as a share of its bare loop's, round by round."""
+    return [bare / took for bare, took in zip(found[clock][BARE[way]], found[clock][way], strict=True)]
 
 
 def table(content: dict[str, Any]) -> str:
@@ -289,7 +296,7 @@ def table(content: dict[str, Any]) -> str:
             rates = [BATCH_SIZE / seconds for seconds in found["seconds"][way]]
             memory = f"{found['memory'][way] / 2**20:.0f}" if way in found["memory"] else ""
             clocks = ("seconds", "processor_seconds")
-            wall, work = ("" if way == "bare" else spread(shares(found, way, c), "{:.1%}".format) for c in clocks)
+            wall, work = (spread(shares(found, way, c), "{:.1%}".format) if way in BARE else "" for c in clocks)
             lines.append(f"| {name} | {way} | {spread(rates, '{:.3g}'.format)} | {wall} | {work} | {memory} |")
     return "\n".join(lines)
 
@@ -302,12 +309,10 @@ def judge(content: dict[str, Any]) -> list[str]:
     """A line for each bound: kept or missed, and the number."""
     lines = []
     for name, found in content["cases"].items():
-        share = statistics.median(shares(found, "headstart"))
-        lines.append(
-            verdict(
-                share >= MIN_THROUGHPUT, f"{name}: {share:.1%} of the bare loop's images/s (≥ {MIN_THROUGHPUT:.0%})"
-            )
-        )
+        for way in BARE:
+            share = statistics.median(shares(found, way))
+            said = f"{name}: {way} has {share:.1%} of the images/s of {BARE[way]} (≥ {MIN_THROUGHPUT:.0%})"
+            lines.append(verdict(share >= MIN_THROUGHPUT, said))
         ratio = found["memory"]["headstart"] / found["memory"]["bare"]
         lines.append(
             verdict(ratio <= MAX_MEMORY, f"{name}: {ratio:.2f} times the bare loop's peak memory (≤ {MAX_MEMORY})")

@@ -3,8 +3,8 @@
 Each function here takes a folder and a number of worker processes and gives what makes epoch after epoch; it imports
 what it needs itself, so that a process has the memory of one library alone. The libraries' folder has train/ and val/
 with a folder a class, headstart's is a packed data set. The crops are those that each library's own guide to training
-shows: a part of 8 to 100 % of the picture, resized (torchvision, timm), the largest square at a random place (fastai),
-the stored square shifted by up to an eighth (headstart).
+shows: a part of 8 to 100 % of the picture, resized (torchvision), the stored square shifted by up to an eighth
+(headstart, and whoever has its augmentation).
 """
 
 import itertools
@@ -37,22 +37,6 @@ def bare_gather(packed: Path, workers: int) -> Epochs:
     return _in_kept_memory(packed, Gather(packed).batch)
 
 
-def torchvision_v1(folder: Path, workers: int) -> Epochs:
-    """Pillow's pictures and the first transforms, as in torchvision's references."""
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
-
-    transform = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(SIZE),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-    return _epochs(_torch_loader(ImageFolder(str(folder / "train"), transform), workers))
-
-
 def torchvision_v2(folder: Path, workers: int) -> Epochs:
     """uint8 tensors up to the end, as torchvision's guide to fast transforms has it."""
     import torch
@@ -70,42 +54,49 @@ def torchvision_v2(folder: Path, workers: int) -> Epochs:
     return _epochs(_torch_loader(ImageFolder(str(folder / "train"), transform, loader=decode_tensor), workers))
 
 
-def timm(folder: Path, workers: int) -> Epochs:
-    """What its train.py makes, without colour jitter; the prefetcher is for GPUs."""
+def in_memory(folder: Path, workers: int) -> Epochs:
+    """headstart's augmentation on pictures that an expert decodes in the first epoch and keeps, their borders mirrored
+    already: a picture is then one copy of its window."""
     import torch
-    from timm.data import create_dataset, create_loader
 
-    loader = create_loader(
-        create_dataset("", root=str(folder), split="train", is_training=True),
-        input_size=(3, SIZE, SIZE),
-        batch_size=BATCH_SIZE,
-        is_training=True,
-        color_jitter=0.0,
-        interpolation="bilinear",
-        mean=MEAN,
-        std=STD,
-        num_workers=workers,
-        use_prefetcher=False,
-        device=torch.device("cpu"),
-    )
-    return _epochs(loader)
+    std = np.array(STD, dtype=np.float32)
+    rows = torch.from_numpy(np.stack([1 / (255 * std), -np.array(MEAN, dtype=np.float32) / std]).astype(np.float32))
+    reach, kept = SIZE // 8, []
+
+    def epoch(number: int) -> "Iterator[torch.Tensor]":
+        if not kept:
+            kept.append(_mirrored_borders(folder, reach))
+        pictures, random = kept[0], np.random.default_rng((SEED, number))
+        for chosen in np.array_split(random.permutation(len(pictures)), -(-len(pictures) // BATCH_SIZE)):
+            batch = np.empty((len(chosen), SIZE, SIZE, 3), dtype=np.uint8)
+            places = random.integers(0, 2 * reach + 1, (len(chosen), 2))
+            for target, row, (y, x) in zip(batch, chosen, places, strict=True):
+                target[:] = pictures[row, y : y + SIZE, x : x + SIZE]
+            mirrored = random.random(len(chosen)) < 0.5
+            batch[mirrored] = torch.from_numpy(batch[mirrored]).flip(2).numpy()
+            values = torch.from_numpy(batch).float()
+            yield values.mul_(rows[0]).add_(rows[1]).permute(0, 3, 1, 2)
+
+    return epoch
 
 
-def fastai(folder: Path, workers: int) -> Epochs:
-    """DataLoaders from folders; mirrored one by one, which on a CPU is quicker than its batches' affine grid."""
-    from fastai.vision.augment import FlipItem, Resize
-    from fastai.vision.data import ImageDataLoaders, Normalize
+def _mirrored_borders(folder: Path, reach: int) -> np.ndarray:
+    """uint8 (N, SIZE + 2 reach, SIZE + 2 reach, 3), decoded, resized and cut to the square by two threads."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    loaders = ImageDataLoaders.from_folder(
-        folder,
-        valid="val",
-        item_tfms=[Resize(SIZE), FlipItem()],
-        batch_tfms=Normalize.from_stats(MEAN, STD, cuda=False),
-        bs=BATCH_SIZE,
-        num_workers=workers,
-        device="cpu",
-    )
-    return _epochs(loaders.train)
+    from torchvision.transforms import v2
+
+    steps = v2.Compose([v2.Resize(SIZE, antialias=True), v2.CenterCrop(SIZE), v2.Pad(reach, padding_mode="reflect")])
+    paths = sorted((folder / "train").rglob("*.jpg"))
+    pictures = np.empty((len(paths), SIZE + 2 * reach, SIZE + 2 * reach, 3), dtype=np.uint8)
+
+    def fill(number: int) -> None:
+        pictures[number] = steps(decode_tensor(str(paths[number]))).permute(1, 2, 0).numpy()
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(fill, range(len(paths))):
+            pass
+    return pictures
 
 
 class Gather:

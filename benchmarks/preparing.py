@@ -33,14 +33,6 @@ def headstart(folder: Path, scratch: Path, threads: int) -> Callable[[], int]:
     return lambda: pack(folder, scratch, "raw")
 
 
-def torchvision_v1(folder: Path, scratch: Path, threads: int) -> Callable[[], int]:
-    """uint8 tensors in memory, by Pillow."""
-    from torchvision import transforms
-
-    steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
-    return _loaded(folder, threads, transform=transforms.Compose(steps))
-
-
 def torchvision_v2(folder: Path, scratch: Path, threads: int) -> Callable[[], int]:
     """uint8 tensors in memory, by torchvision's decoder and its transforms on tensors."""
     from torchvision.transforms import v2
@@ -63,6 +55,13 @@ def decode_pillow(folder: Path, scratch: Path, threads: int) -> Callable[[], int
 def decode_torchvision(folder: Path, scratch: Path, threads: int) -> Callable[[], int]:
     """Tensors of the files' own size, which nobody keeps."""
     return _in_threads(lambda path: decode_tensor(str(path)), folder.rglob("*.jpg"), threads)
+
+
+def decode_simplejpeg(folder: Path, scratch: Path, threads: int) -> Callable[[], int]:
+    """Arrays of the files' own size, which nobody keeps, by the quickest decoder."""
+    from simplejpeg import decode_jpeg
+
+    return _in_threads(lambda path: decode_jpeg(path.read_bytes(), "RGB"), folder.rglob("*.jpg"), threads)
 
 
 def _loaded(folder: Path, workers: int, **how: Any) -> Callable[[], int]:

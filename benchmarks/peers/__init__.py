@@ -1,6 +1,5 @@
-"""The libraries that headstart's training is measured against, one small module each, and headstart itself.
+"""headstart, and the peer that it is measured against: what an expert would write for this very case.
 
-Each module has `train(work, tuned)`: it trains `work.network` as a user of that library would, with what its quick
-start shows or (`tuned`) with the best settings that its documentation names, and tells `work.watch` of its start and of
-each epoch.
+Each module has `train(work)`: it makes a model of a folder of pictures and a source, and tells `work.watch` when the
+pictures are ready, of each epoch and of its start.
 """

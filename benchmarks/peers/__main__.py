@@ -26,9 +26,9 @@ import torch
 import torch._dynamo
 
 from benchmarks.cases import BATCH_SIZE, CASES, CHANNELS, open_source, open_target
-from benchmarks.peers.work import THREADS, Watch, Work, forward_flops
+from benchmarks.peers.work import THREADS, Watch, Work, checksum, forward_flops
 from headstart.modalities.image.preprocessing import Preprocessing
-from headstart.models.architectures import build_network
+from headstart.training.section import Training
 
 
 def main(name: str) -> None:
@@ -59,7 +59,7 @@ def _in_child(peer: ModuleType, job: dict[str, Any], folder: Path, result: Path)
             "XDG_CACHE_HOME": str(folder / "cache"),
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         }
-        result.write_text(json.dumps(run(peer, **job)))
+        result.write_text(json.dumps(run(peer, **job, folder=folder)))
     except BaseException:
         traceback.print_exc()
         result.write_text(json.dumps({"error": traceback.format_exc(limit=-1)}))
@@ -76,59 +76,58 @@ def _start_blas() -> None:
         sys.modules["scipy.linalg.blas"].dgemm(1.0, square, square)
 
 
-def run(
-    peer: ModuleType, *, case: str, task: str, tuned: bool, seed: int, rate: float, split: str, source: str, target: str
-) -> dict[str, Any]:
-    """Trains once and says how long it took and what came of it; the accuracy is that on `split`."""
+def run(peer: ModuleType, *, case: str, task: str, seed: int, source: str, target: str, folder: Path) -> dict[str, Any]:
+    """Trains once and says how long it took and what came of it; the accuracy is that on the test split."""
     torch.set_num_threads(THREADS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = CASES[case]
-    packed = open_target(Path(target))
-    bundle = open_source(Path(source))
+    settings, packed, bundle = CASES[case], open_target(Path(target)), open_source(Path(source))
     for seeded in (random.seed, np.random.seed, torch.manual_seed):
         seeded(seed)
-    network, preprocessing = bundle.network, bundle.preprocessing
+    preprocessing, labels = bundle.preprocessing, packed.split("train").labels
     if task == "scratch":
         preprocessing = Preprocessing.fit(packed.split("train").samples, size=settings.size, channels=CHANNELS)
-        # The seed once more, because headstart's own training from scratch draws its weights right after it.
-        torch.manual_seed(seed)
-        network = build_network(settings.architecture, classes=len(packed.classes), channels=CHANNELS)
-    else:
-        network.unfreeze()
-        network.replace_head(len(packed.classes), torch.Generator().manual_seed(seed))
-    # A bundle's network is in eval mode; Lightning trains a network in the mode that it is given.
-    network.train()
-    # The network of the source reads what it was trained on; the target's images have a size of their own.
-    judged = packed.split(split)
+    frozen = settings.frozen(task, len(bundle.network.stages))
+    training = Training.of(
+        {"epochs": settings.epochs[task], "patience": settings.epochs[task], "batch_size": BATCH_SIZE}
+    )
+    judged = packed.split("test")
     watch = Watch(_inputs(preprocessing, judged.samples, settings.size), judged.labels, device)
-    stages = len(network.stages)
+    begun = checksum(bundle.network)
     work = Work(
         task=task,
         images=Path(target) / "images",
-        network=network,
-        frozen={"linear_probe": stages, "partial": -(-stages // 2)}.get(task, 0),
+        source=bundle,
+        classes=len(packed.classes),
         size=settings.size,
         mean=preprocessing.mean,
         std=preprocessing.std,
-        epochs=settings.epochs[task],
-        batch_size=BATCH_SIZE,
-        rate=rate,
+        training=training,
+        plan=settings.plan(training, labels, task, bundle.network),
+        from_probe=settings.from_probe(task),
+        frozen=frozen,
+        keeps_views=task == "partial" and settings.keeps_views,
+        precision=settings.precision,
         seed=seed,
-        device=device,
+        folder=folder,
         watch=watch,
-        given={"source": bundle, "packed": Path(target) / "packed"},
     )
     watch.start()
     with contextlib.redirect_stdout(sys.stderr):
-        peer.train(work, tuned)
+        peer.train(work)
     end = watch.stop(work.network)
+    if checksum(bundle.network) != begun:
+        raise SystemExit("the run changed its source")
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else watch.peak
     return {
         **end,
+        "ready": watch.ready,
+        "ready_processor": watch.ready_processor,
+        "seen": watch.seen,
         "curve": watch.curve,
         "weights": watch.weights,
         "peak_memory": memory,
         "judged": len(judged.labels),
+        "plan": work.plan.to_params(),
         "flops": forward_flops(work.network, settings.size, CHANNELS),
         **work.found,
     }

@@ -1,15 +1,17 @@
-"""headstart: from the packed data set and the source's bundle, with nothing cached before."""
+"""headstart: from a folder of pictures and the source's bundle, with nothing cached before."""
 
 from collections.abc import Callable
 
-# What a first call would import; the peers have their imports from the start too.
+# What a first call would import; the peer has its imports from the start too.
+import filelock  # noqa: F401
 import pyarrow.dataset  # noqa: F401
 import scipy.optimize
 import scipy.special  # noqa: F401
 import sklearn.metrics  # noqa: F401
 
-from benchmarks.peers.work import Work, checksum
-from headstart.data.dataset import Dataset
+from benchmarks.cases import packed_as
+from benchmarks.peers.work import Work
+from headstart.data.prepare import prepare
 from headstart.models.bundle import ModelBundle
 from headstart.strategies import fine_tuning
 from headstart.strategies.baseline import Like
@@ -17,38 +19,32 @@ from headstart.strategies.baselines import scratch
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
-from headstart.training.section import Training
 from headstart.training.trained import Trained
 
 
-def train(work: Work, tuned: bool) -> None:
-    """A strategy of a recipe with the peers' epochs and batch; all else is as a recipe without numbers has it.
-
-    `tuned` means nothing: there is one headstart.
-    """
-    source, packed = work.given["source"], work.given["packed"]
-    training = Training.of({"epochs": work.epochs, "batch_size": work.batch_size})
+def train(work: Work) -> None:
+    """A data set is prepared and reported; then comes a strategy of a recipe with the case's epochs and batch. All else
+    is as a recipe without numbers has it."""
+    source = work.source
+    dataset = prepare(packed_as(work.images, work.size), work.folder / "packed")
+    work.watch.prepared()
     observer = _Observer(work)
     fine_tuning.fit = observer.observed(fine_tuning.fit)
     scratch.fit = observer.observed(scratch.fit)
-    # The peers learn from the training samples once.
-    context = RunContext(work.seed, refit=False, on_epoch=observer.on_epoch)
-    with work.watch.paused():
-        work.watch.weights = checksum(source.network.stages)
-    dataset = Dataset.open(packed)
+    # The peer learns from the training samples, and once.
+    context = RunContext(work.seed, refit=False, cross_validate=False, on_epoch=observer.on_epoch)
     if work.task == "scratch":
-        result = scratch.fit_scratch(Like.of(source), dataset, training, context)
+        result = scratch.fit_scratch(Like.of(source), dataset, work.training, context)
     else:
-        strategy = Strategy.model_validate(work.task)
-        result = transfer(source, dataset, strategy, training=training, context=context)
+        if work.task == "linear_probe":
+            work.watch.begin(source.network, whole=False)
+        result = transfer(source, dataset, Strategy.model_validate(work.task), training=work.training, context=context)
         work.found["decisions"] = result.bundle.provenance["decisions"]
-    bundle = result.bundle
-    if bundle.preprocessing.size != work.size:
-        raise SystemExit(f"headstart trained at {bundle.preprocessing.size} pixels instead of {work.size}")
-    work.network = bundle.network
+    if result.bundle.preprocessing.size != work.size:
+        raise SystemExit(f"headstart trained at {result.bundle.preprocessing.size} pixels instead of {work.size}")
+    work.network = result.bundle.network
     if result.history:
-        settings = {key: result.params[key] for key in ("precision", "layout", "compiled", "processes")}
-        work.found |= {"settings": settings, "images_per_second": result.samples_per_second}
+        work.found["settings"] = result.params
 
 
 class _Observer:

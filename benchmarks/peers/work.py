@@ -16,7 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.memory import peak_of_this_process
+from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
+from headstart.training.plan import Plan
+from headstart.training.section import Training
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 
@@ -39,15 +42,21 @@ class Watch:
         self.curve: list[dict[str, float]] = []
         self.weights = ""
         self.peak = 0
+        self.ready = self.ready_processor = 0.0
         self._inputs, self._labels = inputs, labels
         self._seconds = self._processor = 0.0
         self._since: tuple[float, float] | None = None
-        self._samples = self._batches = 0
+        self._samples = self._batches = self.seen = 0
         self._told = (0.0, 0, 0)
 
     def start(self) -> None:
-        """The run begins: image folder or packed data set, and a network with its weights, are there."""
+        """The run begins: a folder of pictures, and a source with its weights, are there."""
         self._go()
+
+    def prepared(self) -> None:
+        """The pictures are decoded and ready to be learned from."""
+        with self.paused():
+            self.ready, self.ready_processor = self._seconds, self._processor
 
     def begin(self, network: Network, *, whole: bool) -> None:
         """Training is about to begin. Notes the checksum of the stages, or of the `whole` network where its head is
@@ -109,39 +118,43 @@ class Watch:
     def _count(self, head: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if head.training and torch.is_grad_enabled() and self._since is not None:
             self._samples += len(output)
+            self.seen += len(output)
             self._batches += 1
 
 
 @dataclass
 class Work:
-    """What a library is given for one run.
+    """What a run is given.
 
-    `images` has train/, val/ and test/ with a folder a class; every file is `size` pixels square, and a network of
-    ours reads it as RGB in [0, 1], less `mean`, divided by `std`. `network` has the source's weights and a new head
-    (random weights for `scratch`); `frozen` is how many of its stages a task keeps as they are. `rate` is AdamW's
-    learning rate for the tuned settings. `given` and `found` are what headstart alone starts from and comes to:
-    `network` is then the one that it made.
+    `images` has train/, val/ and test/ with a folder a class; every file is `size` pixels square. `source` reads it as
+    RGB in [0, 1], less `mean`, divided by `std`; nobody changes it. `training` is the recipe's section, and `plan` what
+    comes of it; `frozen` is how many stages a task keeps as they are, and `keeps_views` whether what they make of each
+    picture's variants is worth keeping. `folder` is empty. `network` and `found` are what a run comes to.
     """
 
     task: str
     images: Path
-    network: Network
-    frozen: int
+    source: ModelBundle
+    classes: int
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    epochs: int
-    batch_size: int
-    rate: float
+    training: Training
+    plan: Plan
+    from_probe: bool
+    frozen: int
+    keeps_views: bool
+    precision: str
     seed: int
-    device: torch.device
+    folder: Path
     watch: Watch
-    given: dict[str, Any] = field(default_factory=dict)
+    network: Network = field(init=False)
     found: dict[str, Any] = field(default_factory=dict)
 
-    def autocast(self, enabled: bool) -> Any:
-        """bfloat16 where it is safe, or nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16) if enabled else nullcontext()
+    def autocast(self) -> Any:
+        """The precision that is the fastest for the case, which both compute in."""
+        device = self.watch.device.type
+        return torch.autocast(device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
 
 def accuracy(network: Network, inputs: Tensor, labels: np.ndarray, device: torch.device) -> float:

@@ -124,3 +124,12 @@ class Texts(Sequence[str]):
         """Whether each text is one of these, bool (N,)."""
         among = pc.is_in(self.column, value_set=pa.array(list(texts), pa.large_string()))
         return np.asarray(among.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def as_array(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of texts, or of null for none, as str (N,), without an object of each text at a time."""
+    width = pc.max(pc.utf8_length(column)).as_py() or 1
+    found = np.empty(len(column), dtype=f"U{width}")
+    for start in range(0, len(column), ROWS):
+        found[start : start + ROWS] = [text or "" for text in column.slice(start, ROWS).to_pylist()]
+    return found

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart.data.chosen import ChosenSamples
+from headstart.data.columns import as_array
 from headstart.data.encoded import EncodedSamples
 from headstart.data.joined import JoinedSamples
 from headstart.data.ragged import RaggedSamples, offsets_of
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 
 _MANIFEST = "manifest.json"
+_ROWS_AT_ONCE = 2**16
 
 Samples = np.ndarray | EncodedSamples | RaggedSamples | JoinedSamples | ChosenSamples
 """(N, …): a read-only memory map; samples in a smaller form, which are decoded on access; samples of unequal length;
@@ -185,7 +187,7 @@ class Dataset:
         Raises:
             InputError: its files do not match the manifest.
         """
-        rows = self._index.filter(pc.equal(self._index["split"], name))
+        rows = self._index_of(name)
         samples = self.samples(name)
         if len(rows) != len(samples):
             raise InputError(
@@ -197,9 +199,9 @@ class Dataset:
             store=self.store,
             samples=samples,
             labels=self._labels(rows["label"].to_pylist()),
-            ids=np.array(rows["id"].to_pylist(), dtype=str),
-            paths=np.array(rows["path"].to_pylist(), dtype=str),
-            groups=np.array([name or "" for name in rows["group"].to_pylist()], dtype=str),
+            ids=as_array(rows["id"]),
+            paths=as_array(rows["path"]),
+            groups=as_array(rows["group"]),
         )
 
     def _labels(self, given: list[str]) -> np.ndarray:
@@ -268,10 +270,12 @@ class Dataset:
             )
         return samples
 
-    @cached_property
-    def _index(self) -> pa.Table:
+    def _index_of(self, split: str) -> pa.Table:
+        """The index's rows of a split; the others are in memory a few at a time."""
         try:
-            return pq.read_table(self._verified("index.parquet"))
+            with pq.ParquetFile(self._verified("index.parquet")) as file:
+                parts = [part.filter(pc.equal(part["split"], split)) for part in file.iter_batches(_ROWS_AT_ONCE)]
+                return pa.Table.from_batches(parts, file.schema_arrow)
         except (OSError, pa.ArrowInvalid):
             raise InputError(f"{self.path}/index.parquet is damaged; prepare the data set again.") from None
 

@@ -5,9 +5,9 @@ Candidates have values of their signatures in common (Broder 1997, "On the resem
 """
 
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from headstart.modalities.alike import Alike, Mark
 
 _VALUES = 64
 _COMPARED = 16  # with how many others of a band a sample's shingles are compared at most
+_JOINED = 4096  # signatures that become rows of an array at a time
 _KEPT = 4096  # samples whose shingles are in memory
 # Random odd factors and summands of 64 bits: multiply-shift hashing (Dietzfelbinger et al. 1997).
 _FACTORS, _SUMMANDS = np.random.default_rng(0).integers(1, 2**63, (2, _VALUES), dtype=np.uint64) * 2 + 1
@@ -44,9 +45,10 @@ class Shingled(Alike):
         from scipy.cluster.hierarchy import DisjointSet
 
         shingles = lru_cache(_KEPT)(lambda number: self.shingles(sample(number)))
-        connected = DisjointSet(range(len(marks)))
+        buckets = self._buckets(marks)
+        connected = DisjointSet({member for members in buckets for member in members})
         found = []
-        for members in self._buckets(marks):
+        for members in buckets:
             # Each is compared with the first ones of its bucket, so that a thousand copies of a form letter are too.
             for place, j in enumerate(members):
                 for i in members[: min(place, _COMPARED)]:
@@ -76,12 +78,25 @@ class Shingled(Alike):
         return [(band, mark.coarse[band * width : (band + 1) * width]) for band in range(_VALUES // self.rows)]
 
     def _buckets(self, marks: Sequence[Mark]) -> list[list[int]]:
-        """The positions of two or more marks that have a band in common."""
-        found: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-        for number, mark in enumerate(marks):
-            for band in self._bands(mark):
-                found[band].append(number)
-        return [members for members in found.values() if len(members) > 1]
+        """The positions, rising, of two or more marks that have a band in common; sorted by the first, then by band."""
+        signatures, each = np.empty((len(marks), 4 * _VALUES), dtype=np.uint8), iter(marks)
+        for start in range(0, len(marks), _JOINED):
+            joined = b"".join(mark.coarse for mark in islice(each, _JOINED))
+            signatures[start : start + _JOINED] = np.frombuffer(joined, np.uint8).reshape(-1, 4 * _VALUES)
+        found = []
+        width = 4 * self.rows
+        for band in range(_VALUES // self.rows):
+            # Sorted: a dictionary of the bands of millions would take several kilobytes of each.
+            keys = np.ascontiguousarray(signatures[:, band * width : (band + 1) * width]).view(f"S{width}").ravel()
+            order = np.argsort(keys, kind="stable")
+            same = np.concatenate([[False], keys[order[1:]] == keys[order[:-1]], [False]])
+            starts, stops = np.flatnonzero(~same[:-1] & same[1:]), np.flatnonzero(same[:-1] & ~same[1:]) + 1
+            found += [
+                (members[0], band, members)
+                for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+                for members in [order[start:stop].tolist()]
+            ]
+        return [members for *_, members in sorted(found)]
 
 
 def resemblance(one: np.ndarray, other: np.ndarray) -> float:

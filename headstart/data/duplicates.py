@@ -51,16 +51,19 @@ def check_duplicates(name: str, readable: Readable, kind: Modality, policy: Poli
     """The samples of the data set `name` without those that the policy or other samples rule
     out. InputError if there is any duplicate and the policy is `fail`."""
     pairs = near_pairs(readable, kind.alike, lambda sample: array_of(sample, kind)) if kind.alike else []
-    contradicting = contradictions(readable)
+    # All others are alone, and stay.
+    samples = readable.take(readable.copies | _in_pairs(readable, pairs))
+    contradicting = contradictions(samples)
     if policy == "fail":
-        refuse_any(name, contradicting, readable, pairs, kind)
-    samples = _without(readable, contradicting)
+        refuse_any(name, contradicting, samples, pairs, kind)
+    samples = _without(samples, contradicting)
     leaking = leaks(samples)
     samples = _without(samples, leaking)
     leaking += near_leaks(samples, pairs, kind)
     samples = _without(samples, leaking)
     spared = spare(samples, pairs, kind) if policy == "drop" else []
-    return Checked(_without(samples, spared), [*contradicting, *leaking, *spared], leaking, pairs)
+    refused = [*contradicting, *leaking, *spared]
+    return Checked(_without(readable, refused), refused, leaking, pairs)
 
 
 def describe_near(pairs: Sequence[Pair], kind: Modality) -> list[str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.dataset import FORMAT_VERSION, Dataset
-from headstart.data.duplicates import check_duplicates, describe_near
+from headstart.data.duplicates import Checked, check_duplicates, describe_near
 from headstart.data.listing import Labels, Listing, Refusal
 from headstart.data.packing import Selection, choose_store, class_counts, describe, write
 from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.refusals import check_classes_survive, check_refused, describe_refused
-from headstart.data.samples import Readable, hashed
+from headstart.data.samples import hashed
 from headstart.data.section import Data
 from headstart.data.shards import read_part, read_samples
 from headstart.data.splits import ASSIGNED, check_splits, limit_labels, split_samples
@@ -66,9 +66,8 @@ def prepare(
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
         refuse_unserved(listing, data.task)
-        readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
-        check_refused(_unclassed(listing), unreadable, kind, data)
-        selection = _select(listing, readable, unreadable, data, kind, seed)
+        checked, unreadable = _read_and_checked(listing, kind, given, work, parts, data)
+        selection = _select(listing, checked, unreadable, data, kind, seed)
         shape = kind.shape_of(selection.samples.shapes, given)
         store, store_notes = choose_store(selection, shape, kind, data.store)
         notes = selection.notes + store_notes + kind.notes(selection.samples.facts, given)
@@ -122,10 +121,19 @@ def _read_by(data: Data, modality: str) -> tuple[Modality, Section]:
     return kind, kind.input.of(kind.settled(data.input, kind.default_architecture), at="input")
 
 
+def _read_and_checked(
+    listing: Listing, kind: Modality, given: Section, work: Path, parts: State | None, data: Data
+) -> tuple[Checked, list[Refusal]]:
+    """The samples beside their duplicates, and the files that cannot be read. All samples, of which those that remain
+    may be a copy, are let go of."""
+    readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
+    check_refused(_unclassed(listing), unreadable, kind, data)
+    return check_duplicates(listing.name, readable, kind, data.duplicates), unreadable
+
+
 def _select(
-    listing: Listing, readable: Readable, unreadable: list[Refusal], data: Data, kind: Modality, seed: int
+    listing: Listing, checked: Checked, unreadable: list[Refusal], data: Data, kind: Modality, seed: int
 ) -> Selection:
-    checked = check_duplicates(listing.name, readable, kind, data.duplicates)
     samples, shares = checked.samples, data.split.model_dump()
     unlisted = [hashed(listing, refusal) for refusal in listing.refused]
     refused = sorted([*unlisted, *unreadable, *checked.refused], key=lambda refusal: refusal.path)

@@ -153,8 +153,9 @@ class Readable(Sequence[Sample]):
 def numbers_of_contents(digests: np.ndarray) -> np.ndarray:
     """A number of each digest, uint8 (N, 32), int (N,): equal where they are, lower where they are."""
     if not len(digests):
-        return np.empty(0, np.int64)
-    return np.unique(np.ascontiguousarray(digests).view("S32").ravel(), return_inverse=True)[1]
+        return np.empty(0, np.int32)
+    numbers = np.unique(np.ascontiguousarray(digests).view("S32").ravel(), return_inverse=True)[1]
+    return numbers.astype(np.int32)
 
 
 def read_content(listing: Listing, file: File, kind: Modality, given: Section) -> Content | Refusal:

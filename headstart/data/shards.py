@@ -255,7 +255,7 @@ class _Columns:
             return np.concatenate([getattr(part, name) for part in taken])
 
         digests, read = column("digests"), column("read")
-        number_of_shard = np.repeat(np.arange(len(taken)), [len(part.digests) for part in taken])
+        number_of_shard = np.repeat(np.arange(len(taken), dtype=np.int32), [len(part.digests) for part in taken])
         return Readable(
             listing.columns if read.all() else listing.columns.take(np.flatnonzero(read)),
             digests,

@@ -7,13 +7,14 @@ minutes); both are kept below --cache, where a run that was stopped goes on. The
 time in a process of its own: it lists the table, finds the shards, looks for copies, contradictions and leaks, carves a
 validation split out of the given train split, computes the digests, packs and reports. One picture of a hundred is a
 copy, one of 500 of them of another class and one of 250 of another split; one of ten has a group. A tenth of the rows
-tells how memory grows. Exit status 1 where a bound is missed. Needs Linux and 4 GB below --cache.
+tells how memory grows. So small pictures are not compared by their looks: that is measured alone, on as many
+fingerprints of smooth noise. Exit status 1 where a bound is missed. Needs Linux and 4 GB below --cache.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -25,29 +26,31 @@ import pyarrow.parquet as pq
 
 from benchmarks.memory import peak_of_this_process
 from headstart.data.prepare import prepare, prepare_part
+from headstart.data.samples import Marks
 from headstart.data.section import Data
 from headstart.storage.local import write_json
 from headstart.storage.state import State
 
 ROWS = 2_000_000
 CLASSES = 1000
-SIDE = 8
+SIDE, COARSE = 8, 8
 MAX_SECONDS = 60.0
 MAX_BYTES = 2**30
 _AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
-class Joined:
-    """The cost of joining `rows` samples: seconds on the clock and of the processor, the most bytes that the process
-    had in memory; how many samples each split has, and how many files were refused."""
+class Cost:
+    """The cost of work on `rows` samples: seconds on the clock and of the processor, and the most bytes that the
+    process had in memory."""
 
     rows: int
     seconds: float
     processor: float
     memory: int
-    counts: dict[str, int]
-    refused: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.processor:.1f} s of the processor), {self.memory / 2**20:,.0f} MiB"
 
 
 def main() -> int:
@@ -56,29 +59,23 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=Path("build/large"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/large.json"))
     options = parser.parse_args()
-    found: list[Joined] = []
+    joined, compared = [], []
     for rows in (options.rows // 10, options.rows):
         place = options.cache / str(rows)
         place.mkdir(parents=True, exist_ok=True)
         write_table(place / "rows.parquet", rows)
         read(place)
-        # A process of its own, whose memory is that of this work.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            outcome = process.submit(join, place, rows).result()
-        found.append(outcome)
-        print(
-            f"{outcome.rows:>10,} rows: {outcome.seconds:.1f} s ({outcome.processor:.1f} s of the processor), "
-            f"{outcome.memory / 2**20:,.0f} MiB; {outcome.counts}, {outcome.refused} refused"
-        )
-    few, all_rows = found
-    per_row = (all_rows.memory - few.memory) / (all_rows.rows - few.rows)
-    kept = all_rows.seconds <= MAX_SECONDS and all_rows.memory <= MAX_BYTES
+        joined.append(_alone(join, place, rows))
+        compared.append(_alone(compare, place, rows))
+        print(f"{rows:>10,} rows: joined in {joined[-1]}; looks compared in {compared[-1]}", flush=True)
+    per_row = (joined[1].memory - joined[0].memory) / (joined[1].rows - joined[0].rows)
+    kept = joined[1].seconds <= MAX_SECONDS and joined[1].memory <= MAX_BYTES
     # It imports torch, which is no part of what is measured.
     from benchmarks.machine import machine
 
     verdict = "kept" if kept else "MISSED"
     print(f"{per_row:.0f} bytes a row. Bounds, {MAX_SECONDS:.0f} s and {MAX_BYTES / 2**20:,.0f} MiB: {verdict}")
-    content = {"joined": [asdict(each) for each in found], "bytes_per_row": per_row}
+    content = {"joined": [*map(asdict, joined)], "compared": [*map(asdict, compared)], "bytes_per_row": per_row}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, {"machine": machine(1, ("numpy", "pyarrow", "scipy")), **content})
     return int(not kept)
@@ -101,19 +98,37 @@ def read(place: Path) -> None:
     prepare_part(_data(place), State(str(place / "state")), part=0, parts=1)
 
 
-def join(place: Path, rows: int) -> Joined:
+def join(place: Path, rows: int) -> Cost:
     """Join what was read."""
     state = State(str(place / "state"))
     start, processor = time.perf_counter(), time.process_time()
-    dataset = prepare(_data(place), place / "packed", parts=state)
-    return Joined(
-        rows,
-        time.perf_counter() - start,
-        time.process_time() - processor,
-        peak_of_this_process(),
-        dataset.counts,
-        dataset.manifest["quarantined"],
-    )
+    prepare(_data(place), place / "packed", parts=state)
+    return Cost(rows, time.perf_counter() - start, time.process_time() - processor, peak_of_this_process())
+
+
+def compare(place: Path, rows: int) -> Cost:
+    """Look for pictures that look alike among the fingerprints of as many different ones."""
+    from headstart.modalities.image.near_duplicates import LOOKS_ALIKE, looks_of
+
+    draws = np.random.default_rng(0)
+    hashes, coarse = [], []
+    for start in range(0, rows, _AT_ONCE):
+        count = min(_AT_ONCE, rows - start)
+        means, steps = draws.normal(128, 30, (count, 1)), draws.normal(0, 15, (count, COARSE * COARSE))
+        thumbnails = np.clip(means + steps.cumsum(axis=1), 0, 255).astype(np.uint8).reshape(count, COARSE, COARSE, 1)
+        found = [mark for mark in looks_of([*thumbnails.repeat(4, axis=1).repeat(4, axis=2)]) if mark]
+        hashes.append(np.array([mark.hash for mark in found], dtype=np.uint64))
+        coarse.append(pa.array([mark.coarse for mark in found], pa.large_binary()))
+    marks = Marks(np.concatenate(hashes), pa.concat_arrays(coarse))
+    start_of, processor = time.perf_counter(), time.process_time()
+    LOOKS_ALIKE.pairs(marks, lambda number: np.random.default_rng(number).integers(0, 256, (32, 32, 1), dtype=np.uint8))
+    return Cost(rows, time.perf_counter() - start_of, time.process_time() - processor, peak_of_this_process())
+
+
+def _alone(work: Callable[[Path, int], Cost], place: Path, rows: int) -> Cost:
+    """What `work` costs in a process of its own, whose memory is that of this work."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, place, rows).result()
 
 
 def _data(place: Path) -> Data:

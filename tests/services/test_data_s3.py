@@ -9,18 +9,22 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstart.data.prepare import prepare
+from headstart.data.prepare import prepare, prepare_part
 from headstart.data.reference import check, fingerprint, has_no_labels
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import cache, s3
+from headstart.storage.state import State
 from headstart_pipelines.demo import digits, write_folder
+from tests.docs.scaling import requests
 from tests.services.faults import Faults, faulty_proxy
 from tests.services.servers import SeaweedFS
 
@@ -248,3 +252,35 @@ def test_an_object_that_is_no_data_set_is_refused_by_name(faults: Faults, store:
         check("s3://data/alone.png")
     with pytest.raises(InputError, match="There is no object s3://data/none and none below it"):
         check("s3://data/none")
+
+
+def test_a_preparation_in_parts_asks_the_store_as_often_as_is_written(
+    store: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/scaling.md says."""
+    count, parts = 1050, 3
+    draws = np.random.default_rng(0)
+
+    def upload(number: int) -> None:
+        content = b"P5\n8 8\n255\n" + draws.bytes(64)
+        store.client.put_object(Bucket="data", Key=f"many/{number % 2}/{number:04}.pgm", Body=content)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(upload, range(count)))
+    for variable, value in (store.environment | {"HEADSTART_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(variable, value)
+    s3.client.cache_clear()
+    asked: Counter[str] = Counter()
+    s3.client().meta.events.register("before-call.s3.*", lambda model, **_: asked.update([model.name]))
+    state, data = State("s3://data/state"), Data.of({"uri": "s3://data/many", "size": 8})
+    for part in range(parts):
+        prepare_part(data, state, part=part, parts=parts)
+    read = asked["GetObject"]
+    prepare(data, tmp_path / "packed", parts=state)
+
+    shards = asked["PutObject"] // 2
+    assert read == count
+    assert shards == len({Path(name).stem for name in state.names("parts/")}) > 1
+    # The last listing is this test's.
+    assert sum(asked.values()) - 1 == requests(count, parts, shards)
+    s3.client.cache_clear()

@@ -7,7 +7,7 @@ from headstart.credentials import without_password
 from headstart.data.reference import check as check_data
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
 from headstart.models.architectures import build_network, check_reads
 from headstart.models.reference import unpinned
@@ -59,6 +59,8 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
     classes = "without labels" if list(summary.samples) == [""] else f"in {len(summary.samples)} classes"
     if data.task == REGRESSION:
         classes = "with numbers"
+    if data.task == MULTI_LABEL:
+        classes = "with several labels each"
     line = f"{role:<11} {data.uri}: {samples} samples {classes}"
     if data.label_budget and samples <= data.label_budget:
         raise InputError(

@@ -1,6 +1,7 @@
 """Packed data sets: a directory of samples that are already validated and decoded."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,9 @@ from headstart.data.columns import as_array
 from headstart.data.encoded import EncodedSamples
 from headstart.data.joined import JoinedSamples
 from headstart.data.ragged import RaggedSamples, offsets_of
+from headstart.data.several import marks_of
 from headstart.errors import InputError
-from headstart.metrics.task import REGRESSION, SINGLE_LABEL
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import Modality, Shape
 from headstart.modalities import modality as find_modality
 from headstart.sections import Section
@@ -46,7 +48,8 @@ class Split:
     """One split of a packed data set; entry i of every array is sample i.
 
     `samples` is (N, …), stored as `store` says: raw, or in the form of a codec; `labels` int64 (N,), indices into the
-    classes, or -1 for samples without labels, of a regression float64 (N,); `ids` the SHA-256 (hex) of each sample's
+    classes, or -1 for samples without labels, of a regression float64 (N,), of several labels int8 (N, K): 1 for each
+    that a sample has, -1 for one that is not known; `ids` the SHA-256 (hex) of each sample's
     file; `paths` its path relative to the source folder; `groups` the name that it shares with the samples that it
     belongs to, "" where it is alone.
     """
@@ -114,7 +117,7 @@ class Dataset:
 
     @property
     def task(self) -> str:
-        """The name of what the labels tell: which class, or a number."""
+        """The name of what the labels tell: which class, which labels, or a number."""
         return str(self.manifest.get("task", SINGLE_LABEL))
 
     @property
@@ -198,17 +201,11 @@ class Dataset:
             name=name,
             store=self.store,
             samples=samples,
-            labels=self._labels(rows["label"].to_pylist()),
+            labels=label_values(rows["label"].to_pylist(), self.classes, self.task),
             ids=as_array(rows["id"]),
             paths=as_array(rows["path"]),
             groups=as_array(rows["group"]),
         )
-
-    def _labels(self, given: list[str]) -> np.ndarray:
-        if self.task == REGRESSION:
-            return np.array(given, dtype=np.float64)
-        number_of = {"": -1} | {label: number for number, label in enumerate(self.classes)}
-        return np.array([number_of[label] for label in given], dtype=np.int64)
 
     def parts(self, name: str) -> list[Split]:
         """The split as the parts that it is stored in, in order."""
@@ -278,6 +275,16 @@ class Dataset:
                 return pa.Table.from_batches(parts, file.schema_arrow)
         except (OSError, pa.ArrowInvalid):
             raise InputError(f"{self.path}/index.parquet is damaged; prepare the data set again.") from None
+
+
+def label_values(given: Sequence[str], classes: Sequence[str], task: str) -> np.ndarray:
+    """Labels as data sets write them as the values of `Split.labels`. KeyError for a name that is not of `classes`."""
+    if task == REGRESSION:
+        return np.array(given, dtype=np.float64)
+    if task == MULTI_LABEL:
+        return marks_of(given, classes)
+    number_of = {"": -1} | {label: number for number, label in enumerate(classes)}
+    return np.array([number_of[label] for label in given], dtype=np.int64)
 
 
 def _digest_of(manifest: dict[str, Any]) -> str:

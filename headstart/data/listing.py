@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from headstart.data.columns import Coded, Texts
 
-Labels = Literal["required", "optional", "none", "numbers"]
+Labels = Literal["required", "optional", "none", "numbers", "several"]
 """Labels of a listing's files. `required`: each file has one. `optional`: all have one, or none if the reference gives
-none. `none`: labels in the reference are ignored. `numbers`: each file has one, and it is a number."""
+none. `none`: labels in the reference are ignored. `numbers`: each file has one, and it is a number.
+`several`: each file says which labels it has of several."""
 
 SPLIT_NAMES = {
     "train": "train",
@@ -123,7 +124,7 @@ class Files(Sequence[File]):
 class Listing:
     """The samples of a reference. `files`, which may be given in any order and as any sequence, and `refused` are
     sorted by path and not opened yet; `classes` are ordered by index and empty without labels, and where these are
-    numbers; `splits` are the given ones.
+    numbers or several each; `several` are the names of the latter. `splits` are the given ones.
 
     `name` is for messages. `read` returns the content of a file by its path, or raises UnreadableSample; `readers` is
     the number of threads that it can use. `sha256` gives the digest of a refused file's content, if that can be read.
@@ -139,6 +140,7 @@ class Listing:
     sha256: Callable[[str], str | None] = lambda _: None
     readers: int | None = None
     state: Callable[[str], str | None] = lambda _: None
+    several: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", Files.of(self.files))
@@ -185,7 +187,7 @@ def check_classes(listing: Listing, labels: Labels) -> None:
     Raises:
         InputError: there are fewer than two, or one has no files, in total or in the given train or test split.
     """
-    if labels == "numbers":
+    if labels in ("numbers", "several"):
         return
     if not listing.classes:
         raise InputError(f"{listing.name} has no class folders; lay its samples out as <class>/<file>.")

@@ -22,6 +22,7 @@ from headstart.data.listing import Refusal
 from headstart.data.ragged import write_ragged
 from headstart.data.report import Contents, render_report
 from headstart.data.samples import Readable
+from headstart.data.several import counts_of
 from headstart.data.shards import arrays_of
 from headstart.data.splits import ASSIGNED, group_names
 from headstart.errors import InputError
@@ -96,15 +97,15 @@ def choose_store(selection: Selection, shape: Shape, kind: Modality, asked: str)
     ]
 
 
-def describe(selection: Selection, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The manifest's entry of each split."""
+def describe(selection: Selection, classes: Sequence[str], several: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The manifest's entry of each split; `several` are the names of labels of which a sample may have several."""
     found = {}
     for name in ASSIGNED:
         labels = selection.labels_of(name)
         found[name] = {
             "samples": len(labels),
             "digest": selection.digest_of(name),
-            "class_counts": class_counts(labels, classes),
+            "class_counts": counts_of(labels, several) if several else class_counts(labels, classes),
         }
     return found
 

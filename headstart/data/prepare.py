@@ -8,21 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.data.dataset import FORMAT_VERSION, Dataset
 from headstart.data.duplicates import Checked, check_duplicates, describe_near
+from headstart.data.hashing import positions
 from headstart.data.listing import Labels, Listing, Refusal
 from headstart.data.packing import Selection, choose_store, class_counts, describe, write
 from headstart.data.reference import is_local, listed, local_folder, located
 from headstart.data.refusals import check_classes_survive, check_refused, describe_refused
-from headstart.data.samples import hashed
+from headstart.data.samples import Readable, hashed
 from headstart.data.section import Data
+from headstart.data.several import check_labels, standing_for_labels
 from headstart.data.shards import read_part, read_samples
-from headstart.data.splits import ASSIGNED, check_splits, limit_labels, split_samples
+from headstart.data.splits import ASSIGNED, Budget, check_splits, limit_labels, split_samples
 from headstart.data.strata import in_strata
 from headstart.data.task import refuse_unserved
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.task import NUMBER, REGRESSION
+from headstart.metrics.task import MULTI_LABEL, NUMBER, REGRESSION
 from headstart.modalities import Modality
 from headstart.modalities import modality as find_modality
 from headstart.sections import Section
@@ -30,6 +34,8 @@ from headstart.storage.local import new_directory, resumed_directory
 from headstart.storage.state import State
 
 log = logging.getLogger(__name__)
+
+_WITHOUT_CLASSES = (REGRESSION, MULTI_LABEL)
 
 
 def prepare(
@@ -75,12 +81,12 @@ def prepare(
             "format_version": FORMAT_VERSION,
             "modality": modality,
             "digest": selection.digest,
-            "classes": list(NUMBER if data.task == REGRESSION else listing.classes),
+            "classes": list(NUMBER if data.task == REGRESSION else listing.classes or listing.several),
             "input": kind.as_stored(given, shape).model_dump(mode="json"),
             "shape": list(shape),
             "store": store,
-            "splits": describe(selection, listing.classes),
-            **(_numbers_of(selection, listing) if data.task == REGRESSION else {}),
+            "splits": describe(selection, listing.classes, listing.several),
+            **_of_task(selection, listing, data.task),
             "source": {"uri": data.uri, "given_splits": list(listing.splits)},
             "settings": {**data.model_dump(include=_settings(data)), "seed": seed},
             "quarantined": len(selection.refused),
@@ -137,32 +143,53 @@ def _select(
     samples, shares = checked.samples, data.split.model_dump()
     unlisted = [hashed(listing, refusal) for refusal in listing.refused]
     refused = sorted([*unlisted, *unreadable, *checked.refused], key=lambda refusal: refusal.path)
-    of_strata = in_strata(listing, samples) if data.task == REGRESSION else (listing, samples)
-    # Numbers are no classes, each of which would need samples in every split.
-    listing, of_classes = (_unclassed(listing), samples.unlabelled()) if data.task == REGRESSION else (listing, samples)
-    check_classes_survive(listing, of_classes, refused)
-    split_of, notes = split_samples(of_strata[1], of_strata[0], checked.near, shares, seed)
-    for key in ("labels_per_class", "label_budget"):
-        if (budget := getattr(data, key)) is not None:
-            notes += limit_labels(of_classes, split_of, checked.near, budget, seed, key=key)
-    notes += check_splits(of_classes, split_of, listing, shares)
+    has_classes = data.task not in _WITHOUT_CLASSES
+    stratified, strata = (listing, samples) if has_classes else in_strata(listing, samples)
+    # Numbers, and sets of labels, are no classes, each of which would need samples in every split.
+    unclassed, of_classes = (listing, samples) if has_classes else (_unclassed(listing), samples.unlabelled())
+    check_classes_survive(unclassed, of_classes, refused)
+    split_of, notes = split_samples(strata, stratified, checked.near, shares, seed)
+    if (budget := _budget(data, listing, samples, strata, split_of, seed)) is not None:
+        notes += limit_labels(of_classes, split_of, checked.near, budget, seed)
+    notes += check_splits(of_classes, split_of, unclassed, shares)
+    selection = Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
+    notes += check_labels(listing, selection.labels_of("train"), selection.labels_of("test"))
     notes += describe_near(checked.near, kind) + describe_refused(refused)
-    return Selection(samples, split_of, refused, checked.leaks, checked.near, notes)
+    return selection
+
+
+def _budget(
+    data: Data, listing: Listing, samples: Readable, strata: Readable, split_of: np.ndarray, seed: int
+) -> Budget | None:
+    """The label budget that the recipe asks for; `strata` are the samples with the names of their strata as labels."""
+    if data.labels_per_class is not None:
+        return Budget("labels_per_class", data.labels_per_class)
+    if data.label_budget is None:
+        return None
+    if not listing.several:
+        return Budget("label_budget", data.label_budget)
+    rows, first = np.flatnonzero(split_of != ASSIGNED.index("test")), np.zeros(len(samples), dtype=bool)
+    ranks = positions(samples.ids, seed)[rows]
+    first[rows] = standing_for_labels(samples.files.labels.take(rows), listing.several, ranks)
+    return Budget("label_budget", data.label_budget, first, strata.files.labels)
 
 
 def _settings(data: Data) -> set[str]:
-    return {"split", "labels_per_class", "duplicates"} | ({"label_budget"} if data.task == REGRESSION else set())
+    return {"split", "labels_per_class", "duplicates"} | ({"label_budget"} if data.task in _WITHOUT_CLASSES else set())
 
 
-def _numbers_of(selection: Selection, listing: Listing) -> dict[str, Any]:
-    """The manifest's entries of a regression: its task, and how many of each range of numbers the splits have."""
+def _of_task(selection: Selection, listing: Listing, task: str) -> dict[str, Any]:
+    """The manifest's entries of a task that is not single_label: its name, and of a regression how many of each range
+    of numbers the splits have."""
+    if task != REGRESSION:
+        return {"task": MULTI_LABEL} if listing.several else {}
     strata, samples = in_strata(listing, selection.samples)
     counts = {name: class_counts(samples.files.labels.take(selection.is_in(name)), strata.classes) for name in ASSIGNED}
     return {"task": REGRESSION, "strata": {"names": list(strata.classes), "counts": counts}}
 
 
 def _unclassed(listing: Listing) -> Listing:
-    """The listing without the labels of a regression, of which each would be a class."""
+    """The listing without labels that are not the names of classes, of which each would be one."""
     return listing if listing.classes else replace(listing, files=listing.columns.unlabelled())
 
 

@@ -29,6 +29,7 @@ from urllib.parse import unquote, urlsplit
 from headstart.data.kind import Source, Wanted, file_suffixes, kind_by_scheme, kind_of
 from headstart.data.listing import File, Labels, Listing, Refusal, place
 from headstart.data.remote import RemoteTree
+from headstart.data.several import with_several
 from headstart.data.strata import check_numbers
 from headstart.data.task import Asked, refuse_unserved
 from headstart.data.tree import LocalTree, one_line
@@ -122,6 +123,8 @@ def listed(
         if labels == "numbers":
             listing = replace(listing, classes=())
             check_numbers(listing)
+        elif labels == "several":
+            listing = with_several(listing)
         yield listing
 
 

@@ -1,5 +1,6 @@
 """The page that shows a person what a packed data set holds and what was left out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,14 @@ from headstart.data.columns import Coded
 from headstart.data.dataset import Samples
 from headstart.data.listing import Refusal
 from headstart.html import render
+from headstart.metrics.task import MULTI_LABEL
 from headstart.modalities import Modality, modality
 from headstart.sections import Section
 
 _MAX_ROWS = 50
 _LISTED = ("refused", "duplicates", "near", "leaks")
 _MAX_SHOWN = 240
-# Of numbers, which are as many as there are samples.
+# Of numbers, and sets of labels, which may be as many as there are samples.
 _MAX_NUMBERS = 12
 _SHOWN_PER_CLASS = 12
 
@@ -76,7 +78,10 @@ def render_report(manifest: dict[str, Any], contents: Contents) -> str:
 
 
 def _shown(manifest: dict[str, Any], contents: Contents) -> list[str]:
-    """The labels that examples are shown of: the classes, of numbers some from the least to the largest."""
+    """The labels that examples are shown of: the classes, of several the most frequent sets, and of numbers some from
+    the least to the largest."""
+    if manifest.get("task") == MULTI_LABEL:
+        return [label for label, _ in Counter(contents.train_labels).most_common(_MAX_NUMBERS)]
     if "strata" not in manifest:
         return manifest["classes"] or [""]
     # One number may be written in two ways.

@@ -41,7 +41,9 @@ class Data(Section):
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
     holds them and no folders. `task: single_label` takes every label as the name of a class; unset, labels that look
     like several each, or like measured numbers, are refused. `task: regression` learns labels that are numbers, such as
-    ages or prices; `label_budget` is then what `labels_per_class` is for classes: so many labels in all.
+    ages or prices, and `task: multi_label` labels of which a sample may have several, as `circle;red`, or `none`, and
+    `?red` where that one is not known; `label_budget` is then what `labels_per_class` is for classes: so many labelled
+    samples in all.
     `input` is the modality's own section: what is read of a sample. For pictures it is
     `size` and `channels`, which may stand beside `uri` instead. `duplicates` says what becomes of samples of
     one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
@@ -82,7 +84,8 @@ class Data(Section):
 
     def wanted(self, default: Labels) -> Labels:
         """Which samples need a label, where `default` says so of data that say nothing themselves."""
-        return "numbers" if self.task == "regression" else self.labels or default
+        asked: dict[str, Labels] = {"regression": "numbers", "multi_label": "several"}
+        return asked.get(self.task) or self.labels or default
 
     def check_input(self, kind: Modality, role: str) -> None:
         """InputError, with the keys' paths in a recipe below `role`, if `input` is not one of the modality's."""
@@ -96,9 +99,10 @@ class Data(Section):
     def _limits_labels_that_there_are(self) -> Self:
         if self.labels == "none" and self.labels_per_class is not None:
             raise ValueError("labels_per_class has no meaning where labels is none; remove one of them")
-        if self.task == "regression" and (self.labels == "none" or self.labels_per_class is not None):
+        without_classes = {"regression": "are numbers", "multi_label": "are several"}.get(self.task)
+        if without_classes and (self.labels == "none" or self.labels_per_class is not None):
             key, hint = ("labels: none", "") if self.labels == "none" else ("labels_per_class", "; say label_budget")
-            raise ValueError(f"{key} has no meaning with task: regression, whose labels are numbers{hint}")
-        if self.task != "regression" and self.label_budget is not None:
-            raise ValueError("label_budget is for task: regression; of classes, say labels_per_class")
+            raise ValueError(f"{key} has no meaning with task: {self.task}, whose labels {without_classes}{hint}")
+        if not without_classes and self.label_budget is not None:
+            raise ValueError("label_budget is for task: regression or multi_label; of classes, say labels_per_class")
         return self

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -69,44 +70,52 @@ def split_samples(
     return split_of, notes
 
 
-def limit_labels(
-    samples: Readable,
-    split_of: np.ndarray,
-    near: Sequence[Pair],
-    labels_per_class: int,
-    seed: int,
-    *,
-    key: str = "labels_per_class",
-) -> list[str]:
+@dataclass(frozen=True)
+class Budget:
+    """A number of labels, `key` in recipes: of each class, or of all samples where they have no classes.
+
+    Of several labels a sample, `first` says which samples, bool (N,), come before all others, and those that are held
+    out are shared out by `strata` in the place of classes.
+    """
+
+    key: str
+    number: int
+    first: np.ndarray | None = None
+    strata: Coded[str] | None = None
+
+
+def limit_labels(samples: Readable, split_of: np.ndarray, near: Sequence[Pair], budget: Budget, seed: int) -> list[str]:
     """Keep the lowest-ranked samples of each class among training and validation together and share them out anew.
 
     All others of the two splits become UNUSED; the test split stays. Of n labels of a class a fifth is held out for
     validation, one at least where there are two, and none where there is one; samples that belong together stay in one
-    split. Changes `split_of`, as `split_samples` returns it, and returns the notes for the report, which call the
-    number by its `key`.
+    split. Changes `split_of`, as `split_samples` returns it, and returns the notes for the report.
     """
+    key, most = budget.key, budget.number
     rows = np.flatnonzero((split_of == ASSIGNED.index("train")) | (split_of == ASSIGNED.index("val")))
     pool = samples.take(rows)
     labels = pool.files.labels
     # Copies rank behind all first occurrences: a label spent on one teaches nothing.
     seen, places = _occurrence(pool.contents), positions(pool.ids, seed)
-    order = np.lexsort((places, seen, labels.codes))
+    later = np.zeros(len(rows), dtype=bool) if budget.first is None else ~budget.first[rows]
+    order = np.lexsort((places, seen, later, labels.codes))
     kept = np.zeros(len(rows), dtype=bool)
-    kept[order[_occurrence(labels.codes[order]) < labels_per_class]] = True
+    kept[order[_occurrence(labels.codes[order]) < most]] = True
     split_of[rows] = ASSIGNED.index(UNUSED)
     chosen = pool.take(kept)
-    held_out = _held_out(chosen, near, seed)
+    shared = chosen if budget.strata is None else chosen.labelled(budget.strata.take(rows[kept]))
+    held_out = _held_out(shared, near, seed)
     split_of[rows[kept]] = np.where(held_out, ASSIGNED.index("val"), ASSIGNED.index("train"))
     count = int(held_out.sum())
     notes = [
-        f"{key} = {labels_per_class}: {len(chosen)} labels, of which {len(chosen) - count} train and "
+        f"{key} = {most}: {len(chosen)} labels, of which {len(chosen) - count} train and "
         f"{count} are held out to choose and calibrate; {len(pool) - len(chosen)} samples are unused."
     ]
     numbers, first, counts = np.unique(labels.codes, return_index=True, return_counts=True)
-    few = [number for _, number, found in sorted(zip(first, numbers, counts, strict=True)) if found < labels_per_class]
+    few = [number for _, number, found in sorted(zip(first, numbers, counts, strict=True)) if found < most]
     if few:
         notes.append(
-            f"Fewer than {key} = {labels_per_class} samples beside the test split, all of them used"
+            f"Fewer than {key} = {most} samples beside the test split, all of them used"
             f"{_names([labels.values[number] for number in few])}."
         )
     return notes

@@ -1,23 +1,27 @@
-"""Strata: ranges of numbers that take the place of classes where splits, folds and parts should have some of each."""
+"""Strata: ranges of numbers, or the rarest of several labels, that take the place of classes where splits, folds and
+parts should have some of each."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from headstart.data.columns import Coded
-from headstart.data.listing import Listing
+from headstart.data.listing import Listing, natural
 from headstart.data.samples import Readable
+from headstart.data.several import rarest, strata_names
 from headstart.data.task import number_of
 from headstart.errors import InputError
-from headstart.metrics.tally import is_of_classes
+from headstart.metrics.tally import is_of_classes, is_of_several
 
 # Ranges of equal numbers of items: more would tell less from less, and each fold should have some of every one.
 _MOST, _LEAST_ITEMS = 10, 5
 
 
 def strata(labels: np.ndarray) -> np.ndarray:
-    """The stratum of each label, int (N,): its class, or of numbers the range between quantiles that it lies in, up to
-    10 ranges of 5 items or more."""
+    """The stratum of each label, int (N,): its class; of numbers the range between quantiles that it lies in, up to 10
+    ranges of 5 items or more; of several labels, (N, K), the one that the fewest items have, K for none."""
+    if is_of_several(labels):
+        return rarest(labels)
     if is_of_classes(labels):
         return labels
     count = max(1, min(_MOST, len(labels) // _LEAST_ITEMS))
@@ -27,8 +31,11 @@ def strata(labels: np.ndarray) -> np.ndarray:
 
 
 def in_strata(listing: Listing, samples: Readable) -> tuple[Listing, Readable]:
-    """The listing and the samples with the names of strata in the place of labels that are numbers."""
+    """The listing and the samples with the names of strata in the place of labels that are numbers, or several each."""
     labels = samples.files.labels
+    if listing.several:
+        of_labels = strata_names(labels, listing.several)
+        return replace(listing, classes=natural(set(of_labels.occurring))), samples.labelled(of_labels)
     numbers = np.array([float(label) for label in labels.values])[labels.codes]
     of = strata(numbers)
     names = [_name(numbers[of == number]) for number in range(int(of.max(initial=-1)) + 1)]

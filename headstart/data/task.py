@@ -1,4 +1,4 @@
-"""The task that labels ask for: which class a sample has, or a number; several labels at once are not served."""
+"""The task that labels ask for: which class a sample has, which of several labels, or a number."""
 
 import math
 from collections import Counter
@@ -7,13 +7,18 @@ from typing import Literal
 from headstart.data.listing import Listing
 from headstart.errors import InputError
 
-Asked = Literal["auto", "single_label", "regression"]
+Asked = Literal["auto", "single_label", "multi_label", "regression"]
 """`auto` is single_label, and refuses labels that look like several each or like measured numbers; `single_label` takes
-each as the name of a class, whatever it looks like; `regression` as a number."""
+each as the name of a class, whatever it looks like; `multi_label` as the names of several, `regression` as a
+number."""
 
 _SEPARATORS = ";|,"
 # Fewer numbers may be classes: the grades of a school, the versions of a thing.
 _MANY_NUMBERS = 10
+
+
+class LooksSeveral(InputError):  # noqa: N818 - a state of labels
+    """Labels look like several each, and the recipe does not say what they are."""
 
 
 class LooksMeasured(InputError):  # noqa: N818 - a state of labels
@@ -21,7 +26,7 @@ class LooksMeasured(InputError):  # noqa: N818 - a state of labels
 
 
 def refuse_unserved(listing: Listing, task: Asked) -> None:
-    """Refuse labels that ask for a task that is not served, or for one that the recipe has to name.
+    """Refuse labels that ask for a task that the recipe has to name.
 
     Raises:
         InputError: they do; the message says what they look like, and what to do.
@@ -29,10 +34,9 @@ def refuse_unserved(listing: Listing, task: Asked) -> None:
     if task != "auto":
         return
     if looks := _several_labels(listing):
-        raise InputError(
-            f"{listing.name}: {looks}, and headstart answers which one class a sample has, or a number, not several "
-            "labels. Give each sample the label that is asked for, or say task: single_label in the data section if "
-            "these are the classes' names."
+        raise LooksSeveral(
+            f"{listing.name}: {looks}. Say task: multi_label in the data section to learn which labels a sample has, "
+            "or task: single_label if these are the classes' names."
         )
     if looks := _numbers(listing):
         raise LooksMeasured(

@@ -12,7 +12,7 @@ from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.predictions import Predictions, on_common_samples
 from headstart.metrics.tally import score
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.models.ensemble import Renormalised, ensemble, ensemble_name, renormalised
@@ -21,6 +21,8 @@ from headstart.training.trained import held_out_path
 
 # What a combination has of its members' provenance, which all that use the source have alike.
 _SHARED = ("role", "data_digest", "train_digest", "source", "source_digest", "seed", "head")
+# Below, a mean probability would be an infinite logit.
+_LEAST_CHANCE = 1e-7
 
 
 def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory: Path) -> list[Contender]:
@@ -68,6 +70,12 @@ class _Member:
 
 def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path) -> Contender:
     together, held_out, validation = _together(members), _mean(members), math.nan
+    if held_out is not None and held_out.task == MULTI_LABEL:
+        # The mean of calibrated probabilities asks for thresholds of its own.
+        chances = np.clip(held_out.outputs[:, :, 0].astype(np.float64), _LEAST_CHANCE, 1 - _LEAST_CHANCE)
+        logits = np.log(chances) - np.log1p(-chances)
+        together.calibrate(logits, held_out.labels)
+        held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
     if held_out is not None and held_out.task == REGRESSION:
         logits = held_out.outputs[:, :1]
         together.calibrate(logits, held_out.labels)
@@ -106,6 +114,7 @@ def _together(members: Sequence[_Member]) -> ModelBundle:
         architecture=ensemble_name([each.bundle.architecture for each in members]),
         temperature=1.0,
         margin=None,
+        thresholds=None,
         provenance={
             **{key: first.provenance.get(key) for key in _SHARED},
             "strategy": ENSEMBLE,

@@ -3,7 +3,7 @@ explanations."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,19 @@ from headstart.judging.domain_distance import source_distance
 from headstart.judging.explanation import Explained, explained_samples, with_random_weights
 from headstart.judging.headline import Findings, headline
 from headstart.judging.kept_predictions import kept
+from headstart.judging.label_diagnostics import LabelFigures, diagnose_labels
 from headstart.judging.learned import accuracy_at
 from headstart.judging.number_diagnostics import NumberDiagnostics, diagnose_numbers, number_intervals
 from headstart.judging.reasons import Fitted, Probe, Reason, reasons
 from headstart.judging.reliability import Bin, Selective, reliability_bins, selective_prediction
 from headstart.judging.robustness import Robustness, predict_corrupted, robustness
 from headstart.judging.section import Evaluation
-from headstart.metrics.bootstrap import metric_intervals
+from headstart.metrics.bootstrap import metric_intervals, task_intervals
 from headstart.metrics.groups import count_groups, group_numbers, groups_at, mean_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.tally import Resampling
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.metrics.wilson import ClassIntervals, class_intervals, share_interval
 from headstart.models.bundle import ModelBundle
 from headstart.storage.state import State
@@ -66,6 +68,8 @@ class Diagnostics:
     """the mean accuracy under corruption, less that of scratch on the same items"""
     unseen: str | None = None
     """what the source does not see of the target's samples, as a clause"""
+    labels: tuple[LabelFigures, ...] = ()
+    """of several labels an item, which have no classes, bins, and so on either"""
     numbers: NumberDiagnostics | None = None
     """of a regression, which has no classes, bins, selective prediction, robustness, curve and explanations"""
 
@@ -85,6 +89,7 @@ class Diagnostics:
                 "coverage": self.selective.coverage.tolist(),
                 "risk": self.selective.risk.tolist(),
             },
+            **({"labels": [asdict(each) for each in self.labels]} if self.labels else {}),
             **({"ranges": [asdict(each) for each in self.numbers.ranges]} if self.numbers else {}),
             "robustness": self.robustness and asdict(self.robustness),
             "scratch_robustness": self.scratch_robustness and asdict(self.scratch_robustness),
@@ -116,6 +121,8 @@ def diagnose(
     """
     if dataset.task == REGRESSION:
         return _of_numbers(assessment, dataset, ModelBundle.load(source), evaluation, seed)
+    if dataset.task == MULTI_LABEL:
+        return _of_labels(assessment, dataset, ModelBundle.load(source), evaluation, seed)
     board, start = assessment.leaderboard, ModelBundle.load(source)
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
     chosen = board.chosen.strategy
@@ -162,21 +169,48 @@ def _of_numbers(
     numbers are seldom exactly right."""
     predictions, groups = assessment.predicted(assessment.chosen.strategy), dataset.split("test").groups
     confidence = evaluation.confidence
+    intervals = number_intervals(
+        predictions, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
+    )
+    return replace(
+        _without_classes(intervals, float(predictions.outputs[0, 1]), _unseen(source, dataset)),
+        numbers=diagnose_numbers(predictions, groups, confidence=confidence),
+    )
+
+
+def _of_labels(
+    assessment: Assessment, dataset: Dataset, source: ModelBundle, evaluation: Evaluation, seed: int
+) -> Diagnostics:
+    """The diagnostics of several labels. What corrupts, explains or is fitted to fewer labels asks which one class a
+    sample has."""
+    predictions, groups = assessment.predicted(assessment.chosen.strategy), dataset.split("test").groups
+    how: Resampling = {
+        "confidence": evaluation.confidence,
+        "resamples": evaluation.resamples,
+        "seed": seed,
+        "groups": groups,
+    }
+    intervals = task_intervals(MULTI_LABEL, predictions.labels, predictions.predicted, len(predictions.classes), **how)
+    bundle = ModelBundle.load(assessment.chosen.path)
+    return replace(
+        _without_classes(intervals, bundle.temperature, _unseen(source, dataset)),
+        labels=diagnose_labels(predictions, **how),
+    )
+
+
+def _without_classes(intervals: Mapping[str, Interval], temperature: float, unseen: str | None) -> Diagnostics:
     return Diagnostics(
-        intervals=number_intervals(
-            predictions, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
-        ),
+        intervals=intervals,
         classes=(),
         reasons=(),
         bins=(),
-        temperature=float(predictions.outputs[0, 1]),
+        temperature=temperature,
         selective=None,
         robustness=None,
         scratch_robustness=None,
         curve=None,
         explained=None,
-        unseen=_unseen(source, dataset),
-        numbers=diagnose_numbers(predictions, groups, confidence=confidence),
+        unseen=unseen,
     )
 
 

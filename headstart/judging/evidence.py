@@ -18,7 +18,7 @@ from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.judging.verdict import Verdict
 from headstart.metrics.intervals import Interval
-from headstart.metrics.metric import METRICS, metrics_of
+from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
 from headstart.storage.sums import SUMS, verify_sums, write_sums
@@ -47,7 +47,7 @@ def figures(
     `metrics` are those of `classification_metrics`; `score` is the value of `metric`, `gain` its gain over
     scratch and `over_best` that over the best baseline.
     """
-    named = (*metrics_of(METRICS[metric].task), "ece", "coverage", "margin")
+    named = (*METRICS, "ece", "coverage", "margin")
     found = {f"test/{name}": float(metrics[name]) for name in named if name in metrics}
     found |= {f"test/{metric}_low": score.low, f"test/{metric}_high": score.high}
     for name, each in (("gain", gain), ("gain_over_best", over_best)):

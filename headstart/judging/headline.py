@@ -4,7 +4,7 @@ A fact is a function in `FACTS`, which is named after what it finds and returns 
 the threshold. All figures are of the chosen strategy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from headstart.metrics.groups import groups_at, mean_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.metrics.tasks.regression import COVERAGE
 from headstart.metrics.wilson import wilson_interval
 
@@ -46,7 +46,7 @@ class Findings:
 
 def headline(findings: Findings) -> dict[str, str]:
     """The sentences of the facts that hold, by name."""
-    facts = NUMBER_FACTS if findings.predictions.task == REGRESSION else FACTS
+    facts = {REGRESSION: NUMBER_FACTS, MULTI_LABEL: LABEL_FACTS}.get(findings.predictions.task, FACTS)
     found = {fact.__name__: fact(findings) for fact in facts}
     return {name: sentence for name, sentence in found.items() if sentence}
 
@@ -116,12 +116,36 @@ def classes_lost(findings: Findings) -> str | None:
         if difference.low > 0:
             losses = f"{ours[items].mean():.2f} against {scratch[items].mean():.2f}"
             lost.append((difference.value, f"{classes[number]} ({losses})"))
+    return _lost(lost, len(classes), "classes")
+
+
+def labels_lost(findings: Findings) -> str | None:
+    """Labels whose log loss is higher than with scratch: as `classes_lost`, over the items of which a label is
+    known."""
+    if findings.scratch is None:
+        return None
+    found, classes = findings.predictions, findings.predictions.classes
+    confidence = 1 - (1 - findings.board.confidence) / len(classes)
+    lost = []
+    for number, name in enumerate(classes):
+        items = found.labels[:, number] >= 0
+        ours, scratch = (
+            each.kind.losses(found.labels[items, number : number + 1], each.outputs[items, number : number + 1])
+            for each in (found, findings.scratch)
+        )
+        groups = groups_at(found.groups, items)
+        if items.any() and (difference := mean_interval(ours - scratch, groups, confidence=confidence)).low > 0:
+            lost.append((difference.value, f"{name} ({ours.mean():.2f} against {scratch.mean():.2f})"))
+    return _lost(lost, len(classes), "labels")
+
+
+def _lost(lost: Sequence[tuple[float, str]], count: int, noun: str) -> str | None:
     if not lost:
         return None
     worst = [text for _, text in sorted(lost, key=lambda each: -each[0])]
     more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
     return (
-        f"{len(lost)} of {len(classes)} classes surely have a higher log loss than with scratch: "
+        f"{len(lost)} of {count} {noun} surely have a higher log loss than with scratch: "
         f"{', '.join(worst[:_NAMED])}{more}."
     )
 
@@ -169,4 +193,5 @@ FACTS: tuple[Fact, ...] = (
     classes_lost,
     unseen_by_source,
 )
+LABEL_FACTS: tuple[Fact, ...] = (labels_lost, unseen_by_source)
 NUMBER_FACTS: tuple[Fact, ...] = (intervals_miss, unseen_by_source)

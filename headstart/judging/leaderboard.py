@@ -28,7 +28,6 @@ from headstart.metrics.metric import METRICS, metric_title, metrics_of
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.significance import holm, paired_p
 from headstart.metrics.tally import score
-from headstart.metrics.task import SINGLE_LABEL
 
 
 @dataclass(frozen=True)
@@ -370,7 +369,7 @@ def _check_comparable(candidates: Sequence[Candidate]) -> None:
             raise HeadstartError(f"Two candidates are called {name!r}; give every strategy its own name.")
         names.add(name)
         try:
-            ours.kind.check(ours.labels, ours.outputs, theirs.outputs.shape[-1] if theirs.task == SINGLE_LABEL else 1)
+            ours.kind.check(ours.labels, ours.outputs, len(theirs.classes))
         except HeadstartError as error:
             raise HeadstartError(f"The predictions of {name!r} are not usable. {error}") from error
         if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.labels, theirs.labels)):

@@ -8,7 +8,7 @@ import numpy as np
 from headstart.data.dataset import Dataset, Split
 from headstart.data.subsets import spread_out
 from headstart.metrics.tally import score
-from headstart.metrics.task import SINGLE_LABEL
+from headstart.metrics.task import MULTI_LABEL, SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
 
 # A network that learns its own training samples is right on more of them than this, whatever the task.
@@ -20,8 +20,8 @@ _LEAST_PATIENCE = 5
 
 
 def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
-    """The accuracy on its training samples, for numbers R², of a network whose epochs ran out before it had learned
-    them.
+    """The accuracy on its training samples, for several labels the mean average precision and for numbers R², of a
+    network whose epochs ran out before it had learned them.
 
     None where it is above 0.9, where training ended as nothing got better, and where its epochs are not known.
     """
@@ -33,10 +33,10 @@ def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
 
 
 def accuracy_at(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
-    """The share of the split's samples at `positions`, int (n,), that the model is right on; for numbers the share of
-    their variance that it explains."""
+    """The share of the split's samples at `positions`, int (n,), that the model is right on; for several labels
+    the mean average precision, and for numbers the share of their variance that it explains."""
     predicted = bundle.kind.predicted(bundle.predict_logits(split.samples[positions]))
-    metric = "accuracy" if bundle.task == SINGLE_LABEL else "r2"
+    metric = {SINGLE_LABEL: "accuracy", MULTI_LABEL: "mean_average_precision"}.get(bundle.task, "r2")
     return score(metric, split.labels[positions], predicted, len(bundle.classes))
 
 

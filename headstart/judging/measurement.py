@@ -7,21 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.data.dataset import label_values
+from headstart.data.listing import Labels
 from headstart.errors import InputError
 from headstart.figures import figure
 from headstart.judging.number_diagnostics import number_intervals
 from headstart.judging.reading import BATCH, read_samples
-from headstart.metrics.bootstrap import metric_intervals
+from headstart.metrics.bootstrap import metric_intervals, task_intervals
 from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS, metric_title, metrics_of
 from headstart.metrics.predictions import Predictions
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.metrics.wilson import ClassIntervals, class_intervals
 from headstart.models.bundle import ModelBundle
+from headstart.models.prediction import named_labels, probability_columns
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Which labels the samples need.
+_ASKED: dict[str, Labels] = {REGRESSION: "numbers", MULTI_LABEL: "several", SINGLE_LABEL: "required"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +57,10 @@ class Measurement:
 
     @property
     def mistakes(self) -> list[tuple[str, str, int]]:
-        """The label, the class that it was taken for, and how often; most frequent first. None of numbers."""
+        """The label, the class that it was taken for, and how often; most frequent first. None of numbers and of
+        several labels."""
         found, names = self.predictions, self.predictions.classes
-        if found.task == REGRESSION:
+        if found.task != SINGLE_LABEL:
             return []
         wrong = found.labels != found.predicted
         pairs = Counter(zip(found.labels[wrong].tolist(), found.predicted[wrong].tolist(), strict=True))
@@ -61,7 +69,8 @@ class Measurement:
     @property
     def table(self) -> "pd.DataFrame":
         """One row for each sample: path, label, predicted, probability (of `predicted`); of numbers path, label,
-        predicted, low and high, between which 90% of new samples lie."""
+        predicted, low and high, between which 90% of new samples lie; of several labels those with a ; between them,
+        and p_<label> …."""
         import pandas as pd
 
         found = self.predictions
@@ -70,6 +79,11 @@ class Measurement:
             bounds = {"low": value - margin, "high": value + margin}
             return pd.DataFrame({"path": self.paths, "label": found.labels, "predicted": value, **bounds})
         names = np.array(found.classes, dtype=object)
+        if found.task == MULTI_LABEL:
+            chances = dict(zip(probability_columns(found.classes), found.outputs[:, :, 0].T, strict=True))
+            given = named_labels(found.predicted >= 0, found.classes)
+            own = named_labels(found.labels == 1, found.classes)
+            return pd.DataFrame({"path": self.paths, "label": own, "predicted": given, **chances})
         return pd.DataFrame(
             {
                 "path": self.paths,
@@ -137,11 +151,9 @@ def measure(
             on all of them, or there is no such metric.
     """
     _check_metric(metric, bundle.task)
-    outputs, labels, ids, paths, groups = [], list[float](), list[str](), list[str](), list[str]()
+    outputs, labels, ids, paths, groups = [], list[str](), list[str](), list[str](), list[str]()
     refused = known = 0
-    index = {name: number for number, name in enumerate(bundle.classes)}
-    numbers = bundle.task == REGRESSION
-    for read in read_samples(bundle, uri, "numbers" if numbers else "required"):
+    for read in read_samples(bundle, uri, _ASKED[bundle.task]):
         refused += read.refused
         new = [number for number, each in enumerate(read.ids) if each not in (trained_on or ())]
         known += len(read.ids) - len(new)
@@ -149,15 +161,14 @@ def measure(
             continue
         outputs.append(bundle.predict_outputs([read.values[number] for number in new], BATCH))
         ids += [read.ids[number] for number in new]
-        given = [read.files[number].label for number in new]
-        labels += [float(label) if numbers else index[label] for label in given]
+        labels += [read.files[number].label for number in new]
         paths += [read.files[number].path for number in new]
         groups += [read.files[number].group or "" for number in new]
     if not paths:
         raise InputError(f"The model was trained on all samples of {uri}; measure it on others.")
     found = Predictions(
         np.array(ids),
-        np.array(labels, dtype=np.float64 if numbers else np.int64),
+        label_values(labels, bundle.classes, bundle.task),
         np.concatenate(outputs),
         bundle.classes,
         np.array(groups),
@@ -179,15 +190,17 @@ def measure(
 def _check_metric(metric: str, task: str) -> None:
     if metric not in METRICS:
         raise InputError(f"There is no metric {metric}; choose one of {', '.join(METRICS)}.")
-    if METRICS[metric].task != task:
+    if task not in METRICS[metric].tasks:
         raise InputError(
             f"The metric {metric} is not for a model of the task {task}; choose one of {', '.join(metrics_of(task))}."
         )
 
 
 def _figures(found: Predictions) -> tuple[dict[str, Interval], list[ClassIntervals]]:
-    """Every metric with its interval, and the figures of each class, of which numbers have none."""
+    """Every metric with its interval, and the figures of each class, of which numbers and several labels have none."""
     if found.task == REGRESSION:
         return number_intervals(found, confidence=0.95, resamples=2000, seed=0, groups=found.groups), []
+    if found.task == MULTI_LABEL:
+        return task_intervals(found.task, found.labels, found.predicted, len(found.classes), groups=found.groups), []
     classes = class_intervals(found.labels, found.predicted, found.classes, groups=found.groups)
     return metric_intervals(found.labels, found.outputs, groups=found.groups), classes

@@ -104,8 +104,8 @@ def observe(bundle: ModelBundle, uri: str) -> Observed:
     """
     if bundle.task != SINGLE_LABEL:
         raise InputError(
-            "The model answers with a number, and what is monitored are shares of classes; measure it on new labelled "
-            "samples with headstart evaluate."
+            f"The model's task is {bundle.task}, and what is monitored are shares of classes; measure it on new "
+            "labelled samples with headstart evaluate."
         )
     features, labels, refused = [], [], 0
     for read in read_samples(bundle, uri, "optional"):

@@ -1,13 +1,14 @@
 """Diagnostics of a model of numbers: where its errors lie, and whether its intervals hold what they promise."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 
-from headstart.metrics.bootstrap import bootstrap_interval
+from headstart.metrics.bootstrap import task_intervals
 from headstart.metrics.intervals import Interval
-from headstart.metrics.metric import metrics_of
 from headstart.metrics.predictions import Predictions
+from headstart.metrics.tally import Resampling
 from headstart.metrics.task import REGRESSION
 from headstart.metrics.tasks.regression import COVERAGE
 from headstart.metrics.wilson import share_interval
@@ -46,16 +47,10 @@ class NumberDiagnostics:
     ranges: tuple[Range, ...]
 
 
-def number_intervals(
-    found: Predictions, *, confidence: float, resamples: int, seed: int, groups: np.ndarray | None
-) -> dict[str, Interval]:
+def number_intervals(found: Predictions, **how: Unpack[Resampling]) -> dict[str, Interval]:
     """Every metric of predicted numbers, by name, with its interval, and `coverage`, where there is a margin."""
-    intervals = {
-        name: bootstrap_interval(
-            name, found.labels, found.predicted, 1, confidence=confidence, resamples=resamples, seed=seed, groups=groups
-        )
-        for name in metrics_of(REGRESSION)
-    }
+    intervals = task_intervals(REGRESSION, found.labels, found.predicted, 1, **how)
+    groups, confidence = how.get("groups"), how.get("confidence", 0.95)
     held = _covered(found)
     return intervals if held is None else intervals | {"coverage": share_interval(held, groups, confidence=confidence)}
 

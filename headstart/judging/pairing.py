@@ -22,7 +22,8 @@ class ComparisonError(HeadstartError):
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The predictions of two models for the same items; the arrays are (N,), int indices into `classes` or numbers."""
+    """The predictions of two models for the same items; the arrays are (N,), int indices into `classes` or
+    numbers; of several labels (N, K), the labels and how far each is above its threshold."""
 
     classes: tuple[str, ...]
     ids: np.ndarray
@@ -96,7 +97,11 @@ def _check_tasks(ours: str, theirs: str) -> None:
 
 
 def _renumbered(found: np.ndarray, number_of: np.ndarray) -> np.ndarray:
-    """Indices of classes as those of the other model; numbers as they are."""
+    """Indices of classes as those of the other model, labels in its order; numbers as they are."""
+    if found.ndim == 2:
+        reordered = np.empty_like(found)
+        reordered[:, number_of] = found
+        return reordered
     return number_of[found] if is_of_classes(found) else found
 
 

@@ -42,10 +42,11 @@ def read_samples(bundle: ModelBundle, uri: str, labels: Labels) -> Iterator[Read
         listed(uri, kind, labels, given=given) as listing,
         ThreadPoolExecutor(listing.readers or s3.CONNECTIONS) as pool,
     ):
-        unknown = sorted(set(listing.classes) - set(bundle.classes))
+        unknown = sorted(set(listing.classes or listing.several) - set(bundle.classes))
         if unknown:
+            noun = "label" if listing.several else "class"
             raise InputError(
-                f"{uri} has the class '{unknown[0]}', which the model does not know; its classes are: "
+                f"{uri} has the {noun} '{unknown[0]}', which the model does not know; it knows: "
                 f"{', '.join(bundle.classes[:20])}."
             )
 

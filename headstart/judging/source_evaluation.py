@@ -14,7 +14,7 @@ from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.groups import count_groups, group_numbers, of_groups
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
-from headstart.metrics.task import REGRESSION, TASKS, metric_for
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, TASKS, metric_for
 from headstart.models.bundle import ModelBundle
 
 
@@ -70,6 +70,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
 def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
     """The outputs (N, M) for the test split by the best linear head on the bundle's features, calibrated."""
     from headstart.features.heads import best_head
+    from headstart.features.label_heads import best_label_head
     from headstart.features.number_heads import best_number_head
 
     labelled, test = LabelledDataset(dataset).split("train"), dataset.split("test")
@@ -78,11 +79,10 @@ def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
         head = best_number_head(bundle.predict_features(labelled.samples), labelled.labels, groups)
         calibration = kind.calibrated(head.logits, labelled.labels[head.held_out])
         return kind.outputs(head.head.logits(bundle.predict_features(test.samples)), calibration)
-    fitted = best_head(
-        bundle.predict_features(labelled.samples),
-        labelled.labels,
-        classes=len(dataset.classes),
-        groups=groups,
-    )
+    features, classes = bundle.predict_features(labelled.samples), len(dataset.classes)
+    if dataset.task == MULTI_LABEL:
+        fitted = best_label_head(features, labelled.labels, groups)
+    else:
+        fitted = best_head(features, labelled.labels, classes=classes, groups=groups)
     calibration = kind.calibrated(fitted.logits, labelled.labels[fitted.held_out])
     return kind.outputs(fitted.head.logits(bundle.predict_features(test.samples)), calibration)

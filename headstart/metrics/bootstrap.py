@@ -5,6 +5,7 @@ items, not of training runs. How often each kind of interval holds the truth: do
 """
 
 from collections.abc import Iterator
+from typing import Unpack
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from headstart.metrics.calibration import ECE_BINS, calibration_gaps, expected_c
 from headstart.metrics.groups import count_groups, critical_value, draw_groups, group_numbers
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS, metrics_of
-from headstart.metrics.tally import CHUNK, is_of_classes, resample, tally, without_one
+from headstart.metrics.tally import CHUNK, Resampling, is_of_numbers, resample, tally, without_one
 from headstart.metrics.wilson import share_interval
 
 
@@ -27,7 +28,8 @@ def bootstrap_interval(
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> Interval:
-    """The metric of labels and predictions (N,), int in [0, classes_count) or numbers, with its interval.
+    """The metric of labels and predictions (N,), int in [0, classes_count) or numbers, or of several labels and scores
+    (N, classes_count), with its interval.
 
     `groups` (N,), names or numbers, are equal for items that belong together.
 
@@ -42,7 +44,7 @@ def bootstrap_interval(
     groups = group_numbers(groups)
     drawn = resample(labels, [predictions], classes_count, resamples, seed, groups)
     scores = np.concatenate([score(counts) for (counts,) in drawn])
-    if np.ptp(scores) == 0 and not is_of_classes(labels):
+    if np.ptp(scores) == 0 and is_of_numbers(labels):
         return Interval(value, value, value)
     if np.ptp(scores) == 0:
         room = 1 - share_interval(np.ones(len(labels), bool), groups, confidence=confidence).low
@@ -50,6 +52,13 @@ def bootstrap_interval(
     left_out, sizes = without_one(metric_name, labels, predictions, classes_count, groups)
     low, high = np.quantile(scores, _bca_levels(value, scores, left_out, sizes, _ends(confidence, groups)))
     return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def task_intervals(
+    task: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int, **how: Unpack[Resampling]
+) -> dict[str, Interval]:
+    """Every metric of a task by its name, each with its `bootstrap_interval`."""
+    return {name: bootstrap_interval(name, labels, predictions, classes_count, **how) for name in metrics_of(task)}
 
 
 def metric_intervals(

@@ -59,6 +59,35 @@ def smoothed_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found
 
 
+def sigmoid_losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
+    """The negative log-likelihood of each sample's known labels, float (N,), of independent labels, int8 (N, K), with
+    the probabilities sigmoid(logits / temperature)."""
+    signs = np.where(labels == 1, -1.0, 1.0)
+    each = np.logaddexp(0.0, signs * logits.astype(np.float64) / temperature)
+    losses: np.ndarray = np.where(labels >= 0, each, 0.0).sum(axis=1)
+    return losses
+
+
+def sigmoid_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of `fit_temperature` for independent labels, int8 (N, K): one for all, with a share of 1 / (N +
+    1) of each known label spread over having and not having it; 1 where no label is known."""
+    from scipy.optimize import minimize_scalar
+
+    if not (labels >= 0).any():
+        return 1.0
+    share = 1 / (2 * (len(labels) + 1))
+
+    def loss(log_t: float) -> float:
+        temperature = float(np.exp(log_t))
+        given, opposite = (sigmoid_losses(each, labels, temperature).mean() for each in (logits, -logits))
+        return float((1 - share) * given + share * opposite)
+
+    bounds = (np.log(_LOWEST), np.log(_HIGHEST))
+    temperature = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    fitted, plain = (sigmoid_losses(logits, labels, each).mean() for each in (temperature, 1.0))
+    return temperature if fitted < plain else 1.0
+
+
 def _smoothed_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 

@@ -6,8 +6,22 @@ is scikit-learn with `labels=np.unique(y_true), average="macro", zero_division=0
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+
+class Counted(Protocol):
+    """What has these counts by class, or by label of several; each array is (..., K)."""
+
+    @property
+    def hits(self) -> np.ndarray: ...
+
+    @property
+    def labelled(self) -> np.ndarray: ...
+
+    @property
+    def predicted(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -31,22 +45,22 @@ def count(labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> Co
     )
 
 
-def recalls(counts: Counts) -> np.ndarray:
+def recalls(counts: Counted) -> np.ndarray:
     """Recall of each class, (..., K)."""
     return ratio(counts.hits, counts.labelled)
 
 
-def precisions(counts: Counts) -> np.ndarray:
+def precisions(counts: Counted) -> np.ndarray:
     """Precision of each class, (..., K)."""
     return ratio(counts.hits, counts.predicted)
 
 
-def f1_scores(counts: Counts) -> np.ndarray:
+def f1_scores(counts: Counted) -> np.ndarray:
     """F1 of each class, (..., K), as 2·hits / (labelled + predicted)."""
     return ratio(2 * counts.hits, counts.labelled + counts.predicted)
 
 
-def macro(shares: np.ndarray, counts: Counts) -> np.ndarray:
+def macro(shares: np.ndarray, counts: Counted) -> np.ndarray:
     """The mean of the classes' shares (..., K) over the classes that occur, (...)."""
     occurs = counts.labelled > 0
     return ratio((shares * occurs).sum(axis=-1), occurs.sum(axis=-1))

@@ -1,14 +1,14 @@
 """Gains of models over one another on the same test items, with intervals that hold all at once (maxT)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
 from headstart.metrics.groups import count_groups, critical_value, group_numbers
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
-from headstart.metrics.tally import is_of_classes, one_unit, resample, tally
+from headstart.metrics.tally import Resampling, is_of_numbers, one_unit, resample, tally
 
 
 class Pair(NamedTuple):
@@ -20,19 +20,6 @@ class Pair(NamedTuple):
     """of the gain beside that of the test items, as by the seeds of trainings"""
     freedom: float = np.inf
     """the degrees of freedom of the estimate of `variance`: one less than the trainings that it was estimated from"""
-
-
-class Resampling(TypedDict, total=False):
-    """How gains are resampled."""
-
-    confidence: float
-    """of the intervals, by default 0.95"""
-    resamples: int
-    """by default 2000"""
-    seed: int
-    """by default 0"""
-    groups: np.ndarray | None
-    """(N,), names or numbers that are equal for items that belong together, and are drawn together"""
 
 
 def paired_bootstrap_gain(
@@ -59,7 +46,8 @@ def simultaneous_gains(
     """For each pair metric(predictions[ours]) - metric(predictions[theirs]), the other way round where lower is better,
     with intervals that hold all at once.
 
-    labels, and each of `predictions`: (N,), int in [0, classes_count) or numbers. Every resample takes the same items
+    labels, and each of `predictions`: (N,), int in [0, classes_count) or numbers, or several labels and scores
+    (N, classes_count). Every resample takes the same items
     for all, so what makes an item hard or easy for both of a pair cancels out. The intervals are gain ± c · se, where c
     is the quantile of the largest |resampled gain - gain| / sd over the pairs: the single-step maxT correction for
     comparing many (Westfall and Young 1993, "Resampling-based multiple testing"), which takes account of how alike the
@@ -93,7 +81,7 @@ def simultaneous_gains(
     variance = spread**2 + one_unit(metric_name, labels, classes_count, groups) + beside
     half = critical * _widening(variance, beside, [pair.freedom for pair in pairs], confidence) * np.sqrt(variance)
     # One group leaves everything open, and no gain of a share lies outside of [-1, 1].
-    half = np.where(differ, np.minimum(half, 2.0 if is_of_classes(labels) else np.finfo(float).max), 0.0)
+    half = np.where(differ, np.minimum(half, np.finfo(float).max if is_of_numbers(labels) else 2.0), 0.0)
     return [Interval(*map(float, bounds)) for bounds in zip(gains, gains - half, gains + half, strict=True)]
 
 

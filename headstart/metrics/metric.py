@@ -15,14 +15,15 @@ class Metric:
     """A figure of predictions for labelled items.
 
     `of` computes it from a tally of the items: of a `single_label` task their `Counts` (..., K) by class, of
-    `regression` the `Moments` (...) of their errors; the result is (...).
+    `multi_label` the `Marks` (..., K) by label, which are counts too, and of `regression` the `Moments` (...) of their
+    errors; the result is (...).
     """
 
     title: str
     """as people write it"""
     of: "Callable[[Any], np.ndarray]"
-    task: str = "single_label"
-    """the task whose labels and predictions it compares"""
+    tasks: tuple[str, ...] = ("single_label",)
+    """the tasks whose labels and predictions it compares"""
     lower_is_better: bool = False
 
     def merit(self, value: float) -> float:
@@ -30,12 +31,14 @@ class Metric:
         return -value if self.lower_is_better else value
 
 
+CLASSES_OR_LABELS = ("single_label", "multi_label")
+
 METRICS = Registry("metrics", "headstart.metrics.scores", "METRIC", Metric)
 
 
 def metrics_of(task: str) -> tuple[str, ...]:
     """The names of a task's metrics."""
-    return tuple(name for name in METRICS if METRICS[name].task == task)
+    return tuple(name for name in METRICS if task in METRICS[name].tasks)
 
 
 def metric_title(name: str) -> str:

@@ -2,8 +2,9 @@
 
 Columns: `id` and, as readable class names, `label` and `predicted`; `probabilities` lists one number a class in the
 order of the classes, which the schema's metadata holds as JSON under `classes`. Of a regression `label` and `predicted`
-are numbers, with the columns `deviation` and `margin`, and the metadata have its `task`. `group` is there where items
-belong together.
+are numbers, with the columns `deviation` and `margin`; of several labels an item they are lists of names, with the
+labels that are not known of it in `unknown`, and the metadata have their `thresholds`. Of both the metadata have the
+`task`. `group` is there where items belong together.
 """
 
 import io
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.groups import groups_at
-from headstart.metrics.task import REGRESSION, SINGLE_LABEL, TASKS, Task
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task
 from headstart.storage.local import write_bytes
 
 # Two evaluations of the same weights may give probabilities that differ by rounding; other weights give others.
@@ -33,9 +34,11 @@ class Predictions:
     ids: np.ndarray
     """str (N,), the samples' ids in the data set"""
     labels: np.ndarray
-    """int64 (N,), indices into `classes`, or -1 where the samples have no labels; of a regression float64"""
+    """int64 (N,), indices into `classes`, or -1 where the samples have no labels; of a regression float64; of several
+    labels int8 (N, K)"""
     outputs: np.ndarray
-    """float (N, K), the probabilities of the classes; of a regression (N, 3): value, deviation, margin"""
+    """float (N, K), the probabilities of the classes; of a regression (N, 3): value, deviation, margin; of several
+    labels (N, K, 2): probability and threshold"""
     classes: tuple[str, ...]
     """empty where the samples have no labels: then only `ids` says something"""
     groups: np.ndarray | None = None
@@ -63,7 +66,8 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int (N,), the most probable class of each item, the first one where several are; numbers, float (N,)."""
+        """int (N,), the most probable class of each item, the first one where several are; numbers, float (N,); of
+        several labels float (N, K), how far each is above its threshold."""
         return self.kind.predicted(self.outputs)
 
     @property
@@ -78,7 +82,7 @@ class Predictions:
 
     def is_same(self, other: "Predictions") -> bool:
         """Whether another model gives each of the same items the same outputs, but for rounding."""
-        scale = 1.0 if self.task == SINGLE_LABEL else float(np.abs(self.outputs[:, :2]).max(initial=0.0))
+        scale = float(np.abs(self.outputs[:, :2]).max(initial=0.0)) if self.task == REGRESSION else 1.0
         return np.allclose(self.outputs, other.outputs, rtol=0, atol=_ROUNDING * scale, equal_nan=True)
 
 
@@ -124,10 +128,12 @@ def _write(path: Path, found: Predictions) -> None:
         raise HeadstartError("A class name occurs twice; predictions name their classes uniquely.")
     columns = {"id": pa.array([str(each) for each in ids], pa.string())}
     if classes:
-        columns |= _numbers(found) if found.task == REGRESSION else _shares(found)
+        columns |= _COLUMNS[found.task](found)
         if found.groups is not None and (found.groups != "").any():
             columns["group"] = pa.array([str(each) or None for each in found.groups], pa.string())
     named = {"classes": json.dumps(list(classes))} | ({} if found.task == SINGLE_LABEL else {"task": found.task})
+    if found.task == MULTI_LABEL and len(found.outputs):
+        named["thresholds"] = json.dumps(found.outputs[0, :, 1].tolist())
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(named), buffer, compression="zstd")
     write_bytes(path, buffer.getvalue())
@@ -148,6 +154,41 @@ def _numbers(found: Predictions) -> dict[str, pa.Array]:
     return {"label": pa.array(found.labels)} | {name: pa.array(each) for name, each in columns}
 
 
+def _several(found: Predictions) -> dict[str, pa.Array]:
+    names = np.asarray(found.classes, dtype=object)
+
+    def named(chosen: np.ndarray) -> pa.Array:
+        return pa.array([names[row].tolist() for row in chosen], pa.list_(pa.string()))
+
+    flat = pa.array(np.ascontiguousarray(found.outputs[:, :, 0]).ravel())
+    return {
+        "label": named(found.labels == 1),
+        "unknown": named(found.labels < 0),
+        "predicted": named(found.predicted >= 0),
+        "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(found.classes)),
+    }
+
+
+def _read_several(table: pa.Table, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    labels = marked(table["label"].to_pylist(), classes)
+    labels[marked(table["unknown"].to_pylist(), classes) == 1] = -1
+    chances = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(labels.shape)
+    thresholds = np.array(json.loads(table.schema.metadata[b"thresholds"]), dtype=chances.dtype)
+    return labels, np.stack([chances, np.broadcast_to(thresholds, chances.shape)], axis=2)
+
+
+def marked(named: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
+    """Lists of labels as int8 (N, K), 1 where an item has one. KeyError for a label that is not of `classes`."""
+    index = {name: position for position, name in enumerate(classes)}
+    marks = np.zeros((len(named), len(classes)), dtype=np.int8)
+    for row, names in enumerate(named):
+        marks[row, [index[name] for name in names]] = 1
+    return marks
+
+
+_COLUMNS = {SINGLE_LABEL: _shares, REGRESSION: _numbers, MULTI_LABEL: _several}
+
+
 def read_predictions(path: Path) -> Predictions:
     """The predictions that `Predictions.save` wrote; InputError if the file is missing, damaged or of another kind."""
     try:
@@ -160,6 +201,8 @@ def read_predictions(path: Path) -> Predictions:
         if task == REGRESSION:
             labels = table["label"].to_numpy().astype(np.float64)
             outputs = np.stack([table[name].to_numpy() for name in ("predicted", "deviation", "margin")], axis=1)
+        elif task == MULTI_LABEL:
+            labels, outputs = _read_several(table, classes)
         else:
             index = {name: position for position, name in enumerate(classes)}
             labels = np.array([index[name] for name in table["label"].to_pylist()], dtype=np.int64)

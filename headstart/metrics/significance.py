@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from headstart.metrics.groups import group_numbers
-from headstart.metrics.tally import is_of_classes
+from headstart.metrics.marks import wrong_labels
+from headstart.metrics.tally import is_of_classes, is_of_several
 
 
 def mcnemar_p(
@@ -36,8 +37,15 @@ def paired_p(
     """The two-sided p-value of a paired test that two models are equally good; arrays are (N,).
 
     Of classes it is `mcnemar_p`; of numbers Student's t-test of the differences of their absolute errors, added up
-    within each of `groups`, 1 where the two predict the same.
+    within each of `groups`, 1 where the two predict the same; of several labels, with scores (N, K), the exact test of
+    all signs (`mcnemar_p`) of the differences of how many labels of an item each gets wrong.
     """
+    if is_of_several(labels):
+        wrong, other_wrong = (wrong_labels(labels, each) for each in (predictions, other_predictions))
+        units = group_numbers(groups)
+        return _sign_test(
+            (other_wrong - wrong if units is None else np.bincount(units, other_wrong - wrong)).astype(int)
+        )
     if is_of_classes(labels):
         return mcnemar_p(labels, predictions, other_predictions, groups)
     from scipy.stats import ttest_1samp

@@ -1,21 +1,39 @@
 """Tallies: what every metric of a task is computed from, for one test split, for resamples and without one item.
 
-Labels are the indices of classes, int, of which `Counts` are taken, or numbers, float, of whose errors `Moments` are.
+Labels are the indices of classes, int (N,), of which `Counts` are taken; numbers, float (N,), of whose errors `Moments`
+are; or several labels an item, int8 (N, K), with scores in the place of predictions, of which `Marks` are.
 """
 
 from collections.abc import Iterator
+from typing import TypedDict
 
 import numpy as np
 
 from headstart.metrics.counts import Counts, count
 from headstart.metrics.groups import draw_groups
+from headstart.metrics.marks import Marks, Scored, marks
 from headstart.metrics.metric import METRICS
 from headstart.metrics.moments import Moments, moments, summands
 
-Tally = Counts | Moments
+Tally = Counts | Moments | Marks
 
 # Draws held at once: about 32 MB of counts.
 CHUNK = 2**22
+# Parts of several labels' items that are left out in turn: more take long, and tell the skewness no better.
+_PARTS = 500
+
+
+class Resampling(TypedDict, total=False):
+    """How test items are resampled."""
+
+    confidence: float
+    """of the intervals, by default 0.95"""
+    resamples: int
+    """by default 2000"""
+    seed: int
+    """by default 0"""
+    groups: np.ndarray | None
+    """(N,), names or numbers that are equal for items that belong together, and are drawn together"""
 
 
 def score(name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> float:
@@ -24,12 +42,24 @@ def score(name: str, labels: np.ndarray, predictions: np.ndarray, classes_count:
 
 
 def is_of_classes(labels: np.ndarray) -> bool:
-    """Whether labels are the indices of classes, and not numbers."""
-    return labels.dtype.kind != "f"
+    """Whether labels are the indices of classes, one for each item."""
+    return labels.ndim == 1 and labels.dtype.kind != "f"
+
+
+def is_of_numbers(labels: np.ndarray) -> bool:
+    """Whether labels are numbers, one for each item."""
+    return labels.dtype.kind == "f"
+
+
+def is_of_several(labels: np.ndarray) -> bool:
+    """Whether labels (N, K) say of each of K labels which items have it."""
+    return labels.ndim == 2
 
 
 def tally(labels: np.ndarray, predictions: np.ndarray, classes_count: int) -> Tally:
-    """The tally of labels (N,) and predictions (N,)."""
+    """The tally of labels and predictions."""
+    if is_of_several(labels):
+        return marks(labels, predictions)
     return count(labels, predictions, classes_count) if is_of_classes(labels) else moments(labels, predictions)
 
 
@@ -45,7 +75,9 @@ def resample(
 
     With `groups` of `group_numbers` whole groups are drawn.
     """
-    if is_of_classes(labels):
+    if is_of_several(labels):
+        yield from _marks(labels, predictions, resamples, seed, groups)
+    elif is_of_classes(labels):
         yield from _counts(labels, predictions, classes_count, resamples, seed, groups)
     else:
         yield from _moments(labels, predictions, resamples, seed, groups)
@@ -84,6 +116,17 @@ def _counts(
         ]
 
 
+def _marks(
+    labels: np.ndarray, predictions: list[np.ndarray], resamples: int, seed: int, groups: np.ndarray | None
+) -> Iterator[list[Tally]]:
+    scored = [Scored(labels, each) for each in predictions]
+    generator, units = np.random.default_rng(seed), np.arange(len(labels)) if groups is None else groups
+    chunk = max(1, CHUNK // len(labels))
+    for start in range(0, resamples, chunk):
+        draws = draw_groups(units, min(chunk, resamples - start), generator)[:, units].astype(np.float32)
+        yield [Marks(each, draws) for each in scored]
+
+
 def _moments(
     labels: np.ndarray, predictions: list[np.ndarray], resamples: int, seed: int, groups: np.ndarray | None
 ) -> Iterator[list[Tally]]:
@@ -99,9 +142,16 @@ def without_one(
     metric_name: str, labels: np.ndarray, predictions: np.ndarray, classes_count: int, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The metric without one item of each cell (cells,), and the numbers of items in the cells (cells,); of `groups`
-    the metric without each of them (G,), and ones (G,). Each number that was measured is a cell of its own."""
+    the metric without each of them (G,), and ones (G,). Each number that was measured is a cell of its own; of several
+    labels up to 500 parts of the items or groups are left out in turn."""
     of = METRICS[metric_name].of
-    if not is_of_classes(labels):
+    if is_of_several(labels):
+        units = np.arange(len(labels)) if groups is None else groups
+        parts = min(_PARTS, int(units.max()) + 1)
+        # Units of one part are far apart.
+        weights = (units % parts != np.arange(parts)[:, None]).astype(np.float32)
+        return of(Marks(Scored(labels, predictions), weights)), np.ones(parts, dtype=np.int64)
+    if is_of_numbers(labels):
         added = _by_unit(summands(labels, predictions), groups)
         return of(Moments.of_sums(added.sum(axis=1, keepdims=True) - added)), np.ones(added.shape[1], dtype=np.int64)
     whole = count(labels, predictions, classes_count)
@@ -129,8 +179,15 @@ def one_unit(metric_name: str, labels: np.ndarray, classes_count: int, groups: n
     """The mean square of what one item more or less changes, where it counts as right or wrong: 1/N² for accuracy, and
     for the means over K classes, where an item of class k is one in n_k, the mean over the items of 1 / (K n_k)². A
     group changes what its items do together, and the mean is over the groups. Of numbers, whose differences are seldom
-    0 by chance, 0."""
-    if not is_of_classes(labels):
+    0 by chance, 0. Of several labels an item is one in n_k of each label k that it has."""
+    if is_of_several(labels):
+        has = labels == 1
+        sizes = has.sum(axis=0)
+        weights = has[:, sizes > 0] / ((sizes > 0).sum() * sizes[sizes > 0])
+        if groups is None:
+            return float(np.sum(weights**2)) / len(labels)
+        return float(np.mean(np.bincount(groups, weights=weights.sum(axis=1)) ** 2))
+    if is_of_numbers(labels):
         return 0.0
     sizes = np.bincount(labels, minlength=classes_count)
     occurring = sizes[sizes > 0]

@@ -15,20 +15,25 @@ if TYPE_CHECKING:
 class Calibration:
     """What held-out samples tell of how sure a model may be.
 
-    `scale` is above 0: of classes the temperature by which logits are divided, of numbers the standard deviation of the
-    errors. `margin` is by how much a number may be off: half of an interval that holds 90% of new samples.
+    `scale` is above 0: of classes and labels the temperature by which logits are divided, of numbers the standard
+    deviation of the errors. `margin` is by how much a number may be off: half of an interval that holds 90% of new
+    samples. `thresholds` are the probabilities from which on each of several labels is given.
     """
 
     scale: float = 1.0
     margin: float | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 class Task(ABC):
     """One kind of question.
 
-    A model gives *logits*, float (N, L): one for each class, or the number itself. *Outputs*, float (N, M), are what is
-    made of them by a calibration and kept of a test split: probabilities (N, K), or the number with its standard
-    deviation and margin (N, 3).
+    A model gives *logits*, float (N, L): one for each class or label, or the number itself. *Outputs*, float (N, ...),
+    are what is made of them by a calibration and kept of a test split: probabilities (N, K), those of labels with their
+    thresholds (N, K, 2), or the number with its standard deviation and margin (N, 3).
+
+    *Labels* are (N,): the indices of classes, int, or numbers, float; of several labels they are int8 (N, K): 1 where
+    an item has the label, 0 where it does not, -1 where that is not known.
     """
 
     name: ClassVar[str]
@@ -39,7 +44,8 @@ class Task(ABC):
 
     @abstractmethod
     def predicted(self, outputs: "np.ndarray") -> "np.ndarray":
-        """The answers (N,) that outputs or logits come to: the indices of classes, int, or numbers, float."""
+        """The answers (N,) that outputs or logits come to: the indices of classes, int, or numbers, float. Of several
+        labels the scores (N, K): how far each is above its threshold."""
 
     @abstractmethod
     def losses(self, labels: "np.ndarray", outputs: "np.ndarray") -> "np.ndarray":
@@ -47,7 +53,7 @@ class Task(ABC):
 
     @abstractmethod
     def guess(self, labels: "np.ndarray") -> "np.ndarray":
-        """The best constant answer to labels (N,), for each of them."""
+        """The best constant answer to labels, for each of them, as in `predicted`."""
 
     @abstractmethod
     def calibrated(self, logits: "np.ndarray", labels: "np.ndarray") -> Calibration:
@@ -75,12 +81,13 @@ class Task(ABC):
 
 def metric_for(metric: str, task: str) -> str:
     """The metric that a training judges by: the recipe's, or the default of a task which that is not for."""
-    return metric if METRICS[metric].task == task else TASKS[task].default_metric
+    return metric if task in METRICS[metric].tasks else TASKS[task].default_metric
 
 
 TASKS: Registry[Task] = Registry("tasks", "headstart.metrics.tasks", "TASK", Task)  # type: ignore[type-abstract]
 
 SINGLE_LABEL = "single_label"
+MULTI_LABEL = "multi_label"
 REGRESSION = "regression"
 # What a model of numbers answers, in the place of the names of classes.
 NUMBER = ("value",)

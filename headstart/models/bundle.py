@@ -17,7 +17,7 @@ from torch import Tensor
 
 from headstart.data.tree import one_line
 from headstart.errors import InputError
-from headstart.metrics.task import SINGLE_LABEL, TASKS, Calibration, Task
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Calibration, Task
 from headstart.modalities import modality as find_modality
 from headstart.modalities.batch import Inputs
 from headstart.modalities.preprocessing import Preprocessing, Samples
@@ -55,7 +55,8 @@ class ModelBundle:
 
     `task` is what the model answers. A model of numbers has one logit, the number, and one name of a class,
     `NUMBER`; its `temperature` is the standard deviation of its errors on held-out samples, and `margin` half of the
-    interval that holds 90% of new ones, None where nothing was held out.
+    interval that holds 90% of new ones, None where nothing was held out. Of several labels, `classes` are their names
+    and `thresholds` the probabilities from which on each is given.
     """
 
     network: Network
@@ -67,6 +68,7 @@ class ModelBundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     task: str = SINGLE_LABEL
     margin: float | None = None
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def kind(self) -> Task:
@@ -75,12 +77,12 @@ class ModelBundle:
 
     @property
     def calibration(self) -> Calibration:
-        """What held-out samples told of how sure the model may be: `temperature` and `margin`."""
-        return Calibration(self.temperature, self.margin)
+        """What held-out samples told of how sure the model may be: `temperature`, `margin` and `thresholds`."""
+        return Calibration(self.temperature, self.margin, self.thresholds)
 
     @calibration.setter
     def calibration(self, found: Calibration) -> None:
-        self.temperature, self.margin = found.scale, found.margin
+        self.temperature, self.margin, self.thresholds = found.scale, found.margin, found.thresholds
 
     def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> None:
         """Calibrate by the logits (N, classes) of held-out samples and their labels (N,)."""
@@ -112,7 +114,9 @@ class ModelBundle:
                 "classes": list(self.classes),
                 "temperature": float(self.temperature),
                 "provenance": self.provenance,
-                **({} if self.task == SINGLE_LABEL else {"task": self.task, "margin": self.margin}),
+                **({} if self.task == SINGLE_LABEL else {"task": self.task}),
+                **({"margin": self.margin} if self.task == REGRESSION else {}),
+                **({"thresholds": list(self.thresholds)} if self.thresholds else {}),
             }
             write_json(draft / _DESCRIPTION, description)
             write_sums(draft, (_DESCRIPTION, _WEIGHTS))
@@ -146,10 +150,12 @@ class ModelBundle:
             name = description["architecture"].removeprefix("timm/")
             state = under_new_names(name, state, network, preprocessing.channels)
         task, margin = description.get("task", SINGLE_LABEL), description.get("margin")
-        # Of an ensemble the members answer with numbers, too.
+        # Of an ensemble the members answer the same question.
         for name, module in network.named_modules():
             if isinstance(module, Network) and f"{name}.scale".lstrip(".") in state:
                 module.measure(0.0, 1.0)
+            if isinstance(module, Network) and task == MULTI_LABEL:
+                module.label()
         _load_weights(network, state, path / _WEIGHTS, description["architecture"])
         return cls(
             network=network.eval(),
@@ -161,6 +167,7 @@ class ModelBundle:
             provenance=description["provenance"],
             task=task,
             margin=margin,
+            thresholds=tuple(description["thresholds"]) if "thresholds" in description else None,
         )
 
     def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
@@ -172,7 +179,7 @@ class ModelBundle:
         return _finite(self._predict(self.network, samples, batch_size, len(self.classes)))
 
     def predict_outputs(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
-        """Predict the task's calibrated outputs, float32 (N, M), of stored samples: probabilities, or numbers.
+        """Predict the task's calibrated outputs, float32 (N, ...), of stored samples: probabilities, or numbers.
 
         Raises:
             NotFinite: a logit or probability is NaN or infinite.
@@ -281,9 +288,19 @@ def _read_description(path: Path) -> dict[str, Any]:
     margin = description.get("margin")
     if margin is not None and not (isinstance(margin, float) and 0 <= margin < math.inf):
         wrong.append("margin")
+    if "thresholds" in description and not _are_shares(description["thresholds"], len(description["classes"])):
+        wrong.append("thresholds")
     if wrong:
         raise InputError(f"{path} has no usable {', '.join(wrong)}; write the bundle again")
     return description
+
+
+def _are_shares(found: Any, count: int) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == count
+        and all(isinstance(each, float) and 0 <= each <= 1 for each in found)
+    )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

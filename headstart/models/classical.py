@@ -6,7 +6,7 @@ one-against-rest values. Machines compute in double precision, as scikit-learn's
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,16 @@ from headstart.modalities import modality as find_modality
 from headstart.modalities.batch import Inputs
 from headstart.models.architectures import CLASSICAL
 from headstart.models.network import Network, identity_head
-from headstart.models.number_machines import MACHINES, LinearNumber, Values, on_features, ridge_values, svr_values
+from headstart.models.number_machines import (
+    MACHINES,
+    LinearNumber,
+    Values,
+    on_features,
+    ridge_values,
+    several_kernels,
+    several_linear,
+    svr_values,
+)
 
 LEAST = 1e-6
 """The least probability: a forest's 0 means that none of its trees thought of the class, which is no certainty."""
@@ -181,6 +190,26 @@ def converted_number(
     machine = {"SVR": "svr", "Ridge": "ridge"}[type(model).__name__]
     sizes, values = svr_values(model) if machine == "svr" else ridge_values(model, scale, turn)
     return _built(kind, descriptors, machine, sizes, values, 1)
+
+
+def converted_labels(
+    machine: str, models: Sequence[Any], width: int, kind: Modality, descriptors: str
+) -> tuple[str, Network]:
+    """The architecture's name and the network of fitted classifiers of one label each, which give its score: pipelines
+    of StandardScaler, PCA or not, and LogisticRegression where `machine` is logistic, else SVCs of one kernel's width;
+    a number is a constant score.
+
+    Raises:
+        InputError: they are too large to be kept.
+    """
+    sizes, values = (several_linear if machine == "logistic" else several_kernels)(models, width)
+    found = _built(kind, descriptors, {"logistic": "ridge", "svc": "svr"}[machine], sizes, values, len(models))
+    if found is None:
+        raise InputError(
+            f"The classical baseline of {len(models)} labels has more values than a bundle holds; leave classical out "
+            "of the baselines, or give it fewer samples."
+        )
+    return found
 
 
 def _built(

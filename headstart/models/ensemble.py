@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from headstart.modalities.batch import Inputs
 from headstart.modalities.preprocessing import Preprocessing
@@ -69,11 +70,17 @@ class Members(nn.Module):
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, x: Inputs) -> Tensor:
-        """Map inputs to the logarithms (N, K) of the mean probabilities, or to the mean number (N, 1)."""
+        """Map inputs to the logarithms (N, K) of the mean probabilities, of independent labels to the logits of these,
+        or to the mean number (N, 1)."""
         if self.numbers:
             numbers = torch.stack([network(own(x)) for network, own in zip(self.networks, self.inputs, strict=True)])
             return (numbers * self.weights[:, None, None]).sum(dim=0)
         members = zip(self.networks, self.inputs, self.temperatures, strict=True)
+        if self.networks[0].independent:
+            logits = torch.stack([network(own(x)) / temperature for network, own, temperature in members])
+            weights = torch.log(self.weights)[:, None, None]
+            has, lacks = (torch.logsumexp(F.logsigmoid(each) + weights, dim=0) for each in (logits, -logits))
+            return has - lacks
         logs = torch.stack(
             [torch.log_softmax(network(own(x)) / temperature, dim=1) for network, own, temperature in members]
         )
@@ -92,13 +99,15 @@ def ensemble(
 ) -> Network:
     """Return a network of one stage and a head that is the identity: its features are already the logarithms of the
     mean calibrated probabilities, by `weights` that add up to 1 or equal ones, so softmax gives these back; of networks
-    that answer with a number they are the mean number."""
+    of independent labels their logits, and of those that answer with a number the mean number."""
     inputs = inputs or [Renormalised() for _ in networks]
     members = Members(networks, temperatures, inputs, weights or [1 / len(networks)] * len(networks))
     head = networks[0].head
     network = Network([members], identity_head(head.out_features).to(head.weight.device))
     if networks[0].scale is not None:
         network.measure(0.0, 1.0)
+    if networks[0].independent:
+        network.label()
     return network
 
 

@@ -96,7 +96,7 @@ def _largest_output(bundle: ModelBundle) -> float:
 
 def _reason_against(format: Format, bundle: ModelBundle) -> str | None:
     if bundle.task != SINGLE_LABEL and not format.holds_numbers:
-        return "it holds classifiers, and this model answers with a number"
+        return f"it holds classifiers, and this model's task is {bundle.task}"
     return format.refusal(bundle)
 
 

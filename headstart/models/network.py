@@ -21,6 +21,8 @@ class Network(nn.Module):
 
     scale: Tensor | None
     offset: Tensor | None
+    independent = False
+    """whether each logit answers a question of its own, by a sigmoid, and not all of them one together, by a softmax"""
 
     def __init__(self, stages: Iterable[nn.Module], head: nn.Linear, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -80,6 +82,12 @@ class Network(nn.Module):
     def classify_only(self) -> None:
         """Answer with logits of classes, as the head gives them."""
         self.offset = self.scale = None
+        self.independent = False
+
+    def label(self) -> None:
+        """Answer with the logits of labels that do not exclude one another."""
+        self.classify_only()
+        self.independent = True
 
     def forward(self, x: Inputs) -> Tensor:
         """Map inputs to logits (N, classes)."""

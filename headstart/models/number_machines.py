@@ -1,6 +1,7 @@
-"""Fitted regressors of scikit-learn as modules of tensors: features (N, D) to numbers (N, 1)."""
+"""Fitted regressors of scikit-learn, and classifiers of one label each, as modules of tensors: features (N, D) to
+numbers or scores (N, K)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,38 @@ def svr_values(model: Any) -> Values:
         "weight": np.asarray(model.dual_coef_, dtype=np.float64),
         "bias": np.asarray(model.intercept_, dtype=np.float64),
     }
+    return support.shape, values
+
+
+def several_linear(models: Sequence[Any], width: int) -> Values:
+    """The sizes and values of pipelines of StandardScaler, PCA or not, and LogisticRegression, one for each label; a
+    number in the place of one is a constant score."""
+    weight, bias = np.zeros((len(models), width)), np.zeros(len(models))
+    for row, model in enumerate(models):
+        if isinstance(model, float):
+            bias[row] = model
+            continue
+        steps = model.named_steps
+        logistic = steps["logisticregression"]
+        found = on_features(logistic.coef_, logistic.intercept_, steps["standardscaler"], steps.get("pca"))
+        weight[row], bias[row] = found[0][0], found[1][0]
+    return (width,), {"weight": weight, "bias": bias}
+
+
+def several_kernels(models: Sequence[Any], width: int) -> Values:
+    """The sizes and values of SVCs of equal width of their RBF kernels, one for each label; a number as in
+    `several_linear`."""
+    fitted = [(row, model) for row, model in enumerate(models) if not isinstance(model, float)]
+    bias = np.array([model if isinstance(model, float) else float(model.intercept_[0]) for model in models])
+    vectors = np.concatenate([np.zeros((1, width)), *(model.support_vectors_ for _, model in fitted)])
+    support, place = np.unique(vectors, axis=0, return_inverse=True)
+    weight, start = np.zeros((len(models), len(support))), 1
+    for row, model in fitted:
+        stop = start + len(model.support_vectors_)
+        weight[row, place.ravel()[start:stop]] = model.dual_coef_[0]
+        start = stop
+    gamma = float(fitted[0][1]._gamma) if fitted else 0.0
+    values = {"support": support, "gamma": np.array(gamma), "weight": weight, "bias": bias}
     return support.shape, values
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from headstart.errors import HeadstartError, InputError, first_line
-from headstart.metrics.task import SINGLE_LABEL
+from headstart.metrics.task import REGRESSION
 from headstart.models.bundle import ModelBundle
 from headstart.models.served import Served, free_sizes, stored_tensors
 from headstart.storage.local import write_bytes
@@ -112,7 +112,7 @@ def _convert(bundle: ModelBundle, digest: str) -> bytes:
                 dynamo=True,
                 verbose=False,
                 input_names=list(tensors),
-                output_names=["probabilities" if bundle.task == SINGLE_LABEL else "numbers"],
+                output_names=["numbers" if bundle.task == REGRESSION else "probabilities"],
                 dynamic_shapes={"tensors": free_sizes(bundle, tensors)},
             )
     except torch.onnx.OnnxExporterError as error:

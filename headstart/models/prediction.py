@@ -2,18 +2,22 @@
 
 import csv
 import io
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from headstart.data.several import NONE, SEPARATOR
 from headstart.errors import InputError
-from headstart.metrics.task import REGRESSION
+from headstart.figures import figure
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import UnreadableSample, modality
 from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import RawSample
@@ -56,14 +60,19 @@ def predict(bundle: ModelBundle, samples: Iterable[RawSample], *, batch_size: in
 
 
 def answers(bundle: ModelBundle, outputs: np.ndarray) -> pd.DataFrame:
-    """A model's outputs (N, M) as a table with one row a sample. Of probabilities it has the columns label, probability
-    (of that label) and p_<class> …; of numbers value, low and high, between which 90% of new samples lie.
+    """A model's outputs (N, ...) as a table with one row a sample. Of probabilities it has the columns label,
+    probability (of that label) and p_<class> …; of several labels `labels`, those that are given with a ; between them,
+    or none, and p_<label> …; of numbers value, low and high, between which 90% of new samples lie.
 
     `headstart predict` and the served model both answer so.
     """
     if bundle.task == REGRESSION:
         value, margin = outputs[:, 0].astype(np.float64), outputs[:, 2].astype(np.float64)
         return pd.DataFrame(dict(zip(answer_columns(bundle), (value, value - margin, value + margin), strict=True)))
+    if bundle.task == MULTI_LABEL:
+        table = pd.DataFrame(outputs[:, :, 0].astype(np.float64), columns=probability_columns(bundle.classes))
+        table.insert(0, "labels", named_labels(bundle.kind.predicted(outputs) >= 0, bundle.classes))
+        return table
     probabilities = outputs
     columns = probability_columns(bundle.classes)
     table = pd.DataFrame(probabilities.astype(np.float64), columns=columns)
@@ -72,10 +81,31 @@ def answers(bundle: ModelBundle, outputs: np.ndarray) -> pd.DataFrame:
     return table
 
 
+def named_labels(given: np.ndarray, names: Sequence[str]) -> list[str]:
+    """The labels of each sample that has some, bool (N, K), as data sets write them: `circle;red`, or `none`."""
+    all_names = np.array(names, dtype=object)
+    return [SEPARATOR.join(all_names[row]) or NONE for row in given]
+
+
+def in_short(bundle: ModelBundle, row: Mapping[Hashable, Any]) -> list[str]:
+    """A row of `answers` as two texts: the class and its probability, the labels and theirs, or the number and its
+    interval."""
+    if bundle.task == REGRESSION:
+        told = math.isfinite(row["low"])
+        return [figure(row["value"]), f"[{figure(row['low'])}, {figure(row['high'])}]" if told else "-"]
+    if bundle.task == MULTI_LABEL:
+        columns = dict(zip(bundle.classes, probability_columns(bundle.classes), strict=True))
+        given = row["labels"].split(SEPARATOR) if row["labels"] != NONE else []
+        return [row["labels"], SEPARATOR.join(f"{row[columns[name]]:.3f}" for name in given) or "-"]
+    return [row["label"], f"{row['probability']:.3f}"]
+
+
 def answer_columns(bundle: ModelBundle) -> list[str]:
     """The names of the numbers that answer for one sample."""
     if bundle.task == REGRESSION:
         return ["value", "low", "high"]
+    if bundle.task == MULTI_LABEL:
+        return probability_columns(bundle.classes)
     return ["probability", *probability_columns(bundle.classes)]
 
 

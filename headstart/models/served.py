@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
 from headstart.modalities.batch import Batch
 from headstart.models.bundle import ModelBundle
 
 
 class Served(nn.Module):
-    """A batch of `stored_tensors`, one tensor or several, to class probabilities (N, K), or to a number with its
-    deviation and margin (N, 3); to features (N, D) where the model knows no classes."""
+    """A batch of `stored_tensors`, one tensor or several, to class probabilities (N, K), to those of labels with their
+    thresholds (N, K, 2), or to a number with its deviation and margin (N, 3); to features (N, D) where the model knows
+    no classes."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
@@ -27,6 +28,9 @@ class Served(nn.Module):
         self.margin = None
         if bundle.task == REGRESSION:
             self.margin = math.nan if bundle.margin is None else bundle.margin
+        self.thresholds: tuple[float, ...] | None = None
+        if bundle.task == MULTI_LABEL:
+            self.thresholds = bundle.thresholds or (0.5,) * len(bundle.classes)
         self.names = tuple(stored_tensors(bundle, bundle.preprocessing.noise(2)))
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -36,6 +40,9 @@ class Served(nn.Module):
         if self.margin is not None:
             bounds = [outputs, torch.full_like(outputs, self.temperature), torch.full_like(outputs, self.margin)]
             return torch.cat(bounds, dim=1)
+        if self.thresholds is not None:
+            chances = torch.sigmoid(outputs / self.temperature)
+            return torch.stack([chances, torch.zeros_like(chances) + chances.new_tensor(self.thresholds)], dim=2)
         return torch.softmax(outputs / self.temperature, dim=1) if self.classifies else outputs
 
 

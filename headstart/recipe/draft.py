@@ -9,9 +9,9 @@ import yaml
 
 from headstart.data.reference import Summary
 from headstart.data.reference import check as look
-from headstart.data.task import LooksMeasured
+from headstart.data.task import LooksMeasured, LooksSeveral
 from headstart.errors import InputError
-from headstart.metrics.task import REGRESSION, SINGLE_LABEL
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
 from headstart.models.reference import HUB, REGISTRY, TIMM, TORCHVISION, WEB, is_weights
 from headstart.training.section import Pretraining
@@ -70,26 +70,32 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
         "# strategies: [zero, linear_probe, partial, full]  # what is compared; the default suits most data",
         "# training: {epochs: 30}  # the budget of each training; the default follows from the number of samples",
         "evaluation:",
-        "  metric: mae  # the mean absolute error, in the unit of the number; rmse or r2 instead"
-        if task == REGRESSION
-        else "  metric: accuracy  # macro_f1 where classes differ much in size",
+        _METRIC_LINES[task],
     ]
-    if fewest < _FEW and task != REGRESSION:
+    if fewest < _FEW and task == SINGLE_LABEL:
         lines.insert(1, f"# The smallest class has {fewest}: a verdict that means something takes more.")
     return Draft(name, "\n".join(lines) + "\n", summary, modality)
 
 
+_METRIC_LINES = {
+    SINGLE_LABEL: "  metric: accuracy  # macro_f1 where classes differ much in size",
+    MULTI_LABEL: "  metric: mean_average_precision  # macro_f1, micro_f1 for the labels as they are given",
+    REGRESSION: "  metric: mae  # the mean absolute error, in the unit of the number; rmse or r2 instead",
+}
+
+
 def _labelled(counts: Mapping[str, int], task: str) -> str:
-    if task == REGRESSION:
-        return "with a number each"
+    if task != SINGLE_LABEL:
+        return "with a number each" if task == REGRESSION else "with several labels each"
     shown = ", ".join(f"{label} {count}" for label, count in list(counts.items())[:_LISTED_CLASSES])
     return f"in {len(counts)} classes: {shown}{', …' if len(counts) > _LISTED_CLASSES else ''}"
 
 
 def _budget_lines(fewest: int, task: str) -> list[str]:
-    if task == REGRESSION:
+    if task != SINGLE_LABEL:
+        what = "the label is a number" if task == REGRESSION else "a sample has several labels, with a ; between them"
         return [
-            "    task: regression  # the label is a number",
+            f"    task: {task}  # {what}",
             f"    # label_budget: {max(2, fewest // 2)}  # as if only so many had one",
         ]
     return [f"    # labels_per_class: {max(1, fewest // 2)}  # as if only so many of each class had a label"]
@@ -101,6 +107,8 @@ def _seen(uri: str) -> tuple[str, Summary, str]:
     for name in sorted(MODALITIES.built_in, key=lambda each: each != "image"):
         try:
             return name, look(uri, modality_name=name, labels="required"), SINGLE_LABEL
+        except LooksSeveral:
+            return name, look(uri, modality_name=name, labels="several", task="multi_label"), MULTI_LABEL
         except LooksMeasured:
             return name, look(uri, modality_name=name, labels="numbers", task="regression"), REGRESSION
         except InputError as error:

@@ -11,7 +11,7 @@ from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.section import Evaluation
 from headstart.metrics.metric import METRICS, metrics_of
-from headstart.metrics.task import REGRESSION, SINGLE_LABEL
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
 from headstart.recipe.overrides import apply_override
 from headstart.searching.section import Search
@@ -71,6 +71,9 @@ class Target(Section):
 _TARGET_SECTIONS = ("training", "strategies", "baselines", "evaluation")
 
 
+_WHAT_IS_JUDGED = {SINGLE_LABEL: "classes", MULTI_LABEL: "several labels", REGRESSION: "numbers"}
+
+
 class Recipe(Section):
     """One experiment. A name, source data and target data are enough; everything else has a default."""
 
@@ -92,16 +95,17 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _numbers_are_judged_by_their_error(cls, values: Any) -> Any:
+    def _tasks_have_metrics_of_their_own(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
         found: Any = values
         for key in ("target", "data", "task"):
             found = found.get(key) if isinstance(found, Mapping) else None
         evaluation = values.get("evaluation", {})
-        if found != REGRESSION or not isinstance(evaluation, Mapping) or "metric" in evaluation:
+        metric = {REGRESSION: "mae", MULTI_LABEL: "mean_average_precision"}.get(found)
+        if metric is None or not isinstance(evaluation, Mapping) or "metric" in evaluation:
             return values
-        return {**values, "evaluation": {**evaluation, "metric": "mae"}}
+        return {**values, "evaluation": {**evaluation, "metric": metric}}
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -131,18 +135,17 @@ class Recipe(Section):
         metric, min_gain = self.evaluation.metric, self.evaluation.min_gain
         # Metrics are read where one is named: they import what they compute with.
         is_default = metric == Evaluation.model_fields["metric"].default
-        if task == REGRESSION:
-            if METRICS[metric].task != REGRESSION:
-                raise ValueError(
-                    f"evaluation.metric: {metric} is for classes, and target.data.task is regression; choose one of "
-                    f"{', '.join(metrics_of(REGRESSION))}"
-                )
-            return
-        if self.target and not is_default and METRICS[metric].task != SINGLE_LABEL:
+        own = SINGLE_LABEL if task == "auto" else task
+        if self.target and not (is_default and own == SINGLE_LABEL) and own not in METRICS[metric].tasks:
+            of, hint = _WHAT_IS_JUDGED[METRICS[metric].tasks[0]], ""
+            if task == "auto":
+                hint = f"say target.data.task: {METRICS[metric].tasks[0]}, or "
+            given = "" if task == "auto" else f", and target.data.task is {task}"
             raise ValueError(
-                f"evaluation.metric: {metric} is for numbers; say target.data.task: regression, or choose one of "
-                f"{', '.join(metrics_of(SINGLE_LABEL))}"
+                f"evaluation.metric: {metric} is for {of}{given}; {hint}choose one of {', '.join(metrics_of(own))}"
             )
+        if task == REGRESSION:
+            return
         if min_gain >= 1:
             raise ValueError(f"evaluation.min_gain: {metric} is a share, and no gain is as large as {min_gain:g}")
 

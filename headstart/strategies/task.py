@@ -14,11 +14,12 @@ from headstart.data.dataset import Dataset, Split
 from headstart.data.labelled import LabelledDataset
 from headstart.features.extraction import vectors_of
 from headstart.features.heads import FittedHead, LinearHead, best_head, class_means
+from headstart.features.label_heads import best_label_head, label_means
 from headstart.features.number_heads import best_number_head, first_component
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
-from headstart.metrics.task import REGRESSION, Calibration
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, Calibration
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import Network
 from headstart.training.context import RunContext
@@ -27,8 +28,11 @@ from headstart.training.trained import Trained, calibrated
 
 
 def answer_as(network: Network, dataset: Dataset) -> None:
-    """Make a network answer what the labels of `dataset` tell: a class, or a number in the unit of its training
-    samples."""
+    """Make a network answer what the labels of `dataset` tell: a class, several labels, or a number in the unit of its
+    training samples."""
+    if dataset.task == MULTI_LABEL:
+        network.label()
+        return
     if dataset.task != REGRESSION:
         network.classify_only()
         return
@@ -113,6 +117,8 @@ class Task:
         labels, groups = train.labels, group_numbers(train.groups)
         if self.bundle.task == REGRESSION:
             fitted = self._in_unit(best_number_head(self.features(), self._standardised(labels), groups))
+        elif self.bundle.task == MULTI_LABEL:
+            fitted = best_label_head(self.features(), labels, groups)
         else:
             fitted = best_head(self.features(), labels, classes=len(self.bundle.classes), groups=groups)
         fitted.head.install(self.bundle.network)
@@ -121,11 +127,13 @@ class Task:
 
     def fit_plain_head(self) -> FittedHead:
         """Install the head that chooses nothing for the features of the training split, and return it: the nearest
-        class mean, or for numbers their first component."""
+        class mean, for several labels that of each, or for numbers their first component."""
         train = self.dataset.split("train")
         groups = group_numbers(train.groups)
         if self.bundle.task == REGRESSION:
             fitted = self._in_unit(first_component(self.features(), self._standardised(train.labels), groups))
+        elif self.bundle.task == MULTI_LABEL:
+            fitted = label_means(self.features(), train.labels, groups)
         else:
             fitted = class_means(self.features(), train.labels, len(self.bundle.classes), groups)
         fitted.head.install(self.bundle.network)

@@ -11,8 +11,9 @@ from headstart.figures import figure
 from headstart.metrics.gains import paired_bootstrap_gain
 from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.intervals import Interval
+from headstart.metrics.marks import wrong_labels
 from headstart.metrics.metric import METRICS, metric_title
-from headstart.metrics.tally import is_of_classes
+from headstart.metrics.tally import is_of_classes, is_of_several
 from headstart.metrics.task import REGRESSION
 from headstart.models.bundle import ModelBundle
 from headstart.tracking.paired_predictions import paired_predictions
@@ -72,7 +73,7 @@ class Difference:
         low, high = self.gain.low, self.gain.high
         gain = f"{figure(self.gain.value, signed=True)} [{figure(low, signed=True)}, {figure(high, signed=True)}]"
         told = f"gets {self.fixed:,} right that were wrong and {self.broken:,} wrong that were right"
-        if self.metric and self.metric in METRICS and METRICS[self.metric].task == REGRESSION:
+        if self.metric and self.metric in METRICS and REGRESSION in METRICS[self.metric].tasks:
             gain = f"by {gain}"
             told = f"comes closer to {self.fixed:,} and is farther off from {self.broken:,}"
         word = "better than" if low > 0 else "worse than" if high < 0 else "not told from"
@@ -113,8 +114,8 @@ def difference(client: "MlflowClient", one: str, other: str, *, data: Path | Non
     if is_of_classes(pair.labels):
         ours, theirs = pair.ours == pair.labels, pair.theirs == pair.labels
     else:
-        # Of two numbers the closer one is right.
-        errors, others = (np.abs(each - pair.labels) for each in (pair.ours, pair.theirs))
+        # Of two numbers the closer one is right, and of two sets of labels the one with fewer wrong.
+        errors, others = (_errors(each, pair.labels) for each in (pair.ours, pair.theirs))
         ours, theirs = errors < others, others < errors
     recalls = (
         Recall(name, int(of.sum()), float(theirs[of].mean()), float(ours[of].mean()))
@@ -154,3 +155,11 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
             yield from _flat(value, f"{above}{key}.")
         elif value is not None:
             yield f"{above}{key}", str(value)
+
+
+def _errors(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How far each predicted number is off, float (N,), or how many known labels are wrong, int (N,)."""
+    if is_of_several(labels):
+        return wrong_labels(labels, predicted)
+    errors: np.ndarray = np.abs(predicted - labels)
+    return errors

@@ -13,7 +13,7 @@ from headstart.figures import figure
 from headstart.judging.evidence import Evidence
 from headstart.metrics.groups import count_groups, of_groups
 from headstart.metrics.metric import metric_title
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
 from headstart.models.reference import unpinned
 from headstart.tracking.logged_model import EVIDENCE
@@ -74,6 +74,10 @@ def _what_it_is(digest: str, bundle: "ModelBundle") -> str:
     if bundle.task == REGRESSION:
         margin = "" if bundle.margin is None else f", ± {figure(bundle.margin)} for 90% of new samples"
         does = f"answers with a number{margin}"
+        return f"{_reads(bundle, made)} and {does}. Content {_digest(digest)}."
+    if bundle.task == MULTI_LABEL:
+        rest = f" and {more} more" if more > 0 else ""
+        does = f"tells which of {len(bundle.classes)} labels a sample has: {shown}{rest}"
         return f"{_reads(bundle, made)} and {does}. Content {_digest(digest)}."
     does = (
         f"tells {len(bundle.classes)} classes apart: {shown}{f' and {more} more' if more > 0 else ''}"

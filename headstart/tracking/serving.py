@@ -75,11 +75,12 @@ def signature(bundle: "ModelBundle") -> ModelSignature:
     Only an object tensor accepts both encoded files and arrays of any batch size, so samples are validated here instead
     of by the schema.
     """
-    from headstart.metrics.task import REGRESSION
+    from headstart.metrics.task import MULTI_LABEL, REGRESSION
     from headstart.models.prediction import answer_columns
 
     numbers = [ColSpec(DataType.double, name) for name in answer_columns(bundle)]
-    label = [] if bundle.task == REGRESSION else [ColSpec(DataType.string, "label")]
+    name = {REGRESSION: None, MULTI_LABEL: "labels"}.get(bundle.task, "label")
+    label = [ColSpec(DataType.string, name)] if name else []
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(object), (-1,), bundle.modality)]),
         outputs=Schema([*label, *numbers]),

@@ -333,7 +333,7 @@ class _Run:
         samples: convnet, 8 settings of full and partial transfer, 3 seeds each.)"""
         if self.metric is None or self.course.kept_epoch == self.course.epoch:
             return False
-        if METRICS[self.metric].task != SINGLE_LABEL:
+        if SINGLE_LABEL not in METRICS[self.metric].tasks:
             # The noise of an error depends on how errors are distributed.
             return False
         count, kept = self.objective.judged, self.course.kept[0]

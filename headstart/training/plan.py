@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headstart.metrics.tally import is_of_classes
+from headstart.metrics.tally import is_of_classes, is_of_numbers
 from headstart.modalities import Modality
 from headstart.training.batches import batch_count
 from headstart.training.learning_rate import peak_rate
@@ -121,7 +121,7 @@ def make_plan(
 
     Args:
         training: the recipe's section.
-        labels: (N,), the labels of the training split, int or of a regression float.
+        labels: (N,), the labels of the training split, int or of a regression float; several of each (N, K).
         pretrained: whether the weights start from a source; they then move at a lower rate, and the more samples there
             are, the less these are augmented.
         fan_in: the largest number of inputs that a unit of the pretrained network has, where it is known.
@@ -139,7 +139,7 @@ def make_plan(
     if strength is None:
         strength = max(_LEAST_STRENGTH, min(1.0, _FULLY_AUGMENTED / samples)) if pretrained else 1.0
     taken = {key: getattr(training, key) for key in _TAKEN}
-    if not is_of_classes(labels) and training.augmentation == "auto":
+    if is_of_numbers(labels) and training.augmentation == "auto":
         # Nobody knows whether a number stays the same where a sample is zoomed, turned or made brighter, and a shift of
         # the features that no class would mind is an error of every number.
         taken["augmentation"] = "none"

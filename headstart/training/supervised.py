@@ -1,8 +1,8 @@
 """Supervised training, the same for pretraining, fine-tuning and training from scratch.
 
-It minimises the mean over the batch of L(y, f(x; w)) plus λ R(w), with L the cross-entropy, or of numbers Huber's loss
-of standardised errors. The mean stands for the sum of the objective in the documentation: its λ is this one times the
-number of samples.
+It minimises the mean over the batch of L(y, f(x; w)) plus λ R(w), with L the task's loss
+(headstart/training/losses.py). The mean stands for the sum of the objective in the documentation: its λ is this one
+times the number of samples.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from headstart.data.dataset import Dataset, Split
 from headstart.metrics.tally import score
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import evaluated
 from headstart.storage.state import State
@@ -161,13 +161,13 @@ class _Supervised:
         feed: Feed,
     ) -> None:
         self.network = self.module = bundle.network
-        self.kind, self.numbers = bundle.kind, bundle.task == REGRESSION
+        self.kind, self.classifies, self.numbers = bundle.kind, bundle.task == SINGLE_LABEL, bundle.task == REGRESSION
         self.metric, self.penalty, self.feed, self.device = context.metric, penalty, feed, training_device()
         self.plan, self.seed = plan, context.seed
         self.train, self.val = dataset.split("train"), dataset.split("val")
         self.samples, self.judged, self.classes = len(self.train.labels), len(self.val.labels), len(dataset.classes)
         self._weights = (
-            _class_weights(self.train, self.classes, self.device) if plan.balance and not self.numbers else None
+            _class_weights(self.train, self.classes, self.device) if plan.balance and self.classifies else None
         )
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
@@ -193,10 +193,10 @@ class _Supervised:
             outputs = self._activations(inputs, self.feed.stage)
             logits = self.network.classify(outputs[-1])
         smoothing = self.plan.label_smoothing
-        if self.numbers:
-            total = losses(logits.float(), labels, self.network).sum()
-        else:
+        if self.classifies:
             total = F.cross_entropy(logits.float(), labels, self._weights, reduction="sum", label_smoothing=smoothing)
+        else:
+            total = losses(logits.float(), labels, self.network).sum()
         # A piece's share of the batch's mean, whose weights are those of all of its samples.
         weight = len(batch) if self._weights is None else self._weights[self._labels(batch)].sum()
         objective = total / weight

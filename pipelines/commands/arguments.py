@@ -136,10 +136,10 @@ JSON = option("--json", action="store_true", help="print JSON")
 MODEL = option("model", metavar="MODEL", help="a registered model's name")
 MODEL_URI = option("model", metavar="MODEL_URI", help="models:/name@alias, models:/name/version, "
                    "torchvision://model/weights, or a bundle's path or s3:// URI")  # fmt: skip
-TASK = option("--task", metavar="auto|single_label|regression", help="what a label is: a class, or a number (default "
-              "auto: a class, and labels that look like something else are refused)")  # fmt: skip
-LABEL_BUDGET = option("--label-budget", type=int, metavar="N", help="of a regression: keep N labels in all beside the "
-                      "test's")  # fmt: skip
+TASK = option("--task", metavar="auto|single_label|multi_label|regression", help="what a label is: a class, several "
+              "or a number (default auto: a class, and labels that look like something else are refused)")  # fmt: skip
+LABEL_BUDGET = option("--label-budget", type=int, metavar="N", help="of numbers or several labels: keep N labelled "
+                      "samples in all beside the test's")  # fmt: skip
 INPUT = option("--input", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe's data.input, "
                "for example size=64; may be repeated (default: what the models read)")  # fmt: skip
 REASON = option("--reason", metavar="TEXT", help="why, for the record")

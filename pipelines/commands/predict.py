@@ -15,7 +15,7 @@ def _predict(options: argparse.Namespace) -> None:
     from headstart.api.models import load
     from headstart.models.bundle import NotFinite
     from headstart.models.inputs import raw_samples
-    from headstart.models.prediction import predict, table_format, to_json, write_table
+    from headstart.models.prediction import in_short, predict, table_format, to_json, write_table
     from headstart.terminal import printable
 
     if options.output:
@@ -29,7 +29,7 @@ def _predict(options: argparse.Namespace) -> None:
             if options.output or options.json:
                 continue
             for row in table.to_dict(orient="records"):
-                outcome = ["-", row["error"]] if row["error"] else [row["label"], f"{row['probability']:.3f}"]
+                outcome = ["-", row["error"]] if row["error"] else in_short(bundle, row)
                 print("\t".join(printable(text) for text in (row["path"], *outcome)))
     except NotFinite as error:
         raise InputError(f"{options.model}: {error}") from error

@@ -12,7 +12,7 @@ _OF_DATA = ("task", "labels_per_class", "label_budget", "duplicates", "max_refus
 
 def _prepare(options: argparse.Namespace) -> None:
     from headstart.api.data import prepare
-    from headstart.metrics.task import REGRESSION
+    from headstart.metrics.task import MULTI_LABEL, REGRESSION
 
     given = {key: value for key in _OF_DATA if (value := getattr(options, key)) is not None}
     packed = prepare(
@@ -27,7 +27,9 @@ def _prepare(options: argparse.Namespace) -> None:
         print(json.dumps(packed.manifest, indent=2))
         return
     counts = ", ".join(f"{count} {name}" for name, count in packed.counts.items())
-    classes = "numbers" if packed.task == REGRESSION else f"{len(packed.classes) or 'no'} classes"
+    classes = f"{len(packed.classes) or 'no'} {'labels' if packed.task == MULTI_LABEL else 'classes'}"
+    if packed.task == REGRESSION:
+        classes = "numbers"
     print(f"{classes}; {counts}; {packed.digest}")
     print(f"report: {packed.path / 'report.html'}")
 

@@ -15,7 +15,7 @@ from headstart.data.duplicates import Pair
 from headstart.data.hashing import merkle_digest, position
 from headstart.data.listing import File, Files, Listing
 from headstart.data.samples import Marks, Readable, numbers_of_contents
-from headstart.data.splits import ASSIGNED, assign, group_names, limit_labels, split_samples, units_of
+from headstart.data.splits import ASSIGNED, Budget, assign, group_names, limit_labels, split_samples, units_of
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -128,7 +128,7 @@ def test_a_budget_takes_the_lowest_ranks_of_each_class_and_copies_last(seed: int
     for of_label in ranks.values():
         expected |= {row for *_, row in sorted(of_label)[:10]}
 
-    notes = limit_labels(samples, split_of, near, 10, seed)
+    notes = limit_labels(samples, split_of, near, Budget("labels_per_class", 10), seed)
 
     assert set(np.flatnonzero(split_of < 2).tolist()) == expected
     assert set(np.flatnonzero(split_of == 2).tolist()) == set(range(3, len(samples), 4))

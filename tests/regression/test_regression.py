@@ -223,7 +223,7 @@ def test_a_bundle_answers_alike_after_it_was_saved_and_in_onnx(trained, dataset,
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (numbers,) = session.run(["numbers"], {"images": samples})
     np.testing.assert_allclose(numbers, trained["full"].bundle.predict_outputs(samples), rtol=1e-4)
-    with pytest.raises(InputError, match="holds classifiers, and this model answers with a number; choose onnx"):
+    with pytest.raises(InputError, match="holds classifiers, and this model's task is regression; choose onnx"):
         export_as(trained["full"].bundle, tmp_path / "hf", format="hf", digest="sha256:0")
 
 
@@ -348,7 +348,7 @@ def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trai
     assert found.value.value == pytest.approx(np.abs(found.table["predicted"] - found.table["label"]).mean())
     with pytest.raises(InputError, match="accuracy is not for a model of the task regression; choose one of mae"):
         measure(bundle, str(table), metric="accuracy")
-    with pytest.raises(InputError, match="answers with a number"):
+    with pytest.raises(InputError, match="The model's task is regression"):
         observe(bundle, str(table))
 
 

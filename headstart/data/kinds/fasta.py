@@ -28,7 +28,7 @@ class Fasta(Kind):
             )
         with _open(source) as file:
             labelled = wanted.labels != "none" and has_labels(name, file)
-            if wanted.labels == "required" and not labelled:
+            if wanted.labels in ("required", "several") and not labelled:
                 raise InputError(f"{name} has no record with a label; write > and a name, and label=CLASS after it.")
             cells = wanted.resources.enter_context(Cells(wanted.scratch))
             refused: list[Refusal] = []

@@ -18,6 +18,7 @@ from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
 from headstart.data.listing import File, Files, Labels, Listing, Refusal, check_classes, natural, split_named, splits_of
 from headstart.data.remote import read_object, state_of_object
+from headstart.data.several import NONE, SEPARATOR
 from headstart.data.table import SUFFIXES, columns_of, rows_of
 from headstart.data.tree import LocalTree
 from headstart.errors import InputError
@@ -105,8 +106,8 @@ def _base(source: Source) -> str:
 
 def _is_labelled(name: str, columns: Sequence[str], labels: Labels) -> bool:
     labelled = labels != "none" and "label" in columns
-    if labels in ("required", "numbers") and not labelled:
-        told = "numbers" if labels == "numbers" else "classes"
+    if labels in ("required", "numbers", "several") and not labelled:
+        told = {"numbers": "numbers", "several": "labels"}.get(labels, "classes")
         raise InputError(f"{name} has no column label; name the column with the samples' {told} so.")
     return labelled
 
@@ -126,7 +127,7 @@ def _list_cells(name: str, table: BinaryIO, kind: Modality, cells: Cells, labels
             path, content = f"row {number:07}", row.get(kind.name)
             if isinstance(content, str):
                 content = kind.from_text(content)
-            label = _text(row.get("label")) if labelled else ""
+            label = _label(name, number, row.get("label")) if labelled else ""
             file = File(path, label, _split(name, number, row), _text(row.get("group")) or None)
             if not isinstance(content, bytes):
                 refused.append(Refusal(path, f"its column {kind.name} holds no {kind.noun}"))
@@ -203,7 +204,7 @@ def _files(name: str, rows: Iterable[dict[str, Any]], base: str, labelled: bool)
         _check_count(name, number)
         given = _text(row.get("path"))
         path, reason = _path(given, base)
-        label = _text(row.get("label")) if labelled else ""
+        label = _label(name, number, row.get("label")) if labelled else ""
         if labelled and not label:
             reason = reason or "it has no label"
         file = File(path, label, _split(name, number, row), _text(row.get("group")) or None)
@@ -285,6 +286,15 @@ def _reason_to_refuse(path: str, named: Named) -> str | None:
     if named.tree is None or s3.is_s3(path):
         return "there is no such object"
     return named.tree.refusal(path)
+
+
+def _label(name: str, number: int, value: Any) -> str:
+    """Return a cell of labels as text: one label, or a list of several."""
+    if not isinstance(value, list):
+        return _text(value)
+    if joined := [part for part in map(_text, value) if SEPARATOR in part]:
+        raise InputError(f"{name}, row {number}: the label '{joined[0]}' has a {SEPARATOR}, which parts labels.")
+    return SEPARATOR.join(map(_text, value)) or NONE
 
 
 def _text(value: Any) -> str:

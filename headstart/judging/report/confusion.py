@@ -14,7 +14,7 @@ _CONFUSIONS = 8
 
 
 def section(judgement: Judgement) -> Context | None:
-    if judgement.diagnostics.numbers is not None:
+    if "confusion" not in judgement.metrics:
         return None
     classes = judgement.diagnostics.classes
     weakest = sorted(classes, key=lambda row: (row.support == 0, row.f1.value))[:10]

@@ -13,6 +13,7 @@ from headstart.judging.report import (
     data_efficiency,
     explanation,
     figures,
+    labels,
     leaderboard,
     metrics,
     next_steps,
@@ -39,6 +40,7 @@ _CONTENTS = {
     "leaderboard": "Leaderboard",
     "data_efficiency": "Labels",
     "confusion": "Mistakes",
+    "labels": "Each label",
     "numbers": "Errors",
     "reliability": "Confidence",
     "robustness": "Corruption",
@@ -52,8 +54,8 @@ _CONTENTS = {
 # In the page's order. Each has a template beside it, and a function that gives the template's values, or None where the
 # section is left out.
 _SECTIONS = (
-    verdict, reasons, next_steps, figures, leaderboard, metrics, data_efficiency, confusion, numbers, reliability,
-    robustness, explanation, training, savings, ranking, provenance,
+    verdict, reasons, next_steps, figures, leaderboard, metrics, data_efficiency, confusion, labels, numbers,
+    reliability, robustness, explanation, training, savings, ranking, provenance,
 )  # fmt: skip
 
 

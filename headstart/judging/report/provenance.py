@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.judging.report.judgement import Context, Judgement
-from headstart.metrics.task import SINGLE_LABEL
+from headstart.metrics.task import MULTI_LABEL, SINGLE_LABEL
 
 
 def section(judgement: Judgement) -> Context:
@@ -30,6 +30,7 @@ def data_facts(dataset: Dataset) -> dict[str, object]:
         "Data": dataset.manifest["source"]["uri"],
         "Digest": dataset.digest,
         "Task": dataset.task if dataset.task != SINGLE_LABEL else None,
+        "Labels": len(dataset.classes) if dataset.task == MULTI_LABEL else None,
         "Classes": None if dataset.task != SINGLE_LABEL else len(dataset.classes) or "none, its samples have no labels",
         "Training / validation / test samples": " / ".join(str(dataset.counts[name]) for name in SPLITS),
     }

@@ -11,7 +11,7 @@ _POINTS = 300
 
 
 def section(judgement: Judgement) -> Context | None:
-    if judgement.diagnostics.numbers is not None:
+    if "ece" not in judgement.diagnostics.intervals:
         return None
     found, unit = judgement.diagnostics, Axis(0.0, 1.0, 0.2)
     return {

@@ -12,6 +12,7 @@ from headstart.models.bundle import ModelBundle
 
 _FIGURES = {
     **{name: metric_title(name) for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1")},
+    **{name: metric_title(name) for name in ("mean_average_precision", "micro_f1")},
     "ece": "calibration error",
     **{name: metric_title(name) for name in ("mae", "rmse", "r2")},
     "coverage": "share of items within their interval",

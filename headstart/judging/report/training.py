@@ -49,7 +49,7 @@ def section(judgement: Judgement) -> Context | None:
         "epochs": epochs,
         "scores": score_axis,
         "losses": loss_axis if all_losses else None,
-        "numbers": judgement.diagnostics.numbers is not None,
+        "shares": not (judgement.diagnostics.numbers or judgement.diagnostics.labels),
     }
 
 

@@ -10,6 +10,8 @@ def section(judgement: Judgement) -> Context:
     bounds = [bound for each in board.worth_showing for bound in (each.gain.low, each.gain.high)]
     return {
         "qualified": _qualified(board),
+        "of_numbers": judgement.diagnostics.numbers is not None,
+        "of_labels": bool(judgement.diagnostics.labels),
         "gain_axis": Axis.spanning([0.0, board.min_gain, *bounds]) if bounds else None,
     }
 

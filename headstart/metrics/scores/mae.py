@@ -3,4 +3,4 @@
 from headstart.metrics.metric import Metric
 from headstart.metrics.moments import mean_absolute_error
 
-METRIC = Metric("MAE", mean_absolute_error, task="regression", lower_is_better=True)
+METRIC = Metric("MAE", mean_absolute_error, tasks=("regression",), lower_is_better=True)

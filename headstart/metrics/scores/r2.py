@@ -3,4 +3,4 @@
 from headstart.metrics.metric import Metric
 from headstart.metrics.moments import coefficient_of_determination
 
-METRIC = Metric("R²", coefficient_of_determination, task="regression")
+METRIC = Metric("R²", coefficient_of_determination, tasks=("regression",))

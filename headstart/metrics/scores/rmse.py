@@ -3,4 +3,4 @@
 from headstart.metrics.metric import Metric
 from headstart.metrics.moments import root_mean_squared_error
 
-METRIC = Metric("RMSE", root_mean_squared_error, task="regression", lower_is_better=True)
+METRIC = Metric("RMSE", root_mean_squared_error, tasks=("regression",), lower_is_better=True)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.models.bundle import ModelBundle
 from headstart.storage.local import write_text
 
@@ -57,4 +57,6 @@ def _title(bundle: ModelBundle) -> str:
     architecture = bundle.architecture.partition("?")[0]
     if bundle.task == REGRESSION:
         return f"{architecture}, a number"
+    if bundle.task == MULTI_LABEL:
+        return f"{architecture}, {len(bundle.classes)} labels"
     return f"{architecture}, {len(bundle.classes)} classes" if bundle.classes else f"{architecture}, features"

@@ -17,13 +17,14 @@ from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import Modality
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.classical import LEAST, converted, linear
 from headstart.models.network import Network
 from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
+from headstart.strategies.baselines._classical_labels import fit_labels
 from headstart.strategies.baselines._classical_numbers import fit_numbers
 from headstart.strategies.baselines._descriptors import columns_of, described, only
 from headstart.strategies.baselines._kernel_machine import cross_validated, predicted
@@ -50,11 +51,13 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     calibrates the best; that is then fitted to all. Of more than 100 classes it is ridge regression on the last kind of
     descriptors. Where every class has one sample, which no fold can hold out, it is
     a support vector machine on the last kind. It is kept as a bundle of tensors, since scikit-learn's models persist
-    only as pickles, which this project does not write; one that is too large, by what it predicts. Numbers have
-    machines of their own: `fit_numbers`.
+    only as pickles, which this project does not write; one that is too large, by what it predicts. Numbers
+    and several labels have machines of their own: `fit_numbers`, `fit_labels`.
     """
     if dataset.task == REGRESSION:
         return fit_numbers(dataset, context.asking(dataset.task))
+    if dataset.task == MULTI_LABEL:
+        return fit_labels(dataset, context.asking(dataset.task))
     start, context = time.perf_counter(), context.asking(dataset.task)
     labelled = (LabelledDataset(dataset) if context.refit else dataset).split("train")
     labels, classes, metric = labelled.labels, len(dataset.classes), context.metric

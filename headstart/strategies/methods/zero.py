@@ -2,12 +2,13 @@
 
 The head is the source's own where it knows every class of the target. Elsewhere it is the nearest class mean of the
 source's features, with the means of the training split (Snell, Swersky and Zemel, "Prototypical networks for few-shot
-learning", NeurIPS 2017), and for numbers least squares on the features' covariance with the training labels.
+learning", NeurIPS 2017), for several labels each one's mean against that of all other samples, and for numbers least
+squares on the features' covariance with the training labels.
 """
 
 from typing import TYPE_CHECKING, ClassVar
 
-from headstart.metrics.task import REGRESSION
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.strategies.section import Strategy
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Zero(Strategy):
     def carry(self, task: "Task") -> "Trained":
         task = task.on_all_labels()
         labelled = task.dataset.split("train")
-        # A number without a deviation could not be compared with another.
-        calibrate = task.bundle.task == REGRESSION
+        # A number without a deviation could not be compared with another, nor a label be given without a threshold.
+        calibrate = task.bundle.task != SINGLE_LABEL
         if task.install_source_head():
             # It has learned from none of them.
             judged = task.judge(labelled, task.bundle.predict_logits(labelled.samples), calibrate=calibrate)

@@ -1,18 +1,21 @@
-"""Does any class lose recall against the champion?"""
+"""Does any class, or label of several, lose recall against the champion?"""
 
 import numpy as np
 
-from headstart.metrics.counts import count, recalls
-from headstart.metrics.tally import is_of_classes
+from headstart.metrics.counts import recalls
+from headstart.metrics.moments import Moments
+from headstart.metrics.tally import is_of_numbers, tally
 from headstart.sections import Share
 from headstart.tracking.gate import Case, Gate, Measured, NotAsked, at_most
 
 
 def _largest_drop(case: Case) -> Measured:
     pair, _ = case.matched()
-    if not is_of_classes(pair.labels):
+    if is_of_numbers(pair.labels):
         raise NotAsked("numbers have no classes")
-    counts, before = (count(pair.labels, each, len(pair.classes)) for each in (pair.ours, pair.theirs))
+    counts, before = (tally(pair.labels, each, len(pair.classes)) for each in (pair.ours, pair.theirs))
+    assert not isinstance(counts, Moments)  # noqa: S101 - those are of numbers
+    assert not isinstance(before, Moments)  # noqa: S101
     drops = np.where(counts.labelled > 0, recalls(before) - recalls(counts), -np.inf)
     worst = int(drops.argmax())
     if drops[worst] <= 0:

@@ -8,13 +8,13 @@ from pydantic import create_model
 
 from headstart.metrics.metric import METRICS, metric_title
 from headstart.metrics.tally import score
-from headstart.metrics.task import SINGLE_LABEL
+from headstart.metrics.task import REGRESSION
 from headstart.sections import Section, Share
 from headstart.tracking.gate import Case, Gate, GateResult, Measured, NotAsked, Relation, result
 
 _LIMITS: dict[str, Any] = {
     # An error is 0 or more, in the target's unit; R² may be below 0.
-    name: ((Share if METRICS[name].task == SINGLE_LABEL else float) | None, None)
+    name: ((float if REGRESSION in METRICS[name].tasks else Share) | None, None)
     for name in METRICS
 }
 MinMetrics = create_model("MinMetrics", __base__=Section, __doc__="The limit of each metric.", **_LIMITS)
@@ -29,7 +29,7 @@ def _judge(name: str, limits: Section, case: Case) -> Iterator[GateResult]:
 
 def _value(case: Case, metric: str) -> Measured:
     test = case.labelled_test
-    if METRICS[metric].task != test.task:
+    if test.task not in METRICS[metric].tasks:
         raise NotAsked(f"its task is {test.task}")
     value = score(metric, test.labels, test.predicted, len(test.classes))
     return value, f"{metric_title(metric)} on the test split"

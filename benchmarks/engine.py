@@ -41,6 +41,7 @@ import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
+from benchmarks.machine import commit  # noqa: E402
 from benchmarks.peers.expert import augmented as warped  # noqa: E402
 from headstart.data.dataset import Dataset  # noqa: E402
 from headstart.data.prepare import prepare  # noqa: E402
@@ -88,7 +89,7 @@ class Case:
 
 
 CASES = {
-    "convnet-32": Case("convnet", 32, steps=24, rounds=15, judged=300),
+    "convnet-32": Case("convnet", 32, steps=24, rounds=9, judged=300),
     "resnet18-224": Case("resnet18", 224, steps=3, rounds=3, judged=64),
 }
 
@@ -109,6 +110,7 @@ def main() -> int:
         "machine": {"processor": processor(), "threads": int(THREADS), "torch": torch.__version__},
         "batch_size": BATCH_SIZE,
         "speed": str(SPEED),
+        "commit": commit(),
         "cases": found,
         "growth": growth,
     }

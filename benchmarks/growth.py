@@ -26,7 +26,7 @@ THREADS = os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np  # noqa: E402
 
-from benchmarks.machine import machine  # noqa: E402
+from benchmarks.machine import commit, machine  # noqa: E402
 from benchmarks.memory import peak_of_this_process  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 from headstart.storage.local import write_json  # noqa: E402
@@ -63,7 +63,8 @@ def main() -> None:
             pictures_of(*cell, options.cache.resolve())
             command = [sys.executable, "-m", "benchmarks.growth", "--cache", str(options.cache), "--cell"]
             answer = subprocess.run([*command, *map(str, cell)], check=True, stdout=subprocess.PIPE, text=True).stdout
-            content["cells"][name] = {"pictures": cell[0], "classes": cell[1], "steps": json.loads(answer)}
+            found = {"pictures": cell[0], "classes": cell[1], "commit": commit(), "steps": json.loads(answer)}
+            content["cells"][name] = found
             write_json(options.output, content)
     print(table(content["cells"]), *judge(content["cells"]), sep="\n")
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import subprocess
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,3 +20,9 @@ def machine(threads: int, libraries: Iterable[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in libraries},
     }
+
+
+def commit() -> str:
+    """The project's commit, short; with a + where files differ from it."""
+    asked = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()

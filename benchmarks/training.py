@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.cases import CASES, TASKS, source_of, target_of
-from benchmarks.machine import machine
+from benchmarks.machine import commit, machine
 from benchmarks.tables import SIDES, check_equal_work, table
 from headstart.storage.local import write_json
 
@@ -73,7 +73,7 @@ class Results:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self._path = path
-        self.content: dict[str, Any] = {"machine": machine(int(THREADS), _LIBRARIES), "runs": []}
+        self.content: dict[str, Any] = {"machine": machine(int(THREADS), _LIBRARIES), "commit": commit(), "runs": []}
         if resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before["machine"] != self.content["machine"]:

@@ -6,8 +6,7 @@ import pytest
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
-from headstart.judging.assessment import Assessment, evaluate
-from headstart.judging.contenders import Contender
+from headstart.judging.assessment import Assessment
 from headstart.judging.section import Evaluation
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.baseline import BASELINES, Like
@@ -19,6 +18,7 @@ from headstart.training.section import Pretraining, Training
 from headstart.training.trained import Trained
 from headstart_pipelines.demo import digits
 from headstart_pipelines.which_digits import write_pictures
+from tests.judging.contenders import assessed
 
 TRAINING = Training(epochs=8)
 STRATEGIES = {
@@ -84,22 +84,14 @@ def source_path(source, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def assessment(trained, source, dataset, tmp_path_factory) -> Assessment:
-    root = tmp_path_factory.mktemp("contenders")
-    contenders = [
-        Contender(
-            name,
-            "transfer" if name in STRATEGIES else "baseline",
-            each.save(root / name, dataset),
-            each.validation,
-            each.seconds,
-            run_id=f"run-{name}",
-            source="models:/pictures-source/1" if name in STRATEGIES else None,
-        )
-        for name, each in trained.items()
-    ]
-    evaluation = Evaluation(metric="mean_average_precision", resamples=300)
-    return evaluate(contenders, dataset, root / "predictions", evaluation=evaluation)
+def assessment(trained, dataset, tmp_path_factory) -> Assessment:
+    return assessed(
+        trained,
+        dataset,
+        tmp_path_factory.mktemp("contenders"),
+        STRATEGIES,
+        Evaluation(metric="mean_average_precision", resamples=300),
+    )
 
 
 @pytest.fixture

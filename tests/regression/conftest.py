@@ -5,8 +5,7 @@ import pytest
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
-from headstart.judging.assessment import Assessment, evaluate
-from headstart.judging.contenders import Contender
+from headstart.judging.assessment import Assessment
 from headstart.judging.section import Evaluation
 from headstart.models.bundle import ModelBundle
 from headstart.strategies.baseline import BASELINES, Like
@@ -16,6 +15,7 @@ from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from headstart.training.trained import Trained
+from tests.judging.contenders import assessed
 from tests.regression.discs import SIZE, write_discs
 
 TRAINING = Training(epochs=8)
@@ -72,22 +72,10 @@ def _strategy(name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def assessment(trained, source, dataset, tmp_path_factory) -> Assessment:
-    root = tmp_path_factory.mktemp("contenders")
-    source.save(root / "source")
-    contenders = [
-        Contender(
-            name,
-            "transfer" if name in STRATEGIES else "baseline",
-            each.save(root / name, dataset),
-            each.validation,
-            each.seconds,
-            run_id=f"run-{name}",
-            source="models:/discs-source/1" if name in STRATEGIES else None,
-        )
-        for name, each in trained.items()
-    ]
-    return evaluate(contenders, dataset, root / "predictions", evaluation=Evaluation(metric="mae", resamples=500))
+def assessment(trained, dataset, tmp_path_factory) -> Assessment:
+    return assessed(
+        trained, dataset, tmp_path_factory.mktemp("contenders"), STRATEGIES, Evaluation(metric="mae", resamples=500)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,9 @@ from headstart.data.subsets import spread_out
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
-from headstart.models.bundle import ModelBundle, versions
 from headstart.models.classical import converted_labels
+from headstart.strategies.baselines._classical_bundle import classical_bundle
 from headstart.strategies.baselines._descriptors import described
-from headstart.strategies.task import answer_as
 from headstart.training.context import RunContext
 from headstart.training.trained import Trained
 
@@ -55,7 +54,10 @@ def fit_labels(dataset: Dataset, context: RunContext) -> Trained:
         reached = score(context.metric, labels[rows], found, labels.shape[1])
         if reached > merit:
             best, merit, logits = (name, machine, strength), reached, found
-    bundle = _bundle(*best, parts[best[0]], labels, dataset, context)
+    name, machine, strength = best
+    models = _fitted(machine, strength, parts[name], labels)
+    architecture, network = converted_labels(machine, models, parts[name].shape[1], dataset.kind, name)
+    bundle = classical_bundle(architecture, network, dataset, context)
     bundle.calibrate(logits, labels[rows])
     outputs = bundle.kind.outputs(logits, bundle.calibration)
     return Trained(
@@ -120,27 +122,3 @@ def _machine(machine: str, strength: float, width: float, features: np.ndarray, 
         return make_pipeline(StandardScaler(), *turned, LogisticRegression(C=strength, max_iter=1000)).fit(
             features, has
         )
-
-
-def _bundle(
-    name: str,
-    machine: str,
-    strength: float,
-    features: np.ndarray,
-    labels: np.ndarray,
-    dataset: Dataset,
-    context: RunContext,
-) -> ModelBundle:
-    fitted = _fitted(machine, strength, features, labels)
-    architecture, network = converted_labels(machine, fitted, features.shape[1], dataset.kind, name)
-    answer_as(network, dataset)
-    provenance = {"role": "baseline", "strategy": "classical", "source": None, "head": "trained", "seed": context.seed}
-    return ModelBundle(
-        network,
-        architecture,
-        dataset.modality,
-        dataset.kind.plain(dataset.given),
-        dataset.classes,
-        provenance={**dataset.digests, **provenance, "versions": versions()},
-        task=dataset.task,
-    )

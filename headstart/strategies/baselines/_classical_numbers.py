@@ -13,10 +13,10 @@ from headstart.data.subsets import spread_out
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
-from headstart.models.bundle import ModelBundle, versions
+from headstart.models.bundle import ModelBundle
 from headstart.models.classical import converted_number
+from headstart.strategies.baselines._classical_bundle import classical_bundle
 from headstart.strategies.baselines._descriptors import columns_of, described, only
-from headstart.strategies.task import answer_as
 from headstart.training.context import RunContext
 from headstart.training.trained import Trained
 
@@ -91,18 +91,7 @@ def _bundle(best: Any, dataset: Dataset, context: RunContext) -> ModelBundle:
     found = converted_number(steps["model"], kind, steps["read"].kw_args["name"], scale=scale, turn=turn)
     # At most 3000 vectors are searched with, but all samples are fitted.
     assert found is not None  # noqa: S101
-    architecture, network = found
-    answer_as(network, dataset)
-    provenance = {"role": "baseline", "strategy": "classical", "source": None, "head": "trained", "seed": context.seed}
-    return ModelBundle(
-        network,
-        architecture,
-        dataset.modality,
-        kind.plain(dataset.given),
-        dataset.classes,
-        provenance={**dataset.digests, **provenance, "versions": versions()},
-        task=dataset.task,
-    )
+    return classical_bundle(*found, dataset, context)
 
 
 def _pipeline_and_grid(columns: dict[str, tuple[int, int]], *, samples: int) -> tuple[Any, list[dict[str, Any]]]:

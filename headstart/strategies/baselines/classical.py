@@ -19,11 +19,11 @@ from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import Modality
-from headstart.models.bundle import ModelBundle, versions
+from headstart.models.bundle import ModelBundle
 from headstart.models.classical import LEAST, converted, linear
-from headstart.models.network import Network
 from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
+from headstart.strategies.baselines._classical_bundle import classical_bundle
 from headstart.strategies.baselines._classical_labels import fit_labels
 from headstart.strategies.baselines._classical_numbers import fit_numbers
 from headstart.strategies.baselines._descriptors import columns_of, described, only
@@ -124,7 +124,9 @@ def _fit_ridge(labelled: Split, dataset: Dataset, context: RunContext, start: fl
     if found is None:
         test = list(described(dataset.split("test").samples, dataset.kind, dataset.given).values())[-1]
     return Trained(
-        _bundle(*found, dataset, temperature, context) if found else _probabilities(head.logits(test), temperature),
+        classical_bundle(*found, dataset, context, temperature=temperature)
+        if found
+        else _probabilities(head.logits(test), temperature),
         validation=score(context.metric, labels[rows], logits.argmax(1), classes) if len(rows) else math.nan,
         seconds=time.perf_counter() - start,
         params={"model": "Ridge", "features": name, "temperature": temperature, "labels": len(labels)},
@@ -141,22 +143,7 @@ def _kept(best: Any, dataset: Dataset, temperature: float, context: RunContext) 
     found = converted(
         steps["model"], kind, steps["read"].kw_args["name"], classes=len(dataset.classes), scale=scale, turn=turn
     )
-    return _bundle(*found, dataset, temperature, context) if found else None
-
-
-def _bundle(
-    architecture: str, network: Network, dataset: Dataset, temperature: float, context: RunContext
-) -> ModelBundle:
-    provenance = {"role": "baseline", "strategy": "classical", "source": None, "head": "trained", "seed": context.seed}
-    return ModelBundle(
-        network,
-        architecture,
-        dataset.modality,
-        dataset.kind.plain(dataset.given),
-        dataset.classes,
-        temperature,
-        {**dataset.digests, **provenance, "versions": versions()},
-    )
+    return classical_bundle(*found, dataset, context, temperature=temperature) if found else None
 
 
 def _predicted(best: Any, dataset: Dataset, temperature: float) -> np.ndarray:

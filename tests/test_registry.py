@@ -112,7 +112,10 @@ def test_names_are_known_before_anything_is_imported():
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert done.stdout == "accuracy balanced_accuracy macro_f1 macro_precision macro_recall mae mean_average_precision micro_f1 r2 rmse False\n"
+    assert done.stdout == (
+        "accuracy balanced_accuracy macro_f1 macro_precision macro_recall mae mean_average_precision micro_f1 r2 rmse "
+        "False\n"
+    )
 
 
 def test_a_name_that_is_wrong_is_answered_with_those_that_there_are():

@@ -60,6 +60,11 @@ class Task(ABC):
         """The calibration that suits the logits of held-out samples, which may be none."""
 
     @abstractmethod
+    def recalibrated(self, calibration: Calibration, outputs: "np.ndarray", labels: "np.ndarray") -> Calibration:
+        """A model's calibration with what further held-out samples tell, by the outputs for them of models that were
+        trained as it was, each at its own calibration. The temperature stays that of the model itself."""
+
+    @abstractmethod
     def outputs(self, logits: "np.ndarray", calibration: Calibration) -> "np.ndarray":
         """The outputs, float32, by a calibration."""
 

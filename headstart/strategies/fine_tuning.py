@@ -62,13 +62,15 @@ def fine_tune(strategy: FineTuning, task: Task) -> Trained:
 
 def _refitted(strategy: FineTuning, task: Task, plan: Plan, chosen: Trained) -> Trained:
     """What was chosen, trained on all labels: `strategy` has no choice left, and `task` is at its beginning."""
-    _, before = _start(strategy, task, strategy.schedule)
+    decisions, before = _start(strategy, task, strategy.schedule)
     name, penalty, feed = _training(strategy, task, plan)
     refit(task.bundle, task.dataset, plan, task.context, chosen, penalty=penalty, feed=feed, name=name)
     strategy.finish(task.bundle.network)
     if strategy.interpolate is not None:
         interpolate(task.bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
     _release(task.bundle.network)
+    if decisions["head"] == "source" and chosen.bundle.provenance["kept_epoch"] == 0:
+        task.calibrate_source_head()
     return refitted(task.bundle, task.dataset, chosen)
 
 

@@ -19,7 +19,7 @@ from headstart.features.number_heads import best_number_head, first_component
 from headstart.metrics.groups import group_numbers
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
-from headstart.metrics.task import MULTI_LABEL, REGRESSION, Calibration
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Calibration
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import Network
 from headstart.training.context import RunContext
@@ -98,6 +98,14 @@ class Task:
         if network.offset is not None and network.scale is not None:
             self.bundle.network.measure(float(network.offset), float(network.scale))
         return True
+
+    def calibrate_source_head(self) -> None:
+        """Calibrate the source's own head, which has learned from no training sample, by all of them: how far a number
+        is off, or from which probability on a label is given, is another question in the target. The temperature of
+        classes stays the source's."""
+        if self.bundle.task != SINGLE_LABEL:
+            labelled = self.dataset.split("train")
+            self.bundle.calibrate(self.bundle.predict_logits(labelled.samples), labelled.labels)
 
     def on_all_labels(self) -> "Task":
         """The same transfer from its beginning with training and validation samples to learn from, for a model that is

@@ -42,9 +42,10 @@ def held_out_further(
         return trained
     held_out = joined(found)
     validation = score(context.metric, held_out.labels, held_out.predicted, len(held_out.classes))
-    if trained.bundle.margin is not None:
-        # A margin is a quantile of errors, of which a single validation split has few.
-        trained.bundle.calibrate(held_out.outputs[:, :1], held_out.labels)
+    bundle = trained.bundle
+    # A start that is kept was calibrated where it was made, by all labels; the folds' trainings are of another kind.
+    if bundle.provenance.get("kept_epoch") != 0:
+        bundle.calibration = bundle.kind.recalibrated(bundle.calibration, held_out.outputs, held_out.labels)
     return replace(trained, held_out=held_out, validation=validation)
 
 

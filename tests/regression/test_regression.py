@@ -252,6 +252,18 @@ def test_a_margin_that_is_no_number_is_refused(trained, tmp_path):
             ModelBundle.load(tmp_path / "bundle")
 
 
+def test_a_start_that_is_kept_has_the_margin_of_the_target_and_not_of_the_source(trained, source, dataset, context):
+    strategy = Strategy.of(
+        {"name": "still", "transfer": "full", "schedule": "constant", "learning_rate": 1e-12}, at="s"
+    )
+
+    still = transfer(source, dataset, strategy, training=TRAINING, context=context).bundle
+
+    assert still.provenance["kept_epoch"] == 0
+    assert still.margin == pytest.approx(trained["zero"].bundle.margin, rel=1e-3)
+    assert still.margin != source.margin
+
+
 # The judgement
 
 

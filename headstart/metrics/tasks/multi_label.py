@@ -7,6 +7,7 @@ classifiers to maximize F1 measure"), its own for a label that five held-out sam
 labels together.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class MultiLabel(Task):
             return Calibration(thresholds=(0.5,) * logits.shape[1])
         scale = sigmoid_temperature(logits, labels)
         return Calibration(scale, thresholds=tuple(_thresholds(_sigmoid(logits / scale), labels)))
+
+    def recalibrated(self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
+        # A rare label's threshold asks for more of those that have it than a single validation split holds.
+        chances = outputs[:, :, 0].astype(np.float64)
+        return replace(calibration, thresholds=tuple(_thresholds(chances, labels)))
 
     def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:
         chances = _sigmoid(logits / calibration.scale).astype(np.float32)

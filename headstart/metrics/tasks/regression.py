@@ -46,6 +46,10 @@ class Regression(Task):
         rank = min(len(errors), math.ceil((len(errors) + 1) * COVERAGE))
         return Calibration(max(least, float(np.sqrt(np.mean(errors**2)))), max(least, float(errors[rank - 1])))
 
+    def recalibrated(self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
+        # A margin is a quantile of errors, of which a single validation split has few.
+        return self.calibrated(outputs[:, :1], labels)
+
     def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:
         value = logits[:, 0].astype(np.float32)
         margin = math.nan if calibration.margin is None else calibration.margin

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +120,10 @@ def test_a_recipe_of_several_labels_ends_in_a_champion_that_is_served_and_measur
     assert [row["labels"] for row in found] == served["labels"]
     np.testing.assert_allclose([row["p_2"] for row in found], served["p_2"], atol=1e-5)
     truth = {row["path"]: row["label"] for row in rows_of(tmp_path / "new")}
-    same = np.mean([predicted[Path(path).name]["labels"] == truth[Path(path).name] for path in files])
-    assert same > 0.3
+    wanted = [truth[Path(path).name] for path in files]
+    same = np.mean([predicted[Path(path).name]["labels"] == label for path, label in zip(files, wanted, strict=True)])
+    # All labels of a picture right, against the set that most pictures have for all of them.
+    assert same > max(Counter(wanted).values()) / len(wanted) + 0.1
     assert measured["metric"] == "mean_average_precision"
     assert ranked
     (page,) = (tmp_path / "w" / "reports").glob("*.html")

@@ -67,7 +67,7 @@ def prepare(
     with (
         _written(destination),
         resumed_directory(destination) as work,
-        listed(data.uri, kind, data.wanted(labels), scratch=work, given=given) as listing,
+        listed(data.uri, kind, data.wanted(labels), scratch=work, given=given, task=data.task) as listing,
     ):
         if data.labels_per_class is not None and not listing.classes:
             raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
@@ -116,7 +116,7 @@ def prepare_part(
     located(data.uri)
     with (
         tempfile.TemporaryDirectory(dir=state.folder) as scratch,
-        listed(data.uri, kind, data.wanted(labels), scratch=Path(scratch), given=given) as listing,
+        listed(data.uri, kind, data.wanted(labels), scratch=Path(scratch), given=given, task=data.task) as listing,
     ):
         return read_part(listing, kind, given, Path(scratch), kept=state, part=part, parts=parts)
 

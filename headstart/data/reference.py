@@ -107,19 +107,33 @@ def place_to_read(uri: str) -> Path | None:
 
 @contextmanager
 def listed(
-    uri: str, kind: Modality, labels: Labels = "required", scratch: Path | None = None, *, given: Section | None = None
+    uri: str,
+    kind: Modality,
+    labels: Labels = "required",
+    scratch: Path | None = None,
+    *,
+    given: Section | None = None,
+    task: Asked = "single_label",
 ) -> Iterator[Listing]:
     """List the files that `uri` names; they are readable inside the context.
 
     `scratch` is a folder for unpacked files; default: the system's folder for temporary files. `given` is the
-    modality's `input` by which samples are read.
+    modality's `input` by which samples are read. Where `task` is auto, labels that cannot be classes may be refused as
+    those of another task.
 
     Raises:
         InputError: it cannot be reached, is damaged, is refused as a whole, or cannot be a data set.
         HeadstartError: S3 fails repeatedly.
     """
     with ExitStack() as resources, _reached(uri) as source:
-        listing = kind_of(source).list(source, Wanted(kind, labels, resources, scratch, given))
+        wanted = Wanted(kind, labels, resources, scratch, given)
+        try:
+            listing = kind_of(source).list(source, wanted)
+        except InputError:
+            if task == "auto" and labels in ("required", "optional"):
+                # A set of labels that no test sample has is no class that lacks one.
+                refuse_unserved(kind_of(source).list(source, replace(wanted, labels="several")), task)
+            raise
         if labels == "numbers":
             listing = replace(listing, classes=())
             check_numbers(listing)
@@ -181,7 +195,7 @@ def check(
     """
     kind = modality(modality_name)
     probe = kind.probe(given or {})
-    with listed(uri, kind, labels, given=probe) as listing:
+    with listed(uri, kind, labels, given=probe, task=task) as listing:
         refuse_unserved(listing, task)
         by_class: dict[str, list[File]] = defaultdict(list)
         for file in listing.files:

@@ -4,23 +4,28 @@ import argparse
 from pathlib import Path
 
 from headstart.errors import InputError
+from headstart.terminal import waiting
 from headstart.version import __version__
 from headstart_pipelines.commands.arguments import Command, option, placement
 
 
 def _compile(options: argparse.Namespace) -> None:
-    from headstart_pipelines.catalog import compile_pipeline
-    from headstart_pipelines.placement import Placement
-    from headstart_pipelines.profile import load_profile
-
     if options.output.suffix not in (".yaml", ".yml", ".json"):
         raise InputError(f"-o {options.output}: the file's name must end in .yaml, .yml or .json.")
     if not options.output.parent.is_dir():
         raise InputError(f"-o {options.output}: the folder {options.output.parent} does not exist; make it first.")
-    profile = load_profile(options.profile) if options.profile else None
-    compile_pipeline(
-        options.pipeline, options.output, Placement(image=options.image, profile=profile), allow_tag=options.allow_tag
-    )
+    with waiting(f"compiling {options.pipeline}"):
+        from headstart_pipelines.catalog import compile_pipeline
+        from headstart_pipelines.placement import Placement
+        from headstart_pipelines.profile import load_profile
+
+        profile = load_profile(options.profile) if options.profile else None
+        compile_pipeline(
+            options.pipeline,
+            options.output,
+            Placement(image=options.image, profile=profile),
+            allow_tag=options.allow_tag,
+        )
     print(options.output)
 
 

@@ -157,6 +157,22 @@ def test_labels_that_look_like_several_ask_for_the_task(tmp_path):
     assert recipe.evaluation.metric == MAP
 
 
+def test_sets_of_labels_that_a_given_split_lacks_ask_for_the_task_too(tmp_path):
+    table = write(tmp_path / "data", ["a;b", "a;c", "b;c", "a"] * 5)
+    header, *rows = table.read_text().splitlines()
+    # No test sample has the set a;b.
+    splits = ["train" if number < 12 or number % 4 == 0 else "test" for number in range(len(rows))]
+    lines = [f"{header},split", *(f"{row},{split}" for row, split in zip(rows, splits, strict=True))]
+    table.write_text("\n".join(lines))
+
+    with pytest.raises(InputError, match="Say task: multi_label in the data section"):
+        packed(table, tmp_path / "packed", task="auto")
+    with pytest.raises(InputError, match=r"Class 'a;b' .* has no samples in test/"):
+        packed(table, tmp_path / "packed", task="single_label")
+
+    assert "task: multi_label" in draft_recipe(str(table), str(table)).text
+
+
 def test_folds_have_some_of_every_label():
     generator = np.random.default_rng(0)
     labels = (generator.random((200, 3)) < [0.5, 0.2, 0.06]).astype(np.int8)

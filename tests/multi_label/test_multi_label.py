@@ -40,6 +40,7 @@ from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from tests.models.schema import validate
 from tests.multi_label.conftest import NAMES, TRAINING, packed
 
 MULTI_LABEL = TASKS["multi_label"]
@@ -321,6 +322,7 @@ def test_strategies_and_baselines_learn_the_labels(trained, dataset):
 def test_a_bundle_answers_alike_after_it_was_saved_and_in_onnx(trained, dataset, tmp_path, name):
     bundle, samples = trained[name].bundle, dataset.split("test").samples[:9]
     bundle.save(tmp_path / name)
+    validate(json.loads((tmp_path / name / "model.json").read_text()))
     loaded = ModelBundle.load(tmp_path / name)
 
     assert (loaded.task, loaded.thresholds, loaded.classes) == ("multi_label", bundle.thresholds, NAMES)

@@ -39,6 +39,7 @@ from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from tests.models.schema import validate
 from tests.regression.conftest import TRAINING
 from tests.regression.discs import SIZE, write_discs
 
@@ -212,6 +213,7 @@ def test_a_bundle_answers_alike_after_it_was_saved_and_in_onnx(trained, dataset,
     for name in ("full", "classical"):
         bundle, samples = trained[name].bundle, dataset.split("test").samples[:9]
         bundle.save(tmp_path / name)
+        validate(json.loads((tmp_path / name / "model.json").read_text()))
         loaded = ModelBundle.load(tmp_path / name)
         assert (loaded.task, loaded.margin, loaded.classes) == ("regression", bundle.margin, ("value",))
         np.testing.assert_array_equal(loaded.predict_outputs(samples), bundle.predict_outputs(samples))

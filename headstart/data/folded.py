@@ -7,8 +7,8 @@ import numpy as np
 from headstart.data.chosen import ChosenSamples
 from headstart.data.dataset import Dataset, Samples, Split
 from headstart.data.labelled import LabelledDataset
-from headstart.data.several import rarest
-from headstart.metrics.tally import is_of_classes, is_of_several
+from headstart.data.several import one_each
+from headstart.metrics.tally import is_of_classes
 from headstart.storage.digests import json_digest
 
 
@@ -73,8 +73,7 @@ def further_folds(dataset: Dataset) -> Iterator[FoldedDataset]:
     names = np.where(train.groups == "", train.ids, train.groups)
     # The units of each class in the order of their names, which are digests or as arbitrary as these.
     units, first = np.unique(names, return_index=True)
-    spread = rarest(train.labels) if is_of_several(train.labels) else train.labels
-    order = np.argsort(spread[first], kind="stable")
+    order = np.argsort(one_each(train.labels)[first], kind="stable")
     fold_of_unit = np.empty(len(units), dtype=np.int64)
     fold_of_unit[order] = np.arange(len(units)) % folds
     fold_of = fold_of_unit[np.searchsorted(units, names)]

@@ -1,7 +1,7 @@
 """Listings: files of a data reference with their labels, and functions that read them."""
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -16,6 +16,9 @@ Labels = Literal["required", "optional", "none", "numbers", "several"]
 """Labels of a listing's files. `required`: each file has one. `optional`: all have one, or none if the reference gives
 none. `none`: labels in the reference are ignored. `numbers`: each file has one, and it is a number.
 `several`: each file says which labels it has of several."""
+
+LABELS_OF_TASKS: Mapping[str, Labels] = {"regression": "numbers", "multi_label": "several"}
+"""What labels are asked for by tasks whose labels are not the names of classes"""
 
 SPLIT_NAMES = {
     "train": "train",

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headstart.data.listing import Labels
+from headstart.data.listing import LABELS_OF_TASKS, Labels
 from headstart.data.task import Asked
 from headstart.errors import InputError
 from headstart.modalities import Modality
@@ -84,8 +84,7 @@ class Data(Section):
 
     def wanted(self, default: Labels) -> Labels:
         """Which samples need a label, where `default` says so of data that say nothing themselves."""
-        asked: dict[str, Labels] = {"regression": "numbers", "multi_label": "several"}
-        return asked.get(self.task) or self.labels or default
+        return LABELS_OF_TASKS.get(self.task) or self.labels or default
 
     def check_input(self, kind: Modality, role: str) -> None:
         """InputError, with the keys' paths in a recipe below `role`, if `input` is not one of the modality's."""

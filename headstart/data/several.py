@@ -82,6 +82,11 @@ def rarest(labels: np.ndarray) -> np.ndarray:
     return found
 
 
+def one_each(labels: np.ndarray) -> np.ndarray:
+    """Labels (N,) as they are, and of several (N, K) the `rarest` of each sample: by these parts are spread."""
+    return rarest(labels) if labels.ndim == 2 else labels
+
+
 def standing_for_labels(labels: Coded[str], names: Sequence[str], ranks: np.ndarray) -> np.ndarray:
     """Whether each sample is one that a budget begins with, bool (N,): of each label the two of lowest `ranks`, float
     (N,), the rarest label first; none without labels' names."""

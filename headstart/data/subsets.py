@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from headstart.data.several import rarest
+from headstart.data.several import one_each
 
 
 def spread_out(labels: np.ndarray, most: int) -> np.ndarray:
     """At most `most` positions of items with labels (N,), rising, of which every class has its share; of several labels
     (N, K) each item stands with the one that the fewest have."""
-    order = np.argsort(rarest(labels) if labels.ndim == 2 else labels, kind="stable")
+    order = np.argsort(one_each(labels), kind="stable")
     taken = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(int))
     positions: np.ndarray = np.sort(order[taken])
     return positions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.data.dataset import label_values
-from headstart.data.listing import Labels
+from headstart.data.listing import LABELS_OF_TASKS
 from headstart.errors import InputError
 from headstart.figures import figure
 from headstart.judging.number_diagnostics import number_intervals
@@ -25,10 +25,6 @@ from headstart.models.prediction import named_labels, probability_columns
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# Which labels the samples need.
-_ASKED: dict[str, Labels] = {REGRESSION: "numbers", MULTI_LABEL: "several", SINGLE_LABEL: "required"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +149,7 @@ def measure(
     _check_metric(metric, bundle.task)
     outputs, labels, ids, paths, groups = [], list[str](), list[str](), list[str](), list[str]()
     refused = known = 0
-    for read in read_samples(bundle, uri, _ASKED[bundle.task]):
+    for read in read_samples(bundle, uri, LABELS_OF_TASKS.get(bundle.task, "required")):
         refused += read.refused
         new = [number for number, each in enumerate(read.ids) if each not in (trained_on or ())]
         known += len(read.ids) - len(new)

@@ -95,7 +95,7 @@ def _largest_output(bundle: ModelBundle) -> float:
 
 
 def _reason_against(format: Format, bundle: ModelBundle) -> str | None:
-    if bundle.task != SINGLE_LABEL and not format.holds_numbers:
+    if bundle.task != SINGLE_LABEL and not format.holds_every_task:
         return f"it holds classifiers, and this model's task is {bundle.task}"
     return format.refusal(bundle)
 

@@ -16,8 +16,8 @@ class Format(ABC):
 
     suffix: ClassVar[str] = ""
     """the end of the file's name, empty for a folder"""
-    holds_numbers: ClassVar[bool] = False
-    """whether it can hold a model that answers with a number"""
+    holds_every_task: ClassVar[bool] = False
+    """whether it can hold a model that answers with a number, or with several labels"""
 
     @abstractmethod
     def refusal(self, bundle: ModelBundle) -> str | None:

@@ -9,7 +9,7 @@ from headstart.models.exports import Format
 class Onnx(Format):
     title = "one .onnx file"
     suffix = ".onnx"
-    holds_numbers = True
+    holds_every_task = True
 
     def refusal(self, bundle: ModelBundle) -> str | None:
         return None if bundle.classes else "the model knows no classes, and an .onnx file answers with probabilities"

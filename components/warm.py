@@ -12,6 +12,7 @@ A fork copies only the thread that forks, and a lock that another thread held is
 before a fork, and OpenMP and OpenBLAS are started with one thread. A step sets its number of threads itself.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -22,8 +23,10 @@ import selectors
 import socket
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 # What steps import, the first needed first.
 MODULES = (
@@ -74,9 +77,30 @@ def main(mode: str, *options: str) -> None:
         return
     with socket.socket(fileno=int(options[0])) as control:
         request = _serve(control, options[1:] or MODULES)
-    # In a forked process: the step ends as a process of its own does.
-    if request is not None:
+    if request is None:
+        _leave(0)
+    # In a forked process.
+    try:
         run_step(request)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            _leave(ended.code or 0)
+        print(ended.code, file=sys.stderr)
+        _leave(1)
+    except BaseException:
+        traceback.print_exc()
+        _leave(1)
+    _leave(0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process as Python does, but for taking down all that was imported, which is half a second's work: it
+    writes to each page that the process shares with others."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run_step(request: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
 from headstart.tracking.client import connect
-from headstart.tracking.evaluation_record import note_reused_steps
+from headstart.tracking.reused import note_reused_steps
 from headstart.tracking.run_outcome import read_outcome
 from headstart.tracking.run_owner import end_abandoned, owner_tags
 from headstart.tracking.runs import (

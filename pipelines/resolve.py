@@ -16,7 +16,6 @@ from headstart.data.reference import fingerprint, has_no_labels, located
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.models.reference import PUBLISHED, pin_of
-from headstart.models.sources import pin_source, pin_sources
 from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
@@ -128,12 +127,19 @@ def _resolve_data(role: str, data: Data, recipe: Recipe) -> Data:
 
 
 def _pinned(candidates: Sequence[str]) -> tuple[str, ...]:
+    if not candidates:
+        return ()
+    # Here, because it brings torch, which a run without candidates needs in its steps alone.
+    from headstart.models.sources import pin_sources
+
     with at("source.candidates"):
         return pin_sources(candidates, resolve_registered=registry.resolve, search_registered=registry.search)
 
 
 def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple[str, ...]:
     """Pin a candidate; empty where that is left to the step that chooses the source."""
+    from headstart.models.sources import pin_source, pin_sources
+
     if pin_of(uri):
         return (uri,)
     if uri.startswith(PUBLISHED):

@@ -17,8 +17,8 @@ from headstart.errors import HeadstartError, InputError
 from headstart.figures import figure
 from headstart.judging.choice import choose
 from headstart.judging.contenders import GUESSES, SCRATCH, Candidate, Contender, Kind
-from headstart.judging.retraining import Spread, noise_of
 from headstart.judging.section import Evaluation
+from headstart.judging.spread import Spread, noise_of
 from headstart.judging.verdict import Comparison, Verdict, overall_verdict, verdict
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.gains import Pair, simultaneous_gains

@@ -14,16 +14,17 @@ from headstart.models.bundle import bundle_digest
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained, search_all
 from headstart.tracking.experiment_note import describe_experiment
-from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_page, run_page
+from headstart.tracking.mlflow_pages import charts_page, compare_page, curves_page
 from headstart.tracking.names import (
     CHOSEN,
     DELIVERED,
     FACTS,
+    LEADERBOARD,
     MEMBERS,
     MODEL_DIGEST,
     NOTE,
     PARENT_RUN,
-    REUSED_STEPS,
+    REPORT,
     ROLE,
     SAME_AS,
     SENTENCE,
@@ -34,10 +35,6 @@ from headstart.tracking.names import (
 )
 from headstart.tracking.runs import Run, child_run, top_run
 
-# Artifacts of a pipeline run's parent: the complete leaderboard (the table leaderboard.json is its view in MLflow's
-# page) and the report with the verdict.
-LEADERBOARD = "assessment.json"
-REPORT = "report.html"
 # Tag that lists the artifacts which MLflow's page shows as tables.
 _LISTED_TABLES = "mlflow.loggedArtifacts"
 _LEADERBOARD = "leaderboard.json"
@@ -182,17 +179,6 @@ def description(parent: Run, board: Leaderboard) -> str:
 
 
 @explained()
-def note_reused_steps(parent: Run, steps: Mapping[str, Sequence[str]]) -> None:
-    """Write which steps of a pipeline run were reused, with links to the runs that did the work, by step."""
-    links = (
-        " ".join([name, *(f"[↗]({run_page(parent.experiment_id, run)})" for run in runs)])
-        for name, runs in steps.items()
-    )
-    before = parent.client.get_run(parent.id).data.tags.get(NOTE, "")
-    paragraphs = [before, f"Reused, with the run that did the work: {' · '.join(links)}"]
-    parent.set_tags({REUSED_STEPS: ", ".join(steps), NOTE: "\n\n".join(filter(None, paragraphs))})
-
-
 def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:
     """Return the leaderboard in pandas' `orient="split"` form: column names, and one list of values for each row."""
     rows = board.rows()

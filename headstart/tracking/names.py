@@ -1,4 +1,4 @@
-"""Names of tags and aliases in MLflow; scripts and saved views rely on them."""
+"""Names of tags, aliases and artifacts in MLflow; scripts and saved views rely on them."""
 
 ROLE = "headstart.role"
 STRATEGY = "headstart.strategy"
@@ -52,6 +52,11 @@ DESCENDANT_PREFIX = "headstart.descendant/"
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+
+# Artifacts of a pipeline run's parent: the complete leaderboard (the table leaderboard.json is its view in MLflow's
+# page) and the report with the verdict.
+LEADERBOARD = "assessment.json"
+REPORT = "report.html"
 
 # Set by KFP's MLflow plugin on the run that it opens for a pipeline run: the id of the latter.
 PLUGIN_PIPELINE_RUN = "kfp.pipeline_run_id"

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from headstart.judging.leaderboard import Leaderboard
 from headstart.tracking.client import explained, search_all
-from headstart.tracking.evaluation_record import LEADERBOARD, REPORT
-from headstart.tracking.names import PARENT_RUN, REGISTERED
+from headstart.tracking.names import LEADERBOARD, PARENT_RUN, REGISTERED, REPORT
 from headstart.tracking.runs import Run
 
 

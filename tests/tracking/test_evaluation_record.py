@@ -9,8 +9,9 @@ import pytest
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
 from headstart.tracking import mlflow_pages
-from headstart.tracking.evaluation_record import note_reused_steps, prepare_views
+from headstart.tracking.evaluation_record import prepare_views
 from headstart.tracking.names import NOTE
+from headstart.tracking.reused import note_reused_steps
 from tests.judging.boards import candidate_of
 
 LABELS = np.arange(60) % 3

@@ -88,3 +88,27 @@ def report(seen: Output[Artifact]):
     torch = sys.modules.get("torch")
     found = [threads, torch.get_num_threads() if torch else None, os.getsid(0) == os.getpid()]
     write(seen.path, found=found, variable=os.environ.get("OF_THE_STEP"))
+
+
+@component
+def end_slowly(text: str) -> None:
+    """Return before a thread that waits for the end of the main one has written."""
+    import atexit
+    import threading
+
+    atexit.register(print, text, "at exit")
+    main = threading.main_thread()
+
+    def write() -> None:
+        main.join()
+        print(text, "in a thread")
+
+    threading.Thread(target=write).start()
+
+
+@component
+def leave(text: str) -> None:
+    """Exit with a number as the status, or with other words."""
+    import sys
+
+    sys.exit(int(text) if text.isdigit() else text)

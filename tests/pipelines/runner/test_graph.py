@@ -123,10 +123,14 @@ def test_without_kfp_steps_get_and_give_the_same(run, tmp_path, monkeypatch):
     )
 
 
-def test_a_local_run_imports_no_kfp():
-    program = "import sys, headstart_pipelines.local, headstart_pipelines.packages; print('kfp' in sys.modules)"
+def test_a_local_run_imports_no_kfp_and_leaves_torch_to_its_steps():
+    program = (
+        "import sys, headstart_pipelines.local, headstart_pipelines.packages, headstart_pipelines.resolve\n"
+        "import headstart_pipelines.display\n"
+        "print([name for name in ('kfp', 'torch', 'sklearn') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "[]\n"
 
 
 def test_a_failed_step_is_explained_what_follows_is_left_out_and_the_exit_task_runs(run, tmp_path):

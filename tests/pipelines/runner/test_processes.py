@@ -62,6 +62,20 @@ def test_a_step_that_failed_gives_its_status_and_its_traceback(processes, tmp_pa
     assert lines[-1].strip() == "ValueError: no x"
 
 
+def test_a_step_that_ends_lets_its_threads_and_exit_handlers_finish(processes, tmp_path):
+    lines: list[str] = []
+    assert processes.run(step("end_slowly", tmp_path, text="x"), lines.append) == 0
+    assert [line.strip() for line in lines] == ["x in a thread", "x at exit"]
+
+
+def test_a_step_that_exits_gives_its_status_or_its_words(processes, tmp_path):
+    lines: list[str] = []
+    assert processes.run(step("leave", tmp_path, text="3"), lines.append) == 3
+    assert not lines
+    assert processes.run(step("leave", tmp_path, text="no x"), lines.append) == 1
+    assert [line.strip() for line in lines] == ["no x"]
+
+
 def test_after_a_stop_no_step_is_started(processes, tmp_path):
     processes.stop()
     assert processes.run(step("report", tmp_path), print) == 143

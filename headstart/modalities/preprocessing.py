@@ -78,6 +78,11 @@ class Preprocessing(ABC):
         return None
 
     @property
+    def shortest_input(self) -> int | None:
+        """The fewest positions along the second axis of what a program reads, where that axis is free; None: any."""
+        return None
+
+    @property
     def program_form(self) -> str:
         """What an exported program reads, in words."""
         return self.stored_form

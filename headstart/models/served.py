@@ -60,5 +60,6 @@ def free_sizes(bundle: ModelBundle, tensors: dict[str, Tensor]) -> tuple[dict[in
     samples' length, as far as the model reads."""
     free = {0: torch.export.Dim("N")}
     if len(tensors) > 1:
-        free[1] = torch.export.Dim("L", max=bundle.preprocessing.longest_input)
+        reads = bundle.preprocessing
+        free[1] = torch.export.Dim("L", min=reads.shortest_input, max=reads.longest_input)
     return tuple(free for _ in tensors)

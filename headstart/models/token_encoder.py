@@ -92,7 +92,7 @@ class Embedding(TokenEmbedding):
             ids, mask = ids[:, : self.positions.num_embeddings], mask[:, : self.positions.num_embeddings]
         states = self.tokens(ids)
         places = torch.arange(ids.shape[1], device=ids.device)
-        states = states + (_waves(places, states.shape[2]) if self.positions is None else self.positions(places))
+        states = states + (waves(places, states.shape[2]) if self.positions is None else self.positions(places))
         return Batch({"states": self.dropout(self.norm(states)), "mask": mask})
 
 
@@ -224,7 +224,7 @@ def token_states(network: Network, batch: Batch) -> Tensor:
     return batch.tensors["states"]
 
 
-def _waves(places: Tensor, width: int) -> Tensor:
+def waves(places: Tensor, width: int) -> Tensor:
     """The sines and cosines of positions (L,), float32 (L, width), of wavelengths from 2π to 10 000 · 2π, as large as
     embeddings are."""
     frequencies = torch.exp(torch.arange(0, width, 2, device=places.device) * (-math.log(10_000.0) / width))

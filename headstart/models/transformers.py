@@ -102,7 +102,13 @@ def settings_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise InputError("config.json has no model_type")
-    usual = configuration(kind, {}).to_dict()
+    settings = known_settings(configuration(kind, {}).to_dict(), config)
+    check_settings(settings, f"{PREFIX}{kind}")
+    return kind, settings
+
+
+def known_settings(usual: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a network's structure in `config` that are not the `usual` ones, and that these have."""
     settings = {
         key: value
         for key, value in config.items()
@@ -115,8 +121,7 @@ def settings_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
                 for inner, content in value.items()
                 if inner in usual[key] and inner not in _GENERAL and content != usual[key][inner]
             }
-    check_settings(settings, f"{PREFIX}{kind}")
-    return kind, settings
+    return settings
 
 
 def architecture_of(kind: str, settings: Mapping[str, Any]) -> str:

@@ -58,7 +58,10 @@ def merge_lora(network: Network) -> None:
     """Make each W + B A a plain weight again, so that the network has the parameters of its architecture."""
     for module in list(network.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
+            for name, changes in list(module.parametrizations.items()):  # type: ignore[operator, union-attr]
+                # A network may have others of its own.
+                if not isinstance(changes[-1], LowRank):
+                    continue
                 parametrize.remove_parametrizations(module, name)
 
 

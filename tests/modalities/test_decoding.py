@@ -261,8 +261,8 @@ def test_an_extremely_long_picture_does_not_blow_up() -> None:
 
 
 def test_an_unknown_modality_is_refused_with_the_known_ones() -> None:
-    assert list(MODALITIES) == ["audio", "dna", "image", "protein", "text"]
-    with pytest.raises(InputError, match=r"'smell'.*audio, dna, image, protein, text"):
+    assert list(MODALITIES) == ["audio", "dna", "image", "protein", "text", "waveform"]
+    with pytest.raises(InputError, match=r"'smell'.*audio, dna, image, protein, text, waveform"):
         modality("smell")
 
 

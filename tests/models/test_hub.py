@@ -18,6 +18,7 @@ from headstart.errors import InputError
 from headstart.models.importing import import_source
 from headstart.models.sources import load_source, pin_source
 from tests.hub.server import Hub, serving
+from tests.modalities.waveform.encoders import write
 from tests.models.test_imported import vit
 
 TIMM = "test_resnet.r160_in1k"
@@ -108,6 +109,17 @@ def test_a_commit_whose_content_is_another_now_is_refused(hub, tmp_path, monkeyp
     elsewhere(tmp_path, monkeypatch, "other")
     with pytest.raises(InputError, match=r"was pinned to sha256:.* and its content is sha256:.* now"):
         load_source(pinned)
+
+
+def test_a_network_for_sound_comes_with_the_settings_of_its_feature_extractor(hub, tmp_path):
+    write(tmp_path / "saved", "wav2vec2", rate=8000)
+    commit = hub.repository("somebody/sound").commit(tmp_path / "saved")
+
+    pinned = pin_source("hf://somebody/sound")
+    bundle = load_source(pinned, modality="waveform")
+
+    assert pinned.startswith(f"hf://somebody/sound@{commit}#sha256=")
+    assert (bundle.preprocessing.given.rate, bundle.classes) == (8000, ("no", "stop", "yes"))
 
 
 def test_each_file_is_sent_once_and_none_where_the_client_is_offline(hub, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ class Audio(Modality):
         """The number of values that are read of the file and given to the spectrogram."""
         from headstart.modalities.audio.decoding import cost
 
-        return cost(raw, _audio(given))
+        return cost(raw, _audio(given).samples)
 
     def decode(
         self, raw: bytes, given: "Section", *, room: "Room | None" = None, patience: float | None = None
@@ -159,7 +159,8 @@ class Audio(Modality):
     def data_report(self, facts: Sequence[Mapping[str, Any]], shape: Shape, given: "Section") -> str:
         from headstart.modalities.audio.recordings import render_recordings
 
-        return render_recordings(facts, _audio(given))
+        audio = _audio(given)
+        return render_recordings(facts, audio, f"{audio.frames} frames of {audio.mels} mel bands")
 
 
 def _audio(given: Any) -> AudioInput:

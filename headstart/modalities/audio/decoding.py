@@ -38,18 +38,31 @@ _BYTES_A_FRAME = 12
 _VALUES_A_FILE = 4096
 
 
-def cost(raw: bytes, given: AudioInput) -> int:
-    """The number of values that `decode` works on, by the file's header; raises UnreadableSample."""
+def cost(raw: bytes, samples: int) -> int:
+    """The number of values that decoding to so many samples works on, by the file's header; raises UnreadableSample."""
     with _opened(raw) as file:
-        return _read_frames(file) * file.channels + given.frames * given.hop + _VALUES_A_FILE
+        return _read_frames(file) * file.channels + samples + _VALUES_A_FILE
 
 
 def decode(raw: bytes, given: AudioInput, *, room: Room | None = None, patience: float | None = None) -> Decoded:
     """The map of a file's content, uint8 (frames, mels, 1), and facts on the recording; raises UnreadableSample.
 
-    Channels are averaged. Of a recording longer than `given.seconds`, the part with the most energy is taken, of one
-    longer than a minute that of the minute in its middle; a shorter one is padded with silence on both sides. Another
-    rate than `given.rate` is converted by polyphase filtering.
+    The sound is that of `sound_of`; a recording shorter than `given.seconds` is padded with silence on both sides.
+    """
+    with sound_of(raw, given.rate, given.seconds, room=room, patience=patience) as (sound, facts):
+        values = to_map(of_length(sound, given.samples), given)
+    return Decoded(values[:, :, None], facts)
+
+
+@contextmanager
+def sound_of(
+    raw: bytes, rate: int, seconds: float, *, room: Room | None = None, patience: float | None = None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """The sound of a file's content at `rate` Hz, float32 (n,) in [-1, 1], and facts on the recording; raises
+    UnreadableSample.
+
+    Channels are averaged. Of a recording longer than `seconds`, the part with the most energy is taken, of one longer
+    than a minute that of the minute in its middle. Another rate is converted by polyphase filtering.
 
     =====================================  ===============================================================
     truncated, damaged                     refused, whatever part could be decoded
@@ -62,21 +75,18 @@ def decode(raw: bytes, given: AudioInput, *, room: Room | None = None, patience:
 
     The facts, of the part that is read: `seconds` (of the whole), `rate` in Hz, `channels`, `peak` (1 is full scale),
     `clipped` (the share of values at full scale) and `silent` (the share of hundredths of a second below -60 dB).
-    The memory that this takes comes out of `room`, by default one of the process; NoRoom if it was not free within
-    `patience` seconds.
+    The memory that this takes comes out of `room`, by default one of the process, as long as the sound is in use;
+    NoRoom if it was not free within `patience` seconds.
     """
     with _opened(raw) as file:
-        rate, channels, length = file.samplerate, file.channels, file.frames
+        own, channels, length = file.samplerate, file.channels, file.frames
         with (room or _ROOM).take(_read_frames(file) * _BYTES_A_FRAME, patience):
             sound, peak, clipped = _middle(file)
-            silent = float((_loudness(sound, rate) < _SILENT).mean())
-            sound = _resampled(_loudest(sound, round(given.seconds * rate)), rate, given.rate)
-            values = to_map(_of_length(np.clip(sound, -1, 1), given.frames * given.hop), given)
-    facts = {
-        "seconds": length / rate, "rate": rate, "channels": channels, "peak": peak, "clipped": clipped,
-        "silent": silent,
-    }  # fmt: skip
-    return Decoded(values[:, :, None], facts)
+            facts = {
+                "seconds": length / own, "rate": own, "channels": channels, "peak": peak, "clipped": clipped,
+                "silent": float((_loudness(sound, own) < _SILENT).mean()),
+            }  # fmt: skip
+            yield np.clip(resampled(_loudest(sound, round(seconds * own)), own, rate), -1, 1), facts
 
 
 def soundfile() -> Any:
@@ -184,17 +194,18 @@ def _loudest(sound: np.ndarray, length: int) -> np.ndarray:
     return sound[start : start + length]
 
 
-def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Sound at `wanted` Hz, float32, of sound at `rate` Hz."""
     if rate == wanted:
         return sound
     from scipy.signal import resample_poly
 
     ratio = Fraction(wanted, rate).limit_denominator(_MOST_TERMS)
-    resampled: np.ndarray = resample_poly(sound, ratio.numerator, ratio.denominator)
-    return resampled.astype(np.float32)
+    converted: np.ndarray = resample_poly(sound, ratio.numerator, ratio.denominator)
+    return converted.astype(np.float32)
 
 
-def _of_length(sound: np.ndarray, length: int) -> np.ndarray:
+def of_length(sound: np.ndarray, length: int) -> np.ndarray:
     """Sound of `length` samples: with silence on both sides, or without its end, which rounding made too long."""
     missing = max(0, length - len(sound))
     return np.pad(sound, (missing // 2, missing - missing // 2))[:length]

@@ -19,10 +19,10 @@ def bands(maps: Tensor) -> Tensor:
 
 def cepstrum(maps: Tensor) -> Tensor:
     """The same of the first 20 mel-frequency cepstral coefficients (Davis and Mermelstein 1980), float32 (N, 60)."""
-    return _over_time(maps[:, 0] / 255 @ _cosines(maps.shape[3], maps.device))
+    return _over_time(maps[:, 0] / 255 @ cosines(maps.shape[3], maps.device))
 
 
-def _cosines(mels: int, device: torch.device) -> Tensor:
+def cosines(mels: int, device: torch.device) -> Tensor:
     """float32 (mels, coefficients): the first waves of the orthonormal discrete cosine transform of type II."""
     position, order = torch.arange(mels) + 0.5, torch.arange(min(_COEFFICIENTS, mels))
     waves = torch.cos(math.pi / mels * position[:, None] * order) * math.sqrt(2 / mels)

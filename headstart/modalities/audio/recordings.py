@@ -3,12 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from headstart.html import render
-from headstart.modalities.audio.section import AudioInput
 from headstart.modalities.histogram import Histogram, histogram
 
 _MOST_BARS = 40
@@ -17,6 +16,16 @@ _CLIPPED = 0.001
 _QUIET = 0.01
 _SILENT = 0.9
 _MANY = 0.25  # of the recordings
+
+
+class Read(Protocol):
+    """What is read of each recording: so many seconds, converted to so many Hz."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def rate(self) -> int: ...
 
 
 def durations(seconds: np.ndarray, read: float) -> Histogram:
@@ -30,14 +39,17 @@ def durations(seconds: np.ndarray, read: float) -> Histogram:
     return histogram(bins - low, edges, [(value, _duration(value)) for value in _TICKS], mark=read)
 
 
-def render_recordings(facts: Sequence[Mapping[str, Any]], given: AudioInput) -> str:
-    """The section by the facts of each recording, at least one, as `decode` tells them."""
+def render_recordings(facts: Sequence[Mapping[str, Any]], given: Read, form: str, *, is_padded: bool = True) -> str:
+    """The section by the facts of each recording, at least one, as `decode` tells them; `form` is how they are stored,
+    in words, and `is_padded` whether shorter ones are padded."""
     seconds, peaks, clipped, silent = (
         np.array([each[name] for each in facts], dtype=np.float64) for name in ("seconds", "peak", "clipped", "silent")
     )
     return render(
         "modalities/audio/report.html",
         given=given,
+        form=form,
+        is_padded=is_padded,
         count=len(facts),
         total=_duration(float(seconds.sum())),
         shortest=_duration(float(seconds.min())),
@@ -54,7 +66,7 @@ def render_recordings(facts: Sequence[Mapping[str, Any]], given: AudioInput) -> 
     )
 
 
-def notes(facts: Sequence[Mapping[str, Any]], given: AudioInput) -> list[str]:
+def notes(facts: Sequence[Mapping[str, Any]], given: Read) -> list[str]:
     """Whether many recordings are read in part only, or have nothing in the upper bands."""
     cut = float(np.mean([each["seconds"] > given.seconds for each in facts]))
     low = float(np.mean([each["rate"] < given.rate for each in facts]))

@@ -44,3 +44,8 @@ class AudioInput(Section):
     def hop(self) -> int:
         """The distance of two frames in samples at `rate`."""
         return round(self.rate * self.hop_ms / 1000)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples at `rate` that a stored recording is made of."""
+        return self.frames * self.hop

@@ -8,6 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from headstart.html import image_uri
+from headstart.modalities.audio.decoding import resampled
+from headstart.modalities.audio.recordings import Read
 from headstart.modalities.audio.section import AudioInput
 from headstart.modalities.audio.spectrogram import to_sound
 
@@ -20,17 +22,24 @@ _RED = np.array([255.0, 60.0, 0.0])
 
 
 def as_html(
-    values: np.ndarray, alt: str, given: AudioInput, *, heat: np.ndarray | None = None, small: bool = False
+    values: np.ndarray,
+    alt: str,
+    given: AudioInput,
+    *,
+    heat: np.ndarray | None = None,
+    small: bool = False,
+    sound: np.ndarray | None = None,
 ) -> str:
     """A map, uint8 (frames, mels, 1), as a picture with time to the right and pitch upwards, called `alt`, and a player
-    of the sound that is left in it. `small`, or in grey under its heat (frames, mels) in [0, 1]: the picture alone."""
+    of the `sound` it was made of, float32 (n,) at `given.rate`, or of what is left of it in the map. `small`, or in
+    grey under its heat (frames, mels) in [0, 1]: the picture alone."""
     picture = np.ascontiguousarray(np.flip(_coloured(values, heat).swapaxes(0, 1), axis=0))
     image = Markup('<img src="{}" alt="{}">').format(image_uri(picture), alt)
     if small or heat is not None:
         return image
     # As wide as its place, however narrow: a player would otherwise have the width that the browser gives it.
     player = Markup('<audio controls preload="none" src="{}" aria-label="{}" style="{}"></audio>').format(
-        _sound_uri(values, given), f"what a model hears of {alt}", "display: block; height: 2rem; width: 100%"
+        _sound_uri(values, given, sound), f"what a model hears of {alt}", "display: block; height: 2rem; width: 100%"
     )
     return Markup('<div style="{}">{}{}</div>').format("min-width: 0; max-width: 14rem", image, player)
 
@@ -48,12 +57,15 @@ def _coloured(values: np.ndarray, heat: np.ndarray | None) -> np.ndarray:
     return np.clip(shown, 0, 255).astype(np.uint8)
 
 
-def _sound_uri(values: np.ndarray, given: AudioInput) -> str:
+def _sound_uri(values: np.ndarray, given: AudioInput, sound: np.ndarray | None) -> str:
     """A `data:` URI of a WAV file of at most four seconds, as loud as it can be."""
     rate = min(given.rate, _PLAYED_RATE)
-    frames = max(1, round(_PLAYED_SECONDS * 1000 / given.hop_ms))
-    sound = to_sound(values[:frames, :, 0], given, rate)
-    sound *= 0.9 / max(float(np.abs(sound).max()), 1e-6)
+    if sound is None:
+        frames = max(1, round(_PLAYED_SECONDS * 1000 / given.hop_ms))
+        sound = to_sound(values[:frames, :, 0], given, rate)
+    else:
+        sound = resampled(sound[: _PLAYED_SECONDS * given.rate], given.rate, rate)
+    sound = sound * (0.9 / max(float(np.abs(sound).max()), 1e-6))
     return "data:audio/wav;base64," + base64.b64encode(wav(sound, rate)).decode()
 
 
@@ -68,7 +80,7 @@ def wav(sound: np.ndarray, rate: int) -> bytes:
     return content.getvalue()
 
 
-def examples(given: AudioInput) -> list[bytes]:
+def examples(given: Read) -> list[bytes]:
     """Two WAV files as long as what is read of a recording: a tone that rises and one that falls."""
     time = np.arange(round(given.seconds * given.rate)) / given.rate
     files = []

@@ -16,6 +16,8 @@ MAPS = "maps"
 """What image networks read: float32 (N, C, H, W)."""
 TOKENS = "tokens"
 """What text networks read: a batch of `ids`, int64 (N, L), and `mask`, bool (N, L)."""
+WAVES = "waves"
+"""What networks for sound read: a batch of `wave`, float32 (N, L) in [-1, 1], and `mask`, bool (N, L)."""
 
 ENSEMBLE = "ensemble/"
 """Begins the name of an ensemble's architecture, after which its members' number and architecture follow, or the
@@ -37,6 +39,9 @@ class Architecture:
     reads: str = MAPS
     settings: bool = False
 
+
+# Begins the names of networks of transformers for sound.
+_OF_WAVES = "waveform/"
 
 ARCHITECTURES = Registry("architectures", "headstart.models.architectures", "ARCHITECTURE", Architecture)
 """Those that are no library's: headstart's own and those that packages add."""
@@ -65,8 +70,10 @@ def check_reads(architecture: str, kind: Modality) -> None:
 
 
 def reads_of(architecture: str) -> str:
-    """What the first stage of a network takes, by its name: of those of libraries, maps."""
+    """What the first stage of a network takes, by its name: of those of libraries, maps or waves."""
     name = architecture.partition("?")[0]
+    if name.startswith(_OF_WAVES):
+        return WAVES
     return ARCHITECTURES[name].reads if name in ARCHITECTURES else MAPS
 
 
@@ -90,8 +97,8 @@ def parse_ensemble(architecture: str) -> tuple[str, ...]:
 
 def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
     """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>`,
-    `transformers/<type>?<settings>` or `contrastive/<type>?<settings>` with the extra of that name, a `classical/…`
-    one, or an `ensemble/…` of these.
+    `transformers/<type>?<settings>`, `contrastive/<type>?<settings>` or `waveform/<type>?<settings>` with the extra
+    that each needs, a `classical/…` one, or an `ensemble/…` of these.
 
     Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
@@ -110,6 +117,10 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
         from headstart.models.contrastive import contrastive_network
 
         return contrastive_network(architecture.removeprefix("contrastive/"), classes=classes, channels=channels)
+    if architecture.startswith(_OF_WAVES):
+        from headstart.models.waveform import waveform_network
+
+        return waveform_network(architecture.removeprefix(_OF_WAVES), classes=classes)
     if architecture.startswith(ENSEMBLE):
         from headstart.models.ensemble import ensemble
 

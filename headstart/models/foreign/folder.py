@@ -78,8 +78,10 @@ class ModelFolder:
             return timm.of_config(config, self._state(), at=self.at, facts=facts)
         if "auto_map" not in config and self._reads_texts:
             return _texts().of_config(config, self._state(), self.find, at=self.at, facts=facts)
-        from headstart.models.foreign import transformers
+        from headstart.models.foreign import transformers, waveform
 
+        if config.get("model_type") in waveform.KINDS:
+            return waveform.of_config(config, self._state(), self._json(PROCESSOR), at=self.at, facts=facts)
         return transformers.of_config(config, self._state(), self._json(PROCESSOR), at=self.at, facts=facts)
 
     @property

@@ -1,6 +1,6 @@
 """Image classifiers and encoders that transformers' `save_pretrained` wrote: config.json, safetensors, a processor."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,27 +31,23 @@ def of_config(
     Raises:
         InputError: the configuration asks for code or is of no image model, or the weights are another model's.
     """
-    if "auto_map" in config:
-        raise InputError(
-            f"{at}: config.json asks for code of its repository (auto_map), and none is run; choose another."
-        )
-    if config.get("quantization_config"):
-        raise InputError(f"{at} holds quantised weights, which cannot be trained; choose the original model.")
+    refuse_code(config, at)
     try:
         kind, settings = settings_in(config)
     except InputError as error:
         raise InputError(f"{at}: {error}") from None
-    labels = _labels(config)
+    labels = labels_of(config)
     # A bundle's preprocessing says how many there are.
     channels = settings.pop("num_channels", 3)
     if channels not in (1, 3):
         raise InputError(f"{at} reads pictures of {channels} channels, and pictures have 1 or 3; choose another.")
     whole = configuration(kind, settings if channels == 3 else {**settings, "num_channels": channels})
     whole.num_labels = len(labels)
-    _check_shapes(whole, state, at)
-    model, found = _filled(whole, state, at)
+    empty = _empty(whole, at)
+    check_size(empty, state, at)
+    model, found = filled(type(empty), whole, state, at)
     head = last_linear(model, examples(model, channels), logits_of) or ""
-    has_head = _has_head(found, head, at)
+    has_head = holds_head(found, [head], at)
     if not has_head:
         model.set_submodule(head, nn.Identity())
     classes = labels if has_head else ()
@@ -68,9 +64,24 @@ def of_config(
     )
 
 
-def _filled(config: Any, state: Mapping[str, Tensor], at: str) -> tuple[nn.Module, Mapping[str, Any]]:
-    """The model with the weights, in eval mode, and what transformers says of their names."""
-    classifier: Any = type(_empty(config))
+def refuse_code(config: Mapping[str, Any], at: str) -> None:
+    """Refuse a model whose configuration asks for code, or whose weights are quantised; InputError."""
+    if "auto_map" in config:
+        raise InputError(
+            f"{at}: config.json asks for code of its repository (auto_map), and none is run; choose another."
+        )
+    if config.get("quantization_config"):
+        raise InputError(f"{at} holds quantised weights, which cannot be trained; choose the original model.")
+
+
+def filled(classifier: Any, config: Any, state: Mapping[str, Tensor], at: str) -> tuple[Any, Mapping[str, Any]]:
+    """Return a model of the class `classifier` with the weights, in eval mode, and what transformers says of their
+    names. InputError if it cannot read them."""
+    from transformers.utils import logging
+
+    # What it reports of names is said here, or in the bundle's provenance.
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     with torch.random.fork_rng(devices=[]):
         try:
             model, found = classifier.from_pretrained(
@@ -80,12 +91,15 @@ def _filled(config: Any, state: Mapping[str, Tensor], at: str) -> tuple[nn.Modul
         # Foreign names and shapes meet the library's own conversions here.
         except Exception as error:
             raise InputError(f"{at} cannot be read by transformers: {shortened(str(error), 200)}") from None
+        finally:
+            logging.set_verbosity(level)
     return model.eval(), found
 
 
-def _has_head(found: Mapping[str, Any], head: str, at: str) -> bool:
-    """Whether the classifier at the path `head` is among the weights; InputError if another part is not."""
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith(f"{head}."))
+def holds_head(found: Mapping[str, Any], heads: Sequence[str], at: str) -> bool:
+    """Return whether all parts at the paths `heads` are among the weights; InputError if another part is not."""
+    beginnings = tuple(f"{head}." for head in heads)
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(beginnings))
     if missing or found["mismatched_keys"]:
         wrong = missing or sorted(str(each[0]) for each in found["mismatched_keys"])
         raise InputError(
@@ -95,18 +109,22 @@ def _has_head(found: Mapping[str, Any], head: str, at: str) -> bool:
     return not found["missing_keys"]
 
 
-def _empty(config: Any) -> nn.Module:
-    with torch.device("meta"):
-        model: nn.Module = auto_class().from_config(config, trust_remote_code=False)
-    return model
+def _empty(config: Any, at: str) -> nn.Module:
+    return without_memory(lambda: auto_class().from_config(config, trust_remote_code=False), at)
 
 
-def _check_shapes(config: Any, state: Mapping[str, Tensor], at: str) -> None:
-    """Refuse a configuration of a much larger network than the weights are, before memory is taken for it."""
+def without_memory(build: Callable[[], nn.Module], at: str) -> nn.Module:
+    """Return a model whose tensors have shapes and no values; InputError if its configuration describes none."""
     try:
-        expected = sum(parameter.numel() for parameter in _empty(config).parameters())
+        with torch.device("meta"):
+            return build()
     except Exception as error:
         raise InputError(f"{at}: config.json describes no network: {shortened(str(error), 150)}") from None
+
+
+def check_size(empty: nn.Module, state: Mapping[str, Tensor], at: str) -> None:
+    """Refuse a configuration of a much larger network than the weights are, before memory is taken for it."""
+    expected = sum(parameter.numel() for parameter in empty.parameters())
     held = sum(tensor.numel() for tensor in state.values())
     # A head for the classes of the configuration is all that may be missing.
     if expected > 2 * held + 2**24:
@@ -115,8 +133,8 @@ def _check_shapes(config: Any, state: Mapping[str, Tensor], at: str) -> None:
         )
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names in the order of the logits; transformers' default is two."""
+def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names in the order of the logits; transformers' default is two."""
     names = config.get("id2label")
     if not isinstance(names, Mapping):
         count = config.get("num_labels", 2)

@@ -1,0 +1,1 @@
+"""The augmentations of waveforms, one file each."""

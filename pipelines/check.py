@@ -10,7 +10,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
 from headstart.models.architectures import build_network, check_reads
-from headstart.models.reference import unpinned
+from headstart.models.reference import RECORD, unpinned
 from headstart.models.sources import load_source, pin_sources
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
@@ -95,9 +95,9 @@ def _check_mlflow(uri: str) -> None:
 def _candidates(uri: str, recipe: Recipe, store: str) -> Iterator[str]:
     """The pinned form of a candidate, or of each that a search finds; it was loaded, and every strategy can use it."""
     with at("source.candidates"):
-        if uri.startswith("models:/") and not is_there(store):
+        if uri.startswith(RECORD) and not is_there(store):
             raise InputError(
-                f"{uri} names a registered model, and nothing was registered in this workspace yet; name the workspace "
+                f"{uri} names a model of MLflow's record, and this workspace has none yet; name the workspace "
                 "of an earlier run with --workspace, or set MLFLOW_TRACKING_URI."
             )
         found = pin_sources([uri], resolve_registered=registry.resolve, search_registered=registry.search)

@@ -15,7 +15,7 @@ from headstart.data.kinds.torchvision import is_published
 from headstart.data.reference import fingerprint, has_no_labels, located
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
-from headstart.models.reference import PUBLISHED, pin_of
+from headstart.models.reference import PUBLISHED, RECORD, pin_of
 from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
@@ -144,7 +144,7 @@ def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple
         return (uri,)
     if uri.startswith(PUBLISHED):
         return ()
-    if uri.startswith("models:/"):
+    if uri.startswith(RECORD):
         server = os.environ.get("MLFLOW_TRACKING_URI")
         if live or not server:
             return ()

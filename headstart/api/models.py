@@ -15,7 +15,7 @@ from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import samples_of
 from headstart.models.prediction import answers, predict
-from headstart.models.reference import REGISTRY, pin_of, unpinned
+from headstart.models.reference import RECORD, pin_of, unpinned
 from headstart.models.sources import load_source, pin_source
 from headstart.tracking import registry
 
@@ -143,6 +143,6 @@ def load(uri: str | Path, *, workspace: str | Path | None = None) -> Model:
         InputError: there is no such model, or it is damaged or not of headstart.
     """
     address = str(uri)
-    with opened(workspace) if address.startswith(REGISTRY) else nullcontext():
+    with opened(workspace) if address.startswith(RECORD) else nullcontext():
         reference = pin_source(address, resolve_registered=registry.resolve)
         return Model(reference, load_source(reference, fetch_registered=registry.fetch))

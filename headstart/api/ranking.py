@@ -17,7 +17,7 @@ from headstart.data.reference import fingerprint
 from headstart.data.section import Data
 from headstart.environment import environment
 from headstart.judging.selection import Selection, select_source
-from headstart.models.reference import REGISTRY
+from headstart.models.reference import RECORD
 from headstart.models.sources import pin_sources
 from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
@@ -100,7 +100,7 @@ def rank(
     """
     section = Data.of({**settings, "uri": str(data)})
     place = (find_workspace() if workspace is None else Path(workspace)).absolute()
-    registered = any(uri.startswith(REGISTRY) for uri in candidates)
+    registered = any(uri.startswith(RECORD) for uri in candidates)
     with (
         opened(workspace) if registered else nullcontext(),
         # Where a run's steps keep their features too: one that follows reads those of the chosen source.

@@ -1,5 +1,6 @@
 """Import: a model from elsewhere becomes a bundle that computes the same, which is measured before it is kept."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,16 +34,17 @@ class Imported:
         return [sum(parameter.numel() for parameter in stage.parameters()) for stage in self.bundle.network.stages]
 
 
-def import_source(uri: str, path: Path) -> Imported:
+def import_source(uri: str, path: Path, *, fetch_registered: Callable[[str], Path] | None = None) -> Imported:
     """Write the bundle of a model from elsewhere to `path`, replacing an existing one.
 
     The bundle is read back and compared with the forward pass of the model's own library on the same inputs.
+    `fetch_registered` is as for `load_source`.
 
     Raises:
         InputError: `uri` is no source, cannot be read, or is a bundle already.
         HeadstartError: the outputs differ; nothing is written.
     """
-    with open_source(uri) as found, TemporaryDirectory() as folder:
+    with open_source(uri, fetch_registered=fetch_registered) as found, TemporaryDirectory() as folder:
         if found.original is None:
             raise InputError(f"{uri} is a model bundle already; use it as it is.")
         found.bundle().save(Path(folder, "bundle"))

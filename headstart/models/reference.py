@@ -10,7 +10,9 @@ from urllib.parse import quote, unquote
 
 from headstart.errors import InputError
 
-TORCHVISION, TIMM, HUB, REGISTRY = "torchvision://", "timm://", "hf://", "models:/"
+TORCHVISION, TIMM, HUB, REGISTRY, RUNS = "torchvision://", "timm://", "hf://", "models:/", "runs:/"
+RECORD = (REGISTRY, RUNS)
+"""The schemes of what MLflow's record holds: registered models, and what runs logged."""
 WEB = ("https://", "http://")
 PUBLISHED = (TORCHVISION, TIMM, HUB, *WEB)
 """The schemes of sources that are fetched from elsewhere and kept."""
@@ -125,6 +127,6 @@ def published_architecture(uri: str) -> str | None:
         return f"timm/{place.removeprefix(TIMM).partition('@')[0]}"
     if place.startswith((HUB, *WEB)):
         return "transformers/"
-    if "://" in place or place.startswith(REGISTRY):
+    if "://" in place or place.startswith(RECORD):
         return None
     return "transformers/" if Path(place, "config.json").is_file() and not Path(place, "SHA256SUMS").is_file() else None

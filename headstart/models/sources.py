@@ -4,6 +4,7 @@ A source is a bundle, or a model from elsewhere that becomes one when it is read
 
     bundle's path, file:// or s3:// URI     a model bundle
     models:/<name>/<version>, @<alias>      a version in the registry
+    runs:/<run id>/<name>                   a model that a run logged
     torchvision://<model>/<weights>         torchvision's published weights
     timm://<model>[.<tag>][@<revision>]     timm's published weights
     hf://<org>/<model>[@<revision>]         a repository of the Hugging Face hub
@@ -32,6 +33,7 @@ from headstart.models.foreign.hub import Repository
 from headstart.models.reference import (
     HUB,
     PUBLISHED,
+    RECORD,
     REGISTRY,
     TIMM,
     TORCHVISION,
@@ -52,7 +54,7 @@ from headstart.storage.http import download
 from headstart.storage.state import State
 from headstart.storage.sums import SUMS
 
-_NO_REGISTRY = "{uri} names a registered model and no registry is at hand; give a bundle's path instead"
+_NO_REGISTRY = "{uri} names a model of MLflow's record and no registry is at hand; give a bundle's path instead"
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ def load_source(
 ) -> ModelBundle:
     """Load a source; if `uri` is pinned, its content must match the pin.
 
-    `modality` is the kind of data that it must read, None for any. `fetch_registered` downloads a `models:/…` URI
-    (without pin) and returns the bundle's path. What a pinned URI names that was fetched from elsewhere is kept in the
-    state that the environment names, so that other steps need no network.
+    `modality` is the kind of data that it must read, None for any. `fetch_registered` downloads a `models:/…` or
+    `runs:/…` URI (without pin) and returns the bundle's path. What a pinned URI names that was fetched from elsewhere
+    is kept in the state that the environment names, so that other steps need no network.
 
     Raises:
         InputError: the URI is not understood, the content is missing, damaged or changed, or of another modality.
@@ -112,7 +114,7 @@ def load_source(
 def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = None) -> str:
     """Return the pinned form of `uri`, which identifies its content; a pinned URI is returned unchanged.
 
-    `resolve_registered` maps a `models:/…` URI to the pinned URI of its current version. Published weights are
+    `resolve_registered` maps a `models:/…` or `runs:/…` URI to the pinned one of its content. Published weights are
     downloaded if they are not in the cache of their library.
 
     Raises:
@@ -120,7 +122,7 @@ def pin_source(uri: str, *, resolve_registered: Callable[[str], str] | None = No
     """
     if pin_of(uri):
         return uri
-    if uri.startswith(REGISTRY):
+    if uri.startswith(RECORD):
         if resolve_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=uri))
         return resolve_registered(uri)
@@ -196,7 +198,7 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
     asked = location
     location, prompts = split_prompts(location)
     place, architecture = split_architecture(location)
-    if prompts and (is_weights(place) or location.startswith((TORCHVISION, TIMM, REGISTRY))):
+    if prompts and (is_weights(place) or location.startswith((TORCHVISION, TIMM, *RECORD))):
         raise InputError(
             f"{asked} is no folder or hf:// repository of a model of pictures and texts; leave classes out."
         )
@@ -206,7 +208,7 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
         yield _of_timm(location)
     elif location.startswith(HUB):
         yield _of_hub(location, prompts)
-    elif location.startswith(REGISTRY):
+    elif location.startswith(RECORD):
         if fetch_registered is None:
             raise InputError(_NO_REGISTRY.format(uri=location))
         yield _of_path(fetch_registered(location), location)
@@ -223,8 +225,8 @@ def _open(location: str, fetch_registered: Callable[[str], Path] | None, files: 
     elif "://" in location:
         raise InputError(
             f"{location} is not a source that can be read; give a bundle's path, file:/// or s3:// URI, "
-            "torchvision://<model>/<weights>, timm://<model>, hf://<org>/<model>, models:/<name>/<version> or "
-            "models:/<name>@<alias>"
+            "torchvision://<model>/<weights>, timm://<model>, hf://<org>/<model>, models:/<name>/<version>, "
+            "models:/<name>@<alias> or runs:/<run id>/<name>"
         )
     else:
         path = Path(place).resolve()

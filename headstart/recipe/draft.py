@@ -13,10 +13,10 @@ from headstart.data.task import LooksMeasured, LooksSeveral
 from headstart.errors import InputError
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
-from headstart.models.reference import HUB, REGISTRY, TIMM, TORCHVISION, WEB, is_weights
+from headstart.models.reference import HUB, RECORD, TIMM, TORCHVISION, WEB, is_weights
 from headstart.training.section import Pretraining
 
-_MODELS = (REGISTRY, TIMM, HUB, *WEB)
+_MODELS = (*RECORD, TIMM, HUB, *WEB)
 # By these, folders with a model are told from samples.
 _DESCRIPTIONS = ("model.json", "config.json")
 _PUBLISHED = "torchvision://resnet18/IMAGENET1K_V1"

@@ -49,7 +49,8 @@ class Registered:
 
 
 def resolve(uri: str) -> str:
-    """Pin `models:/name@alias` or `models:/name/version` to `models:/name/version#sha256=…`.
+    """Pin `models:/name@alias` or `models:/name/version` to `models:/name/version#sha256=…`, and what a run logged to
+    `runs:/run id/name#sha256=…`.
 
     A version that MLflow's flavour for transformers logged is downloaded, as no tag has its digest.
 
@@ -58,7 +59,10 @@ def resolve(uri: str) -> str:
             registered nor a model of transformers.
     """
     from headstart.models.foreign.folder import ModelFolder
+    from headstart.tracking import logged_source
 
+    if logged_source.is_logged(uri):
+        return logged_source.resolve_logged(uri)
     client = connect()
     version = find_version(client, uri)
     digest = version.tags.get(MODEL_DIGEST)
@@ -67,7 +71,8 @@ def resolve(uri: str) -> str:
     if not digest:
         raise InputError(
             f"{uri} was not registered by headstart (it has no {MODEL_DIGEST} tag) and is no model that "
-            "mlflow.transformers logged; other flavours are pickled, and nothing is unpickled. Choose another source."
+            "mlflow.transformers logged; other flavours keep a pickle or a program, and neither is read: log it with "
+            "mlflow.transformers, or save its state_dict() as safetensors and name that file with ?architecture=…."
         )
     return Registered(version.name, str(version.version), digest).reference
 
@@ -110,8 +115,12 @@ def search(pattern: str) -> list[str]:
 
 
 def fetch(uri: str) -> Path:
-    """A local directory with the bundle of `models:/name/version`, or with what mlflow.transformers logged.
+    """A local directory with the bundle of `models:/name/version`, or with what mlflow.transformers or a run logged.
     HeadstartError if it is gone."""
+    from headstart.tracking import logged_source
+
+    if logged_source.is_logged(uri):
+        return logged_source.fetch_logged(uri)
     client = connect()
     version = find_version(client, uri)
     foreign = not version.tags.get(MODEL_DIGEST) and _has(client, version, _TRANSFORMERS)

@@ -16,21 +16,23 @@ def _import(options: argparse.Namespace) -> None:
 
     from headstart.errors import InputError
     from headstart.models.importing import import_source
-    from headstart.models.reference import split_architecture, with_architecture
+    from headstart.models.reference import RECORD, split_architecture, with_architecture
+    from headstart.tracking import registry
+    from headstart.tracking.store import open_record
 
     uri = options.source
     if options.architecture:
         if split_architecture(uri)[1]:
             raise InputError(f"{uri} names an architecture already; leave --architecture out.")
         uri = with_architecture(uri, options.architecture)
-    if options.register:
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "bundle")
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "bundle") if options.register else options.output
+        if uri.startswith(RECORD):
+            open_record(options.workspace)
+            imported = import_source(registry.resolve(uri), path, fetch_registered=registry.fetch)
+        else:
             imported = import_source(uri, path)
-            place = _registered(path, options.register, options.workspace)
-    else:
-        imported = import_source(uri, options.output)
-        place = str(options.output)
+        place = _registered(path, options.register, options.workspace) if options.register else str(path)
     if options.json:
         print(json.dumps(_described(imported, place), indent=2))
         return
@@ -103,7 +105,7 @@ COMMANDS = (
         (
             option("source", metavar="URI", help="timm://model.tag, hf://org/model@revision, "
                    "torchvision://model/weights, a folder that save_pretrained wrote, or a .safetensors or .pth file "
-                   "of weights; paths, s3:// or https:// URIs"),
+                   "of weights; paths, s3:// or https:// URIs, or runs:/run/name that mlflow.transformers logged"),
             option("--architecture", metavar="NAME", help="whose weights a file holds, such as resnet18 or "
                    "timm/vit_tiny_patch16_224"),
             _destination,

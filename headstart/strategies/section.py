@@ -102,6 +102,9 @@ class Strategy(Section):
         others = Strategy.known_keys() - cls.model_fields.keys()
         for key in sorted(others & values.keys()):
             reason = cls.no_meaning(key)
+            owners = [name for name in STRATEGIES.built_in if key in STRATEGIES[name].model_fields]
+            if not any(STRATEGIES[name].signature for name in owners):
+                reason = f"{key} is a setting of {' and '.join(owners)}; add strategy: {owners[0]}, or remove it"
             if values[key] is not None and reason:
                 raise ValueError(reason)
         for key, value in cls.signature.items():
@@ -213,7 +216,8 @@ def default_strategies() -> tuple[Strategy, ...]:
 def _described(values: Mapping[str, Any]) -> type[Strategy] | None:
     """The strategy with the most settings in its signature, all of which are those of `values`."""
     members = (STRATEGIES[name] for name in STRATEGIES.built_in)
-    found = [each for each in members if all(_is_value(values.get(k), v) for k, v in each.signature.items())]
+    named = [each for each in members if each.signature]
+    found = [each for each in named if all(_is_value(values.get(k), v) for k, v in each.signature.items())]
     return max(found, key=lambda each: len(each.signature), default=None)
 
 

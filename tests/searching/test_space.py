@@ -7,7 +7,7 @@ from headstart.errors import InputError
 from headstart.recipe.recipe import Recipe
 from headstart.searching.section import Search
 from headstart.searching.space import Candidate, Space, registered_name
-from headstart.strategies.section import STRATEGIES, Strategy
+from headstart.strategies.section import STRATEGIES, FineTuning, Strategy
 
 CONVNET = Candidate("ours", "convnet", 4)
 TRANSFORMER = Candidate("theirs", "vit_b_16", 12)
@@ -45,7 +45,8 @@ def test_settings_vary_within_their_marks():
     assert all(10 <= strategy.epochs <= 40 for strategy in trained)
     assert all(3e-5 <= strategy.learning_rate <= 1e-2 for strategy in trained)
     assert min(strategy.learning_rate for strategy in trained) < 1e-4 < 3e-3 < max(s.learning_rate for s in trained)
-    assert all((strategy.strength is None) == (strategy.regularizer is None) for strategy in trained)
+    tuned = [strategy for strategy in trained if isinstance(strategy, FineTuning)]
+    assert all((strategy.strength is None) == (strategy.regularizer is None) for strategy in tuned)
     assert all((s.augmentation_strength is None) == (s.augmentation == "none") for s in trained)
     assert {s.freeze for s in trained if registered_name(s) == "partial"} == {1, 2, 3, 4}
 
@@ -78,7 +79,7 @@ def test_the_recipe_narrows_strategies_and_replaces_settings():
         ({"settings": {"learnin_rate": 1}}, "'learnin_rate' is no setting .* did you mean learning_rate"),
         ({"settings": {"sizes": 1}}, "known here: augmentation, .*learning_rate"),
         ({"strategies": ["zero"], "settings": {"epochs": 1}}, "no setting of these strategies; known here: none"),
-        ({"strategies": ["ful"]}, "'ful' is not one of 'full'"),
+        ({"strategies": ["ful"]}, "'ful' is not one of 'distill', 'full'"),
         ({"strategies": []}, "list at least one"),
         ({"settings": {"epochs": [0.5]}}, "settings.epochs: 0.5 must be a valid integer"),
         ({"settings": {"epochs": []}}, "the list is empty"),

@@ -17,7 +17,7 @@ source:
   candidates: [{root}/ast, {root}/hubert]
 target:
   data: {{uri: {root}/sounds, labels_per_class: 8, input: {{seconds: 0.6}}, split: {{train: 0.3, val: 0.2, test: 0.5}}}}
-strategies: [linear_probe, full, lora]
+strategies: [linear_probe, full, lora, {{strategy: distill, epochs: 12}}]
 training: {{epochs: 6}}
 evaluation: {{resamples: 200, curve: [2], explanations: 2, robustness: 20}}
 """
@@ -41,6 +41,6 @@ def test_a_recipe_of_published_networks_for_sound_ends_in_a_model_that_predicts(
     run_python(*CLI, "predict", model, str(tmp_path / "sounds" / "low"), "-o", str(table), *workspace)
 
     assert "60 samples in 2 classes" in checked
-    assert {row["strategy"] for row in board} >= {"linear_probe", "full", "lora", "scratch", "classical"}
+    assert {row["strategy"] for row in board} >= {"linear_probe", "full", "lora", "distill", "scratch", "classical"}
     assert max(row["accuracy"] for row in board) > 0.8
     assert np.mean([row["label"] == "low" for row in json.loads(table.read_text())]) > 0.7

@@ -52,7 +52,7 @@ File = tuple[str, str, str]
 
 
 def main() -> None:
-    pins = resolve(f"{ROOT}[audio,pipelines,text,trainjob]")
+    pins = resolve(f"{ROOT}[image]")
     del pins["headstart"]
     torch = {name: pins.pop(name) for name in TORCH}
     foreign = [f"{name}=={version}" for name, version in torch.items() if not version.endswith("+cpu")]

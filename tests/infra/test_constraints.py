@@ -15,9 +15,20 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IN_THE_IMAGE = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["audio"],
-                *PROJECT["optional-dependencies"]["text"],
-                *PROJECT["optional-dependencies"]["trainjob"]]  # fmt: skip
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def required_by(extra: str) -> list[str]:
+    """What an extra and those that it consists of require."""
+    found = []
+    for line in EXTRAS[extra]:
+        asked = Requirement(line)
+        others = [each for name in sorted(asked.extras) for each in required_by(name)]
+        found += others if asked.name == PROJECT["name"] else [line]
+    return found
+
+
+IN_THE_IMAGE = [*PROJECT["dependencies"], *required_by("image")]
 FOR_THE_SERVER = [line for line in (INFRA / "mlflow" / "requirements.txt").read_text().splitlines() if line[0] != "#"]
 FILES = sorted(path.name for path in INFRA.glob("constraints*.txt"))
 COMMON = ["constraints.txt", "constraints-source.txt"]

@@ -287,7 +287,7 @@ def test_no_password_is_in_a_log(record_pods):
 
 
 def test_the_champion_answers_from_its_pod(record_pods, client, image, tmp_path):
-    """KServe's pod: MLflow's model server in the project's image, without a key of the object store."""
+    """KServe's pod: `headstart serve` in the project's image, without a key of the object store."""
     import mlflow
     import torch
 
@@ -320,4 +320,9 @@ def test_the_champion_answers_from_its_pod(record_pods, client, image, tmp_path)
     with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
         predictions = json.load(response)["predictions"]
     assert [row["label"] in bundle.classes for row in predictions] == [True, True]
-    assert "Traceback" not in champion.log()
+    with urllib.request.urlopen(f"http://{champion.address}:8080/metrics", timeout=60) as response:  # noqa: S310
+        assert 'status="200"} 1.0' in response.read().decode()
+    log = champion.log()
+    assert f"serving models:/{MODEL}@champion" in log
+    # The image has ONNX Runtime; without it PyTorch answers, later.
+    assert "Traceback" not in log and "PyTorch" not in log

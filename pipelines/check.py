@@ -55,13 +55,16 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
         refuse_unlabelled(role, data, recipe)
         labels = data.labels_for(role)
         summary = check_data(data.uri, modality_name=recipe.modality, labels=labels, given=data.input, task=data.task)
+        data.learned_as(summary.task)
     samples = sum(summary.samples.values())
     classes = "without labels" if list(summary.samples) == [""] else f"in {len(summary.samples)} classes"
-    if data.task == REGRESSION:
+    if summary.task == REGRESSION:
         classes = "with numbers"
-    if data.task == MULTI_LABEL:
+    if summary.task == MULTI_LABEL:
         classes = "with several labels each"
     line = f"{role:<11} {data.uri}: {samples} samples {classes}"
+    if summary.looks:
+        line += f"\n            {summary.looks}"
     if data.label_budget and samples <= data.label_budget:
         raise InputError(
             f"{role}.data.label_budget is {data.label_budget}, but {data.uri} has only {samples} samples, and the test "

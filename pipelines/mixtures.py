@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.data.several import SEPARATOR
+from headstart.data.task import SEPARATOR
 from headstart.errors import InputError
 from headstart.storage.local import new_directory
 from headstart_pipelines.spoken import LANGUAGES

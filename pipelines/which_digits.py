@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.data.several import NONE, SEPARATOR
+from headstart.data.several import NONE
+from headstart.data.task import SEPARATOR
 from headstart.errors import InputError
 from headstart.storage.local import new_directory
 from headstart_pipelines.demo import digits, mnist_5k

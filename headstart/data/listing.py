@@ -127,7 +127,8 @@ class Files(Sequence[File]):
 class Listing:
     """The samples of a reference. `files`, which may be given in any order and as any sequence, and `refused` are
     sorted by path and not opened yet; `classes` are ordered by index and empty without labels, and where these are
-    numbers or several each; `several` are the names of the latter. `splits` are the given ones.
+    numbers or several each; `several` are the names of the latter. `splits` are the given ones. `task` is what labels
+    are learned as; `looks` says why, where the recipe does not.
 
     `name` is for messages. `read` returns the content of a file by its path, or raises UnreadableSample; `readers` is
     the number of threads that it can use. `sha256` gives the digest of a refused file's content, if that can be read.
@@ -144,6 +145,8 @@ class Listing:
     readers: int | None = None
     state: Callable[[str], str | None] = lambda _: None
     several: tuple[str, ...] = ()
+    task: str = "single_label"
+    looks: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", Files.of(self.files))

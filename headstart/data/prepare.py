@@ -23,7 +23,6 @@ from headstart.data.several import check_labels, standing_for_labels
 from headstart.data.shards import read_part, read_samples
 from headstart.data.splits import ASSIGNED, Budget, check_splits, limit_labels, split_samples
 from headstart.data.strata import in_strata
-from headstart.data.task import refuse_unserved
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.task import MULTI_LABEL, NUMBER, REGRESSION
@@ -61,7 +60,6 @@ def prepare(
             quarantine.jsonl. Notes for the user are in the manifest, and each is a warning.
     """
     kind, given = _read_by(data, modality)
-    located(data.uri)
     with _written(destination):
         _check_destination(data.uri, destination)
     with (
@@ -69,9 +67,7 @@ def prepare(
         resumed_directory(destination) as work,
         listed(data.uri, kind, data.wanted(labels), scratch=work, given=given, task=data.task) as listing,
     ):
-        if data.labels_per_class is not None and not listing.classes:
-            raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
-        refuse_unserved(listing, data.task)
+        data = _learned(data, listing)
         checked, unreadable = _read_and_checked(listing, kind, given, work, parts, data)
         selection = _select(listing, checked, unreadable, data, kind, seed)
         shape = kind.shape_of(selection.samples.shapes, given)
@@ -113,7 +109,6 @@ def prepare_part(
         InputError: the reference or a setting is unusable.
     """
     kind, given = _read_by(data, modality)
-    located(data.uri)
     with (
         tempfile.TemporaryDirectory(dir=state.folder) as scratch,
         listed(data.uri, kind, data.wanted(labels), scratch=Path(scratch), given=given, task=data.task) as listing,
@@ -122,9 +117,18 @@ def prepare_part(
 
 
 def _read_by(data: Data, modality: str) -> tuple[Modality, Section]:
-    """The modality, and its section with what `data.input` leaves open."""
+    """The modality, and its section with what `data.input` leaves open; InputError also where there are no data."""
+    located(data.uri)
     kind = find_modality(modality)
     return kind, kind.input.of(kind.settled(data.input, kind.default_architecture), at="input")
+
+
+def _learned(data: Data, listing: Listing) -> Data:
+    """The section with the task that the labels are learned as."""
+    data = data.learned_as(listing.task)
+    if data.labels_per_class is not None and not listing.classes:
+        raise InputError(f"labels_per_class: {data.uri} has no labels; leave it out.")
+    return data
 
 
 def _read_and_checked(
@@ -149,6 +153,7 @@ def _select(
     unclassed, of_classes = (listing, samples) if has_classes else (_unclassed(listing), samples.unlabelled())
     check_classes_survive(unclassed, of_classes, refused)
     split_of, notes = split_samples(strata, stratified, checked.near, shares, seed)
+    notes = [*filter(None, [listing.looks]), *notes]
     if (budget := _budget(data, listing, samples, strata, split_of, seed)) is not None:
         notes += limit_labels(of_classes, split_of, checked.near, budget, seed)
     notes += check_splits(of_classes, split_of, unclassed, shares)

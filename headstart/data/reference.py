@@ -26,14 +26,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from headstart.data.kind import Source, Wanted, file_suffixes, kind_by_scheme, kind_of
+from headstart.data.kind import Kind, Source, Wanted, file_suffixes, kind_by_scheme, kind_of
 from headstart.data.listing import File, Labels, Listing, Refusal, place
 from headstart.data.remote import RemoteTree
 from headstart.data.several import with_several
-from headstart.data.strata import check_numbers
-from headstart.data.task import Asked, refuse_unserved
+from headstart.data.strata import with_numbers
+from headstart.data.task import Asked, task_of
 from headstart.data.tree import LocalTree, one_line
 from headstart.errors import HeadstartError, InputError, shortened
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.sections import Section
 from headstart.storage import cache, s3
@@ -43,12 +44,15 @@ _PROBES_PER_CLASS = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of `check`: sample counts by class (under "" if there are no labels), the given splits, and the files
-    found so far that preparation would refuse."""
+    """The result of `check`: sample counts by class (under "" without classes), the given splits, the files found so
+    far that preparation would refuse, and the task that labels are learned as, with the reason where nobody has
+    named it."""
 
     samples: dict[str, int]
     splits: tuple[str, ...]
     refused: tuple[Refusal, ...]
+    task: str
+    looks: str
 
 
 def located(uri: str) -> str:
@@ -118,8 +122,7 @@ def listed(
     """List the files that `uri` names; they are readable inside the context.
 
     `scratch` is a folder for unpacked files; default: the system's folder for temporary files. `given` is the
-    modality's `input` by which samples are read. Where `task` is auto, labels that cannot be classes may be refused as
-    those of another task.
+    modality's `input` by which samples are read. Where `task` is auto, labels are taken for what they look like.
 
     Raises:
         InputError: it cannot be reached, is damaged, is refused as a whole, or cannot be a data set.
@@ -127,19 +130,30 @@ def listed(
     """
     with ExitStack() as resources, _reached(uri) as source:
         wanted = Wanted(kind, labels, resources, scratch, given)
-        try:
-            listing = kind_of(source).list(source, wanted)
-        except InputError:
-            if task == "auto" and labels in ("required", "optional"):
-                # A set of labels that no test sample has is no class that lacks one.
-                refuse_unserved(kind_of(source).list(source, replace(wanted, labels="several")), task)
-            raise
         if labels == "numbers":
-            listing = replace(listing, classes=())
-            check_numbers(listing)
+            yield with_numbers(kind_of(source).list(source, wanted))
         elif labels == "several":
-            listing = with_several(listing)
-        yield listing
+            yield with_several(kind_of(source).list(source, wanted))
+        elif labels == "none" or task != "auto":
+            yield kind_of(source).list(source, wanted)
+        else:
+            yield _as_it_looks(kind_of(source), source, wanted)
+
+
+def _as_it_looks(kind: Kind, source: Source, wanted: Wanted) -> Listing:
+    """The listing with its labels taken for what they look like."""
+    unclassed: InputError | None = None
+    try:
+        listing = kind.list(source, wanted)
+    except InputError as error:
+        # A number, or a set of labels, that no test sample has is no class that lacks one.
+        listing, unclassed = kind.list(source, replace(wanted, labels="several")), error
+    task, looks = task_of(listing)
+    if task == SINGLE_LABEL:
+        if unclassed:
+            raise unclassed
+        return listing
+    return replace(with_numbers(listing) if task == REGRESSION else with_several(listing), looks=looks)
 
 
 def fingerprint(uri: str) -> str | None:
@@ -191,12 +205,11 @@ def check(
 
     Raises:
         InputError: unknown scheme, no folder, fewer than two classes, or a class that is empty, has a single sample, or
-            has no readable one; or labels ask for a task that is not served.
+            has no readable one; or labels cannot be those of the task.
     """
     kind = modality(modality_name)
     probe = kind.probe(given or {})
     with listed(uri, kind, labels, given=probe, task=task) as listing:
-        refuse_unserved(listing, task)
         by_class: dict[str, list[File]] = defaultdict(list)
         for file in listing.files:
             by_class[file.label if listing.classes else ""].append(file)
@@ -209,6 +222,8 @@ def check(
         samples={label: len(by_class[label]) for label in listing.classes or ("",)},
         splits=listing.splits,
         refused=tuple(refused),
+        task=listing.task,
+        looks=listing.looks,
     )
 
 

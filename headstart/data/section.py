@@ -39,11 +39,11 @@ class Data(Section):
     validation together, train, choose, stop and calibrate. A fifth of them is the validation split, and `split` then
     says only how large the test split is.
     `labels: none` takes every sample below the folder without a label; unset, samples have none only where the folder
-    holds them and no folders. `task: single_label` takes every label as the name of a class; unset, labels that look
-    like several each, or like measured numbers, are refused. `task: regression` learns labels that are numbers, such as
-    ages or prices, and `task: multi_label` labels of which a sample may have several, as `circle;red`, or `none`, and
-    `?red` where that one is not known; `label_budget` is then what `labels_per_class` is for classes: so many labelled
-    samples in all.
+    holds them and no folders. `task: single_label` takes every label as the name of a class; unset, labels are taken
+    for several each, or for measured numbers, where they look so, and the data report says why. `task: regression`
+    learns labels that are numbers, such as ages or prices, and `task: multi_label` labels of which a sample may have
+    several, as `circle;red`, or `none`, and `?red` where that one is not known; `label_budget` is then what
+    `labels_per_class` is for classes: so many labelled samples in all.
     `input` is the modality's own section: what is read of a sample. For pictures it is
     `size` and `channels`, which may stand beside `uri` instead. `duplicates` says what becomes of samples of
     one split that are copies or look the same: `report` keeps them, `drop` keeps one of each, `fail` ends the step;
@@ -86,6 +86,16 @@ class Data(Section):
         """Which samples need a label, where `default` says so of data that say nothing themselves."""
         return LABELS_OF_TASKS.get(self.task) or self.labels or default
 
+    def learned_as(self, task: str) -> Self:
+        """The section with the task that its labels are learned as.
+
+        Raises:
+            InputError: it says what has no meaning for the task.
+        """
+        if self.task == task:
+            return self
+        return type(self).of({**self.model_dump(exclude_unset=True), "task": task})
+
     def check_input(self, kind: Modality, role: str) -> None:
         """InputError, with the keys' paths in a recipe below `role`, if `input` is not one of the modality's."""
         place = f"{role}.data.input"
@@ -102,6 +112,6 @@ class Data(Section):
         if without_classes and (self.labels == "none" or self.labels_per_class is not None):
             key, hint = ("labels: none", "") if self.labels == "none" else ("labels_per_class", "; say label_budget")
             raise ValueError(f"{key} has no meaning with task: {self.task}, whose labels {without_classes}{hint}")
-        if not without_classes and self.label_budget is not None:
+        if self.task == "single_label" and self.label_budget is not None:
             raise ValueError("label_budget is for task: regression or multi_label; of classes, say labels_per_class")
         return self

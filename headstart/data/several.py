@@ -11,9 +11,10 @@ import numpy as np
 
 from headstart.data.columns import Coded
 from headstart.data.listing import Listing, natural
+from headstart.data.task import SEPARATOR
 from headstart.errors import InputError
+from headstart.metrics.task import MULTI_LABEL
 
-SEPARATOR = ";"
 NONE = "none"
 _UNKNOWN = "?"
 # How many of a budget's samples have each label at the least, as far as there are any: one to train on, one held out.
@@ -64,7 +65,7 @@ def with_several(listing: Listing) -> Listing:
     if not names:
         raise InputError(f"{listing.name}: no sample has any label; there is nothing to learn.")
     files = listing.columns.labelled(Coded(different.values, different.codes[column.codes]))
-    return replace(listing, files=files, classes=(), several=natural(names))
+    return replace(listing, files=files, classes=(), several=natural(names), task=MULTI_LABEL)
 
 
 def strata_names(labels: Coded[str], names: Sequence[str]) -> Coded[str]:

@@ -12,6 +12,7 @@ from headstart.data.several import rarest, strata_names
 from headstart.data.task import number_of
 from headstart.errors import InputError
 from headstart.metrics.tally import is_of_classes, is_of_several
+from headstart.metrics.task import REGRESSION
 
 # Ranges of equal numbers of items: more would tell less from less, and each fold should have some of every one.
 _MOST, _LEAST_ITEMS = 10, 5
@@ -45,21 +46,22 @@ def in_strata(listing: Listing, samples: Readable) -> tuple[Listing, Readable]:
     return replace(listing, classes=tuple(names)), renamed
 
 
-def check_numbers(listing: Listing) -> None:
-    """Check that the labels of a regression are numbers, and not all the same.
+def with_numbers(listing: Listing) -> Listing:
+    """The listing with its labels taken for numbers.
 
     Raises:
-        InputError: they are not; the message names the first.
+        InputError: one is none, which the message names, or all are the same.
     """
     for file in listing.files:
         if number_of(file.label) is None:
             shown = f"'{file.label}'" if file.label else "none"
             raise InputError(
                 f"{listing.name}: the label of {file.path} is {shown}, and regression learns numbers; correct it, or "
-                "leave task out for classes."
+                "say task: single_label for classes."
             )
     if len({float(file.label) for file in listing.files}) < 2:
         raise InputError(f"{listing.name}: all labels are {listing.files[0].label}; there is nothing to learn.")
+    return replace(listing, classes=(), task=REGRESSION)
 
 
 def _name(numbers: np.ndarray) -> str:

@@ -6,43 +6,43 @@ from typing import Literal
 
 from headstart.data.listing import Listing
 from headstart.errors import InputError
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 Asked = Literal["auto", "single_label", "multi_label", "regression"]
-"""`auto` is single_label, and refuses labels that look like several each or like measured numbers; `single_label` takes
-each as the name of a class, whatever it looks like; `multi_label` as the names of several, `regression` as a
-number."""
+"""`single_label` takes each label as the name of a class, whatever it looks like; `multi_label` as the names of
+several, `regression` as a number. `auto` takes it as what all labels together look like."""
 
-_SEPARATORS = ";|,"
+SEPARATOR = ";"
+"""Between several labels of a sample."""
+
+_SEPARATORS = (SEPARATOR, "|", ",")
 # Fewer numbers may be classes: the grades of a school, the versions of a thing.
 _MANY_NUMBERS = 10
 
 
-class LooksSeveral(InputError):  # noqa: N818 - a state of labels
-    """Labels look like several each, and the recipe does not say what they are."""
-
-
-class LooksMeasured(InputError):  # noqa: N818 - a state of labels
-    """Labels look like numbers that were measured, and the recipe does not say what they are."""
-
-
-def refuse_unserved(listing: Listing, task: Asked) -> None:
-    """Refuse labels that ask for a task that the recipe has to name.
+def task_of(listing: Listing) -> tuple[str, str]:
+    """The task that labels look like, and for the data report the reason, which is "" where they are the names of
+    classes.
 
     Raises:
-        InputError: they do; the message says what they look like, and what to do.
+        InputError: they look like several each that are written in another way than is read.
     """
-    if task != "auto":
-        return
-    if looks := _several_labels(listing):
-        raise LooksSeveral(
-            f"{listing.name}: {looks}. Say task: multi_label in the data section to learn which labels a sample has, "
-            "or task: single_label if these are the classes' names."
-        )
-    if looks := _numbers(listing):
-        raise LooksMeasured(
-            f"{listing.name}: {looks}. Say task: regression in the data section to learn the number, or task: "
-            "single_label if these are the classes' names."
-        )
+    if found := _several_labels(listing):
+        looks, separator = found
+        if separator != SEPARATOR:
+            raise InputError(
+                f"{listing.name}: {looks}. Write them with {SEPARATOR} between them to learn which labels a sample "
+                "has, or say task: single_label in the data section if these are the classes' names."
+            )
+        return MULTI_LABEL, _taken(looks, MULTI_LABEL)
+    if measured := _numbers(listing):
+        return REGRESSION, _taken(measured, REGRESSION)
+    return SINGLE_LABEL, ""
+
+
+def _taken(looks: str, task: str) -> str:
+    start = looks[0].upper() + looks[1:]
+    return f"{start}: the task is {task}. Say task: single_label in the data section if these are the classes' names."
 
 
 def number_of(label: str) -> float | None:
@@ -54,9 +54,10 @@ def number_of(label: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _several_labels(listing: Listing) -> str | None:
-    """How the classes look like sets of labels, `circle;red` and `circle;blue`: two at least have parts, and half of
-    all parts occur in several. The names of one class, `tench, Tinca tinca`, have parts of their own."""
+def _several_labels(listing: Listing) -> tuple[str, str] | None:
+    """How the classes look like sets of labels, `circle;red` and `circle;blue`, and what separates these: two at least
+    have parts, and half of all parts occur in several. The names of one class, `tench, Tinca tinca`, have parts of
+    their own."""
     for separator in _SEPARATORS:
         compound = [name for name in listing.classes if separator in name.strip(separator)]
         parts = Counter(
@@ -64,7 +65,7 @@ def _several_labels(listing: Listing) -> str | None:
         )
         if len(compound) > 1 and 2 * sum(count > 1 for count in parts.values()) >= len(parts):
             first = " and ".join(f"'{part.strip()}'" for part in compound[0].split(separator) if part.strip())
-            return f"labels such as '{compound[0]}' look like several each ({first})"
+            return f"labels such as '{compound[0]}' look like several each ({first})", separator
     return None
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from headstart.data.several import NONE, SEPARATOR
+from headstart.data.several import NONE
+from headstart.data.task import SEPARATOR
 from headstart.errors import InputError
 from headstart.figures import figure
 from headstart.metrics.task import MULTI_LABEL, REGRESSION

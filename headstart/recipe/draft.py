@@ -9,7 +9,6 @@ import yaml
 
 from headstart.data.reference import Summary
 from headstart.data.reference import check as look
-from headstart.data.task import LooksMeasured, LooksSeveral
 from headstart.errors import InputError
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
@@ -47,8 +46,8 @@ def draft_recipe(target: str, source: str | None = None) -> Draft:
         InputError: the data do not exist, hold no samples of a known kind or no labels, or `source` is missing where
             there is no published model.
     """
-    modality, summary, task = _seen(target)
-    counts = summary.samples
+    modality, summary = _seen(target)
+    counts, task = summary.samples, summary.task
     if modality != "image" and source is None:
         raise InputError(
             f"{target} holds {MODALITIES[modality].noun}s, for which there are no published weights; name what to "
@@ -101,16 +100,12 @@ def _budget_lines(fewest: int, task: str) -> list[str]:
     return [f"    # labels_per_class: {max(1, fewest // 2)}  # as if only so many of each class had a label"]
 
 
-def _seen(uri: str) -> tuple[str, Summary, str]:
-    """The modality whose files the reference holds, its summary, and the task that its labels ask for."""
+def _seen(uri: str) -> tuple[str, Summary]:
+    """The modality whose files the reference holds, and its summary."""
     first: InputError | None = None
     for name in sorted(MODALITIES.built_in, key=lambda each: each != "image"):
         try:
-            return name, look(uri, modality_name=name, labels="required"), SINGLE_LABEL
-        except LooksSeveral:
-            return name, look(uri, modality_name=name, labels="several", task="multi_label"), MULTI_LABEL
-        except LooksMeasured:
-            return name, look(uri, modality_name=name, labels="numbers", task="regression"), REGRESSION
+            return name, look(uri, modality_name=name, labels="required")
         except InputError as error:
             first = first or error
     raise first or InputError(f"{uri} holds no samples.")
@@ -144,14 +139,11 @@ def _source_lines(source: str, modality: str) -> list[str]:
 
 
 def _is_measured(uri: str, modality: str) -> bool:
-    """Whether labels at `uri` are numbers; what else is wrong there, check says."""
+    """Whether labels at `uri` are numbers; what is wrong there, check says."""
     try:
-        look(uri, modality_name=modality, labels="optional")
-    except LooksMeasured:
-        return True
+        return look(uri, modality_name=modality, labels="optional").task == REGRESSION
     except InputError:
         return False
-    return False
 
 
 def _split_lines(summary: Summary) -> list[str]:

@@ -1,4 +1,4 @@
-"""Labels that ask for several classes of a sample, or for a number, are refused and never become classes silently."""
+"""Labels are learned as what they look like: the name of a class, several labels, or a number."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,24 +32,51 @@ SEVERAL = ["circle;red", "circle;blue", "square;red", "square;blue"]
 
 
 @pytest.mark.parametrize(
-    ("labels", "looks"),
+    ("labels", "task", "looks"),
     [
-        (SEVERAL * 8, "labels such as 'circle;blue' look like several each ('circle' and 'blue')"),
-        ([each.replace(";", "|") for each in SEVERAL] * 8, "look like several each"),
-        ([each.replace(";", ", ") for each in [*SEVERAL, "red", ""]] * 8, "look like several each"),
-        ([f"{number / 7:.3f}" for number in range(40)], "labels such as '0.143' look like a number"),
-        ([f"{number % 12 + 0.5}" for number in range(48)], "look like a number"),
-        ([str(1000 + 37 * number) for number in range(40)], "labels such as '1000' look like a number"),
+        (SEVERAL * 8, "multi_label", "Labels such as 'circle;blue' look like several each ('circle' and 'blue')"),
+        ([f"{number / 7:.3f}" for number in range(40)], "regression", "Labels such as '0.143' look like a number"),
+        ([f"{number % 12 + 0.5}" for number in range(48)], "regression", "look like a number"),
+        ([str(1000 + 37 * number) for number in range(40)], "regression", "Labels such as '1000' look like a number"),
     ],
 )
-def test_several_labels_and_numbers_are_refused_with_what_to_do(table, pack: Pack, labels, looks):
+def test_labels_are_taken_for_what_they_look_like_and_the_report_says_why(table, pack: Pack, labels, task, looks):
     path = table(labels)
 
+    packed = pack(path)
+    assert packed.task == task
+    assert check(str(path)).task == task
+    said = [note for note in packed.manifest["notes"] if looks in note]
+    assert said == [check(str(path)).looks]
+    assert f"the task is {task}. Say task: single_label" in said[0]
+    assert "look like" in (packed.path / "report.html").read_text()
+    asked = pack(path, task=task)
+    assert (asked.digest, asked.classes, asked.manifest["splits"]) == (
+        packed.digest,
+        packed.classes,
+        packed.manifest["splits"],
+    )
+
+
+@pytest.mark.parametrize("separator", ["|", ", "])
+def test_several_labels_that_are_written_in_another_way_are_refused_with_what_to_write(table, pack: Pack, separator):
+    path = table([each.replace(";", separator) for each in [*SEVERAL, "red", ""]] * 8)
+
     for attempt in (lambda: pack(path), lambda: check(str(path))):
-        with pytest.raises(InputError) as refusal:
+        with pytest.raises(InputError, match=r"look like several each .* Write them with ; between them") as refusal:
             attempt()
-        assert looks in str(refusal.value)
         assert "task: single_label" in str(refusal.value)
+
+
+def test_a_budget_of_classes_is_refused_where_labels_turn_out_to_be_none(table, pack: Pack):
+    path = table([f"{number / 7:.3f}" for number in range(40)])
+
+    with pytest.raises(InputError, match=r"labels_per_class has no meaning with task: regression.* say label_budget"):
+        pack(path, labels_per_class=2)
+    assert len(pack(path, label_budget=20).split("train").labels) < 20
+    path = table([str(number % 4) for number in range(40)])
+    with pytest.raises(InputError, match="label_budget is for task: regression or multi_label; of classes, say labels"):
+        pack(path, label_budget=20)
 
 
 @pytest.mark.parametrize(

@@ -146,11 +146,10 @@ def test_settings_of_classes_are_refused(more, reason):
         Data.of({"uri": "x", "task": "multi_label", **more}, at="data")
 
 
-def test_labels_that_look_like_several_ask_for_the_task(tmp_path):
+def test_labels_that_look_like_several_are_learned_as_such(tmp_path):
     table = write(tmp_path / "data", ["circle;red", "circle;blue", "square;red", "square;blue"] * 8)
 
-    with pytest.raises(InputError, match="Say task: multi_label in the data section"):
-        packed(table, tmp_path / "packed", task="auto")
+    assert packed(table, tmp_path / "packed", task="auto").classes == ("blue", "circle", "red", "square")
 
     text = draft_recipe(str(table), str(table)).text
     recipe = Recipe.of(yaml.safe_load(text), at="recipe")
@@ -158,7 +157,7 @@ def test_labels_that_look_like_several_ask_for_the_task(tmp_path):
     assert recipe.evaluation.metric == MAP
 
 
-def test_sets_of_labels_that_a_given_split_lacks_ask_for_the_task_too(tmp_path):
+def test_sets_of_labels_that_a_given_split_lacks_are_told_from_classes_too(tmp_path):
     table = write(tmp_path / "data", ["a;b", "a;c", "b;c", "a"] * 5)
     header, *rows = table.read_text().splitlines()
     # No test sample has the set a;b.
@@ -166,8 +165,7 @@ def test_sets_of_labels_that_a_given_split_lacks_ask_for_the_task_too(tmp_path):
     lines = [f"{header},split", *(f"{row},{split}" for row, split in zip(rows, splits, strict=True))]
     table.write_text("\n".join(lines))
 
-    with pytest.raises(InputError, match="Say task: multi_label in the data section"):
-        packed(table, tmp_path / "packed", task="auto")
+    assert packed(table, tmp_path / "several", task="auto").classes == ("a", "b", "c")
     with pytest.raises(InputError, match=r"Class 'a;b' .* has no samples in test/"):
         packed(table, tmp_path / "packed", task="single_label")
 

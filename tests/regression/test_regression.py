@@ -73,8 +73,8 @@ def test_labels_are_numbers_and_every_split_has_its_share_of_all_ranges(dataset)
         ("nan", {}, "the label of 007.png is 'nan'"),
         ("12,5", {}, "the label of 007.png is '12,5'"),
         (None, {"labels_per_class": 3}, "labels_per_class has no meaning with task: regression.*label_budget"),
-        (None, {"task": "auto", "label_budget": 9}, "label_budget is for task: regression"),
-        (None, {"task": "auto"}, "look like a number that was measured. Say task: regression"),
+        (None, {"task": "auto", "labels_per_class": 3}, "labels_per_class has no meaning with task: regression"),
+        (None, {"task": "single_label", "label_budget": 9}, "label_budget is for task: regression"),
     ],
 )
 def test_what_is_no_number_or_no_budget_of_numbers_is_refused(tmp_path, label, more, reason):
@@ -88,6 +88,19 @@ def test_what_is_no_number_or_no_budget_of_numbers_is_refused(tmp_path, label, m
         prepare(Data.of({"uri": str(table), "size": SIZE, "task": "regression", **more}), tmp_path / "packed")
 
     assert not (tmp_path / "packed").exists()
+
+
+def test_measured_numbers_are_learned_as_such_where_nobody_says_so(tmp_path):
+    table = write_discs(tmp_path / "discs", 30, seed=0)
+
+    named, seen = (
+        prepare(Data.of({"uri": str(table), "size": SIZE, "task": task, "label_budget": 20}), tmp_path / task)
+        for task in ("regression", "auto")
+    )
+
+    assert seen.task == "regression"
+    assert seen.digest == named.digest
+    assert seen.manifest["settings"] == named.manifest["settings"]
 
 
 def test_equal_labels_are_nothing_to_learn(tmp_path):

@@ -18,8 +18,9 @@ from headstart.data.kind import Kind, Source, Wanted
 from headstart.data.limits import MAX_ENTRIES
 from headstart.data.listing import File, Files, Labels, Listing, Refusal, check_classes, natural, split_named, splits_of
 from headstart.data.remote import read_object, state_of_object
-from headstart.data.several import NONE, SEPARATOR
+from headstart.data.several import NONE
 from headstart.data.table import SUFFIXES, columns_of, rows_of
+from headstart.data.task import SEPARATOR
 from headstart.data.tree import LocalTree
 from headstart.errors import InputError
 from headstart.modalities import Modality, UnreadableSample

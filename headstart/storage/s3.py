@@ -151,7 +151,10 @@ def read_object(uri: str, *, limit: int) -> bytes:
         with answer["Body"] as body:
             if answer["ContentLength"] > limit:
                 raise UnreadableObject(f"the object has more than {limit // 2**20} MiB")
-            return body.read()
+            content = body.read(answer["ContentLength"] + 1)
+    if len(content) != answer["ContentLength"]:
+        raise HeadstartError(f"S3 sent {len(content)} bytes of {uri} instead of {answer['ContentLength']}")
+    return content
 
 
 def read_range(found: Object, start: int, length: int) -> bytes:

@@ -85,15 +85,18 @@ def fetch(found: Object) -> BinaryIO:
     return _get(key, partial(fill, found), lambda file: os.fstat(file.fileno()).st_size == found.size, of=found.uri)
 
 
-def kept(key: str, make: Callable[[Path], None], *, of: str) -> BinaryIO:
-    """Return the file of `key`, open for reading; `make` writes a missing one, which comes from `of`.
+def kept(
+    key: str, make: Callable[[Path], None], *, of: str, is_intact: Callable[[BinaryIO], bool] = lambda file: True
+) -> BinaryIO:
+    """Return the file of `key`, open for reading; `make` writes a missing one, which comes from `of`, and one that is
+    not intact.
 
     `key` is a hexadecimal digest of everything that determines the content.
 
     Raises:
         InputError: the cache cannot be written, or HEADSTART_CACHE_LIMIT is not a number.
     """
-    return _get(key, lambda draft: make(draft.path), lambda file: True, of=of)
+    return _get(key, lambda draft: make(draft.path), is_intact, of=of)
 
 
 def _get(key: str, make: Callable[[Draft], None], is_intact: Callable[[BinaryIO], bool], *, of: str) -> BinaryIO:
@@ -128,7 +131,7 @@ def _fetch_whole(found: Object, draft: Draft) -> None:
             _check(found, [content])
         return content
 
-    draft.path.write_bytes(_retried(read))
+    draft.path.write_bytes(retried(read))
 
 
 def _fetch_parts(found: Object, draft: Draft) -> None:
@@ -148,7 +151,7 @@ def _fetch_parts(found: Object, draft: Draft) -> None:
 def _fetch_missing(found: Object, draft: Draft) -> None:
     def fetch_part(number: int) -> int:
         start = number * PART
-        content = _retried(lambda: s3.read_range(found, start, min(PART, found.size - start)))
+        content = retried(lambda: s3.read_range(found, start, min(PART, found.size - start)))
         with draft.path.open("r+b") as file:
             os.pwrite(file.fileno(), content, start)
             os.fsync(file.fileno())
@@ -171,7 +174,7 @@ def _fetch_missing(found: Object, draft: Draft) -> None:
             raise
 
 
-def _retried(action: Callable[[], _T]) -> _T:
+def retried(action: Callable[[], _T]) -> _T:
     """Return the result of `action`, repeated after failures of the store or the connection."""
     for attempt in range(_ATTEMPTS - 1):
         try:

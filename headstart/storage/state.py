@@ -56,6 +56,17 @@ class State:
             _make_directory(self._directory)
 
     @classmethod
+    def existing(cls, location: str) -> "State":
+        """Return the state at `location`, where something was kept before.
+
+        Raises:
+            InputError: it is a directory that is not there.
+        """
+        if not s3.is_s3(location) and not Path(location).is_dir():
+            raise InputError(f"The directory {location} of a state is not there; mount it at this place.")
+        return cls(location)
+
+    @classmethod
     def from_environment(cls) -> "State | None":
         """Return the state at `HEADSTART_STATE`; None if that is not set."""
         location = os.environ.get(STATE_VARIABLE)
@@ -140,6 +151,38 @@ class State:
         except (FileNotFoundError, s3.UnreadableObject):
             return False
         return True
+
+    @property
+    def location(self) -> str:
+        """The directory, or s3://bucket/prefix."""
+        return self._remote or str(self._directory)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the state is in S3."""
+        return self._remote is not None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store a small content under `name` atomically; in S3 by one request."""
+        _check(name)
+        if self._remote is not None:
+            s3.write_object(self._uri(name), content)
+            return
+        with self.draft() as draft:
+            draft.write_bytes(content)
+            self.put(draft, name)
+
+    def read(self, name: str, *, limit: int) -> bytes | None:
+        """Return the content of `name`, in S3 by one request; None if there is none, or more than `limit` bytes."""
+        _check(name)
+        try:
+            if self._remote is not None:
+                return s3.read_object(self._uri(name), limit=limit)
+            with (self.folder / name).open("rb") as file:
+                content = file.read(limit + 1)
+        except (FileNotFoundError, s3.UnreadableObject):
+            return None
+        return content if len(content) <= limit else None
 
     def remove(self, name: str) -> None:
         """Delete `name`; do nothing if it is missing."""

@@ -36,6 +36,7 @@ def prepare_data(
     from headstart.data.finished import FinishedData
     from headstart.data.prepare import prepare
     from headstart.data.section import Data
+    from headstart.data.streaming import streamed_where_asked
     from headstart.storage.state import State
     from headstart.tracking.names import DATA_DIGEST
     from headstart.tracking.runs import step_run
@@ -46,11 +47,10 @@ def prepare_data(
     read = State.required("join the parts that others have read") if parts else None
     with step_run(experiment, f"prepare-{role}", role=role) as run:
         origin = finished.fetch(place) if finished else None
-        packed = (
-            PackedDataset.open(place)
-            if origin
-            else prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
-        )
+        if not origin:
+            found = prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
+            streamed_where_asked(section, found)
+        packed = PackedDataset.open(place)
         if origin:
             run.link_origin(origin)
         elif finished:

@@ -18,6 +18,8 @@ from headstart.data.encoded import EncodedSamples
 from headstart.data.joined import JoinedSamples
 from headstart.data.ragged import RaggedSamples, offsets_of
 from headstart.data.several import marks_of
+from headstart.data.streamed import SUFFIX as BLOCKS
+from headstart.data.streamed import StreamedArrays, StreamedEncoded, StreamedRagged
 from headstart.errors import InputError
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import Modality, Shape
@@ -25,18 +27,22 @@ from headstart.modalities import modality as find_modality
 from headstart.sections import Section
 from headstart.storage.digests import file_digest, is_intact, json_digest
 from headstart.storage.local import read_json, write_json
+from headstart.storage.state import State
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 
+STREAMED = "streamed"
+"""The manifest's key of the state in which samples lie in blocks, and of the splits of which they do."""
+
 _MANIFEST = "manifest.json"
 _ROWS_AT_ONCE = 2**16
 
-Samples = np.ndarray | EncodedSamples | RaggedSamples | JoinedSamples | ChosenSamples
+Samples = np.ndarray | EncodedSamples | RaggedSamples | StreamedArrays | JoinedSamples | ChosenSamples
 """(N, …): a read-only memory map; samples in a smaller form, which are decoded on access; samples of unequal length;
-or several of these in a row.
+any of these in blocks that lie elsewhere; or several of these in a row.
 
 `samples[rows]` is an array, of unequal lengths a list of arrays; `rows` is a position, a slice, positions in any order
 or a mask. Read a few at a time: all of them may not fit into memory.
@@ -157,10 +163,23 @@ class Dataset:
     def files_of(self, split: str) -> tuple[str, ...]:
         """The names of the files with a split's samples: one, and the offsets where samples are of unequal length."""
         name = self.samples_file(split)
-        return (name, offsets_of(Path(name)).name) if self.is_ragged else (name,)
+        return (name, offsets_of(Path(name)).name) if self.is_ragged and not self.is_streamed(split) else (name,)
+
+    def is_streamed(self, split: str) -> bool:
+        """Whether a split's samples lie in blocks in the state, and are read from there."""
+        return split in self.manifest.get(STREAMED, {}).get("splits", [])
+
+    @property
+    def blocks_digest(self) -> str | None:
+        """A digest of the blocks in which the samples that are streamed lie; None if none are. The order in which a
+        training reads them follows from it."""
+        files = [self.manifest["files"][self.samples_file(split)] for split in SPLITS if self.is_streamed(split)]
+        return json_digest(files) if files else None
 
     def samples_file(self, split: str) -> str:
-        """Return the name of the file with a split's samples."""
+        """Return the name of the file with a split's samples, or with the list of its blocks."""
+        if self.is_streamed(split):
+            return f"{split}{BLOCKS}"
         codec = self.kind.codec
         return f"{split}.npy" if self.store == "raw" or codec is None else f"{split}{codec.suffix}"
 
@@ -250,6 +269,8 @@ class Dataset:
             InputError: their file does not match the manifest, which has its digest.
         """
         path, count, kind = self._verified(self.samples_file(split)), self.counts[split], self.kind
+        if self.is_streamed(split):
+            return self._streamed(path, count)
         if self.is_ragged:
             self._verified(offsets_of(path).name)
             return RaggedSamples(path, count, self.fixed_shape, kind.dtype)
@@ -266,6 +287,15 @@ class Dataset:
                 "set again."
             )
         return samples
+
+    def _streamed(self, path: Path, count: int) -> Samples:
+        state, kind = State.existing(str(self.manifest[STREAMED]["state"])), self.kind
+        if self.is_ragged:
+            return StreamedRagged(path, count, self.fixed_shape, kind.dtype, state)
+        shape = (count, *self.fixed_shape)
+        if self.store != "raw" and kind.codec is not None:
+            return StreamedEncoded(path, shape, kind.codec, state)
+        return StreamedArrays(path, shape, kind.dtype, state)
 
     def _index_of(self, split: str) -> pa.Table:
         """The index's rows of a split; the others are in memory a few at a time."""

@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ class EncodedSamples:
         """
         chosen = np.asarray(self._rows[rows])
         values = np.empty((chosen.size, *self.shape[1:]), dtype=np.uint8)
-        work = list(zip(chosen.ravel().tolist(), values, strict=True))
+        # In the order in which they lie.
+        work = sorted(zip(chosen.ravel().tolist(), values, strict=True), key=itemgetter(0))
         threads = min(_threads(), values.nbytes // _THREAD_BYTES)
         if threads < 2:
             self._decode(work)
@@ -104,6 +106,16 @@ class EncodedSamples:
         """Write the samples at positions `rows`, int (n,), in that order, to another such file, without
         decoding them."""
         _write(path, (self._encoded(row) for row in self._rows[rows].tolist()))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The bytes of each sample, int64 (N,)."""
+        sizes: np.ndarray = np.diff(self._bounds)
+        return sizes
+
+    def content(self, row: int) -> bytes:
+        """The sample at a position as it is stored; InputError if it is damaged."""
+        return self._encoded(row)
 
     def _decode(self, work: list[tuple[int, np.ndarray]]) -> None:
         """Decode each row into its array."""

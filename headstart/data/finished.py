@@ -14,6 +14,7 @@ from typing import Any
 
 from headstart.data.dataset import FORMAT_VERSION, Dataset
 from headstart.data.section import Data
+from headstart.data.streaming import store_limit
 from headstart.errors import HeadstartError
 from headstart.storage.digests import json_digest, sha256_of
 from headstart.storage.local import new_directory, write_json
@@ -48,7 +49,13 @@ class FinishedData:
         """The place for what preparing `data` as source or target gives; None without a state, or where nothing tells
         what the data's content is."""
         state = State.from_environment() if data.fingerprint else None
-        settings = {**data.model_dump(), "labels": data.labels_for(role), "modality": modality, "seed": seed}
+        settings = {
+            **data.model_dump(),
+            "store_limit": store_limit(),
+            "labels": data.labels_for(role),
+            "modality": modality,
+            "seed": seed,
+        }
         return cls(state, settings) if state else None
 
     @property

@@ -1,5 +1,6 @@
 """Ragged store: a split's samples of unequal length, as their values one after the other and the offsets of each."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class RaggedSamples:
             or self._values.dtype != self.dtype
         ):
             raise InputError(f"{path} does not hold {count} samples of {dtype}; prepare the data set again.")
-        self.shape = (count, None, *shape)
+        self.shape, self._of_value = (count, None, *shape), shape
 
     def __len__(self) -> int:
         return self.shape[0] or 0
@@ -68,6 +69,15 @@ class RaggedSamples:
         lengths: np.ndarray = np.diff(self._offsets)
         return lengths
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """The bytes of each sample, int64 (N,)."""
+        return self.lengths * self.dtype.itemsize * math.prod(self._of_value)
+
+    def content(self, row: int) -> bytes:
+        """The sample at a position as it is stored."""
+        return self._sample(row).tobytes()
+
     def __getitem__(self, rows: Any) -> Any:
         chosen = np.arange(len(self))[rows]
         if np.ndim(chosen) == 0:
@@ -77,7 +87,7 @@ class RaggedSamples:
     def write_rows(self, rows: np.ndarray, path: Path) -> None:
         """Write the samples at positions `rows`, int (n,), in that order, to another such file."""
         samples = (self._sample(row) for row in rows.tolist())
-        write_ragged(path, samples, self.lengths[rows].tolist(), self._values.shape[1:], self.dtype.str)
+        write_ragged(path, samples, self.lengths[rows].tolist(), self._of_value, self.dtype.str)
 
     def _sample(self, row: int) -> np.ndarray:
         return np.array(self._values[self._offsets[row] : self._offsets[row + 1]])

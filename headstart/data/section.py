@@ -50,8 +50,12 @@ class Data(Section):
     samples of different splits never are. `max_refused` and `max_refused_per_class` are the shares of unreadable files
     above which the step ends (never for up to 10 files in all and 5 of a class). `store` says how samples are kept:
     `raw`, as arrays, which read fastest; `jpeg`, of photographs a fifth of the bytes, decoded whenever they are read
-    and a little different; `auto`, raw up to 16 GiB of pixels and jpeg above. `fingerprint` is written by `headstart
-    run`, not by people: it makes a changed folder a changed parameter, so that a step is never reused for other data.
+    and a little different; `auto`, raw up to 16 GiB of pixels and jpeg above. `stream: always` leaves the samples in
+    the state, in blocks, from where each step reads those that it needs, so that its disk need not hold them all;
+    `never` has every step copy them; `auto` streams where the state is in S3 and the samples take more than
+    HEADSTART_STORE_LIMIT, 100 GiB. Samples that are streamed come in another order in training. `fingerprint` is
+    written by `headstart run`, not by people: it makes a changed folder a changed parameter, so that a step is never
+    reused for other data.
     """
 
     uri: Annotated[str, Field(min_length=1)]
@@ -65,6 +69,7 @@ class Data(Section):
     max_refused: Share = 0.01
     max_refused_per_class: Share = 0.05
     store: Literal["auto", "raw", "jpeg"] = "auto"
+    stream: Literal["auto", "always", "never"] = "auto"
     fingerprint: str | None = None
 
     @model_validator(mode="before")

@@ -56,6 +56,7 @@ class Job:
                 dataset.store,
                 dataset.shape,
                 *(dataset.split_digest(split) for split in SPLITS),
+                dataset.blocks_digest,
             ],
             "source": bundle_digest(self.source) if self.source else None,
             "versions": versions(),

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headstart.data.dataset import SPLITS, Dataset
+from headstart.data.dataset import SPLITS, STREAMED, Dataset
 from headstart.data.encoded import EncodedSamples
 from headstart.data.ragged import RaggedSamples
 from headstart.data.subsets import spread_out, with_every_class
@@ -209,8 +209,12 @@ def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
     rows = np.flatnonzero(pc.equal(index["split"], "train").to_numpy(zero_copy_only=False))
     dropped = np.delete(rows, positions)
     pq.write_table(index.take(pa.array(np.delete(np.arange(len(index)), dropped))), folder / "index.parquet")
-    train = dataset.split("train").samples
-    place = folder / dataset.samples_file("train")
+    manifest = {**dataset.manifest, "splits": {**dataset.manifest["splits"]}}
+    if dataset.is_streamed("train"):
+        # They are few: they lie here.
+        streamed = dataset.manifest[STREAMED]
+        manifest[STREAMED] = {**streamed, "splits": [split for split in streamed["splits"] if split != "train"]}
+    train, place = dataset.split("train").samples, folder / Dataset(folder, manifest).samples_file("train")
     if isinstance(train, EncodedSamples | RaggedSamples):
         train.write_rows(positions, place)
     else:
@@ -219,7 +223,6 @@ def subset_of(dataset: Dataset, positions: np.ndarray, folder: Path) -> Dataset:
         if split != "train":
             for name in dataset.files_of(split):
                 (folder / name).symlink_to((dataset.path / name).absolute())
-    manifest = {**dataset.manifest, "splits": {**dataset.manifest["splits"]}}
     digest = f"{dataset.split_digest('train')}[{','.join(map(str, positions.tolist()))}]"
     manifest["splits"]["train"] = {**manifest["splits"]["train"], "samples": len(positions), "digest": digest}
     Dataset(folder, manifest).write_manifest()

@@ -23,7 +23,7 @@ from headstart.metrics.task import SINGLE_LABEL
 from headstart.models.network import Network
 from headstart.signals import Interruption
 from headstart.storage.state import State
-from headstart.training.batches import batch_count, epoch_batches, shares
+from headstart.training.batches import batch_count, epoch_batches, shares, smallest_share
 from headstart.training.checkpoints import Checkpoint, Checkpoints, load_optimizer, optimizer_tensors
 from headstart.training.context import OnEpoch, RunContext
 from headstart.training.distributed import LossFunction, accumulating, current_group, summing_gradients
@@ -50,12 +50,13 @@ class Objective(Protocol):
     `network` holds the stages; `module` is everything that is trained and kept, the network or more. `samples` is the
     size of the training split, `judged` that of the validation split, and `validate` is not called where it is 0.
     `metric` names the number that `validate` gives; it is None where there is only the loss, and that does not tell
-    which weights are good.
+    which weights are good. `blocks` is the number of each training sample's block, int (N,), where they are read so.
     """
 
     network: Network
     samples: int
     judged: int
+    blocks: np.ndarray | None
 
     @property
     def module(self) -> nn.Module: ...
@@ -261,7 +262,7 @@ class _Run:
         """Takes the remaining steps of the epoch."""
         course = self.course
         self.objective.module.train()
-        batches = epoch_batches(self.objective.samples, self.plan.batch_size, seed=self.seed, epoch=course.epoch)
+        batches = self._batches()
         clock = time.perf_counter()
         while course.step < len(batches):
             stop = self._step(batches[course.step], loss_of)
@@ -273,6 +274,18 @@ class _Run:
                 self._end_if(stop)
         course.training_seconds += time.perf_counter() - clock
 
+    def _batches(self) -> list[np.ndarray]:
+        """The batches of the epoch; InputError where a process would have no sample of a micro-batch."""
+        samples, blocks, plan = self.objective.samples, self.objective.blocks, self.plan
+        batches = epoch_batches(samples, plan.batch_size, seed=self.seed, epoch=self.course.epoch, blocks=blocks)
+        size = self.group.size
+        if blocks is not None and size > 1 and not smallest_share(batches, plan.accumulate, size, blocks):
+            raise InputError(
+                f"{self.name}: {size} processes cannot share a micro-batch of {len(batches[-1]) // plan.accumulate} "
+                "samples of a store that is streamed, since each reads its own blocks; raise batch_size or use fewer."
+            )
+        return batches
+
     def _step(self, batch: np.ndarray, loss_of: LossFunction) -> bool:
         """Takes one step of the optimiser; True if a signal asked one of the processes to end."""
         course, plan, group = self.course, self.plan, self.group
@@ -280,7 +293,7 @@ class _Run:
         self._generator.manual_seed(seed_of(self.seed, course.epoch, course.step, group.rank))
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        micro_batches = shares(batch, plan.accumulate, group.rank, group.size)
+        micro_batches = shares(batch, plan.accumulate, group.rank, group.size, self.objective.blocks)
         for number, micro_batch in enumerate(micro_batches, start=1):
             with accumulating(loss_of, last=number == len(micro_batches)):
                 objective, loss = loss_of(micro_batch, batch, course.epoch)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from headstart.data.blocks import blocks_of
 from headstart.data.dataset import Dataset, Split
 from headstart.metrics.tally import score
 from headstart.metrics.task import REGRESSION, SINGLE_LABEL
@@ -105,6 +106,8 @@ def minimise(
     content = {
         "start": weights_digest(objective.module),
         "data": {split: dataset.split_digest(split) for split in ("train", "val")},
+        # Samples that are streamed come in another order.
+        "blocks": dataset.blocks_digest,
         "preprocessing": bundle.preprocessing.to_dict(),
         **job,
     }
@@ -166,6 +169,7 @@ class _Supervised:
         self.plan, self.seed = plan, context.seed
         self.train, self.val = dataset.split("train"), dataset.split("val")
         self.samples, self.judged, self.classes = len(self.train.labels), len(self.val.labels), len(dataset.classes)
+        self.blocks = blocks_of(self.train.samples)
         self._weights = (
             _class_weights(self.train, self.classes, self.device) if plan.balance and self.classifies else None
         )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.data.blocks import blocks_of
 from headstart.data.dataset import Dataset
 from headstart.modalities.batch import Inputs
 from headstart.models.bundle import ModelBundle
@@ -39,7 +40,7 @@ class Unlabelled(ABC):
         self.network, self.module, self.device = network, module, training_device()
         self.plan, self.seed, self._kind = plan, seed, dataset.kind
         self._train = training_loader(dataset, plan, seed=seed, device=self.device)
-        self._val = dataset.samples("val")
+        self.blocks, self._val = blocks_of(dataset.samples("train")), dataset.samples("val")
         self.samples, self.judged = dataset.counts["train"], dataset.counts["val"]
 
     @abstractmethod
@@ -56,7 +57,7 @@ class Unlabelled(ABC):
         """The sum of the losses of the validation samples at positions int (n,), of which every epoch sees the same."""
 
     def choose_speed(self, steps: int, state: State | None) -> Speed:
-        batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1)[0]
+        batch = epoch_batches(self.samples, self.plan.batch_size, seed=self.seed, epoch=1, blocks=self.blocks)[0]
         trial = copy.deepcopy(self.network)
         trial.replace_head(1)
         return choose_speed(trial, self.example(batch), start=0, plan=self.plan, steps=steps, state=state)

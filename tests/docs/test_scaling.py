@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from headstart.data.limits import MAX_ENTRIES
+from headstart.data.streamed import BLOCK
+from headstart.training.batches import LANES
 from headstart_pipelines.catalog import compile_pipeline
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.profile import Parts, Profile, load_profile
@@ -82,6 +84,13 @@ def test_seconds_memory_and_bytes_follow_from_what_was_measured():
     assert numbers("comparing looks") == [close(count * looks / 1e6) for count in COUNTS]
     assert numbers("the store, at 224 px") == [close(count * 224 * 224 * 3 / 1e9) for count in COUNTS]
     assert numbers("a training's index") == [close(0.7 * count * index / GIB, 2) for count in COUNTS]
+
+
+def test_an_epoch_that_streams_asks_for_as_many_blocks_as_its_samples_fill():
+    size = 224 * 224 * 3
+    assert numbers("requests of an epoch") == [close(0.7 * count * size / BLOCK) for count in COUNTS]
+    assert numbers("bytes a second") == [close(1000 * size / 1e6)] * len(COUNTS)
+    assert f"Samples are drawn from {LANES} blocks at a time" in PAGE
 
 
 def _pods(folder: Any, profile: Profile) -> int:

@@ -17,7 +17,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-growth bench-data bench-large bench-engine bench-null bench-evidence bench-selection bench-serving lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-growth bench-data bench-large bench-stream bench-engine bench-null bench-evidence bench-selection bench-serving lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-data: $(BENCH) ## measure preparing and loading pictures against an expert
 
 bench-large: $(DEV) ## measure joining the parts of two million samples in time and memory: 10 minutes, and 5 again
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.large
+
+bench-stream: $(DEV) ## measure training on samples streamed from S3 beside reading them from the disk: 5 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.streaming
 
 bench-null: $(DEV) ## measure how often a source of random weights is said to help or to hurt: 17 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.null_effect --output benchmarks/results/null_effect.json

@@ -21,6 +21,7 @@ from headstart.judging.savings import savings
 from headstart.judging.section import Evaluation
 from headstart.judging.selection import RANKING
 from headstart.metrics.classification import confused
+from headstart.metrics.intervals import Interval
 from headstart.metrics.task import REGRESSION, metric_for
 from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
@@ -80,11 +81,11 @@ def evaluate_and_record(
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         contenders = [*contenders, *combined(contenders, evaluation, Path(place))]
         assessment = evaluate(contenders, dataset, outputs.predictions, evaluation=evaluation, seed=recipe["seed"])
-        assessment, page = _examine(run, assessment, dataset, source, selection, recipe)
+        assessment, page, intervals = _examine(run, assessment, dataset, source, selection, recipe)
         write_text(outputs.report, page)
         version = selection["version"]
         assessment = record_assessment(
-            run, assessment, page, outputs.predictions, dataset=dataset, source_version=version
+            run, assessment, page, outputs.predictions, intervals=intervals, dataset=dataset, source_version=version
         )
         write_text(outputs.leaderboard, assessment.leaderboard.to_json())
         shutil.copytree(assessment.delivered.path, outputs.winner, dirs_exist_ok=True)
@@ -106,9 +107,9 @@ def _examine(
     source: Path,
     selection: Mapping[str, Any],
     recipe: Mapping[str, Any],
-) -> tuple[Assessment, str]:
-    """Record the diagnostics of the chosen contender, and return the assessment with the facts that they tell and the
-    page about it."""
+) -> tuple[Assessment, str, Mapping[str, Interval]]:
+    """Record the diagnostics of the chosen contender, and return the assessment with the facts that they tell, the page
+    about it and the intervals of its metrics."""
     diagnostics = diagnose(
         assessment,
         dataset,
@@ -136,7 +137,7 @@ def _examine(
         run_id=run.parent_id or run.id,
         tracking_uri=shown_to_people(run.client.tracking_uri),
     )
-    return assessment, page
+    return assessment, page, diagnostics.intervals
 
 
 def _looked_at(run: Run, dataset: Dataset) -> dict[str, str]:

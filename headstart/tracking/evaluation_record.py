@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.judging.assessment import Assessment
 from headstart.judging.leaderboard import Entry, Leaderboard
 from headstart.judging.pictures import confusion_picture, leaderboard_picture, learning_curve_picture
+from headstart.metrics.intervals import Interval
 from headstart.models.bundle import bundle_digest
 from headstart.models.reference import numbered, unpinned
 from headstart.tracking.client import explained, search_all
@@ -37,7 +39,7 @@ from headstart.tracking.runs import Run, child_run, top_run
 
 # Tag that lists the artifacts which MLflow's page shows as tables.
 _LISTED_TABLES = "mlflow.loggedArtifacts"
-_LEADERBOARD = "leaderboard.json"
+_LEADERBOARD, _INTERVALS = "leaderboard.json", "intervals.json"
 
 
 def record_assessment(
@@ -46,10 +48,14 @@ def record_assessment(
     report: str,
     predictions: Path,
     *,
+    intervals: Mapping[str, Interval] = MappingProxyType({}),
     dataset: Dataset | None = None,
     source_version: str = "",
 ) -> Assessment:
     """Write the result of `evaluate` and its report, an HTML page; `run` is the run of the evaluation step.
+
+    The interval of the metric that decides is among each run's metrics; `intervals`, of every metric of the chosen
+    contender, become a table.
 
     Every run shows as its data the splits of `dataset` that it was judged by, beside those that it learned from.
 
@@ -80,7 +86,18 @@ def record_assessment(
         if is_new:
             parent.client.set_terminated(target.id, "FINISHED")
     entries = tuple(replace(entry, run_id=run_ids[entry.strategy]) for entry in board.entries)
-    board = replace(board, entries=entries)
+    assessment = replace(assessment, leaderboard=replace(board, entries=entries))
+    if dataset:
+        parent.log_data(dataset, SPLITS)
+    _record_on_parent(parent, assessment, report, intervals)
+    if source_version:
+        _number_source(parent, source_version)
+    return assessment
+
+
+def _record_on_parent(parent: Run, assessment: Assessment, report: str, intervals: Mapping[str, Interval]) -> None:
+    """Write the verdict, the leaderboard and the report."""
+    board = assessment.leaderboard
     parent.log_metrics(assessment.figures(board.chosen.strategy))
     parent.set_tags(
         {
@@ -89,16 +106,11 @@ def record_assessment(
             **_told({VERDICT: board.verdict, TIES: ", ".join(board.ties)}),
         }
     )
-    if dataset:
-        parent.log_data(dataset, SPLITS)
     parent.log_picture("leaderboard.svg", leaderboard_picture(board))
     parent.log_page(REPORT, report)
     parent.log_json(LEADERBOARD, json.loads(board.to_json()))
-    prepare_views(parent, board)
+    prepare_views(parent, board, intervals)
     describe_experiment(parent.client, parent.experiment_id, board.metric)
-    if source_version:
-        _number_source(parent, source_version)
-    return replace(assessment, leaderboard=board)
 
 
 @explained()
@@ -143,18 +155,22 @@ def _run_of(parent: Run, entry: Entry, history: Sequence[Mapping[str, float]]) -
 
 
 @explained()
-def prepare_views(parent: Run, board: Leaderboard) -> None:
-    """Write the parent's description and its artifact leaderboard.json; the entries of `board` name their runs.
+def prepare_views(parent: Run, board: Leaderboard, intervals: Mapping[str, Interval] = MappingProxyType({})) -> None:
+    """Write the parent's description and its tables; the entries of `board` name their runs.
 
-    A repeated call replaces both; `MlflowClient.log_table` would append.
+    A repeated call replaces all; `MlflowClient.log_table` would append.
     """
-    parent.client.log_dict(parent.id, leaderboard_table(board), _LEADERBOARD)
+    tables = {_LEADERBOARD: leaderboard_table(board)}
+    if intervals:
+        tables[_INTERVALS] = intervals_table(intervals)
+    for name, table in tables.items():
+        parent.client.log_dict(parent.id, table, name)
     parent.set_tags(
         {
             NOTE: description(parent, board),
             SENTENCE: board.sentence,
             FACTS: "\n".join(board.facts.values()),
-            _LISTED_TABLES: json.dumps([{"path": _LEADERBOARD, "type": "table"}]),
+            _LISTED_TABLES: json.dumps([{"path": name, "type": "table"} for name in tables]),
         }
     )
 
@@ -185,4 +201,12 @@ def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:
     return {
         "columns": list(rows[0]),
         "data": [[round(value, 4) if isinstance(value, float) else value for value in row.values()] for row in rows],
+    }
+
+
+def intervals_table(intervals: Mapping[str, Interval]) -> dict[str, list[Any]]:
+    """Return the chosen contender's metrics on the test split with the bounds of their intervals, in the same form."""
+    return {
+        "columns": ["metric", "value", "low", "high"],
+        "data": [[name, *(round(each, 4) for each in found.to_list())] for name, found in intervals.items()],
     }

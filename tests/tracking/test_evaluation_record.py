@@ -8,6 +8,7 @@ import pytest
 
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
+from headstart.metrics.intervals import Interval
 from headstart.tracking import mlflow_pages
 from headstart.tracking.evaluation_record import prepare_views
 from headstart.tracking.names import NOTE
@@ -82,6 +83,15 @@ def test_the_leaderboard_is_a_table_with_the_keys_of_compare(client, parent, boa
     # By this tag, MLflow's page knows that the file is a table.
     listed = json.loads(client.get_run(parent.id).data.tags["mlflow.loggedArtifacts"])
     assert listed == [{"path": "leaderboard.json", "type": "table"}]
+
+
+def test_the_intervals_of_every_metric_are_a_table_beside_it(client, parent, board):
+    prepare_views(parent, board, {"accuracy": Interval(0.95, 0.91, 0.981234), "ece": Interval(0.1, 0.05, 0.2)})
+    table = json.loads(Path(client.download_artifacts(parent.id, "intervals.json")).read_text())
+    assert table["columns"] == ["metric", "value", "low", "high"]
+    assert table["data"] == [["accuracy", 0.95, 0.91, 0.9812], ["ece", 0.1, 0.05, 0.2]]
+    listed = json.loads(client.get_run(parent.id).data.tags["mlflow.loggedArtifacts"])
+    assert [each["path"] for each in listed] == ["leaderboard.json", "intervals.json"]
 
 
 def test_an_evaluation_that_is_repeated_leaves_one_table(client, parent, board):

@@ -439,6 +439,24 @@ def test_data_that_were_prepared_for_another_experiment_are_found_in_the_state_a
         floor.call(prepare_data, "prepare otherwise", **{**inputs, "data": {**data, "labels_per_class": 3}})
 
 
+def test_a_streamed_data_set_hands_on_its_index_alone_and_a_later_run_finds_it_in_the_state(
+    floor, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HEADSTART_STATE", str(tmp_path / "state"))
+    copied = Dataset.open(Path(floor.outputs["prepare source"]["dataset"].path))
+    data = {"uri": copied.manifest["source"]["uri"], "size": 8, "fingerprint": "stat:3", "stream": "always"}
+    inputs = {"modality": "image", "role": "source", "data": data, "seed": 0}
+    first = floor.call(prepare_data, "prepare streamed", **inputs)["dataset"]
+    second = floor.call(prepare_data, "prepare streamed again", experiment="another", **inputs)["dataset"]
+
+    assert second.metadata["digest"] == first.metadata["digest"] == copied.digest
+    assert not list(Path(first.path).glob("*.npy"))
+    found, expected = Dataset.open(Path(second.path)).split("test"), copied.split("test")
+    pictures = dict(zip(expected.paths.tolist(), expected.samples, strict=True))
+    assert len(found.paths) == len(pictures)
+    assert all(np.array_equal(found.samples[row], pictures[path]) for row, path in enumerate(found.paths.tolist()))
+
+
 def test_a_damaged_data_set_in_the_state_is_prepared_again(floor, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("HEADSTART_STATE", str(tmp_path / "state"))
     source = Dataset.open(Path(floor.outputs["prepare source"]["dataset"].path)).manifest["source"]["uri"]

@@ -1,5 +1,6 @@
 """Ranking of candidate sources by scores of their frozen features on the target's training samples."""
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -131,6 +132,8 @@ class Candidates:
         """A candidate, in place of the one before: they may be large and many, and one is in memory at a time."""
         if self._loaded is None or self._loaded[0] != uri:
             self._loaded = None
+            # A recorded network refers to itself, and would stay until Python looks for such circles.
+            gc.collect()
             bundle = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
             # As a transfer reads them, so that it finds the features.
             self._loaded = uri, replace(bundle, preprocessing=bundle.preprocessing.read_as(self._dataset.given))

@@ -86,6 +86,32 @@ def test_one_candidates_network_is_in_memory_at_a_time(renamed, source_path, tmp
     assert selection.chosen.source == copies[0]
 
 
+def test_of_recorded_networks_of_other_libraries_too_one_is_in_memory_at_a_time(
+    renamed, source_path, transformer, tmp_path, monkeypatch
+):
+    transformer.save(tmp_path / "first")
+    copies = [str(shutil.copytree(tmp_path / "first", tmp_path / f"copy{number}")) for number in range(2)]
+    candidates = [copies[0], str(source_path), copies[1]]
+    weights: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def load(*arguments, **options):
+        # As the search leaves memory: Python has not looked for circles by itself.
+        alive.append(sum(each() is not None for each in weights))
+        bundle = load_source(*arguments, **options)
+        weights.extend(weakref.ref(each) for each in bundle.network.parameters())
+        return bundle
+
+    monkeypatch.setattr(ranking, "load_source", load)
+    gc.disable()
+    try:
+        select_source(candidates, renamed)
+    finally:
+        gc.enable()
+
+    assert alive[:3] == [0, 0, 0]
+
+
 def test_of_equals_the_earlier_is_taken(renamed, source_path, tmp_path):
     twin = shutil.copytree(source_path, tmp_path / "twin")
     for candidates in ([str(source_path), str(twin)], [str(twin), str(source_path)]):

@@ -188,6 +188,18 @@ def test_a_file_of_weights_is_read_under_any_prefix_and_with_any_number_of_class
     assert bundle.classes == tuple("0123456")
 
 
+def test_a_network_whose_widths_are_tensors_is_read_too(tmp_path):
+    torch.manual_seed(0)
+    model = models.regnet_y_400mf(num_classes=7).eval()
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+
+    bundle = load_source(f"{tmp_path}/weights.safetensors?architecture=regnet_y_400mf")
+
+    inputs = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(bundle.network(inputs), model(inputs), atol=1e-5)
+
+
 def test_a_file_without_a_head_gives_features_and_what_it_holds_beside_the_network_is_left_out(tmp_path):
     torch.manual_seed(0)
     model = timm.create_model("test_vit", pretrained=False, num_classes=0).eval()

@@ -79,16 +79,14 @@ def of_state(architecture: str, state: Mapping[str, Tensor], *, at: str) -> Orig
     from headstart.models.torchvision import family
 
     parts = family(architecture)
-    with torch.device("meta"):
-        expected = models.get_model(architecture, num_classes=1000, **_quick(architecture)).state_dict()
+    expected = _expected(architecture, 1000)
     state, prefix = without_prefix(state, expected)
     head = parts.head or "classifier"
     renamed = in_order(state, expected, parts.head) if parts.head else None
     state = state if renamed is None else renamed
     rows = state.get(f"{parts.head}.weight") if parts.head else None
     count = int(rows.shape[0]) if rows is not None and rows.ndim == 2 else 0
-    with torch.device("meta"):
-        expected = models.get_model(architecture, num_classes=max(count, 1), **_quick(architecture)).state_dict()
+    expected = _expected(architecture, max(count, 1))
     ignored = parts.left_out
     state = {name: tensor for name, tensor in state.items() if not (ignored and name.startswith(ignored))}
     expected = {name: tensor for name, tensor in expected.items() if not (ignored and name.startswith(ignored))}
@@ -184,3 +182,22 @@ def _read_state(weights: "WeightsEnum") -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{file} is not a state dict; put the file from {weights.url} there")
     return state
+
+
+def _expected(architecture: str, classes: int) -> dict[str, Tensor]:
+    """The tensors of an architecture by name, of which the shapes alone are of use."""
+    from torchvision import models
+
+    def build() -> dict[str, Tensor]:
+        state: dict[str, Tensor] = models.get_model(
+            architecture, num_classes=classes, **_quick(architecture)
+        ).state_dict()
+        return state
+
+    try:
+        # Without memory and time, where the widths of a network are no tensors, as RegNet's are.
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            return build()

@@ -21,14 +21,16 @@ def _evaluate(options: argparse.Namespace) -> None:
         from headstart.models.prediction import table_format
 
         table_format(options.output)
+    # Where none is named, the metric is known from the model.
+    if options.metric:
+        _check_bound(options.at_least, options.metric)
     announce(f"loading {options.model}")
     from headstart.api.measuring import evaluate
-    from headstart.errors import InputError
-    from headstart.metrics.metric import METRICS
     from headstart.models.prediction import write_table
     from headstart_pipelines import display
 
     found = evaluate(options.model, options.data, metric=options.metric, workspace=options.workspace)
+    _check_bound(options.at_least, found.metric)
     if options.output:
         write_table(found.table, options.output)
     if options.json:
@@ -40,13 +42,17 @@ def _evaluate(options: argparse.Namespace) -> None:
             console.print(_classes(found))
         console.print(display.verdict(found.sentence), highlight=False)
         display.show_facts(console, [*_facts(found), *([("samples", options.output)] if options.output else [])])
-    if options.at_least is not None and METRICS[found.metric].lower_is_better:
-        raise InputError(
-            f"--at-least is for metrics of which more is better, and {found.metric} is an error; say --at-most."
-        )
     missed = options.at_least is not None and found.value.low < options.at_least
     if missed or (options.at_most is not None and found.value.high > options.at_most):
         raise SystemExit(1)
+
+
+def _check_bound(at_least: float | None, metric: str) -> None:
+    from headstart.errors import InputError
+    from headstart.metrics.metric import METRICS
+
+    if at_least is not None and metric in METRICS and METRICS[metric].lower_is_better:
+        raise InputError(f"--at-least is for metrics of which more is better, and {metric} is an error; say --at-most.")
 
 
 def _figures(found: "Measurement") -> "Table":

@@ -43,6 +43,13 @@ def test_the_command_fails_where_the_metric_is_not_surely_as_good_as_asked(own, 
     assert "balanced accuracy" in shown
 
 
+def test_a_lower_bound_of_an_error_is_refused_before_anything_is_loaded(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(tmp_path / "none"), str(tmp_path), "--metric", "mae", "--at-least", "3"])
+    assert ended.value.code == 2
+    assert "mae is an error; say --at-most" in capsys.readouterr().err
+
+
 def test_a_bundle_of_which_nothing_is_known_is_measured_and_that_is_said(own, images, tmp_path):
     place = tmp_path / "bundle"
     hs.load("models:/digits-target/1", workspace=own.workspace).bundle.save(place)

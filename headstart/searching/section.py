@@ -19,7 +19,8 @@ _COMPANIONS = {"strength": {"regularizer": "l2"}}
 class Search(Section):
     """What `headstart search` varies; `headstart run` does not read it.
 
-    `strategies` are the names of the strategies that are tried; by default all that suit one of the sources.
+    `strategies` are the names of the strategies that are tried; by default all that suit one of the sources and
+    are not made to be small.
     `settings` maps settings of strategies to the values that are tried: a list, a mapping of `low` and `high`, or one
     value. By default each strategy's marked settings vary. `keep` is the number of configurations that the final run
     compares.
@@ -38,7 +39,7 @@ class Search(Section):
     def _settings_are_those_of_strategies(self) -> Self:
         if self.strategies == ():
             raise ValueError("strategies: list at least one, or leave the key out for all")
-        members = {name: STRATEGIES[name] for name in self.strategies or STRATEGIES}
+        members = {name: STRATEGIES[name] for name in self.tried}
         known = sorted({key for member in members.values() for key in settings_of(member)})
         for key, given in self.settings.items():
             if key not in known:
@@ -47,6 +48,11 @@ class Search(Section):
                 raise ValueError(f"settings: {key!r} is no setting of these strategies; {hint}")
             _refuse_unusable(key, given, members)
         return self
+
+    @property
+    def tried(self) -> tuple[str, ...]:
+        """The names of the strategies that are tried where they suit a source."""
+        return self.strategies or tuple(name for name in STRATEGIES if STRATEGIES[name].searched)
 
     @property
     def marks(self) -> dict[str, Mark]:

@@ -47,7 +47,7 @@ class Space:
         """
         replaced = section.marks
         settings: dict[str, dict[str, Mark]] = {}
-        for name in section.strategies or STRATEGIES:
+        for name in section.tried:
             member = STRATEGIES[name]
             if not any(reason_against(default_strategy(name), source) is None for source in sources):
                 continue
@@ -58,9 +58,7 @@ class Space:
             # A setting is drawn after the one that gives it a meaning.
             settings[name] = dict(sorted(found.items(), key=lambda each: each[1].beside is not None))
         if not settings:
-            against = next(
-                reason_against(default_strategy(name), sources[0]) for name in section.strategies or STRATEGIES
-            )
+            against = next(reason_against(default_strategy(name), sources[0]) for name in section.tried)
             raise InputError(f"None of search.strategies suits a source: {against}")
         return cls(tuple(sources), settings, epochs, tuple(augmentations))
 

@@ -49,6 +49,8 @@ class Strategy(Section):
     """The entry of a recipe that lists no strategies; None, it has none."""
     trains: ClassVar[bool] = True
     """Whether it trains step by step, so that several processes can share the work."""
+    searched: ClassVar[bool] = True
+    """Whether a search tries it that does not name its strategies: it is made to be accurate, not small."""
 
     def carry(self, task: "Task") -> "Trained":
         """Make a model of the task's source for the task's target."""

@@ -29,13 +29,18 @@ def _quiet():
 
 
 def test_every_registered_strategy_is_drawn_with_settings_that_a_recipe_takes():
-    drawn = draws(space(CONVNET, TRANSFORMER))
+    drawn = draws(space(CONVNET, TRANSFORMER, strategies=list(STRATEGIES)))
 
     assert {registered_name(strategy) for _, strategy in drawn} == set(STRATEGIES)
     assert {source for source, _ in drawn} == {"ours", "theirs"}
     for number, (_, strategy) in enumerate(drawn):
         assert strategy.name == f"{registered_name(strategy)}-{number}"
         assert Strategy.of(strategy.model_dump(mode="json", exclude_none=True)) == strategy
+
+
+def test_what_is_made_to_be_small_is_tried_where_the_recipe_says_so():
+    assert set(space(CONVNET, TRANSFORMER).settings) == set(STRATEGIES) - {"distill"}
+    assert "distill" in space(CONVNET, strategies=["distill", "full"]).settings
 
 
 def test_settings_vary_within_their_marks():

@@ -34,6 +34,8 @@ class Distill(Strategy):
     ] = None
 
     short_for: ClassVar = {"strategy": "distill", "transfer": "full"}
+    # A trial would be a teacher's training and a student's, which seldom answers better.
+    searched: ClassVar = False
 
     def carry(self, task: "Task") -> "Trained":
         from headstart.strategies.distillation import distilled

@@ -51,6 +51,8 @@ def test_every_yaml_block_is_a_recipe_a_part_of_one_or_a_policy(block):
         Source.of(values["source"])
     elif "search" in values:
         Search.of(values["search"])
+    elif "strategies" in values:
+        Recipe.of({"name": "page", "source": {"data": {"uri": "a"}}, "target": {"data": {"uri": "b"}}, **values})
     else:
         Policy.of(values)
 

@@ -27,6 +27,7 @@ from headstart.metrics.wilson import share_interval
 from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
 from headstart.models.sources import Background, load_source
+from headstart.models.tracing import is_recorded
 from headstart.storage.state import State
 
 # Training samples that the scores read: with more, a probe's standard error is below .005 anyway, and time and memory
@@ -131,9 +132,10 @@ class Candidates:
     def load(self, uri: str) -> ModelBundle:
         """A candidate, in place of the one before: they may be large and many, and one is in memory at a time."""
         if self._loaded is None or self._loaded[0] != uri:
+            remains = self._loaded is not None and is_recorded(self._loaded[1].network)
             self._loaded = None
-            # A recorded network refers to itself, and would stay until Python looks for such circles.
-            gc.collect()
+            if remains:
+                gc.collect()
             bundle = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
             # As a transfer reads them, so that it finds the features.
             self._loaded = uri, replace(bundle, preprocessing=bundle.preprocessing.read_as(self._dataset.given))

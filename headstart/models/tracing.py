@@ -70,6 +70,12 @@ def traced_network(
     return Network(stages, own, dropout=_trailing_dropout(stages[-1])).train(model.training)
 
 
+def is_recorded(network: Network) -> bool:
+    """Return whether stages of the network were recorded. Such a stage and its graph refer to each other: when nobody
+    uses it any more, it stays in memory until Python looks for circles."""
+    return any(isinstance(stage, fx.GraphModule) for stage in network.stages)
+
+
 def last_linear(model: nn.Module, examples: Examples, call: Call) -> str | None:
     """Return the path of the linear layer that runs last, None if there is none."""
     with torch.no_grad(), evaluated(model):

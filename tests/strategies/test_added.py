@@ -69,7 +69,7 @@ def test_a_strategy_from_outside_is_carried_out(source, renamed, carry):
     [
         ({"strategy": "shallow", "depth": 0}, r"strategies\[0\].depth: 0 must be greater than or equal to 1"),
         ({"strategy": "shallow", "dept": 1}, r"strategies\[0\].dept: unknown key"),
-        ({"strategy": "deep"}, r"strategies\[0\]: 'deep' is not one of 'full', .*'shallow'"),
+        ({"strategy": "deep"}, r"strategies\[0\]: 'deep' is not one of 'distill', .*'shallow'"),
         ({"strategy": "lora", "transfer": "full"}, "transfer is 'full', which is not the strategy lora"),
         ({"strategy": "lp_ft", "schedule": "constant"}, "schedule is 'constant', which is not the strategy lp_ft"),
     ],

@@ -14,6 +14,20 @@ def require_temporary_folder() -> None:
         raise InputError(f"TMPDIR is {folder}, which is no folder that steps can write into; make it, or unset TMPDIR.")
 
 
+def bytes_given(variable: str, *, such_as: int) -> int | None:
+    """Return the number of bytes that a variable gives; None where it is not set.
+
+    Raises:
+        InputError: it is not a whole number; `such_as` is an example.
+    """
+    given = os.environ.get(variable)
+    if not given:
+        return None
+    if not (given.isascii() and given.isdecimal()):
+        raise InputError(f"{variable} is '{given}'; give a whole number of bytes, such as {such_as}.")
+    return int(given)
+
+
 @contextlib.contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Set variables for the length of the body; None unsets one. Afterwards they are as before."""

@@ -47,14 +47,14 @@ def prepare_data(
     read = State.required("join the parts that others have read") if parts else None
     with step_run(experiment, f"prepare-{role}", role=role) as run:
         origin = finished.fetch(place) if finished else None
-        if not origin:
-            found = prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
-            streamed_where_asked(section, found)
-        packed = PackedDataset.open(place)
         if origin:
+            packed = PackedDataset.open(place)
             run.link_origin(origin)
-        elif finished:
-            finished.keep(packed, run.id)
+        else:
+            packed = prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
+            packed = streamed_where_asked(section, packed)
+            if finished:
+                finished.keep(packed, run.id)
         run.log_params(
             {"data": section.model_dump(mode="json", exclude_none=True), "samples": packed.counts, "seed": seed}
         )

@@ -1,6 +1,5 @@
 """Streaming: the samples of a packed data set go to the state in blocks, and its directory keeps the rest."""
 
-import os
 import shutil
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 from headstart.data.dataset import SPLITS, STREAMED, Dataset
 from headstart.data.section import Data
 from headstart.data.streamed import write_streamed
-from headstart.errors import InputError
+from headstart.environment import bytes_given
 from headstart.storage.blocks import forget_blocks
 from headstart.storage.local import new_directory, sync
 from headstart.storage.state import State
@@ -27,12 +26,8 @@ def store_limit() -> int:
     Raises:
         InputError: HEADSTART_STORE_LIMIT is not a number.
     """
-    given = os.environ.get(LIMIT_VARIABLE)
-    if not given:
-        return _DEFAULT_LIMIT
-    if not (given.isascii() and given.isdecimal()):
-        raise InputError(f"{LIMIT_VARIABLE} is '{given}'; give a whole number of bytes, such as 100000000000.")
-    return int(given)
+    given = bytes_given(LIMIT_VARIABLE, such_as=100_000_000_000)
+    return _DEFAULT_LIMIT if given is None else given
 
 
 def streamed_where_asked(data: Data, packed: Dataset) -> Dataset:

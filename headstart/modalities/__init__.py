@@ -158,6 +158,13 @@ class Modality(ABC):
         goes. Shape and type stay as they are. `views`, which training without labels uses, is a method everywhere.
         """
 
+    def refuse_flip(self, flip: bool) -> None:
+        """InputError where `flip` is asked for, and a mirrored sample means something else."""
+        if flip:
+            raise InputError(
+                f"{self.noun.capitalize()}s have no mirror image; leave flip out of training, or set it to false."
+            )
+
     def require_augmentation(self, name: str, at: str = "") -> None:
         """Refuse the name of an augmentation that is another modality's. InputError, with the known names and the
         recipe's key `at`."""

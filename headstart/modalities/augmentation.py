@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from headstart.registry import Registry
 
 if TYPE_CHECKING:
     import torch
@@ -19,3 +22,23 @@ class Augmentation:
     """
 
     apply: "Callable[[Any, torch.Tensor, float], Any]"
+
+
+def default_first(augmentations: Registry[Augmentation], default: str) -> list[str]:
+    """The names that a recipe can choose, `none` left out, the default one first."""
+    return [default, *(name for name in augmentations if name not in ("none", default))]
+
+
+def augmented(
+    batch: Any,
+    draws: "torch.Tensor",
+    *,
+    method: str,
+    strength: float,
+    augmentations: Registry[Augmentation],
+    package: str,
+) -> Any:
+    """A variant of each sample of a batch by the augmentation `method`, or by VIEWS of the modality's `package`, which
+    is imported where it is asked for."""
+    found: Augmentation = import_module(f"{package}.views").VIEWS if method == "views" else augmentations[method]
+    return found.apply(batch, draws.to(batch.device, non_blocking=True), strength)

@@ -20,6 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from headstart.environment import bytes_given
 from headstart.errors import HeadstartError, InputError
 from headstart.storage import s3
 from headstart.storage.content_cache import ContentCache, Draft
@@ -100,27 +101,13 @@ def kept(
 
 
 def _get(key: str, make: Callable[[Draft], None], is_intact: Callable[[BinaryIO], bool], *, of: str) -> BinaryIO:
-    cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, _given_limit())
+    cache = ContentCache(cache_folder(), _DEFAULT_LIMIT, bytes_given(LIMIT_VARIABLE, such_as=50_000_000_000))
     try:
         return cache.get(key, make, is_intact)
     except OSError as error:
         raise InputError(
             f"{of} cannot be kept in {cache.folder / key[:2]} ({error.strerror}); make room, or set {CACHE_VARIABLE}."
         ) from error
-
-
-def _given_limit() -> int | None:
-    """Return the limit in bytes from the environment, or None if it is not set.
-
-    Raises:
-        InputError: it is not a number.
-    """
-    given = os.environ.get(LIMIT_VARIABLE)
-    if not given:
-        return None
-    if not (given.isascii() and given.isdecimal()):
-        raise InputError(f"{LIMIT_VARIABLE} is '{given}'; give a whole number of bytes, such as 50000000000.")
-    return int(given)
 
 
 def _fetch_whole(found: Object, draft: Draft) -> None:

@@ -18,7 +18,7 @@ from headstart.modalities.batch import Inputs
 from headstart.models.architectures import build_network, check_reads
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
-from headstart.strategies.section import Strategy
+from headstart.strategies.section import Strategy, own_training
 from headstart.strategies.task import Task, answer_as
 from headstart.training.engine import training_device
 from headstart.training.plan import make_plan
@@ -29,9 +29,6 @@ from headstart.training.trained import Trained
 if TYPE_CHECKING:
     from headstart.strategies.methods.distill import Distill
 
-# The settings of the section `training` that a student may have of its own.
-_OWN = ("epochs", "learning_rate", "augmentation", "augmentation_strength")
-
 
 def distilled(strategy: "Distill", task: Task) -> Trained:
     """Train the student that `strategy` names on the labels and on the answers of a teacher made of the task's source.
@@ -39,8 +36,9 @@ def distilled(strategy: "Distill", task: Task) -> Trained:
     Raises:
         InputError: there is no such architecture, or it does not read what the source reads.
     """
-    own = {key: getattr(strategy, key) for key in _OWN if getattr(strategy, key) is not None}
-    plan = make_plan(task.training.model_copy(update=own), task.dataset.split("train").labels, pretrained=False)
+    plan = make_plan(
+        task.training.model_copy(update=own_training(strategy)), task.dataset.split("train").labels, pretrained=False
+    )
     # Before the teacher, which may take hours: its name may be wrong.
     student = _student(strategy, task)
     choosing = replace(task, context=replace(task.context, refit=False))

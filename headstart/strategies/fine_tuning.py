@@ -10,7 +10,7 @@ from headstart.models.network import Network
 from headstart.strategies.interpolation import interpolate
 from headstart.strategies.regularizer import REGULARIZERS
 from headstart.strategies.schedule import choose_schedule
-from headstart.strategies.section import FineTuning
+from headstart.strategies.section import FineTuning, own_training
 from headstart.strategies.task import Task
 from headstart.training.engine import copied
 from headstart.training.feed import Feed
@@ -19,9 +19,6 @@ from headstart.training.plan import Plan, make_plan
 from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.supervised import fit
 from headstart.training.trained import Trained
-
-# The settings of the section `training` that a strategy may have of its own.
-_OWN = ("epochs", "learning_rate", "augmentation", "augmentation_strength")
 
 
 def fine_tune(strategy: FineTuning, task: Task) -> Trained:
@@ -104,11 +101,10 @@ def _release(network: Network) -> None:
 
 
 def _plan(strategy: FineTuning, task: Task, network: Network, *, gradual: bool) -> Plan:
-    own = {key: getattr(strategy, key) for key in _OWN if getattr(strategy, key) is not None}
     # R(w) takes the place of the optimiser's own pull towards 0; both at once would be two objectives.
     decay = {"weight_decay": 0.0} if strategy.regularizer else {}
     return make_plan(
-        task.training.model_copy(update=own | decay),
+        task.training.model_copy(update=own_training(strategy) | decay),
         task.dataset.split("train").labels,
         pretrained=True,
         fan_in=max(p[0].numel() for p in network.parameters() if p.ndim > 1),

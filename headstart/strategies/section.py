@@ -26,6 +26,11 @@ STRATEGIES: "Registry[type[Strategy]]" = Registry(
     type(Section),  # type: ignore[arg-type]  # the class of all sections' classes
 )
 
+Epochs = Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, Range(0.5, 2.0, log=True, of="rule")]
+LearningRate = Annotated[Annotated[float, Field(gt=0, le=10)] | None, Range(3e-5, 1e-2, log=True)]
+AugmentationName = Annotated[Annotated[str, Field(min_length=1)] | None, Choices(of="augmentations")]
+AugmentationStrength = Annotated[Annotated[float, Field(ge=0, le=2)] | None, Range(0.25, 1.5, beside="augmentation")]
+
 ANY = object()
 """In a signature: any value but null."""
 
@@ -115,6 +120,14 @@ class Strategy(Section):
         return {key: value for key, value in values.items() if key not in others or value is not None}
 
 
+def own_training(strategy: Strategy) -> dict[str, Any]:
+    """The settings of the recipe's section `training` that a strategy has of its own."""
+    given = {
+        key: getattr(strategy, key) for key in ("epochs", "learning_rate", "augmentation", "augmentation_strength")
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
 class FineTuning(Strategy):
     """A strategy that trains from the source's weights on.
 
@@ -133,12 +146,10 @@ class FineTuning(Strategy):
     interpolate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
     regularizer: Annotated[Annotated[str, REGULARIZERS] | None, Choices(REGULARIZERS, optional=True)] = None
     strength: Annotated[Annotated[float, Field(ge=0)] | None, Range(1e-4, 1.0, log=True, beside="regularizer")] = None
-    epochs: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, Range(0.5, 2.0, log=True, of="rule")] = None
-    learning_rate: Annotated[Annotated[float, Field(gt=0, le=10)] | None, Range(3e-5, 1e-2, log=True)] = None
-    augmentation: Annotated[Annotated[str, Field(min_length=1)] | None, Choices(of="augmentations")] = None
-    augmentation_strength: Annotated[
-        Annotated[float, Field(ge=0, le=2)] | None, Range(0.25, 1.5, beside="augmentation")
-    ] = None
+    epochs: Epochs = None
+    learning_rate: LearningRate = None
+    augmentation: AugmentationName = None
+    augmentation_strength: AugmentationStrength = None
 
     refined: ClassVar[bool] = False
     """Whether a probe comes first whatever the number of samples: `auto` was not studied with these."""

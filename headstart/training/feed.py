@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from headstart.data.blocks import blocks_of
 from headstart.data.dataset import Dataset
 from headstart.modalities.batch import Inputs
 from headstart.modalities.preprocessing import Preprocessing
@@ -81,10 +80,11 @@ class SampleFeed:
 def training_loader(dataset: Dataset, plan: Plan, *, seed: int, device: torch.device) -> Loader:
     """The loader of this process's share of the batches of a training on `dataset`."""
     group, samples = current_group(), dataset.samples("train")
-    blocks = blocks_of(samples)
 
     def order(epoch: int) -> list[np.ndarray]:
-        batches = epoch_batches(len(samples), plan.batch_size, seed=seed, epoch=epoch, blocks=blocks)
-        return [mine for batch in batches for mine in shares(batch, plan.accumulate, group.rank, group.size, blocks)]
+        batches = epoch_batches(len(samples), plan.batch_size, seed=seed, epoch=epoch, blocks=loader.blocks)
+        cut = (plan.accumulate, group.rank, group.size, loader.blocks)
+        return [mine for batch in batches for mine in shares(batch, *cut)]
 
-    return Loader(samples, dataset.kind, device, order)
+    loader = Loader(samples, dataset.kind, device, order)
+    return loader

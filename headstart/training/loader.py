@@ -29,10 +29,11 @@ class Loader:
     ) -> None:
         """`order` gives the positions, none of them twice, that `read` will be asked for in an epoch, call by call.
 
-        It may be asked for others: those are only not read ahead.
+        It may be asked for others: those are only not read ahead. `blocks` is then the number of each sample's block,
+        int (N,), None where they are not read in blocks.
         """
         mapped = isinstance(samples, np.ndarray)
-        self._samples, self._blocks = samples, blocks_of(samples)
+        self._samples, self.blocks = samples, blocks_of(samples)
         # Of a plain array `take` copies samples whole, without a memory map's own Python code: in half of the time.
         self._pick = partial(np.asarray(samples).take, axis=0) if mapped else samples.__getitem__
         self._kind, self._device, self._order = kind, device, order
@@ -65,11 +66,11 @@ class Loader:
             return
         self._epoch, parts = epoch, self._order(epoch)
         self._following = {int(part[0]): following for part, following in pairwise(parts)}
-        if self._blocks is None or not parts:
+        if self.blocks is None or not parts:
             return
         rows = np.concatenate(parts)
         # The sample with which each block comes first.
-        first = np.sort(np.unique(self._blocks[rows], return_index=True)[1])
+        first = np.sort(np.unique(self.blocks[rows], return_index=True)[1])
         begins = np.cumsum([0, *map(len, parts)])[:-1]
         self._next_blocks = {
             int(part[0]): rows[first[start : start + LANES]]

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headstart.data.blocks import blocks_of
 from headstart.data.dataset import Dataset
 from headstart.modalities.batch import Inputs
 from headstart.models.bundle import ModelBundle
@@ -40,7 +39,7 @@ class Unlabelled(ABC):
         self.network, self.module, self.device = network, module, training_device()
         self.plan, self.seed, self._kind = plan, seed, dataset.kind
         self._train = training_loader(dataset, plan, seed=seed, device=self.device)
-        self.blocks, self._val = blocks_of(dataset.samples("train")), dataset.samples("val")
+        self.blocks, self._val = self._train.blocks, dataset.samples("val")
         self.samples, self.judged = dataset.counts["train"], dataset.counts["val"]
 
     @abstractmethod

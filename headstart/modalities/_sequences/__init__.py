@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from headstart.errors import InputError
 from headstart.modalities import Decoded, Modality, Shape
 from headstart.modalities._sequences.section import SequenceInput
+from headstart.modalities.augmentation import default_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +62,7 @@ class Sequences(Modality):
 
     @property
     def augmentations(self) -> Collection[str]:
-        others = [name for name in self.augmentation_registry if name not in ("none", _DEFAULT_AUGMENTATION)]
-        return [_DEFAULT_AUGMENTATION, *others]
+        return default_first(self.augmentation_registry, _DEFAULT_AUGMENTATION)
 
     def from_text(self, text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")

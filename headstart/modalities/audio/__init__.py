@@ -8,11 +8,11 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import InputError
 from headstart.modalities import Decoded, Modality, Shape
 from headstart.modalities.audio.augmentation import AUGMENTATIONS
 from headstart.modalities.audio.formats import FORMAT_OF, contradiction
 from headstart.modalities.audio.section import AudioInput
+from headstart.modalities.augmentation import augmented, default_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +49,7 @@ class Audio(Modality):
 
     @property
     def augmentations(self) -> Collection[str]:
-        others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
-        return [_DEFAULT_AUGMENTATION, *others]
+        return default_first(AUGMENTATIONS, _DEFAULT_AUGMENTATION)
 
     def require_packages(self) -> None:
         from headstart.modalities.audio.decoding import soundfile
@@ -96,15 +95,11 @@ class Audio(Modality):
         Raises:
             InputError: `flip` is true: sound that is played backwards is another sound.
         """
-        if flip:
-            raise InputError("Recordings have no mirror image; leave flip out of training, or set it to false.")
-        if method == "views":
-            from headstart.modalities.audio.views import VIEWS
-
-            apply = VIEWS.apply
-        else:
-            apply = AUGMENTATIONS[method].apply
-        return apply(batch, draws.to(batch.device, non_blocking=True), strength)
+        self.refuse_flip(flip)
+        changed: torch.Tensor = augmented(
+            batch, draws, method=method, strength=strength, augmentations=AUGMENTATIONS, package=__package__
+        )
+        return changed
 
     def examples(self, preprocessing: Any) -> list[bytes]:
         from headstart.modalities.audio.showing import examples

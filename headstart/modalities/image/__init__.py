@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headstart.modalities import Decoded, Modality, Shape
+from headstart.modalities.augmentation import augmented, default_first
 from headstart.modalities.image.augmentation import AUGMENTATIONS, mirror
 from headstart.modalities.image.formats import FORMAT_OF, contradiction
 from headstart.modalities.image.section import ImageInput
@@ -49,8 +50,7 @@ class Image(Modality):
 
     @property
     def augmentations(self) -> Collection[str]:
-        others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
-        return [_DEFAULT_AUGMENTATION, *others]
+        return default_first(AUGMENTATIONS, _DEFAULT_AUGMENTATION)
 
     def default_size(self, architecture: str) -> int:
         """Side length in pixels: 32 for convnet, 224, on which ImageNet weights are trained, for all others."""
@@ -147,14 +147,10 @@ class Image(Modality):
             draws: float32 (N, `draws_per_sample`) in [0, 1), on any device.
             strength: the share of the method's ranges that is used, from 0 (nothing moves) to 2.
         """
-        if method == "views":
-            from headstart.modalities.image.views import VIEWS
-
-            apply = VIEWS.apply
-        else:
-            apply = AUGMENTATIONS[method].apply
         draws = draws.to(batch.device, non_blocking=True)
-        moved = apply(batch, draws, strength)
+        moved: torch.Tensor = augmented(
+            batch, draws, method=method, strength=strength, augmentations=AUGMENTATIONS, package=__package__
+        )
         return mirror(moved, draws[:, 0] < 0.5) if flip else moved
 
     def examples(self, preprocessing: Any) -> list[bytes]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
 from headstart.modalities import Decoded, Modality, Shape
+from headstart.modalities.augmentation import augmented, default_first
 from headstart.modalities.text.augmentation import AUGMENTATIONS
 from headstart.modalities.text.section import TextInput
 
@@ -46,8 +47,7 @@ class Text(Modality):
 
     @property
     def augmentations(self) -> Collection[str]:
-        others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
-        return [_DEFAULT_AUGMENTATION, *others]
+        return default_first(AUGMENTATIONS, _DEFAULT_AUGMENTATION)
 
     def require_packages(self) -> None:
         from headstart.modalities.text.preprocessing import tokenizers
@@ -107,15 +107,11 @@ class Text(Modality):
         Raises:
             InputError: `flip` is true: a text that is read backwards is another text.
         """
-        if flip:
-            raise InputError("Texts have no mirror image; leave flip out of training, or set it to false.")
-        if method == "views":
-            from headstart.modalities.text.views import VIEWS
-
-            apply = VIEWS.apply
-        else:
-            apply = AUGMENTATIONS[method].apply
-        return apply(batch, draws.to(batch.device, non_blocking=True), strength)
+        self.refuse_flip(flip)
+        changed: Inputs = augmented(
+            batch, draws, method=method, strength=strength, augmentations=AUGMENTATIONS, package=__package__
+        )
+        return changed
 
     def examples(self, preprocessing: Any) -> list[bytes]:
         from headstart.modalities.text.showing import examples

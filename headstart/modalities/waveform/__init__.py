@@ -7,9 +7,9 @@ they need: the names of the modality's augmentations are known without numpy, Sc
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import InputError
 from headstart.modalities import Decoded, Modality, Shape
 from headstart.modalities.audio.formats import FORMAT_OF, contradiction
+from headstart.modalities.augmentation import augmented, default_first
 from headstart.modalities.waveform.augmentation import AUGMENTATIONS
 from headstart.modalities.waveform.section import WaveformInput
 
@@ -48,8 +48,7 @@ class Waveform(Modality):
 
     @property
     def augmentations(self) -> Collection[str]:
-        others = [name for name in AUGMENTATIONS if name not in ("none", _DEFAULT_AUGMENTATION)]
-        return [_DEFAULT_AUGMENTATION, *others]
+        return default_first(AUGMENTATIONS, _DEFAULT_AUGMENTATION)
 
     def require_packages(self) -> None:
         from headstart.modalities.audio.decoding import soundfile
@@ -105,15 +104,11 @@ class Waveform(Modality):
         Raises:
             InputError: `flip` is true: sound that is played backwards is another sound.
         """
-        if flip:
-            raise InputError("Recordings have no mirror image; leave flip out of training, or set it to false.")
-        if method == "views":
-            from headstart.modalities.waveform.views import VIEWS
-
-            apply = VIEWS.apply
-        else:
-            apply = AUGMENTATIONS[method].apply
-        return apply(batch, draws.to(batch.device, non_blocking=True), strength)
+        self.refuse_flip(flip)
+        changed: Inputs = augmented(
+            batch, draws, method=method, strength=strength, augmentations=AUGMENTATIONS, package=__package__
+        )
+        return changed
 
     def examples(self, preprocessing: Any) -> list[bytes]:
         from headstart.modalities.waveform.showing import examples

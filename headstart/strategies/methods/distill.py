@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from headstart.searchable import Choices, Range
-from headstart.strategies.section import Strategy
+from headstart.searchable import Range
+from headstart.strategies.section import AugmentationName, AugmentationStrength, Epochs, LearningRate, Strategy
 
 if TYPE_CHECKING:
     from headstart.strategies.task import Task
@@ -26,12 +26,10 @@ class Distill(Strategy):
     student: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     teacher: Literal["full", "lp_ft", "wise_ft", "partial", "linear_probe"] = "full"
     temperature: Annotated[Annotated[float, Field(ge=1, le=20)], Range(1.0, 8.0, log=True)] = 2.0
-    epochs: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, Range(0.5, 2.0, log=True, of="rule")] = None
-    learning_rate: Annotated[Annotated[float, Field(gt=0, le=10)] | None, Range(3e-5, 1e-2, log=True)] = None
-    augmentation: Annotated[Annotated[str, Field(min_length=1)] | None, Choices(of="augmentations")] = None
-    augmentation_strength: Annotated[
-        Annotated[float, Field(ge=0, le=2)] | None, Range(0.25, 1.5, beside="augmentation")
-    ] = None
+    epochs: Epochs = None
+    learning_rate: LearningRate = None
+    augmentation: AugmentationName = None
+    augmentation_strength: AugmentationStrength = None
 
     short_for: ClassVar = {"strategy": "distill", "transfer": "full"}
     # A trial would be a teacher's training and a student's, which seldom answers better.

@@ -13,12 +13,33 @@ from PIL import Image
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart_pipelines.demo import digits, write_folder
 
 
 def _write_picture(path: Path, content: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(content).integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def kept_both_ways(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, Dataset]]:
+    """Packs so many pictures of 0, 1 and 2, as pixels and as JPEG."""
+
+    def kept(count: int) -> dict[str, Dataset]:
+        root = tmp_path_factory.mktemp("stores")
+        images, labels = digits()
+        chosen = np.flatnonzero(labels < 3)[:count]
+        write_folder(images[chosen], labels[chosen], root / "pictures")
+        shares = {"train": 0.5, "val": 0.2, "test": 0.3}
+        return {
+            store: prepare(
+                Data.of({"uri": str(root / "pictures"), "size": 16, "split": shares, "store": store}), root / store
+            )
+            for store in ("raw", "jpeg")
+        }
+
+    return kept
 
 
 @pytest.fixture

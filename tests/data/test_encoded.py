@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,6 @@ from sklearn.datasets import load_sample_images
 from headstart.data import encoded
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.encoded import EncodedSamples, write_encoded
-from headstart.data.prepare import prepare
-from headstart.data.section import Data
 from headstart.errors import InputError
 from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
@@ -30,25 +28,13 @@ from headstart.storage.local import write_json
 from headstart.strategies.pretraining import pretrain
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining
-from headstart_pipelines.demo import digits, write_folder
 
 SHAPE = (30, 48, 64, 3)
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
-    """The same pictures of 0, 1 and 2, kept in both ways."""
-    root = tmp_path_factory.mktemp("stores")
-    images, labels = digits()
-    chosen = np.flatnonzero(labels < 3)[:150]
-    write_folder(images[chosen], labels[chosen], root / "pictures")
-    shares = {"train": 0.5, "val": 0.2, "test": 0.3}
-    return {
-        store: prepare(
-            Data.of({"uri": str(root / "pictures"), "size": 16, "split": shares, "store": store}), root / store
-        )
-        for store in ("raw", "jpeg")
-    }
+def stores(kept_both_ways: Callable[[int], dict[str, Dataset]]) -> dict[str, Dataset]:
+    return kept_both_ways(150)
 
 
 @pytest.fixture

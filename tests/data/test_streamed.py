@@ -16,7 +16,6 @@ from headstart.data.blocks import blocks_of
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.folded import further_folds
 from headstart.data.labelled import LabelledDataset
-from headstart.data.prepare import prepare
 from headstart.data.ragged import RaggedSamples, write_ragged
 from headstart.data.section import Data
 from headstart.data.streamed import Streamed, StreamedArrays, StreamedRagged, write_streamed
@@ -25,7 +24,6 @@ from headstart.errors import HeadstartError, InputError
 from headstart.judging.data_efficiency import subset_of
 from headstart.storage import cache
 from headstart.storage.state import STATE_VARIABLE, State
-from headstart_pipelines.demo import digits, write_folder
 
 SHAPE = (4, 8)
 BLOCK = 10 * 4 * 8
@@ -44,19 +42,8 @@ def state(tmp_path: Path) -> State:
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
-    """The same pictures of 0, 1 and 2, kept in both ways."""
-    root = tmp_path_factory.mktemp("stores")
-    images, labels = digits()
-    chosen = np.flatnonzero(labels < 3)[:120]
-    write_folder(images[chosen], labels[chosen], root / "pictures")
-    shares = {"train": 0.5, "val": 0.2, "test": 0.3}
-    return {
-        store: prepare(
-            Data.of({"uri": str(root / "pictures"), "size": 16, "split": shares, "store": store}), root / store
-        )
-        for store in ("raw", "jpeg")
-    }
+def stores(kept_both_ways: Callable[[int], dict[str, Dataset]]) -> dict[str, Dataset]:
+    return kept_both_ways(120)
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from mlflow.entities import Run
 from playwright.sync_api import Browser, sync_playwright
 
 from headstart.judging.leaderboard import Leaderboard
+from headstart.storage import cache, s3
 from headstart.tracking.client import connect
 from headstart_pipelines.demo import digits, mnist_5k, write_folder
-from tests.services.servers import fail
+from tests.services.faults import Faults, faulty_proxy
+from tests.services.servers import SeaweedFS, fail
 from tests.services.stack import Stack, running_stack
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -31,6 +33,30 @@ def image() -> str:
         pytest.skip("HEADSTART_TEST_IMAGE names no image; `make image test-services` builds one and tries it")
     subprocess.run(["docker", "image", "inspect", name], check=True, stdout=subprocess.DEVNULL)  # noqa: S607
     return name
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """An object store with the bucket `data`."""
+    running = SeaweedFS(tmp_path_factory.mktemp("store") / "seaweedfs")
+    running.create("data")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def faults(store: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """The environment reaches the store through a proxy that fails as this says, and an empty cache."""
+    with faulty_proxy(store.environment["AWS_ENDPOINT_URL"]) as (address, faults):
+        for variable, value in (store.environment | {"AWS_ENDPOINT_URL": address}).items():
+            monkeypatch.setenv(variable, value)
+        # Each request is made once by boto3, so that what repeats it is headstart's.
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(cache, "_LONGEST_WAIT", 0.05)
+        s3.client.cache_clear()
+        yield faults
+        s3.client.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import sys
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,36 +24,13 @@ from headstart.storage import cache, s3
 from headstart.storage.state import State
 from headstart_pipelines.demo import digits, write_folder
 from tests.docs.scaling import requests
-from tests.services.faults import Faults, faulty_proxy
+from tests.services.faults import Faults
 from tests.services.servers import SeaweedFS
 
 pytestmark = pytest.mark.services
 
 SPLIT = {"train": 0.5, "val": 0.2, "test": 0.3}
 MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    running = SeaweedFS(tmp_path_factory.mktemp("store") / "seaweedfs")
-    running.create("data")
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def faults(store: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    """The environment reaches the store through a proxy that fails as this says, and an empty cache."""
-    with faulty_proxy(store.environment["AWS_ENDPOINT_URL"]) as (address, faults):
-        for variable, value in (store.environment | {"AWS_ENDPOINT_URL": address}).items():
-            monkeypatch.setenv(variable, value)
-        # Each request is made once by boto3, so that what repeats it is headstart's.
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(cache, "_LONGEST_WAIT", 0.05)
-        s3.client.cache_clear()
-        yield faults
-        s3.client.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,12 @@ from headstart.data.streaming import stream
 from headstart.errors import HeadstartError
 from headstart.jobs.job import pretraining_job, train
 from headstart.models.bundle import bundle_digest
-from headstart.storage import cache, s3
+from headstart.storage import cache
 from headstart.storage.state import State
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining
 from headstart_pipelines.demo import digits, write_folder
-from tests.services.faults import Faults, faulty_proxy
-from tests.services.servers import SeaweedFS
+from tests.services.faults import Faults
 from tests.services.streaming_training import SECTION
 
 pytestmark = pytest.mark.services
@@ -39,28 +37,12 @@ BLOCK = 10 * SIZE * SIZE
 LIMIT = 160 * BLOCK
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    running = SeaweedFS(tmp_path_factory.mktemp("store") / "seaweedfs")
-    running.create("data")
-    yield running
-    running.stop()
-
-
 @pytest.fixture
-def faults(store: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    """The environment reaches the store through a proxy that fails as this says, and an empty cache."""
-    with faulty_proxy(store.environment["AWS_ENDPOINT_URL"]) as (address, faults):
-        for variable, value in (store.environment | {"AWS_ENDPOINT_URL": address}).items():
-            monkeypatch.setenv(variable, value)
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-        monkeypatch.setenv(cache.LIMIT_VARIABLE, str(LIMIT))
-        monkeypatch.setattr(cache, "_LONGEST_WAIT", 0.05)
-        monkeypatch.setattr(streamed, "BLOCK", BLOCK)
-        s3.client.cache_clear()
-        yield faults
-        s3.client.cache_clear()
+def faults(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """With small blocks and a small cache."""
+    monkeypatch.setenv(cache.LIMIT_VARIABLE, str(LIMIT))
+    monkeypatch.setattr(streamed, "BLOCK", BLOCK)
+    return faults
 
 
 @pytest.fixture(scope="module")

@@ -194,7 +194,6 @@ def description(parent: Run, board: Leaderboard) -> str:
     return "\n\n".join(filter(None, paragraphs))
 
 
-@explained()
 def leaderboard_table(board: Leaderboard) -> dict[str, list[Any]]:
     """Return the leaderboard in pandas' `orient="split"` form: column names, and one list of values for each row."""
     rows = board.rows()

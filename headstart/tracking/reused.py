@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from headstart.tracking.client import explained
 from headstart.tracking.mlflow_pages import run_page
 from headstart.tracking.names import NOTE, REUSED_STEPS
 from headstart.tracking.runs import Run
 
 
+@explained()
 def note_reused_steps(parent: Run, steps: Mapping[str, Sequence[str]]) -> None:
     """Write which steps of a pipeline run were reused, with links to the runs that did the work, by step."""
     links = (

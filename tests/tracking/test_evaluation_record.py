@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart.errors import HeadstartError
 from headstart.judging.leaderboard import build_leaderboard
 from headstart.judging.section import Evaluation
 from headstart.metrics.intervals import Interval
@@ -118,3 +119,8 @@ def test_the_description_leads_to_the_runs_that_did_the_work_of_reused_steps(cli
     assert before[0].startswith("**helped**")
     pages = [mlflow_pages.run_page(parent.experiment_id, letter * 32) for letter in "abc"]
     assert re.findall(r"\]\((\S+)\)", last) == pages
+
+
+def test_what_mlflow_refuses_about_reused_steps_is_told_as_a_sentence(client, parent):
+    with pytest.raises(HeadstartError, match="not found"):
+        note_reused_steps(replace(parent, id="0" * 32), {"prepare target": []})

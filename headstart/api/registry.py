@@ -149,7 +149,8 @@ def monitor(
     Args:
         model: `models:/name@alias`, `models:/name/version`, or a name: its champion, else its latest version.
         data: new samples, as for `prepare`; a folder without class folders has no labels.
-        reference: the packed data set that it was tested on, where that is no longer at its recorded path.
+        reference: the packed data set that it was tested on, where the version keeps no features of its test samples
+            and the data set is no longer at its recorded path.
         tolerance: how much better than chance a classifier may tell new samples from old ones, 0 to 0.5.
         workspace: as for `load`.
 

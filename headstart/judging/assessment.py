@@ -12,6 +12,7 @@ from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.kept_predictions import kept_predictions_of
 from headstart.judging.leaderboard import Leaderboard, build_leaderboard
 from headstart.judging.learned import unlearned
+from headstart.judging.monitoring import features_to_keep
 from headstart.judging.retraining import read_retrained
 from headstart.judging.section import Evaluation
 from headstart.judging.serving_cost import cost_of
@@ -170,6 +171,7 @@ def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: 
     `report` is the page about the assessment, `address` where the data set lies for others: a path or an s3:// address.
     """
     board, delivered = assessment.leaderboard, assessment.delivered.strategy
+    bundle = ModelBundle.load(assessment.delivered.path)
     return Evidence(
         metric=board.metric,
         figures=assessment.figures(delivered),
@@ -179,6 +181,7 @@ def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: 
         predictions=assessment.predicted(delivered),
         trained_on=seen(dataset),
         report=report,
+        features=features_to_keep(bundle, dataset.split("test")),
     )
 
 

@@ -1,7 +1,8 @@
 """The evidence for a model: its figures, the predictions behind them, and the samples it was trained on.
 
 The steps that judge a model write it as a directory, registration keeps it with the version, and promotion reads it
-back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids), `report.html` and SHA256SUMS.
+back: `evidence.json`, `predictions.parquet` (the test split), `training.parquet` (ids), `report.html`, SHA256SUMS and,
+where monitoring can use them, `features.npy` (of the test split), whose digest is in `evidence.json`.
 """
 
 import io
@@ -20,6 +21,7 @@ from headstart.judging.verdict import Verdict
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS
 from headstart.metrics.predictions import Predictions, read_predictions
+from headstart.storage.digests import sha256_of
 from headstart.storage.local import new_directory, read_json, write_bytes, write_json, write_text
 from headstart.storage.sums import SUMS, verify_sums, write_sums
 
@@ -32,6 +34,8 @@ _FACTS = "evidence.json"
 _PREDICTIONS = "predictions.parquet"
 _TRAINING = "training.parquet"
 _REPORT = "report.html"
+# Not among those of SHA256SUMS, of which readers of earlier versions allow these four alone.
+_FEATURES = "features.npy"
 _FILES = (_FACTS, _PREDICTIONS, _TRAINING, _REPORT)
 
 
@@ -90,6 +94,9 @@ class Evidence:
     """str (N,): the ids of the samples that training or the choice of the best epoch has seen"""
     report: str
     """an HTML page"""
+    features: np.ndarray | None = None
+    """float32 (M, D), the model's features of the M rows of the test split that monitoring compares new samples with;
+    None for a task that is not monitored, and in evidence of earlier versions"""
 
     @property
     def verdict(self) -> str | None:
@@ -108,6 +115,11 @@ class Evidence:
                 "digests": dict(self.digests),
                 "dataset": self.dataset,
             }
+            if self.features is not None:
+                buffer = io.BytesIO()
+                np.save(buffer, self.features, allow_pickle=False)
+                write_bytes(draft / _FEATURES, buffer.getvalue())
+                facts["features"] = sha256_of(draft / _FEATURES)
             write_json(draft / _FACTS, facts)
             self.predictions.save(draft / _PREDICTIONS)
             buffer = io.BytesIO()
@@ -143,12 +155,19 @@ class Evidence:
                 predictions=read_predictions(path / _PREDICTIONS),
                 trained_on=np.array(trained_on, dtype=str),
                 report=(path / _REPORT).read_text(encoding="utf-8"),
+                features=_features(path / _FEATURES, facts["features"]) if "features" in facts else None,
             )
         except (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} does not hold the evidence for a model ({type(error).__name__}: {error}); register the model "
                 "again."
             ) from error
+
+
+def _features(path: Path, digest: str) -> np.ndarray:
+    if sha256_of(path) != digest:
+        raise InputError(f"{path} is damaged or was changed; register the model again.")
+    return np.load(path, allow_pickle=False)
 
 
 def _verify(path: Path) -> None:

@@ -117,6 +117,30 @@ def observe(bundle: ModelBundle, uri: str) -> Observed:
     return _observed(bundle, np.concatenate(features), found if (found >= 0).all() else None, refused)
 
 
+def features_to_keep(bundle: ModelBundle, split: Split) -> np.ndarray | None:
+    """Return the features float32 (M, D) of the test samples that new ones will be compared with: all, or 2,000 in
+    equal steps. None if the model's task is not monitored.
+
+    Kept with the model, they make the comparison possible wherever the packed data set is not.
+    """
+    if bundle.task != SINGLE_LABEL or not bundle.classes:
+        return None
+    return _features(bundle, split, _rows_to_keep(len(split.labels)))
+
+
+def observe_kept(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray) -> Observed:
+    """Return what a model made of the test samples whose `features_to_keep` are given; `labels` (N,) are those of the
+    whole test split.
+
+    Raises:
+        InputError: they do not belong together.
+    """
+    rows = _rows_to_keep(len(labels))
+    if features.shape != (len(rows), bundle.network.feature_dim):
+        raise InputError("The features that were kept are not those of this model's test; run its recipe again.")
+    return _observed(bundle, features, labels[rows], 0)
+
+
 def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> Observed:
     """Return what a model makes of a packed split, whose labels are indices into `classes`.
 
@@ -125,11 +149,7 @@ def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> 
     """
     if tuple(classes) != bundle.classes:
         raise InputError("The packed data set has other classes than the model; give the one that it was tested on.")
-    features = [
-        bundle.predict_features(split.samples[start : start + BATCH], BATCH)
-        for start in range(0, len(split.labels), BATCH)
-    ]
-    return _observed(bundle, np.concatenate(features), split.labels, 0)
+    return _observed(bundle, _features(bundle, split, np.arange(len(split.labels))), split.labels, 0)
 
 
 def monitor(
@@ -184,6 +204,15 @@ def monitor(
         promised=promised,
         measured=measured,
     )
+
+
+def _rows_to_keep(count: int) -> np.ndarray:
+    return np.linspace(0, count - 1, min(count, _MOST)).round().astype(np.int64)
+
+
+def _features(bundle: ModelBundle, split: Split, rows: np.ndarray) -> np.ndarray:
+    batches = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    return np.concatenate([bundle.predict_features(split.samples[batch], BATCH) for batch in batches])
 
 
 def _observed(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray | None, refused: int) -> Observed:

@@ -8,6 +8,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
 from headstart.figures import figure
 from headstart.judging.evidence import Evidence, digests, figures, seen
+from headstart.judging.monitoring import features_to_keep
 from headstart.judging.report.source import render_source_report
 from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import bootstrap_interval
@@ -64,6 +65,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         predictions=predictions,
         trained_on=seen(dataset),
         report=render_source_report(experiment, sentence, metrics, bundle, dataset),
+        features=features_to_keep(bundle, test),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
-from headstart.judging.monitoring import TOLERANCE, Monitoring, Observed, monitor, observe, observe_split
+from headstart.judging.monitoring import TOLERANCE, Monitoring, Observed, monitor, observe, observe_kept, observe_split
 from headstart.metrics.intervals import Interval
 from headstart.tracking.client import explained
 from headstart.tracking.names import MODEL_DIGEST, ROLE, SENTENCE
@@ -36,7 +36,8 @@ def monitor_version(
     Args:
         uri: models:/name@alias, models:/name/version or models:/name.
         data: a data reference; where it gives labels, the metric is measured, too.
-        reference: the packed data set that the version was tested on, where it is no longer at its recorded path.
+        reference: the packed data set that the version was tested on; None for the features of its test samples that
+            are kept with it, and for a version without them the data set at its recorded path.
         tolerance: how much better than chance a classifier may tell new samples from old ones.
 
     Raises:
@@ -75,11 +76,13 @@ def _promised(evidence: "Evidence") -> Interval | None:
 def _tested_on(version: VersionRecord, evidence: "Evidence", bundle: "ModelBundle", reference: Path | None) -> Observed:
     from headstart.data.dataset import Dataset
 
+    if reference is None and evidence.features is not None:
+        return observe_kept(bundle, evidence.features, evidence.predictions.labels)
     place = reference or Path(evidence.dataset)
     if not (place / "manifest.json").is_file():
         raise InputError(
             f"The packed data set that models:/{version.name} was tested on is not at {place}; name where it is now "
-            "with --reference, or prepare it again."
+            "with --reference, or run its recipe again: versions registered from now on keep what is compared."
         )
     dataset = Dataset.open(place)
     if dataset.digests.get("data_digest") != evidence.digests.get("data_digest"):

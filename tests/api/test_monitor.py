@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 import headstart as hs
+from headstart.api.record import opened
+from headstart.tracking.registry import find_version
+from headstart.tracking.version_record import read_version
 from headstart_pipelines.cli import main
 
 
@@ -42,6 +45,23 @@ def test_new_samples_of_the_same_kind_are_as_before_and_the_record_says_so(own, 
     assert run.data.params["state"] == "as before"
     assert run.data.metrics["monitor/auc"] == found.auc.value
     assert run.data.tags["headstart.sentence"] == found.sentence
+
+
+def test_the_version_itself_holds_what_is_compared_so_that_its_data_set_may_be_gone(own, unlabelled):
+    with opened(own.workspace) as client:
+        packed = Path(read_version(client, find_version(client, "models:/digits-target")).evidence.dataset)
+    from_packed = hs.monitor("digits-target", unlabelled, reference=packed, workspace=own.workspace)
+    away = packed.rename(packed.with_name("away"))
+    try:
+        found = hs.monitor("digits-target", unlabelled, workspace=own.workspace)
+    finally:
+        away.rename(packed)
+
+    assert found.state == from_packed.state == "as before"
+    assert found.auc.value == pytest.approx(from_packed.auc.value, abs=0.02)
+    assert [each.before for each in found.classes] == pytest.approx(
+        [each.before for each in from_packed.classes], abs=1e-3
+    )
 
 
 def test_samples_of_another_look_have_drifted_and_the_command_can_fail_by_that(own, inverted, capsys):

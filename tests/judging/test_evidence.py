@@ -13,6 +13,7 @@ from headstart.metrics.counts import recalls
 from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import METRICS, Metric
 from headstart.metrics.predictions import Predictions
+from headstart.storage.sums import verify_sums
 
 CLASSES = ("cat", "`dog`|<b>", "owl\n")
 LABELS = np.array([0, 1, 2, 2])
@@ -143,3 +144,19 @@ def test_a_metric_that_is_added_is_recorded_too(add_member):
 def test_a_gain_has_its_interval_beside_it(evidence):
     gains = {name: value for name, value in evidence.figures.items() if name.startswith("gain/")}
     assert gains == {"gain/macro_f1": 0.1, "gain/macro_f1_low": -0.05, "gain/macro_f1_high": 0.2}
+
+
+def test_features_come_back_and_damaged_ones_are_refused(evidence, tmp_path):
+    features = np.arange(8, dtype=np.float32).reshape(4, 2)
+    replace(evidence, features=features).save(tmp_path / "evidence")
+
+    assert np.array_equal(Evidence.load(tmp_path / "evidence").features, features)
+    np.save(tmp_path / "evidence" / "features.npy", features + 1)
+    with pytest.raises(InputError, match=r"features\.npy is damaged"):
+        Evidence.load(tmp_path / "evidence")
+
+
+def test_versions_before_features_were_kept_verify_the_files_that_they_know(evidence, tmp_path):
+    replace(evidence, features=np.zeros((4, 2), dtype=np.float32)).save(tmp_path / "evidence")
+
+    verify_sums(tmp_path / "evidence", ("evidence.json", "predictions.parquet", "training.parquet", "report.html"))

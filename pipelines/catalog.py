@@ -1,7 +1,8 @@
 """The pipelines by name, and what a recipe gives them."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from headstart.recipe.recipe import Recipe
 from headstart.storage.local import write_text
 from headstart_pipelines.finetune import build_finetune
 from headstart_pipelines.guards import refuse_unsafe
+from headstart_pipelines.monitor import build_monitor
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.pretrain import build_pretrain
 from headstart_pipelines.transfer import build_transfer
@@ -21,7 +23,22 @@ PIPELINES: dict[str, Callable[[Placement], GraphComponent]] = {
     "pretrain": build_pretrain,
     "finetune": build_finetune,
     "transfer": build_transfer,
+    "monitor": build_monitor,
 }
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a cluster is to do: a pipeline by its name with its arguments, and the experiment that its runs are in."""
+
+    experiment: str
+    pipeline: str
+    parameters: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Job":
+        """A recipe's."""
+        return cls(recipe.name, recipe.pipeline, parameters(recipe))
 
 
 def parameters(recipe: Recipe) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from headstart_pipelines.profile import (
     Distribution,
     Profile,
     Reference,
+    Retries,
     Steps,
     TrainingSteps,
     seconds,
@@ -54,10 +55,10 @@ class Placement:
         """The number of steps that read the data of a role before another joins them; 0 for one that does all."""
         return getattr(self.profile.preparation_parts, role) or 0 if self.profile else 0
 
-    def place(self, task: PipelineTask, name: str, *, cached: bool = True) -> PipelineTask:
+    def place(self, task: PipelineTask, name: str, *, cached: bool = True, retried: bool = True) -> PipelineTask:
         """Set the task's display name, image, environment, caching, and the settings of the profile.
 
-        With a profile, a task is never reused if its image has no digest.
+        With a profile, a task is never reused if its image has no digest. One that is not `retried` fails at once.
 
         Raises:
             InputError: a variable is set both here and in the profile.
@@ -73,7 +74,9 @@ class Placement:
         for variable, value in sorted(self._environment(image, digest, steps).items()):
             task.set_env_variable(variable, value)
         if self.profile and steps:
-            _place_on_kubernetes(task, self.profile, steps)
+            _place_on_kubernetes(
+                task, self.profile, steps if retried else steps.model_copy(update={"retries": Retries()})
+            )
         return task
 
     def _steps_of(self, task: PipelineTask) -> Steps | None:

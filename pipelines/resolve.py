@@ -72,7 +72,7 @@ def resolve_for_cluster(
             if is_published(section.uri):
                 # It never changes under its name.
                 return section.model_copy(update={"uri": located(section.uri), "input": settled_input(section, recipe)})
-            uri = _seen_by_pods(section.uri, mounts, "aws s3 cp --recursive {path} s3://BUCKET/{name}")
+            uri = seen_by_pods(section.uri, mounts, "aws s3 cp --recursive {path} s3://BUCKET/{name}")
             # What lies at a volume's path on this machine need not be what the volume holds.
             mark = fingerprint(uri) if s3.is_s3(uri) and not live else None
         if mark is None:
@@ -145,16 +145,10 @@ def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple
     if uri.startswith(PUBLISHED):
         return ()
     if uri.startswith(RECORD):
-        server = os.environ.get("MLFLOW_TRACKING_URI")
-        if live or not server:
-            return ()
-        try:
-            reach(server)
-        except InputError:
-            # Reached from inside of the cluster only.
+        if live or not is_record_reached():
             return ()
         return pin_sources([uri], resolve_registered=registry.resolve, search_registered=registry.search)
-    uri = _seen_by_pods(uri, mounts, "headstart run registers it; or upload it to s3://BUCKET/{name}")
+    uri = seen_by_pods(uri, mounts, "headstart run registers it; or upload it to s3://BUCKET/{name}")
     if live or not s3.is_s3(uri):
         return ()
     try:
@@ -164,7 +158,19 @@ def _pinned_from_here(uri: str, mounts: Collection[str], *, live: bool) -> tuple
         return ()
 
 
-def _seen_by_pods(uri: str, mounts: Collection[str], remedy: str) -> str:
+def is_record_reached() -> bool:
+    """Whether MLflow's record can be read from here; that of a cluster may be reached from its inside only."""
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    if not server:
+        return False
+    try:
+        reach(server)
+    except InputError:
+        return False
+    return True
+
+
+def seen_by_pods(uri: str, mounts: Collection[str], remedy: str) -> str:
     """The URI of something in S3 as it is, or the path of something on a volume; InputError for anything else."""
     if s3.is_s3(uri):
         return uri

@@ -5,7 +5,7 @@ TRAINING_STEPS = frozenset({"pretrain", "finetune", "fit-baselines"})
 # Steps that run each candidate's network over the whole training split, in one process, before the rest can start.
 SELECTION_STEPS = frozenset({"select-source"})
 # Steps that decode, count, write pages and talk to MLflow: an accelerator would be idle and blocked for others.
-LIGHT_STEPS = frozenset({"prepare-part", "prepare-data", "evaluate", "register", "close-record"})
+LIGHT_STEPS = frozenset({"prepare-part", "prepare-data", "evaluate", "register", "close-record", "monitor", "alarm"})
 
 # Iterations that a thread of GNU's OpenMP polls for work before it sleeps. Its default, 300,000, slows down working
 # threads if a CPU limit or a neighbour takes their core: docs/studies/openmp-spin-count.md.

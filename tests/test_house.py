@@ -150,8 +150,8 @@ def test_a_component_writes_and_reads_metadata_by_the_one_pair_of_functions_that
 
 def test_there_is_a_component_for_each_step_of_the_design():
     assert [path.parent.name for path in COMPONENTS] == [
-        "close_record", "evaluate", "finetune", "fit_baselines", "prepare_data", "prepare_part", "pretrain", "register",
-        "select_source"
+        "alarm", "close_record", "evaluate", "finetune", "fit_baselines", "monitor", "prepare_data", "prepare_part",
+        "pretrain", "register", "select_source"
     ]  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_a_component_documents_each_of_its_arguments(path):
     assert documented == [argument.arg for argument in function.args.args]
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "monitor"])
 def test_a_pipeline_documents_each_of_its_parameters(name):
     path = ROOT / "pipelines" / f"{name}.py"
     (function,) = (

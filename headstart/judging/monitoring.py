@@ -152,6 +152,12 @@ def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> 
     return _observed(bundle, _features(bundle, split, np.arange(len(split.labels))), split.labels, 0)
 
 
+def check_tolerance(tolerance: float) -> None:
+    """InputError if the tolerance is not from 0 to below 0.5."""
+    if not 0 <= tolerance < 0.5:
+        raise InputError(f"The tolerance is {tolerance:g}; give a number from 0 to below 0.5.")
+
+
 def monitor(
     old: Observed,
     new: Observed,
@@ -174,8 +180,7 @@ def monitor(
     """
     if old.labels is None:
         raise InputError("The samples that the model was tested on have no labels; give the test split.")
-    if not 0 <= tolerance < 0.5:
-        raise InputError(f"The tolerance is {tolerance:g}; give a number from 0 to below 0.5.")
+    check_tolerance(tolerance)
     if min(len(old), len(new)) < LEAST:
         raise InputError(
             f"{len(new)} new samples and {len(old)} that the model was tested on are too few to compare; take {LEAST} "

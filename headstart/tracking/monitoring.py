@@ -1,5 +1,6 @@
 """Monitoring of a registered model: new samples against those that its version was tested on, written to the record."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from headstart.metrics.intervals import Interval
 from headstart.tracking.client import explained
 from headstart.tracking.names import MODEL_DIGEST, ROLE, SENTENCE
 from headstart.tracking.registry import find_version
-from headstart.tracking.runs import experiment_named
+from headstart.tracking.runs import KFP_RUN_VARIABLE, experiment_named
 from headstart.tracking.version_record import VersionRecord, read_version
 
 if TYPE_CHECKING:
@@ -46,13 +47,7 @@ def monitor_version(
     """
     from headstart.models.bundle import ModelBundle
 
-    version = read_version(client, find_version(client, uri))
-    evidence = version.evidence
-    if evidence is None:
-        raise InputError(
-            f"models:/{version.name} has no evidence of a test that new samples could be compared with; run its recipe "
-            "again."
-        )
+    version, evidence = tested_version(client, uri)
     bundle = ModelBundle.load(version.bundle)
     new = observe(bundle, data)
     found = monitor(
@@ -65,6 +60,21 @@ def monitor_version(
     )
     _record(client, version, data, found)
     return found
+
+
+def tested_version(client: "MlflowClient", uri: str) -> tuple[VersionRecord, "Evidence"]:
+    """The record of a version, and the evidence of its test.
+
+    Raises:
+        InputError: there is no such version, or it has no evidence.
+    """
+    version = read_version(client, find_version(client, uri))
+    if version.evidence is None:
+        raise InputError(
+            f"models:/{version.name} has no evidence of a test that new samples could be compared with; run its recipe "
+            "again."
+        )
+    return version, version.evidence
 
 
 def _promised(evidence: "Evidence") -> Interval | None:
@@ -90,26 +100,30 @@ def _tested_on(version: VersionRecord, evidence: "Evidence", bundle: "ModelBundl
     return observe_split(bundle, dataset.split("test"), dataset.classes)
 
 
+def summary(found: Monitoring) -> dict[str, float]:
+    """The figures of a comparison by their names in the record: auc, distance, samples, refused and, where the samples
+    have labels, the metric; intervals as `_low` and `_high`."""
+    intervals = {"auc": found.auc, **({found.metric: found.measured} if found.measured else {})}
+    ends = {
+        f"{name}{end}": value
+        for name, each in intervals.items()
+        for end, value in (("", each.value), ("_low", each.low), ("_high", each.high))
+    }
+    return {**ends, "distance": found.distance, "samples": found.samples, "refused": found.refused}
+
+
 @explained()
 def _record(client: "MlflowClient", version: VersionRecord, data: str, found: Monitoring) -> None:
     tags = {ROLE: "monitoring", MODEL_DIGEST: version.digest or "", SENTENCE: found.sentence}
     experiment = experiment_named(client, EXPERIMENT)
     run = client.create_run(experiment, run_name=f"{version.name} {found.state}", tags=tags)
-    for key, text in (("model", f"models:/{version.name}"), ("data", data), ("state", found.state)):
+    params = {"model": f"models:/{version.name}", "data": data, "state": found.state}
+    # Of a run on a cluster. Not the tag that makes a parent, whose end would be that of the pipeline run.
+    if pipeline_run := os.environ.get(KFP_RUN_VARIABLE):
+        params["pipeline_run"] = pipeline_run
+    for key, text in params.items():
         client.log_param(run.info.run_id, key, text)
-    metrics = {
-        "monitor/auc": found.auc.value,
-        "monitor/auc_low": found.auc.low,
-        "monitor/auc_high": found.auc.high,
-        "monitor/distance": found.distance,
-        "monitor/samples": found.samples,
-        "monitor/refused": found.refused,
-    }
-    if found.measured:
-        metrics[f"monitor/{found.metric}"] = found.measured.value
-        metrics[f"monitor/{found.metric}_low"] = found.measured.low
-        metrics[f"monitor/{found.metric}_high"] = found.measured.high
-    for key, value in metrics.items():
-        client.log_metric(run.info.run_id, key, value)
+    for key, value in summary(found).items():
+        client.log_metric(run.info.run_id, f"monitor/{key}", value)
     client.log_dict(run.info.run_id, found.to_dict(), "monitoring.json")
     client.set_terminated(run.info.run_id)

@@ -1,4 +1,4 @@
-"""Schedules: recipes that run periodically, as KFP's recurring runs."""
+"""Schedules: pipelines that run periodically, as KFP's recurring runs."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from kfp_server_api import V2beta1RecurringRun as Schedule
 from kfp_server_api import V2beta1Run as Run
 
 from headstart.errors import InputError
-from headstart.recipe.recipe import Recipe
+from headstart_pipelines.catalog import Job
 from headstart_pipelines.cluster import clock
 from headstart_pipelines.cluster.connection import Server
 from headstart_pipelines.cluster.cron import Cron
@@ -29,9 +29,9 @@ _LATEST = 20
 
 
 def schedule(
-    server: Server, recipe: Recipe, package: Package, cron: Cron, *, name: str, overlap: str, catch_up: bool
+    server: Server, job: Job, package: Package, cron: Cron, *, name: str, overlap: str, catch_up: bool
 ) -> Schedule:
-    """Create a schedule that runs the recipe at the ticks of `cron`.
+    """Create a schedule that runs the job at the ticks of `cron`.
 
     Args:
         overlap: one of `OVERLAPS`.
@@ -52,7 +52,7 @@ def schedule(
         # pipeline's parameters, and every run fails because they are missing.
         Schedule(
             display_name=name,
-            **work(server, recipe, package, version),
+            **work(server, job, package, version),
             trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=cron.text)),
             mode="ENABLE",
             max_concurrency=str(OVERLAPS[overlap]),

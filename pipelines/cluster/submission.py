@@ -1,4 +1,4 @@
-"""Submission of a recipe to a server: package, pipeline version, experiment and run."""
+"""Submission of a job to a server: package, pipeline version, experiment and run."""
 
 import functools
 import hashlib
@@ -18,9 +18,8 @@ from kfp_server_api import V2beta1Run as Run
 
 from headstart.credentials import without_password
 from headstart.errors import HeadstartError, InputError
-from headstart.recipe.recipe import Recipe
 from headstart.version import CODE_VARIABLE
-from headstart_pipelines.catalog import compile_pipeline, parameters
+from headstart_pipelines.catalog import Job, compile_pipeline
 from headstart_pipelines.cluster.connection import Server
 from headstart_pipelines.cluster.listing import found_or_made, named
 from headstart_pipelines.cluster.runs import find_experiments
@@ -63,9 +62,9 @@ class Submission:
 
 
 def build_package(
-    recipe: Recipe, *, image: str | None, profile: Profile | None, unfingerprinted: frozenset[str], allow_tag: bool
+    pipeline: str, *, image: str | None, profile: Profile | None, unfingerprinted: frozenset[str], allow_tag: bool
 ) -> Package:
-    """Compile a resolved recipe's pipeline for the cluster.
+    """Compile a pipeline for the cluster.
 
     Raises:
         InputError: no image is named, or a guard refuses the compiled pipeline.
@@ -84,9 +83,9 @@ def build_package(
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "package.yaml")
-        compile_pipeline(recipe.pipeline, file, placement, allow_tag=allow_tag)
+        compile_pipeline(pipeline, file, placement, allow_tag=allow_tag)
         text = file.read_text(encoding="utf-8")
-    name = f"headstart-{recipe.pipeline}"
+    name = f"headstart-{pipeline}"
     # Includes the pipeline's name, because some servers require version names that are unique among all pipelines.
     version = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
     return Package(name, version, text, profile.service_account if profile else None)
@@ -122,12 +121,12 @@ def _upload(server: Server, pipeline_id: str, package: Package) -> PipelineVersi
         return server.uploads.upload_pipeline_version(str(file), name=package.version, pipelineid=pipeline_id)
 
 
-def work(server: Server, recipe: Recipe, package: Package, version: PipelineVersion) -> dict[str, Any]:
+def work(server: Server, job: Job, package: Package, version: PipelineVersion) -> dict[str, Any]:
     """Return the fields that runs and schedules share: experiment, uploaded package, parameters, service account."""
     experiment, _ = found_or_made(
-        lambda: find_experiments(server, recipe.name),
+        lambda: find_experiments(server, job.experiment),
         lambda: server.experiments.experiment_service_create_experiment(
-            kfp_server_api.V2beta1Experiment(display_name=recipe.name, namespace=server.namespace)
+            kfp_server_api.V2beta1Experiment(display_name=job.experiment, namespace=server.namespace)
         ),
     )
     return {
@@ -135,7 +134,7 @@ def work(server: Server, recipe: Recipe, package: Package, version: PipelineVers
         "pipeline_version_reference": kfp_server_api.V2beta1PipelineVersionReference(
             pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
         ),
-        "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=parameters(recipe)),
+        "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=dict(job.parameters)),
         "service_account": package.service_account,
     }
 
@@ -160,25 +159,25 @@ def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
         return create(body)
 
 
-def submit(server: Server, recipe: Recipe, package: Package, profile: Profile | None) -> Submission:
-    """Upload the package unless the server has it, and start a run of the resolved recipe."""
+def submit(server: Server, job: Job, package: Package, profile: Profile | None) -> Submission:
+    """Upload the package unless the server has it, and start a run."""
     version, is_new = upload(server, package)
-    name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
-    body = Run(display_name=name, **work(server, recipe, package, version))
+    name = f"{job.experiment}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
+    body = Run(display_name=name, **work(server, job, package, version))
     # Without input the plugin would run with the API server's own settings, which are another cluster's.
-    plugin = {"experiment_name": recipe.name} if profile and profile.mlflow_plugin else {"disabled": True}
+    plugin = {"experiment_name": job.experiment} if profile and profile.mlflow_plugin else {"disabled": True}
     try:
         run = _create_run(server, body, plugin)
     except UnansweredError as error:
         raise HeadstartError(
-            f"{error} The run {name} may have been started all the same: `headstart runs --experiment {recipe.name}` "
-            "says so."
+            f"{error} The run {name} may have been started all the same: `headstart runs --experiment "
+            f"{job.experiment}` says so."
         ) from None
     page, problem = _mlflow(run, profile)
     return Submission(
         run=name,
         run_id=run.run_id,
-        experiment=recipe.name,
+        experiment=job.experiment,
         pipeline=package.pipeline,
         version=package.version,
         uploaded=is_new,

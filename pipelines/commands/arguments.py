@@ -142,6 +142,11 @@ LABEL_BUDGET = option("--label-budget", type=int, metavar="N", help="of numbers 
                       "samples in all beside the test's")  # fmt: skip
 INPUT = option("--input", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe's data.input, "
                "for example size=64; may be repeated (default: what the models read)")  # fmt: skip
+CLOCK = (
+    option("--cron", metavar="WHEN", help="minute, hour, day, month and weekday, in UTC unless the server's "
+           "administrator chose another time zone"),
+    option("--timezone", metavar="ZONE", help="the zone of --cron, whose clocks must not change, such as Asia/Tokyo"),
+)  # fmt: skip
 REASON = option("--reason", metavar="TEXT", help="why, for the record")
 RUN = option("run", metavar="RUN", help="a run's name or id")
 LOCAL = option("--workspace", type=folder, metavar="DIR", help="the workspace of runs on this machine (default: "

@@ -1,22 +1,40 @@
 """`headstart monitor`: whether a model in use still meets what it was tested on."""
 
 import argparse
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
+from headstart.errors import HeadstartError, InputError
 from headstart.terminal import waiting
-from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, folder, option
+from headstart_pipelines.commands.arguments import CLOCK, JSON, WORKSPACE, Command, folder, group, option, placement
+from headstart_pipelines.commands.schedule import cron_of, schedule_job
+from headstart_pipelines.commands.server import SERVER, connected, profile_of, started
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from headstart.judging.monitoring import Monitoring
+    from headstart_pipelines.cluster.connection import Server
 
 # The shares of the classes that moved most.
 _SHOWN = 10
 
 
 def _monitor(options: argparse.Namespace) -> None:
+    # Not HEADSTART_KFP_HOST: who has set it still looks at models from here.
+    if options.host or options.profile or options.cron:
+        _monitor_on_cluster(options)
+    else:
+        _monitor_here(options)
+
+
+def _monitor_here(options: argparse.Namespace) -> None:
+    for name in ("image", "allow_tag", "wait", "timezone", "name"):
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} has a meaning on a cluster only; name that with --host and --profile."
+            )
     given = {} if options.tolerance is None else {"tolerance": options.tolerance}
     with waiting(f"comparing {options.data} with what {options.model} was tested on"):
         from headstart.api.registry import monitor
@@ -34,6 +52,58 @@ def _monitor(options: argparse.Namespace) -> None:
         display.show_facts(console, [("distance", chance), *refused])
     if options.fail and found.state != "as before":
         raise SystemExit(1)
+
+
+def _monitor_on_cluster(options: argparse.Namespace) -> None:
+    if options.reference:
+        raise InputError(
+            "--reference is a folder of this machine, which no pod sees; remove it, or --host and --profile."
+        )
+    if options.cron and options.wait:
+        raise InputError("--wait follows a run, and --cron starts none now; remove one of them.")
+    if not options.cron and (options.timezone or options.name):
+        raise InputError("--timezone and --name are about a schedule; add --cron, or remove them.")
+    profile = profile_of(options)
+    with waiting(f"looking up {options.model}"):
+        from headstart.judging.monitoring import TOLERANCE
+        from headstart_pipelines.cluster.monitoring import monitor_job, name_of
+        from headstart_pipelines.cluster.submission import build_package
+
+    cron = cron_of(options) if options.cron else None
+    job = monitor_job(
+        options.model,
+        options.data,
+        {volume.path for volume in profile.light.volumes},
+        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+        fail=options.fail,
+    )
+    package = build_package(
+        job.pipeline, image=options.image, profile=profile, unfingerprinted=frozenset(), allow_tag=options.allow_tag
+    )
+    if cron:
+        schedule_job(options, job, package, cron, options.name or name_of(job))
+        return
+    server = connected(options)
+    # The comparison is a run of its own, not a step below one that KFP's plugin opens.
+    submission = started(server, job, package, profile.model_copy(update={"mlflow_plugin": False}), options)
+    if options.wait:
+        _follow(server, submission.run_id, submission.run, as_json=options.json)
+
+
+def _follow(server: "Server", run_id: str, name: str, *, as_json: bool) -> None:
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster.follow import watch_run
+    from headstart_pipelines.cluster.logs import log_parts
+    from headstart_pipelines.cluster.runs import find_run
+
+    try:
+        watch_run(server, run_id, name, stderr=as_json)
+    finally:
+        # What it found is the last line of its log, also where the run then failed by that; none where it did not get
+        # so far.
+        with contextlib.suppress(HeadstartError):
+            for _, lines in log_parts(server, find_run(server, run_id), "monitor", follow=False, own=True):
+                display.console(stderr=as_json).print(display.verdict(lines[-1]), highlight=False)
 
 
 def _table(found: "Monitoring") -> "Table":
@@ -54,7 +124,9 @@ COMMANDS = (
         "monitor",
         _monitor,
         "say whether new samples are as before, drifted, or the model worse on them",
-        "headstart monitor models:/digits-target@champion photos/new --fail",
+        "headstart monitor models:/digits-target@champion photos/new --fail\n"
+        "  headstart monitor models:/digits-target@champion s3://data/new --fail --cron \"0 6 * * *\" \\\n"
+        "    --host https://kubeflow.example.com/pipeline --profile infra/profiles/cpu.yaml --image NAME@sha256:…",
         (
             option("model", metavar="MODEL", help="models:/name@alias, models:/name/version, or a registered model's "
                    "name: its champion, else its latest version"),
@@ -66,6 +138,14 @@ COMMANDS = (
             option("--fail", action="store_true", help="end with status 1 where it is not as before"),
             JSON,
             WORKSPACE,
+            group("on a cluster", "With --host, --profile or --cron a pod compares the samples, which are then at\n"
+                  "s3://… or on a volume of the profile.",
+                  *placement(default="the profile's"),
+                  *CLOCK,
+                  option("--name", metavar="NAME", help="the schedule's name (default: monitor-MODEL)"),
+                  option("--wait", action="store_true", help="follow the run to its end and say what it found; Ctrl-C "
+                         "leaves it going")),
+            SERVER,
         ),
     ),
 )  # fmt: skip

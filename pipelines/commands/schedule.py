@@ -2,11 +2,17 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
 from headstart.terminal import printable
-from headstart_pipelines.commands.arguments import JSON, Command, either, option, placement, recipe
+from headstart_pipelines.commands.arguments import CLOCK, JSON, Command, either, option, placement, recipe
 from headstart_pipelines.commands.server import SERVER, built, connected
+
+if TYPE_CHECKING:
+    from headstart_pipelines.catalog import Job
+    from headstart_pipelines.cluster.cron import Cron
+    from headstart_pipelines.cluster.submission import Package
 
 
 def _schedule(options: argparse.Namespace) -> None:
@@ -54,28 +60,42 @@ def _change_schedule(options: argparse.Namespace) -> None:
 
 
 def _make_schedule(options: argparse.Namespace) -> None:
-    from headstart_pipelines.cluster import clock
-    from headstart_pipelines.cluster.cron import Cron
-    from headstart_pipelines.cluster.schedule import schedule
+    from headstart_pipelines.catalog import Job
 
     if not options.recipe or not options.cron:
         raise InputError(
             'Give a recipe and when it is to run, for example digits.yaml --cron "0 3 * * 1"; or --list, --disable, '
             "--enable or --delete."
         )
-    cron = Cron.of(options.cron)
-    if options.timezone:
-        cron = cron.from_zone(options.timezone, clock.now())
+    cron = cron_of(options)
     resolved, package, _ = built(options, live=True)
-    made = schedule(
-        connected(options),
-        resolved,
-        package,
-        cron,
-        name=options.name or resolved.name,
-        overlap=options.overlap,
-        catch_up=options.catch_up,
-    )
+    name = options.name or resolved.name
+    schedule_job(options, Job.of(resolved), package, cron, name, overlap=options.overlap, catch_up=options.catch_up)
+
+
+def cron_of(options: argparse.Namespace) -> "Cron":
+    """When --cron, in the zone of --timezone, is in the server's time; InputError where there is no saying it."""
+    from headstart_pipelines.cluster import clock
+    from headstart_pipelines.cluster.cron import Cron
+
+    cron = Cron.of(options.cron)
+    return cron.from_zone(options.timezone, clock.now()) if options.timezone else cron
+
+
+def schedule_job(
+    options: argparse.Namespace,
+    job: "Job",
+    package: "Package",
+    cron: "Cron",
+    name: str,
+    *,
+    overlap: str = "forbid",
+    catch_up: bool = False,
+) -> None:
+    """Create the schedule `name` on the server of the options, and say when it runs."""
+    from headstart_pipelines.cluster.schedule import schedule
+
+    made = schedule(connected(options), job, package, cron, name=name, overlap=overlap, catch_up=catch_up)
     if options.json:
         print(
             json.dumps(
@@ -98,10 +118,7 @@ COMMANDS = (
         "  headstart schedule --delete digits",
         (
             *recipe(nargs="?"),
-            option("--cron", metavar="WHEN", help="minute, hour, day, month and weekday, in UTC unless the server's "
-                   "administrator chose another time zone"),
-            option("--timezone", metavar="ZONE", help="the zone of --cron, whose clocks must not change, such as "
-                   "Asia/Tokyo"),
+            *CLOCK,
             option("--overlap", choices=("forbid", "allow"), default="forbid", help="at a tick while a run goes: start "
                    "the next when it has ended (forbid, the default), or at once"),
             option("--catch-up", action="store_true", help="one run for each tick that was left out, instead of one "

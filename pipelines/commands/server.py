@@ -1,16 +1,20 @@
 """The server that commands talk to, and what is compiled for it."""
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import InputError
+from headstart.terminal import printable
 from headstart_pipelines.commands.arguments import group, option
 
 if TYPE_CHECKING:
     from headstart.recipe.recipe import Recipe
+    from headstart_pipelines.catalog import Job
     from headstart_pipelines.cluster.connection import Server
-    from headstart_pipelines.cluster.submission import Package
+    from headstart_pipelines.cluster.submission import Package, Submission
     from headstart_pipelines.profile import Profile
 
 SERVER = group(
@@ -39,20 +43,25 @@ def connected(options: argparse.Namespace) -> "Server":
     )
 
 
-def built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
-    """The recipe, resolved and compiled for the cluster; all of it before anything is sent."""
-    from headstart.recipe.recipe import load_recipe
-    from headstart_pipelines.cluster.submission import build_package
+def profile_of(options: argparse.Namespace) -> "Profile":
+    """InputError if none is named, or it is not usable."""
     from headstart_pipelines.profile import load_profile
-    from headstart_pipelines.resolve import resolve_for_cluster
 
-    loaded = load_recipe(options.recipe, options.set)
     if options.profile is None:
         raise InputError(
             "Which profile? Name with --profile the file that says what the cluster gives each step; "
             "infra/profiles/cpu.yaml is one to start from."
         )
-    profile = load_profile(options.profile)
+    return load_profile(options.profile)
+
+
+def built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
+    """The recipe, resolved and compiled for the cluster; all of it before anything is sent."""
+    from headstart.recipe.recipe import load_recipe
+    from headstart_pipelines.cluster.submission import build_package
+    from headstart_pipelines.resolve import resolve_for_cluster
+
+    loaded, profile = load_recipe(options.recipe, options.set), profile_of(options)
     resolved = resolve_for_cluster(
         loaded,
         {volume.path for volume in profile.light.volumes},
@@ -60,10 +69,41 @@ def built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, 
         live=live,
     )
     package = build_package(
-        resolved.recipe,
+        resolved.recipe.pipeline,
         image=options.image,
         profile=profile,
         unfingerprinted=resolved.unknown,
         allow_tag=options.allow_tag,
     )
     return resolved.recipe, package, profile
+
+
+def started(
+    server: "Server", job: "Job", package: "Package", profile: "Profile", options: argparse.Namespace
+) -> "Submission":
+    """Start a run, and print where it is to be seen, or with --json the submission."""
+    from headstart_pipelines import display
+    from headstart_pipelines.cluster.releases import difference
+    from headstart_pipelines.cluster.size import warning
+    from headstart_pipelines.cluster.submission import submit
+
+    console = display.console(stderr=options.json)
+    if other := difference(server.release):
+        console.print(printable(other), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"[bold]{job.experiment}[/]  pipeline {job.pipeline}", highlight=False)
+    if said := warning(package.text, job.parameters):
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    submission = submit(server, job, package, profile)
+    facts = [
+        ("pipeline", f"{submission.version} ({'uploaded' if submission.uploaded else 'there already'})"),
+        ("run", f"{submission.run}  {submission.run_id}"),
+        ("KFP page", submission.page),
+    ]
+    if submission.mlflow_page:
+        facts.append(("MLflow page", submission.mlflow_page))
+    display.show_facts(console, facts)
+    if submission.mlflow_problem:
+        console.print(f"MLflow's plugin: {submission.mlflow_problem}", markup=False, highlight=False, soft_wrap=True)
+    if options.json:
+        print(json.dumps(asdict(submission), indent=2), flush=True)
+    return submission

@@ -1,6 +1,7 @@
 """Samples at an address as a model reads them, with the labels that the reference gives them."""
 
 import hashlib
+import heapq
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ class Read:
     refused: int
 
 
-def read_samples(bundle: ModelBundle, uri: str, labels: Labels) -> Iterator[Read]:
-    """Yield the samples at `uri` in batches of 256.
+def read_samples(bundle: ModelBundle, uri: str, labels: Labels, most: int | None = None) -> Iterator[Read]:
+    """Yield the samples at `uri` in batches of 256; with `most`, no more than that, drawn by a hash of their paths.
 
     Raises:
         InputError: the reference cannot be read, has not the labels that are asked for, has a class that the model does
@@ -57,8 +58,9 @@ def read_samples(bundle: ModelBundle, uri: str, labels: Labels) -> Iterator[Read
             except UnreadableSample:
                 return None
 
-        for start in range(0, len(listing.files), BATCH):
-            files = listing.files[start : start + BATCH]
+        chosen = listing.files if most is None else heapq.nsmallest(most, listing.files, key=_drawn)
+        for start in range(0, len(chosen), BATCH):
+            files = chosen[start : start + BATCH]
             decoded = list(pool.map(decode, [file.path for file in files]))
             kept = [(*each, file) for each, file in zip(decoded, files, strict=True) if each is not None]
             found += len(kept)
@@ -70,3 +72,7 @@ def read_samples(bundle: ModelBundle, uri: str, labels: Labels) -> Iterator[Read
             )
     if not found:
         raise InputError(f"{uri} holds no {kind.noun} that can be read.")
+
+
+def _drawn(file: File) -> bytes:
+    return hashlib.sha256(file.path.encode()).digest()

@@ -1,6 +1,7 @@
 """What a model costs whoever runs it: the size of its files, and the time of a prediction."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,9 +38,14 @@ def cost_of(bundle: "ModelBundle", path: Path) -> ServingCost:
 def prediction_seconds(bundle: "ModelBundle", *, warm_up: int, repeats: int) -> list[float]:
     """How long each of `repeats` predictions for one sample takes on this machine, after `warm_up` others."""
     sample = bundle.preprocessing.noise(1)
+    return seconds_of(lambda: bundle.predict_outputs(sample), warm_up=warm_up, repeats=repeats)
+
+
+def seconds_of(call: Callable[[], object], *, warm_up: int, repeats: int) -> list[float]:
+    """How long each of `repeats` calls takes on this machine, after `warm_up` others."""
     seconds = []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()
-        bundle.predict_outputs(sample)
+        call()
         seconds.append(time.perf_counter() - start)
     return seconds[warm_up:]

@@ -20,6 +20,9 @@ LARGEST_DIFFERENCE = 1e-4
 _LARGEST_BYTES = 2_000_000_000
 _BATCHES = (1, 5)
 
+Predict = Callable[[Any], np.ndarray]
+"""Stored samples to the task's outputs, float32 (N, ...)."""
+
 
 def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
     """Write the bundle to `path` as one ONNX file; return the largest difference of a probability from the bundle's
@@ -36,33 +39,26 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
             model has no classes.
         HeadstartError: PyTorch cannot export the architecture, or a probability differs by more than 1e-4.
     """
-    content, _, difference = _checked(bundle, digest)
+    content, _, difference = checked(bundle, digest)
     write_bytes(path, content)
     return difference
 
 
-def runtime(bundle: ModelBundle, *, threads: int) -> Callable[[Any], np.ndarray]:
+def runtime(bundle: ModelBundle, *, threads: int) -> Predict:
     """Return a function from stored samples to probabilities, float32 (N, K), by ONNX Runtime on `threads` threads of
     the CPU. Raises as `export` does."""
-    _, session, _ = _checked(bundle, "", threads)
-
-    def probabilities(samples: Any) -> np.ndarray:
-        inputs = {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()}
-        (found,) = session.run(None, inputs)
-        return np.asarray(found)
-
-    return probabilities
+    return checked(bundle, "", threads)[1]
 
 
-def _checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes, Any, float]:
-    """The bundle as an ONNX file, a session of ONNX Runtime on it, and the largest difference of a probability.
+def checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes, Predict, float]:
+    """Return the bundle as an ONNX file, as a function like `runtime`'s, and the largest difference of an output.
 
-    `threads` of 0 leaves their number to ONNX Runtime.
+    `threads` of 0 leaves their number to ONNX Runtime. Raises as `export` does.
     """
     bundle.require_head()
     try:
         import onnx  # noqa: F401
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
@@ -75,15 +71,11 @@ def _checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes,
             "smaller architecture."
         )
     content = _convert(bundle, digest)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
-    # Threads that wait for work in a loop take the cores from those that decode.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    predict = predictor(bundle, content, threads=threads)
     difference, largest = 0.0, 1.0
     for count in _BATCHES:
         samples = bundle.preprocessing.noise(count)
-        (found,) = session.run(None, {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()})
+        found = predict(samples)
         own = bundle.predict_outputs(samples)
         # A model of numbers for which nothing was held out has no margin.
         told = ~np.isnan(own)
@@ -95,7 +87,29 @@ def _checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes,
             f"The exported {bundle.architecture} differs from the bundle by {difference:.2g} in an output, more "
             f"than {LARGEST_DIFFERENCE * largest:.2g}, and was not written; serve the bundle itself."
         )
-    return content, session, difference
+    return content, predict, difference
+
+
+def predictor(bundle: ModelBundle, content: bytes, *, threads: int) -> Predict:
+    """Return a function from stored samples to the outputs of an ONNX file that was made of the bundle."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+    # Threads that wait for work in a loop take the cores from those that decode.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+
+    def predict(samples: Any) -> np.ndarray:
+        (found,) = session.run(None, arrays(bundle, samples))
+        return np.asarray(found)
+
+    return predict
+
+
+def arrays(bundle: ModelBundle, samples: Any) -> dict[str, np.ndarray]:
+    """Return what an ONNX file of the bundle reads for stored samples, by the names of its inputs."""
+    return {name: each.numpy() for name, each in stored_tensors(bundle, samples).items()}
 
 
 def _convert(bundle: ModelBundle, digest: str) -> bytes:

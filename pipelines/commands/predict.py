@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import announce
 from headstart_pipelines.commands.arguments import JSON, MODEL_URI, WORKSPACE, Command, count, option
+
+if TYPE_CHECKING:
+    from headstart.judging.int8 import Int8
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -55,15 +59,37 @@ def _export(options: argparse.Namespace) -> None:
     from headstart.api.models import load
     from headstart.models.exporting import export, format_of, place_of
 
-    format = format_of(options.format, options.output)
+    format = format_of(options.format or ("onnx" if options.int8 else None), options.output)
+    if options.int8 and format != "onnx":
+        raise InputError(f"--int8 is for --format onnx, and --format {format} keeps the model as it is; leave out one.")
     model = load(options.model, workspace=options.workspace)
     bundle, place = model.bundle, options.output or place_of(options.model, format)
+    if options.int8:
+        _show_int8(model.export_int8(place, options.int8))
+        return
     exported = export(bundle, place, format=format, digest=model.digest)
     outputs = f"{len(bundle.classes)} classes" if bundle.classes else f"{bundle.network.feature_dim} features, no head"
     print(
         f"{exported.path}: {format}, {outputs}, licence {bundle.provenance.get('license') or 'not known'}; outputs "
         f"differ by {exported.difference:.1g} at most from the model's"
     )
+
+
+def _show_int8(found: "Int8") -> None:
+    from rich.table import Column
+
+    from headstart.figures import figure
+    from headstart.metrics.metric import metric_title
+    from headstart_pipelines import display
+
+    console = display.console()
+    headers = ("MB", "ms", metric_title(found.metric))
+    table = display.table("", *(Column(each, justify="right") for each in headers))
+    for name, cost, value in zip(("model", "int8"), (found.before, found.after), found.scores, strict=True):
+        table.add_row(name, f"{cost.size / 1e6:.2f}", f"{cost.milliseconds:.3g}", figure(value))
+    console.print(table)
+    text = f"{found.path}: {found.sentence}; {found.calibrated_on} calibrated it"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 COMMANDS = (
@@ -94,6 +120,8 @@ COMMANDS = (
             option("--format", metavar="FORMAT", help="torch (a program for PyTorch alone, and the weights), onnx (one "
                    "file), timm or hf (a folder that timm, or transformers, loads); default: onnx where -o ends in "
                    ".onnx"),
+            option("--int8", metavar="DATA_URI", help="to ONNX with 8-bit whole numbers, smaller and faster; labelled "
+                   "samples, such as those that the model was trained on, calibrate it and compare it with the model"),
             option("-o", "--output", type=Path, metavar="PLACE", help="the .onnx file or new folder to write (default: "
                    "the model's name and the format, here)"),
             WORKSPACE,

@@ -19,6 +19,8 @@ from headstart.models.architectures import build_network, check_reads
 from headstart.models.bundle import ModelBundle
 from headstart.models.classical import linear
 from headstart.models.exporting import export
+from headstart.models.int8 import quantized
+from headstart.models.onnx import checked, predictor
 from headstart.models.onnx import export as export_onnx
 from headstart.models.token_encoder import token_states
 from headstart.strategies.baseline import BASELINES
@@ -92,6 +94,17 @@ def test_it_is_transferred(trained, packed):
         strategy = Strategy.of({"name": name, "strategy": name, **({"lora": 4} if name == "lora" else {})})
         result = transfer(trained, packed, strategy, training=training, context=CONTEXT)
         assert result.validation > 0.6, name
+
+
+def test_as_whole_numbers_embeddings_too_are_a_third_and_answer_alike(trained, packed):
+    content, _, _ = checked(trained, "sha256:0")
+    texts = packed.split("test").samples[:40]
+
+    smaller = quantized(content, [])
+
+    assert len(smaller) < len(content) / 3
+    found = predictor(trained, smaller, threads=1)(texts)
+    assert np.abs(found - trained.predict_probabilities(texts)).max() < 0.02
 
 
 def test_an_export_reads_token_ids(trained, packed, tmp_path):

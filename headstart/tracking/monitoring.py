@@ -77,6 +77,14 @@ def tested_version(client: "MlflowClient", uri: str) -> tuple[VersionRecord, "Ev
     return version, version.evidence
 
 
+@explained()
+def state_found(client: "MlflowClient", pipeline_run: str) -> str | None:
+    """The state that a run on a cluster recorded: `as before`, `drifted` or `worse`; None if it recorded none."""
+    experiment = experiment_named(client, EXPERIMENT)
+    runs = client.search_runs([experiment], f"params.pipeline_run = '{pipeline_run}'", max_results=1)
+    return runs[0].data.params["state"] if runs else None
+
+
 def _promised(evidence: "Evidence") -> Interval | None:
     ends = [evidence.figures.get(f"test/{evidence.metric}{end}") for end in ("", "_low", "_high")]
     value, low, high = ends

@@ -6,7 +6,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
@@ -14,7 +14,7 @@ from headstart.judging.evidence import Evidence
 from headstart.models.reference import pinned, unpinned
 from headstart.storage.local import read_json
 from headstart.tracking.client import connect, explained, search_all
-from headstart.tracking.logged_model import BUNDLE, EVIDENCE, EXAMPLE
+from headstart.tracking.logged_model import BUNDLE, EVIDENCE, EXAMPLE, RECIPE
 from headstart.tracking.names import CHAMPION, MODEL_DIGEST
 
 if TYPE_CHECKING:
@@ -125,6 +125,22 @@ def fetch(uri: str) -> Path:
     version = find_version(client, uri)
     foreign = not version.tags.get(MODEL_DIGEST) and _has(client, version, _TRANSFORMERS)
     return _fetched(client, version, "" if foreign else BUNDLE)
+
+
+def stored_recipe(client: "MlflowClient", version: "ModelVersion") -> dict[str, Any] | None:
+    """The JSON values of the recipe that is kept with a version; None if there is none. HeadstartError if its file is
+    gone or damaged."""
+    part = f"{EVIDENCE}/{RECIPE}"
+    if not _has(client, version, part):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return dict(read_json(_fetched(client, version, part, to=folder)))
+        except (OSError, ValueError, TypeError) as error:
+            raise HeadstartError(
+                f"The recipe of models:/{version.name}/{version.version} is damaged ({type(error).__name__}); restore "
+                "it from a backup, or run the recipe's file."
+            ) from error
 
 
 def stored_example(uri: str) -> list[str] | None:

@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING
 
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import waiting
-from headstart_pipelines.commands.arguments import CLOCK, JSON, WORKSPACE, Command, folder, group, option, placement
+from headstart_pipelines.commands.arguments import (
+    AMOUNT,
+    CLOCK,
+    JSON,
+    WORKSPACE,
+    Command,
+    folder,
+    group,
+    option,
+    placement,
+)
+from headstart_pipelines.commands.promotion import tell
+from headstart_pipelines.commands.retraining import RETRAINING, recipe_to_repeat, repeat_here, repeat_on_cluster
 from headstart_pipelines.commands.schedule import cron_of, schedule_job
-from headstart_pipelines.commands.server import SERVER, connected, profile_of, started
+from headstart_pipelines.commands.server import SERVER, compiled, connected, profile_of, started
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,26 +47,31 @@ def _monitor_here(options: argparse.Namespace) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} has a meaning on a cluster only; name that with --host and --profile."
             )
+    to_repeat = recipe_to_repeat(options)
     given = {} if options.tolerance is None else {"tolerance": options.tolerance}
     with waiting(f"comparing {options.data} with what {options.model} was tested on"):
         from headstart.api.registry import monitor
         from headstart_pipelines import display
 
         found = monitor(options.model, options.data, reference=options.reference, workspace=options.workspace, **given)
-    if options.json:
-        print(json.dumps(found.to_dict(), indent=2))
-    else:
+    if not options.json:
         console = display.console()
         console.print(_table(found))
         console.print(display.verdict(found.sentence), highlight=False)
         refused = [("refused", f"{found.refused} samples that cannot be read")] if found.refused else []
         chance = f"{found.distance:.4f}, as large by chance with p = {found.distance_p:.3f}"
         display.show_facts(console, [("distance", chance), *refused])
+    again = repeat_here(*to_repeat, options) if to_repeat and found.state != "as before" else None
+    if options.json:
+        print(json.dumps({**found.to_dict(), **(again.to_dict() if again else {})}, indent=2))
+    if again and again.promotion:
+        tell(again.promotion, quiet=options.json)
     if options.fail and found.state != "as before":
         raise SystemExit(1)
 
 
-def _monitor_on_cluster(options: argparse.Namespace) -> None:
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    """InputError if options for a cluster do not fit together."""
     if options.reference:
         raise InputError(
             "--reference is a folder of this machine, which no pod sees; remove it, or --host and --profile."
@@ -63,13 +80,27 @@ def _monitor_on_cluster(options: argparse.Namespace) -> None:
         raise InputError("--wait follows a run, and --cron starts none now; remove one of them.")
     if not options.cron and (options.timezone or options.name):
         raise InputError("--timezone and --name are about a schedule; add --cron, or remove them.")
-    profile = profile_of(options)
+    if options.retrain and not options.wait:
+        raise InputError(
+            "--retrain starts a second run after the one that compares; add --wait, and instead of --cron let a "
+            "scheduler run this command."
+        )
+    if options.retrain and options.json:
+        raise InputError("--json is about one run, and --retrain may start a second one; remove one of them.")
+
+
+def _monitor_on_cluster(options: argparse.Namespace) -> None:
+    _refuse_contradictions(options)
+    profile, to_repeat = profile_of(options), recipe_to_repeat(options)
     with waiting(f"looking up {options.model}"):
         from headstart.judging.monitoring import TOLERANCE
+        from headstart_pipelines.cluster.follow import DetachedError
         from headstart_pipelines.cluster.monitoring import monitor_job, name_of
         from headstart_pipelines.cluster.submission import build_package
 
     cron = cron_of(options) if options.cron else None
+    # Before anything is sent: its data may be where no pod sees them.
+    work = compiled(to_repeat[1], options) if to_repeat else None
     job = monitor_job(
         options.model,
         options.data,
@@ -86,8 +117,20 @@ def _monitor_on_cluster(options: argparse.Namespace) -> None:
     server = connected(options)
     # The comparison is a run of its own, not a step below one that KFP's plugin opens.
     submission = started(server, job, package, profile.model_copy(update={"mlflow_plugin": False}), options)
-    if options.wait:
+    if not options.wait:
+        return
+    rung = None
+    try:
         _follow(server, submission.run_id, submission.run, as_json=options.json)
+    except HeadstartError as error:
+        # An alarm does not keep the recipe from running again.
+        if not work or isinstance(error, DetachedError):
+            raise
+        rung = error
+    if to_repeat and work:
+        repeat_on_cluster(*to_repeat, work, server, submission.run_id, options)
+    if rung:
+        raise rung
 
 
 def _follow(server: "Server", run_id: str, name: str, *, as_json: bool) -> None:
@@ -136,6 +179,8 @@ COMMANDS = (
             option("--tolerance", type=float, metavar="SHARE", help="how far above 0.5 the area under the curve of a "
                    "classifier that tells new from old samples may surely be (default 0.1)"),
             option("--fail", action="store_true", help="end with status 1 where it is not as before"),
+            *RETRAINING,
+            AMOUNT,
             JSON,
             WORKSPACE,
             group("on a cluster", "With --host, --profile or --cron a pod compares the samples, which are then at\n"

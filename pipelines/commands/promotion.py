@@ -4,18 +4,21 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
 from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, MODEL, REASON, WORKSPACE, Command, folder, option
 from headstart_pipelines.commands.tracking import connect
 
+if TYPE_CHECKING:
+    from headstart.tracking.promotion import Promotion
+
 
 def _promote(options: argparse.Namespace) -> None:
     with waiting(f"asking the gates of {options.model}"):
         from headstart.tracking.policy import Policy, load_policy
         from headstart.tracking.promotion import promote
-        from headstart_pipelines import display
 
         policy = load_policy(options.policy) if options.policy else Policy()
         outcome = promote(
@@ -27,22 +30,38 @@ def _promote(options: argparse.Namespace) -> None:
             reason=options.reason,
             force=options.force,
         )
-    model, change = outcome.model, outcome.change
     if options.json:
-        record = {
-            "model": model,
-            "version": outcome.version,
-            "previous": outcome.champion,
-            "promoted": change is not None,
-            "at": change.at if change else None,
-            "by": change.by if change else None,
-            "reason": change.reason if change else None,
-            "forced": change.forced if change else False,
-            "gates": [asdict(gate) for gate in outcome.gates],
-            "run_id": change.run_id if change else None,
-        }
-        print(json.dumps(record, indent=2))
-    elif outcome.gates:
+        print(json.dumps(as_dict(outcome), indent=2))
+    tell(outcome, quiet=options.json)
+
+
+def as_dict(outcome: "Promotion") -> dict[str, Any]:
+    """A promotion, or what refused it, as JSON values."""
+    change = outcome.change
+    return {
+        "model": outcome.model,
+        "version": outcome.version,
+        "previous": outcome.champion,
+        "promoted": change is not None,
+        "at": change.at if change else None,
+        "by": change.by if change else None,
+        "reason": change.reason if change else None,
+        "forced": change.forced if change else False,
+        "gates": [asdict(gate) for gate in outcome.gates],
+        "run_id": change.run_id if change else None,
+    }
+
+
+def tell(outcome: "Promotion", *, quiet: bool) -> None:
+    """Print what the gates said and what came of it; nothing if `quiet`.
+
+    Raises:
+        HeadstartError: a gate refused.
+    """
+    model, change = outcome.model, outcome.change
+    if outcome.gates and not quiet:
+        from headstart_pipelines import display
+
         display.console().print(display.gates_table(outcome.gates))
         print()
     if outcome.refusals and not change:
@@ -52,7 +71,7 @@ def _promote(options: argparse.Namespace) -> None:
             f"{model} version {outcome.version} was not promoted and {stays} champion: {closed} refused it. Mend that, "
             "change the policy, or override it for the record with --force --reason TEXT."
         )
-    if options.json:
+    if quiet:
         return
     if change is None:
         print(f"{model} version {outcome.version} is the champion already.")

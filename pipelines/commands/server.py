@@ -58,12 +58,18 @@ def profile_of(options: argparse.Namespace) -> "Profile":
 def built(options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
     """The recipe, resolved and compiled for the cluster; all of it before anything is sent."""
     from headstart.recipe.recipe import load_recipe
+
+    return compiled(load_recipe(options.recipe, options.set), options, live=live)
+
+
+def compiled(recipe: "Recipe", options: argparse.Namespace, *, live: bool = False) -> "tuple[Recipe, Package, Profile]":
+    """A recipe, resolved and compiled for the cluster that the options' profile describes."""
     from headstart_pipelines.cluster.submission import build_package
     from headstart_pipelines.resolve import resolve_for_cluster
 
-    loaded, profile = load_recipe(options.recipe, options.set), profile_of(options)
+    profile = profile_of(options)
     resolved = resolve_for_cluster(
-        loaded,
+        recipe,
         {volume.path for volume in profile.light.volumes},
         model_mounts={volume.path for volume in (profile.selection or profile.training).volumes},
         live=live,

@@ -4,35 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import headstart as hs
 from headstart.api.record import opened
 from headstart.tracking.registry import find_version
 from headstart.tracking.version_record import read_version
 from headstart_pipelines.cli import main
-
-
-@pytest.fixture
-def unlabelled(images: Path, tmp_path: Path) -> Path:
-    """Digits in one folder, as they come."""
-    folder = tmp_path / "new"
-    folder.mkdir()
-    for number, path in enumerate(sorted((images / "digits").glob("*/*.png"))[::3]):
-        (folder / f"{number}.png").write_bytes(path.read_bytes())
-    return folder
-
-
-@pytest.fixture
-def inverted(unlabelled: Path, tmp_path: Path) -> Path:
-    """The same digits, dark on light."""
-    folder = tmp_path / "inverted"
-    folder.mkdir()
-    for path in unlabelled.iterdir():
-        Image.fromarray(255 - np.asarray(Image.open(path))).save(folder / path.name)
-    return folder
 
 
 def test_new_samples_of_the_same_kind_are_as_before_and_the_record_says_so(own, unlabelled):

@@ -19,6 +19,7 @@ import yaml
 from kfp.dsl import pipeline_task
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 from headstart.judging.leaderboard import Leaderboard
 from headstart_pipelines.cli import main
@@ -241,6 +242,26 @@ def own(fresh: Execution, tmp_path: Path) -> Execution:
     """`fresh` with a record of its own, for a test that changes it; the artifacts are those of `fresh`."""
     workspace = shutil.copytree(fresh.workspace.parent / "own", tmp_path / "own")
     return replace(fresh, workspace=workspace)
+
+
+@pytest.fixture
+def unlabelled(images: Path, tmp_path: Path) -> Path:
+    """Digits in one folder, as they come."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for number, path in enumerate(sorted((images / "digits").glob("*/*.png"))[::3]):
+        (folder / f"{number}.png").write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def inverted(unlabelled: Path, tmp_path: Path) -> Path:
+    """The same digits, dark on light."""
+    folder = tmp_path / "inverted"
+    folder.mkdir()
+    for path in unlabelled.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(folder / path.name)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from headstart.recipe import registered
 from headstart.tracking import monitoring
 from headstart.tracking.client import connect
 from headstart_pipelines.catalog import compile_pipeline
@@ -103,6 +102,9 @@ def test_data_may_lie_on_a_volume_of_the_profile(kfp, monitor, tmp_path):
         (["--tolerance", "0.7"], {}, "The tolerance is 0.7"),
         (["--reference", "packed"], {}, "--reference is a folder of this machine"),
         (["--cron", "0 6 * * *", "--wait"], {}, "--cron starts none now"),
+        (["--cron", "0 6 * * *", "--retrain"], {}, "--retrain starts a second run"),
+        (["--wait", "--retrain", "--json"], {}, "--json is about one run"),
+        (["--promote"], {}, "--promote asks the gates about what --retrain delivers"),
         (["--cron", "every day"], {}, "--cron 'every day' is not understood"),
         (["--name", "daily"], {}, "--timezone and --name are about a schedule"),
     ],
@@ -160,12 +162,7 @@ def pods(own, tmp_path, monkeypatch):
     return run
 
 
-def test_a_pod_says_and_records_what_it_found_and_the_run_fails_where_it_was_asked_to(own, pods, images, tmp_path):
-    inverted = tmp_path / "inverted"
-    inverted.mkdir()
-    for number, path in enumerate(sorted((images / "digits").glob("*/*.png"))[::3]):
-        Image.fromarray(255 - np.asarray(Image.open(path))).save(inverted / f"{number}.png")
-
+def test_a_pod_says_and_records_what_it_found_and_the_run_fails_where_it_was_asked_to(pods, inverted):
     asked, failed = pods(inverted, fail=True)
     merely, succeeded = pods(inverted, fail=False)
 
@@ -180,6 +177,7 @@ def test_a_pod_says_and_records_what_it_found_and_the_run_fails_where_it_was_ask
     assert {(run.info.status, run.data.params["state"], run.data.params["pipeline_run"]) for run in runs} == {
         ("FINISHED", "drifted", RUN_ID)
     }
+    assert (monitoring.state_found(client, RUN_ID), monitoring.state_found(client, "another")) == ("drifted", None)
 
 
 # Following
@@ -194,3 +192,54 @@ def test_who_waits_is_told_what_was_found_also_where_the_run_fails_by_it(kfp, mo
     assert answer.code == bool(fails)
     assert "drifted: a classifier tells 200 new samples" in " ".join(answer.out.split())
     assert ("failed in 'alarm'" in answer.err) is bool(fails)
+
+
+# Training again
+
+
+@pytest.fixture
+def drifted(monkeypatch, own):
+    """The record says so of every run, and the version's recipe has its data in S3."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own.workspace / 'mlflow.db'}")
+    monkeypatch.setattr(monitoring, "state_found", lambda client, run_id: "drifted")
+    found = registered.recipe_of
+
+    def in_s3(client, uri):
+        name, recipe = found(client, uri)
+        data = recipe.target.data.model_copy(update={"uri": "s3://data/digits"})
+        return name, recipe.model_copy(update={"target": recipe.target.model_copy(update={"data": data})})
+
+    monkeypatch.setattr(registered, "recipe_of", in_s3)
+    monkeypatch.setattr(registered, "fingerprint", lambda uri: "etag:more")
+
+
+@pytest.mark.parametrize("fails", [None, "alarm"])
+def test_the_recipe_of_a_version_is_submitted_unless_it_is_as_before(kfp, monitor, drifted, fails):
+    kfp.fails = fails
+    answer = monitor("--wait", "--retrain", "--fail", model="digits-target")
+
+    assert answer.code == bool(fails), answer.err
+    assert [each["display_name"] for each in kfp.pipelines] == ["headstart-monitor", "headstart-finetune"]
+    sent = kfp.runs[1]["runtime_config"]["parameters"]
+    assert (sent["name"], sent["target_data"]["uri"]) == ("digits", "s3://data/digits")
+
+
+def test_as_before_nothing_is_submitted_and_an_unknown_result_is_an_error(kfp, monitor, drifted, monkeypatch):
+    monkeypatch.setattr(monitoring, "state_found", lambda client, run_id: "as before")
+    assert monitor("--wait", "--retrain", model="digits-target").code == 0
+    monkeypatch.setattr(monitoring, "state_found", lambda client, run_id: None)
+    answer = monitor("--wait", "--retrain", model="digits-target")
+
+    assert answer.code == 1
+    assert "set MLFLOW_TRACKING_URI to the server" in answer.err
+    assert {each["display_name"] for each in kfp.pipelines} == {"headstart-monitor"}
+
+
+def test_a_recipe_whose_data_no_pod_sees_is_refused_before_anything_is_compared(kfp, own, monitor, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own.workspace / 'mlflow.db'}")
+    answer = monitor("--wait", "--retrain", model="digits-target")
+
+    assert answer.code == 2
+    assert "target.data: '" in answer.err
+    assert "is on this machine, where no pod sees it" in answer.err
+    assert kfp.requests == []

@@ -4,8 +4,9 @@
         [--seeds 3] [--retrainings 5] [--architecture convnet] [--size N] [--output FILE]
 
 A cell trains all contenders of a recipe's defaults on one draw of a target and judges them as a pipeline does. Its
-models stay in the workspace, so that an interrupted run goes on and rules can be judged anew without training. What is
-measured of each cell:
+models stay in the workspace, so that an interrupted run goes on and rules can be judged anew without training. Rows
+that the output has of cells that were trained elsewhere stay as they are, with their commit. What is measured of each
+cell:
 
 - regret: the test accuracy that the delivered model lacks to the best contender in hindsight, which one half of the
   test items picks and the other half scores, both ways;
@@ -20,12 +21,13 @@ import json
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import commit
 from benchmarks.panel import PAIRS, Pair, write_data
 from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
@@ -40,7 +42,7 @@ from headstart.judging.section import Evaluation
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle
-from headstart.storage.local import new_directory, write_json
+from headstart.storage.local import new_directory, write_json, write_text
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import default_strategies
 from headstart.training.context import RunContext
@@ -92,9 +94,16 @@ class Panel:
             pretrain(section, data, RunContext()).bundle.save(path)
         return path
 
+    def holds(self, cell: Cell) -> bool:
+        """Whether the cell was trained in this workspace."""
+        return (self._place(cell) / "training-0").exists()
+
+    def _place(self, cell: Cell) -> Path:
+        return self.workspace / "cells" / cell.folder
+
     def trained(self, cell: Cell, retraining: int = 0) -> list[Contender]:
         """All contenders of a cell; a retraining has another seed on the same data."""
-        place = self.workspace / "cells" / cell.folder / f"training-{retraining}"
+        place = self._place(cell) / f"training-{retraining}"
         if not place.exists():
             with new_directory(place) as draft:
                 self._train(cell, draft, cell.seed + 100 * retraining)
@@ -162,6 +171,7 @@ def row(panel: Panel, cell: Cell, retrainings: int) -> dict[str, Any]:
         "over_baseline": errors(delivered, predicted[best]),
         "retrained": [round(over_best(each).value, 4) for each in again],
         "seconds": round(sum(each.seconds for each in found.contenders if not each.members), 1),
+        "commit": commit(),
     }
 
 
@@ -194,6 +204,18 @@ def over_best(board: Any) -> Interval:
     assert board.over_best is not None  # noqa: S101 (baselines are always trained here)
     gain: Interval = board.over_best.gain
     return gain
+
+
+def _finished(output: Path | None) -> dict[Cell, dict[str, Any]]:
+    """The rows of a file that a run before has written, by cell."""
+    rows = json.loads(output.read_text()) if output and output.exists() else []
+    return {Cell(*(each[name] for name in Cell.__annotations__)): each for each in rows}
+
+
+def _keep(finished: dict[Cell, dict[str, Any]], output: Path) -> None:
+    """A line a cell, so that a change of one is seen as one."""
+    lines = [json.dumps(finished[cell], sort_keys=True) for cell in sorted(finished, key=astuple)]
+    write_text(output, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def is_wrong(found: dict[str, Any]) -> bool:
@@ -243,16 +265,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int)
     parser.add_argument("--output", type=Path, help="a JSON file for one row a cell")
     options = parser.parse_args(arguments)
-    panel, rows = Panel(options.unpacked, options.workspace, options.size), []
+    panel = Panel(options.unpacked, options.workspace, options.size)
+    finished = _finished(options.output)
     for seed in range(options.seeds):
         for labels in options.labels_per_class:
             for name in options.pairs:
                 cell = Cell(name, options.architecture, labels, seed)
+                if cell in finished and not panel.holds(cell):
+                    continue
                 again = options.retrainings if labels == options.retrained else 0
-                rows.append(row(panel, cell, again))
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                finished[cell] = row(panel, cell, again)
+                print(json.dumps(finished[cell]), file=sys.stderr, flush=True)
                 if options.output:
-                    write_json(options.output, rows)
+                    _keep(finished, options.output)
+    rows = list(finished.values())
     print("\n".join(summary(rows)))
     lost = [each["regret"] for each in rows]
     kept = statistics.mean(lost) <= MOST_REGRET and max(lost) <= WORST_REGRET

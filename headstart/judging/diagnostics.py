@@ -36,6 +36,7 @@ from headstart.metrics.tally import Resampling
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.metrics.wilson import ClassIntervals, class_intervals, share_interval
 from headstart.models.bundle import ModelBundle
+from headstart.models.widening import for_samples
 from headstart.storage.state import State
 from headstart.training.engine import training_device
 from headstart.training.flops import epoch_flops
@@ -119,11 +120,12 @@ def diagnose(
     Raises:
         InputError: `curve_training` is asked for and `training` or `strategies` are missing.
     """
+    # As the strategies read it, so that its features are found.
+    board, start = assessment.leaderboard, for_samples(ModelBundle.load(source), dataset.given)
     if dataset.task == REGRESSION:
-        return _of_numbers(assessment, dataset, ModelBundle.load(source), evaluation, seed)
+        return _of_numbers(assessment, dataset, start, evaluation, seed)
     if dataset.task == MULTI_LABEL:
-        return _of_labels(assessment, dataset, ModelBundle.load(source), evaluation, seed)
-    board, start = assessment.leaderboard, ModelBundle.load(source)
+        return _of_labels(assessment, dataset, start, evaluation, seed)
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
     chosen = board.chosen.strategy
     models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}

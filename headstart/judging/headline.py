@@ -63,8 +63,8 @@ def worse_when_corrupted(findings: Findings) -> str | None:
 
 
 def unseen_by_source(findings: Findings) -> str | None:
-    """A source that does not see all of the target's samples, as a grey one does not see colour. Strategies and scratch
-    read as it does, so that the comparison is fair and both may be worse than need be."""
+    """A source that does not see all of the target's samples, as one of two seconds does not hear the third. Strategies
+    and scratch read as it does, so that the comparison is fair and both may be worse than need be."""
     if findings.unseen is None:
         return None
     return f"{findings.unseen}, and neither do strategies and scratch, which read as it does: another may do better."

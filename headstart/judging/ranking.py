@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.reference import unpinned
 from headstart.models.sources import Background, load_source
 from headstart.models.tracing import is_recorded
+from headstart.models.widening import for_samples
 from headstart.storage.state import State
 
 # Training samples that the scores read: with more, a probe's standard error is below .005 anyway, and time and memory
@@ -138,7 +139,7 @@ class Candidates:
                 gc.collect()
             bundle = load_source(uri, modality=self._dataset.modality, fetch_registered=self._fetch)
             # As a transfer reads them, so that it finds the features.
-            self._loaded = uri, replace(bundle, preprocessing=bundle.preprocessing.read_as(self._dataset.given))
+            self._loaded = uri, for_samples(bundle, self._dataset.given)
         return self._loaded[1]
 
     def score(self, uri: str) -> Scored:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,13 @@ class Samples(Protocol):
     def __getitem__(self, rows: Any) -> Any: ...
 
 
+class Wider(NamedTuple):
+    """Preprocessing of more channels, and the share of each of them in the one that was read before."""
+
+    preprocessing: "Preprocessing"
+    shares: Sequence[float]
+
+
 class Preprocessing(ABC):
     """What a model's bundle keeps of its input: how raw files are decoded, and statistics of the training split."""
 
@@ -44,6 +51,11 @@ class Preprocessing(ABC):
         """The same for a model that learns from a data set whose raw samples were decoded by `given`: those that it
         gets later are decoded alike."""
         return self
+
+    def widened(self, given: Section) -> Wider | None:
+        """Preprocessing that gives every channel of samples stored by `given`, normalised so that their sum by the
+        shares is what this one gives; None where this one gives all, or no sum of them."""
+        return None
 
     @property
     @abstractmethod

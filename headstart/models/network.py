@@ -1,6 +1,6 @@
 """Network: stages from input to output, then a linear head; the interface for transfer learning."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -190,16 +190,24 @@ def identity_head(classes: int) -> nn.Linear:
     return head
 
 
-def adapt_channels(network: Network, channels: int) -> None:
-    """Change the first convolution to read images with `channels` channels.
+def first_convolution(network: Network) -> nn.Conv2d | None:
+    """The first convolution over maps, in the order of the stages; None without one."""
+    return next((module for module in network.stages.modules() if isinstance(module, nn.Conv2d)), None)
 
-    Each new kernel is the sum of the old ones over their channels divided by `channels`, so that the response to an
-    image with equal channels (for example a grey one as RGB) does not change.
+
+def adapt_channels(network: Network, channels: int, shares: Sequence[float] | None = None) -> None:
+    """Change the first convolution, which there must be, to read images with `channels` channels.
+
+    Each new kernel is the sum of the old ones over their channels times the channel's share, by default 1 / `channels`,
+    so that the response to an image with equal channels (for example a grey one as RGB) does not change where the
+    shares add up to 1.
     """
-    first = next(module for module in network.stages.modules() if isinstance(module, nn.Conv2d))
+    first = first_convolution(network)
+    assert first is not None  # noqa: S101 (the caller knows the network)
     if first.in_channels == channels:
         return
     with torch.no_grad():
-        kernels = first.weight.sum(dim=1, keepdim=True).repeat(1, channels, 1, 1) / channels
+        summed = first.weight.sum(dim=1, keepdim=True)
+        kernels = summed * summed.new_tensor(shares or [1 / channels] * channels).view(1, channels, 1, 1)
     first.in_channels = channels
     first.weight = nn.Parameter(kernels, requires_grad=first.weight.requires_grad)

@@ -42,7 +42,9 @@ def transformers_network(name: str, *, classes: int, channels: int) -> Network:
 def transformers_model(name: str, *, classes: int, channels: int) -> nn.Module:
     """Build transformers' own image classifier; errors as in `transformers_network`."""
     kind, settings = split_settings(name)
-    config = configuration(kind, {**settings, "num_channels": channels} if channels != 3 else settings)
+    if channels != settings.get("num_channels", 3):
+        settings = {**settings, "num_channels": channels}
+    config = configuration(kind, settings)
     config.num_labels = max(classes, 1)
     try:
         model: nn.Module = auto_class().from_config(config, trust_remote_code=False, dtype=torch.float32)

@@ -58,6 +58,9 @@ def untrained(like: Like, dataset: Dataset, context: RunContext, *, labels: bool
     check_reads(like.architecture, kind)
     torch.manual_seed(context.seed)
     fitted = kind.fit(dataset.samples("train"), kind.input.model_construct(**like.given))
+    if wider := fitted.widened(dataset.given):
+        # As a source that read fewer channels is widened, so that what starts from it is compared with its like.
+        fitted = kind.fit(dataset.samples("train"), wider.preprocessing.given)
     # New files are read as these samples were, whatever the source's own reading is.
     preprocessing = fitted.read_as(dataset.given)
     network = build_network(like.architecture, classes=len(classes), channels=preprocessing.channels)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.models.bundle import ModelBundle
+from headstart.models.widening import for_samples
 from headstart.strategies.section import Strategy
 from headstart.strategies.task import Task
 from headstart.training.context import RunContext
@@ -42,6 +43,11 @@ def transfer(
         raise InputError(
             f"The source reads {source.modality} and the target is {dataset.modality}; choose another source."
         )
+    start, context = time.perf_counter(), context.asking(dataset.task)
+    source.network.to(training_device())
+    channels, source = source.preprocessing.channels, for_samples(source, dataset.given)
+    if source.preprocessing.channels != channels:
+        log.info("The source's first layer reads %d channels where it read %d", source.preprocessing.channels, channels)
     if lost := dataset.kind.lost(source.preprocessing.given, dataset.given):
         log.warning(
             "Of the target's %ss the source does not see %s, and neither do the models that start from it and the "
@@ -49,9 +55,6 @@ def transfer(
             dataset.kind.noun,
             lost,
         )
-    start, context = time.perf_counter(), context.asking(dataset.task)
-    source.network.to(training_device())
-    source = replace(source, preprocessing=source.preprocessing.read_as(dataset.given))
 
     def carried(data: Dataset, context: RunContext) -> Trained:
         return strategy.carry(Task(source, data, strategy.name, training, context, reference, digest))

@@ -14,7 +14,7 @@ from headstart.errors import InputError
 from headstart.modalities.batch import Inputs
 from headstart.modalities.image.section import Fit, ImageInput, Interpolation
 from headstart.modalities.preprocessing import Preprocessing as _Preprocessing
-from headstart.modalities.preprocessing import Samples, renormalisation
+from headstart.modalities.preprocessing import Samples, Wider, renormalisation
 from headstart.sections import Section
 
 # Red, green and blue in the luma of ITU-R BT.601, which is also what Pillow's mode "L" uses.
@@ -72,6 +72,13 @@ class Preprocessing(_Preprocessing):
         # In proportion, where the stored pictures have another size than the network reads.
         resize = given.resize and round(given.resize * self.size / (given.size or self.size))
         return replace(self, fitted_by=given.fit, resize=resize, interpolation=given.interpolation)
+
+    def widened(self, given: Section) -> Wider | None:
+        """A grey reading's in colour: the luma of red, green and blue is what it gives."""
+        assert isinstance(given, ImageInput)  # noqa: S101 (that of this modality)
+        if (self.channels, given.channels) != (1, 3):
+            return None
+        return Wider(replace(self, channels=3, mean=self.mean * 3, std=self.std * 3), _LUMA)
 
     def turned_into(self, other: _Preprocessing) -> tuple[Tensor, Tensor] | None:
         if not isinstance(other, Preprocessing) or self.given != other.given:

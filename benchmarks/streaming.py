@@ -51,12 +51,10 @@ def main() -> None:
 
 def compare(pictures: int, rounds: int) -> dict[str, Any]:
     """The figures of each round, by way, and the sizes of the data."""
-    from headstart.data.dataset import Dataset
     from headstart.data.prepare import prepare
     from headstart.data.section import Data
-    from headstart.data.streaming import stream
     from headstart.environment import environment
-    from headstart.storage.state import State
+    from headstart.storage.state import STATE_VARIABLE
     from tests.services.servers import SeaweedFS
 
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
@@ -69,21 +67,20 @@ def compare(pictures: int, rounds: int) -> dict[str, Any]:
             images[number] = np.clip(128 + prototypes[label] + random.normal(0, 60, images.shape[1:]), 0, 255)
         np.savez(home / "pictures.npz", x=images, y=labels)
         split = {"train": 0.9, "val": 0.05, "test": 0.05}
-        data = Data.of({"uri": str(home / "pictures.npz"), "size": SIDE, "split": split})
-        disk = prepare(data, home / "disk")
+        given = {"uri": str(home / "pictures.npz"), "size": SIDE, "split": split}
+        disk = prepare(Data.of(given), home / "disk")
         server = SeaweedFS(home / "seaweedfs")
         server.create("data")
         try:
-            with environment(server.environment):
-                copy = Dataset.open(shutil.copytree(disk.path, home / "streamed"))
+            with environment({**server.environment, STATE_VARIABLE: "s3://data/state"}):
                 seconds = time.perf_counter()
-                stream(copy, State("s3://data/state"))
+                prepare(Data.of({**given, "stream": "always"}), home / "streamed")
                 seconds = time.perf_counter() - seconds
                 done = [{way: _measured(home / way, home / "cache") for way in _WAYS} for _ in range(rounds)]
         finally:
             server.stop()
         size = sum((disk.path / f"{name}.npy").stat().st_size for name in ("train", "val", "test"))
-        return {"samples": disk.counts, "bytes": size, "seconds_to_stream": seconds, "rounds": done}
+        return {"samples": disk.counts, "bytes": size, "seconds_to_prepare": seconds, "rounds": done}
 
 
 def _measured(packed: Path, cache: Path) -> dict[str, float]:

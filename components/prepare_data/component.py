@@ -36,7 +36,6 @@ def prepare_data(
     from headstart.data.finished import FinishedData
     from headstart.data.prepare import prepare
     from headstart.data.section import Data
-    from headstart.data.streaming import streamed_where_asked
     from headstart.storage.state import State
     from headstart.tracking.names import DATA_DIGEST
     from headstart.tracking.runs import step_run
@@ -52,7 +51,6 @@ def prepare_data(
             run.link_origin(origin)
         else:
             packed = prepare(section, place, modality=modality, labels=labels, seed=seed, parts=read)
-            packed = streamed_where_asked(section, packed)
             if finished:
                 finished.keep(packed, run.id)
         run.log_params(

@@ -13,6 +13,7 @@ import numpy as np
 from headstart.data.listing import Refusal
 from headstart.data.samples import Readable, Sample
 from headstart.data.shards import array_of
+from headstart.data.shelf import Shelf
 from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.modalities.alike import Alike
@@ -47,10 +48,10 @@ class Checked:
     near: list[Pair]
 
 
-def check_duplicates(name: str, readable: Readable, kind: Modality, policy: Policy) -> Checked:
-    """The samples of the data set `name` without those that the policy or other samples rule
+def check_duplicates(name: str, readable: Readable, shelf: Shelf, kind: Modality, policy: Policy) -> Checked:
+    """The samples of the data set `name`, whose arrays `shelf` has, without those that the policy or other samples rule
     out. InputError if there is any duplicate and the policy is `fail`."""
-    pairs = near_pairs(readable, kind.alike, lambda sample: array_of(sample, kind)) if kind.alike else []
+    pairs = near_pairs(readable, kind.alike, lambda sample: array_of(sample, kind, shelf)) if kind.alike else []
     # All others are alone, and stay.
     samples = readable.take(readable.copies | _in_pairs(readable, pairs))
     contradicting = contradictions(samples)

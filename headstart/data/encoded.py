@@ -107,16 +107,6 @@ class EncodedSamples:
         decoding them."""
         _write(path, (self._encoded(row) for row in self._rows[rows].tolist()))
 
-    @property
-    def sizes(self) -> np.ndarray:
-        """The bytes of each sample, int64 (N,)."""
-        sizes: np.ndarray = np.diff(self._bounds)
-        return sizes
-
-    def content(self, row: int) -> bytes:
-        """The sample at a position as it is stored; InputError if it is damaged."""
-        return self._encoded(row)
-
     def _decode(self, work: list[tuple[int, np.ndarray]]) -> None:
         """Decode each row into its array."""
         for row, values in work:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from headstart.data.report import Contents, render_report
 from headstart.data.samples import Readable
 from headstart.data.several import counts_of
 from headstart.data.shards import arrays_of
+from headstart.data.shelf import Shelf
 from headstart.data.splits import ASSIGNED, group_names
+from headstart.data.streaming import write_in_blocks
 from headstart.errors import InputError
 from headstart.modalities import Modality, Shape
 from headstart.storage.local import sync, write_text
@@ -116,20 +117,29 @@ def class_counts(labels: Coded[str], classes: Sequence[str]) -> list[int]:
     return [counts.get(label, 0) for label in classes]
 
 
-def write(packed: Dataset, selection: Selection) -> None:
-    """Fills the directory of a data set that so far is its manifest alone."""
-    for name in SPLITS:
-        _pack(packed, selection.samples, np.flatnonzero(selection.is_in(name)), packed.path / packed.samples_file(name))
-    _write_index(selection, packed.path / "index.parquet")
+def write(packed: Dataset, selection: Selection, shelf: Shelf) -> None:
+    """Fills the directory of a data set that so far is its manifest alone, or, where this says that samples are
+    streamed, the state."""
+    if packed.is_streamed("train"):
+        order, stored = write_in_blocks(packed, selection, shelf)
+    else:
+        order, samples = np.arange(len(selection.samples)), selection.samples
+        paths = [packed.path / packed.samples_file(name) for name in SPLITS]
+        with shelf.brought(samples.shards.values):
+            for name, path in zip(SPLITS, paths, strict=True):
+                _pack(packed, samples, np.flatnonzero(selection.is_in(name)), path)
+        stored = sum(path.stat().st_size for path in paths)
+    _write_index(selection, order, packed.path / "index.parquet")
     lines = (
         json.dumps({"path": each.path, "sha256": each.sha256, "reason": each.reason}) for each in selection.refused
     )
     write_text(packed.path / "quarantine.jsonl", "".join(f"{line}\n" for line in lines))
     contents = Contents(
         train_samples=packed.samples("train"),
-        train_labels=selection.labels_of("train"),
+        # In the order in which the samples lie.
+        train_labels=selection.samples.files.labels.take(order[selection.is_in("train")[order]]),
         facts=selection.samples.facts,
-        stored_bytes=sum((packed.path / packed.samples_file(name)).stat().st_size for name in SPLITS),
+        stored_bytes=stored,
         refused=selection.refused,
         duplicates=[[sample.file.path for sample in group] for group in copies(selection.samples)],
         near=[(pair.one.file.path, pair.other.file.path) for pair in selection.near],
@@ -160,21 +170,21 @@ def _pack(packed: Dataset, samples: Readable, rows: np.ndarray, path: Path) -> N
             file.write(values.data)
 
 
-def _write_index(selection: Selection, path: Path) -> None:
+def _write_index(selection: Selection, order: np.ndarray, path: Path) -> None:
+    """Write a row for each sample, in this order of their positions, int (N,)."""
     schema = pa.schema([(name, pa.string()) for name in ("id", "path", "label", "split", "group")])
     samples, splits = selection.samples, Coded(ASSIGNED, selection.split_of)
     groups = group_names(samples, selection.near)
-    ids = samples.ids
     # In parts, so that no large data set's index is in memory twice.
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(samples), _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
+            rows = order[start : start + _ROWS_AT_ONCE]
             columns = {
-                "id": list(islice(ids, _ROWS_AT_ONCE)),
-                "path": list(samples.files.paths[rows]),
-                "label": list(samples.files.labels[rows]),
-                "split": list(splits[rows]),
-                "group": list(groups[rows]),
+                "id": [digest.tobytes().hex() for digest in samples.digests[rows]],
+                "path": list(samples.files.paths.take(rows)),
+                "label": list(samples.files.labels.take(rows)),
+                "split": list(splits.take(rows)),
+                "group": list(groups.take(rows)),
             }
             writer.write_table(pa.table(columns, schema))
 

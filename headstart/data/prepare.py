@@ -21,8 +21,10 @@ from headstart.data.samples import Readable, hashed
 from headstart.data.section import Data
 from headstart.data.several import check_labels, standing_for_labels
 from headstart.data.shards import read_part, read_samples
+from headstart.data.shelf import Shelf
 from headstart.data.splits import ASSIGNED, Budget, check_splits, limit_labels, split_samples
 from headstart.data.strata import in_strata
+from headstart.data.streaming import arrays_at_once, state_to_stream_from, streamed_where_asked
 from headstart.data.tree import one_line
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.task import MULTI_LABEL, NUMBER, REGRESSION
@@ -68,7 +70,8 @@ def prepare(
         listed(data.uri, kind, data.wanted(labels), scratch=work, given=given, task=data.task) as listing,
     ):
         data = _learned(data, listing)
-        checked, unreadable = _read_and_checked(listing, kind, given, work, parts, data)
+        state = state_to_stream_from(data)
+        checked, unreadable, shelf = _read_and_checked(listing, kind, given, work, parts or state, data)
         selection = _select(listing, checked, unreadable, data, kind, seed)
         shape = kind.shape_of(selection.samples.shapes, given)
         store, store_notes = choose_store(selection, shape, kind, data.store)
@@ -89,7 +92,8 @@ def prepare(
             "notes": notes,
         }
         with new_directory(destination) as draft:
-            write(Dataset(draft, manifest), selection)
+            packed = streamed_where_asked(Dataset(draft, manifest), selection, shelf, data.stream, state)
+            write(packed, selection, shelf)
     for note in notes:
         log.warning("%s: %s", listing.name, note)
     return Dataset.open(destination)
@@ -132,13 +136,14 @@ def _learned(data: Data, listing: Listing) -> Data:
 
 
 def _read_and_checked(
-    listing: Listing, kind: Modality, given: Section, work: Path, parts: State | None, data: Data
-) -> tuple[Checked, list[Refusal]]:
-    """The samples beside their duplicates, and the files that cannot be read. All samples, of which those that remain
-    may be a copy, are let go of."""
-    readable, unreadable = read_samples(listing, kind, given, work, kept=parts)
+    listing: Listing, kind: Modality, given: Section, work: Path, kept: State | None, data: Data
+) -> tuple[Checked, list[Refusal], Shelf]:
+    """The samples beside their duplicates, the files that cannot be read, and the shelf with the samples' arrays. All
+    samples, of which those that remain may be a copy, are let go of."""
+    most = None if data.stream == "never" else arrays_at_once(data)
+    readable, unreadable, shelf = read_samples(listing, kind, given, work, kept=kept, most=most)
     check_refused(_unclassed(listing), unreadable, kind, data)
-    return check_duplicates(listing.name, readable, kind, data.duplicates), unreadable
+    return check_duplicates(listing.name, readable, shelf, kind, data.duplicates), unreadable, shelf
 
 
 def _select(

@@ -1,6 +1,5 @@
 """Ragged store: a split's samples of unequal length, as their values one after the other and the offsets of each."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,15 +67,6 @@ class RaggedSamples:
         """The length of each sample, int64 (N,)."""
         lengths: np.ndarray = np.diff(self._offsets)
         return lengths
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """The bytes of each sample, int64 (N,)."""
-        return self.lengths * self.dtype.itemsize * math.prod(self._of_value)
-
-    def content(self, row: int) -> bytes:
-        """The sample at a position as it is stored."""
-        return self._sample(row).tobytes()
 
     def __getitem__(self, rows: Any) -> Any:
         chosen = np.arange(len(self))[rows]

@@ -11,6 +11,9 @@ from headstart.errors import InputError
 from headstart.modalities import Modality
 from headstart.sections import Section, Share
 
+Stream = Literal["auto", "always", "never"]
+"""Whether steps read samples from the state as they need them."""
+
 _OF_PICTURES = frozenset({"size", "channels"})
 
 
@@ -69,7 +72,7 @@ class Data(Section):
     max_refused: Share = 0.01
     max_refused_per_class: Share = 0.05
     store: Literal["auto", "raw", "jpeg"] = "auto"
-    stream: Literal["auto", "always", "never"] = "auto"
+    stream: Stream = "auto"
     fingerprint: str | None = None
 
     @model_validator(mode="before")

@@ -28,6 +28,8 @@ from headstart.data.limits import MIB
 from headstart.data.listing import File, Files, Listing, Refusal
 from headstart.data.parallel import in_order, processors
 from headstart.data.samples import Content, Marks, Readable, Sample, numbers_of_contents, read_content
+from headstart.data.shelf import FOLDER, Arrays, Shelf, keep
+from headstart.errors import HeadstartError
 from headstart.modalities import Modality
 from headstart.modalities.alike import Mark
 from headstart.sections import Section
@@ -41,9 +43,6 @@ SHARD_BYTES = 256 * MIB
 
 _FORMAT = 2
 """Increased whenever the record's format or the definition of a sample's mark changes."""
-
-_KEPT = "parts"
-"""The folder of the state in which other processes leave the shards that they have read."""
 
 # Samples with less between them are read at once, up to so many bytes.
 _GAP, _READ_BYTES = 64 * 1024, 4 * MIB
@@ -89,13 +88,20 @@ class _Shard:
 
 
 def read_samples(
-    listing: Listing, kind: Modality, given: Section, folder: Path, *, kept: State | None = None
-) -> tuple[Readable, list[Refusal]]:
-    """Read the listing's files as the section `given` says, and return the samples, in its order and with their arrays
-    in shards in `folder`, and the refused files.
+    listing: Listing,
+    kind: Modality,
+    given: Section,
+    folder: Path,
+    *,
+    kept: State | None = None,
+    most: int | None = None,
+) -> tuple[Readable, list[Refusal], Shelf]:
+    """Read the listing's files as the section `given` says, and return the samples, in its order, the refused files,
+    and the shelf with the arrays of the samples in shards in `folder`.
 
     Shards of earlier runs in `folder`, and those that `read_part` left in the state `kept`, are reused if they fit;
-    everything else in `folder` is deleted. Decoders and digests release the GIL, so threads use all processors.
+    everything else in `folder` is deleted. It holds at most `most` bytes of arrays or so, and the state the others; any
+    number where it is None. Decoders and digests release the GIL, so threads use all processors.
     """
     each = _sample_bytes(kind, given)
     shards = _shards(listing, kind, given, each, folder)
@@ -103,12 +109,24 @@ def read_samples(
     for path in folder.iterdir():
         if path not in fitting:
             path.unlink()
+    at = {shard.arrays: shard for shard in shards}
+
+    def anew(path: Path) -> None:
+        shard = at[path]
+        assert shard.record is not None  # noqa: S101 (the state has no others)
+        known = shard.record.read_bytes()
+        with _reading(listing, kind, given, each) as (_, read):
+            _write(shard, read(shard.files))
+            if shard.record.read_bytes() != known:
+                raise HeadstartError(f"Files of {listing.name} change while they are being prepared; run again.")
+
+    shelf = Shelf(kept, most, anew)
 
     def find(shard: _Shard) -> list[_Row | _Refused] | None:
-        found = _find(shard, kind)
-        if found is None and kept is not None and _fetch(shard, kept):
-            found = _find(shard, kind)
-        return found
+        known = _recorded(shard, kind)
+        if known is None and shard.record is not None and shelf.fetch(shard.record):
+            known = _recorded(shard, kind)
+        return known[0] if known is not None and shelf.take(shard.arrays, known[1]) else None
 
     columns = _Columns(kind)
     with _reading(listing, kind, given, each) as (pool, read):
@@ -119,11 +137,14 @@ def read_samples(
         contents = read(
             file for shard, taken in zip(shards, found, strict=True) if taken is None for file in shard.files
         )
-        taken = [
-            columns.of(shard, _write(shard, contents)) if there is None else there
-            for shard, there in zip(shards, found, strict=True)
-        ]
-    return columns.joined(listing, shards, taken), [refusal for part in taken for refusal in part.refused]
+
+        def read_now(shard: _Shard) -> _Taken:
+            rows = _write(shard, contents)
+            shelf.leave(shard.arrays, shard.record, _arrays(rows, kind))
+            return columns.of(shard, rows)
+
+        taken = [there or read_now(shard) for shard, there in zip(shards, found, strict=True)]
+    return columns.joined(listing, shards, taken), [refusal for part in taken for refusal in part.refused], shelf
 
 
 def read_part(
@@ -136,31 +157,27 @@ def read_part(
     files have no known state, as nobody could find them again, are left for whoever joins the parts. Shards that nobody
     wrote or wrote anew for 14 days are deleted.
     """
-    kept.forget(f"{_KEPT}/")
+    kept.forget(f"{FOLDER}/")
     each = _sample_bytes(kind, given)
     named = [shard for shard in _shards(listing, kind, given, each, folder) if shard.record is not None]
     ends = np.cumsum([len(shard.files) for shard in named])
     mine = [shard for shard, end in zip(named, ends, strict=True) if (end - 1) * parts // ends[-1] == part]
-    there = set(kept.names(f"{_KEPT}/"))
-    missing = [shard for shard in mine if not all(_kept_name(path) in there for path in shard.paths)]
+    there = set(kept.names(f"{FOLDER}/"))
+    missing = [shard for shard in mine if not all(f"{FOLDER}/{path.name}" in there for path in shard.paths)]
     with _reading(listing, kind, given, each) as (_, read):
         contents = read(file for shard in missing for file in shard.files)
         for shard in missing:
             _write(shard, contents)
-            # The record last: it says that the arrays are there.
+            assert shard.record is not None  # noqa: S101 (those alone are named)
+            keep(kept, shard.arrays, shard.record)
             for path in shard.paths:
-                kept.put(path, _kept_name(path))
                 path.unlink()
     return sum(len(shard.files) for shard in mine), sum(len(shard.files) for shard in missing)
 
 
-def array_of(sample: Sample, kind: Modality) -> np.ndarray:
+def array_of(sample: Sample, kind: Modality, shelf: Shelf) -> np.ndarray:
     """Return the array of a sample, of its shape and the modality's type."""
-    handle = os.open(sample.shard, os.O_RDONLY)
-    try:
-        content = os.pread(handle, _bytes_of(sample.shape, kind), sample.offset)
-    finally:
-        os.close(handle)
+    content = shelf.content(sample.shard, sample.offset, _bytes_of(sample.shape, kind))
     return np.frombuffer(content, dtype=kind.dtype).reshape(sample.shape)
 
 
@@ -285,21 +302,6 @@ def _reading(
         yield pool, read
 
 
-def _kept_name(path: Path) -> str:
-    return f"{_KEPT}/{path.name}"
-
-
-def _fetch(shard: _Shard, kept: State) -> bool:
-    """Whether the state had the shard, which is then in its place."""
-    if shard.record is None:
-        return False
-    for path in shard.paths:
-        path.unlink(missing_ok=True)
-        if not kept.get(_kept_name(path), path):
-            return False
-    return True
-
-
 def _bytes_of(shape: Sequence[int], kind: Modality) -> int:
     return math.prod(shape) * np.dtype(kind.dtype).itemsize
 
@@ -357,6 +359,8 @@ def _read(
 def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]) -> list[_Row | _Refused]:
     """Write one shard from the next contents, as many as it has files."""
     rows: list[_Row | _Refused] = []
+    # What is there may be the state's own file.
+    shard.arrays.unlink(missing_ok=True)
     with shard.arrays.open("wb") as file:
         for content in islice(contents, len(shard.files)):
             if isinstance(content, _Refused):
@@ -372,17 +376,22 @@ def _write(shard: _Shard, contents: Iterator[tuple[_Row, np.ndarray] | _Refused]
     return rows
 
 
-def _find(shard: _Shard, kind: Modality) -> list[_Row | _Refused] | None:
-    """Return the rows that an earlier run recorded of the shard; None unless the record and all arrays are intact."""
+def _recorded(shard: _Shard, kind: Modality) -> tuple[list[_Row | _Refused], Arrays] | None:
+    """Return the rows that an earlier run recorded of the shard, and what they say of its arrays; None without an
+    intact record."""
     if shard.record is None:
         return None
-    itemsize = np.dtype(kind.dtype).itemsize
     try:
         rows = [_Refused(*row) if len(row) == 2 else _Row(*row) for row in json.loads(shard.record.read_bytes())]
-        with shard.arrays.open("rb") as file:
-            for row in rows:
-                if isinstance(row, _Row) and zlib.crc32(file.read(math.prod(row.shape) * itemsize)) != row.checksum:
-                    return None
-    except (OSError, ValueError, TypeError):
+        return (rows, _arrays(rows, kind)) if len(rows) == len(shard.files) else None
+    except (OSError, ValueError, TypeError, OverflowError):
         return None
-    return rows if len(rows) == len(shard.files) else None
+
+
+def _arrays(rows: Sequence[_Row | _Refused], kind: Modality) -> Arrays:
+    read = [row for row in rows if isinstance(row, _Row)]
+    sizes = [_bytes_of(row.shape, kind) for row in read]
+    return Arrays(
+        np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
+        np.array([row.checksum for row in read], dtype=np.uint32),
+    )

@@ -10,17 +10,17 @@ of unequal length, or samples in the form of a codec. `<split>.blocks.npz` has
 """
 
 import zipfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import pairwise
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headstart.data.encoded import EncodedSamples
-from headstart.data.parallel import in_order
 from headstart.data.ragged import RaggedSamples
 from headstart.errors import InputError
 from headstart.modalities.codec import Codec
@@ -183,36 +183,59 @@ class StreamedEncoded(EncodedSamples):
         return self.blocks.content(row).tobytes()
 
 
-def write_streamed(samples: Any, order: np.ndarray, path: Path, state: State) -> None:
-    """Write samples of a store without blocks, in this order of their positions, int (N,), to the state, and `path`."""
-    sizes = _sizes(samples)[order]
-    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    # A block ends after the sample with which it is full.
-    full = bounds[:-1] // BLOCK
-    rows = np.concatenate([[0], np.flatnonzero(np.diff(full)) + 1, [len(order)]]) if len(order) else np.array([0])
+class BlockWriter:
+    """Writes the samples of a split to the state, in the order in which they come, in blocks.
+
+    A block ends after the sample with which it is full. Some blocks are in memory at a time.
+    """
+
+    def __init__(self, path: Path, state: State, pool: ThreadPoolExecutor) -> None:
+        """`path` is the file that lists the blocks, `.blocks.npz`; `pool` writes several at a time."""
+        self._path, self._state, self._pool = path, state, pool
+        self._block, self._full = list[bytes](), 0
+        self._sizes, self._rows, self._digests = array("q"), array("q", [0]), list[bytes]()
+        self._waiting: deque[Future[bytes]] = deque()
+        self.bytes = 0
+
+    def extend(self, contents: Iterable[bytes]) -> None:
+        """Add samples as they are stored: the bytes of an array, or those that a codec made of it."""
+        for content in contents:
+            if self._block and self.bytes >= self._full:
+                self._end_block()
+            if not self._block:
+                self._full = (self.bytes // BLOCK + 1) * BLOCK
+            self._block.append(content)
+            self._sizes.append(len(content))
+            self.bytes += len(content)
+
+    def _end_block(self) -> None:
+        self._waiting.append(self._pool.submit(write_block, self._state, b"".join(self._block)))
+        self._rows.append(len(self._sizes))
+        self._block = []
+        if len(self._waiting) > _WRITES_AT_ONCE:
+            self._digests.append(self._waiting.popleft().result())
+
+    def finish(self) -> None:
+        """Write the list of the blocks, once all of them are there."""
+        if self._block:
+            self._end_block()
+        self._digests += [waiting.result() for waiting in self._waiting]
+        sizes = np.array(self._sizes, dtype=np.int64)
+        even = len(sizes) == 0 or bool((sizes == sizes[0]).all())
+        bounds = [0, sizes[0] if len(sizes) else 0] if even else np.concatenate([[0], np.cumsum(sizes)])
+        np.savez(
+            self._path,
+            digests=np.frombuffer(b"".join(self._digests), np.uint8).reshape(-1, 32),
+            rows=np.array(self._rows, dtype=np.int64),
+            bounds=np.array(bounds, dtype=np.int64),
+        )
+
+
+@contextmanager
+def block_writers(paths: Iterable[Path], state: State) -> Iterator[list[BlockWriter]]:
+    """A writer for each of the files that list blocks, which are written at the end of the body."""
     with ThreadPoolExecutor(_WRITES_AT_ONCE) as pool:
-        contents = _contents(samples, order, rows.tolist())
-        digests = list(in_order(pool, partial(write_block, state), contents, ahead=_WRITES_AT_ONCE))
-    even = len(sizes) == 0 or (sizes == sizes[0]).all()
-    np.savez(
-        path,
-        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
-        rows=rows.astype(np.int64),
-        bounds=np.array([0, sizes[0] if len(sizes) else 0], dtype=np.int64) if even else bounds,
-    )
-
-
-def _sizes(samples: Any) -> np.ndarray:
-    """The bytes of each sample, int64 (N,)."""
-    if isinstance(samples, EncodedSamples | RaggedSamples):
-        return samples.sizes
-    return np.full(len(samples), samples.dtype.itemsize * int(np.prod(samples.shape[1:], dtype=np.int64)))
-
-
-def _contents(samples: Any, order: np.ndarray, rows: Sequence[int]) -> Iterator[bytes]:
-    for start, end in pairwise(rows):
-        chosen = order[start:end]
-        if isinstance(samples, EncodedSamples | RaggedSamples):
-            yield b"".join(map(samples.content, chosen.tolist()))
-        else:
-            yield samples[chosen].tobytes()
+        writers = [BlockWriter(path, state, pool) for path in paths]
+        yield writers
+        for writer in writers:
+            writer.finish()

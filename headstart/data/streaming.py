@@ -1,23 +1,37 @@
-"""Streaming: the samples of a packed data set go to the state in blocks, and its directory keeps the rest."""
+"""Streaming: the samples of a data set go to the state in blocks, and its directory keeps the rest."""
 
-import shutil
+import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headstart.data.dataset import SPLITS, STREAMED, Dataset
-from headstart.data.section import Data
-from headstart.data.streamed import write_streamed
+from headstart.data.parallel import in_order, processors
+from headstart.data.samples import Readable
+from headstart.data.section import Data, Stream
+from headstart.data.shards import array_of
+from headstart.data.shelf import Shelf
+from headstart.data.streamed import block_writers
 from headstart.environment import bytes_given
 from headstart.storage.blocks import forget_blocks
-from headstart.storage.local import new_directory, sync
 from headstart.storage.state import State
+
+if TYPE_CHECKING:
+    from headstart.data.packing import Selection
 
 LIMIT_VARIABLE = "HEADSTART_STORE_LIMIT"
 """The environment's name for the bytes of a store that steps may copy to their disk."""
 
 _DEFAULT_LIMIT = 100 * 2**30
+
+AT_ONCE = 4 * 2**30
+"""Bytes of arrays that are on the disk while they become blocks."""
+
+# Samples that tell how large all of them are in the form of a codec.
+_MEASURED = 64
 
 
 def store_limit() -> int:
@@ -30,50 +44,97 @@ def store_limit() -> int:
     return _DEFAULT_LIMIT if given is None else given
 
 
-def streamed_where_asked(data: Data, packed: Dataset) -> Dataset:
-    """The data set, streamed where `data.stream` says so; `auto` does where the state is in S3 and the samples take
-    more than steps may copy to their disk.
+def state_to_stream_from(data: Data) -> State | None:
+    """Return the state whose blocks would hold the samples; None where they are not streamed, whatever they take.
 
     Raises:
-        InputError: there is no state to stream from.
+        InputError: `data.stream` is `always`, and there is no state.
     """
     if data.stream == "never":
-        return packed
+        return None
     if data.stream == "always":
-        return stream(packed, State.required("stream a store"))
+        return State.required("stream a store")
     state = State.from_environment()
-    if state is None or not state.is_remote or _size(packed) <= store_limit():
+    return state if state is not None and state.is_remote else None
+
+
+def arrays_at_once(data: Data) -> int:
+    """Return the bytes of arrays that may lie on the disk of a step which may stream them."""
+    return AT_ONCE if data.stream == "always" else store_limit()
+
+
+def streamed_where_asked(
+    packed: Dataset, selection: "Selection", shelf: Shelf, stream: Stream, state: State | None
+) -> Dataset:
+    """Return a data set that so far is its manifest, which says that the samples lie in the state where `stream` asks
+    for it; `auto` does where they take more than steps may copy to their disk."""
+    if state is None or (stream == "auto" and _stored_bytes(packed, selection, shelf) <= store_limit()):
         return packed
-    return stream(packed, state)
+    return Dataset(packed.path, {**packed.manifest, STREAMED: {"state": state.location, "splits": list(SPLITS)}})
 
 
-def stream(packed: Dataset, state: State) -> Dataset:
-    """Move the samples of a data set to the state, in blocks, and return it; its directory is replaced at the end.
+def write_in_blocks(packed: Dataset, selection: "Selection", shelf: Shelf) -> tuple[np.ndarray, int]:
+    """Write the samples of a data set to the state that its manifest names, in blocks, and the lists of these to its
+    directory; return the order of all samples in the index, int (N,), and the bytes of the blocks.
 
-    The rows of the index are then in the order of the blocks.
+    The samples of a split lie in the order of their digests, of large data within groups of shards whose arrays fit on
+    the disk together. A group is shards from everywhere in the listing, so that its blocks, too, are a random part of
+    the split.
     """
+    state = State(packed.manifest[STREAMED]["state"])
     forget_blocks(state)
-    index = pq.read_table(packed.path / "index.parquet")
-    split_of, ids = index["split"].to_numpy(zero_copy_only=False), index["id"].to_numpy(zero_copy_only=False)
-    with new_directory(packed.path) as draft:
-        rows = np.arange(len(index))
-        manifest = {**packed.manifest, STREAMED: {"state": state.location, "splits": list(SPLITS)}}
-        moved = Dataset(draft, manifest)
-        for split in SPLITS:
-            mine = np.flatnonzero(split_of == split)
-            order = np.argsort(ids[mine].astype(str), kind="stable")
-            rows[mine] = mine[order]
-            write_streamed(packed.samples(split), order, draft / moved.samples_file(split), state)
-        pq.write_table(index.take(pa.array(rows)), draft / "index.parquet")
-        left = {name for split in SPLITS for name in packed.files_of(split)} | {"manifest.json", "index.parquet"}
-        for file in packed.path.iterdir():
-            if file.name not in left:
-                shutil.copyfile(file, draft / file.name)
-        sync(draft)
-        moved.write_manifest()
-    return Dataset.open(packed.path)
+    samples = selection.samples
+    group_of, groups = _groups(samples, np.dtype(packed.kind.dtype).itemsize)
+    order, size = np.lexsort((samples.contents, group_of)), 0
+    paths = [packed.path / packed.samples_file(split) for split in SPLITS]
+    with block_writers(paths, state) as writers, ThreadPoolExecutor(processors()) as pool:
+        for number, shards in enumerate(groups):
+            mine = order[group_of[order] == number]
+            with shelf.brought(samples.shards.values[shard] for shard in shards):
+                for split, writer in zip(SPLITS, writers, strict=True):
+                    rows = mine[selection.is_in(split)[mine]]
+                    writer.extend(_contents(packed, samples, rows.tolist(), shelf, pool))
+        size = sum(writer.bytes for writer in writers)
+    # The index has a split's samples in their order, at the places where the split has one.
+    rows = np.arange(len(samples))
+    for split in SPLITS:
+        chosen = selection.is_in(split)
+        rows[chosen] = order[chosen[order]]
+    return rows, size
 
 
-def _size(packed: Dataset) -> int:
-    """The bytes of the files with samples."""
-    return sum((packed.path / name).stat().st_size for split in SPLITS for name in packed.files_of(split))
+def _stored_bytes(packed: Dataset, selection: "Selection", shelf: Shelf) -> int:
+    """Return how many bytes the samples take in the form in which a data set keeps them, by some of them."""
+    rows = np.flatnonzero(selection.split_of < len(SPLITS))
+    measured = rows[np.unique(np.linspace(0, len(rows) - 1, _MEASURED).astype(np.int64))] if len(rows) else rows
+    with ThreadPoolExecutor(processors()) as pool:
+        sizes = [len(each) for each in _contents(packed, selection.samples, measured.tolist(), shelf, pool)]
+    return round(len(rows) * sum(sizes) / max(1, len(sizes)))
+
+
+def _contents(
+    packed: Dataset, samples: Readable, rows: Iterable[int], shelf: Shelf, pool: ThreadPoolExecutor
+) -> Iterator[bytes]:
+    """The samples at some positions as the data set keeps each."""
+    kind, shape, codec = packed.kind, packed.shape, packed.kind.codec
+    arrays = (kind.fitted(array_of(samples[row], kind, shelf), shape) for row in rows)
+    if packed.store != "raw" and codec is not None:
+        return in_order(pool, codec.encode, arrays, ahead=4 * processors())
+    return (np.ascontiguousarray(values, kind.dtype).tobytes() for values in arrays)
+
+
+def _groups(samples: Readable, itemsize: int) -> tuple[np.ndarray, list[list[int]]]:
+    """The number of the group in which each sample is, int (N,), and the shards of each group: in an order that a hash
+    decides, as many as may be on the disk at once."""
+    shards, first = np.unique(samples.shards.codes, return_index=True)
+    names = [sha256(samples.files.paths[row].encode()).digest() for row in first.tolist()]
+    order = sorted(range(len(shards)), key=names.__getitem__)
+    # Of each sample the values, and of each shard the bytes that its samples take.
+    values = np.array([math.prod(shape) for shape in samples.shapes.values], dtype=np.int64)[samples.shapes.codes]
+    sizes = itemsize * np.bincount(samples.shards.codes, values, minlength=len(samples.shards.values))[shards]
+    group, ends = np.empty(len(shards), dtype=np.int64), np.cumsum(sizes[order])
+    group[order] = (ends - sizes[order]) // AT_ONCE
+    of_shard = np.zeros(len(samples.shards.values), dtype=np.int64)
+    of_shard[shards] = group
+    groups = [shards[group == number].tolist() for number in range(int(group.max(initial=-1)) + 1)]
+    return of_shard[samples.shards.codes], groups

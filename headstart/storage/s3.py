@@ -1,7 +1,7 @@
 """Objects in S3 or a compatible store, selected by AWS_ENDPOINT_URL and the other standard AWS variables."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, HeadObjectOutputTypeDef, ObjectTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectTypeDef
 
 CONNECTIONS = 16
 """Maximum number of concurrent requests of this process's threads."""
@@ -163,16 +163,32 @@ def read_range(found: Object, start: int, length: int) -> bytes:
     Raises:
         ChangedObject: it has changed; other errors as for `list_objects`.
     """
-    with _request(found.uri) as (bucket, key):
-        asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "IfMatch": f'"{found.etag}"'}
-        if (start, length) != (0, found.size):
-            asked["Range"] = f"bytes={start}-{start + length - 1}"
-        answer = client().get_object(**asked)
+    asked: dict[str, str] = {"IfMatch": f'"{found.etag}"'}
+    if (start, length) != (0, found.size):
+        asked["Range"] = _range(start, length)
+    return _read(found.uri, length, asked)
+
+
+def read_part(uri: str, start: int, length: int) -> bytes:
+    """Return bytes of an object; UnreadableObject if it is not there or is shorter, and errors as for
+    `list_objects`."""
+    return _read(uri, length, {"Range": _range(start, length)})
+
+
+def _range(start: int, length: int) -> str:
+    return f"bytes={start}-{start + length - 1}"
+
+
+def _read(uri: str, length: int, asked: Mapping[str, str]) -> bytes:
+    with _request(uri) as (bucket, key):
+        answer = client().get_object(Bucket=bucket, Key=key, **asked)  # type: ignore[arg-type]
         with answer["Body"] as body:
+            if answer["ContentLength"] < length:
+                raise UnreadableObject(f"the object {uri} is shorter than it was")
             # Bounded, so that an answer longer than requested cannot fill the memory.
             content = body.read(length + 1)
     if len(content) != length:
-        raise HeadstartError(f"S3 sent {len(content)} bytes of {found.uri} instead of {length}")
+        raise HeadstartError(f"S3 sent {len(content)} bytes of {uri} instead of {length}")
     return content
 
 
@@ -252,6 +268,8 @@ def _request(uri: str) -> Iterator[tuple[str, str]]:
         code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         if code in ("404", "NoSuchKey"):
             raise UnreadableObject(f"there is no object {uri}") from error
+        if code in ("416", "InvalidRange"):
+            raise UnreadableObject(f"the object {uri} is shorter than it was") from error
         if code in ("412", "PreconditionFailed"):
             raise ChangedObject(f"{uri} changed while it was read; run again.") from error
         if code == "NoSuchBucket":

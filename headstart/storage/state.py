@@ -184,6 +184,18 @@ class State:
             return None
         return content if len(content) <= limit else None
 
+    def read_part(self, name: str, start: int, length: int) -> bytes | None:
+        """Return these bytes of the content of `name`, in S3 by one request; None if there is none, or not so many."""
+        _check(name)
+        try:
+            if self._remote is not None:
+                return s3.read_part(self._uri(name), start, length)
+            with (self.folder / name).open("rb") as file:
+                content = os.pread(file.fileno(), length, start)
+        except (FileNotFoundError, s3.UnreadableObject):
+            return None
+        return content if len(content) == length else None
+
     def remove(self, name: str) -> None:
         """Delete `name`; do nothing if it is missing."""
         _check(name)

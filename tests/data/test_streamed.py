@@ -1,7 +1,7 @@
 """Samples that are streamed are read as those on the disk are, from a cache that stays as small as it may be."""
 
 import os
-import shutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,14 +16,15 @@ from headstart.data.blocks import blocks_of
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.folded import further_folds
 from headstart.data.labelled import LabelledDataset
-from headstart.data.ragged import RaggedSamples, write_ragged
+from headstart.data.prepare import prepare
 from headstart.data.section import Data
-from headstart.data.streamed import Streamed, StreamedArrays, StreamedRagged, write_streamed
-from headstart.data.streaming import LIMIT_VARIABLE, stream, streamed_where_asked
+from headstart.data.streamed import Streamed, StreamedArrays, StreamedRagged, block_writers
+from headstart.data.streaming import LIMIT_VARIABLE
 from headstart.errors import HeadstartError, InputError
 from headstart.judging.data_efficiency import subset_of
 from headstart.storage import cache
 from headstart.storage.state import STATE_VARIABLE, State
+from tests.streamed import streamed as streamed_like
 
 SHAPE = (4, 8)
 BLOCK = 10 * 4 * 8
@@ -47,16 +48,23 @@ def stores(kept_both_ways: Callable[[int], dict[str, Dataset]]) -> dict[str, Dat
 
 
 @pytest.fixture
-def packed(stores: dict[str, Dataset], tmp_path: Path) -> Callable[[str], Dataset]:
-    """A copy of a store, which streaming replaces."""
-    return lambda store: Dataset.open(shutil.copytree(stores[store].path, tmp_path / store))
+def streamed_alike(stores: dict[str, Dataset], tmp_path: Path) -> Callable[[str], Dataset]:
+    """The data of a store, prepared with its samples in blocks."""
+    return lambda store: streamed_like(stores[store], tmp_path / store, str(tmp_path / "state"))
+
+
+def write(path: Path, contents: list[bytes], state: State) -> None:
+    with block_writers([path], state) as (writer,):
+        # In several turns, as groups of shards come.
+        for start in range(0, len(contents), 77):
+            writer.extend(contents[start : start + 77])
 
 
 @pytest.fixture
 def arrays(state: State, tmp_path: Path) -> tuple[np.ndarray, StreamedArrays]:
     """500 samples, and the same in 50 blocks."""
     values = np.random.default_rng(0).integers(0, 256, (500, *SHAPE), dtype=np.uint8)
-    write_streamed(values, np.arange(500), tmp_path / "blocks.npz", state)
+    write(tmp_path / "blocks.npz", [sample.tobytes() for sample in values], state)
     return values, StreamedArrays(tmp_path / "blocks.npz", values.shape, "uint8", state)
 
 
@@ -69,8 +77,8 @@ def stored(state: State) -> list[Path]:
 
 
 @pytest.mark.parametrize("store", ["raw", "jpeg"])
-def test_a_streamed_data_set_has_the_samples_and_labels_of_the_one_on_the_disk(store, stores, packed, state):
-    found = stream(packed(store), state)
+def test_a_streamed_data_set_has_the_samples_and_labels_of_the_one_on_the_disk(store, stores, streamed_alike):
+    found = streamed_alike(store)
     assert found.digest == stores[store].digest
     for name in SPLITS:
         split, expected = found.split(name), stores[store].split(name)
@@ -81,7 +89,15 @@ def test_a_streamed_data_set_has_the_samples_and_labels_of_the_one_on_the_disk(s
         for column in ("labels", "ids", "groups", "paths"):
             assert np.array_equal(getattr(split, column)[back], getattr(expected, column)[place])
         assert np.array_equal(split.samples[back], np.asarray(expected.samples[place]))
-    assert (found.path / "report.html").read_bytes() == (stores[store].path / "report.html").read_bytes()
+    kind, given, train = found.kind, found.given, found.split("train")
+    pictures = {
+        label: {kind.as_html(train.samples[row], f"a training sample of {label}", given, small=True) for row in rows}
+        for number, label in enumerate(found.classes)
+        for rows in [np.flatnonzero(train.labels == number)]
+    }
+    shown = [*re.finditer(r'<img [^>]*alt="a training sample of (.)"[^>]*>', (found.path / "report.html").read_text())]
+    assert {picture[1] for picture in shown} == set(found.classes)
+    assert all(picture[0] in pictures[picture[1]] for picture in shown)
 
 
 ROWS: dict[str, Any] = {
@@ -106,15 +122,13 @@ def test_samples_of_unequal_length_come_as_they_are(lengths, state, tmp_path):
     generator = np.random.default_rng(1)
     sizes = generator.integers(0, 30, 200) if lengths == "unequal" else np.full(200, 7)
     values = [generator.normal(size=(size, 2)).astype(np.float32) for size in sizes]
-    write_ragged(tmp_path / "some.npy", values, sizes.tolist(), (2,), "float32")
-    order = generator.permutation(200)
-    write_streamed(RaggedSamples(tmp_path / "some.npy", 200, (2,), "float32"), order, tmp_path / "b.npz", state)
+    write(tmp_path / "b.npz", [each.tobytes() for each in values], state)
     found = StreamedRagged(tmp_path / "b.npz", 200, (2,), "float32", state)
-    assert found.lengths.tolist() == sizes[order].tolist()
-    for rows in (slice(None), generator.permutation(200)[:50]):
-        expected = [values[row] for row in order[rows]]
+    assert found.lengths.tolist() == sizes.tolist()
+    for rows in (np.arange(200), generator.permutation(200)[:50]):
+        expected = [values[row] for row in rows]
         assert all(np.array_equal(one, other) for one, other in zip(found[rows], expected, strict=True))
-    assert np.array_equal(found[11], values[order[11]])
+    assert np.array_equal(found[11], values[11])
 
 
 def test_the_cache_stays_within_its_limit_whatever_is_read(arrays, tmp_path, monkeypatch):
@@ -212,15 +226,15 @@ def test_two_processes_that_share_a_cache_read_the_same_within_its_limit(arrays,
     assert kept_bytes(tmp_path) <= (10 + 16) * BLOCK
 
 
-def test_blocks_are_a_random_part_of_the_samples_whatever_order_they_came_in(stores, packed, state):
+def test_blocks_are_a_random_part_of_the_samples_whatever_order_they_came_in(stores, streamed_alike):
     """The files of a class lie in one folder; neighbours in the store are of any class."""
-    found = stream(packed("raw"), state).split("train")
+    found = streamed_alike("raw").split("train")
     assert (np.diff(stores["raw"].split("train").labels) != 0).sum() == 2
     assert (np.diff(found.labels) != 0).sum() > len(found.labels) / 2
 
 
-def test_splits_that_are_joined_or_chosen_from_lie_in_the_blocks_of_their_parts(packed, state):
-    found = stream(packed("raw"), state)
+def test_splits_that_are_joined_or_chosen_from_lie_in_the_blocks_of_their_parts(streamed_alike):
+    found = streamed_alike("raw")
     train, val = (blocks_of(found.samples(name)) for name in ("train", "val"))
     labelled = LabelledDataset(found)
     assert blocks_of(labelled.samples("train")).tolist() == [*train, *(val + train.max() + 1)]
@@ -238,8 +252,8 @@ def test_samples_on_the_disk_are_in_no_blocks(stores):
 
 
 @pytest.mark.parametrize("store", ["raw", "jpeg"])
-def test_a_part_of_a_streamed_training_split_lies_on_the_disk(store, packed, state, tmp_path):
-    found = stream(packed(store), state)
+def test_a_part_of_a_streamed_training_split_lies_on_the_disk(store, streamed_alike, tmp_path):
+    found = streamed_alike(store)
     positions = np.arange(0, 40, 3)
     part = subset_of(found, positions, tmp_path / "part")
     assert np.array_equal(np.asarray(part.samples("train")[:]), found.samples("train")[positions])
@@ -247,6 +261,7 @@ def test_a_part_of_a_streamed_training_split_lies_on_the_disk(store, packed, sta
     assert part.split("train").ids.tolist() == found.split("train").ids[positions].tolist()
 
 
+@pytest.mark.parametrize("store", ["raw", "jpeg"])
 @pytest.mark.parametrize(
     ("given", "limit", "remote", "expected"),
     [
@@ -259,19 +274,22 @@ def test_a_part_of_a_streamed_training_split_lies_on_the_disk(store, packed, sta
     ],
 )
 def test_a_store_is_streamed_where_asked_or_where_it_is_too_large(
-    given, limit, remote, expected, packed, tmp_path, monkeypatch
+    store, given, limit, remote, expected, stores, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
     monkeypatch.setattr(State, "is_remote", remote)
+    uri = stores["raw"].manifest["source"]["uri"]
     if limit:
         monkeypatch.setenv(LIMIT_VARIABLE, limit)
-    found = streamed_where_asked(Data.of({"uri": "there", "stream": given}), packed("raw"))
+    found = prepare(Data.of({"uri": uri, "size": 16, "store": store, "stream": given}), tmp_path / "packed")
     assert [found.is_streamed(split) for split in SPLITS] == [expected] * 3
 
 
-def test_streaming_without_a_state_is_refused(packed):
+def test_streaming_without_a_state_is_refused_and_leaves_nothing(stores, tmp_path):
+    uri = stores["raw"].manifest["source"]["uri"]
     with pytest.raises(InputError, match="HEADSTART_STATE is not set, without which no step can stream a store"):
-        streamed_where_asked(Data.of({"uri": "there", "stream": "always"}), packed("raw"))
+        prepare(Data.of({"uri": uri, "stream": "always"}), tmp_path / "packed")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_limit_that_is_no_number_is_refused(monkeypatch):
@@ -280,8 +298,8 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch):
         streaming.store_limit()
 
 
-def test_a_state_that_is_not_mounted_is_named(packed, state, tmp_path):
-    found = stream(packed("raw"), state)
+def test_a_state_that_is_not_mounted_is_named(streamed_alike, tmp_path):
+    found = streamed_alike("raw")
     (tmp_path / "state").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="state is not there; mount it at this place"):
         found.samples("train")

@@ -17,12 +17,12 @@ from headstart.data.dataset import Dataset
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.data.streamed import StreamedArrays
-from headstart.data.streaming import stream
+from headstart.environment import environment
 from headstart.errors import HeadstartError
 from headstart.jobs.job import pretraining_job, train
 from headstart.models.bundle import bundle_digest
 from headstart.storage import cache
-from headstart.storage.state import State
+from headstart.storage.state import STATE_VARIABLE
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining
 from headstart_pipelines.demo import digits, write_folder
@@ -56,8 +56,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dataset(faults: Faults, pictures: Path, tmp_path: Path) -> Dataset:
     split = {"train": 0.6, "val": 0.2, "test": 0.2}
-    packed = prepare(Data.of({"uri": str(pictures), "size": SIZE, "split": split}), tmp_path / "packed")
-    return stream(packed, State("s3://data/state"))
+    with environment({STATE_VARIABLE: "s3://data/state"}):
+        return prepare(
+            Data.of({"uri": str(pictures), "size": SIZE, "split": split, "stream": "always"}), tmp_path / "packed"
+        )
 
 
 def _training(dataset: Dataset, folder: Path, state: str | None, kill_after: int | None = None) -> int:
@@ -99,10 +101,12 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bundle(dat
     assert kept <= LIMIT
 
 
-def test_an_epoch_asks_for_each_block_once(dataset, faults):
+def test_an_epoch_asks_for_each_block_once(dataset, faults, tmp_path):
     samples = dataset.samples("train")
     assert isinstance(samples, StreamedArrays)
     faults.asked.clear()
+    # What the data set's report shows has been read.
+    shutil.rmtree(tmp_path / "cache")
     count = len(samples[:])
     asked = [count for (path, _), count in faults.asked.items() if "/blocks/" in path]
     assert asked == [1] * -(-count // 10)

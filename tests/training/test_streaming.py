@@ -14,7 +14,6 @@ import torch
 from headstart.data import streamed
 from headstart.data.blocks import blocks_of
 from headstart.data.dataset import Dataset
-from headstart.data.streaming import stream
 from headstart.errors import InputError
 from headstart.storage import cache
 from headstart.storage.blocks import Blocks
@@ -24,6 +23,7 @@ from headstart.training.context import RunContext
 from headstart.training.distributed import Group
 from headstart.training.engine import CHECKPOINT_VARIABLE
 from headstart.training.supervised import fit
+from tests.streamed import streamed as streamed_like
 
 SPEED = {"precision": "fp32", "layout": "contiguous", "compile": "off"}
 BASE = {"epochs": 3, "batch_size": 14, "learning_rate": 0.04, "augmentation": "affine", "patience": 9, **SPEED}
@@ -44,8 +44,7 @@ def in_blocks(threes_and_eights: Dataset, tmp_path: Path, monkeypatch: pytest.Mo
 
     def moved(pictures: int) -> Dataset:
         monkeypatch.setattr(streamed, "BLOCK", pictures * 16 * 16)
-        packed = Dataset.open(shutil.copytree(threes_and_eights.path, tmp_path / "packed"))
-        return stream(packed, State(str(tmp_path / "blocks")))
+        return streamed_like(threes_and_eights, tmp_path / "packed", str(tmp_path / "blocks"))
 
     return moved
 

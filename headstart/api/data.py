@@ -20,7 +20,7 @@ def prepare(
         modality: what the samples are.
         seed: decides the splits.
         settings: further keys of a recipe's `data`: `labels_per_class`, `split`, `task`, `input`, `size`,
-            `duplicates`, `max_refused`, `store`, ….
+            `duplicates`, `max_refused`, `store`, `stream`, ….
 
     Raises:
         InputError: the data, a setting or a class is unusable; nothing is written. Single unreadable files go to

@@ -7,7 +7,9 @@ from pathlib import Path
 from headstart_pipelines.commands.arguments import INPUT, LABEL_BUDGET, TASK, Command, given_input, option
 
 # The options that are keys of a recipe's data section, and are checked as those are.
-_OF_DATA = ("task", "labels_per_class", "label_budget", "duplicates", "max_refused", "max_refused_per_class", "store")
+_OF_DATA = (
+    "task", "labels_per_class", "label_budget", "duplicates", "max_refused", "max_refused_per_class", "store", "stream",
+)  # fmt: skip
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -58,6 +60,9 @@ COMMANDS = (
                    "be read, and more than 5 (default 0.05)"),
             option("--store", metavar="auto|raw|jpeg", help="keep samples as pixels, which read fastest, or as JPEG, a "
                    "fifth of the bytes of photographs and a little different (default auto: raw up to 16 GiB)"),
+            option("--stream", metavar="auto|always|never", help="leave samples in HEADSTART_STATE, from where they "
+                   "are read as they are needed (default auto: where it is in S3 and they take more than "
+                   "HEADSTART_STORE_LIMIT)"),
             option("--seed", type=int, default=0, help="decides the splits (default 0)"),
             option("--json", action="store_true", help="print the manifest as JSON"),
         ),

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from headstart.errors import HeadstartError, first_line
+
 # Layers with weights, and what lies between them: there, turning whole numbers into floats and back would take time.
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _BETWEEN = ("Add", "AveragePool", "Concat", "MaxPool", "Relu")
@@ -24,24 +26,43 @@ def quantized(content: bytes, calibration: Sequence[dict[str, np.ndarray]]) -> b
 
     `calibration` are batches of its inputs by name. Weights have 7 bits of the 8: processors without VNNI add two
     products in 16 bits, which would overflow.
+
+    Raises:
+        HeadstartError: ONNX Runtime cannot quantize the network.
     """
+    import onnxruntime
+
+    try:
+        return _quantized(content, calibration)
+    # What a graph may not hold is told by many kinds of exceptions.
+    except Exception as error:
+        raise HeadstartError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot turn this network into int8 ({first_line(error)}); export "
+            "it without --int8, or install a newer onnxruntime."
+        ) from error
+
+
+def _quantized(content: bytes, calibration: Sequence[dict[str, np.ndarray]]) -> bytes:
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     model = onnx.load_from_string(content)
-    _count_no_padding(model.graph)
+    # Older versions transpose weights and keep what is told of their shapes; it is inferred again.
+    del model.graph.value_info[:]
     # Shapes are inferred, and batch normalisation is part of the convolutions, since the export; the mark only keeps
     # onnxruntime from advising that to be done.
     add_pre_process_metadata(model)
     weights = {"weight_type": quantization.QuantType.QInt8, "per_channel": True, "reduce_range": True}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "int8.onnx"
+        # As a file: onnxruntime 1.20 loses the weights of a model in memory.
+        given, file = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
+        given.write_bytes(model.SerializeToString())
         if _attends(model.graph):
-            quantization.quantize_dynamic(model, file, op_types_to_quantize=list(_DYNAMIC), **weights)
+            quantization.quantize_dynamic(given, file, op_types_to_quantize=list(_DYNAMIC), **weights)
         else:
             quantization.quantize_static(
-                model,
+                given,
                 file,
                 _Reader(calibration),
                 quant_format=quantization.QuantFormat.QOperator,
@@ -61,16 +82,6 @@ class _Reader:
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._batches, None)
-
-
-def _count_no_padding(graph: Any) -> None:
-    """Keep averages from counting padding where there is none, which changes nothing but that onnxruntime 1.32 averages
-    whole numbers wrongly otherwise, where a window of `ceil_mode` reaches over the edge."""
-    for node in graph.node:
-        if node.op_type == "AveragePool":
-            given = {each.name: each for each in node.attribute}
-            if "count_include_pad" in given and "pads" in given and not any(given["pads"].ints):
-                given["count_include_pad"].i = 0
 
 
 def _attends(graph: Any) -> bool:

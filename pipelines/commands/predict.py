@@ -59,12 +59,12 @@ def _export(options: argparse.Namespace) -> None:
     from headstart.api.models import load
     from headstart.models.exporting import export, format_of, place_of
 
-    format = format_of(options.format or ("onnx" if options.int8 else None), options.output)
-    if options.int8 and format != "onnx":
+    format = format_of(options.format or ("onnx" if options.int8 is not None else None), options.output)
+    if options.int8 is not None and format != "onnx":
         raise InputError(f"--int8 is for --format onnx, and --format {format} keeps the model as it is; leave out one.")
     model = load(options.model, workspace=options.workspace)
     bundle, place = model.bundle, options.output or place_of(options.model, format)
-    if options.int8:
+    if options.int8 is not None:
         _show_int8(model.export_int8(place, options.int8))
         return
     exported = export(bundle, place, format=format, digest=model.digest)

@@ -113,6 +113,13 @@ def test_what_answers_otherwise_is_not_written(model, digits, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_onnxruntime_cannot_quantize_is_refused_in_a_sentence():
+    with pytest.raises(
+        HeadstartError, match=r"ONNX Runtime \d.* cannot turn this network into int8 \(.*without --int8"
+    ):
+        quantized(b"no model", [])
+
+
 def compared(**values) -> Int8:
     small, large = ServingCost(1, 1.0), ServingCost(4, 1.0)
     usual = {"task": "single_label", "metric": "accuracy", "before": large, "after": small, "scores": (0.9, 0.9)}

@@ -64,6 +64,13 @@ def test_the_file_says_what_goes_in_and_comes_out_and_what_it_was_made_of(export
     onnx.checker.check_model(str(exported))
 
 
+def test_averages_over_edges_count_no_padding_where_onnxruntime_1_20_would_divide_by_it(exported):
+    pools = [node for node in onnx.load(exported).graph.node if node.op_type == "AveragePool"]
+    counts = [each.i for node in pools for each in node.attribute if each.name == "count_include_pad"]
+    assert len(pools) == 3
+    assert not any(counts)
+
+
 def test_the_file_tells_nothing_of_the_machine_that_made_it(exported):
     assert str(Path(exporter.__file__).parent).encode() not in exported.read_bytes()
 

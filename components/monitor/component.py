@@ -15,7 +15,10 @@ def monitor(model: str, data: str, tolerance: float, metrics: Output[Metrics]) -
         tolerance: how much better than chance a classifier may tell new samples from old ones.
         metrics: the figures, with the sentence about them.
     """
+    from pathlib import Path
+
     from headstart.artifacts import describe
+    from headstart.storage.local import write_json
     from headstart.tracking.client import await_server, connect
     from headstart.tracking.monitoring import monitor_version, summary
 
@@ -23,5 +26,6 @@ def monitor(model: str, data: str, tolerance: float, metrics: Output[Metrics]) -
     await_server(client.tracking_uri)
     found = monitor_version(client, model, data, tolerance=tolerance)
     print(found.sentence)
+    write_json(Path(metrics.path), found.to_dict())
     describe(metrics, state=found.state, sentence=found.sentence, **summary(found))
     return found.state

@@ -286,7 +286,7 @@ def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
     yield ""
     yield from ("| argument | meaning |", "|---|---|")
     for action in command._actions:
-        if {"-h", "--debug"} & set(action.option_strings):
+        if {"-h", "--debug"} & set(action.option_strings) or action.help == argparse.SUPPRESS:
             continue
         value = command._get_formatter()._format_args(action, str(action.metavar or action.dest.upper()))
         shown = ", ".join(action.option_strings) or value

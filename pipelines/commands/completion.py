@@ -40,8 +40,9 @@ def _completion(options: argparse.Namespace) -> None:
 
 def _words(parser: argparse.ArgumentParser) -> list[str]:
     """The options and the named choices that a command takes."""
-    words = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
-    for action in parser._actions:
+    actions = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    words = [name for action in actions for name in action.option_strings if name.startswith("--")]
+    for action in actions:
         words += [str(choice) for choice in action.choices or ()]
         words += names("recipes") if action.dest == "recipe" else []
         words += names("profiles") if action.dest == "profile" else []

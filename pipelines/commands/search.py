@@ -5,7 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from headstart_pipelines.commands.arguments import AMOUNT, JSON, WORKSPACE, Command, count, option, recipe
+from headstart_pipelines.commands.arguments import AMOUNT, JSON, WORKSPACE, Command, count, option, recipe, refused
 from headstart_pipelines.commands.run import Interrupted, as_dict, carry_out, show
 from headstart_pipelines.step_kinds import SPIN_COUNT
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     from headstart.recipe.recipe import Recipe
     from headstart_pipelines.search import Found
+
+_ON_CLUSTER = (
+    "a search runs on one machine, as a step on a cluster costs half a minute beside its work; search with --no-run "
+    "where the data and a GPU are, then `headstart submit` the recipe that it writes"
+)
 
 
 def search(options: argparse.Namespace) -> None:
@@ -97,6 +102,7 @@ COMMANDS = (
             option("--trials", type=count, metavar="N", help="end after N trials"),
             option("--no-run", action="store_true", help="write the recipe of the best and do not run it, for example "
                    "to submit it to a cluster"),
+            *(refused(name, _ON_CLUSTER) for name in ("--host", "--profile")),
             AMOUNT,
             JSON,
             WORKSPACE,

@@ -172,6 +172,7 @@ def test_a_pod_says_and_records_what_it_found_and_the_run_fails_where_it_was_ask
     assert asked.outputs["monitor"].parameters == merely.outputs["monitor"].parameters == {"Output": "drifted"}
     (shown,) = asked.outputs["monitor"].artifacts["metrics"]
     assert (shown["metadata"]["state"], shown["metadata"]["samples"]) == ("drifted", 200)
+    assert json.loads(Path(shown["uri"]).read_text())["state"] == "drifted"
     client = connect()
     runs = client.search_runs([client.get_experiment_by_name("monitoring").experiment_id])
     assert {(run.info.status, run.data.params["state"], run.data.params["pipeline_run"]) for run in runs} == {

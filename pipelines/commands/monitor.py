@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from headstart.errors import HeadstartError, InputError
 from headstart.terminal import waiting
@@ -134,6 +134,7 @@ def _monitor_on_cluster(options: argparse.Namespace) -> None:
 
 
 def _follow(server: "Server", run_id: str, name: str, *, as_json: bool) -> None:
+    from headstart.judging.monitoring import State
     from headstart_pipelines import display
     from headstart_pipelines.cluster.follow import watch_run
     from headstart_pipelines.cluster.logs import log_parts
@@ -142,11 +143,11 @@ def _follow(server: "Server", run_id: str, name: str, *, as_json: bool) -> None:
     try:
         watch_run(server, run_id, name, stderr=as_json)
     finally:
-        # What it found is the last line of its log, also where the run then failed by that; none where it did not get
-        # so far.
+        # The step prints what it found, also where the run then fails by that.
         with contextlib.suppress(HeadstartError):
             for _, lines in log_parts(server, find_run(server, run_id), "monitor", follow=False, own=True):
-                display.console(stderr=as_json).print(display.verdict(lines[-1]), highlight=False)
+                for sentence in (line for line in lines if line.partition(":")[0] in get_args(State)):
+                    display.console(stderr=as_json).print(display.verdict(sentence), highlight=False)
 
 
 def _table(found: "Monitoring") -> "Table":

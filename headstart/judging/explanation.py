@@ -5,6 +5,7 @@ of random weights: where they look alike, the method shows the picture's edges a
 "Sanity checks for saliency maps").
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
 from headstart.judging.reliability import hardest
+from headstart.judging.token_explanation import can_be_explained, token_maps
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import modality
+from headstart.modalities.preprocessing import Samples
 from headstart.models.architectures import ENSEMBLE, MAPS, build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
@@ -35,9 +38,10 @@ ALIKE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Maps (N, H, W) in [0, 1] over pictures (N, H, W, C): how much each pixel speaks for the predicted class."""
+    """Maps in [0, 1], of pictures (N, H, W, C) as (N, H, W), of texts and sequences (L,) each: how much each pixel or
+    letter speaks for the predicted class."""
 
-    maps: np.ndarray
+    maps: Sequence[np.ndarray]
     method: str
     similarity: float
     """the mean rank correlation with the maps of a network of random weights: 1 alike, 0 not at all"""
@@ -62,6 +66,7 @@ class Sample:
     """A test item with its prediction and its saliency map, both as elements of HTML."""
 
     shown: str
+    """empty where the map shows all of it"""
     heat: str
     """the sample under its map"""
     label: str
@@ -88,11 +93,11 @@ def explained_samples(
     bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
 ) -> Explained | None:
     """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0, and
-    where samples cannot be shown or are no maps to a network."""
+    where samples cannot be shown or are neither maps nor tokens to a network."""
     if has_attention(bundle.network):
         count = min(count, _MOST_BY_GRADIENTS)
-    kind = dataset.kind
-    if not count or kind.gives != MAPS or not kind.is_shown:
+    kind, of_tokens = dataset.kind, can_be_explained(bundle)
+    if not count or not kind.is_shown or (kind.gives != MAPS and not of_tokens):
         return None
     train, test = dataset.split("train"), dataset.split("test")
     predicted = predictions.probabilities.argmax(axis=1)
@@ -100,8 +105,11 @@ def explained_samples(
     right = np.setdiff1d(np.flatnonzero(predicted == predictions.labels), hard)
     typical = right[spread_out(predictions.labels[right], count // 2)]
     shown = np.concatenate([hard, typical])
-    samples, prototypes = np.array(test.samples[shown]), spread_out(train.labels, _SEARCHED)
-    explanation = explain(bundle, samples, predicted[shown], seed=seed)
+    samples, prototypes = test.samples[shown], spread_out(train.labels, _SEARCHED)
+    if of_tokens:
+        explanation = explain_tokens(bundle, list(samples), predicted[shown], seed=seed)
+    else:
+        explanation = explain(bundle, np.array(samples), predicted[shown], seed=seed)
     nearest, cosines = nearest_training_samples(
         bundle, samples, train.samples[prototypes], min(_PROTOTYPES, len(prototypes))
     )
@@ -115,7 +123,8 @@ def explained_samples(
             for label in [dataset.classes[train.labels[position]]]
         )
         return Sample(
-            shown=kind.as_html(samples[row], label, dataset.given),
+            # Nothing of a text is hidden under its map.
+            shown="" if of_tokens else kind.as_html(samples[row], label, dataset.given),
             heat=kind.as_html(samples[row], "what the prediction rests on", dataset.given, heat=explanation.maps[row]),
             label=label,
             predicted=dataset.classes[predicted[item]],
@@ -155,10 +164,26 @@ def explain(bundle: ModelBundle, samples: np.ndarray, classes: np.ndarray, *, se
     found, control = (
         _at_size(method(network, inputs, targets), samples.shape[1:3]) for network in (bundle.network, fresh)
     )
-    maps = np.maximum(found, 0)
+    return _explanation(list(found), list(control), "integrated gradients" if by_gradients else "Grad-CAM")
+
+
+def explain_tokens(
+    bundle: ModelBundle, samples: Sequence[np.ndarray], classes: np.ndarray, *, seed: int = 0
+) -> Explanation:
+    """Maps for the predictions `classes`, int (N,), on stored texts or sequences, (L,) each, by integrated gradients of
+    the tokens' embeddings (headstart/judging/token_explanation.py)."""
+    fresh = with_random_weights(bundle, seed)
+    fresh.network.to(next(bundle.network.parameters()).device)
+    found, control = (token_maps(each, samples, classes) for each in (bundle, fresh))
+    return _explanation(found, control, "integrated gradients")
+
+
+def _explanation(found: Sequence[np.ndarray], control: Sequence[np.ndarray], method: str) -> Explanation:
+    """The explanation by maps, (H, W) or (L,) each, beside those of random weights."""
+    positive = [np.maximum(each, 0) for each in found]
     return Explanation(
-        maps=maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12),
-        method="integrated gradients" if by_gradients else "Grad-CAM",
+        maps=[each / max(1e-12, each.max(initial=0)) for each in positive],
+        method=method,
         similarity=_similarity(found, control),
     )
 
@@ -204,10 +229,10 @@ def integrated_gradients(network: Network, inputs: Tensor, targets: Tensor) -> T
 
 
 def nearest_training_samples(
-    bundle: ModelBundle, samples: np.ndarray, training: np.ndarray, count: int
+    bundle: ModelBundle, samples: Samples, training: Samples, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each of samples uint8 (N, H, W, C) the positions (N, count) among `training` (M, H, W, C) of the samples with
-    the most similar features, most similar first, and the cosines (N, count)."""
+    """For each of N stored samples the positions (N, count) among the M of `training` of those with the most similar
+    features, most similar first, and the cosines (N, count)."""
     ours, theirs = (bundle.predict_features(each).astype(np.float64) for each in (samples, training))
     for features in (ours, theirs):
         features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -240,13 +265,14 @@ def _at_size(maps: Tensor, size: tuple[int, int]) -> np.ndarray:
     )
 
 
-def _similarity(found: np.ndarray, control: np.ndarray) -> float:
-    """The mean Spearman correlation of maps (N, H, W), those without contrast left out; 1 where none is left, as the
-    check has failed then."""
+def _similarity(found: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> float:
+    """The mean Spearman correlation of maps, those without contrast left out; 1 where none is left, as the check has
+    failed then."""
     from scipy.stats import rankdata
 
-    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (found, control)]
-    ours, theirs = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    tells = lengths > 0
-    return float(np.mean((ours * theirs).sum(axis=1)[tells] / lengths[tells])) if tells.any() else 1.0
+    alike = []
+    for pair in zip(found, control, strict=True):
+        ours, theirs = (rank - rank.mean() for rank in (rankdata(each) for each in pair))
+        if length := np.linalg.norm(ours) * np.linalg.norm(theirs):
+            alike.append(float((ours * theirs).sum() / length))
+    return float(np.mean(alike)) if alike else 1.0

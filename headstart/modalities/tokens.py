@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 
+import numpy as np
+
 from headstart.modalities.batch import Batch, Inputs
 from headstart.modalities.preprocessing import Preprocessing
 
@@ -15,6 +17,11 @@ class TokenPreprocessing(Preprocessing):
 
     @abstractmethod
     def example(self, count: int) -> Batch: ...
+
+    @abstractmethod
+    def spans(self, sample: np.ndarray) -> np.ndarray:
+        """Where the values of a stored sample begin and end that each of its tokens stands for, int64 (L, 2); of a
+        token that stands for none, both are equal."""
 
     @property
     @abstractmethod

@@ -161,7 +161,7 @@ class Sequences(Modality):
     ) -> str:
         from headstart.modalities._sequences.showing import as_html
 
-        return as_html(values, alt, small=small)
+        return as_html(values, alt, heat=heat, small=small)
 
     def notes(self, facts: Sequence[Mapping[str, Any]], given: "Section") -> list[str]:
         from headstart.modalities._sequences.report import notes

@@ -156,6 +156,11 @@ class Tokens(_OfSequences, TokenPreprocessing):
         ids = torch.where(known, runs + SPECIAL, UNKNOWN)
         return Batch({"ids": torch.where(kept, ids, PAD), "mask": kept})
 
+    def spans(self, sample: np.ndarray) -> np.ndarray:
+        k, letters = self.input.k, min(len(sample), self.input.length)
+        starts = np.arange(0, max(1, letters - k + 1), 1 if self.input.overlap else k)
+        return np.stack([starts, np.minimum(starts + k, letters)], axis=1)
+
     def example(self, count: int) -> Batch:
         ids = torch.arange(count * self.length).reshape(count, self.length) % self.channels
         return Batch({"ids": ids, "mask": torch.ones(count, self.length, dtype=torch.bool)})

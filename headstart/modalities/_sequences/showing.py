@@ -4,16 +4,21 @@ import numpy as np
 from markupsafe import Markup
 
 from headstart.modalities._sequences.alphabet import Alphabet
+from headstart.modalities.shading import shaded
 
 _LONGEST, _LONGEST_SMALL, _BLOCK = 600, 100, 10
 _STYLE = "display: block; max-width: {}; font-size: 0.8rem; line-height: 1.35; overflow-wrap: anywhere"
 
 
-def as_html(values: np.ndarray, alt: str, *, small: bool = False) -> str:
-    """The beginning of a stored sequence in blocks of ten letters, escaped, called `alt`."""
+def as_html(values: np.ndarray, alt: str, *, heat: np.ndarray | None = None, small: bool = False) -> str:
+    """The beginning of a stored sequence in blocks of ten letters, escaped, called `alt`, under its heat (letters,) in
+    [0, 1] where there is one."""
     longest = _LONGEST_SMALL if small else _LONGEST
     letters = values[:longest].tobytes().decode("ascii", "replace")
-    shown = " ".join(letters[start : start + _BLOCK] for start in range(0, len(letters), _BLOCK))
+    strengths = [0.0] * len(letters) if heat is None else heat[:longest].tolist()
+    starts = range(0, len(letters), _BLOCK)
+    blocks = [zip(letters[at : at + _BLOCK], strengths[at : at + _BLOCK], strict=True) for at in starts]
+    shown = Markup(" ").join(map(shaded, blocks))
     if len(values) > longest:
         shown += " …"
     return Markup('<code title="{}" style="{}">{}</code>').format(

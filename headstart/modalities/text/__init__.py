@@ -146,7 +146,7 @@ class Text(Modality):
     ) -> str:
         from headstart.modalities.text.showing import as_html
 
-        return as_html(values, alt, small=small)
+        return as_html(values, alt, heat=heat, small=small)
 
     def notes(self, facts: Sequence[Mapping[str, Any]], given: "Section") -> list[str]:
         from headstart.modalities.text.texts import notes

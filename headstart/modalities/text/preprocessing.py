@@ -179,6 +179,13 @@ class Tokens(_OfTexts, TokenPreprocessing):
             ids[row, : len(each)], mask[row, : len(each)] = each, True
         return Batch({"ids": torch.from_numpy(ids), "mask": torch.from_numpy(mask)}).to(batch.device)
 
+    def spans(self, sample: np.ndarray) -> np.ndarray:
+        text = sample.tobytes().decode("utf-8", "replace")
+        # The library counts characters.
+        place = np.concatenate([[0], np.cumsum([len(letter.encode()) for letter in text])]).astype(np.int64)
+        offsets = _ready(self.tokenizer, self.length).encode(text).offsets
+        return place[np.array(offsets, dtype=np.int64).reshape(-1, 2)]
+
     def example(self, count: int) -> Batch:
         ids = torch.arange(count * self.length).reshape(count, self.length) % self.channels
         return Batch({"ids": ids, "mask": torch.ones(count, self.length, dtype=torch.bool)})

@@ -6,7 +6,7 @@ import numpy as np
 
 NUCLEOTIDES, RESIDUES = "ACGT", "ACDEFGHIKLMNPQRSTVWY"
 CLASSES = ("forward", "reverse")
-_MOTIF = {"forward": "GATTACA", "reverse": "TGTAATC"}
+MOTIF = {"forward": "GATTACA", "reverse": "TGTAATC"}
 
 
 def letters(seed: int, count: int, alphabet: str = NUCLEOTIDES) -> str:
@@ -19,7 +19,7 @@ def gene(label: str, seed: int, *, count: int = 60, motifs: int = 3) -> str:
     generator = np.random.default_rng([CLASSES.index(label), seed])
     found = list(letters(1000 * CLASSES.index(label) + seed, count))
     for start in generator.choice(count // 8, motifs, replace=False) * 8:
-        found[start : start + 7] = _MOTIF[label]
+        found[start : start + 7] = MOTIF[label]
     return "".join(found[:count])
 
 

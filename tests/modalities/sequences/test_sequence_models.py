@@ -1,5 +1,6 @@
 """Networks of sequences are trained, transferred, kept, exported and served."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from starlette.testclient import TestClient
 
 from headstart.api.models import Model
 from headstart.errors import InputError
-from headstart.judging.explanation import explained_samples
+from headstart.judging.explanation import explain_tokens, explained_samples
 from headstart.judging.robustness import robustness
+from headstart.metrics.predictions import Predictions
 from headstart.modalities.batch import Batch
 from headstart.modalities.dna import MODALITY
 from headstart.models.architectures import build_network, check_reads
@@ -30,7 +32,7 @@ from headstart.tracking.serving import decoded, input_example
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from tests.modalities.sequences.conftest import stored
-from tests.modalities.sequences.genes import CLASSES, gene, letters, write
+from tests.modalities.sequences.genes import CLASSES, MOTIF, gene, letters, write
 
 CONTEXT = RunContext(state=None)
 
@@ -141,13 +143,44 @@ def test_a_model_on_descriptors_is_exported_and_reads_letters(descriptors, width
     assert export_onnx(bundle, tmp_path / "model.onnx", digest="sha256:0") < 1e-4
 
 
-def test_robustness_is_judged_and_nothing_is_explained_by_maps(trained, packed):
+def test_robustness_is_judged(trained, packed):
     test = packed.split("test")
 
     found = robustness(trained, test.samples[:6], test.labels[:6])
 
     assert [each.corruption for each in found.corrupted] == ["substitutions", "indels", "reverse complement"]
-    assert explained_samples(trained, packed, None, 4, seed=0) is None
+
+
+def test_predictions_rest_on_the_motifs_that_tell_the_classes_apart(trained, packed):
+    samples = list(packed.split("test").samples[:20])
+    predicted = trained.predict_logits(samples).argmax(axis=1)
+
+    found = explain_tokens(trained, samples, predicted)
+
+    inside, outside = [], []
+    for sample, heat, label in zip(samples, found.maps, predicted.tolist(), strict=True):
+        letters, motif = sample.tobytes().decode(), MOTIF[trained.classes[label]]
+        is_in = np.zeros(len(sample), dtype=bool)
+        for place in re.finditer(motif, letters):
+            is_in[place.start() : place.end()] = True
+        inside.append(heat[is_in].mean())
+        outside.append(heat[~is_in].mean())
+    assert np.mean(inside) > 3 * np.mean(outside)
+    assert found.sane
+
+
+def test_explained_sequences_are_shown_once_with_their_map(trained, packed):
+    test = packed.split("test")
+    probabilities = trained.predict_probabilities(test.samples)
+    predictions = Predictions(test.ids, test.labels, probabilities, packed.classes)
+
+    found = explained_samples(trained, packed, predictions, 4, seed=0)
+
+    assert len(found.hardest) == len(found.right) == 2
+    for sample in (*found.hardest, *found.right):
+        assert sample.shown == ""
+        assert "background: rgb(" in sample.heat
+        assert len(sample.neighbours) == 3
 
 
 def test_python_callers_give_sequences_files_and_tables(trained, tmp_path):

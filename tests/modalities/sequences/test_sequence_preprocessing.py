@@ -34,6 +34,18 @@ def test_kmers_begin_at_every_letter_or_where_the_one_before_ends():
 
 
 @pytest.mark.parametrize("given", GIVENS)
+def test_each_token_stands_for_its_letters(given, sequences):
+    reads = MODALITY.fit([], DnaInput(length=64, **given))
+    for sequence in [*sequences, stored("AC")]:
+        spans = reads.spans(sequence)
+        alone = reads(MODALITY.batch([sequence]))
+        assert len(spans) == int(alone["mask"].sum())
+        letters = [sequence[start:end] for start, end in spans.tolist()]
+        of_each = [reads(MODALITY.batch([each]))["ids"][0, 0] for each in letters]
+        assert torch.equal(torch.stack(of_each), alone["ids"][0][alone["mask"][0]])
+
+
+@pytest.mark.parametrize("given", GIVENS)
 def test_tokens_of_a_sequence_do_not_depend_on_its_neighbours(given, sequences):
     reads = MODALITY.fit([], DnaInput(length=64, **given))
 

@@ -1,5 +1,6 @@
 """Encoders of texts are trained, transferred, kept, exported and served."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 
 from headstart.api.models import Model
 from headstart.errors import InputError
-from headstart.judging.explanation import explained_samples
+from headstart.judging.explanation import explain_tokens, explained_samples
 from headstart.judging.robustness import robustness
+from headstart.judging.token_explanation import integrated_gradients
+from headstart.metrics.predictions import Predictions
 from headstart.modalities.batch import Batch
 from headstart.modalities.text import MODALITY
 from headstart.modalities.text.descriptors import WIDTH
@@ -22,7 +25,7 @@ from headstart.models.exporting import export
 from headstart.models.int8 import quantized
 from headstart.models.onnx import checked, predictor
 from headstart.models.onnx import export as export_onnx
-from headstart.models.token_encoder import token_states
+from headstart.models.token_encoder import embedding_of, token_states
 from headstart.strategies.baseline import BASELINES
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
@@ -32,7 +35,7 @@ from headstart.tracking.serving import decoded, input_example
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from tests.modalities.text.conftest import stored
-from tests.modalities.text.corpus import TOPICS, text_of
+from tests.modalities.text.corpus import TOPICS, WORDS, text_of
 
 CONTEXT = RunContext(state=None)
 
@@ -145,13 +148,54 @@ def test_a_model_on_descriptors_is_exported_and_reads_bytes(descriptors, packed,
     assert np.allclose(found, bundle.predict_probabilities(samples), atol=1e-4)
 
 
-def test_robustness_is_judged_and_nothing_is_explained_by_maps(trained, packed):
+def test_robustness_is_judged(trained, packed):
     test = packed.split("test")
 
     found = robustness(trained, test.samples[:6], test.labels[:6])
 
     assert [each.corruption for each in found.corrupted] == ["typos", "dropped words", "lower case", "cut off"]
-    assert explained_samples(trained, packed, None, 4, seed=0) is None
+
+
+def test_predictions_rest_on_the_words_that_tell_the_topics_apart(trained, packed):
+    samples = list(packed.split("test").samples[:])
+    predicted = trained.predict_logits(samples).argmax(axis=1)
+
+    found = explain_tokens(trained, samples, predicted)
+
+    of_topic, common = [], []
+    for sample, heat, label in zip(samples, found.maps, predicted.tolist(), strict=True):
+        for word in re.finditer(r"\w+", sample.tobytes().decode().lower()):
+            ours = of_topic if word[0] in WORDS[trained.classes[label]] else common
+            ours.append(heat[word.start() : word.end()].mean())
+    assert np.mean(of_topic) > 2 * np.mean(common)
+    assert found.sane
+
+
+def test_what_a_network_of_tokens_sums_up_to_is_its_logit(trained):
+    """The axiom of completeness: attributions add up to the difference from no embeddings at all."""
+    batch = trained.preprocessing(MODALITY.batch([stored(text_of("sport", 3)), stored(text_of("money", 4))]))
+    targets = torch.tensor([0, 1])
+    found = integrated_gradients(trained.network, batch, targets)
+
+    hook = embedding_of(trained.network).register_forward_hook(lambda module, given, output: 0 * output)
+    nothing = trained.network(batch)
+    hook.remove()
+    rise = (trained.network(batch) - nothing)[[0, 1], targets]
+    assert torch.allclose(found.sum(dim=1), rise, rtol=0.1, atol=0.05)
+    assert not found[~batch["mask"]].any()
+
+
+def test_explained_texts_are_shown_once_with_their_map(trained, packed):
+    test = packed.split("test")
+    predictions = Predictions(test.ids, test.labels, trained.predict_probabilities(test.samples), packed.classes)
+
+    found = explained_samples(trained, packed, predictions, 4, seed=0)
+
+    assert len(found.hardest) == len(found.right) == 2
+    for sample in (*found.hardest, *found.right):
+        assert sample.shown == ""
+        assert re.sub("<[^>]*>", "", sample.heat) in {text.tobytes().decode() for text in test.samples[:]}
+        assert len(sample.neighbours) == 3
 
 
 def test_python_callers_give_texts_files_and_tables(trained, tmp_path):

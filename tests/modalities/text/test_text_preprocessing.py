@@ -31,6 +31,16 @@ def test_it_reads_any_text_and_gives_it_back(tokens):
     assert int(ids.max()) < tokens.channels
 
 
+def test_each_token_stands_for_its_bytes(tokens):
+    text = stored("The gøal of a 🙂 team, déjà vu")
+    spans = tokens.spans(text)
+
+    assert len(spans) == int(tokens(MODALITY.batch([text]))["mask"].sum())
+    # Together they are the text, which none of them cuts within a character.
+    assert b"".join(text[start:end].tobytes() for start, end in sorted({*map(tuple, spans.tolist())})) == text.tobytes()
+    assert all(text[start:end].tobytes().decode() for start, end in spans.tolist())
+
+
 def test_ids_are_padded_to_the_longest_text_and_bounded_by_the_length(tokens):
     batch = tokens(MODALITY.batch([stored("one"), stored("goal " * 200)]))
 

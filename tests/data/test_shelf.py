@@ -103,6 +103,22 @@ def read_parts(folder: Path, state: State) -> None:
         prepare_part(Data.of({"uri": str(folder), "size": SIZE}), state, part=part, parts=PARTS)
 
 
+def lose_arrays(state: State) -> None:
+    for name in state.names("parts/"):
+        if name.endswith(".arrays"):
+            state.remove(name)
+
+
+def before_they_are_brought(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    brought = shelf.Shelf.brought
+
+    def then(self: Any, paths: Any) -> Any:
+        happens()
+        return brought(self, paths)
+
+    monkeypatch.setattr(shelf.Shelf, "brought", then)
+
+
 @pytest.mark.parametrize("in_parts", [True, False])
 def test_no_more_arrays_than_there_is_room_for_lie_on_the_disk(
     in_parts, pictures, pack, state, expected, occupied, monkeypatch
@@ -133,31 +149,19 @@ def test_arrays_that_are_damaged_in_the_state_are_read_anew(damage, pictures, pa
 
 def test_arrays_that_go_while_they_are_needed_are_read_anew(pictures, pack, state, expected, monkeypatch):
     read_parts(pictures, state)
-    brought = shelf.Shelf.brought
-
-    def gone(self: Any, paths: Any) -> Any:
-        for name in state.names("parts/"):
-            if name.endswith(".arrays"):
-                state.remove(name)
-        return brought(self, paths)
-
-    monkeypatch.setattr(shelf.Shelf, "brought", gone)
+    before_they_are_brought(monkeypatch, lambda: lose_arrays(state))
     assert content_of(pack(parts=state)) == expected
 
 
 def test_files_that_have_changed_where_their_arrays_are_needed_again_are_refused(pictures, pack, state, monkeypatch):
     read_parts(pictures, state)
-    brought = shelf.Shelf.brought
 
-    def changed(self: Any, paths: Any) -> Any:
-        for name in state.names("parts/"):
-            if name.endswith(".arrays"):
-                state.remove(name)
+    def change() -> None:
+        lose_arrays(state)
         for path in pictures.glob("china/*.png"):
             Image.fromarray(np.full((8, 8), 7, np.uint8)).save(path)
-        return brought(self, paths)
 
-    monkeypatch.setattr(shelf.Shelf, "brought", changed)
+    before_they_are_brought(monkeypatch, change)
     with pytest.raises(HeadstartError, match="change while they are being prepared; run again"):
         pack(parts=state)
 

@@ -13,7 +13,7 @@ from headstart.data.parallel import in_order, processors
 from headstart.data.samples import Readable
 from headstart.data.section import Data, Stream
 from headstart.data.shards import array_of
-from headstart.data.shelf import Shelf
+from headstart.data.shelf import FOLDER, Shelf
 from headstart.data.streamed import block_writers
 from headstart.environment import bytes_given
 from headstart.storage.blocks import forget_blocks
@@ -83,6 +83,8 @@ def write_in_blocks(packed: Dataset, selection: "Selection", shelf: Shelf) -> tu
     """
     state = State(packed.manifest[STREAMED]["state"])
     forget_blocks(state)
+    # Those that other preparations have left there for want of room.
+    state.forget(f"{FOLDER}/")
     samples = selection.samples
     group_of, groups = _groups(samples, np.dtype(packed.kind.dtype).itemsize)
     order, size = np.lexsort((samples.contents, group_of)), 0

@@ -1,5 +1,6 @@
 """A preparation for streaming needs room for a part of the arrays, and makes what one with all the room would make."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,15 @@ def test_files_that_have_changed_where_their_arrays_are_needed_again_are_refused
     before_they_are_brought(monkeypatch, change)
     with pytest.raises(HeadstartError, match="change while they are being prepared; run again"):
         pack(parts=state)
+
+
+def test_what_was_left_in_the_state_goes_after_two_weeks(pack, state):
+    pack()
+    left = [state.folder / name for name in state.names("parts/")]
+    for path in left[:2]:
+        os.utime(path, (1, 1))
+    pack("another")
+    assert [path.exists() for path in left[:3]] == [False, False, True]
 
 
 def test_a_group_has_shards_from_everywhere(pack):

@@ -68,7 +68,7 @@ class Diagnostics:
     robustness_lead: Interval | None = None
     """the mean accuracy under corruption, less that of scratch on the same items"""
     unseen: str | None = None
-    """what the source does not see of the target's samples, as a clause"""
+    """what the source does not see of the target's samples, as a sentence"""
     labels: tuple[LabelFigures, ...] = ()
     """of several labels an item, which have no classes, bins, and so on either"""
     numbers: NumberDiagnostics | None = None
@@ -120,12 +120,14 @@ def diagnose(
     Raises:
         InputError: `curve_training` is asked for and `training` or `strategies` are missing.
     """
-    # As the strategies read it, so that its features are found.
-    board, start = assessment.leaderboard, for_samples(ModelBundle.load(source), dataset.given)
+    board, start = assessment.leaderboard, ModelBundle.load(source)
+    unseen = _unseen(start, dataset)
     if dataset.task == REGRESSION:
-        return _of_numbers(assessment, dataset, start, evaluation, seed)
+        return _of_numbers(assessment, dataset, unseen, evaluation, seed)
     if dataset.task == MULTI_LABEL:
-        return _of_labels(assessment, dataset, start, evaluation, seed)
+        return _of_labels(assessment, dataset, unseen, evaluation, seed)
+    # As the strategies read it, so that its features are found.
+    start = for_samples(start, dataset.given)
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
     chosen = board.chosen.strategy
     models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
@@ -160,12 +162,12 @@ def diagnose(
         robustness_lead=_lead(robust, chosen, groups[corrupted], confidence),
         curve=curve,
         explained=explained_samples(models[chosen], dataset, predictions, evaluation.explanations, seed=seed),
-        unseen=_unseen(start, dataset),
+        unseen=unseen,
     )
 
 
 def _of_numbers(
-    assessment: Assessment, dataset: Dataset, source: ModelBundle, evaluation: Evaluation, seed: int
+    assessment: Assessment, dataset: Dataset, unseen: str | None, evaluation: Evaluation, seed: int
 ) -> Diagnostics:
     """The diagnostics of a regression. What corrupts, explains or is fitted to fewer labels counts right answers, and
     numbers are seldom exactly right."""
@@ -175,13 +177,13 @@ def _of_numbers(
         predictions, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
     )
     return replace(
-        _without_classes(intervals, float(predictions.outputs[0, 1]), _unseen(source, dataset)),
+        _without_classes(intervals, float(predictions.outputs[0, 1]), unseen),
         numbers=diagnose_numbers(predictions, groups, confidence=confidence),
     )
 
 
 def _of_labels(
-    assessment: Assessment, dataset: Dataset, source: ModelBundle, evaluation: Evaluation, seed: int
+    assessment: Assessment, dataset: Dataset, unseen: str | None, evaluation: Evaluation, seed: int
 ) -> Diagnostics:
     """The diagnostics of several labels. What corrupts, explains or is fitted to fewer labels asks which one class a
     sample has."""
@@ -195,7 +197,7 @@ def _of_labels(
     intervals = task_intervals(MULTI_LABEL, predictions.labels, predictions.predicted, len(predictions.classes), **how)
     bundle = ModelBundle.load(assessment.chosen.path)
     return replace(
-        _without_classes(intervals, bundle.temperature, _unseen(source, dataset)),
+        _without_classes(intervals, bundle.temperature, unseen),
         labels=diagnose_labels(predictions, **how),
     )
 
@@ -217,8 +219,19 @@ def _without_classes(intervals: Mapping[str, Interval], temperature: float, unse
 
 
 def _unseen(source: ModelBundle, dataset: Dataset) -> str | None:
-    lost = dataset.kind.lost(source.preprocessing.given, dataset.given)
-    return f"Of the target's {dataset.kind.noun}s the source does not see {lost}" if lost else None
+    """What the source does not see of the target's samples, and who learns it all the same."""
+    kind, reads = dataset.kind, for_samples(source, dataset.given).preprocessing
+    if lost := kind.lost(reads.given, dataset.given):
+        return (
+            f"Of the target's {kind.noun}s the source does not see {lost}, and neither do strategies and scratch, "
+            "which read as it does: another may do better."
+        )
+    if lost := kind.lost(source.preprocessing.given, dataset.given):
+        return (
+            f"Of {kind.noun}s like the target's the source did not see {lost}: strategies that train its first layer "
+            "learn it of the target's labels alone, the others not at all, and another source may do better."
+        )
+    return None
 
 
 def _affords_trainings(

@@ -41,7 +41,7 @@ class Findings:
     corrupted_lead: Interval | None = None
     """the mean accuracy over all corruptions, less that of scratch on the same items"""
     unseen: str | None = None
-    """what the source does not see of the target's samples, as a clause"""
+    """what the source does not see of the target's samples, as a sentence"""
 
 
 def headline(findings: Findings) -> dict[str, str]:
@@ -63,11 +63,9 @@ def worse_when_corrupted(findings: Findings) -> str | None:
 
 
 def unseen_by_source(findings: Findings) -> str | None:
-    """A source that does not see all of the target's samples, as one of two seconds does not hear the third. Strategies
-    and scratch read as it does, so that the comparison is fair and both may be worse than need be."""
-    if findings.unseen is None:
-        return None
-    return f"{findings.unseen}, and neither do strategies and scratch, which read as it does: another may do better."
+    """A source that does not see all of the target's samples, as one of two seconds does not hear the third, and one of
+    grey pictures knows no colour: the comparison is fair, and both sides may be worse than need be."""
+    return findings.unseen
 
 
 def below_chance(findings: Findings) -> str | None:

@@ -10,6 +10,7 @@ from headstart.judging.report.page import report
 from headstart.judging.section import Evaluation
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
+from headstart.modalities.image.section import ImageInput
 from headstart.models.bundle import ModelBundle
 from headstart.training.flops import epoch_flops
 from headstart.training.section import Training
@@ -101,9 +102,22 @@ def test_the_curve_trains_the_chosen_strategy_and_scratch_where_the_recipe_asks_
 def test_a_grey_source_of_a_target_in_colour_is_found(assessment, contenders, dataset, monkeypatch):
     section = Evaluation(resamples=100, curve=(), robustness=0, explanations=0)
     assert diagnose(assessment, dataset, contenders["zero"].path, evaluation=section).unseen is None
+    monkeypatch.setattr(type(dataset), "given", property(lambda _: ImageInput(size=16, channels=3)))
+    found = diagnose(assessment, dataset, contenders["zero"].path, evaluation=section)
+    assert found.unseen.startswith(
+        "Of pictures like the target's the source did not see their colour, as it reads grey"
+    )
+    assert "strategies that train its first layer learn it" in found.unseen
+
+
+def test_a_source_that_cannot_see_all_of_the_target_is_found(assessment, contenders, dataset, monkeypatch):
+    section = Evaluation(resamples=100, curve=(), robustness=0, explanations=0)
     monkeypatch.setattr(type(dataset.kind), "lost", lambda *given: "their colour, as it reads grey")
     found = diagnose(assessment, dataset, contenders["zero"].path, evaluation=section)
-    assert found.unseen == "Of the target's pictures the source does not see their colour, as it reads grey"
+    assert found.unseen.startswith(
+        "Of the target's pictures the source does not see their colour, as it reads grey, and"
+    )
+    assert "neither do strategies and scratch" in found.unseen
 
 
 def test_the_operations_of_a_model_are_counted_where_it_lies(contenders, dataset):

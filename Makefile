@@ -17,7 +17,7 @@ SBOM := .venv/.installed-sbom
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-growth bench-data bench-large bench-stream bench-engine bench-null bench-evidence bench-selection bench-serving lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-growth bench-data bench-large bench-stream bench-engine bench-null bench-evidence bench-scores bench-selection bench-serving lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-null: $(DEV) ## measure how often a source of random weights is said to he
 
 bench-evidence: $(DEV) ## judge pairs of domains, label budgets and seeds, cell by cell; UNPACKED is a folder of two Debian packages' files
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --unpacked $(UNPACKED) --workspace build/evidence --output benchmarks/results/evidence.json
+
+bench-scores: $(DEV) ## measure which score of a ranking picks the best source, over a panel of targets: 10 minutes; UNPACKED as for bench-evidence
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scores --unpacked $(UNPACKED) --workspace build/evidence --output benchmarks/results/scores.json
 
 bench-selection: $(DEV) ## measure which of three sources is chosen, how well, and what choosing costs; FASHION is Fashion-MNIST's folder
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.selection --fashion $(FASHION)

@@ -20,7 +20,7 @@ from headstart.data.hashing import leaves, merkle_root
 from headstart.data.listing import Refusal
 from headstart.data.ragged import write_ragged
 from headstart.data.report import Contents, render_report
-from headstart.data.samples import Readable
+from headstart.data.samples import Readable, hexadecimal
 from headstart.data.several import counts_of
 from headstart.data.shards import arrays_of
 from headstart.data.shelf import Shelf
@@ -180,7 +180,7 @@ def _write_index(selection: Selection, order: np.ndarray, path: Path) -> None:
         for start in range(0, len(samples), _ROWS_AT_ONCE):
             rows = order[start : start + _ROWS_AT_ONCE]
             columns = {
-                "id": [digest.tobytes().hex() for digest in samples.digests[rows]],
+                "id": hexadecimal(samples.digests[rows]),
                 "path": list(samples.files.paths.take(rows)),
                 "label": list(samples.files.labels.take(rows)),
                 "split": list(splits.take(rows)),

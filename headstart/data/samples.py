@@ -140,14 +140,19 @@ class Readable(Sequence[Sample]):
     def ids(self) -> Iterator[str]:
         """The SHA-256 of each in hexadecimal digits."""
         for start in range(0, len(self), ROWS):
-            digits = self.digests[start : start + ROWS].tobytes().hex()
-            yield from (digits[place : place + 64] for place in range(0, len(digits), 64))
+            yield from hexadecimal(self.digests[start : start + ROWS])
 
     @cached_property
     def copies(self) -> np.ndarray:
         """Whether the content of each sample is that of others too, bool (N,)."""
         _, numbers, counts = np.unique(self.contents, return_inverse=True, return_counts=True)
         return counts[numbers] > 1
+
+
+def hexadecimal(digests: np.ndarray) -> list[str]:
+    """Each digest, uint8 (N, 32), in hexadecimal digits."""
+    digits = digests.tobytes().hex()
+    return [digits[place : place + 64] for place in range(0, len(digits), 64)]
 
 
 def numbers_of_contents(digests: np.ndarray) -> np.ndarray:

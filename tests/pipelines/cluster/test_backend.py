@@ -43,7 +43,9 @@ def run_on_cluster(recipe: Path, place: Path, *, parts: int | None = None) -> tu
     """Compiles a recipe for a cluster and runs it as the backend does; the run's state."""
     resolved = resolve(load_recipe(recipe, []))
     profile = load_profile(PROFILE).model_copy(update={"preparation_parts": Parts(source=parts)})
-    package = build_package(resolved, image=IMAGE, profile=profile, unfingerprinted=frozenset(), allow_tag=False)
+    package = build_package(
+        resolved.pipeline, image=IMAGE, profile=profile, unfingerprinted=frozenset(), allow_tag=False
+    )
     place.mkdir()
     pods = Pods(
         package.text,

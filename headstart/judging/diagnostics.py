@@ -122,10 +122,8 @@ def diagnose(
     """
     board, start = assessment.leaderboard, ModelBundle.load(source)
     unseen = _unseen(start, dataset)
-    if dataset.task == REGRESSION:
-        return _of_numbers(assessment, dataset, unseen, evaluation, seed)
-    if dataset.task == MULTI_LABEL:
-        return _of_labels(assessment, dataset, unseen, evaluation, seed)
+    if of_task := {REGRESSION: _of_numbers, MULTI_LABEL: _of_labels}.get(dataset.task):
+        return of_task(assessment, dataset, unseen, evaluation, seed)
     # As the strategies read it, so that its features are found.
     start = for_samples(start, dataset.given)
     paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}

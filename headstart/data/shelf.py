@@ -121,16 +121,17 @@ class Shelf:
 
     @contextmanager
     def brought(self, paths: Iterable[Path]) -> Iterator[None]:
-        """All of these files are in their places while the body runs."""
-        there = [path for path in paths if path in self._there]
+        """All of these files are in their places while the body runs, and read from there."""
+        there = {path: self._there.pop(path) for path in paths if path in self._there}
         with ThreadPoolExecutor(2 * processors()) as pool:
-            intact = list(pool.map(lambda path: self.fetch(path) and self._there[path].are_in(path), there))
+            intact = list(pool.map(lambda path: self.fetch(path) and there[path].are_in(path), there))
         for path, is_intact in zip(there, intact, strict=True):
             if not is_intact:
                 self._anew(path)
         yield
         for path in there:
             path.unlink()
+        self._there.update(there)
 
 
 def keep(state: State, arrays: Path, record: Path) -> None:

@@ -135,6 +135,27 @@ def test_no_more_arrays_than_there_is_room_for_lie_on_the_disk(
     assert len([size for size in occupied if size > ROOM]) >= 3
 
 
+def test_arrays_that_were_brought_are_read_from_the_disk(pictures, pack, state, monkeypatch):
+    """A request for each sample would be as many as there are samples."""
+    read_parts(pictures, state)
+    brought, read_part, there = shelf.Shelf.brought, State.read_part, []
+
+    @contextmanager
+    def noted(self: Any, paths: Any) -> Iterator[None]:
+        with brought(self, paths):
+            there.append(True)
+            yield
+            there.pop()
+
+    def read(self: State, *given: Any) -> bytes | None:
+        assert not there
+        return read_part(self, *given)
+
+    monkeypatch.setattr(shelf.Shelf, "brought", noted)
+    monkeypatch.setattr(State, "read_part", read)
+    pack(parts=state)
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_arrays_that_are_damaged_in_the_state_are_read_anew(damage, pictures, pack, state, expected):
     read_parts(pictures, state)

@@ -75,7 +75,7 @@ bench-null: $(DEV) ## measure how often a source of random weights is said to he
 bench-evidence: $(DEV) ## judge pairs of domains, label budgets and seeds, cell by cell; UNPACKED is a folder of two Debian packages' files
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --unpacked $(UNPACKED) --workspace build/evidence --output benchmarks/results/evidence.json
 
-bench-scores: $(DEV) ## measure which score of a ranking picks the best source, over a panel of targets: 10 minutes; UNPACKED as for bench-evidence
+bench-scores: $(DEV) ## measure which score of a ranking picks the best source, over a panel of targets, with 2, 5 and 20 labels: 20 minutes; UNPACKED as for bench-evidence
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scores --unpacked $(UNPACKED) --workspace build/evidence --output benchmarks/results/scores.json
 
 bench-selection: $(DEV) ## measure which of three sources is chosen, how well, and what choosing costs; FASHION is Fashion-MNIST's folder

@@ -212,10 +212,9 @@ def _finished(output: Path | None) -> dict[Cell, dict[str, Any]]:
     return {Cell(*(each[name] for name in Cell.__annotations__)): each for each in rows}
 
 
-def _keep(finished: dict[Cell, dict[str, Any]], output: Path) -> None:
-    """A line a cell, so that a change of one is seen as one."""
-    lines = [json.dumps(finished[cell], sort_keys=True) for cell in sorted(finished, key=astuple)]
-    write_text(output, "[\n" + ",\n".join(lines) + "\n]\n")
+def write_lines(output: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as JSON with a line each, so that a change of one is seen as one."""
+    write_text(output, "[\n" + ",\n".join(json.dumps(row, sort_keys=True) for row in rows) + "\n]\n")
 
 
 def is_wrong(found: dict[str, Any]) -> bool:
@@ -277,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 finished[cell] = row(panel, cell, again)
                 print(json.dumps(finished[cell]), file=sys.stderr, flush=True)
                 if options.output:
-                    _keep(finished, options.output)
+                    write_lines(options.output, [finished[each] for each in sorted(finished, key=astuple)])
     rows = list(finished.values())
     print("\n".join(summary(rows)))
     lost = [each["regret"] for each in rows]

@@ -1,6 +1,6 @@
 """Which score picks the best source: targets of a panel, each with the sources that do not know its data.
 
-    python -m benchmarks.scores --unpacked FOLDER --workspace DIR [--seeds 3] [--labels-per-class 5] [--output FILE]
+    python -m benchmarks.scores --unpacked FOLDER --workspace DIR --output FILE [--seeds 3] [--labels-per-class 2 5 20]
 
 A cell is one draw of a target. Each score of the ranking picks one of its sources, as does the choice of a pipeline,
 which confirms the probe by short fine-tunings; then every source is fine-tuned fully on the whole budget. A pick is
@@ -9,6 +9,7 @@ their paired difference. Cells that the output has are not measured again.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -18,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence import SPLIT, Panel
+from benchmarks.evidence import SPLIT, Panel, write_lines
 from benchmarks.machine import commit
 from benchmarks.panel import Pair
 from benchmarks.selection import SCORES
 from headstart.judging.selection import select_source
 from headstart.models.bundle import ModelBundle
-from headstart.storage.local import write_text
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
@@ -99,21 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--unpacked", type=Path, required=True, help="the folder of Debian's packages")
     parser.add_argument("--workspace", type=Path, required=True)
-    parser.add_argument("--labels-per-class", type=int, default=5)
+    parser.add_argument("--labels-per-class", type=int, nargs="+", default=[2, 5, 20])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True, help="a JSON file with a line a cell")
     options = parser.parse_args(arguments)
     panel = Panel(options.unpacked, options.workspace, None)
     rows = json.loads(options.output.read_text()) if options.output.exists() else []
-    for seed in range(options.seeds):
-        for target in TARGETS:
-            cell = {"target": target, "labels_per_class": options.labels_per_class, "seed": seed}
-            if any(cell.items() <= row.items() for row in rows):
-                continue
-            rows.append(measure(panel, target, options.labels_per_class, seed))
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-            write_text(options.output, "[\n" + ",\n".join(json.dumps(row, sort_keys=True) for row in rows) + "\n]\n")
-    print("\n".join(summary(rows)))
+    for labels, seed, target in itertools.product(options.labels_per_class, range(options.seeds), TARGETS):
+        cell = {"target": target, "labels_per_class": labels, "seed": seed}
+        if any(cell.items() <= row.items() for row in rows):
+            continue
+        rows.append(measure(panel, target, labels, seed))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        write_lines(options.output, rows)
+    for labels in options.labels_per_class:
+        print(f"\n{labels} labels a class:\n")
+        print("\n".join(summary([row for row in rows if row["labels_per_class"] == labels])))
 
 
 if __name__ == "__main__":

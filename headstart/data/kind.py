@@ -1,10 +1,11 @@
 """The registry of the kinds of data: what a reference can name, and how the samples of each are listed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from headstart.data.listing import Labels, Listing
 from headstart.data.tree import Tree
@@ -41,6 +42,9 @@ class Kind(ABC):
 
     scheme = ""
     suffixes: tuple[str, ...] = ()
+
+    published: ClassVar[Mapping[str, str]] = {}
+    """How to get what is published, by the name of the folder that it unpacks to: the remedy of an error's sentence."""
 
     any_folder = False
     """Whether it takes every folder: it is asked last."""
@@ -88,6 +92,11 @@ def kind_of(source: Source) -> Kind:
 def kind_by_scheme(uri: str) -> Kind | None:
     """The kind that has the scheme of a URI; None for paths and S3."""
     return next((kind for kind in KINDS.values() if kind.claims(Source(uri))), None)
+
+
+def how_to_get(name: str) -> str | None:
+    """Return how to get the published data of a folder of this name; None if no kind knows it."""
+    return next((kind.published[name] for kind in KINDS.values() if name in kind.published), None)
 
 
 def file_suffixes() -> tuple[str, ...]:

@@ -8,7 +8,8 @@ The kinds of data are in headstart/data/kinds/:
                                       place of path, text or image, … with the samples themselves
     a file of sequences               genes.fasta, .fna, .faa, …, or those as .gz: a record each
     a folder of IDX files             train-images-idx3-ubyte.gz, …
-    a folder of CIFAR's batches       data_batch_1, … or train, test, meta
+    a folder of CIFAR's batches       data_batch_1, … or train, test, meta; data_batch_1.bin, … or train.bin, test.bin
+    a folder of WikiText              wiki.train.raw, … or train-00000-of-00002.parquet, …
     arrays of numpy                   pictures.npz: x_train, y_train, x_test, y_test, or images and labels
     a data set of torchvision         torchvision://FashionMNIST
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from headstart.data.kind import Kind, Source, Wanted, file_suffixes, kind_by_scheme, kind_of
+from headstart.data.kind import Kind, Source, Wanted, file_suffixes, how_to_get, kind_by_scheme, kind_of
 from headstart.data.listing import File, Labels, Listing, Refusal, place
 from headstart.data.remote import RemoteTree
 from headstart.data.several import with_several
@@ -84,7 +85,8 @@ def local_folder(uri: str) -> Path:
             "torchvision://NAME."
         )
     if not path.exists():
-        raise InputError(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); correct the path.")
+        remedy = how_to_get(path.name) or "correct the path"
+        raise InputError(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); {remedy}.")
     if not path.is_dir() and not _is_data_file(path.name):
         raise InputError(
             f"Data reference '{uri}' is a file; give the folder that holds the class folders, or a "

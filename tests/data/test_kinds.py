@@ -30,7 +30,9 @@ class Numbers(Kind):
 
 
 def test_the_kinds_are_known() -> None:
-    assert list(KINDS) == ["archive", "cifar", "fasta", "folder", "idx", "manifest", "npz", "torchvision"]
+    assert list(KINDS) == [
+        "archive", "cifar", "cifar_binary", "fasta", "folder", "idx", "manifest", "npz", "torchvision", "wikitext",
+    ]  # fmt: skip
 
 
 def test_a_kind_from_outside_is_located_checked_and_packed(

@@ -31,21 +31,18 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
     kind.require_packages()
     if recipe.source.data:
         yield _data("source", recipe.source.data, recipe)
-        architecture = recipe.source.pretraining.architecture
-        with at("source.pretraining.architecture"):
-            check_reads(architecture, kind)
-            # The channels of its first stage are those of the samples, which are not read here.
-            network = build_network(architecture, classes=2)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        yield f"architecture  {architecture}: {len(network.stages)} stages, {parameters:,} parameters"
-        _check_stages(recipe, architecture, len(network.stages))
+        if not recipe.source.pretraining.start:
+            yield _architecture(recipe)
     if recipe.target:
         yield _data("target", recipe.target.data, recipe)
     uri = open_record(workspace, writing=True)
     _check_mlflow(uri)
     yield f"MLflow      {without_password(uri)}"
+    if recipe.source.data and recipe.source.pretraining.start:
+        for pinned in _models(recipe.source.pretraining.start, recipe, uri, "source.pretraining.start"):
+            yield f"start       {pinned}"
     for candidate in recipe.source.candidates:
-        for pinned in _candidates(candidate, recipe, uri):
+        for pinned in _models(candidate, recipe, uri, "source.candidates"):
             yield f"candidate   {pinned}"
 
 
@@ -95,9 +92,21 @@ def _check_mlflow(uri: str) -> None:
         raise InputError(str(error)) from error
 
 
-def _candidates(uri: str, recipe: Recipe, store: str) -> Iterator[str]:
-    """The pinned form of a candidate, or of each that a search finds; it was loaded, and every strategy can use it."""
-    with at("source.candidates"):
+def _architecture(recipe: Recipe) -> str:
+    architecture = recipe.source.pretraining.architecture
+    with at("source.pretraining.architecture"):
+        check_reads(architecture, modality(recipe.modality))
+        # The channels of its first stage are those of the samples, which are not read here.
+        network = build_network(architecture, classes=2)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    _check_stages(recipe, architecture, len(network.stages))
+    return f"architecture  {architecture}: {len(network.stages)} stages, {parameters:,} parameters"
+
+
+def _models(uri: str, recipe: Recipe, store: str, key: str) -> Iterator[str]:
+    """The pinned form of the model at a recipe's `key`, or of each that a search finds; it was loaded, and every
+    strategy can use it."""
+    with at(key):
         if uri.startswith(RECORD) and not is_there(store):
             raise InputError(
                 f"{uri} names a model of MLflow's record, and this workspace has none yet; name the workspace "
@@ -105,7 +114,7 @@ def _candidates(uri: str, recipe: Recipe, store: str) -> Iterator[str]:
             )
         found = pin_sources([uri], resolve_registered=registry.resolve, search_registered=registry.search)
     for pinned in found:
-        with at("source.candidates"):
+        with at(key):
             bundle = load_source(pinned, modality=recipe.modality, fetch_registered=registry.fetch)
         _check_stages(recipe, unpinned(pinned), len(bundle.network.stages))
         yield pinned

@@ -112,7 +112,7 @@ def container(recipe: Recipe, pipeline_root: Path, image: Image) -> Container:
     environment = {key: value for key, value in os.environ.items() if key.startswith(_PASSED)}
     locations = {experiment.name: experiment.artifact_location for experiment in connect().search_experiments()}
     data = [section.data.uri for section in (recipe.source, recipe.target) if section and section.data]
-    candidates = [unpinned(uri) for uri in recipe.source.candidates]
+    candidates = [unpinned(uri) for uri in recipe.source.models]
     # Variables may name files with certificates and credentials.
     readable = [Path(value) for value in environment.values() if value.startswith("/")]
     readable += filter(None, map(_local_path, [*candidates, *locations.values()]))

@@ -21,6 +21,7 @@ from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import registry
 from headstart.tracking.client import reach
+from headstart.training.section import Pretraining
 
 
 @s3.listed_once()
@@ -34,6 +35,7 @@ def resolve(recipe: Recipe) -> Recipe:
         update={
             "data": _resolve_data("source", recipe.source.data, recipe) if recipe.source.data else None,
             "candidates": _pinned(recipe.source.candidates),
+            "pretraining": _with_pinned_start(recipe),
         }
     )
     target = recipe.target and recipe.target.model_copy(
@@ -91,6 +93,16 @@ def resolve_for_cluster(
             if not found and not uri.startswith("torchvision://"):
                 unknown.add("candidates")
     source = source.model_copy(update={"candidates": tuple(dict.fromkeys(candidates))})
+    if (start := source.pretraining.start) and source.data:
+        with at("source.pretraining.start"):
+            found = _pinned_from_here(start, model_mounts, live=live)
+        if found:
+            source = source.model_copy(
+                update={"pretraining": source.pretraining.model_copy(update={"start": found[0]})}
+            )
+        # Its training is what depends on it, which is never reused either where the source's data are unknown.
+        elif not start.startswith("torchvision://"):
+            unknown.add("source")
     return ForCluster(recipe.model_copy(update={"source": source, "target": target}), frozenset(unknown))
 
 
@@ -124,6 +136,18 @@ def _resolve_data(role: str, data: Data, recipe: Recipe) -> Data:
         refuse_unlabelled(role, data, recipe)
     found = {"uri": uri, "fingerprint": fingerprint(uri), "input": settled_input(data, recipe)}
     return data.model_copy(update=found)
+
+
+def _with_pinned_start(recipe: Recipe) -> Pretraining:
+    pretraining = recipe.source.pretraining
+    if pretraining.start is None or recipe.source.data is None:
+        return pretraining
+    from headstart.models.sources import pin_source
+
+    with at("source.pretraining.start"):
+        return pretraining.model_copy(
+            update={"start": pin_source(pretraining.start, resolve_registered=registry.resolve)}
+        )
 
 
 def _pinned(candidates: Sequence[str]) -> tuple[str, ...]:

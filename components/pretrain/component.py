@@ -33,6 +33,7 @@ def pretrain(
     from headstart.jobs.job import pretraining_job, train
     from headstart.judging.evidence import EVIDENCE
     from headstart.judging.source_evaluation import evaluate_source
+    from headstart.tracking.candidates import started
     from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST
     from headstart.tracking.runs import step_run
     from headstart.tracking.system_metrics import system_metrics
@@ -42,10 +43,14 @@ def pretrain(
 
     section = Pretraining.of(pretraining, at="source.pretraining")
     packed = PackedDataset.open(Path(dataset.path))
-    with step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run, system_metrics(run):
+    with (
+        step_run(experiment, "pretrain", role="source", tags={DATA_DIGEST: packed.digest}) as run,
+        system_metrics(run),
+        started(section, packed.modality) as (section, start),
+    ):
         run.log_data(packed, SPLITS)
         context = RunContext(seed, on_epoch=run.log_epoch, progress=progress())
-        result = train(pretraining_job(packed.path, section), context)
+        result = train(pretraining_job(packed.path, section, start), context)
         found = evaluate_source(result.bundle, packed, experiment=experiment, address=dataset.uri, seed=seed)
         accuracy = {name: found.figures[name] for name in ("test/accuracy", "test/macro_f1") if name in found.figures}
         digest = result.bundle.save(Path(model.path))

@@ -32,8 +32,8 @@ _FOLDER = "jobs"
 
 @dataclass(frozen=True)
 class Job:
-    """A training: its kind, the directories of its packed data set and its source's bundle, and its arguments as JSON
-    values. `shared` tells whether several processes can share it."""
+    """A training: its kind, the directories of its packed data set and of the bundle that its weights come from, and
+    its arguments as JSON values. `shared` tells whether several processes can share it."""
 
     kind: Literal["transfer", "pretraining", "baseline"]
     dataset: Path
@@ -71,7 +71,9 @@ class Job:
 
         given, dataset = dict(self.arguments), Dataset.open(self.dataset)
         if self.kind == "pretraining":
-            return pretrain(Pretraining.of(given["pretraining"], at="source.pretraining"), dataset, context)
+            section = Pretraining.of(given["pretraining"], at="source.pretraining")
+            start = ModelBundle.load(self.source) if self.source else None
+            return pretrain(section, dataset, context, start=start)
         training = Training.of(given.pop("training"), at="training")
         if self.kind == "baseline":
             return BASELINES[given["baseline"]].fit(Like(**given["like"]), dataset, training, context)
@@ -100,9 +102,9 @@ def transfer_job(
     return Job("transfer", dataset, source, arguments, shared=strategy.trains)
 
 
-def pretraining_job(dataset: Path, pretraining: Pretraining) -> Job:
-    """The pretraining of a source as the recipe's section says."""
-    return Job("pretraining", dataset, None, {"pretraining": pretraining.model_dump(mode="json")})
+def pretraining_job(dataset: Path, pretraining: Pretraining, start: Path | None = None) -> Job:
+    """The pretraining of a source as the recipe's section says; `start` is the bundle of the model that it names."""
+    return Job("pretraining", dataset, start, {"pretraining": pretraining.model_dump(mode="json")})
 
 
 def baseline_job(name: str, dataset: Path, source: ModelBundle, training: Training) -> Job:

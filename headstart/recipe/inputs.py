@@ -11,12 +11,13 @@ from headstart.recipe.recipe import Recipe
 def settled_input(data: Data, recipe: Recipe) -> dict[str, Any]:
     """Return `data.input`, with what the recipe leaves open as the architecture reads it.
 
-    With candidates only, that is the one of the first that comes from elsewhere, else the default architecture.
+    Where no weights begin at random, that is the one of the first model that comes from elsewhere, else the default
+    architecture.
     """
     kind = modality(recipe.modality)
-    published = [named for uri in recipe.source.candidates if (named := published_architecture(uri))]
+    published = [named for uri in recipe.source.models if (named := published_architecture(uri))]
     architecture = kind.default_architecture
-    if recipe.source.data:
+    if recipe.source.data and not recipe.source.pretraining.start:
         architecture = recipe.source.pretraining.architecture
     elif published:
         architecture = published[0]

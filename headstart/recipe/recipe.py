@@ -50,10 +50,16 @@ class Source(Section):
     def architectures(self) -> tuple[str | None, ...]:
         """The architecture of each source; None where only the model itself says."""
         published = "torchvision://"
-        pretrained = (self.pretraining.architecture,) if self.data else ()
-        named = (uri.removeprefix(published).partition("/")[0] for uri in self.candidates if uri.startswith(published))
-        unknown = (None for uri in self.candidates if not uri.startswith(published))
+        pretrained = (self.pretraining.architecture,) if self.data and not self.pretraining.start else ()
+        named = (uri.removeprefix(published).partition("/")[0] for uri in self.models if uri.startswith(published))
+        unknown = (None for uri in self.models if not uri.startswith(published))
         return (*pretrained, *named, *unknown)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """References to the models that are needed: the start of a pretraining and the candidates."""
+        start = self.pretraining.start if self.data else None
+        return (*((start,) if start else ()), *self.candidates)
 
 
 class Target(Section):

@@ -1,15 +1,19 @@
-"""Candidate sources of a target, including the source that its own pipeline run pretrained."""
+"""Models that a run begins with: candidate sources of a target, including the one that its own pipeline run pretrained,
+and the start of a pretraining."""
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.judging.evidence import EVIDENCE, Evidence
-from headstart.models.bundle import bundle_digest
+from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import by_content, pin_of, unpinned
-from headstart.models.sources import Background, pin_sources
+from headstart.models.sources import Background, load_source, pin_source, pin_sources
 from headstart.tracking import registry
 from headstart.tracking.version_record import background
+from headstart.training.section import Pretraining
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,12 @@ class Pretrained:
     def background(self) -> Background:
         """The background from the bundle's evidence, the same as that of its later version."""
         found = Evidence.load(self.bundle / EVIDENCE)
-        return Background(found.figures.get("test/accuracy"), frozenset(found.trained_on.tolist()), found.dataset)
+        learned_from, complete = frozenset(found.trained_on.tolist()), True
+        if start := ModelBundle.load(self.bundle).provenance.get("source"):
+            before = background(start)
+            learned_from |= before.learned_from or frozenset()
+            complete = before.learned_from is not None and before.complete
+        return Background(found.figures.get("test/accuracy"), learned_from, found.dataset, complete)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,23 @@ class Offer:
     references: tuple[str, ...]
     fetch: Callable[[str], Path]
     background: Callable[[str], Background]
+
+
+@contextmanager
+def started(pretraining: Pretraining, modality: str) -> Iterator[tuple[Pretraining, Path | None]]:
+    """Yield the section with its start pinned, and the path of the start's bundle while the context lasts; None where
+    training starts from random weights.
+
+    Raises:
+        InputError: the start cannot be reached, or reads another modality.
+    """
+    if pretraining.start is None:
+        yield pretraining, None
+        return
+    pinned = pin_source(pretraining.start, resolve_registered=registry.resolve)
+    with tempfile.TemporaryDirectory() as folder:
+        load_source(pinned, modality=modality, fetch_registered=registry.fetch).save(Path(folder, "start"))
+        yield pretraining.model_copy(update={"start": pinned}), Path(folder, "start")
 
 
 def offer(candidates: Sequence[str], pretrained: Pretrained | None) -> Offer:

@@ -116,7 +116,8 @@ class _MaskedTokens(Unlabelled):
     def _losses(self, loader: Loader, positions: np.ndarray, epoch: int) -> Tensor:
         """The loss of each text, float32 (N,)."""
         batch = self.reads(loader.read(positions, epoch))
-        ids, mask = batch.tensors["ids"], batch.tensors["mask"]
+        # Letters that are too few for another k-mer are padding beyond the last token.
+        ids, mask = (batch.tensors[name][:, : self.reads.length] for name in ("ids", "mask"))
         # Two numbers for each token that a text may have, so that what is hidden does not depend on the padding.
         draws = torch.from_numpy(uniforms(self.seed, epoch, positions, 2 * self.reads.length)).to(self.device)
         which, how = (each[:, : ids.shape[1]] for each in draws.chunk(2, dim=1))

@@ -45,12 +45,20 @@ class Pretraining(Training):
     """How a source model is trained on the source data.
 
     `supervised` learns the labels; `vicreg` needs none: it learns what two views of a sample share, to the last epoch.
-    `mlm`, for texts, needs none either: it learns to guess tokens that are hidden.
+    `mlm`, for texts, needs none either: it learns to guess tokens that are hidden. `start` is a model whose weights the
+    training goes on from, a reference as candidates are; its architecture is then the source's.
     """
 
     architecture: Annotated[str, Field(min_length=1)] = "convnet"
+    start: Annotated[str, Field(min_length=1)] | None = None
     objective: Annotated[str, OBJECTIVES] = "supervised"
     batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = 64
+
+    @model_validator(mode="after")
+    def _has_one_architecture(self) -> Self:
+        if self.start and self.architecture != type(self).model_fields["architecture"].default:
+            raise ValueError("architecture has no meaning with start, whose own it is; remove one of them")
+        return self
 
     @model_validator(mode="after")
     def _settings_fit_the_objective(self) -> Self:

@@ -18,6 +18,7 @@ from headstart.judging.evidence import EVIDENCE, Evidence
 from headstart.judging.leaderboard import Leaderboard
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.reference import by_content, pinned
+from headstart.tracking.candidates import Pretrained
 from headstart.tracking.client import connect
 from headstart.tracking.leaderboard import compare
 from headstart.tracking.runs import PARENT_VARIABLE, child_run, end, new_parent
@@ -128,6 +129,35 @@ def test_select_source_hands_on_the_very_model_that_was_pretrained_before_it_is_
     assert chosen["digest"] == digest
     assert chosen["source"] == by_content("stripes-source", digest)
     assert [ranked["source"] for ranked in selection(floor)["ranking"]] == [chosen["source"]]
+
+
+def test_a_pretraining_that_goes_on_from_a_registered_source_has_learned_what_that_has(floor):
+    place = Path(continued(floor, "models:/stripes-source/1"))
+    first = floor.outputs["pretrain"]["model"]
+    run = connect().get_run(floor.outputs["continued"]["model"].metadata["run_id"])
+
+    provenance, background = ModelBundle.load(place).provenance, Pretrained("stripes-source", place).background
+    assert provenance["source"].startswith("models:/stripes-source/1#sha256=")
+    assert provenance["source_digest"] == first.metadata["digest"]
+    assert run.data.params["start"] == "models:/stripes-source/1"
+    assert background.complete
+    assert background.learned_from >= Pretrained("stripes-source", Path(first.path)).background.learned_from
+
+
+def test_what_a_start_from_elsewhere_has_learned_is_not_known(floor):
+    place = Path(continued(floor, floor.outputs["pretrain"]["model"].path, "from a path"))
+
+    background = Pretrained("stripes-source", place).background
+    assert background.learned_from
+    assert not background.complete
+
+
+def continued(floor, start, call="continued"):
+    """The bundle of a source whose training goes on from `start`."""
+    if call not in floor.outputs:
+        dataset = floor.outputs["prepare source"]["dataset"]
+        floor.call(pretrain, call, pretraining={"start": start, "epochs": 1}, seed=0, dataset=dataset)
+    return floor.outputs[call]["model"].path
 
 
 def test_select_source_keeps_the_ranking_and_the_reason_in_output_and_record(floor):

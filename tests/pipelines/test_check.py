@@ -1,5 +1,6 @@
 """`headstart check`: what is wrong with a recipe or its data is said in one sentence before any work starts."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -397,6 +398,19 @@ def test_a_good_candidate_is_reported_pinned_to_its_content(place, cli):
 
     assert (answer.code, answer.err) == (0, "")
     assert "bundle#sha256=" in answer.out
+
+
+def test_the_start_of_a_pretraining_is_reported_pinned_and_one_that_is_missing_refused(place, cli):
+    bundle(place)
+    (place / "recipe.yaml").write_text(recipe(source__pretraining={"start": "bundle"}))
+    good = cli("check", "recipe.yaml", "--workspace", place / "workspace")
+    (place / "recipe.yaml").write_text(recipe(source__pretraining={"start": "elsewhere"}))
+    bad = cli("check", "recipe.yaml", "--workspace", place / "workspace")
+
+    assert (good.code, good.err) == (0, "")
+    assert re.search(r"^start .*bundle#sha256=", good.out, re.MULTILINE)
+    assert bad.code == 2
+    assert "source.pretraining.start: " in bad.err
 
 
 def test_bad_files_in_a_good_class_are_counted_and_the_first_is_named(place, cli):

@@ -7,8 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures import build_network
+from headstart.models.bundle import ModelBundle
 from headstart.recipe.recipe import Recipe
+from headstart.training.section import Pretraining
 from headstart_pipelines.catalog import parameters
 from headstart_pipelines.resolve import resolve
 
@@ -100,6 +105,21 @@ def recipe(images: Path, tmp_path: Path) -> Recipe:
 
 def test_unchanged_data_gives_the_same_parameters(recipe):
     assert parameters(resolve(recipe)) == parameters(resolve(recipe))
+
+
+def test_another_model_at_the_same_place_changes_the_parameter_of_what_starts_from_it(recipe, tmp_path):
+    source = recipe.source.model_copy(update={"pretraining": Pretraining(start=str(tmp_path / "start"))})
+    started, found = recipe.model_copy(update={"source": source}), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = build_network("convnet", classes=2, channels=1)
+        shutil.rmtree(tmp_path / "start", ignore_errors=True)
+        preprocessing = Preprocessing(size=8, channels=1, mean=(0.5,), std=(0.5,))
+        ModelBundle(network, "convnet", "image", preprocessing, ("0", "1")).save(tmp_path / "start")
+        found.append(parameters(resolve(started))["source_pretraining"]["start"])
+
+    assert all(each.startswith((tmp_path / "start").as_uri() + "#sha256=") for each in found)
+    assert found[0] != found[1]
 
 
 def test_a_touched_file_changes_the_parameter_of_its_preparation(recipe, tmp_path):

@@ -47,6 +47,41 @@ def test_the_model_says_what_it_was_trained_on(known):
     assert bundle.provenance["kept_epoch"] == fitted.best_epoch
 
 
+def test_a_training_goes_on_from_the_weights_of_its_start_and_says_whose_they_are(known):
+    start = pretrained(known, seed=3).bundle
+    before = {name: tensor.clone() for name, tensor in start.network.state_dict().items()}
+    section = Pretraining.of({"start": "models:/first/1#sha256=abc", "epochs": 1, "learning_rate": 1e-6})
+
+    bundle = pretrain(section, known, RunContext(1), start=start).bundle
+
+    after = bundle.network.state_dict()
+    assert torch.allclose(after["stages.0.0.weight"], before["stages.0.0.weight"], atol=1e-4)
+    assert not torch.equal(after["stages.0.0.weight"], before["stages.0.0.weight"])
+    assert (bundle.provenance["source"], bundle.provenance["source_digest"]) == (section.start, "sha256:abc")
+    assert (bundle.provenance["seed"], bundle.provenance["role"]) == (1, "source")
+
+
+def test_without_labels_a_start_loses_its_head(known):
+    section = Pretraining.of({"start": "first", "objective": "vicreg", "epochs": 1, "batch_size": 8})
+
+    bundle = pretrain(section, known, RunContext(), start=pretrained(known).bundle).bundle
+    # One that has no head is a start as well.
+    bundle = pretrain(section, known, RunContext(), start=bundle).bundle
+
+    assert bundle.classes == ()
+    assert (bundle.provenance["objective"], bundle.provenance["head"]) == ("vicreg", "none")
+
+
+def test_a_start_of_another_modality_and_an_architecture_beside_a_start_are_refused(known):
+    start = pretrained(known).bundle
+    start.modality = "audio"
+
+    with pytest.raises(InputError, match="start reads audio data, and the source is image; choose another start"):
+        pretrain(Pretraining.of({"start": "first"}), known, RunContext(), start=start)
+    with pytest.raises(InputError, match="architecture has no meaning with start, whose own it is; remove one of them"):
+        Pretraining.of({"start": "first", "architecture": "resnet18"})
+
+
 def test_input_is_normalised_by_the_training_split_alone(known):
     bundle = pretrained(known).bundle
     pixels = known.split("train").samples / 255

@@ -272,6 +272,20 @@ def test_overlapping_kmers_cannot_be_hidden(tmp_path):
         pretrain(Pretraining(architecture="transformer_tiny", objective="mlm", epochs=1), dataset, CONTEXT)
 
 
+def test_kmers_are_hidden_of_sequences_that_have_letters_over(tmp_path):
+    from headstart.data.prepare import prepare
+    from headstart.data.section import Data
+
+    read = {"length": 32, "k": 3, "overlap": False}
+    data = Data(uri=str(write(tmp_path / "genes.fa", 10)), input=read, labels="none")
+    dataset = prepare(data, tmp_path / "packed", modality="dna", labels="none")
+
+    trained = pretrain(Pretraining(architecture="transformer_tiny", objective="mlm", epochs=1), dataset, CONTEXT)
+
+    assert trained.bundle.preprocessing.length == 10
+    assert np.isfinite(trained.history[-1]["val/loss"])
+
+
 def test_training_without_labels_compares_views_of_sequences(packed):
     section = Pretraining(architecture="convnet_sequence", objective="vicreg", epochs=1, batch_size=8)
 

@@ -29,6 +29,9 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
     yield f"recipe      {recipe.name}: pipeline {recipe.pipeline}, {len(recipe.strategies)} strategies"
     kind = modality(recipe.modality)
     kind.require_packages()
+    for strategy in recipe.strategies:
+        with at(f"strategies.{strategy.name}"):
+            strategy.require_packages()
     if recipe.source.data:
         yield _data("source", recipe.source.data, recipe)
         if not recipe.source.pretraining.start:

@@ -64,4 +64,4 @@ def finetune(
         speed = {"speed/samples_per_second": result.samples_per_second or None}
         run.log_metrics({f"val/best_{judged.metric}": result.validation, "time/seconds": result.seconds, **speed})
         run.set_tags({MODEL_DIGEST: own_digest})
-        describe(model, digest=own_digest, **contender.to_metadata())
+        describe(model, digest=own_digest, original=section.copy_of, **contender.to_metadata())

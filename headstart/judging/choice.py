@@ -38,13 +38,14 @@ def choose(contenders: Sequence[Contender]) -> Choice:
     """Choose the transfer and the contender that is delivered.
 
     The transfer is the strategy with the largest of `weights`: one model, as each baseline is, so that its gain is not
-    that of averaging. The combination that was formed, or else the transfer, is delivered, but for a baseline that is
-    no part of it and whose log loss on the same samples is lower.
+    that of averaging. Of a model and its smaller copy, one stands for both (`one_of_each`). The combination that was
+    formed, or else the transfer, is delivered, but for a baseline that is no part of it and whose log loss on the same
+    samples is lower.
 
     Raises:
         HeadstartError: there is no transfer strategy, or nothing tells how good one is.
     """
-    strategies = [each for each in contenders if each.kind == "transfer" and not each.members]
+    strategies = one_of_each([each for each in contenders if each.kind == "transfer" and not each.members])
     tied = ties(strategies)
     transfer = tied[0]
     ours = next((each for each in contenders if each.members), transfer)
@@ -61,6 +62,17 @@ def choose(contenders: Sequence[Contender]) -> Choice:
         delivered,
         ranked[0] if not ranked[0].is_kept and ranked[0] is not delivered else None,
     )
+
+
+def one_of_each(strategies: Sequence[Contender]) -> list[Contender]:
+    """Return the strategies, and of a model and its smaller copy one: the copy, since it costs less to run, unless
+    held-out samples tell that the original is better."""
+    kept = list(strategies)
+    for copy in strategies:
+        original = next((each for each in kept if each.strategy == copy.original), None)
+        if original is not None:
+            kept.remove(original if copy in ties([copy, original]) else copy)
+    return kept
 
 
 def ties(strategies: Sequence[Contender]) -> list[Contender]:

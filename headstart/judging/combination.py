@@ -31,9 +31,10 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     `ensemble` averages the calibrated probabilities, or numbers, of the contenders that tie, strategies and baselines,
     by their `weights`; a prediction costs as many passes as it has members. What it predicts for held-out samples is
     the mean of what they predict. Baselines that read samples in another way than the strategies do, as in colour, are
-    left out, and there is none without a strategy among its members.
+    left out, and so are smaller copies of models, which would be averaged with their originals; there is none without a
+    strategy among its members.
     """
-    strategies = [each for each in contenders if each.kind == "transfer"]
+    strategies = [each for each in contenders if each.kind == "transfer" and each.original is None]
     if ENSEMBLE not in evaluation.combinations or not strategies:
         return []
     # All strategies read samples as the source does.

@@ -27,7 +27,8 @@ class Contender:
     """A trained strategy or baseline before it is judged: its place and the result of its training.
 
     `path` is a model bundle, or a Parquet file with test predictions where the model itself cannot be kept.
-    `members` are the strategies of which a combination is formed.
+    `members` are the strategies of which a combination is formed. `original` is the strategy of whose model this is a
+    smaller copy.
     """
 
     strategy: str
@@ -38,6 +39,7 @@ class Contender:
     run_id: str
     source: str | None = None
     members: tuple[str, ...] = ()
+    original: str | None = None
 
     @property
     def is_kept(self) -> bool:

@@ -20,7 +20,7 @@ from headstart.judging.token_explanation import can_be_explained, token_maps
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import modality
 from headstart.modalities.preprocessing import Samples
-from headstart.models.architectures import ENSEMBLE, MAPS, build_network
+from headstart.models.architectures import ENSEMBLE, INT8, MAPS, build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 
@@ -92,8 +92,10 @@ class Explained:
 def explained_samples(
     bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
 ) -> Explained | None:
-    """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0, and
-    where samples cannot be shown or are neither maps nor tokens to a network."""
+    """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0, where
+    samples cannot be shown or are neither maps nor tokens to a network, and for one that has no gradients."""
+    if bundle.architecture.startswith(INT8):
+        return None
     if has_attention(bundle.network):
         count = min(count, _MOST_BY_GRADIENTS)
     kind, of_tokens = dataset.kind, can_be_explained(bundle)

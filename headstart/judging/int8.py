@@ -16,6 +16,7 @@ from headstart.judging.serving_cost import ServingCost, seconds_of
 from headstart.metrics.metric import metric_title
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
+from headstart.models.architectures import INT8
 from headstart.models.bundle import ModelBundle
 from headstart.models.int8 import quantized
 from headstart.models.onnx import Predict, arrays, checked, predictor
@@ -83,10 +84,12 @@ def export_int8(bundle: ModelBundle, path: Path, data: str, *, digest: str) -> I
     Of the labelled samples at `data`, up to 256 calibrate it and up to 1,000 others compare it with the model.
 
     Raises:
-        InputError: as `headstart.models.onnx.export`; the samples have no labels or a class that the model does not
-            know; or fewer than 100 can be read.
+        InputError: as `headstart.models.onnx.export`; the model is of 8-bit whole numbers already; the samples have no
+            labels or a class that the model does not know; or fewer than 100 can be read.
         HeadstartError: as there; or its answers are not enough like the model's, and nothing is written.
     """
+    if bundle.architecture.startswith(INT8):
+        raise InputError("The model is of 8-bit whole numbers already; export it without --int8.")
     samples, labels = _read(bundle, data)
     content, _, _ = checked(bundle, digest)
     count = min(_CALIBRATION, len(samples) // 2)

@@ -6,7 +6,7 @@ are those of the strategies over scratch and over the best baseline, and those o
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -70,6 +70,8 @@ class Entry:
     """of a prediction for one sample, on a core of the machine that evaluated"""
     r2: float | None = None
     """of a regression, which has neither accuracy nor macro F1"""
+    original: str | None = None
+    """the strategy of whose model this is a smaller copy"""
 
     @property
     def second(self) -> dict[str, float]:
@@ -176,6 +178,10 @@ class Leaderboard:
         if entry.members:
             text += f" of {listed(entry.members)}, which held-out samples do not tell apart"
             text += f" ({len(entry.members)} models for a prediction)"
+        elif entry.original:
+            text += (
+                f", the model of {entry.original} in 8-bit whole numbers, which held-out samples do not tell from it"
+            )
         elif not entry.chosen:
             text += f", a baseline: it {lower} {self.chosen.strategy}"
         if self.recommended:
@@ -293,7 +299,7 @@ def build_leaderboard(
     baselines, best = _baselines(candidates, predicted, evaluation.metric)
     spreads = _spreads(retrained, predicted, evaluation.metric, labels, classes)
     pairs = _pairs(candidates, chosen, baselines, best)
-    members = {each.contender.strategy: each.contender.members or (each.contender.strategy,) for each in candidates}
+    members = {each.contender.strategy: _trained_as(each.contender, predicted) for each in candidates}
     gains = _gains(pairs, predicted, first, evaluation, spreads, members, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([paired_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
@@ -321,6 +327,13 @@ def build_leaderboard(
         delivered=choice.delivered.strategy,
         recommended=choice.recommended.strategy if choice.recommended else None,
     )
+
+
+def _trained_as(contender: Contender, names: Container[str]) -> tuple[str, ...]:
+    """The contenders whose spread over seeds is this one's; scratch's where its original is none of these `names`."""
+    if contender.original is None:
+        return contender.members or (contender.strategy,)
+    return (contender.original if contender.original in names else SCRATCH,)
 
 
 def _baselines(
@@ -464,6 +477,7 @@ def _entry(
         gain_over_best_low=over_best.low if over_best else None,
         gain_over_best_high=over_best.high if over_best else None,
         members=contender.members,
+        original=contender.original,
         size=candidate.cost.size if candidate.cost else None,
         milliseconds=candidate.cost.milliseconds if candidate.cost else None,
     )

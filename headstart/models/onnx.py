@@ -1,23 +1,26 @@
 """ONNX export: a bundle as one file for other runtimes, compared with the bundle before it is written."""
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from headstart.errors import HeadstartError, InputError, first_line
+from headstart.errors import HeadstartError
 from headstart.metrics.task import REGRESSION
 from headstart.models.bundle import ModelBundle
-from headstart.models.served import Served, free_sizes, stored_tensors
+from headstart.models.int8_network import program_of
+from headstart.models.onnx_graph import graph_of, require_onnx, session_of
+from headstart.models.served import Answering, Reading, Served, stored_tensors
 from headstart.storage.local import write_bytes
 
 LARGEST_DIFFERENCE = 1e-4
-# Protobuf, and so a single ONNX file, is limited to 2 GiB, graph included.
-_LARGEST_BYTES = 2_000_000_000
+LARGEST_OF_INT8 = 0.05
+"""Of a network of 8-bit whole numbers: a value that preprocessing rounds otherwise may fall into the next of 256
+steps."""
 _BATCHES = (1, 5)
 
 Predict = Callable[[Any], np.ndarray]
@@ -47,6 +50,9 @@ def export(bundle: ModelBundle, path: Path, *, digest: str) -> float:
 def runtime(bundle: ModelBundle, *, threads: int) -> Predict:
     """Return a function from stored samples to probabilities, float32 (N, K), by ONNX Runtime on `threads` threads of
     the CPU. Raises as `export` does."""
+    if program_of(bundle):
+        # It runs there already, on as many threads as PyTorch.
+        return bundle.predict_outputs
     return checked(bundle, "", threads)[1]
 
 
@@ -56,24 +62,13 @@ def checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes, 
     `threads` of 0 leaves their number to ONNX Runtime. Raises as `export` does.
     """
     bundle.require_head()
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"ONNX export needs {error.name}, which is not installed; run: pip install 'headstart[onnx]'"
-        ) from error
-    size = sum(tensor.numel() * tensor.element_size() for tensor in bundle.network.state_dict().values())
-    if size > _LARGEST_BYTES:
-        raise InputError(
-            f"The weights take {size / 1e9:.1f} GB and one ONNX file holds 2; serve the bundle itself, or export a "
-            "smaller architecture."
-        )
+    require_onnx()
     content = _convert(bundle, digest)
     predict = predictor(bundle, content, threads=threads)
     difference, largest = 0.0, 1.0
-    for count in _BATCHES:
+    program = program_of(bundle)
+    # The judged answers are those for samples that are given alone.
+    for count in (1,) if program and program.alone else _BATCHES:
         samples = bundle.preprocessing.noise(count)
         found = predict(samples)
         own = bundle.predict_outputs(samples)
@@ -82,23 +77,18 @@ def checked(bundle: ModelBundle, digest: str, threads: int = 0) -> tuple[bytes, 
         difference = max(difference, float(np.abs(found - own)[told].max()))
         largest = max(largest, float(np.abs(own[told]).max()))
     # Probabilities are at most 1; numbers have the target's unit. Negated, so that NaN is refused too.
-    if not difference <= LARGEST_DIFFERENCE * largest:
+    limit = largest * (LARGEST_OF_INT8 if program else LARGEST_DIFFERENCE)
+    if not difference <= limit:
         raise HeadstartError(
             f"The exported {bundle.architecture} differs from the bundle by {difference:.2g} in an output, more "
-            f"than {LARGEST_DIFFERENCE * largest:.2g}, and was not written; serve the bundle itself."
+            f"than {limit:.2g}, and was not written; serve the bundle itself."
         )
     return content, predict, difference
 
 
 def predictor(bundle: ModelBundle, content: bytes, *, threads: int) -> Predict:
     """Return a function from stored samples to the outputs of an ONNX file that was made of the bundle."""
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
-    # Threads that wait for work in a loop take the cores from those that decode.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    session = session_of(content, threads=threads)
 
     def predict(samples: Any) -> np.ndarray:
         (found,) = session.run(None, arrays(bundle, samples))
@@ -113,39 +103,56 @@ def arrays(bundle: ModelBundle, samples: Any) -> dict[str, np.ndarray]:
 
 
 def _convert(bundle: ModelBundle, digest: str) -> bytes:
-    program: Any
+    import onnx
+
     # The exporter treats a batch of one as a constant.
     tensors = stored_tensors(bundle, bundle.preprocessing.noise(2))
-    try:
-        # The exporter's warnings concern its own internals.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                Served(bundle).eval(),
-                tuple(tensors.values()),
-                dynamo=True,
-                verbose=False,
-                input_names=list(tensors),
-                output_names=["numbers" if bundle.task == REGRESSION else "probabilities"],
-                dynamic_shapes={"tensors": free_sizes(bundle, tensors)},
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise HeadstartError(f"PyTorch cannot export {bundle.architecture} to ONNX: {first_line(error)}") from error
-    for node in program.model.graph.all_nodes():
-        # The exporter's internal notes, which include paths on this machine.
-        node.metadata_props.clear()
-    program.model.metadata_props.update(classes=json.dumps(list(bundle.classes)), digest=digest)
-    proto = program.model_proto
-    _count_no_padding(proto.graph)
+    output = "numbers" if bundle.task == REGRESSION else "probabilities"
+    if program := program_of(bundle):
+        proto = _around(onnx.load_from_string(program.file), bundle, tensors, output)
+    else:
+        proto = graph_of(Served(bundle), bundle, tensors, output)
+    for key, value in {"classes": json.dumps(list(bundle.classes)), "digest": digest}.items():
+        proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString()
     return content
 
 
-def _count_no_padding(graph: Any) -> None:
-    """Keep averages from counting padding where there is none. They are the same; but where a window of `ceil_mode`
-    reaches over the edge, onnxruntime 1.20 would average floats wrongly, and 1.32 whole numbers."""
+def _around(program: Any, bundle: ModelBundle, tensors: dict[str, Tensor], output: str) -> Any:
+    """The onnx.ModelProto of a bundle whose network is one already: what reads stored samples is put before it, and
+    behind it what answers."""
+    from onnx import compose
+
+    opset = next(each.version for each in program.opset_import if each.domain in ("", "ai.onnx"))
+    names = [each.name for each in program.graph.input]
+    logits = bundle.predict_logits(bundle.preprocessing.noise(2))
+    answering = graph_of(Answering(bundle), bundle, {"answered": torch.from_numpy(logits)}, output, opset=opset)
+    parts = [compose.add_prefix(program, "network/"), compose.add_prefix(answering, "answers/")]
+    if bundle.preprocessing.in_programs:
+        # What is read may be called as what is given.
+        reading = graph_of(Reading(bundle), bundle, tensors, *(f"read_{each}" for each in names), opset=opset)
+        parts.insert(0, compose.add_prefix(reading, "reading/"))
+    for part in parts:
+        part.ir_version = program.ir_version
+        del part.metadata_props[:]
+    *before, network, answers = parts
+    whole = network
+    if before:
+        whole = compose.merge_models(before[0], whole, [(f"reading/read_{each}", f"network/{each}") for each in names])
+        read = {f"reading/{name}": name for name in tensors}
+    else:
+        read = {f"network/{name}": name for name in names}
+    given = program.graph.output[0].name
+    whole = compose.merge_models(whole, answers, [(f"network/{given}", "answers/answered")])
+    _rename(whole.graph, {**read, f"answers/{output}": output})
+    return whole
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Rename values of a graph, its inputs and outputs among them."""
+    for each in (*graph.input, *graph.output, *graph.value_info):
+        each.name = names.get(each.name, each.name)
     for node in graph.node:
-        if node.op_type == "AveragePool":
-            given = {each.name: each for each in node.attribute}
-            if "count_include_pad" in given and not any(given["pads"].ints if "pads" in given else ()):
-                given["count_include_pad"].i = 0
+        for values in (node.input, node.output):
+            for place, name in enumerate(values):
+                values[place] = names.get(name, name)

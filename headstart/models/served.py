@@ -9,20 +9,33 @@ from torch import Tensor, nn
 
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
-from headstart.modalities.batch import Batch
+from headstart.modalities.batch import Batch, Inputs
 from headstart.models.bundle import ModelBundle
 
 
-class Served(nn.Module):
-    """A batch of `stored_tensors`, one tensor or several, to class probabilities (N, K), to those of labels with their
-    thresholds (N, K, 2), or to a number with its deviation and margin (N, 3); to features (N, D) where the model knows
-    no classes."""
+class Reading(nn.Module):
+    """A batch of `stored_tensors`, one tensor or several, to what the network's first stage reads."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
-        # A head without outputs cannot be part of a program.
-        self.network = bundle.network if bundle.classes else nn.Sequential(*bundle.network.stages)
         self.preprocessing = bundle.preprocessing
+        self.names = tuple(stored_tensors(bundle, bundle.preprocessing.noise(2)))
+
+    def inputs(self, *tensors: Tensor) -> Inputs:
+        batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
+        return self.preprocessing(batch) if self.preprocessing.in_programs else batch
+
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        inputs = self.inputs(*tensors)
+        return inputs if isinstance(inputs, Tensor) else tuple(inputs.tensors.values())
+
+
+class Answering(nn.Module):
+    """Logits (N, K) to class probabilities (N, K), to those of labels with their thresholds (N, K, 2), or to a number
+    with its deviation and margin (N, 3); features (N, D) as they are where the model knows no classes."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        super().__init__()
         self.temperature = bundle.temperature
         self.classifies = bool(bundle.classes)
         self.margin = None
@@ -31,12 +44,9 @@ class Served(nn.Module):
         self.thresholds: tuple[float, ...] | None = None
         if bundle.task == MULTI_LABEL:
             self.thresholds = bundle.thresholds or (0.5,) * len(bundle.classes)
-        self.names = tuple(stored_tensors(bundle, bundle.preprocessing.noise(2)))
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        batch = tensors[0] if len(tensors) == 1 else Batch(dict(zip(self.names, tensors, strict=True)))
-        inputs = self.preprocessing(batch) if self.preprocessing.in_programs else batch
-        outputs: Tensor = self.network(inputs)
+        (outputs,) = tensors
         if self.margin is not None:
             bounds = [outputs, torch.full_like(outputs, self.temperature), torch.full_like(outputs, self.margin)]
             return torch.cat(bounds, dim=1)
@@ -44,6 +54,20 @@ class Served(nn.Module):
             chances = torch.sigmoid(outputs / self.temperature)
             return torch.stack([chances, torch.zeros_like(chances) + chances.new_tensor(self.thresholds)], dim=2)
         return torch.softmax(outputs / self.temperature, dim=1) if self.classifies else outputs
+
+
+class Served(nn.Module):
+    """A batch of `stored_tensors`, one tensor or several, to what `Answering` makes of the network's logits."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        super().__init__()
+        # A head without outputs cannot be part of a program.
+        self.network = bundle.network if bundle.classes else nn.Sequential(*bundle.network.stages)
+        self.reading, self.answering = Reading(bundle), Answering(bundle)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        answers: Tensor = self.answering(self.network(self.reading.inputs(*tensors)))
+        return answers
 
 
 def stored_tensors(bundle: ModelBundle, samples: Any) -> dict[str, Tensor]:

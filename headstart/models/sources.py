@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from headstart.errors import InputError
+from headstart.models.architectures import INT8
 from headstart.models.bundle import FILES, ModelBundle, bundle_digest
 from headstart.models.foreign import Original
 from headstart.models.foreign import torchvision as torchvision_weights
@@ -97,7 +98,8 @@ def load_source(
     is kept in the state that the environment names, so that other steps need no network.
 
     Raises:
-        InputError: the URI is not understood, the content is missing, damaged or changed, or of another modality.
+        InputError: the URI is not understood, the content is missing, damaged or changed, of another modality, or a
+            network of 8-bit whole numbers where a modality asks for one to train on.
     """
     bundle = _kept(uri)
     if bundle is None:
@@ -107,6 +109,10 @@ def load_source(
     if modality is not None and bundle.modality != modality:
         raise InputError(
             f"{uri} reads {bundle.modality} data, not {modality}; choose a source of the target's modality"
+        )
+    if modality is not None and bundle.architecture.startswith(INT8):
+        raise InputError(
+            f"{uri} is a network of 8-bit whole numbers, which cannot be trained on; choose the model it was made of"
         )
     return bundle
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from headstart.data.section import Data
 from headstart.errors import InputError
@@ -112,6 +112,12 @@ class Recipe(Section):
         if metric is None or not isinstance(evaluation, Mapping) or "metric" in evaluation:
             return values
         return {**values, "evaluation": {**evaluation, "metric": metric}}
+
+    @field_validator("strategies")
+    @classmethod
+    def _may_name_one_another(cls, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+        listed = {each.name: each for each in strategies}
+        return tuple(each.among(listed) for each in strategies)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

@@ -64,6 +64,18 @@ class Strategy(Section):
     def check_stages(self, stages: int, model: str) -> None:
         """InputError if a network of so many stages, called `model`, cannot be transferred so."""
 
+    def among(self, listed: "Mapping[str, Strategy]") -> "Strategy":
+        """The strategy in a recipe that lists these, by name; ValueError if it names one that is not there."""
+        return self
+
+    @property
+    def copy_of(self) -> str | None:
+        """The name of the strategy of whose model it makes a smaller copy; None, its model is its own."""
+        return None
+
+    def require_packages(self) -> None:
+        """InputError if a package that it works with is not installed."""
+
     def check_architectures(self, architectures: Sequence[str | None]) -> None:
         """ValueError if none of the sources can be transferred so; None is an architecture that is not known yet."""
 

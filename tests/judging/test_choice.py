@@ -137,3 +137,25 @@ def test_predictions_survive_the_file(contender):
     kept = contender("full", 0.9).held_out
     assert isinstance(kept, Predictions)
     assert kept.ids.tolist() == IDS.tolist()
+
+
+def test_a_smaller_copy_that_ties_with_its_original_stands_in_its_place(contender):
+    """It costs less to run; the original is neither chosen nor shown as one that ties."""
+    full, small = contender("full", 0.9), contender("int8", 0.899, noise=1, original="full")
+    other = contender("partial", 0.899, noise=-1)
+
+    assert choose([full, small]).transfer is small
+    assert choose([full, small]).delivered is small
+    assert choose([full, small]).ties == ()
+    assert set(choose([full, small, other]).ties) == {"int8", "partial"}
+
+
+def test_a_smaller_copy_that_lost_by_it_is_not_chosen_whatever_else_there_is(contender):
+    full, small = contender("full", 0.9), contender("int8", 0.8, original="full")
+    assert choose([small, full]).transfer is full
+    assert choose([small, full]).ties == ()
+
+
+def test_a_smaller_copy_whose_original_is_not_there_is_a_contender_like_others(contender):
+    small, other = contender("int8", 0.9, original="full"), contender("partial", 0.8)
+    assert choose([other, small]).transfer is small

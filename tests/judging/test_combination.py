@@ -87,6 +87,11 @@ def test_a_baseline_that_reads_samples_in_another_way_is_left_out(strategies, tm
     assert sorted(found.members) == ["full", "partial"]
 
 
+def test_a_smaller_copy_is_not_averaged_with_others(strategies, tmp_path):
+    partial, full = strategies(0.0)
+    assert combined([partial, replace(full, strategy="int8", original="full")], EVALUATION, tmp_path / "made") == []
+
+
 def test_baselines_alone_make_no_ensemble(strategies, contenders, tmp_path):
     baselines = [replace(each, kind="baseline", source=None) for each in strategies(0.0)]
     worse = replace(contenders["zero"], path=shutil.copytree(baselines[0].path, tmp_path / "worse"))

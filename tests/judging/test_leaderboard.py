@@ -225,6 +225,31 @@ def test_a_combination_varies_as_the_member_that_varies_most():
     assert half(thrice) ** 2 > half(once) ** 2 + (1.96 * deviation) ** 2
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_smaller_copy_varies_as_its_original_and_as_scratch_where_that_is_not_there(listed):
+    small = replace(candidate("int8", 340, 0.9).contender, original="full")
+    candidates = [replace(candidate("int8", 340, 0.9), contender=small), candidate("scratch", 300, 0.5)]
+    retrained = {"scratch": right_on(260, 340)}
+    if listed:
+        candidates.append(candidate("full", 100, 0.1))
+        retrained["full"] = right_on(60, 140)
+    once, board = compared(candidates), compared(candidates, retrained=retrained)
+    # Full and scratch are right on shares that vary by .1.
+    parts = [(0.1**2, 2), (0.1**2 / 3, 2)] if listed else [((1 + 1 / 3) * 0.1**2, 2)]
+    (half, before) = ((each.chosen.gain_high - each.chosen.gain_low) / 2 for each in (board, once))
+    assert board.chosen.strategy == "int8"
+    assert half**2 > before**2 + sum(1.96**2 * variance for variance, _ in parts)
+
+
+def test_the_delivery_of_a_smaller_copy_says_whose_model_it_is():
+    small = replace(candidate("int8", 340, 0.9).contender, original="full")
+    board = compared([replace(candidate("int8", 340, 0.9), contender=small), candidate("full", 339, 0.9)])
+    assert board.delivery == (
+        "int8, the model of full in 8-bit whole numbers, which held-out samples do not tell from it"
+    )
+    assert Leaderboard.from_json(board.to_json()).chosen.original == "full"
+
+
 def test_the_interval_of_a_gain_over_scratch_is_that_over_the_mean_of_its_trainings():
     candidates = [candidate("full", 380, 0.9), candidate("scratch", 300, 0.5), candidate("classical", 300, 0.5)]
     board = compared(candidates, retrained={"scratch": right_on(308, 292, 312), "full": ()})

@@ -33,9 +33,10 @@ from headstart.version import __version__
 from headstart_pipelines.demo import digits
 from tests.sources import pack
 
-# Every word of a recipe, and what has none. The network that comes of `distill` is another one: test_distillation.py.
+# Every word of a recipe, and what has none. The networks that come of `distill` and `int8` are other ones:
+# test_distillation.py, test_quantization.py.
 EVERY_KIND = [
-    *(name for name in STRATEGIES if name != "distill"),
+    *(name for name in STRATEGIES if name not in ("distill", "int8")),
     {"name": "constant", "transfer": "full", "schedule": "constant"},
     {"name": "held", "transfer": "full", "regularizer": "l2_sp", "strength": 0.1},
     {"name": "behaving", "transfer": "full", "regularizer": "delta", "strength": 0.1},

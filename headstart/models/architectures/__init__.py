@@ -28,6 +28,9 @@ JOINED = "+"
 CLASSICAL = "classical/"
 """Begins the name of the architecture of a model of scikit-learn."""
 
+INT8 = "int8/"
+"""Begins the name of the architecture of a network of 8-bit whole numbers, after which that of its original follows."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -60,6 +63,10 @@ def check_reads(architecture: str, kind: Modality) -> None:
         raise InputError(
             f"{architecture} is a model of scikit-learn, of which there is nothing to transfer; choose another source."
         )
+    if architecture.startswith(INT8):
+        raise InputError(
+            f"{architecture[:200]} is of 8-bit whole numbers, which cannot be trained; choose what it was made of."
+        )
     members = parse_ensemble(architecture) if architecture.startswith(ENSEMBLE) else (architecture,)
     if any(reads_of(each) != kind.gives for each in members):
         reads = reads_of(members[0])
@@ -87,7 +94,7 @@ def parse_ensemble(architecture: str) -> tuple[str, ...]:
     named = architecture.removeprefix(ENSEMBLE)
     count, _, member = named.partition("/")
     members = (member,) * min(int(count), 101) if count.isdecimal() and len(count) < 4 else tuple(named.split(JOINED))
-    if not 2 <= len(members) <= 100 or not all(members) or any(each.startswith(ENSEMBLE) for each in members):
+    if not 2 <= len(members) <= 100 or not all(members) or any(each.startswith((ENSEMBLE, INT8)) for each in members):
         raise InputError(
             f"unknown architecture {architecture[:200]!r}; an ensemble's is ensemble/<2 to 100>/<architecture of its "
             f"members>, or ensemble/ and their architectures with {JOINED} between them"
@@ -98,7 +105,7 @@ def parse_ensemble(architecture: str) -> tuple[str, ...]:
 def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":
     """A randomly initialised network: one of ARCHITECTURES, a torchvision model, `timm/<name>`,
     `transformers/<type>?<settings>`, `contrastive/<type>?<settings>` or `waveform/<type>?<settings>` with the extra
-    that each needs, a `classical/…` one, or an `ensemble/…` of these.
+    that each needs, a `classical/…` one, an `ensemble/…` of these, or an `int8/…` one without its file.
 
     Torchvision is imported only for its own. InputError for an unknown name, with close ones, and for a missing extra.
     """
@@ -126,6 +133,10 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
 
         members = [build_network(each, classes=classes, channels=channels) for each in parse_ensemble(architecture)]
         return ensemble(members, [1.0] * len(members))
+    if architecture.startswith(INT8):
+        from headstart.models.int8_network import int8_network
+
+        return int8_network(classes)
     if architecture.startswith(CLASSICAL):
         from headstart.models.classical import classical_network
 

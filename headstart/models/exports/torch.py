@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from headstart.errors import HeadstartError, first_line
 from headstart.modalities.image.preprocessing import Preprocessing
+from headstart.models.architectures import INT8
 from headstart.models.bundle import ModelBundle
 from headstart.models.exports import Format, timm
 from headstart.models.exports._readme import described, pillow_mode, write_readme
@@ -30,7 +31,7 @@ class Torch(Format):
     title = "a folder with a program for PyTorch alone, and the weights"
 
     def refusal(self, bundle: ModelBundle) -> str | None:
-        return None
+        return "ONNX Runtime runs its network, not PyTorch" if bundle.architecture.startswith(INT8) else None
 
     def write(self, bundle: ModelBundle, path: Path, *, digest: str) -> float:
         _write_program(bundle, path / PROGRAM)

@@ -33,6 +33,7 @@ from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from tests.modalities.sequences.conftest import stored
 from tests.modalities.sequences.genes import CLASSES, MOTIF, gene, letters, write
+from tests.quantizing import check_int8
 
 CONTEXT = RunContext(state=None)
 
@@ -108,6 +109,11 @@ def test_a_transformer_reads_kmers(packed):
 
     assert bundle.preprocessing.channels == 67
     assert np.isfinite(bundle.predict_logits(dataset.samples("test")[:3])).all()
+
+
+@pytest.mark.slow
+def test_as_a_model_of_whole_numbers_a_sequence_is_answered_alike_whatever_is_beside_it(trained, packed, tmp_path):
+    check_int8(trained, packed.split("train").samples[:64], packed.split("test").samples[:6], tmp_path)
 
 
 def test_an_export_reads_letters(trained, packed, tmp_path):

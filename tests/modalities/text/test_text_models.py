@@ -36,6 +36,7 @@ from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from tests.modalities.text.conftest import stored
 from tests.modalities.text.corpus import TOPICS, WORDS, text_of
+from tests.quantizing import check_int8
 
 CONTEXT = RunContext(state=None)
 
@@ -108,6 +109,14 @@ def test_as_whole_numbers_embeddings_too_are_a_third_and_answer_alike(trained, p
     assert len(smaller) < len(content) / 3
     found = predictor(trained, smaller, threads=1)(texts)
     assert np.abs(found - trained.predict_probabilities(texts)).max() < 0.02
+
+
+def test_as_a_model_of_whole_numbers_a_text_is_answered_alike_whatever_is_beside_it(trained, packed, tmp_path):
+    texts = packed.split("test").samples[:6]
+
+    small = check_int8(trained, packed.split("train").samples[:8], texts, tmp_path)
+
+    assert np.abs(small.predict_outputs(texts) - trained.predict_outputs(texts)).max() < 0.05
 
 
 def test_an_export_reads_token_ids(trained, packed, tmp_path):

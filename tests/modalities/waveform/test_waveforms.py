@@ -22,6 +22,7 @@ from headstart.strategies.pretraining import pretrain
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 from tests.modalities.audio.sounds import encoded, speech, tone
+from tests.quantizing import check_int8
 
 GIVEN = WaveformInput(seconds=2)
 CONTEXT = RunContext(state=None)
@@ -162,6 +163,13 @@ def test_an_encoder_is_trained_from_nothing_kept_and_comes_back_equal(trained, p
     assert np.array_equal(again.predict_logits(test.samples), logits)
     alone = np.concatenate([trained.predict_logits([sample]) for sample in test.samples[:4]])
     assert np.allclose(logits[:4], alone, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_as_a_model_of_whole_numbers_a_recording_is_answered_alike_whatever_is_beside_it(trained, packed, tmp_path):
+    recordings = packed.split("test").samples[:6]
+    small = check_int8(trained, packed.split("train").samples[:8], recordings, tmp_path)
+    assert np.abs(small.predict_outputs(recordings) - trained.predict_outputs(recordings)).max() < 0.1
 
 
 @pytest.mark.slow

@@ -1,0 +1,62 @@
+"""Quantization: the model that a strategy makes becomes one of 8-bit whole numbers, judged by its own answers.
+
+Labelled training samples tell the ranges of its layers' results. For what is held out, the network that is quantized
+has not learned from these samples either, and none of them tells a range; what is kept is made of the model that
+learned from all labels. Temperature, margin and thresholds stay those of the original.
+"""
+
+from dataclasses import replace
+from importlib.metadata import version
+
+from headstart.data.dataset import Dataset
+from headstart.data.subsets import spread_out
+from headstart.models.bundle import ModelBundle
+from headstart.models.int8_network import CALIBRATION, as_int8
+from headstart.models.onnx_graph import require_onnx
+from headstart.strategies.section import Strategy
+from headstart.strategies.task import Task
+from headstart.training.refit import all_labels
+from headstart.training.trained import Trained
+
+
+def quantized_transfer(name: str, original: Strategy, task: Task) -> Trained:
+    """Carry the source to the target by `original`, and return its model in 8-bit whole numbers, called `name`.
+
+    Raises:
+        InputError: a package of the extra `onnx` is missing.
+        HeadstartError: PyTorch cannot export the network, or ONNX Runtime cannot quantize it.
+    """
+    # Before the training, which may take hours.
+    require_onnx()
+    choosing = replace(task, context=replace(task.context, refit=False))
+    chosen = _carried(original, choosing)
+    judging = replace(task)
+    judging.bundle = _quantized(name, original, chosen.bundle, task.dataset)
+    held_out = task.dataset.split("val")
+    judged = judging.judge(held_out, judging.bundle.predict_logits(held_out.samples), calibrate=False)
+    params = {**chosen.params, "original": original.name}
+    found = Trained(judging.bundle, judged[0], chosen.seconds, params, held_out=judged[1])
+    labelled = all_labels(task.dataset, task.context)
+    if labelled is None:
+        return found
+    final = _quantized(name, original, _carried(original, task).bundle, labelled)
+    labels = {"labels": labelled.counts["train"]}
+    final.provenance |= labels
+    return replace(found, model=final, params={**params, **labels, "temperature": final.temperature})
+
+
+def _carried(original: Strategy, task: Task) -> Trained:
+    """The source, carried to the target; a training that the strategy of that name has done is not done again."""
+    quiet = replace(task.context, on_epoch=None)
+    return original.carry(replace(task, strategy=original.name, context=quiet))
+
+
+def _quantized(name: str, original: Strategy, bundle: ModelBundle, dataset: Dataset) -> ModelBundle:
+    train = dataset.split("train")
+    made = as_int8(bundle, train.samples[spread_out(train.labels, CALIBRATION)])
+    # Its original's curves are not its own.
+    known = {key: value for key, value in made.provenance.items() if key != "history"}
+    decisions = {**known.get("decisions", {}), "original": original.name}
+    versions = {**known["versions"], "onnxruntime": version("onnxruntime")}
+    made.provenance = {**known, "strategy": name, "decisions": decisions, "versions": versions}
+    return made

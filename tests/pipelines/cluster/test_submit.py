@@ -6,6 +6,7 @@ import re
 import pytest
 import yaml
 
+from headstart.modalities import MODALITIES
 from headstart.recipe.recipe import Recipe
 from headstart.version import CODE_VARIABLE
 from headstart_pipelines.cluster import releases, submission
@@ -225,26 +226,30 @@ def test_kfps_plugin_has_ended_its_work_before_the_answer_is_given_up():
     assert submission._CREATION_SECONDS > 120
 
 
-def test_a_recipe_of_recordings_is_submitted_as_one_of_pictures_is(kfp, submit):
-    data = {"uri": "s3://data/spoken", "input": {"seconds": 1, "mels": 32}}
+READ = {
+    "image": ("convnet", {"size": 16}),
+    "audio": ("convnet", {"seconds": 1, "mels": 32}),
+    "waveform": ("transformer_sound", {"seconds": 2, "rate": 8000}),
+    "text": ("transformer_tiny", {"length": 64, "encoding": "latin-1"}),
+    "dna": ("convnet_sequence", {"length": 200, "k": 3}),
+    "protein": ("convnet_sequence", {"length": 100}),
+}
 
-    assert submit(modality="audio", source={"data": data}, target={"data": {**data, "labels_per_class": 5}}).code == 0
 
-    parameters = kfp.runs[-1]["runtime_config"]["parameters"]
-    read = {"rate": 16000, "seconds": 1, "mels": 32, "hop_ms": 20}
-    assert parameters["modality"] == "audio"
-    assert parameters["source_data"]["input"] == parameters["target_data"]["input"] == read
+def test_every_kind_of_data_is_submitted_to_the_same_package(kfp, submit):
+    assert set(READ) == set(MODALITIES)
+    for name, (architecture, given) in READ.items():
+        data = {"uri": f"s3://data/{name}", "input": given}
+        source = {"data": data, "pretraining": {"architecture": architecture}}
 
+        answer = submit(modality=name, source=source, target={"data": {**data, "labels_per_class": 5}})
 
-def test_a_recipe_of_texts_is_submitted_as_one_of_pictures_is(kfp, submit):
-    data = {"uri": "s3://data/mails", "input": {"length": 64, "encoding": "latin-1"}}
-    source = {"data": data, "pretraining": {"architecture": "transformer_tiny", "objective": "mlm"}}
-
-    assert submit(modality="text", source=source, target={"data": {**data, "labels_per_class": 5}}).code == 0
-
-    parameters = kfp.runs[-1]["runtime_config"]["parameters"]
-    assert parameters["modality"] == "text"
-    assert parameters["source_data"]["input"] == parameters["target_data"]["input"] == data["input"]
+        assert answer.code == 0, answer.err
+        parameters = kfp.runs[-1]["runtime_config"]["parameters"]
+        assert parameters["modality"] == name
+        assert parameters["source_data"]["input"] == parameters["target_data"]["input"]
+        assert given.items() <= parameters["target_data"]["input"].items()
+    assert len(kfp.versions) == 1
 
 
 # Releases

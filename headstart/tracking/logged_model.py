@@ -165,9 +165,11 @@ def save_pyfunc(
     """
     import mlflow
 
+    from headstart.models.architectures import INT8
     from headstart.tracking import serving
     from headstart.version import __version__
 
+    extra = "[onnx]" if bundle.architecture.startswith(INT8) else ""
     # "Model from code": the pyfunc is a source file and the weights are the bundle's, so nothing is pickled.
     mlflow.pyfunc.save_model(
         path,
@@ -175,6 +177,6 @@ def save_pyfunc(
         artifacts={name: str(each) for name, each in artifacts.items()},
         signature=serving.signature(bundle),
         input_example=serving.input_example(bundle) if with_example else None,
-        pip_requirements=[f"headstart=={__version__}"],
+        pip_requirements=[f"headstart{extra}=={__version__}"],
         mlflow_model=described,
     )

@@ -20,6 +20,7 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.exporting import export
 from headstart.models.int8_network import as_int8
 from headstart.models.sources import load_source
+from headstart.version import __version__
 from tests.models.test_bundle import seal
 from tests.models.test_exporting import VIT, bundle_of
 from tests.quantizing import DIGEST, check_int8
@@ -193,3 +194,10 @@ def test_without_onnxruntime_a_bundle_says_what_to_install(kept, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"needs onnxruntime, which is not installed; run: pip install .*\[onnx\]"):
         ModelBundle.load(kept)
+
+
+def test_its_registered_version_asks_for_the_extra_that_runs_it(small, kept, tmp_path):
+    from headstart.tracking.logged_model import save_pyfunc
+
+    save_pyfunc(tmp_path / "model", small, {"bundle": kept}, with_example=False)
+    assert (tmp_path / "model" / "requirements.txt").read_text().strip() == f"headstart[onnx]=={__version__}"

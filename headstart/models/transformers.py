@@ -72,8 +72,17 @@ def configuration(kind: str, settings: Mapping[str, Any]) -> Any:
     """
     auto_class()
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    )
 
+    if kind in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
+        from headstart.models import waveform
+
+        raise InputError(
+            f"networks for sound of the type {kind} are not read; those that are: {', '.join(waveform.KINDS)}"
+        )
     known = [each for each in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES if each not in _REFUSED_TYPES]
     if kind not in known:
         raise InputError(f"transformers has no image classifier of the type {kind!r}; it has {', '.join(known)}")

@@ -1,13 +1,15 @@
-"""Networks of transformers that read waveforms: `waveform/wav2vec2?hidden_size=384`, HuBERT and the audio spectrogram
-transformer.
+"""Networks of transformers that read waveforms: `waveform/wav2vec2?hidden_size=384`, HuBERT, data2vec, WavLM and
+the audio spectrogram transformer.
 
-wav2vec 2.0 (Baevski et al. 2020) and HuBERT (Hsu et al. 2021) read the waveform itself: convolutions, then transformer
-layers. A recording's result is that of the model on it alone, without padding, whatever else is in the batch. The audio
-spectrogram transformer (Gong et al. 2021) reads a filter bank of a fixed length, which is part of the network here.
-Requires the extra `headstart[transformers]`. Settings are those of the model's configuration that are not its defaults,
-and of its feature extractor `normalize`, or `mean` and `std`; `projected` is false without a layer before the head.
+wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021), data2vec (Baevski et al. 2022) and WavLM (Chen et al. 2022)
+read the waveform itself: convolutions, then transformer layers. A recording's result is that of the model on it alone,
+without padding, whatever else is in the batch. The audio spectrogram transformer (Gong et al. 2021) reads a filter bank
+of a fixed length, which is part of the network here. Requires the extra `headstart[transformers]`. Settings are those
+of the model's configuration that are not its defaults, and of its feature extractor `normalize`, or `mean` and `std`;
+`projected` is false without a layer before the head.
 """
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +28,7 @@ from headstart.models.transformers import auto_class, known_settings
 
 PREFIX = "waveform/"
 SPECTROGRAM = "audio-spectrogram-transformer"
-ENCODERS = ("hubert", "wav2vec2")
+ENCODERS = ("data2vec-audio", "hubert", "wav2vec2", "wavlm")
 KINDS = (SPECTROGRAM, *ENCODERS)
 """Model types of transformers that are read."""
 
@@ -65,8 +67,10 @@ def model_class(kind: str) -> Any:
 
     return {
         SPECTROGRAM: transformers.ASTForAudioClassification,
+        "data2vec-audio": transformers.Data2VecAudioForSequenceClassification,
         "hubert": transformers.HubertForSequenceClassification,
         "wav2vec2": transformers.Wav2Vec2ForSequenceClassification,
+        "wavlm": transformers.WavLMForSequenceClassification,
     }[kind]
 
 
@@ -90,8 +94,8 @@ def configuration(kind: str, settings: Mapping[str, Any]) -> Any:
     except Exception as error:  # its validators raise what they like
         raise InputError(f"{PREFIX}{kind} cannot have the settings {dict(settings)}: {first_line(error)}") from error
     _check_structure(kind, config)
-    # The mask that stages hand on is of this form.
-    config._attn_implementation = "sdpa"
+    # The mask that stages hand on is of this form; WavLM has an attention of its own.
+    config._attn_implementation = "eager" if kind == "wavlm" else "sdpa"
     return config
 
 
@@ -162,16 +166,18 @@ def as_network(model: Any, kind: str, own: Mapping[str, Any], *, classes: int, h
     if kind == SPECTROGRAM:
         return _spectrogram_network(model, own, classes=classes, has_head=has_head)
     inner = getattr(model, model.base_model_prefix)
-    positions = inner.encoder.pos_conv_embed.conv
-    if parametrize.is_parametrized(positions):
+    # data2vec has several, without norms.
+    positions = getattr(inner.encoder.pos_conv_embed, "conv", None)
+    if positions is not None and parametrize.is_parametrized(positions):
         # A norm and a direction: of use to a training of months from nothing, and an obstacle to what reads weights.
         parametrize.remove_parametrizations(positions, "weight")
     layers, width = list(inner.encoder.layers), model.config.hidden_size
-    stable = bool(model.config.do_stable_layer_norm)
+    stable = bool(getattr(model.config, "do_stable_layer_norm", False))
     groups = min(_STAGES, len(layers))
     bounds = [len(layers) * group // groups for group in range(groups + 1)]
     stages: list[nn.Module] = [Convolutions(inner, normalize=own["normalize"], norm_first=stable)]
-    stages += [Layers(layers[low:high]) for low, high in itertools.pairwise(bounds)]
+    groups_of = RelativeLayers if kind == "wavlm" else Layers
+    stages += [groups_of(layers[low:high], layers[0]) for low, high in itertools.pairwise(bounds)]
     if own["projected"]:
         width = model.config.classifier_proj_size
     last = Pooled(inner.encoder.layer_norm if stable else None, model.projector if own["projected"] else None)
@@ -258,13 +264,25 @@ class Convolutions(nn.Module):
         states = projected[0] if isinstance(projected, tuple) else projected
         mask = _inside(states.shape[1], counts)
         states = states * mask.unsqueeze(2)
-        return Batch({"states": self.dropout(self.norm(states + self.positions(states))), "mask": mask})
+        states = states + self._positioned(states, mask)
+        return Batch({"states": self.dropout(self.norm(states)), "mask": mask})
+
+    def _positioned(self, states: Tensor, mask: Tensor) -> Tensor:
+        layers = getattr(self.positions, "layers", None)
+        if layers is None:
+            found: Tensor = self.positions(states)
+            return found
+        found = states.transpose(1, 2)
+        for layer in layers:
+            # What a layer puts beyond the recording would be read by the next one.
+            found = layer(found) * mask.unsqueeze(1)
+        return found.transpose(1, 2)
 
 
 class Layers(nn.Module):
     """A group of transformer layers: `states` and `mask` to the same."""
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    def __init__(self, layers: Sequence[nn.Module], first: nn.Module) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
@@ -274,6 +292,33 @@ class Layers(nn.Module):
         for layer in self.layers:
             found = layer(states, attention_mask=seen)
             states = found[0] if isinstance(found, tuple) else found
+        return Batch({"states": states, "mask": mask})
+
+
+class RelativeLayers(nn.Module):
+    """A group of WavLM's layers, which add to attention what an embedding of the distance says: `states` and `mask` to
+    the same.
+
+    The model has one embedding, in its `first` layer. Each further group has a copy of its own, equal at the start, so
+    that a group can be frozen, trained or run without another.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], first: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        own = first is layers[0]
+        self.distances = None if own else copy.deepcopy(first.attention.rel_attn_embed)
+
+    def forward(self, batch: Batch) -> Batch:
+        states, mask = batch.tensors["states"], batch.tensors["mask"]
+        attention: Any = self.layers[0].attention
+        embedding = attention.rel_attn_embed if self.distances is None else self.distances
+        places = torch.arange(states.shape[1], device=states.device)
+        buckets = attention._relative_positions_bucket(places[None] - places[:, None])
+        # (N · heads, T, T), as the layers read it.
+        bias = embedding(buckets).permute(2, 0, 1).repeat(len(states), 1, 1)
+        for layer in self.layers:
+            states = layer(states, attention_mask=mask, position_bias=bias)[0]
         return Batch({"states": states, "mask": mask})
 
 

@@ -1,5 +1,5 @@
-"""Encoders of sound that `save_pretrained` wrote: audio spectrogram transformers, wav2vec 2.0 and HuBERT, with the
-settings of their feature extractor."""
+"""Encoders of sound that `save_pretrained` wrote: audio spectrogram transformers, wav2vec 2.0, HuBERT,
+data2vec and WavLM, with the settings of their feature extractor."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

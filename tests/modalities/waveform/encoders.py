@@ -26,15 +26,24 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_length": 64,
         "num_mel_bins": 32,
     },
+    # Its convolutions of the positions are several, of a kernel of their own.
+    "data2vec-audio": {
+        **{key: value for key, value in _OF_WAVEFORMS.items() if key != "num_conv_pos_embeddings"},
+        "num_conv_pos_embeddings": 3,
+        "conv_pos_kernel_size": 5,
+    },
     "hubert": _OF_WAVEFORMS,
     "wav2vec2": _OF_WAVEFORMS,
+    "wavlm": {**_OF_WAVEFORMS, "num_buckets": 16, "max_bucket_distance": 20},
 }
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 """The structure of the large ones."""
 _CLASSES = {
     "audio-spectrogram-transformer": ("ASTForAudioClassification", "ASTModel"),
+    "data2vec-audio": ("Data2VecAudioForSequenceClassification", "Data2VecAudioModel"),
     "hubert": ("HubertForSequenceClassification", "HubertModel"),
     "wav2vec2": ("Wav2Vec2ForSequenceClassification", "Wav2Vec2Model"),
+    "wavlm": ("WavLMForSequenceClassification", "WavLMModel"),
 }
 
 

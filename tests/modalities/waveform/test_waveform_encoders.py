@@ -27,7 +27,16 @@ from tests.modalities.audio.sounds import encoded, speech
 from tests.modalities.waveform.encoders import LARGE, extractor, write
 
 SPECTROGRAM = "audio-spectrogram-transformer"
-KINDS = [(SPECTROGRAM, {}), ("wav2vec2", {}), ("wav2vec2", LARGE), ("hubert", {}), ("hubert", LARGE)]
+KINDS = [
+    (SPECTROGRAM, {}),
+    ("wav2vec2", {}),
+    ("wav2vec2", LARGE),
+    ("hubert", {}),
+    ("hubert", LARGE),
+    ("data2vec-audio", {}),
+    ("wavlm", {}),
+    ("wavlm", LARGE),
+]
 CONTEXT = RunContext(state=None)
 
 
@@ -86,6 +95,16 @@ def test_it_is_pinned_to_the_settings_of_its_feature_extractor_too(tmp_path):
 
     with pytest.raises(InputError, match="was pinned to"):
         load_source(pinned)
+
+
+@pytest.mark.parametrize("kind", ["whisper", "sew", "wav2vec2-conformer"])
+def test_a_network_for_sound_that_is_not_read_is_named_with_those_that_are(kind, tmp_path):
+    write(tmp_path / "saved", "wav2vec2")
+    file = tmp_path / "saved" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": kind}))
+
+    with pytest.raises(InputError, match=f"sound of the type {kind} are not read; those that are: .*, wav2vec2, wavlm"):
+        load_source(str(tmp_path / "saved"))
 
 
 @pytest.mark.parametrize("of", ["Wav2Vec2ForCTC", "Wav2Vec2ForPreTraining"])

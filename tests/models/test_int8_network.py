@@ -200,4 +200,4 @@ def test_its_registered_version_asks_for_the_extra_that_runs_it(small, kept, tmp
     from headstart.tracking.logged_model import save_pyfunc
 
     save_pyfunc(tmp_path / "model", small, {"bundle": kept}, with_example=False)
-    assert (tmp_path / "model" / "requirements.txt").read_text().strip() == f"headstart[onnx]=={__version__}"
+    assert f"headstart[onnx]=={__version__}" in (tmp_path / "model" / "requirements.txt").read_text().split()

@@ -39,11 +39,15 @@ def add_lora(network: Network, rank: int, *, architecture: str, seed: int) -> No
     2023), where the attention's alone did not reach full fine-tuning.
 
     Raises:
-        InputError: less than half of the stages' weights are in linear layers, as in a convolutional network.
+        InputError: less than half of the stages' weights, embeddings left out, are in linear layers, as in a
+            convolutional network.
     """
     places = _linear_weights(network)
     held = sum(module.get_parameter(name).numel() for module, name, _ in places)
-    if 2 * held < sum(parameter.numel() for parameter in network.stages.parameters()):
+    # Tables of embeddings, half of a small encoder of texts, are looked up and stay frozen.
+    tables = [module for module in network.stages.modules() if isinstance(module, nn.Embedding)]
+    others = sum(each.numel() for each in network.stages.parameters()) - sum(each.weight.numel() for each in tables)
+    if 2 * held < others:
         raise InputError(
             f"lora adds to linear layers, and most of {architecture}'s weights are in others; use freeze or surgical, "
             "or a vision transformer such as vit_b_16 as the source."

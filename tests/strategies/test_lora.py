@@ -102,6 +102,15 @@ def test_the_seed_decides_the_factors(transformer):
     assert not torch.equal(one(images()), other(images()))
 
 
+def test_an_encoder_of_texts_takes_it_whatever_the_size_of_its_vocabulary():
+    network = build_network("transformer_tiny", classes=2, channels=30_000)
+
+    add_lora(network, 4, architecture="transformer_tiny", seed=0)
+
+    trained = sum(parameter.numel() for parameter in network.stages.parameters() if parameter.requires_grad)
+    assert 0 < trained < 0.01 * sum(parameter.numel() for parameter in network.stages.parameters())
+
+
 def test_a_convolutional_network_is_refused_with_what_to_do_instead():
     network = convnet(classes=3, channels=1)
     with pytest.raises(InputError, match=r"most of convnet's weights are in others; use freeze or surgical"):

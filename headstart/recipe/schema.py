@@ -23,7 +23,8 @@ def recipe_schema() -> dict[str, Any]:
         strategy["properties"] |= {
             key: value for key, value in member["properties"].items() if key not in Strategy.model_fields
         }
-        sections |= member.get("$defs", {})
+        # One that names another strategy has a definition of them all, which lacks the settings above.
+        schema["$defs"] = sections = {**member.get("$defs", {}), **sections}
     # A name, a kind or settings describe one; the rest follows.
     strategy["required"] = []
     schema["properties"]["strategies"]["items"] = {

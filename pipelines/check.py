@@ -11,7 +11,7 @@ from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
 from headstart.models.architectures import build_network, check_reads
 from headstart.models.reference import RECORD, unpinned
-from headstart.models.sources import load_source, pin_sources
+from headstart.models.sources import is_search, load_source, pin_sources
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import database, registry
@@ -41,8 +41,11 @@ def check(recipe: Recipe, workspace: Path) -> Iterator[str]:
     uri = open_record(workspace, writing=True)
     _check_mlflow(uri)
     yield f"MLflow      {without_password(uri)}"
-    if recipe.source.data and recipe.source.pretraining.start:
-        for pinned in _models(recipe.source.pretraining.start, recipe, uri, "source.pretraining.start"):
+    if recipe.source.data and (start := recipe.source.pretraining.start):
+        with at("source.pretraining.start"):
+            if is_search(start):
+                raise InputError(f"{start} may name several models, and a training starts from one; name its version.")
+        for pinned in _models(start, recipe, uri, "source.pretraining.start"):
             yield f"start       {pinned}"
     for candidate in recipe.source.candidates:
         for pinned in _models(candidate, recipe, uri, "source.candidates"):

@@ -407,10 +407,14 @@ def test_the_start_of_a_pretraining_is_reported_pinned_and_one_that_is_missing_r
     (place / "recipe.yaml").write_text(recipe(source__pretraining={"start": "elsewhere"}))
     bad = cli("check", "recipe.yaml", "--workspace", place / "workspace")
 
+    (place / "recipe.yaml").write_text(recipe(source__pretraining={"start": "models:/*-source"}))
+    several = cli("check", "recipe.yaml", "--workspace", place / "workspace")
+
     assert (good.code, good.err) == (0, "")
     assert re.search(r"^start .*bundle#sha256=", good.out, re.MULTILINE)
-    assert bad.code == 2
+    assert (bad.code, several.code) == (2, 2)
     assert "source.pretraining.start: " in bad.err
+    assert "a training starts from one; name its version" in several.err
 
 
 def test_bad_files_in_a_good_class_are_counted_and_the_first_is_named(place, cli):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from headstart.modalities.alike import Alike
     from headstart.modalities.batch import Batch, Inputs
+    from headstart.modalities.corruption import Corruption
     from headstart.modalities.preprocessing import Preprocessing, Samples
     from headstart.modalities.room import Room
     from headstart.modalities.waveform.preprocessing import Waves
@@ -138,6 +139,12 @@ class Waveform(Modality):
         from headstart.modalities.waveform.showing import as_html
 
         return as_html(values, alt, _waveform(given), small=small)
+
+    @property
+    def corruptions(self) -> "Sequence[Corruption]":
+        from headstart.modalities.waveform.corruption import CORRUPTIONS
+
+        return [CORRUPTIONS[name] for name in CORRUPTIONS.in_order()]
 
     def notes(self, facts: Sequence[Mapping[str, Any]], given: "Section") -> list[str]:
         from headstart.modalities.audio.recordings import notes

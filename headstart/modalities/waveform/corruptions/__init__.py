@@ -1,0 +1,1 @@
+"""The corruptions of waveforms that robustness is judged under, one file each."""

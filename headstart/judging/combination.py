@@ -11,7 +11,6 @@ from headstart.judging.choice import weights
 from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.predictions import Predictions, on_common_samples
-from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
@@ -87,7 +86,7 @@ def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path)
     together.save(path)
     if held_out is not None:
         held_out.save(held_out_path(path))
-        validation = score(evaluation.metric, held_out.labels, held_out.predicted, len(held_out.classes))
+        validation = held_out.score(evaluation.metric)
     return Contender(
         ENSEMBLE,
         "transfer",

@@ -45,11 +45,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return temperature if fitted < plain else 1.0
 
 
-def calibrated_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The negative log-likelihood of each sample, float (N,), at the temperature that `fit_temperature` finds."""
-    return _losses(logits, labels, fit_temperature(logits, labels))
-
-
 def smoothed_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The negative log-likelihood of each sample, float (N,), smoothed as in `fit_temperature` and at the temperature
     that makes it least: a model that is right on all of a few samples gains nothing by being sure."""

@@ -2,26 +2,7 @@
 
 import numpy as np
 
-from headstart.metrics.calibration import calibrated_losses
 from headstart.metrics.groups import group_numbers
-
-
-def beats(logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> bool:
-    """Whether a model is better than a simpler one by more than one standard error of the paired difference, in the
-    share of right answers or in the log loss, each at the temperature that suits it.
-
-    Breiman et al., "Classification and regression trees", 1984, section 3.4.3. False where there are fewer than two
-    samples, or groups of them.
-
-    Args:
-        logits, simpler: (N, K), of both models on the same held-out samples.
-        labels: int (N,).
-        groups: (N,), as in `group_numbers`.
-    """
-    hits = (logits.argmax(1) == labels).astype(float) - (simpler.argmax(1) == labels)
-    return is_above_noise(hits, groups) or is_above_noise(
-        calibrated_losses(simpler, labels) - calibrated_losses(logits, labels), groups
-    )
 
 
 def is_above_noise(differences: np.ndarray, groups: np.ndarray | None = None) -> bool:

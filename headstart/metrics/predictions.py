@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.groups import groups_at
+from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task
 from headstart.storage.local import write_bytes
 
@@ -79,6 +80,10 @@ class Predictions:
     def figures(self) -> dict[str, Any]:
         """Every metric by name, and what else the record keeps, as JSON values."""
         return self.kind.figures(self.labels, self.outputs, self.classes)
+
+    def score(self, metric: str) -> float:
+        """The metric of that name."""
+        return score(metric, self.labels, self.predicted, len(self.classes))
 
     def is_same(self, other: "Predictions") -> bool:
         """Whether another model gives each of the same items the same outputs, but for rounding."""

@@ -41,7 +41,8 @@ def distilled(strategy: "Distill", task: Task) -> Trained:
     )
     # Before the teacher, which may take hours: its name may be wrong.
     student = _student(strategy, task)
-    choosing = replace(task, context=replace(task.context, refit=False))
+    # The teacher of a student that chooses is made of the training split and judged on its own validation split alone.
+    choosing = replace(task, context=replace(task.context, refit=False, cross_validate=False))
     likeness = Likeness(_teacher(strategy, choosing), strategy.temperature)
     name = likeness.named(strategy.name)
     chosen = fit(student, task.dataset, plan, task.context, penalty=likeness, name=name)

@@ -1,19 +1,23 @@
 """Fine-tuning: what every strategy that trains does, from the head at the start to the weights that are kept."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from headstart.data.dataset import Dataset
 from headstart.features.stage_feed import StageFeed
+from headstart.metrics.predictions import Predictions, on_common_samples
 from headstart.models.network import Network
 from headstart.strategies.interpolation import interpolate
 from headstart.strategies.regularizer import REGULARIZERS
 from headstart.strategies.schedule import choose_schedule
 from headstart.strategies.section import FineTuning, own_training
 from headstart.strategies.task import Task
+from headstart.training.context import RunContext
 from headstart.training.engine import copied
 from headstart.training.feed import Feed
+from headstart.training.held_out import held_out_further
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan, make_plan
 from headstart.training.refit import all_labels, refit, refitted
@@ -24,46 +28,86 @@ from headstart.training.trained import Trained
 def fine_tune(strategy: FineTuning, task: Task) -> Trained:
     """Train the weights that `strategy` chooses, from the source's on, with the head that its schedule begins with.
 
-    The held-out samples choose; then the same is done again with all labels and what was chosen.
+    The held-out samples choose; then the same is done again with all labels and what was chosen. A start that is a
+    model stays unless training beats it on all labels that were held out, of this training or of one that holds out
+    others: those of a single one are too few to tell (docs/studies/label-budget.md).
     """
+    tuned = _tuned(strategy, task)
+
+    def again(dataset: Dataset, context: RunContext) -> Trained:
+        return _tuned(strategy, replace(task, dataset=dataset, context=context)).trained
+
+    chosen = held_out_further(tuned.trained, task.dataset, task.context, again)
+    start, labelled = chosen.start, all_labels(task.dataset, task.context)
+    if start is not None and not _beats(chosen, start):
+        chosen = _with_start(chosen, start, task.context.metric)
+    elif labelled is None:
+        return chosen
+    return _made_anew(replace(task, dataset=labelled or task.dataset), tuned, chosen)
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """A training, the plan that it followed, and its strategy, which has no choice left."""
+
+    trained: Trained
+    plan: Plan
+    strategy: FineTuning
+
+
+def _tuned(strategy: FineTuning, task: Task) -> _Tuned:
+    """The task's model, trained on its training split. Without validation samples a start that is a model stays, as
+    nothing can show that training beats it."""
     schedule = choose_schedule(task) if strategy.schedule == "auto" else strategy.schedule
     decisions, before = _start(strategy, task, schedule)
     network = task.bundle.network
     if strategy.schedule == "auto":
         decisions["schedule"] = str(schedule)
     plan = _plan(strategy, task, network, gradual=schedule == "gradual")
-    plan = replace(plan, keeps_start=decisions["head"] != "new")
-    if plan.keeps_start and task.dataset.counts["val"] == 0:
-        # Nothing can show that training beats the start.
-        strategy.finish(network)
-        _release(network)
-        return task.result((math.nan, None), decisions)
-    name, penalty, feed = _training(strategy, task, plan)
-    fitted = fit(task.bundle, task.dataset, plan, task.context, penalty=penalty, feed=feed, name=name)
+    plan = replace(plan, judges_start=decisions["head"] != "new")
+    judged: tuple[float, Predictions | None] = (math.nan, None)
+    fitted = None
+    if task.dataset.counts["val"] or not plan.judges_start:
+        name, penalty, feed = _training(strategy, task, plan)
+        fitted = fit(task.bundle, task.dataset, plan, task.context, penalty=penalty, feed=feed, name=name)
+        judged = fitted.validation, fitted.held_out
     strategy.finish(network)
-    judged = fitted.validation, fitted.held_out
-    if strategy.interpolate is not None:
+    if fitted and strategy.interpolate is not None:
         alpha = interpolate(task.bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
         decisions["alpha"] = alpha
         task.bundle.provenance["kept_epoch"] = {0.0: 0, 1.0: fitted.best_epoch}.get(alpha)
         val = task.dataset.split("val")
         judged = task.judge(val, task.bundle.predict_logits(val.samples))
     _release(network)
-    chosen = task.result(judged, decisions, fitted)
-    labelled = all_labels(task.dataset, task.context)
-    if labelled is None:
-        return chosen
     settled = strategy.settled({**decisions, "schedule": schedule})
-    return _refitted(settled, replace(task, dataset=labelled), plan, chosen)
+    return _Tuned(task.result(judged, decisions, fitted), plan, settled)
 
 
-def _refitted(strategy: FineTuning, task: Task, plan: Plan, chosen: Trained) -> Trained:
-    """What was chosen, trained on all labels: `strategy` has no choice left, and `task` is at its beginning."""
+def _beats(chosen: Trained, start: Predictions) -> bool:
+    """Whether a training beats its start on the samples that both have predictions for."""
+    assert chosen.held_out is not None  # noqa: S101 (a start is judged beside it)
+    ours, simpler = on_common_samples([chosen.held_out, start])
+    return ours.kind.beats(ours.outputs, simpler.outputs, ours.labels, ours.groups)
+
+
+def _with_start(chosen: Trained, start: Predictions, metric: str) -> Trained:
+    """The result of a training whose start stays: all but the model."""
+    decisions = {"alpha": 0.0} if "alpha" in chosen.params else {}
+    provenance = chosen.bundle.provenance
+    provenance |= {"kept_epoch": 0, "decisions": {**provenance["decisions"], **decisions}}
+    params = {**chosen.params, **decisions}
+    return replace(chosen, best_epoch=0, params=params, held_out=start, validation=start.score(metric))
+
+
+def _made_anew(task: Task, tuned: _Tuned, chosen: Trained) -> Trained:
+    """What was `chosen`, the start or what training makes of it, with all samples that `task` may learn from."""
+    strategy = tuned.strategy
     decisions, before = _start(strategy, task, strategy.schedule)
-    name, penalty, feed = _training(strategy, task, plan)
-    refit(task.bundle, task.dataset, plan, task.context, chosen, penalty=penalty, feed=feed, name=name)
+    if chosen.best_epoch:
+        name, penalty, feed = _training(strategy, task, tuned.plan)
+        refit(task.bundle, task.dataset, tuned.plan, task.context, tuned.trained, penalty=penalty, feed=feed, name=name)
     strategy.finish(task.bundle.network)
-    if strategy.interpolate is not None:
+    if strategy.interpolate is not None and chosen.best_epoch:
         interpolate(task.bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
     _release(task.bundle.network)
     if decisions["head"] == "source" and chosen.bundle.provenance["kept_epoch"] == 0:

@@ -118,7 +118,8 @@ def train(
     The best epoch is the one with the highest metric on the validation split, the lower validation loss deciding
     between equals; but the last one is kept if it is no more than a standard error worse, as what few samples cannot
     tell apart is better left to training (the rule of Breiman et al., "Classification and regression trees", 1984,
-    section 3.4.3). The start is kept where it is better by more, so that training cannot make a good one worse.
+    section 3.4.3). The start is kept where it is better by more, so that training cannot make a good one worse; with
+    `plan.judges_start` the caller compares it with the best epoch.
     Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric or without
     validation samples is trained to the end, and its last weights are the best.
 
@@ -332,7 +333,9 @@ class _Run:
         rank = (metric, -loss) if self.metric else (float(course.epoch), -loss)
         if rank > course.peak:
             course.peak, course.peak_epoch = rank, course.epoch
-        if rank > course.kept or (rank == course.kept and course.kept_epoch == 0):
+        # A start that is a model is judged beside what training made of it, whichever is better.
+        takes_over = course.kept_epoch == 0 and (rank == course.kept or self.plan.judges_start)
+        if rank > course.kept or takes_over:
             self._keep(rank)
 
     def _keep(self, rank: tuple[float, float]) -> None:

@@ -7,7 +7,6 @@ from itertools import islice
 from headstart.data.dataset import Dataset
 from headstart.data.folded import FoldedDataset, further_folds
 from headstart.metrics.predictions import joined
-from headstart.metrics.tally import score
 from headstart.training.context import RunContext
 from headstart.training.refit import worth_learning
 from headstart.training.trained import Trained
@@ -22,7 +21,7 @@ def held_out_further(
     trained: Trained, dataset: Dataset, context: RunContext, again: Callable[[Dataset, RunContext], Trained]
 ) -> Trained:
     """Return `trained` with predictions for further labels, each by a training without them, and its validation metric
-    over all.
+    over all; so with those of the starts, where each training has one to beat.
 
     The labels of a small budget that are held out are too few to tell one contender from another. So `again` does the
     same training with other parts of the labels held out, each as large, until there are 100 or all labels were held
@@ -33,20 +32,17 @@ def held_out_further(
         return trained
     if len(trained.held_out.ids) > dataset.counts["val"]:
         return trained
-    found, alone = [trained.held_out], replace(context, refit=False, on_epoch=None)
-    for fold in judging_folds(dataset):
-        judged = again(fold, alone).held_out
-        if judged is not None:
-            found.append(judged)
-    if len(found) == 1:
+    alone = replace(context, refit=False, on_epoch=None)
+    trainings = [trained, *(again(fold, alone) for fold in judging_folds(dataset))]
+    judged = [each.held_out for each in trainings if each.held_out is not None]
+    if len(judged) == 1:
         return trained
-    held_out = joined(found)
-    validation = score(context.metric, held_out.labels, held_out.predicted, len(held_out.classes))
-    bundle = trained.bundle
-    # A start that is kept was calibrated where it was made, by all labels; the folds' trainings are of another kind.
-    if bundle.provenance.get("kept_epoch") != 0:
-        bundle.calibration = bundle.kind.recalibrated(bundle.calibration, held_out.outputs, held_out.labels)
-    return replace(trained, held_out=held_out, validation=validation)
+    held_out, bundle = joined(judged), trained.bundle
+    starts = [each.start for each in trainings if each.start is not None]
+    bundle.calibration = bundle.kind.recalibrated(bundle.calibration, held_out.outputs, held_out.labels)
+    return replace(
+        trained, held_out=held_out, start=joined(starts) if starts else None, validation=held_out.score(context.metric)
+    )
 
 
 def judging_folds(dataset: Dataset) -> Iterator[FoldedDataset]:

@@ -44,7 +44,7 @@ class Plan:
     augmentation, and `views` is how many variants of a sample frozen stages are run on. `ema` is the decay of an
     average of the weights, None for none. With `unfreeze_every` above 0, training begins with the head and one stage
     more joins it every so many epochs. `clip` bounds the norm of all gradients together, None does not. With
-    `keeps_start`, the start is a model that training replaces only if it beats it by more than noise. `stop` is the
+    `judges_start`, the start is a model, which training has to beat: both are judged. `stop` is the
     epoch of the schedule after which training ends, None for its last one. `precision`, `layout` and `compile` are
     `auto` where they are to be measured.
     """
@@ -70,7 +70,7 @@ class Plan:
     precision: str
     layout: str
     compile: str
-    keeps_start: bool = False
+    judges_start: bool = False
     stop: int | None = None
 
     @property

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from headstart.data.blocks import blocks_of
 from headstart.data.dataset import Dataset, Split
+from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
 from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
@@ -48,7 +49,7 @@ def fit(
     """Train `bundle.network` in place on the training split and leave it with its best weights, calibrated.
 
     Which epoch is the best, and how a training goes on after an interruption, is said at `engine.train`; with
-    `plan.keeps_start`, the start stays unless the best epoch `beats` it on the validation split. Without validation
+    `plan.judges_start`, the result tells what the start predicts for the validation split, too. Without validation
     samples the last epoch stays, not calibrated, and its validation metric is NaN.
     Only parameters that require a gradient change; frozen stages stay as they are, batch-norm statistics included.
 
@@ -69,21 +70,20 @@ def fit(
         "keeps_statistics": network.keeps_statistics,
         "metric": context.metric,
     }
-    start = copied(network) if plan.keeps_start else None
+    start = copied(network) if plan.judges_start and objective.judged else None
     course, speed = minimise(objective, bundle, dataset, plan, context, name=name, job=job)
     if not objective.judged:
         return trained_by(bundle, plan, course, speed, samples=objective.samples, validation=math.nan)
-    logits, labels = objective.exact_logits(speed), objective.val.labels
-    if start is not None and course.kept_epoch:
-        kept, at_start = copied(network), _logits_at(start, objective, speed)
-        if objective.kind.beats(logits, at_start, labels, objective.val.groups):
-            network.load_state_dict(kept)
-        else:
-            course.kept_epoch, logits = 0, at_start
-    bundle.calibrate(logits, labels)
-    validation = score(context.metric, labels, bundle.kind.predicted(logits), len(dataset.classes))
+    at_start = None
+    if start is not None:
+        kept = copied(network)
+        network.load_state_dict(start)
+        at_start = _judged(bundle, objective, speed)
+        network.load_state_dict(kept)
+    held_out = _judged(bundle, objective, speed)
+    validation = held_out.score(context.metric)
     trained = trained_by(bundle, plan, course, speed, samples=objective.samples, validation=validation)
-    return replace(trained, held_out=calibrated(objective.val.ids, labels, logits, bundle, objective.val.groups))
+    return replace(trained, held_out=held_out, start=at_start)
 
 
 def minimise(
@@ -145,10 +145,11 @@ def weights_digest(module: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _logits_at(weights: Mapping[str, Tensor], objective: "_Supervised", speed: Speed) -> np.ndarray:
-    """The validation logits of other weights, which the network then has."""
-    objective.network.load_state_dict(weights)
-    return objective.exact_logits(speed)
+def _judged(bundle: ModelBundle, objective: "_Supervised", speed: Speed) -> Predictions:
+    """What the bundle, which is calibrated by them, predicts for the validation samples."""
+    logits, val = objective.exact_logits(speed), objective.val
+    bundle.calibrate(logits, val.labels)
+    return calibrated(val.ids, val.labels, logits, bundle, val.groups)
 
 
 class _Supervised:

@@ -27,7 +27,8 @@ class Trained:
     is the one whose weights were kept, 0 the start.
 
     `held_out` are calibrated predictions for labelled samples that the training which predicted them did not see:
-    contenders are chosen by them. None where nothing was held out.
+    contenders are chosen by them. None where nothing was held out. `start` are those of the start for the same samples,
+    where the start is a model that training has to beat; None elsewhere.
     """
 
     model: ModelBundle | np.ndarray
@@ -38,6 +39,7 @@ class Trained:
     best_epoch: int | None = None
     samples_per_second: float | None = None
     held_out: Predictions | None = None
+    start: Predictions | None = None
 
     @property
     def bundle(self) -> ModelBundle:

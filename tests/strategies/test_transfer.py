@@ -19,6 +19,7 @@ from headstart.features.frozen_stages import FrozenOutputs
 from headstart.features.heads import best_head
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.tally import score
+from headstart.metrics.tasks.single_label import SingleLabel
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 from headstart.strategies import fine_tuning
@@ -497,7 +498,56 @@ def test_gradual_as_a_word_has_rates_that_fall_by_three_tenths_a_stage(source, r
     assert carry(source, renamed, "gradual", epochs=1).params["layer_decay"] == 0.7
 
 
-def test_interpolation_ends_at_the_start_and_at_what_was_fine_tuned(source, renamed, carry):
+class Compared(list):
+    """The probabilities of what was trained and of its start, and the labels, of each comparison; `said` is its result,
+    where it is given."""
+
+    said: bool | None = None
+
+
+@pytest.fixture
+def compared(monkeypatch) -> Compared:
+    """The comparisons of what was trained with its start."""
+    told, beats = Compared(), SingleLabel.beats
+
+    def watched(task, outputs, simpler, labels, groups=None):
+        told.append((outputs, simpler, labels))
+        return beats(task, outputs, simpler, labels, groups) if told.said is None else told.said
+
+    monkeypatch.setattr(SingleLabel, "beats", watched)
+    return told
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_a_start_stays_unless_training_beats_it_on_all_labels_that_any_training_held_out(
+    source, renamed, carry, compared, refit
+):
+    ruinous = {"learning_rate": 5.0, "optimizer": "sgd", "refit": refit}
+    stayed = carry(source, renamed, "lp_ft", **ruinous)
+    ((_, start, labels),) = compared
+    assert len(labels) > renamed.counts["val"]
+    assert stayed.best_epoch == stayed.bundle.provenance["kept_epoch"] == 0
+    assert same(weights(stayed.bundle, "stages."), weights(source, "stages."))
+    # What it says of itself is what the start's predictions for all of these labels say.
+    assert stayed.validation == np.mean(start.argmax(1) == labels)
+    assert len(stayed.held_out.ids) == len(labels)
+    compared.said = True
+    moved_on = carry(source, renamed, "lp_ft", **ruinous)
+    outputs, _, labels = compared[-1]
+    assert moved_on.best_epoch == moved_on.bundle.provenance["kept_epoch"] > 0
+    assert not same(weights(moved_on.bundle, "stages."), weights(source, "stages."))
+    assert moved_on.validation == np.mean(outputs.argmax(1) == labels) < stayed.validation
+
+
+def test_a_start_that_stays_has_no_share_of_what_was_fine_tuned(source, renamed, carry, compared):
+    compared.said = False
+    stayed = carry(source, renamed, {"name": "full", "transfer": "full", "interpolate": 0.5})
+    assert stayed.params["alpha"] == stayed.bundle.provenance["decisions"]["alpha"] == 0.0
+    assert same(weights(stayed.bundle, "stages."), weights(source, "stages."))
+
+
+def test_interpolation_ends_at_the_start_and_at_what_was_fine_tuned(source, renamed, carry, compared):
+    compared.said = True
     fine_tuned = carry(source, renamed, "full")
     ends = {
         share: carry(source, renamed, {"name": "full", "transfer": "full", "interpolate": share})

@@ -22,7 +22,7 @@ def test_what_the_recipe_says_is_what_is_done():
     assert params.pop("unfreeze_every") == 0
     assert params.pop("strength") == 0.5
     assert params.pop("clip") is None
-    assert not any(params.pop(key) for key in ("keeps_start", "stop"))
+    assert not any(params.pop(key) for key in ("judges_start", "stop"))
     assert params == training.model_dump(exclude={"class_weights", "augmentation_strength"})
 
 

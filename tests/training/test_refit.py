@@ -118,20 +118,18 @@ def test_validation_is_learned_from_where_it_holds_a_tenth_of_the_labels(threes_
     assert all_labels(dataset, RunContext(refit=False)) is None
 
 
-def test_a_start_that_is_a_model_stays_unless_training_beats_it_beyond_noise(threes_and_eights, untrained, plan):
+def test_a_start_that_is_a_model_is_judged_beside_what_training_makes_of_it(threes_and_eights, untrained, plan):
     settings = plan(threes_and_eights, epochs=6, learning_rate=0.01)
     good = fit(untrained(threes_and_eights), threes_and_eights, settings, RunContext()).bundle
     good.network.requires_grad_(True)
-    start = weights(good)
+    expected = good.predict_logits(threes_and_eights.split("val").samples).argmax(1)
     ruinous = replace(settings, optimizer="sgd", learning_rate=5.0, epochs=1, clip=1.0)
-    kept = fit(good, threes_and_eights, replace(ruinous, keeps_start=True), RunContext(seed=1))
-    assert kept.best_epoch == 0
-    assert same(weights(kept.bundle), start)
-    assert kept.validation == np.mean(kept.held_out.predicted == kept.held_out.labels)
-    # And a random start, which is no model, gives way.
-    assert fit(
-        untrained(threes_and_eights), threes_and_eights, replace(settings, keeps_start=True), RunContext()
-    ).best_epoch
+    ruined = fit(good, threes_and_eights, replace(ruinous, judges_start=True), RunContext(seed=1))
+    assert ruined.best_epoch == 1
+    assert ruined.start.predicted.tolist() == expected.tolist()
+    assert ruined.start.ids.tolist() == ruined.held_out.ids.tolist()
+    assert ruined.start.score("accuracy") > ruined.held_out.score("accuracy") == ruined.validation
+    assert fit(untrained(threes_and_eights), threes_and_eights, settings, RunContext()).start is None
 
 
 def test_without_validation_samples_training_goes_to_its_end(threes_and_eights, untrained, plan):

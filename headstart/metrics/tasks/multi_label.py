@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import HeadstartError
-from headstart.metrics.calibration import sigmoid_losses, sigmoid_temperature
+from headstart.metrics.calibration import sigmoid_temperature
 from headstart.metrics.counts import f1_scores, precisions, recalls
 from headstart.metrics.marks import Scored, marks
 from headstart.metrics.metric import METRICS, metrics_of
@@ -61,10 +61,9 @@ class MultiLabel(Task):
         return np.stack([chances, np.broadcast_to(thresholds, chances.shape)], axis=2)
 
     def beats(
-        self, logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
     ) -> bool:
-        ours, theirs = (sigmoid_losses(each, labels, sigmoid_temperature(each, labels)) for each in (logits, simpler))
-        return is_above_noise(theirs - ours, groups)
+        return is_above_noise(self.losses(labels, simpler) - self.losses(labels, outputs), groups)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
         if labels.ndim != 2 or outputs.shape != (*labels.shape, 2):

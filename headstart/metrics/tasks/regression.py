@@ -56,9 +56,9 @@ class Regression(Task):
         return np.stack([value, np.full_like(value, calibration.scale), np.full_like(value, margin)], axis=1)
 
     def beats(
-        self, logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
     ) -> bool:
-        ours, theirs = (np.abs(each[:, 0].astype(np.float64) - labels) for each in (logits, simpler))
+        ours, theirs = (np.abs(self.predicted(each) - labels) for each in (outputs, simpler))
         return is_above_noise(theirs - ours, groups)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.classification import check_predictions, classification_metrics
-from headstart.metrics.one_standard_error import beats
+from headstart.metrics.one_standard_error import is_above_noise
 from headstart.metrics.task import Calibration, Task
 
 # Bounds the loss of an item to whose label a model gives no probability; single precision tells no less.
@@ -42,9 +42,12 @@ class SingleLabel(Task):
         return probabilities
 
     def beats(
-        self, logits: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
     ) -> bool:
-        return beats(logits, simpler, labels, groups)
+        hits, theirs = (self.predicted(each) == labels for each in (outputs, simpler))
+        losses = self.losses(labels, simpler) - self.losses(labels, outputs)
+        # A model that is right more often may be surer where it is wrong.
+        return is_above_noise(hits.astype(float) - theirs, groups) or is_above_noise(losses, groups)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
         check_predictions(labels, outputs, classes_count)

@@ -40,6 +40,8 @@ _Result = TypeVar("_Result")
 # Seconds between two checkpoints; a step that loses its machine repeats at most this much.
 CHECKPOINT_VARIABLE = "HEADSTART_CHECKPOINT_SECONDS"
 _CHECKPOINT_SECONDS = 60.0
+# Validation samples from which on they tell one epoch from another: docs/studies/label-budget.md.
+_ENOUGH_TO_STOP = 100
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +87,8 @@ class Objective(Protocol):
 @dataclass
 class Course:
     """The progress of a training. `kept` is the rank of the kept weights, those of `kept_epoch` (0 is the start);
-    `peak` is the rank of the best epoch, from which patience counts. A rank is the metric, or without one the epoch,
-    and the negated loss."""
+    `peak` is the rank of the best epoch, from which patience counts. A rank is the metric, or where none chooses the
+    epoch, and the negated loss."""
 
     epoch: int = 1
     step: int = 0
@@ -120,8 +122,9 @@ def train(
     tell apart is better left to training (the rule of Breiman et al., "Classification and regression trees", 1984,
     section 3.4.3). The start is kept where it is better by more, so that training cannot make a good one worse; with
     `plan.judges_start` the caller compares it with the best epoch.
-    Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric or without
-    validation samples is trained to the end, and its last weights are the best.
+    Training ends early after `plan.patience` epochs without a better epoch. An objective without a metric or with fewer
+    than 100 validation samples is trained to the end, and its last weights are the best: so few do not tell one epoch
+    from another (docs/studies/label-budget.md).
 
     Where the context has a state, a checkpoint is kept there every minute (HEADSTART_CHECKPOINT_SECONDS) and when
     SIGTERM or SIGINT asks for the end; a training of the same content (`job`, plan, seed and versions) goes on from it,
@@ -178,6 +181,7 @@ class _Run:
         self.checkpoints, self.seed, self.name = checkpoints, seed, name
         self.group = current_group()
         self.metric = objective.metric if objective.judged else None
+        self.chooses = self.metric is not None and objective.judged >= _ENOUGH_TO_STOP
         self.course = Course()
         self.interruption: Interruption | None = None
         self.steps_per_epoch = batch_count(objective.samples, plan.batch_size)
@@ -227,7 +231,7 @@ class _Run:
         self._thaw()
         metric, loss = self._validate()
         self.course.start = (metric, -loss)
-        self.course.kept = (metric, -loss) if self.metric else (0.0, -loss)
+        self.course.kept = (metric, -loss) if self.chooses else (0.0, -loss)
         if on_epoch and self.objective.judged:
             on_epoch(0, self._measured(metric, loss))
 
@@ -330,7 +334,7 @@ class _Run:
                 f"was {self.plan.learning_rate:g}) or the regularizer's strength."
             )
         course.history.append({"epoch": course.epoch, "train/loss": train_loss, **self._measured(metric, loss)})
-        rank = (metric, -loss) if self.metric else (float(course.epoch), -loss)
+        rank = (metric, -loss) if self.chooses else (float(course.epoch), -loss)
         if rank > course.peak:
             course.peak, course.peak_epoch = rank, course.epoch
         # A start that is a model is judged beside what training made of it, whichever is better.
@@ -347,7 +351,7 @@ class _Run:
         """Whether the metric is below that of the kept weights by at most the standard error of a difference between
         two shares of the validation samples. (Worth .001 to .007 of accuracy on digits from MNIST-5k with 64 validation
         samples: convnet, 8 settings of full and partial transfer, 3 seeds each.)"""
-        if self.metric is None or self.course.kept_epoch == self.course.epoch:
+        if not self.chooses or self.metric is None or self.course.kept_epoch == self.course.epoch:
             return False
         if SINGLE_LABEL not in METRICS[self.metric].tasks:
             # The noise of an error depends on how errors are distributed.

@@ -14,8 +14,6 @@ from headstart.training.trained import Trained
 
 # Share of the labels that validation holds, from which on learning from them is worth another training.
 _WORTH_LEARNING = 0.1
-# Fewer held-out samples do not tell one epoch from another: docs/studies/label-budget.md.
-_ENOUGH_TO_STOP = 100
 
 
 def all_labels(dataset: Dataset, context: RunContext) -> Dataset | None:
@@ -45,12 +43,10 @@ def refit(
 ) -> None:
     """Train `bundle.network` on all labels from its start, by the same schedule up to the epoch that was `chosen`.
 
-    Epoch 0 leaves the start as it is. Fewer than 100 held-out samples do not tell one epoch from another, only training
-    from its start: the schedule then goes to its end. The arguments are those of `fit`.
+    Epoch 0 leaves the start as it is. The arguments are those of `fit`.
     """
     if chosen.best_epoch:
-        few = chosen.held_out is not None and len(chosen.held_out.ids) < _ENOUGH_TO_STOP
-        plan = replace(plan, stop=None if few else chosen.best_epoch)
+        plan = replace(plan, stop=chosen.best_epoch)
         unseen = replace(context, on_epoch=None)
         named = f"{name}, all labels"
         fit(bundle, dataset, plan, unseen, penalty=penalty, feed=feed, name=named)

@@ -81,7 +81,28 @@ def test_one_seed_gives_one_training_and_another_seed_another(threes_and_eights,
     assert [entry["train/loss"] for entry in other] != [entry["train/loss"] for entry in history]
 
 
-def test_training_ends_early_and_goes_back_to_the_best_epoch(threes_and_eights, untrained, plan):
+@pytest.fixture
+def few_choose(monkeypatch):
+    """As few samples as these tests train on choose an epoch."""
+    monkeypatch.setattr("headstart.training.engine._ENOUGH_TO_STOP", 1)
+
+
+def test_fewer_than_a_hundred_samples_choose_no_epoch(threes_and_eights, untrained, plan, monkeypatch):
+    settings = plan(threes_and_eights, epochs=6, patience=1, optimizer="sgd", learning_rate=0.05)
+
+    def ruined():
+        ruin = ruined_after(0, strength=5.0)
+        return fit(untrained(threes_and_eights), threes_and_eights, settings, RunContext(), penalty=ruin)
+
+    assert threes_and_eights.counts["val"] < 100
+    to_the_end = ruined()
+    assert len(to_the_end.history) == to_the_end.best_epoch == 6
+    assert to_the_end.validation == to_the_end.history[-1]["val/accuracy"]
+    monkeypatch.setattr("headstart.training.engine._ENOUGH_TO_STOP", threes_and_eights.counts["val"])
+    assert len(ruined().history) < 6
+
+
+def test_training_ends_early_and_goes_back_to_the_best_epoch(threes_and_eights, untrained, plan, few_choose):
     bundle = untrained(threes_and_eights)
     settings = plan(threes_and_eights, epochs=20, patience=6, optimizer="sgd", learning_rate=0.05)
     steps_per_epoch = -(-threes_and_eights.counts["train"] // settings.batch_size)
@@ -108,7 +129,9 @@ def test_the_weights_that_are_kept_are_calibrated_on_the_validation_split(threes
     assert bundle.temperature == fitted.params["temperature"] == temperature != 1.0
 
 
-def test_the_last_epoch_is_kept_where_so_few_samples_cannot_tell_it_from_the_best(rare_and_common, untrained, plan):
+def test_the_last_epoch_is_kept_where_so_few_samples_cannot_tell_it_from_the_best(
+    rare_and_common, untrained, plan, few_choose
+):
     count = rare_and_common.counts["val"]
     settings = plan(rare_and_common, epochs=6, learning_rate=0.01)
     gaps = []
@@ -128,7 +151,7 @@ def test_the_last_epoch_is_kept_where_so_few_samples_cannot_tell_it_from_the_bes
     assert any(gap > 1 for gap in gaps)
 
 
-def test_progress_ends_at_its_total_also_when_training_ends_early(threes_and_eights, untrained, plan):
+def test_progress_ends_at_its_total_also_when_training_ends_early(threes_and_eights, untrained, plan, few_choose):
     seen = []
     fitted = fit(
         untrained(threes_and_eights),
@@ -263,7 +286,7 @@ def test_a_loss_that_diverges_is_one_clear_error(threes_and_eights, untrained, p
         )
 
 
-def test_a_start_that_training_only_makes_worse_is_kept(threes_and_eights, untrained, plan):
+def test_a_start_that_training_only_makes_worse_is_kept(threes_and_eights, untrained, plan, few_choose):
     bundle = untrained(threes_and_eights)
     fit(bundle, threes_and_eights, plan(threes_and_eights, epochs=8), RunContext())
     start, reached = weights(bundle), validation(bundle, threes_and_eights)

@@ -181,7 +181,7 @@ class Candidates:
 
 
 def rank_order(scored: Scored) -> tuple[float, int, int]:
-    """Sorts by the probe; on a tie by the fewest samples of the target that it has seen, then by size."""
+    """Sorts by the probe; on equal probes by the fewest samples of the target that it has seen, then by size."""
     ranked = scored.ranked
     # Without a probe all candidates are equal: it is missing for all of them or for none.
     return -(ranked.probe or 0.0), ranked.seen, ranked.parameters

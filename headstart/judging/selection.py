@@ -1,10 +1,12 @@
 """Source selection: which of several models this target should start from.
 
-A ridge probe on frozen features ranks all candidates, which takes seconds; the first two are fine-tuned for a quarter
+A ridge probe on frozen features ranks all candidates, which takes seconds, and LogME says which of those that the
+probe does not tell from its best goes first (docs/studies/source-scores.md). The first two are fine-tuned for a quarter
 of the epochs (successive halving: Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter
-optimization", AISTATS 2016), and the clearer of the two findings decides. Other scores are shown beside the probe.
+optimization", AISTATS 2016), and the clearer of the two findings decides. Other scores are shown beside these.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,12 +29,14 @@ _FINALISTS = 2
 """Candidates that are fine-tuned."""
 # Standard errors to the end of an interval of 95 % and of 99 %.
 _Z, _DECISIVE = 1.959964, 2.575829
+# The score that decides among candidates that tie by the probe: docs/studies/source-scores.md.
+_AMONG_TIES = "logme"
 _NO_PROBE = "a probe tells nothing, as no two classes have two training samples"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen source, the ranking by the probe, best first, the reason for the choice, and warnings.
+    """The chosen source, the ranking, best first, the reason for the choice, and warnings.
 
     `confirm_seconds` estimates how long fine-tuning the two best would take; None where they are told apart, or were
     fine-tuned.
@@ -74,12 +78,13 @@ def select_source(
     """Ranks pinned candidates by a probe of their frozen features and confirms the two best by fine-tuning.
 
     The scores read the training split only, 10 000 samples of it at most, and the fine-tunings choose on the validation
-    split; test samples are only compared with what a candidate was trained on. On equal probes, the candidate that was
-    trained on fewer of the target's samples comes first, then the smaller network, then the one given first. The
-    probe's first is chosen unless the second's fine-tuning leads by more standard errors of the difference than its
-    probe trails, or by the 2.6 of 99 % confidence, as a probe may err by more than chance. If the two differ by less
-    than 95 % confidence asks for, a candidate that knows test samples of the target gives way to one that does not:
-    its accuracy there would mean nothing.
+    split; test samples are only compared with what a candidate was trained on. Of candidates that the probe does not
+    tell from its best at 95 % confidence, the one with the largest LogME comes first. On equal probes, the candidate
+    that was trained on fewer of the target's samples comes first, then the smaller network, then the one given first.
+    The first is chosen unless the second's fine-tuning leads by more than one standard error of the difference and by
+    more of them than its probe trails, or by the 2.6 of 99 % confidence, as a probe may err by more than chance. If the
+    two differ by less than 95 % confidence asks for, a candidate that knows test samples of the target gives way to one
+    that does not: its accuracy there would mean nothing.
 
     The state that the environment names keeps the features, which serve the strategies that start from the chosen
     source, and the checkpoints of the fine-tunings, which are jobs.
@@ -103,7 +108,7 @@ def select_source(
         if progress:
             ranked = scored[-1].ranked
             progress("probing sources", number, len(offered), f"{ranked.architecture} {_shown(ranked.probe)}")
-        scored.sort(key=rank_order)
+    scored = _ordered(scored)
     finalists, confirm_seconds = _finalists(scored), None
     # A fine-tuning is judged on held-out samples.
     several = len(finalists) > 1 and dataset.counts["val"] > 0
@@ -118,6 +123,22 @@ def select_source(
     ranking = tuple(final[each.ranked.source] for each in scored)
     warnings = tuple(warning for each in ranking for warning in _warnings(each))
     return Selection(loader.load(chosen.ranked.source), ranking, reason, warnings, confirm_seconds)
+
+
+def _ordered(scored: Sequence[Scored]) -> list[Scored]:
+    """By the probe, but first the largest LogME of those that the probe does not tell from its best."""
+    best, *others = sorted(scored, key=rank_order)
+    if best.ranked.probe is None:
+        # With one sample a class LogME picks worse than chance.
+        return [best, *others]
+    tied = [best, *(each for each in others if probe_lead(best, each).errors <= _Z)]
+    first = max(tied, key=_logme)
+    return [first, *(each for each in (best, *others) if each is not first)]
+
+
+def _logme(scored: Scored) -> float:
+    found = scored.ranked.scores[_AMONG_TIES]
+    return -math.inf if found is None else found
 
 
 def _finalists(scored: Sequence[Scored]) -> list[Scored]:
@@ -146,7 +167,7 @@ def _choose(finalists: Sequence[Scored], lead: Callable[[Scored, Scored], Lead])
         found = lead(first, other)
         reached = (_with_error(each.ranked.confirmed, each.ranked.confirmed_error) for each in (first, other))
         validated = f"on validation ({' against '.join(reached)}, a difference of {found})"
-        if -found.errors > min(probe_lead(first, other).errors, _DECISIVE):
+        if -found.errors > min(max(probe_lead(first, other).errors, 1.0), _DECISIVE):
             chosen, other = other, first
             reason = f"{leads}, but short fine-tunings speak more clearly for {chosen.ranked.name} {validated}."
         elif -found.errors > 1:
@@ -167,9 +188,15 @@ def _lead_of(one: Scored, other: Scored) -> str:
     """Why the first stands before the second, as the beginning of a sentence."""
     first, second, lead = one.ranked, other.ranked, probe_lead(one, other)
     ours, theirs = (_with_error(each.probe, each.probe_error) for each in (first, second))
+    if lead.errors > _Z:
+        return f"{first.name} leads by the probe ({ours} against {theirs} of {second.name}), by {lead}"
+    if first.probe is not None and _logme(one) > _logme(other):
+        larger = f"{_logme(one):.3f} against {_logme(other):.3f}"
+        return (
+            f"{first.name} and {second.name} tie by the probe ({ours} against {theirs}, a difference of {lead}), "
+            f"and the first has the larger LogME ({larger})"
+        )
     if (first.probe or 0.0) > (second.probe or 0.0):
-        if lead.errors > _Z:
-            return f"{first.name} leads by the probe ({ours} against {theirs} of {second.name}), by {lead}"
         return f"{first.name} and {second.name} tie by the probe ({ours} against {theirs}), the first ahead by {lead}"
     rule = "was named first"
     if first.seen < second.seen:

@@ -267,6 +267,24 @@ def test_every_sentence_has_the_standard_error_of_its_figures_and_what_ties_is_c
     )
 
 
+def test_of_those_that_the_probe_does_not_tell_apart_the_largest_logme_goes_first(
+    renamed, source_path, random_path, tmp_path, monkeypatch
+):
+    twin = str(shutil.copytree(source_path, tmp_path / "twin"))
+    said = {str(source_path): 0.1, twin: 0.2, str(random_path): 0.3}
+    monkeypatch.setattr(module, "_logme", lambda scored: said[scored.ranked.source])
+    leads = select_source([str(source_path), str(random_path)], renamed)
+    assert [each.source for each in leads.ranking] == [str(source_path), str(random_path)]
+    assert "leads by the probe" in leads.reason
+    monkeypatch.setattr(ranking, "cross_validated_hits", with_misses_in_call(2, 1))
+    ties = select_source([str(source_path), twin], renamed)
+    first, second = ties.ranking
+    assert first.source == twin
+    assert first.probe < second.probe
+    assert first.chosen
+    assert "and the first has the larger LogME (0.200 against 0.100)" in ties.reason
+
+
 def test_where_the_two_best_overlap_the_seconds_of_a_confirmation_are_estimated(
     renamed, source_path, random_path, tmp_path
 ):

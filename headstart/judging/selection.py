@@ -81,8 +81,8 @@ def select_source(
     split; test samples are only compared with what a candidate was trained on. Of candidates that the probe does not
     tell from its best at 95 % confidence, the one with the largest LogME comes first. On equal probes, the candidate
     that was trained on fewer of the target's samples comes first, then the smaller network, then the one given first.
-    The first is chosen unless the second's fine-tuning leads by more than one standard error of the difference and by
-    more of them than its probe trails, or by the 2.6 of 99 % confidence, as a probe may err by more than chance. If the
+    The first is chosen unless the second's fine-tuning leads at 95 % confidence and by more standard errors of the
+    difference than its probe trails, or by the 2.6 of 99 % confidence, as a probe may err by more than chance. If the
     two differ by less than 95 % confidence asks for, a candidate that knows test samples of the target gives way to one
     that does not: its accuracy there would mean nothing.
 
@@ -167,11 +167,11 @@ def _choose(finalists: Sequence[Scored], lead: Callable[[Scored, Scored], Lead])
         found = lead(first, other)
         reached = (_with_error(each.ranked.confirmed, each.ranked.confirmed_error) for each in (first, other))
         validated = f"on validation ({' against '.join(reached)}, a difference of {found})"
-        if -found.errors > min(max(probe_lead(first, other).errors, 1.0), _DECISIVE):
+        if -found.errors > min(max(probe_lead(first, other).errors, _Z), _DECISIVE):
             chosen, other = other, first
             reason = f"{leads}, but short fine-tunings speak more clearly for {chosen.ranked.name} {validated}."
         elif -found.errors > 1:
-            reason = f"{leads}, more clearly than short fine-tunings speak for the other {validated}."
+            reason = f"{leads}; short fine-tunings speak for the other, but not as clearly {validated}."
         else:
             finding = "confirm it" if found.errors > 1 else "do not tell the two apart"
             reason = f"{leads}, and short fine-tunings {finding} {validated}."

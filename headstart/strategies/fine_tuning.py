@@ -38,7 +38,8 @@ def fine_tune(strategy: FineTuning, task: Task) -> Trained:
         return _tuned(strategy, replace(task, dataset=dataset, context=context)).trained
 
     chosen = held_out_further(tuned.trained, task.dataset, task.context, again)
-    start, labelled = chosen.start, all_labels(task.dataset, task.context)
+    # The start is not told of further: it has been compared.
+    start, chosen, labelled = chosen.start, replace(chosen, start=None), all_labels(task.dataset, task.context)
     if start is not None and not _beats(chosen, start):
         chosen = _with_start(chosen, start, task.context.metric)
     elif labelled is None:

@@ -40,7 +40,10 @@ def fine_tune(strategy: FineTuning, task: Task) -> Trained:
     chosen = held_out_further(tuned.trained, task.dataset, task.context, again)
     # The start is not told of further: it has been compared.
     start, chosen, labelled = chosen.start, replace(chosen, start=None), all_labels(task.dataset, task.context)
-    if start is not None and not _beats(chosen, start):
+    stays = task.start_stays
+    if stays is None:
+        stays = start is not None and not _beats(chosen, start)
+    if start is not None and stays:
         chosen = _with_start(chosen, start, task.context.metric)
     elif labelled is None:
         return chosen

@@ -15,6 +15,8 @@ from headstart.models.int8_network import CALIBRATION, as_int8
 from headstart.models.onnx_graph import require_onnx
 from headstart.strategies.section import Strategy
 from headstart.strategies.task import Task
+from headstart.training.context import RunContext
+from headstart.training.held_out import held_out_further
 from headstart.training.refit import all_labels
 from headstart.training.trained import Trained
 
@@ -28,21 +30,27 @@ def quantized_transfer(name: str, original: Strategy, task: Task) -> Trained:
     """
     # Before the training, which may take hours.
     require_onnx()
-    choosing = replace(task, context=replace(task.context, refit=False))
-    chosen = _carried(original, choosing)
-    judging = replace(task)
-    judging.bundle = _quantized(name, original, chosen.bundle, task.dataset)
-    held_out = task.dataset.split("val")
-    judged = judging.judge(held_out, judging.bundle.predict_logits(held_out.samples), calibrate=False)
-    params = {**chosen.params, "original": original.name}
-    found = Trained(judging.bundle, judged[0], chosen.seconds, params, held_out=judged[1])
+    whole = _carried(original, task)
+    # What all held-out samples say of the original's start holds for the models that are judged, too.
+    stays = whole.bundle.provenance.get("kept_epoch") == 0
+
+    def judged(dataset: Dataset, context: RunContext) -> Trained:
+        alone = replace(context, refit=False, cross_validate=False)
+        part = replace(task, dataset=dataset, context=alone, start_stays=stays)
+        chosen, val = _carried(original, part), dataset.split("val")
+        part.bundle = _quantized(name, original, chosen.bundle, dataset)
+        validation, held_out = part.judge(val, part.bundle.predict_logits(val.samples), calibrate=False)
+        params = {**chosen.params, "original": original.name}
+        return Trained(part.bundle, validation, chosen.seconds, params, held_out=held_out)
+
+    found = held_out_further(judged(task.dataset, task.context), task.dataset, task.context, judged)
     labelled = all_labels(task.dataset, task.context)
     if labelled is None:
         return found
-    final = _quantized(name, original, _carried(original, task).bundle, labelled)
+    final = _quantized(name, original, whole.bundle, labelled)
     labels = {"labels": labelled.counts["train"]}
     final.provenance |= labels
-    return replace(found, model=final, params={**params, **labels, "temperature": final.temperature})
+    return replace(found, model=final, params={**found.params, **labels, "temperature": final.temperature})
 
 
 def _carried(original: Strategy, task: Task) -> Trained:

@@ -45,8 +45,9 @@ class Task:
     """The source, the target's data and the settings of a training.
 
     `strategy` is the name of the contender. `reference` and `digest` say which model the source is; they go into the
-    new model's provenance. `bundle` is that model, made when it is first asked for: at first a copy of the source, its
-    head included, that names the target's classes; its temperature is that of a head that has none yet.
+    new model's provenance. `start_stays` says whether a start that is a model stays where that is decided already, and
+    None leaves it to held-out samples. `bundle` is that model, made when it is first asked for: at first a copy of the
+    source, its head included, that names the target's classes; its temperature is that of a head that has none yet.
     """
 
     source: ModelBundle
@@ -56,6 +57,7 @@ class Task:
     context: RunContext
     reference: str | None
     digest: str | None
+    start_stays: bool | None = None
 
     @cached_property
     def bundle(self) -> ModelBundle:

@@ -70,17 +70,19 @@ def test_its_answers_are_those_of_the_quantized_network_and_stay_so_in_the_bundl
 def test_no_held_out_label_trains_or_calibrates_what_is_judged_by_it(source, renamed, carry, steps):
     found = carry(source, renamed, INT8)
 
-    # To choose, to be made again of all labels, and for each further part of the labels that is held out.
-    assert len(steps) > 4
-    assert [what for what, _ in steps] == ["trained", "quantized"] * (len(steps) // 2)
+    # Of all labels, which is kept, and for each part of the labels that is held out.
     trained, quantized = ([each for what, each in steps if what == kind] for kind in ("trained", "quantized"))
-    assert [task.context.refit for task in trained] == [False, True, *[False] * (len(trained) - 2)]
-    for number, (task, (given, _)) in enumerate(zip(trained, quantized, strict=True)):
-        train, val, test = (task.dataset.split(name).samples for name in ("train", "val", "test"))
-        assert not is_among(given, test).any()
-        if number != 1:
-            assert is_among(given, train).all()
-            assert not is_among(given, val).any()
+    whole, *parts = trained
+    *judging, (last, _) = quantized
+    assert len(parts) == len(judging) > 1
+    assert (whole.context.refit, whole.start_stays) == (True, None)
+    stays = carry(source, renamed, "full").bundle.provenance["kept_epoch"] == 0
+    for task, (given, _) in zip(parts, judging, strict=True):
+        train, val = (task.dataset.split(name).samples for name in ("train", "val"))
+        assert is_among(given, train).all()
+        assert not is_among(given, val).any()
+        assert (task.context.refit, task.context.cross_validate, task.start_stays) == (False, False, stays)
+    assert not any(is_among(given, renamed.split("test").samples).any() for given in (last, *(g for g, _ in judging)))
     # It is judged by the answers of the quantized network.
     (_, first), val = quantized[0], renamed.split("val")
     judged = found.held_out.probabilities[: len(val.ids)]

@@ -125,6 +125,10 @@ def test_a_recipe_names_the_strategy_and_its_settings_are_taken_over():
     [
         (["linear_probe", "int8"], "int8.original: there is no strategy 'full' beside it; add it, or name one"),
         (["full", "int8", {**INT8, "original": "int8"}], "small.original: int8 is of 8-bit whole numbers already"),
+        (
+            ["full", {**INT8, "original": {"strategy": "int8"}}],
+            "small.original: int8 is of 8-bit whole numbers already",
+        ),
         (["full", {**INT8, "epochs": 3}], "epochs has no meaning in int8, which trains nothing"),
         (
             ["full", {"name": "x", "transfer": "full", "original": "full"}],

@@ -38,17 +38,13 @@ class Int8(Strategy):
         return self.original if isinstance(self.original, str) else self.original.name
 
     def among(self, listed: Mapping[str, Strategy]) -> Strategy:
-        if not isinstance(self.original, str):
-            return self
-        found = listed.get(self.original)
+        found = listed.get(self.original) if isinstance(self.original, str) else self.original
         if found is None:
             raise ValueError(
                 f"{self.name}.original: there is no strategy {self.original!r} beside it; add it, or name one"
             )
         if found.copy_of is not None:
-            raise ValueError(
-                f"{self.name}.original: {self.original} is of 8-bit whole numbers already; name its original"
-            )
+            raise ValueError(f"{self.name}.original: {found.name} is of 8-bit whole numbers already; name its original")
         return self.model_copy(update={"original": found})
 
     def carry(self, task: "Task") -> "Trained":

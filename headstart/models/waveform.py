@@ -55,7 +55,8 @@ def waveform_network(name: str, *, classes: int) -> Network:
         model = model_class(kind)(config)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f"transformers cannot build {kind} with {settings}: {first_line(error)}") from error
-    network = as_network(model, kind, own, classes=classes, has_head=True)
+    # The classifier that transformers builds expects the layer before it.
+    network = as_network(model, kind, own, classes=classes, has_head=own.get("projected", True))
     network.replace_head(classes)
     return network
 

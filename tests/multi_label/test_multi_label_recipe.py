@@ -21,7 +21,7 @@ RECIPE = """
 name: pictures
 source:
   data: {{uri: {root}/source/labels.csv, size: 32, task: multi_label}}
-  pretraining: {{epochs: 12}}
+  pretraining: {{epochs: 24}}
 target:
   data: {{uri: {root}/target/labels.csv, size: 32, task: multi_label, label_budget: 40}}
 training: {{epochs: 6}}

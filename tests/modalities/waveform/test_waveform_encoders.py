@@ -261,11 +261,15 @@ def test_names_of_networks_that_nobody_has_are_refused(name):
         build_network(name, classes=2)
 
 
-def test_a_network_is_built_anew_by_its_name_alone(tmp_path):
-    write(tmp_path / "saved", "wav2vec2", **LARGE)
+@pytest.mark.parametrize("head", [True, False], ids=["a classifier", "no head"])
+def test_a_network_is_built_anew_by_its_name_alone(head, tmp_path):
+    write(tmp_path / "saved", "wav2vec2", head=head, **LARGE)
     bundle = load_source(str(tmp_path / "saved"))
     assert re.fullmatch(r"waveform/wav2vec2\?.*do_stable_layer_norm=true.*", bundle.architecture)
     built = build_network(bundle.architecture, classes=3)
-    assert {name: tensor.shape for name, tensor in built.state_dict().items()} == {
-        name: tensor.shape for name, tensor in bundle.network.state_dict().items()
-    }
+    shapes = [
+        {name: tensor.shape for name, tensor in network.stages.state_dict().items()}
+        for network in (built, bundle.network)
+    ]
+    assert shapes[0] == shapes[1]
+    assert built.head.weight.shape == (3, bundle.network.feature_dim)

@@ -66,8 +66,10 @@ def test_the_recipe_ends_with_a_verdict(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "viral_proteins.yaml"
     workspace = ("--workspace", str(tmp_path / "w"))
+    # Whole, it takes minutes.
+    shorter = ("--set", "source.pretraining.epochs=2", "--set", "training.epochs=6")
 
-    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
+    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace, *shorter)
     board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "viral-proteins", "--json", *workspace))
 
     assert {row["strategy"] for row in board} >= {"zero", "linear_probe", "full", "scratch", "classical"}

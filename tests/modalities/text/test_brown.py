@@ -85,8 +85,10 @@ def test_the_recipe_ends_with_a_verdict(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "brown_news.yaml"
     workspace = ("--workspace", str(tmp_path / "w"))
+    # Whole, it takes minutes.
+    shorter = ("--set", "source.pretraining.epochs=1", "--set", "training.epochs=4")
 
-    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
+    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace, *shorter)
     board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "brown-news", "--json", *workspace))
 
     accuracy = {row["strategy"]: row["accuracy"] for row in board}

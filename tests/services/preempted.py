@@ -2,8 +2,8 @@
 
 Run as a script it reads lines of JSON, each a training to do, and does it in a fork, so that what takes seconds to
 import is imported once. Of each it writes the process's number as a line, a byte at each of its moments (`BEGUN`,
-`MODULE` before a module computes, `STEP` after a step of the optimiser) and, when the process is gone, its exit code as
-a line of its own.
+`MODULE` before a module computes, `STEP` after a step of the optimiser, `TRAINED` when one of its trainings is over)
+and, when the process is gone, its exit code as a line of its own.
 """
 
 import importlib
@@ -26,13 +26,14 @@ from headstart.jobs.job import baseline_job, train, transfer_job
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures import build_network
 from headstart.models.bundle import ModelBundle
-from headstart.signals import exiting_when_terminated
+from headstart.signals import Interruption, exiting_when_terminated
 from headstart.strategies.pretraining import pretrain
 from headstart.strategies.section import Strategy
+from headstart.training import engine
 from headstart.training.context import RunContext
 from headstart.training.section import Pretraining, Training
 
-BEGUN, MODULE, STEP = b"bms"
+BEGUN, MODULE, STEP, TRAINED = b"bmst"
 
 SEED = 5
 TRANSFORMER = "timm/test_vit"
@@ -145,6 +146,13 @@ def _work(request: dict[str, Any]) -> None:
 
     register_module_forward_pre_hook(lambda *_: tell(MODULE))
     register_optimizer_step_post_hook(lambda *_: tell(STEP))
+
+    class Told(Interruption):
+        def __exit__(self, *error: Any) -> None:
+            tell(TRAINED)
+            super().__exit__(*error)
+
+    engine.Interruption = Told  # type: ignore[misc]
     os.write(answers, f"{os.getpid()}\n".encode() + bytes([BEGUN]))
     bundle_of(request["case"], Path(request["dataset"]), Path(request["sources"])).save(Path(request["bundle"]))
 

@@ -221,8 +221,8 @@ def test_the_demo_ends_as_the_readme_prints_it(tmp_path: Path):
     done = subprocess.run(
         [MAKE, "-f", str(ROOT / "Makefile"), *installed, "demo"],
         cwd=tmp_path,
-        # Where pytest has a terminal, readline exports the width of that one, which os.environ does not know of.
-        env=dict(os.environ),
+        # Where pytest loads readline, that exports the width of a terminal to the processes that pytest starts.
+        env={key: value for key, value in os.environ.items() if key != "COLUMNS"},
         capture_output=True,
         text=True,
         check=True,

@@ -59,5 +59,6 @@ def transfer(
     def carried(data: Dataset, context: RunContext) -> Trained:
         return strategy.carry(Task(source, data, strategy.name, training, context, reference, digest))
 
+    # A strategy that decides by what is held out further has asked for that itself: nothing is done twice.
     trained = held_out_further(carried(dataset, context), dataset, context, carried)
     return replace(trained, seconds=time.perf_counter() - start)

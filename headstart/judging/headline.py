@@ -16,7 +16,7 @@ from headstart.metrics.intervals import Interval
 from headstart.metrics.metric import metric_title
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
-from headstart.metrics.tasks.regression import COVERAGE
+from headstart.metrics.tasks.regression import COVERAGE, coverage_spread
 from headstart.metrics.wilson import wilson_interval
 
 # Of one class's share of the test items.
@@ -168,17 +168,17 @@ def far_below_validation(findings: Findings) -> str | None:
 
 def intervals_miss(findings: Findings) -> str | None:
     """Prediction intervals that do not hold what they promise: the share of test items in them is below 90% by more
-    than the noise of the test and of the held-out samples explain, whose quantile the margin is (variance of a Beta
-    distribution: Vovk 2012, "Conditional validity of inductive conformal predictors")."""
+    than the noise of the test and of the held-out samples, whose quantile the margin is, explain."""
     found = findings.intervals.get("coverage")
     if found is None:
         return None
-    of_margin = 2 * np.sqrt(COVERAGE * (1 - COVERAGE) / (findings.validated + 2))
-    if found.value + np.hypot(found.high - found.value, of_margin) >= COVERAGE:
+    spread = coverage_spread(findings.validated)
+    if found.value + np.hypot(found.high - found.value, spread) >= COVERAGE:
         return None
     return (
         f"The intervals of predictions should hold {COVERAGE:.0%} of new samples and hold {found.value:.0%} of the "
-        f"test items [{found.low:.0%}, {found.high:.0%}]: the test's are of another kind than those that were held out."
+        f"test items [{found.low:.0%}, {found.high:.0%}]; chance alone, with {findings.validated} held-out samples, "
+        f"goes down to {COVERAGE - spread:.0%}. The test's are of another kind, or the choice fitted the held-out ones."
     )
 
 

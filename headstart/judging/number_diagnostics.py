@@ -10,7 +10,7 @@ from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import Resampling
 from headstart.metrics.task import REGRESSION
-from headstart.metrics.tasks.regression import COVERAGE
+from headstart.metrics.tasks.regression import COVERAGE, coverage_spread
 from headstart.metrics.wilson import share_interval
 
 # Ranges of the labels that errors are told for.
@@ -39,11 +39,15 @@ class NumberDiagnostics:
     labels: np.ndarray
     predicted: np.ndarray
     margin: float | None
-    """half of a prediction's interval; None where nothing was held out to find it by"""
+    """half of a prediction's interval; None where too little was held out to find it by"""
+    held_out: int
+    """the samples, those of a group being one, that it was found by"""
     promised: float
     """the share of new items that the interval should hold"""
     coverage: Interval | None
     """the share that it holds"""
+    spread: float
+    """how far from the promise the share may lie by chance, as so few were held out"""
     ranges: tuple[Range, ...]
 
 
@@ -55,10 +59,12 @@ def number_intervals(found: Predictions, **how: Unpack[Resampling]) -> dict[str,
     return intervals if held is None else intervals | {"coverage": share_interval(held, groups, confidence=confidence)}
 
 
-def diagnose_numbers(found: Predictions, groups: np.ndarray | None, *, confidence: float) -> NumberDiagnostics:
-    """Examine predicted numbers on the test split."""
+def diagnose_numbers(
+    found: Predictions, groups: np.ndarray | None, held_out: Predictions | None, *, confidence: float
+) -> NumberDiagnostics:
+    """Examine predicted numbers on the test split; `held_out` are those that the model was calibrated by."""
     labels, predicted, held = found.labels, found.predicted, _covered(found)
-    order = np.argsort(labels, kind="stable")
+    order, units = np.argsort(labels, kind="stable"), held_out.units if held_out else 0
     ranges = []
     for rows in np.array_split(order, min(_RANGES, len(order))):
         errors = predicted[rows] - labels[rows]
@@ -69,8 +75,10 @@ def diagnose_numbers(found: Predictions, groups: np.ndarray | None, *, confidenc
         labels,
         predicted,
         None if held is None else float(found.outputs[0, 2]),
+        units,
         COVERAGE,
         None if held is None else share_interval(held, groups, confidence=confidence),
+        coverage_spread(units),
         tuple(ranges),
     )
 

@@ -79,12 +79,12 @@ def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
     kind, groups = TASKS[dataset.task], group_numbers(labelled.groups)
     if dataset.task == REGRESSION:
         head = best_number_head(bundle.predict_features(labelled.samples), labelled.labels, groups)
-        calibration = kind.calibrated(head.logits, labelled.labels[head.held_out])
+        calibration = kind.calibrated(head.logits, labelled.labels[head.held_out], labelled.groups[head.held_out])
         return kind.outputs(head.head.logits(bundle.predict_features(test.samples)), calibration)
     features, classes = bundle.predict_features(labelled.samples), len(dataset.classes)
     if dataset.task == MULTI_LABEL:
         fitted = best_label_head(features, labelled.labels, groups)
     else:
         fitted = best_head(features, labelled.labels, classes=classes, groups=groups)
-    calibration = kind.calibrated(fitted.logits, labelled.labels[fitted.held_out])
+    calibration = kind.calibrated(fitted.logits, labelled.labels[fitted.held_out], labelled.groups[fitted.held_out])
     return kind.outputs(fitted.head.logits(bundle.predict_features(test.samples)), calibration)

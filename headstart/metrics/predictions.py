@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.errors import HeadstartError, InputError
-from headstart.metrics.groups import groups_at
+from headstart.metrics.groups import count_groups, groups_at
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task
 from headstart.storage.local import write_bytes
@@ -64,6 +64,11 @@ class Predictions:
     def probabilities(self) -> np.ndarray:
         """The outputs where they are the probabilities of classes, float (N, K)."""
         return self.outputs
+
+    @property
+    def units(self) -> int:
+        """The number of groups, an item alone being one."""
+        return count_groups(self.groups) or len(self.ids)
 
     @property
     def predicted(self) -> np.ndarray:

@@ -41,6 +41,10 @@ class Task(ABC):
     default_metric: ClassVar[str]
     guess_title: ClassVar[str]
     """the best constant answer to the test split, as leaderboards name it"""
+    held_out_enough: ClassVar[int] = 100
+    """held-out samples from which on one training is enough to choose and calibrate by: docs/studies/choice.md"""
+    further_trainings: ClassVar[int] = 2
+    """trainings at most, beside the one that chooses, that hold out other samples until there are enough"""
 
     @abstractmethod
     def predicted(self, outputs: "np.ndarray") -> "np.ndarray":
@@ -56,11 +60,18 @@ class Task(ABC):
         """The best constant answer to labels, for each of them, as in `predicted`."""
 
     @abstractmethod
-    def calibrated(self, logits: "np.ndarray", labels: "np.ndarray") -> Calibration:
-        """The calibration that suits the logits of held-out samples, which may be none."""
+    def calibrated(self, logits: "np.ndarray", labels: "np.ndarray", groups: "np.ndarray | None" = None) -> Calibration:
+        """The calibration that suits the logits of held-out samples, which may be none; `groups` (N,) as in
+        `group_numbers`."""
 
     @abstractmethod
-    def recalibrated(self, calibration: Calibration, outputs: "np.ndarray", labels: "np.ndarray") -> Calibration:
+    def recalibrated(
+        self,
+        calibration: Calibration,
+        outputs: "np.ndarray",
+        labels: "np.ndarray",
+        groups: "np.ndarray | None" = None,
+    ) -> Calibration:
         """A model's calibration with what further held-out samples tell, by the outputs for them of models that were
         trained as it was, each at its own calibration. The temperature stays that of the model itself."""
 

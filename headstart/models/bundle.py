@@ -84,9 +84,9 @@ class ModelBundle:
     def calibration(self, found: Calibration) -> None:
         self.temperature, self.margin, self.thresholds = found.scale, found.margin, found.thresholds
 
-    def calibrate(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        """Calibrate by the logits (N, classes) of held-out samples and their labels (N,)."""
-        self.calibration = self.kind.calibrated(logits, labels)
+    def calibrate(self, logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> None:
+        """Calibrate by the logits (N, classes) of held-out samples, their labels (N,) and their groups (N,)."""
+        self.calibration = self.kind.calibrated(logits, labels, groups)
 
     def require_head(self) -> None:
         """Check that the network has classes to predict.

@@ -107,7 +107,7 @@ class Task:
         classes stays the source's."""
         if self.bundle.task != SINGLE_LABEL:
             labelled = self.dataset.split("train")
-            self.bundle.calibrate(self.bundle.predict_logits(labelled.samples), labelled.labels)
+            self.bundle.calibrate(self.bundle.predict_logits(labelled.samples), labelled.labels, labelled.groups)
 
     def on_all_labels(self) -> "Task":
         """The same transfer from its beginning with training and validation samples to learn from, for a model that is
@@ -132,7 +132,7 @@ class Task:
         else:
             fitted = best_head(self.features(), labels, classes=len(self.bundle.classes), groups=groups)
         fitted.head.install(self.bundle.network)
-        self.bundle.calibrate(fitted.logits, labels[fitted.held_out])
+        self.bundle.calibrate(fitted.logits, labels[fitted.held_out], train.groups[fitted.held_out])
         return fitted
 
     def fit_plain_head(self) -> FittedHead:
@@ -182,7 +182,7 @@ class Task:
         if len(labels) == 0:
             return math.nan, None
         if calibrate:
-            self.bundle.calibrate(logits, labels)
+            self.bundle.calibrate(logits, labels, split.groups[rows])
         reached = score(self.context.metric, labels, self.bundle.kind.predicted(logits), len(self.bundle.classes))
         return reached, calibrated(ids, labels, logits, self.bundle, split.groups[rows])
 

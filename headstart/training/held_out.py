@@ -7,14 +7,10 @@ from itertools import islice
 from headstart.data.dataset import Dataset
 from headstart.data.folded import FoldedDataset, further_folds
 from headstart.metrics.predictions import joined
+from headstart.metrics.task import TASKS
 from headstart.training.context import RunContext
 from headstart.training.refit import worth_learning
 from headstart.training.trained import Trained
-
-# Held-out samples from which on one training is enough: docs/studies/choice.md.
-_ENOUGH = 100
-# Trainings beside the one that chooses.
-_MOST = 2
 
 
 def held_out_further(
@@ -24,8 +20,8 @@ def held_out_further(
     over all; so with those of the starts, where each training has one to beat.
 
     The labels of a small budget that are held out are too few to tell one contender from another. So `again` does the
-    same training with other parts of the labels held out, each as large, until there are 100 or all labels were held
-    out once (Stone 1974, "Cross-validatory choice"). Nothing is done where all labels were held out already, and where
+    same training with other parts of the labels held out, each as large, until there are as many as the task asks for
+    (Stone 1974, "Cross-validatory choice"). Nothing is done where all labels were held out already, and where
     too few are held out for a model to be refitted on all.
     """
     if trained.held_out is None or not context.cross_validate:
@@ -39,7 +35,9 @@ def held_out_further(
         return trained
     held_out, bundle = joined(judged), trained.bundle
     starts = [each.start for each in trainings if each.start is not None]
-    bundle.calibration = bundle.kind.recalibrated(bundle.calibration, held_out.outputs, held_out.labels)
+    bundle.calibration = bundle.kind.recalibrated(
+        bundle.calibration, held_out.outputs, held_out.labels, held_out.groups
+    )
     return replace(
         trained, held_out=held_out, start=joined(starts) if starts else None, validation=held_out.score(context.metric)
     )
@@ -47,11 +45,11 @@ def held_out_further(
 
 def judging_folds(dataset: Dataset) -> Iterator[FoldedDataset]:
     """Yield the folds of a data set in which a training is judged beside its own validation split."""
-    held_out = dataset.counts["val"]
+    held_out, task = dataset.counts["val"], TASKS[dataset.task]
     if not worth_learning(dataset):
         return
-    for fold in islice(further_folds(dataset), _MOST):
-        if held_out >= _ENOUGH:
+    for fold in islice(further_folds(dataset), task.further_trainings):
+        if held_out >= task.held_out_enough:
             return
         held_out += fold.counts["val"]
         yield fold

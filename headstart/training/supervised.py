@@ -148,7 +148,7 @@ def weights_digest(module: nn.Module) -> str:
 def _judged(bundle: ModelBundle, objective: "_Supervised", speed: Speed) -> Predictions:
     """What the bundle, which is calibrated by them, predicts for the validation samples."""
     logits, val = objective.exact_logits(speed), objective.val
-    bundle.calibrate(logits, val.labels)
+    bundle.calibrate(logits, val.labels, val.groups)
     return calibrated(val.ids, val.labels, logits, bundle, val.groups)
 
 

@@ -177,6 +177,41 @@ def test_a_margin_holds_nine_of_ten_new_numbers():
     assert 0.89 <= np.mean(shares) <= 0.93
 
 
+def test_a_margin_of_groups_holds_nine_of_ten_numbers_of_new_groups():
+    generator = np.random.default_rng(4)
+    groups, held, plain = np.repeat(np.arange(20), 15).astype(str), [], []
+    for _ in range(200):
+        # Each group has its own size of errors, and the 20 that are held out are not those of new samples.
+        errors = generator.normal(size=(220, 15)) * generator.lognormal(0, 0.8, size=(220, 1))
+        known, new = errors[:20].ravel(), np.abs(errors[20:])
+        margins = [REGRESSION.calibrated(np.zeros((300, 1)), known, of).margin for of in (groups, None)]
+        held.append(float(np.mean(new <= margins[0])))
+        plain.append(float(np.mean(new <= margins[1])))
+    assert 0.9 <= np.mean(held) <= 0.94
+    assert np.mean(plain) < np.mean(held)
+
+
+def test_groups_of_one_sample_have_the_margin_of_samples_and_a_large_group_counts_as_one():
+    errors = np.arange(1.0, 31)
+    alone = REGRESSION.calibrated(np.zeros((30, 1)), errors).margin
+    assert alone == 28.0
+    assert REGRESSION.calibrated(np.zeros((30, 1)), errors, np.array([""] * 30)).margin == alone
+    # The largest errors are all of one group of the twenty, which has a 21st of the weight.
+    groups = np.array([str(min(each, 19)) for each in range(30)])
+    assert REGRESSION.calibrated(np.zeros((30, 1)), errors, groups).margin == 19.0
+
+
+def test_fewer_than_nine_held_out_samples_or_groups_promise_nothing():
+    generator = np.random.default_rng(5)
+    for count in (1, 8):
+        assert REGRESSION.calibrated(np.zeros((count, 1)), generator.normal(size=count)).margin is None
+    assert REGRESSION.calibrated(np.zeros((9, 1)), np.arange(9.0)).margin == 8.0
+    eight = np.repeat(list("abcdefgh"), 10)
+    found = REGRESSION.calibrated(np.zeros((80, 1)), generator.normal(size=80), eight)
+    assert found.margin is None
+    assert found.scale > 0
+
+
 # Heads
 
 
@@ -318,6 +353,9 @@ def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, da
     page = " ".join(page.split())
     assert "How far" in page
     assert "should hold 90% of new samples" in page
+    # All labels were held out once.
+    assert found.numbers.held_out == dataset.counts["train"] + dataset.counts["val"]
+    assert f"found by {found.numbers.held_out} samples" in page
     assert "Student's t-test" in page
     for absent in ("Confusion matrix", "Reliability", "accuracy"):
         assert absent not in page.partition("<body")[2].replace(glossary.TERMS["temperature"], "")
@@ -333,7 +371,11 @@ def test_models_that_tie_are_averaged_and_their_margins_too(trained, source, dat
         training=TRAINING,
         context=replace(context, seed=1),
     )
-    models = {"full": trained["full"], "again": again}
+    # What was held out does not tell one from the other: each is as far off, on the other side.
+    full = trained["full"].held_out
+    mirrored = full.outputs.copy()
+    mirrored[:, 0] = 2 * full.labels - full.predicted
+    models = {"full": trained["full"], "again": replace(again, held_out=replace(full, outputs=mirrored))}
     contenders = [
         Contender(name, "transfer", each.save(tmp_path / name, dataset), each.validation, 1.0, "", source="s")
         for name, each in models.items()

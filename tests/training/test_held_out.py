@@ -7,6 +7,7 @@ import pytest
 
 from headstart.data.labelled import LabelledDataset
 from headstart.metrics.tally import score
+from headstart.metrics.tasks.single_label import SingleLabel
 from headstart.training.context import RunContext
 from headstart.training.held_out import held_out_further
 from headstart.training.supervised import fit
@@ -39,7 +40,7 @@ def test_more_labels_are_held_out_of_further_trainings_until_there_are_enough(th
     assert found.model is first.model
     # A training for the judgement alone reports no epochs, is not made again on all labels and has no folds itself.
     assert all(context.on_epoch is None and not context.refit and not context.cross_validate for _, context in further)
-    monkeypatch.setattr("headstart.training.held_out._ENOUGH", len(first.held_out.ids))
+    monkeypatch.setattr(SingleLabel, "held_out_enough", len(first.held_out.ids))
     assert held_out_further(first, threes_and_eights, RunContext(), again) is not found
     assert len(again.given) == 3
 

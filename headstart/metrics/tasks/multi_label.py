@@ -44,13 +44,15 @@ class MultiLabel(Task):
         # Of all constant answers it has the best F1; the average precision is the same for all.
         return np.ones(labels.shape)
 
-    def calibrated(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    def calibrated(self, logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Calibration:
         if len(labels) == 0:
             return Calibration(thresholds=(0.5,) * logits.shape[1])
         scale = sigmoid_temperature(logits, labels)
         return Calibration(scale, thresholds=tuple(_thresholds(_sigmoid(logits / scale), labels)))
 
-    def recalibrated(self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
+    def recalibrated(
+        self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+    ) -> Calibration:
         # A rare label's threshold asks for more of those that have it than a single validation split holds.
         chances = outputs[:, :, 0].astype(np.float64)
         return replace(calibration, thresholds=tuple(_thresholds(chances, labels)))

@@ -29,10 +29,12 @@ class SingleLabel(Task):
     def guess(self, labels: np.ndarray) -> np.ndarray:
         return np.full_like(labels, np.bincount(labels).argmax())
 
-    def calibrated(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    def calibrated(self, logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Calibration:
         return Calibration(fit_temperature(logits, labels))
 
-    def recalibrated(self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray) -> Calibration:
+    def recalibrated(
+        self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+    ) -> Calibration:
         return calibration
 
     def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:

@@ -58,7 +58,7 @@ def fit_labels(dataset: Dataset, context: RunContext) -> Trained:
     models = _fitted(machine, strength, parts[name], labels)
     architecture, network = converted_labels(machine, models, parts[name].shape[1], dataset.kind, name)
     bundle = classical_bundle(architecture, network, dataset, context)
-    bundle.calibrate(logits, labels[rows])
+    bundle.calibrate(logits, labels[rows], labelled.groups[rows])
     outputs = bundle.kind.outputs(logits, bundle.calibration)
     return Trained(
         bundle,

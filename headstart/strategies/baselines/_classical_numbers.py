@@ -59,7 +59,7 @@ def fit_numbers(dataset: Dataset, context: RunContext) -> Trained:
     rows = chosen[np.concatenate([fold for _, fold in folds])] if folds else np.empty(0, dtype=np.int64)
     logits = (np.concatenate(fits) * deviation + offset)[:, None] if folds else np.empty((0, 1))
     bundle = _bundle(best.fit(features, standard), dataset, context)
-    bundle.calibrate(logits, labels[rows])
+    bundle.calibrate(logits, labels[rows], labelled.groups[rows])
     found = {key.removeprefix("model__"): v for key, v in settings.items() if key.startswith("model__")}
     return Trained(
         bundle,

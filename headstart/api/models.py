@@ -10,7 +10,6 @@ import numpy as np
 
 from headstart.api.record import opened
 from headstart.errors import InputError
-from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import samples_of
@@ -142,13 +141,8 @@ class Model:
         return export_int8(self.bundle, Path(path), str(data), digest=self.digest)
 
     def __repr__(self) -> str:
-        classes = f"{len(self.classes)} classes" if self.classes else "no classes"
-        if self.bundle.task == REGRESSION:
-            classes = "answers with a number"
-        if self.bundle.task == MULTI_LABEL:
-            classes = f"{len(self.bundle.classes)} labels"
-        read = self.bundle.preprocessing.described
-        return f"<Model {unpinned(self.reference)}: {self.bundle.architecture}, reads {read}, {classes}>"
+        read, answer = self.bundle.preprocessing.described, self.bundle.answer
+        return f"<Model {unpinned(self.reference)}: {self.bundle.architecture}, reads {read}, {answer}>"
 
 
 def load(uri: str | Path, *, workspace: str | Path | None = None) -> Model:

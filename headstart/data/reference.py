@@ -154,7 +154,7 @@ def _as_it_looks(kind: Kind, source: Source, wanted: Wanted) -> Listing:
     if task == SINGLE_LABEL:
         if unclassed:
             raise unclassed
-        return listing
+        return replace(listing, looks=looks)
     return replace(with_numbers(listing) if task == REGRESSION else with_several(listing), looks=looks)
 
 

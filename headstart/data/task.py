@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import islice
 from typing import Literal
 
 from headstart.data.listing import Listing
@@ -18,11 +19,13 @@ SEPARATOR = ";"
 _SEPARATORS = (SEPARATOR, "|", ",")
 # Fewer numbers may be classes: the grades of a school, the versions of a thing.
 _MANY_NUMBERS = 10
+# Two classes have no order that could be lost.
+_LEAST_ORDERED = 3
 
 
 def task_of(listing: Listing) -> tuple[str, str]:
     """The task that labels look like, and for the data report the reason, which is "" where they are the names of
-    classes.
+    classes that have no order.
 
     Raises:
         InputError: they look like several each that are written in another way than is read.
@@ -37,7 +40,7 @@ def task_of(listing: Listing) -> tuple[str, str]:
         return MULTI_LABEL, _taken(looks, MULTI_LABEL)
     if measured := _numbers(listing):
         return REGRESSION, _taken(measured, REGRESSION)
-    return SINGLE_LABEL, ""
+    return SINGLE_LABEL, _ordered(listing)
 
 
 def _taken(looks: str, task: str) -> str:
@@ -67,6 +70,20 @@ def _several_labels(listing: Listing) -> tuple[str, str] | None:
             first = " and ".join(f"'{part.strip()}'" for part in compound[0].split(separator) if part.strip())
             return f"labels such as '{compound[0]}' look like several each ({first})", separator
     return None
+
+
+def _ordered(listing: Listing) -> str:
+    """What becomes of the order of classes that are whole numbers in a table, as grades are; "" for other classes.
+    Folders that are called by numbers are mostly digits or codes."""
+    numbers = [number_of(name) for name in listing.classes]
+    whole = [number for number in numbers if number is not None and number.is_integer()]
+    in_folders = any(file.label in file.path.split("/")[:-1] for file in islice(listing.files, 1))
+    if len(numbers) < _LEAST_ORDERED or len(whole) < len(numbers) or in_folders:
+        return ""
+    return (
+        f"Labels are the whole numbers {min(whole):g} to {max(whole):g}: the task is single_label, for which classes "
+        "have no order. Say task: regression in the data section if an answer that is off by one is better than by two."
+    )
 
 
 def _numbers(listing: Listing) -> str | None:

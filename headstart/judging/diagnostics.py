@@ -126,11 +126,8 @@ def diagnose(
         return of_task(assessment, dataset, unseen, evaluation, seed)
     # As the strategies read it, so that its features are found.
     start = for_samples(start, dataset.given)
-    paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
-    chosen = board.chosen.strategy
-    models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
-    for bundle in (*models.values(), start):
-        bundle.network.to(training_device())
+    chosen, (paths, models) = board.chosen.strategy, _compared(assessment)
+    start.network.to(training_device())
     features = _features(start, dataset)
     curve = None
     if evaluation.curve:
@@ -142,8 +139,8 @@ def diagnose(
     test, predictions = dataset.split("test"), assessment.predicted(board.chosen.strategy)
     labels, probabilities, groups = predictions.labels, predictions.probabilities, test.groups
     confidence = evaluation.confidence
-    corrupted = spread_out(labels, evaluation.robustness if dataset.kind.corruptions else 0)
-    robust = _robustness(models, paths, dataset, corrupted, confidence) if len(corrupted) else {}
+    corrupted = _corrupted_rows(dataset, evaluation)
+    robust = _robustness(models, paths, dataset, corrupted, confidence)
     return Diagnostics(
         intervals=metric_intervals(
             labels, probabilities, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
@@ -164,11 +161,21 @@ def diagnose(
     )
 
 
+def _compared(assessment: Assessment) -> tuple[dict[str, Path], dict[str, ModelBundle]]:
+    """The paths of all contenders, and the bundles of the chosen strategy and of scratch on the device that trains."""
+    paths = {each.strategy: each.path for each in assessment.contenders if each.path.is_dir()}
+    chosen = assessment.leaderboard.chosen.strategy
+    models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
+    for bundle in models.values():
+        bundle.network.to(training_device())
+    return paths, models
+
+
 def _of_numbers(
     assessment: Assessment, dataset: Dataset, unseen: str | None, evaluation: Evaluation, seed: int
 ) -> Diagnostics:
-    """The diagnostics of a regression. What corrupts, explains or is fitted to fewer labels counts right answers, and
-    numbers are seldom exactly right."""
+    """The diagnostics of a regression. What explains or is fitted to fewer labels counts right answers, and numbers are
+    seldom exactly right; what corrupts a sample may change its number, as a rotation does an angle."""
     predictions, groups = assessment.predicted(assessment.chosen.strategy), dataset.split("test").groups
     confidence = evaluation.confidence
     intervals = number_intervals(
@@ -183,8 +190,8 @@ def _of_numbers(
 def _of_labels(
     assessment: Assessment, dataset: Dataset, unseen: str | None, evaluation: Evaluation, seed: int
 ) -> Diagnostics:
-    """The diagnostics of several labels. What corrupts, explains or is fitted to fewer labels asks which one class a
-    sample has."""
+    """The diagnostics of several labels. What explains or is fitted to fewer labels asks which one class a sample
+    has."""
     predictions, groups = assessment.predicted(assessment.chosen.strategy), dataset.split("test").groups
     how: Resampling = {
         "confidence": evaluation.confidence,
@@ -193,10 +200,14 @@ def _of_labels(
         "groups": groups,
     }
     intervals = task_intervals(MULTI_LABEL, predictions.labels, predictions.predicted, len(predictions.classes), **how)
-    bundle = ModelBundle.load(assessment.chosen.path)
+    paths, models = _compared(assessment)
+    robust = _robustness(models, paths, dataset, _corrupted_rows(dataset, evaluation), evaluation.confidence)
+    chosen = assessment.leaderboard.chosen.strategy
     return replace(
-        _without_classes(intervals, bundle.temperature, unseen),
+        _without_classes(intervals, models[chosen].temperature, unseen),
         labels=diagnose_labels(predictions, **how),
+        robustness=robust.get(chosen),
+        scratch_robustness=robust.get(SCRATCH),
     )
 
 
@@ -243,10 +254,17 @@ def _affords_trainings(
     return epochs * epoch_flops(models[SCRATCH], dataset) <= _AFFORDABLE
 
 
+def _corrupted_rows(dataset: Dataset, evaluation: Evaluation) -> np.ndarray:
+    """The positions of the test items that are corrupted."""
+    return spread_out(dataset.split("test").labels, evaluation.robustness if dataset.kind.corruptions else 0)
+
+
 def _robustness(
     models: Mapping[str, ModelBundle], paths: Mapping[str, Path], dataset: Dataset, rows: np.ndarray, confidence: float
 ) -> dict[str, Robustness]:
-    """The robustness of models, whose bundles are at `paths`, on the test samples at `rows`."""
+    """The robustness of models, whose bundles are at `paths`, on the test samples at `rows`; none without any."""
+    if not len(rows):
+        return {}
     test, state = dataset.split("test"), State.from_environment()
     samples = test.samples[rows]
     return {

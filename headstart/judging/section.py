@@ -6,7 +6,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from headstart.metrics.metric import METRICS
+from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.sections import Section, with_tuples
+
+_OF_ONE_CLASS = {
+    "curve": "its points are labels a class",
+    "curve_training": "its points are labels a class",
+    "explanations": "a map is of one class",
+}
+# Settings that are for classes alone, by task, and why.
+_OF_CLASSES = {
+    MULTI_LABEL: _OF_ONE_CLASS,
+    REGRESSION: {**_OF_ONE_CLASS, "robustness": "a corruption may change the number, as a rotation does an angle"},
+}
 
 
 class Evaluation(Section):
@@ -25,7 +37,8 @@ class Evaluation(Section):
         curve. It is fitted to frozen features, in seconds.
     curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point. `auto`: where
         all of these trainings take at most 10¹² operations.
-    robustness: the number of test items that are corrupted in 21 ways; 0 for none.
+    robustness: the number of test items that are corrupted in 21 ways; 0 for none. Numbers, which a corruption may
+        change, are not.
     explanations: the number of test items that are explained; 0 for none.
     """
 
@@ -51,6 +64,13 @@ class Evaluation(Section):
             whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values["curve"])
             return {**values, "curve": tuple(whole)}
         return values
+
+    def check_task(self, task: str) -> None:
+        """ValueError if a setting other than the default asks for what there is of single classes only."""
+        for name, reason in _OF_CLASSES.get(task, {}).items():
+            value = getattr(self, name)
+            if value and value != type(self).model_fields[name].default:
+                raise ValueError(f"evaluation.{name}: has no meaning with target.data.task {task}: {reason}; remove it")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

@@ -76,6 +76,13 @@ class ModelBundle:
         return TASKS[self.task]
 
     @property
+    def answer(self) -> str:
+        """What the model answers with: "3 classes", "4 labels", "a number" or "no classes"."""
+        if self.task == REGRESSION:
+            return "a number"
+        return f"{len(self.classes) or 'no'} {'labels' if self.task == MULTI_LABEL else 'classes'}"
+
+    @property
     def calibration(self) -> Calibration:
         """What held-out samples told of how sure the model may be: `temperature`, `margin` and `thresholds`."""
         return Calibration(self.temperature, self.margin, self.thresholds)

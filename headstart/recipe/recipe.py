@@ -156,6 +156,7 @@ class Recipe(Section):
             raise ValueError(
                 f"evaluation.metric: {metric} is for {of}{given}; {hint}choose one of {', '.join(metrics_of(own))}"
             )
+        self.evaluation.check_task(task)
         if task == REGRESSION:
             return
         if min_gain >= 1:

@@ -68,7 +68,7 @@ def _export(options: argparse.Namespace) -> None:
         _show_int8(model.export_int8(place, options.int8))
         return
     exported = export(bundle, place, format=format, digest=model.digest)
-    outputs = f"{len(bundle.classes)} classes" if bundle.classes else f"{bundle.network.feature_dim} features, no head"
+    outputs = bundle.answer if bundle.classes else f"{bundle.network.feature_dim} features, no head"
     print(
         f"{exported.path}: {format}, {outputs}, licence {bundle.provenance.get('license') or 'not known'}; outputs "
         f"differ by {exported.difference:.1g} at most from the model's"

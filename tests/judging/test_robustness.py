@@ -27,10 +27,10 @@ def test_every_corruption_is_judged_at_every_severity_on_the_same_items():
     ]  # fmt: skip
     corruptions = {each.title: each for each in modality("image").corruptions}
     for row in found.corrupted:
-        for severity, accuracy in zip(SEVERITIES, row.accuracies, strict=True):
+        for severity, accuracy in zip(SEVERITIES, row.values, strict=True):
             predicted = bundle.predict_logits(corruptions[row.corruption].apply(samples, severity)).argmax(axis=1)
             assert accuracy.value == np.mean(predicted == labels)
             assert accuracy.low <= accuracy.value <= accuracy.high
-    values = [accuracy.value for row in found.corrupted for accuracy in row.accuracies]
+    values = [accuracy.value for row in found.corrupted for accuracy in row.values]
     assert found.mean == pytest.approx(np.mean(values)) == pytest.approx(np.mean(found.shares))
     assert len(found.shares) == 10

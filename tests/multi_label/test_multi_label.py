@@ -423,7 +423,11 @@ def test_the_verdict_and_the_leaderboard_are_about_the_labels(assessment):
 
 
 def test_the_page_shows_how_well_each_label_is_told(assessment, dataset, source_path):
-    found = diagnose(assessment, dataset, source_path, evaluation=Evaluation(resamples=200))
+    found = diagnose(assessment, dataset, source_path, evaluation=Evaluation(resamples=200, robustness=20))
+    assert (found.robustness.metric, found.robustness.items) == (MAP, 20)
+    assert found.scratch_robustness.clean.low <= found.scratch_robustness.clean.value
+    # What corrupts most leaves less of the labels than nothing does.
+    assert min(row.values[-1].value for row in found.robustness.corrupted) < found.robustness.clean.value
     assert [each.name for each in found.labels] == list(NAMES)
     for each in found.labels:
         assert each.average_precision.low <= each.average_precision.value <= each.average_precision.high
@@ -440,6 +444,8 @@ def test_the_page_shows_how_well_each_label_is_told(assessment, dataset, source_
     )
     page = " ".join(page.split())
     assert "tells each label" in page
+    assert "Mean average precision of" in page
+    assert "every label with its share" in page
     assert "Fisher's exact test" in page
     for absent in ("Confusion matrix", "Reliability"):
         assert absent not in page.partition("<body")[2]

@@ -12,6 +12,7 @@ import yaml
 from headstart.data.dataset import Dataset
 from headstart.data.folds import stratified_folds
 from headstart.data.prepare import prepare
+from headstart.data.reference import check
 from headstart.data.section import Data
 from headstart.data.strata import strata
 from headstart.errors import InputError
@@ -101,6 +102,24 @@ def test_measured_numbers_are_learned_as_such_where_nobody_says_so(tmp_path):
     assert seen.task == "regression"
     assert seen.digest == named.digest
     assert seen.manifest["settings"] == named.manifest["settings"]
+
+
+def test_grades_are_classes_and_it_is_said_that_their_order_is_not_learned(tmp_path):
+    table = write_discs(tmp_path / "discs", 30, seed=0)
+    rows = table.read_text().splitlines()[1:]
+    table.write_text("\n".join(["path,label", *(f"{row.split(',')[0]},{1 + at % 4}" for at, row in enumerate(rows))]))
+
+    found = check(str(table))
+
+    assert found.task == "single_label"
+    assert "whole numbers 1 to 4" in found.looks
+    assert "Say task: regression" in found.looks
+    # Folders of digits, and two classes, are not said to have an order.
+    for at, row in enumerate(rows):
+        name = row.split(",")[0]
+        (tmp_path / "folders" / str(1 + at % 4)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "discs" / name).rename(tmp_path / "folders" / str(1 + at % 4) / name)
+    assert check(str(tmp_path / "folders")).looks == ""
 
 
 def test_equal_labels_are_nothing_to_learn(tmp_path):
@@ -265,6 +284,7 @@ def test_a_bundle_answers_alike_after_it_was_saved_and_in_onnx(trained, dataset,
         loaded = ModelBundle.load(tmp_path / name)
         assert (loaded.task, loaded.margin, loaded.classes) == ("regression", bundle.margin, ("value",))
         np.testing.assert_array_equal(loaded.predict_outputs(samples), bundle.predict_outputs(samples))
+    assert loaded.answer == "a number"
     table = answers(loaded, loaded.predict_outputs(samples))
     assert list(table) == ["value", "low", "high"]
     np.testing.assert_allclose(table["high"] - table["value"], bundle.margin, rtol=1e-5)
@@ -441,6 +461,27 @@ def test_a_metric_of_another_task_is_refused_before_anything_runs(task, evaluati
 
     kept = Recipe.of({**recipe, "evaluation": {"min_gain": 2.0} if task == "regression" else {}}, at="recipe")
     assert kept.evaluation.metric == ("mae" if task == "regression" else "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("task", "evaluation", "reason"),
+    [
+        ("regression", {"robustness": 50}, "evaluation.robustness: .* a corruption may change the number"),
+        ("regression", {"explanations": 3}, "evaluation.explanations: has no meaning with target.data.task regression"),
+        ("multi_label", {"curve": [5, 10]}, "evaluation.curve: .* labels a class; remove it"),
+    ],
+)
+def test_what_is_judged_of_classes_alone_is_refused_where_it_is_asked_for(task, evaluation, reason):
+    recipe = {"name": "r", "source": {"data": {"uri": "s"}}, "target": {"data": {"uri": "t", "task": task}}}
+
+    with pytest.raises(InputError, match=reason):
+        Recipe.of({**recipe, "evaluation": evaluation}, at="recipe")
+
+    # The defaults, which a stored recipe has in full, and none at all are no wish.
+    stored = Recipe.of({**recipe, "evaluation": {"curve": [], "robustness": 0}}, at="recipe").model_dump(mode="json")
+    assert Recipe.of(stored, at="recipe").evaluation.robustness == 0
+    whole = Recipe.of(recipe, at="recipe").model_dump(mode="json")
+    assert Recipe.of(whole, at="recipe").evaluation.explanations == 8
 
 
 def test_init_writes_a_recipe_for_a_table_of_numbers(discs):

@@ -1,16 +1,18 @@
-"""The accuracy on corrupted samples, beside that of scratch."""
+"""The accuracy, or the mean average precision of labels, on corrupted samples, beside that of scratch."""
 
 from headstart.judging.report.judgement import Context, Judgement
 from headstart.judging.robustness import SEVERITIES
+from headstart.metrics.metric import metric_title
 
 
 def section(judgement: Judgement) -> Context | None:
     found, scratch = judgement.diagnostics.robustness, judgement.diagnostics.scratch_robustness
     if found is None:
         return None
-    others = {row.corruption: row.accuracies for row in scratch.corrupted} if scratch else {}
+    others = {row.corruption: row.values for row in scratch.corrupted} if scratch else {}
     return {
         "items": found.items,
+        "metric": metric_title(found.metric),
         "clean": found.clean,
         "scratch_clean": scratch.clean if scratch else None,
         "mean": found.mean,
@@ -21,9 +23,9 @@ def section(judgement: Judgement) -> Context | None:
                 "corruption": row.corruption,
                 "cells": [
                     {"own": own, "scratch": others[row.corruption][number] if scratch else None}
-                    for number, own in enumerate(row.accuracies)
+                    for number, own in enumerate(row.values)
                 ],
             }
-            for row in sorted(found.corrupted, key=lambda row: row.accuracies[-1].value)
+            for row in sorted(found.corrupted, key=lambda row: row.values[-1].value)
         ],
     }

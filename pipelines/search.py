@@ -13,27 +13,22 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from headstart.data.dataset import Dataset
-from headstart.data.finished import FinishedData
-from headstart.data.prepare import prepare
 from headstart.environment import environment, require_temporary_folder
 from headstart.errors import InputError
-from headstart.judging.overlap import overlap
-from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.models.reference import pin_of, unpinned
-from headstart.models.sources import load_source
+from headstart.modalities import MODALITIES
 from headstart.recipe.recipe import Recipe
 from headstart.searching.clock import Clock
-from headstart.searching.loop import Searched, Source, TrialLoop, Watch, figures
+from headstart.searching.inputs import Source, load_sources, prepared_target, require_held_out
+from headstart.searching.loop import TrialLoop, Watch
+from headstart.searching.searched import Searched, figures
 from headstart.searching.section import Search
-from headstart.searching.space import Candidate, Space
+from headstart.searching.space import Space
 from headstart.searching.study import Study
 from headstart.searching.trial import Goal, Tried
 from headstart.storage.digests import json_digest
 from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
-from headstart.tracking.candidates import offer
 from headstart.tracking.client import connect
 from headstart.tracking.runs import Run, experiment_named
 from headstart.tracking.store import artifacts, make_record
@@ -101,27 +96,34 @@ def search(
     require_temporary_folder()
     make_record(workspace)
     resolved = resolve(recipe)
-    folder = workspace / _FOLDER / f"{recipe.name}-{_digest(resolved)[:12]}"
+    folder = folder_of(resolved, workspace)
     variables = {
         STATE_VARIABLE: os.environ.get(STATE_VARIABLE, str(workspace / "state")),
         CODE_VARIABLE: code_digest(),
     }
-    with _alone(folder), environment(variables):
+    with alone(folder), environment(variables):
         study = Study(folder, recipe.seed)
         clock = Clock(60 * (budget_of(minutes, trials) or float("inf")), study.facts.get("seconds", 0.0))
         candidates = [*resolved.source.candidates, *_pretrained(resolved, workspace, study, clock, display)]
         with _opened(recipe, workspace, study) as record:
             goal = _goal(resolved, folder, record)
-            sources, notes = _sources(candidates, goal.dataset, folder)
-            space = _space(resolved, goal, sources)
-            loop = TrialLoop(goal, space, sources, resolved.strategies, study, record, clock)
+            sources = load_sources(candidates, goal.dataset, folder / "sources")
+            space = space_of(resolved, sources.searched, goal.epochs)
+            loop = TrialLoop(goal, space, sources.searched, sources.places, resolved.strategies, study, record, clock)
             searched = loop.run((resolved.search or Search()).keep, trials=trials, watch=watch)
-            text = _written(resolved, searched, next(each for each in sources if each.name == searched.source))
-            write_text(folder / RECIPE, text)
-            best = searched.best[0]
-            # What a further session changes is no parameter.
-            record.log_metrics({"search/trials": len(searched.tried), **figures(best, goal.metric)})
-            record.client.log_text(record.id, text, RECIPE)
+            return written(resolved, searched, sources.searched, sources.notes, folder, record)
+
+
+def written(
+    recipe: Recipe, searched: Searched, sources: Sequence[Source], notes: Sequence[str], folder: Path, record: Run
+) -> Found:
+    """Write the recipe that compares the best to `folder` and to the search's record, with the figures of the best."""
+    text = _text(recipe, searched, next(each for each in sources if each.name == searched.source))
+    write_text(folder / RECIPE, text)
+    # What a further session changes is no parameter.
+    metrics = figures(searched.best[0], recipe.evaluation.metric)
+    record.log_metrics({"search/trials": len(searched.tried), **metrics})
+    record.client.log_text(record.id, text, RECIPE)
     return Found(searched, Recipe.of(yaml.safe_load(text), at=str(folder / RECIPE)), folder / RECIPE, tuple(notes))
 
 
@@ -141,23 +143,25 @@ def _opened(recipe: Recipe, workspace: Path, study: Study) -> Iterator[Run]:
         yield record
 
 
-def _space(recipe: Recipe, goal: Goal, sources: Sequence[Source]) -> Space:
+def space_of(recipe: Recipe, sources: Sequence[Source], epochs: int) -> Space:
+    """The space of a recipe's search, where the rule for the size of the data gives so many epochs."""
     return Space.of(
         recipe.search or Search(),
         [source.candidate for source in sources],
-        epochs=goal.epochs,
-        augmentations=tuple(goal.dataset.kind.augmentations),
+        epochs=epochs,
+        augmentations=tuple(MODALITIES[recipe.modality].augmentations),
     )
 
 
-def _digest(recipe: Recipe) -> str:
-    """Of all that decides what trials are and how they are compared."""
+def folder_of(recipe: Recipe, workspace: Path, *where: str) -> Path:
+    """The folder of a resolved recipe's search: named after all that decides what trials are and how they are compared,
+    and after `where` they are carried out."""
     kept = {key: value for key, value in recipe.to_dict().items() if key != "baselines"}
-    return json_digest([kept, __version__])
+    return workspace / _FOLDER / f"{recipe.name}-{json_digest([kept, __version__, *where])[:12]}"
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Hold the search's folder, which is made if it is missing.
 
     Raises:
@@ -181,59 +185,31 @@ def _pretrained(
         return ()
     known = study.facts.get("pretrained")
     if not known:
-        alone = {"name": recipe.name, "modality": recipe.modality, "seed": recipe.seed}
-        source = {**recipe.to_dict()["source"], "candidates": []}
-        outcome = run(resolve(Recipe.of({**alone, "source": source})), workspace, display)
+        outcome = run(resolve(pretraining_of(recipe)), workspace, display)
         known = list(outcome.registered)
         study.keep_fact("pretrained", known)
         study.keep_fact("seconds", clock.spent)
     return tuple(known)
 
 
+def pretraining_of(recipe: Recipe) -> Recipe:
+    """The recipe that makes the source of a recipe's source data, and nothing else."""
+    source = {**recipe.to_dict()["source"], "candidates": []}
+    return Recipe.of({"name": recipe.name, "modality": recipe.modality, "seed": recipe.seed, "source": source})
+
+
 def _goal(recipe: Recipe, folder: Path, record: Run) -> Goal:
     """The target, prepared as the run prepares it, so that both take it over from the state."""
     assert recipe.target is not None  # noqa: S101 (`search` asks for it)
-    data, place = recipe.target.data, folder / "target"
-    finished = FinishedData.of(data, "target", modality=recipe.modality, seed=recipe.seed)
-    if (place / "manifest.json").exists() or (finished and finished.fetch(place)):
-        dataset = Dataset.open(place)
-    else:
-        dataset = prepare(data, place, modality=recipe.modality, labels=data.labels_for("target"), seed=recipe.seed)
-        if finished:
-            finished.keep(dataset, record.id)
-    if dataset.counts["val"] == 0:
-        raise InputError(
-            f"No labels of {data.uri} are held out, by which a search could choose; raise target.data.labels_per_class."
-        )
+    data = recipe.target.data
+    dataset = prepared_target(data, folder / "target", modality=recipe.modality, seed=recipe.seed, run_id=record.id)
+    require_held_out(dataset, data.uri)
     record.log_data(dataset, ("train", "val"))
     judged = recipe.evaluation
     return Goal(dataset, recipe.training, judged.metric, recipe.seed, judged.confidence, judged.seeds)
 
 
-def _sources(candidates: list[str], dataset: Dataset, folder: Path) -> tuple[list[Source], list[str]]:
-    """The sources that are searched, as bundles in `folder`, and notes on those that are left out: what was trained on
-    samples of the target would be chosen for that, so it is not searched where another one is."""
-    offered = offer(candidates, None)
-    clean, known, notes = [], [], []
-    for uri in offered.references:
-        path = folder / "sources" / str(pin_of(uri)).rpartition("=")[2][:16]
-        if not path.exists():
-            bundle = load_source(uri, modality=dataset.modality, fetch_registered=offered.fetch)
-            bundle.save(path)
-        bundle = ModelBundle.load(path)
-        candidate = Candidate(unpinned(uri), bundle.architecture, len(bundle.network.stages))
-        source = Source(candidate, path, uri, bundle_digest(path))
-        seen = overlap(bundle, offered.background(uri), dataset, look_alikes=False)
-        if seen.leaks or any((seen.samples or {}).values()):
-            known.append(source)
-        else:
-            clean.append(source)
-    if clean:
-        notes = [f"{each.candidate.name} is left out: it was trained on samples of the target." for each in known]
-    return clean or known, notes
-
-
-def _written(recipe: Recipe, searched: Searched, source: Source) -> str:
+def _text(recipe: Recipe, searched: Searched, source: Source) -> str:
     """The recipe that compares the best, with comments that say where each strategy comes from."""
     values = recipe.to_dict()
     data = {key: value for key, value in values["target"]["data"].items() if key != "fingerprint" and value is not None}

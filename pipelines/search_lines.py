@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Column, Table
 
-from headstart.searching.loop import Searched
+from headstart.searching.searched import Searched
 from headstart.searching.trial import Tried, complete
 from headstart.strategies.section import Strategy
 from headstart_pipelines import display

@@ -24,6 +24,11 @@ class Clock:
         """Seconds until the budget ends, 0 where it has."""
         return max(0.0, self.limit - self.spent)
 
+    @property
+    def over(self) -> str:
+        """What a search says that ends with the budget."""
+        return f"the {self.limit / 60:g} minutes were over"
+
     def check(self) -> None:
         """Raise OutOfTime where nothing is left."""
         if not self.left:

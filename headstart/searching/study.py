@@ -7,6 +7,7 @@ Optuna (Akiba, Sano, Yanase, Ohta and Koyama 2019) proposes configurations by TP
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +25,29 @@ _NAME = "search"
 _TRIED = "tried"
 # On a trial that begins a search: the strategy as it is, of which nothing is drawn.
 _GIVEN = "given"
+# On a trial that a cluster carries out: the fields of its `Sent`.
+_SENT = "sent"
 # Trials that are drawn at random before TPE has enough to learn from, and that are complete before one is pruned.
 _RANDOM = 10
 _BEFORE_PRUNING = 5
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a trial tries, and the cluster's run that does: its name, and its id, None until the cluster has told it."""
+
+    source: str
+    strategy: dict[str, Any]
+    run: str
+    run_id: str | None = None
 
 
 class Study:
     """Trials that are waiting, at work and done, by number."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        """Open the study in `folder`, or make it; what a process that was killed left at work waits again."""
+        """Open the study in `folder`, or make it; what a process that was killed left at work waits again, unless a
+        cluster goes on with it."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.folder, self._seed = folder, seed
@@ -45,6 +59,8 @@ class Study:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING),
         )
         for trial in self._in(TrialState.RUNNING):
+            if _SENT in trial.user_attrs:
+                continue
             self._study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
                 self._wait(trial)
@@ -69,6 +85,24 @@ class Study:
         """How many trials wait to be asked for."""
         return len(self._in(TrialState.WAITING))
 
+    @property
+    def at_work(self) -> "list[tuple[Trial, Sent, int]]":
+        """The trials that a cluster carries out, in their order: each with what was sent, and the number of quarters
+        of its epochs that have been reported."""
+        return [
+            (
+                optuna.trial.Trial(self._study, each._trial_id),
+                Sent(**each.user_attrs[_SENT]),
+                len(each.intermediate_values),
+            )
+            for each in self._in(TrialState.RUNNING)
+            if _SENT in each.user_attrs
+        ]
+
+    def send(self, trial: "Trial", sent: Sent) -> None:
+        """Keep that a cluster carries out a trial, for a further session too."""
+        trial.set_user_attr(_SENT, asdict(sent))
+
     def add(self, source: str, name: str, strategy: Mapping[str, Any]) -> None:
         """Let a strategy with these settings wait, which is registered as `name`."""
         self._study.enqueue_trial({"source": source, "strategy": name}, user_attrs={_GIVEN: dict(strategy)})
@@ -81,7 +115,12 @@ class Study:
             # Drawing settings together, each set of them that occurs together in a model of its own, is called new.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.sampler = optuna.samplers.TPESampler(
-                seed=self._seed + number, n_startup_trials=_RANDOM, multivariate=True, group=True
+                seed=self._seed + number,
+                n_startup_trials=_RANDOM,
+                multivariate=True,
+                group=True,
+                # Of trials that are at work beside each other, none is to repeat what another one tries.
+                constant_liar=True,
             )
         return self._study.ask()
 

@@ -34,6 +34,10 @@ FACTS = "headstart.facts"
 PROMOTION = "headstart.promotion"
 # On a trial of a search: complete, pruned or failed.
 TRIAL_STATE = "headstart.trial.state"
+# On a search that a cluster carries out: its key, by which the pods of its trials find it. On such a trial: the id of
+# its run in Kubeflow Pipelines. Not the tag that makes a parent, whose end would be that of the pipeline run.
+SEARCH = "headstart.search"
+TRIAL_RUN = "headstart.trial.run"
 # On a run with the role `promotion`, which records one change of a model's champion.
 CHANGE_KIND = "headstart.change.kind"
 CHANGED_MODEL = "headstart.change.model"

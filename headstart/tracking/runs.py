@@ -278,6 +278,12 @@ def reopen_record(experiment: str, pipeline_run: str) -> None:
         _reopen(client, parent)
 
 
+def recorded_run(client: "MlflowClient", experiment: str, pipeline_run: str) -> Run | None:
+    """Return the parent of a pipeline run on the cluster, None if no step has created it."""
+    parent = _begun(client, experiment, pipeline_run)
+    return Run(client, parent.run_id, parent.experiment_id, None) if parent else None
+
+
 @explained()
 def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) -> "RunInfo | None":
     """Return the parent of a pipeline run, by default the one in the environment, or None if no step has created it."""
@@ -285,7 +291,7 @@ def _begun(client: "MlflowClient", experiment: str, pipeline_run: str | None) ->
     if pipeline_run is None and known:
         return _top(client, client.get_run(known)).info
     found = client.get_experiment_by_name(experiment)
-    parents = _parents(client, found.experiment_id, pipeline_run or _pipeline_run()) if found else []
+    parents = _parents(client, found.experiment_id, pipeline_run or pipeline_run_here()) if found else []
     return parents[0] if parents else None
 
 
@@ -364,7 +370,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
         parent = client.get_run(known).info
         _reopen(client, parent)
         return Run(client, known, parent.experiment_id, None)
-    pipeline_run = _pipeline_run()
+    pipeline_run = pipeline_run_here()
     experiment_id = experiment_named(client, experiment)
     found = _parents(client, experiment_id, pipeline_run)
     made = None
@@ -380,7 +386,7 @@ def parent_run(client: "MlflowClient", experiment: str) -> Run:
     return Run(client, chosen.run_id, experiment_id, None)
 
 
-def _pipeline_run() -> str:
+def pipeline_run_here() -> str:
     """Return the id of this step's run on the cluster."""
     pipeline_run = os.environ.get(KFP_RUN_VARIABLE)
     if not pipeline_run:

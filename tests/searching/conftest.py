@@ -12,7 +12,8 @@ import pytest
 from headstart.metrics.predictions import Predictions
 from headstart.searching import loop
 from headstart.searching.clock import Clock
-from headstart.searching.loop import Source, TrialLoop
+from headstart.searching.inputs import Source
+from headstart.searching.loop import TrialLoop
 from headstart.searching.section import Search
 from headstart.searching.space import Candidate, Space
 from headstart.searching.study import Study
@@ -81,15 +82,17 @@ def search_of(tmp_path, request, monkeypatch) -> Callable[..., TrialLoop]:
         record = request.getfixturevalue("recorded")
     else:
         monkeypatch.setattr(loop, "trial_run", lambda *given: nullcontext(record))
-        monkeypatch.setattr(loop, "end_trial", lambda *given: None)
+        monkeypatch.setattr(loop, "end_trial", lambda *given, **reason: None)
 
     def session(*own: str, sources: tuple[str, ...] = ("good",), limit: float = 600.0, **section: Any) -> TrialLoop:
         candidates = [Candidate(name, "convnet", 4) for name in sources]
         given = Search.of(section, at="search")
         space = Space.of(given, candidates, epochs=20, augmentations=("crop",))
         goal = Goal(None, Training(), "accuracy", seed=0)  # type: ignore[arg-type]  # nothing is trained
-        places = [Source(each, tmp_path, each.name, "sha256:1") for each in candidates]
+        given_sources = [Source(each, each.name, "sha256:1") for each in candidates]
+        places = dict.fromkeys(sources, tmp_path)
         strategies = [Strategy.model_validate(each) for each in own]
-        return TrialLoop(goal, space, places, strategies, Study(tmp_path, 0), record, Clock(limit))
+        study = Study(tmp_path, 0)
+        return TrialLoop(goal, space, given_sources, places, strategies, study, record, Clock(limit))
 
     return session

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from headstart.errors import HeadstartError, InputError
-from headstart.searching import loop, study
+from headstart.searching import proposals, study
 
 RATES = {"strategies": ["full"], "settings": {"learning_rate": {"low": 3e-5, "high": 1e-2}}}
 
@@ -15,7 +15,7 @@ RATES = {"strategies": ["full"], "settings": {"learning_rate": {"low": 3e-5, "hi
 def soon(monkeypatch) -> None:
     """TPE and the end of a space that has nothing new come after few trials."""
     monkeypatch.setattr(study, "_RANDOM", 3)
-    monkeypatch.setattr(loop, "_REPEATS", 5)
+    monkeypatch.setattr(proposals, "_REPEATS", 5)
 
 
 def contents(played) -> list[dict]:

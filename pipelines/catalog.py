@@ -17,13 +17,17 @@ from headstart_pipelines.guards import refuse_unsafe
 from headstart_pipelines.monitor import build_monitor
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.pretrain import build_pretrain
+from headstart_pipelines.survey import build_survey
 from headstart_pipelines.transfer import build_transfer
+from headstart_pipelines.trial import build_trial
 
 PIPELINES: dict[str, Callable[[Placement], GraphComponent]] = {
     "pretrain": build_pretrain,
     "finetune": build_finetune,
     "transfer": build_transfer,
     "monitor": build_monitor,
+    "survey": build_survey,
+    "trial": build_trial,
 }
 
 

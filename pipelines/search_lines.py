@@ -49,6 +49,12 @@ class SearchLines:
         """So many epochs of a training are done."""
         self._show(f"  epoch {done}/{total}")
 
+    def at_work(self, names: Sequence[str], left: float) -> None:
+        """These are tried beside each other."""
+        self._end = time.monotonic() + left
+        self._line = f"{len(names)} at work: {', '.join(names)}"
+        self._show("")
+
     def ended(self, tried: Tried, best: Tried | None) -> None:
         """A trial ended."""
         self._seconds.append(tried.seconds)
@@ -120,7 +126,7 @@ def trials_table(searched: Searched, metric: str) -> Table:
     return table
 
 
-def show_found(console: Console, found: Found, *, runs: bool) -> None:
+def show_found(console: Console, found: Found, *, runs: bool, on_cluster: bool = False) -> None:
     """Print the best trials, what ties and what comes next; `runs` tells whether the final run follows."""
     searched = found.searched
     console.print("", trials_table(searched, found.recipe.evaluation.metric), sep="\n")
@@ -135,7 +141,11 @@ def show_found(console: Console, found: Found, *, runs: bool) -> None:
         lines.append(f"Held-out labels do not tell these apart: {_listed(searched.ties)}.")
     best = f"the best {len(searched.best)} from {searched.source}" if len(searched.best) > 1 else searched.best[0].name
     cost = f"Training takes about {_duration(searched.final_seconds)}; baselines and judging come on top."
-    ending = "now. " + cost if runs else f"by: headstart run {display.short(found.path)}. " + cost
+    ending = (
+        "now. " + cost
+        if runs
+        else f"by: headstart {'submit' if on_cluster else 'run'} {display.short(found.path)}. " + cost
+    )
     lines.append(f"The test split judges {best} {ending}")
     for line in lines:
         console.print(display.plain(line), highlight=False)

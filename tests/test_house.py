@@ -151,7 +151,7 @@ def test_a_component_writes_and_reads_metadata_by_the_one_pair_of_functions_that
 def test_there_is_a_component_for_each_step_of_the_design():
     assert [path.parent.name for path in COMPONENTS] == [
         "alarm", "close_record", "evaluate", "finetune", "fit_baselines", "monitor", "prepare_data", "prepare_part",
-        "pretrain", "register", "select_source"
+        "pretrain", "register", "select_source", "survey", "trial"
     ]  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_a_component_documents_each_of_its_arguments(path):
     assert documented == [argument.arg for argument in function.args.args]
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "monitor"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "monitor", "survey", "trial"])
 def test_a_pipeline_documents_each_of_its_parameters(name):
     path = ROOT / "pipelines" / f"{name}.py"
     (function,) = (
@@ -287,8 +287,8 @@ def test_what_is_installed_bears_no_name_that_a_users_own_folder_may_have():
 
 
 # KFP reads these functions' arguments as the interface of a component or a pipeline, which is that of the recipe.
-INTERFACES = {"components/evaluate/component.py", "components/register/component.py", "pipelines/transfer.py",
-              "pipelines/finetune.py"}  # fmt: skip
+INTERFACES = {"components/evaluate/component.py", "components/register/component.py", "components/trial/component.py",
+              "pipelines/transfer.py", "pipelines/finetune.py", "pipelines/trial.py"}  # fmt: skip
 
 
 @named

@@ -33,6 +33,9 @@ class Watch(Protocol):
     def progressed(self, label: str, done: int, total: int, note: str = "") -> None:
         """So much of a training is done."""
 
+    def at_work(self, names: Sequence[str], left: float) -> None:
+        """These strategies are tried at the moment, on a cluster; `left` is the budget's rest in seconds."""
+
     def ended(self, tried: Tried, best: Tried | None) -> None:
         """A trial ended; `best` is the best so far."""
 

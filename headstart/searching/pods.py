@@ -33,6 +33,8 @@ from headstart.training.trained import HELD_OUT
 
 FINAL_SECONDS = "search/final_seconds"
 """The metric of a trial that says what training it anew in the final run takes."""
+SURVEY = "survey.json"
+"""The artifact that holds the survey."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ class Survey:
         return cls(values["data_digest"], values["epochs"], sources, tuple(values["notes"]))
 
 
-def survey(dataset: Dataset, candidates: Sequence[str], training: Training, uri: str) -> Survey:
-    """Look at the target at `uri`, packed as `dataset`, and at the candidates.
+def survey_of(dataset: Dataset, candidates: Sequence[str], training: Training) -> Survey:
+    """Look at the packed target and at the candidates.
 
     Raises:
         InputError: no labels are held out, or a candidate cannot be reached or does not fit the target.
     """
-    require_held_out(dataset, uri)
+    require_held_out(dataset, "the target")
     with tempfile.TemporaryDirectory() as folder:
         found = load_sources(candidates, dataset, Path(folder))
     epochs = Goal(dataset, training, "accuracy", seed=0).epochs

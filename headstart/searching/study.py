@@ -34,12 +34,14 @@ _BEFORE_PRUNING = 5
 
 @dataclass(frozen=True)
 class Sent:
-    """What a trial tries, and the cluster's run that does: its name, and its id, None until the cluster has told it."""
+    """What a trial tries, and the cluster's run that does: its name, and its id, None until the cluster has told it;
+    `pruned` says why it was terminated."""
 
     source: str
     strategy: dict[str, Any]
     run: str
     run_id: str | None = None
+    pruned: str | None = None
 
 
 class Study:

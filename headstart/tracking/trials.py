@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,13 +108,15 @@ def end_trial(run: Run, state: str, figures: Mapping[str, float | None], *, reas
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """The record of a trial on a cluster. `state` is None while the trial is at work; `reason` says why it is not
-    complete."""
+    """The record of a trial on a cluster. `state` is None while the trial is at work, or where it was stopped; `reason`
+    says why it is not complete; `seconds` is how long it took until now."""
 
     run: Run
     state: str | None
     reason: str | None
     metrics: Mapping[str, float]
+    is_open: bool
+    seconds: float
 
     @explained()
     def quarters(self) -> list[tuple[int, float]]:
@@ -139,7 +142,10 @@ def trial_records(parent: Run) -> dict[str, TrialRecord]:
     for each in search_all(client.search_runs, [parent.experiment_id], below):
         tags = each.data.tags
         run = Run(client, each.info.run_id, parent.experiment_id, parent.id)
-        found[tags[TRIAL_RUN]] = TrialRecord(run, tags.get(TRIAL_STATE), tags.get(NOTE), each.data.metrics)
+        seconds = (each.info.end_time or 1000 * time.time()) / 1000 - each.info.start_time / 1000
+        found[tags[TRIAL_RUN]] = TrialRecord(
+            run, tags.get(TRIAL_STATE), tags.get(NOTE), each.data.metrics, each.info.status == "RUNNING", seconds
+        )
     return found
 
 

@@ -70,9 +70,14 @@ def find_run(server: Server, name: str) -> Run:
         except NotFoundError:
             pass
     else:
-        for run in _latest(server, **server.scope, filter=equals("display_name", name)):
+        if run := latest_named(server, name):
             return server.runs.run_service_get_run(run.run_id)
     raise InputError(f"There is no run {name} on {server.host}; `headstart runs` lists those that there are.")
+
+
+def latest_named(server: Server, name: str) -> Run | None:
+    """Return the latest run called `name`, None if there is none."""
+    return next(iter(_latest(server, **server.scope, filter=equals("display_name", name))), None)
 
 
 def list_runs(server: Server, *, experiment: str | None = None, limit: int) -> list[dict[str, Any]]:

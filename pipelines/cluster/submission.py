@@ -35,6 +35,10 @@ _CREATION_SECONDS = 150.0
 _RELEASE_WITH_PLUGINS = (2, 17)
 
 
+class MaybeStartedError(HeadstartError):
+    """The server did not answer whether it has started a run."""
+
+
 @dataclass(frozen=True)
 class Package:
     """A compiled pipeline. `version` is a name derived from its content; `service_account` is the Kubernetes service
@@ -159,17 +163,24 @@ def _create_run(server: Server, body: Run, plugin: Mapping[str, Any]) -> Run:
         return create(body)
 
 
-def submit(server: Server, job: Job, package: Package, profile: Profile | None) -> Submission:
-    """Upload the package unless the server has it, and start a run."""
+def submit(
+    server: Server, job: Job, package: Package, profile: Profile | None, *, name: str | None = None
+) -> Submission:
+    """Upload the package unless the server has it, and start a run: called `name`, or after the experiment and the
+    time.
+
+    Raises:
+        MaybeStartedError: the server did not answer.
+    """
     version, is_new = upload(server, package)
-    name = f"{job.experiment}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
+    name = name or f"{job.experiment}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     body = Run(display_name=name, **work(server, job, package, version))
     # Without input the plugin would run with the API server's own settings, which are another cluster's.
     plugin = {"experiment_name": job.experiment} if profile and profile.mlflow_plugin else {"disabled": True}
     try:
         run = _create_run(server, body, plugin)
     except UnansweredError as error:
-        raise HeadstartError(
+        raise MaybeStartedError(
             f"{error} The run {name} may have been started all the same: `headstart runs --experiment "
             f"{job.experiment}` says so."
         ) from None

@@ -52,19 +52,6 @@ def either(*options: Option) -> Option:
     return lambda parser: _add_all(parser.add_mutually_exclusive_group(), options)
 
 
-def refused(name: str, why: str) -> Option:
-    """An option that people expect of a command and that it does not have: no help shows it, and whoever gives it is
-    told `why`, with the remedy."""
-    return option(name, action=_Refusal, const=why, help=argparse.SUPPRESS)
-
-
-class _Refusal(argparse.Action):
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, name: str | None = None
-    ) -> None:
-        parser.error(f"{name}: {self.const}")
-
-
 def group(title: str, description: str, *options: Option) -> Option:
     """Options under a title of their own."""
     return lambda parser: _add_all(parser.add_argument_group(title, description), options)

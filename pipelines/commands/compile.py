@@ -36,8 +36,9 @@ COMMANDS = (
         "compile a pipeline for Kubeflow Pipelines",
         "headstart compile transfer -o transfer.yaml --profile infra/profiles/single-gpu.yaml --image NAME@sha256:…",
         (
-            option("pipeline", choices=("pretrain", "finetune", "transfer", "monitor"), metavar="PIPELINE",
-                   help="pretrain, finetune, transfer or monitor"),
+            option("pipeline", choices=("pretrain", "finetune", "transfer", "monitor", "survey", "trial"),
+                   metavar="PIPELINE", help="pretrain, finetune, transfer or monitor; survey and trial are those of a "
+                   "search on a cluster"),
             option("-o", "--output", type=Path, required=True, metavar="FILE", help="the YAML file to write"),
             *placement(default=f"the profile's, and without one headstart:{__version__}"),
         ),

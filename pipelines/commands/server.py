@@ -11,6 +11,8 @@ from headstart.terminal import printable
 from headstart_pipelines.commands.arguments import group, option
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from headstart.recipe.recipe import Recipe
     from headstart_pipelines.catalog import Job
     from headstart_pipelines.cluster.connection import Server
@@ -89,11 +91,20 @@ def started(
 ) -> "Submission":
     """Start a run, and print where it is to be seen, or with --json the submission."""
     from headstart_pipelines import display
+
+    submission = submitted(server, job, package, profile, display.console(stderr=options.json))
+    if options.json:
+        print(json.dumps(asdict(submission), indent=2), flush=True)
+    return submission
+
+
+def submitted(server: "Server", job: "Job", package: "Package", profile: "Profile", console: "Console") -> "Submission":
+    """Start a run, and show where it is to be seen."""
+    from headstart_pipelines import display
     from headstart_pipelines.cluster.releases import difference
     from headstart_pipelines.cluster.size import warning
     from headstart_pipelines.cluster.submission import submit
 
-    console = display.console(stderr=options.json)
     if other := difference(server.release):
         console.print(printable(other), markup=False, highlight=False, soft_wrap=True)
     console.print(f"[bold]{job.experiment}[/]  pipeline {job.pipeline}", highlight=False)
@@ -110,6 +121,4 @@ def started(
     display.show_facts(console, facts)
     if submission.mlflow_problem:
         console.print(f"MLflow's plugin: {submission.mlflow_problem}", markup=False, highlight=False, soft_wrap=True)
-    if options.json:
-        print(json.dumps(asdict(submission), indent=2), flush=True)
     return submission

@@ -109,7 +109,6 @@ def test_a_mistyped_space_and_budget_are_refused_at_once(sections, tmp_path, cap
     path.write_text(yaml.safe_dump(sections))
     for options, message in (
         ([], "'epoch' is no setting of these strategies; did you mean epochs?"),
-        (["--host", "https://kubeflow.example.com"], "search with --no-run"),
         (["--minutes", "0"], "0 is not a number of minutes above 0"),
         (["--trials", "0"], "0 is not a whole number above 0"),
     ):

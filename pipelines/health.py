@@ -50,7 +50,9 @@ def _device() -> str:
     """The device that networks are trained on, tried by a multiplication."""
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from headstart.training.engine import DEVICE_VARIABLE, training_device
+
+    device = training_device()
     try:
         total = torch.ones(8, 8, device=device).matmul(torch.ones(8, 8, device=device)).sum().item()
     except RuntimeError as error:
@@ -59,7 +61,11 @@ def _device() -> str:
         raise InputError(f"{device} computes wrongly: {total} instead of {8**3}; try another device.")
     if device.type == "cpu":
         why = "no GPU is seen" if torch.version.cuda else "torch is the build for CPUs"
+        if torch.backends.mps.is_available():
+            why = f"{DEVICE_VARIABLE}=mps trains on Apple's GPU"
         return f"CPU, {torch.get_num_threads()} threads; {why}"
+    if device.type == "mps":
+        return "Apple's GPU"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return f"{', '.join(names)}; CUDA {torch.version.cuda}"
 

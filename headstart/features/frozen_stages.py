@@ -33,8 +33,9 @@ from headstart.version import CODE_VARIABLE
 # Positions of the network's input, such as pixels, in a batch, half as many more at most, and the most samples. On two
 # cores, ResNet-18 at 224 px is fastest with about 30 images or more, in fp32 as in bf16 (10 images take 4 and 8%
 # longer), and convnet at 32 px with 128 (512, whose maps no cache holds, take 38% longer).
-_PIXELS = {"cpu": 3 * 2**19, "cuda": 2**23}
-_SAMPLES = {"cpu": 128, "cuda": 512}
+# Apple's GPU, which shares the CPU's memory, was not measured.
+_PIXELS = {"cpu": 3 * 2**19, "cuda": 2**23, "mps": 3 * 2**19}
+_SAMPLES = {"cpu": 128, "cuda": 512, "mps": 128}
 # Work of fewer operations, a second of one core, is done in fp32; that of more in the precision in which this machine
 # is faster at convolutions, and that of yet more in the one in which these stages are.
 _CONSIDERED_OPERATIONS = 5e10

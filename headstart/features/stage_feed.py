@@ -25,7 +25,7 @@ from headstart.training.plan import Plan
 _VALIDATION_BYTES = 2**26
 # Operations that must have gone into a byte for reading it to be cheaper: a core makes some 5e10 of them and reads some
 # 5e9 bytes a second, a GPU makes 3e13 and is sent 1e10.
-_OPERATIONS_PER_BYTE = {"cpu": 10, "cuda": 3000}
+_OPERATIONS_PER_BYTE = {"cpu": 10, "cuda": 3000, "mps": 10}
 # Maps above this size do not stay in the process's own memory after they are read.
 _RESIDENT_BYTES = 2**26
 

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def doubled(values: Tensor) -> Tensor:
+    """`values` as float64: on the CPU if they are on Apple's GPU, which has no such numbers."""
+    return values.double() if values.device.type != "mps" else values.cpu().double()
+
+
 class Batch(Mapping[str, Tensor]):
     """Tensors (N, …) by name, of N samples each: values, the mask of the padding, and what else a stage reads.
 

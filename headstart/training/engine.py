@@ -38,6 +38,7 @@ from headstart.training.speed import Speed
 _Result = TypeVar("_Result")
 
 # Seconds between two checkpoints; a step that loses its machine repeats at most this much.
+DEVICE_VARIABLE = "HEADSTART_DEVICE"
 CHECKPOINT_VARIABLE = "HEADSTART_CHECKPOINT_SECONDS"
 _CHECKPOINT_SECONDS = 60.0
 # Validation samples from which on they tell one epoch from another: docs/studies/label-budget.md.
@@ -187,9 +188,7 @@ class _Run:
         self.steps_per_epoch = batch_count(objective.samples, plan.batch_size)
         self.schedule = warmup_cosine(plan.epochs * self.steps_per_epoch, plan.warmup)
         self.device = next(objective.module.parameters()).device
-        # Only the device's own: `torch.manual_seed` seeds the generators of all devices, which takes 0.5 ms.
-        cuda = self.device.type == "cuda"
-        self._generator = torch.cuda.default_generators[self.device.index or 0] if cuda else torch.default_generator
+        self._generator = _generator_of(self.device)
         self.loss = torch.zeros((), device=self.device)
         self.kept_state = copied(objective.module)
         self.average = copied(objective.module) if plan.ema is not None else None
@@ -445,10 +444,38 @@ class _Run:
 
 
 def training_device() -> torch.device:
-    """The process's own GPU, or the CPU where there is none."""
-    if not torch.cuda.is_available():
+    """The process's own GPU, or the CPU where there is none; HEADSTART_DEVICE asks for another: `cpu`, or `mps`, which
+    is Apple's GPU, on which a training has one process.
+
+    Raises:
+        InputError: HEADSTART_DEVICE is neither, torch sees no Apple GPU, or several processes train.
+    """
+    asked = os.environ.get(DEVICE_VARIABLE)
+    if asked == "mps":
+        return _apple_gpu()
+    if asked not in (None, "", "cpu"):
+        raise InputError(f"{DEVICE_VARIABLE} is {asked}; set it to cpu or mps, or unset it for CUDA's GPU or the CPU.")
+    if asked == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", current_group().local_rank)
+
+
+def _apple_gpu() -> torch.device:
+    if not torch.backends.mps.is_available():
+        raise InputError(f"{DEVICE_VARIABLE} is mps, and torch sees no Apple GPU here; unset it.")
+    if current_group().size > 1:
+        raise InputError(
+            f"{DEVICE_VARIABLE} is mps, on which one process trains, and there are {current_group().size}; unset it, "
+            "or HEADSTART_PROCESSES."
+        )
+    return torch.device("mps")
+
+
+def _generator_of(device: torch.device) -> torch.Generator:
+    """The device's own generator: `torch.manual_seed` seeds those of all devices, which takes 0.5 ms."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
 
 
 def copied(module: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from headstart.errors import InputError
 from headstart.modalities.batch import Inputs
 from headstart.models.network import Network
 from headstart.storage.state import State
@@ -137,6 +138,8 @@ def choose_speed(
 
 def _choose(step: Step, plan: "Plan", steps: int, state: State | None) -> Speed:
     device = step.example.device
+    if device.type == "mps" and plan.precision == "bf16":
+        raise InputError("training.precision is bf16, which is not used on Apple's GPU; set auto or fp32.")
     candidates = [
         Speed(precision, layout == "channels_last")
         for precision, layout in product(
@@ -166,6 +169,9 @@ def precisions(device: torch.device) -> list[str]:
     """The number formats that the device has instructions for: fp32 always, then bf16."""
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "mps":
+        # Which releases of macOS compute in it, torch does not tell.
+        supported = False
     else:
         # Elsewhere oneDNN has no kernels for it, and what takes their place is slower by orders of magnitude.
         supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -200,7 +206,7 @@ def forward_precision(network: torch.nn.Module, example: Inputs, state: State | 
 
 
 def _default_precision(device: torch.device, work: float, state: State | None) -> str:
-    if device.type == "cuda":
+    if device.type != "cpu":
         return precisions(device)[-1]
     return host_precision(device, state) if work >= CONSIDERED_OPERATIONS else "fp32"
 
@@ -220,6 +226,8 @@ def _fastest(seconds: Mapping[Speed, float], default: Speed) -> Speed:
 
 
 def _has_compiler(device: torch.device) -> bool:
+    if device.type == "mps":
+        return False
     if device.type == "cuda":
         return importlib.util.find_spec("triton") is not None
     return shutil.which(os.environ.get("CXX", "g++")) is not None

@@ -94,6 +94,7 @@ def processor() -> str:
 
 def _key(subject: Sequence[Any], device: torch.device, candidates: "Sequence[Speed]") -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    name += " mps" if device.type == "mps" else ""
     machine = [name, torch.get_num_threads(), torch.__version__]
     whole = [machine, *subject, [str(speed) for speed in candidates]]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]
@@ -235,3 +236,5 @@ class _Trial:
 def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -23,20 +23,20 @@ def with_substitutions(batch: "Batch", draws: "torch.Tensor", share: float, alph
     """Sequences of which about the share `share` of the letters is another; draws (N,) decide which."""
     import torch
 
-    from headstart.modalities.batch import Batch
+    from headstart.modalities.batch import Batch, doubled
 
     letters, kept = batch.tensors["letters"], batch.tensors["kept"]
     numbers = torch.tensor(alphabet.numbers.tolist(), device=letters.device)[letters.long()]
     count = len(alphabet.letters)
-    place = torch.arange(letters.shape[1], device=letters.device).double()[None]
+    place = doubled(torch.arange(letters.shape[1], device=letters.device))[None]
     # A number in [0, 1) for each letter, of the draw and of the letter's place: the fractions of multiples of two
     # irrational numbers are spread evenly.
-    drawn = draws.double()[:, None] * 12_582.917 + place * 0.618_033_988_749_895 + place * place * 0.414_213_562
+    drawn = doubled(draws)[:, None] * 12_582.917 + place * 0.618_033_988_749_895 + place * place * 0.414_213_562
     drawn = drawn.frac()
     # What is left of a number below the share is a number in [0, 1) again: which of the other letters it becomes.
-    step = 1 + (drawn / max(share, 1e-12) * (count - 1)).long().clamp(0, count - 2)
+    step = 1 + (drawn / max(share, 1e-12) * (count - 1)).long().clamp(0, count - 2).to(letters.device)
     other = torch.tensor(alphabet.codes.tolist(), dtype=torch.uint8, device=letters.device)[(numbers + step) % count]
-    changed = (drawn < share) & (numbers < count) & kept
+    changed = (drawn < share).to(letters.device) & (numbers < count) & kept
     return Batch({"letters": torch.where(changed, other, letters), "kept": kept.clone()})
 
 

@@ -23,14 +23,17 @@ def without_words(batch: "Batch", draws: "torch.Tensor", share: float) -> "Batch
     """Texts without about the share `share` of their words; draws (N,) decide which."""
     import torch
 
+    from headstart.modalities.batch import doubled
+
     values, kept = batch.tensors["bytes"], batch.tensors["kept"]
     blank = (values <= _SPACE) | ~kept
     starts = ~blank & torch.nn.functional.pad(blank[:, :-1], (1, 0), value=True)
-    number = starts.long().cumsum(dim=1)
+    drawn = doubled(draws)[:, None]
+    number = starts.long().cumsum(dim=1).to(drawn.device)
     # A number in [0, 1) for each word, of the draw and of the word's place: the fractions of multiples of two
     # irrational numbers are spread evenly.
-    drawn = draws.double()[:, None] * 12_582.917 + number * 0.618_033_988_749_895 + number * number * 0.414_213_562
-    return _blanked(batch, (drawn.frac() < share) & ~blank)
+    drawn = drawn * 12_582.917 + number * 0.618_033_988_749_895 + number * number * 0.414_213_562
+    return _blanked(batch, (drawn.frac() < share).to(blank.device) & ~blank)
 
 
 def without_ends(batch: "Batch", draws: "torch.Tensor", share: float) -> "Batch":

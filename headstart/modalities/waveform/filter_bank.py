@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from headstart.modalities.batch import doubled
+
 WINDOW, HOP, TRANSFORM = 400, 160, 512
 RATE = 16000
 _LOWEST, _RAISED = 20.0, 0.97
@@ -34,13 +36,14 @@ def filter_bank(wave: Tensor, mels: int, frames: int) -> Tensor:
 
 def every_frame(wave: Tensor, mels: int) -> Tensor:
     """Every whole frame of waveforms (N, L) in [-1, 1], L at least 400, float32 (N, frames, mels)."""
-    starts = HOP * torch.arange((wave.shape[1] - WINDOW) // HOP + 1, device=wave.device)
+    samples = doubled(wave)
+    starts = HOP * torch.arange((wave.shape[1] - WINDOW) // HOP + 1, device=samples.device)
     # By places, and not by unfold: exported programs cannot prove for any length what its strides ask for.
-    windows = wave.double()[:, starts[:, None] + torch.arange(WINDOW, device=wave.device)]
-    spectrum = windows @ torch.from_numpy(_transform()).to(wave.device)
+    windows = samples[:, starts[:, None] + torch.arange(WINDOW, device=samples.device)]
+    spectrum = windows @ torch.from_numpy(_transform()).to(samples.device)
     real, imaginary = spectrum.chunk(2, dim=2)
-    power = (real.square() + imaginary.square()) @ torch.from_numpy(_bank(mels)).to(wave.device)
-    return power.clamp(min=_FLOOR).log().float()
+    power = (real.square() + imaginary.square()) @ torch.from_numpy(_bank(mels)).to(samples.device)
+    return power.clamp(min=_FLOOR).log().float().to(wave.device)
 
 
 # Arrays: tensors that are made while a program is exported hold no values.

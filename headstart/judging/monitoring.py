@@ -74,6 +74,8 @@ class Monitoring:
     promised: Interval | None
     measured: Interval | None
     """the metric on the new samples; None where they have no labels"""
+    run_id: str | None = None
+    """the run that records it; None for one that is not recorded"""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -1,6 +1,7 @@
 """Monitoring of a registered model: new samples against those that its version was tested on, written to the record."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from headstart.errors import InputError
 from headstart.judging.monitoring import TOLERANCE, Monitoring, Observed, monitor, observe, observe_kept, observe_split
 from headstart.metrics.intervals import Interval
 from headstart.tracking.client import explained
-from headstart.tracking.names import MODEL_DIGEST, ROLE, SENTENCE
+from headstart.tracking.names import MODEL_DIGEST, NOTE, ROLE, SENTENCE
 from headstart.tracking.registry import find_version
 from headstart.tracking.runs import KFP_RUN_VARIABLE, experiment_named
 from headstart.tracking.version_record import VersionRecord, read_version
@@ -58,8 +59,7 @@ def monitor_version(
         promised=_promised(evidence),
         tolerance=tolerance,
     )
-    _record(client, version, data, found)
-    return found
+    return replace(found, run_id=_record(client, version, data, found))
 
 
 def tested_version(client: "MlflowClient", uri: str) -> tuple[VersionRecord, "Evidence"]:
@@ -78,11 +78,19 @@ def tested_version(client: "MlflowClient", uri: str) -> tuple[VersionRecord, "Ev
 
 
 @explained()
-def state_found(client: "MlflowClient", pipeline_run: str) -> str | None:
-    """The state that a run on a cluster recorded: `as before`, `drifted` or `worse`; None if it recorded none."""
+def look_found(client: "MlflowClient", pipeline_run: str) -> tuple[str, str] | None:
+    """The id of the run that records a look of a run on a cluster, and the state that it found: `as before`, `drifted`
+    or `worse`; None if it recorded none."""
     experiment = experiment_named(client, EXPERIMENT)
     runs = client.search_runs([experiment], f"params.pipeline_run = '{pipeline_run}'", max_results=1)
-    return runs[0].data.params["state"] if runs else None
+    return (runs[0].info.run_id, runs[0].data.params["state"]) if runs else None
+
+
+@explained()
+def note_consequence(client: "MlflowClient", run_id: str, sentence: str) -> None:
+    """Write what came of a look at a model to the page of its run."""
+    seen = client.get_run(run_id).data.tags.get(SENTENCE, "")
+    client.set_tag(run_id, NOTE, f"{seen}\n\n{sentence}".strip())
 
 
 def _promised(evidence: "Evidence") -> Interval | None:
@@ -121,7 +129,8 @@ def summary(found: Monitoring) -> dict[str, float]:
 
 
 @explained()
-def _record(client: "MlflowClient", version: VersionRecord, data: str, found: Monitoring) -> None:
+def _record(client: "MlflowClient", version: VersionRecord, data: str, found: Monitoring) -> str:
+    """Log the look as a run and return its id."""
     tags = {ROLE: "monitoring", MODEL_DIGEST: version.digest or "", SENTENCE: found.sentence}
     experiment = experiment_named(client, EXPERIMENT)
     run = client.create_run(experiment, run_name=f"{version.name} {found.state}", tags=tags)
@@ -135,3 +144,4 @@ def _record(client: "MlflowClient", version: VersionRecord, data: str, found: Mo
         client.log_metric(run.info.run_id, f"monitor/{key}", value)
     client.log_dict(run.info.run_id, found.to_dict(), "monitoring.json")
     client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)

@@ -61,7 +61,7 @@ def _monitor_here(options: argparse.Namespace) -> None:
         refused = [("refused", f"{found.refused} samples that cannot be read")] if found.refused else []
         chance = f"{found.distance:.4f}, as large by chance with p = {found.distance_p:.3f}"
         display.show_facts(console, [("distance", chance), *refused])
-    again = repeat_here(*to_repeat, options) if to_repeat and found.state != "as before" else None
+    again = repeat_here(*to_repeat, options, found.run_id) if to_repeat and found.state != "as before" else None
     if options.json:
         print(json.dumps({**found.to_dict(), **(again.to_dict() if again else {})}, indent=2))
     if again and again.promotion:

@@ -1,6 +1,8 @@
 """`headstart monitor --retrain`: the recipe of a version that is no longer as before is run again."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +64,9 @@ def recipe_to_repeat(options: argparse.Namespace) -> "tuple[str, Recipe] | None"
         return recipe_of(connect(options.workspace), _uri(options))
 
 
-def repeat_here(version: str, recipe: "Recipe", options: argparse.Namespace) -> Repeated:
+def repeat_here(version: str, recipe: "Recipe", options: argparse.Namespace, look: str | None) -> Repeated:
     """Run the recipe of the version on this machine unless its data are as they were, show its result, and with
-    --promote ask the gates.
+    --promote ask the gates. What comes of it is noted at the run `look`.
 
     Raises:
         InputError: its data or its source are not where they were.
@@ -74,17 +76,22 @@ def repeat_here(version: str, recipe: "Recipe", options: argparse.Namespace) -> 
     from headstart_pipelines import display
 
     console = display.console(stderr=options.json)
-    if _is_pointless(version, recipe, console):
-        return Repeated(None, None)
-    outcome, page = carry_out(recipe, options, console, image=None)
-    if not options.json:
-        show(console, outcome, page)
-    if not options.promote:
-        return Repeated(outcome, None)
-    if not outcome.registered:
-        raise HeadstartError(f"The run {outcome.log.stem} registered no model, so there is nothing to promote.")
-    model, _, number = outcome.registered[-1].removeprefix(REGISTRY).rpartition("/")
-    return Repeated(outcome, _promoted(model, number, options))
+    with _noted(version, look, options) as noted:
+        if _is_pointless(version, recipe, console):
+            noted.append(f"{version} is not trained again, as its data are what they were.")
+            return Repeated(None, None)
+        outcome, page = carry_out(recipe, options, console, image=None)
+        if not options.json:
+            show(console, outcome, page)
+        if not outcome.registered:
+            raise HeadstartError(f"The run {outcome.log.stem} registered no model, so there is nothing to promote.")
+        if not options.promote:
+            noted.append(f"{version} was trained again: {outcome.registered[-1]}.")
+            return Repeated(outcome, None)
+        model, _, number = outcome.registered[-1].removeprefix(REGISTRY).rpartition("/")
+        promotion = _promoted(model, number, options)
+        noted.append(_told(version, promotion))
+        return Repeated(outcome, promotion)
 
 
 def repeat_on_cluster(
@@ -101,25 +108,56 @@ def repeat_on_cluster(
     Raises:
         HeadstartError: the record does not say what was found, the run did not succeed, or a gate refused.
     """
-    from headstart.tracking.monitoring import state_found
+    from headstart.tracking.monitoring import look_found
     from headstart_pipelines import display
     from headstart_pipelines.catalog import Job
     from headstart_pipelines.cluster.follow import watch_run
 
-    state = state_found(connect(options.workspace), compared)
-    if state is None:
+    look = look_found(connect(options.workspace), compared)
+    if look is None:
         raise HeadstartError(
             f"The record that is read here has no comparison of the run {compared}, so {version} is not trained again; "
             "set MLFLOW_TRACKING_URI to the server that the cluster's steps write to."
         )
     resolved, package, profile = work
-    if state == "as before" or _is_pointless(version, recipe, display.console()):
+    if look[1] == "as before":
         return
-    submission = started(server, Job.of(resolved), package, profile, options)
-    watch_run(server, submission.run_id, submission.run)
-    if options.promote:
-        model = version.removeprefix(REGISTRY).rpartition("/")[0]
-        tell(_promoted(model, None, options), quiet=False)
+    with _noted(version, look[0], options) as noted:
+        if _is_pointless(version, recipe, display.console()):
+            noted.append(f"{version} is not trained again, as its data are what they were.")
+            return
+        submission = started(server, Job.of(resolved), package, profile, options)
+        watch_run(server, submission.run_id, submission.run)
+        noted.append(f"{version} was trained again by the run {submission.run}.")
+        if options.promote:
+            promotion = _promoted(version.removeprefix(REGISTRY).rpartition("/")[0], None, options)
+            noted[:] = [_told(version, promotion)]
+            tell(promotion, quiet=False)
+
+
+@contextmanager
+def _noted(version: str, look: str | None, options: argparse.Namespace) -> Iterator[list[str]]:
+    """Write what came of a look, which the block appends, or that the block failed, to the page of the look's run."""
+    from headstart.tracking.monitoring import note_consequence
+
+    noted: list[str] = []
+    try:
+        yield noted
+    except HeadstartError as error:
+        noted = noted or [f"{version} could not be trained again: {error}"]
+        raise
+    finally:
+        if look and noted:
+            note_consequence(connect(options.workspace), look, " ".join(noted))
+
+
+def _told(version: str, promotion: "Promotion") -> str:
+    """What the gates said of what came of a version's recipe."""
+    new = f"{version} was trained again: {REGISTRY}{promotion.model}/{promotion.version}"
+    if promotion.promoted:
+        return f"{new} is the champion now."
+    closed = ", ".join(gate.name for gate in promotion.refusals)
+    return f"{new} did not become the champion: {f'refused by {closed}' if closed else 'nothing waits to become it'}."
 
 
 def _is_pointless(version: str, recipe: "Recipe", console: "Console") -> bool:

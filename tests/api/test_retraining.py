@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 import headstart as hs
 from headstart.api.record import opened
@@ -14,6 +15,7 @@ from headstart_pipelines.cli import main
 from headstart_pipelines.local import Outcome
 
 MODEL = "models:/digits-target/1"
+CRON_JOB = Path(__file__).parents[2] / "infra" / "components" / "retraining" / "retraining.yaml"
 
 
 @pytest.fixture
@@ -65,7 +67,14 @@ def test_the_recipe_of_a_version_is_that_of_its_run_with_its_source_pinned(own):
     assert recipe.target.data.labels_per_class == 5
 
 
-def test_unless_as_before_it_is_run_and_what_comes_of_it_goes_through_the_gates(monitor, inverted, runs, grown):
+def noted(own) -> str:
+    """What the page of the last look at the model says."""
+    with opened(own.workspace) as client:
+        experiment = client.get_experiment_by_name("monitoring").experiment_id
+        return client.search_runs([experiment])[0].data.tags["mlflow.note.content"]
+
+
+def test_unless_as_before_it_is_run_and_what_comes_of_it_goes_through_the_gates(own, monitor, inverted, runs, grown):
     code, said = monitor(inverted, "--retrain", "--promote", "--fail")
 
     assert code == 1, "it had drifted"
@@ -74,6 +83,7 @@ def test_unless_as_before_it_is_run_and_what_comes_of_it_goes_through_the_gates(
     assert said["promotion"]["promoted"] is True
     assert said["promotion"]["reason"] == f"{inverted} was not as before"
     assert any(gate["name"] == "loads" for gate in said["promotion"]["gates"])
+    assert noted(own).endswith(f"{MODEL} was trained again: {MODEL} is the champion now.")
 
 
 def test_a_gate_that_refuses_what_comes_of_it_fails_the_command(own, monitor, inverted, runs, grown):
@@ -85,6 +95,7 @@ def test_a_gate_that_refuses_what_comes_of_it_fails_the_command(own, monitor, in
 
     assert code == 1
     assert said["promotion"]["promoted"] is False
+    assert "did not become the champion: refused by " in noted(own)
 
 
 def test_as_before_nothing_is_run(monitor, unlabelled, runs, grown):
@@ -95,11 +106,23 @@ def test_as_before_nothing_is_run(monitor, unlabelled, runs, grown):
     assert "retrained" not in said
 
 
-def test_data_that_have_not_changed_would_give_the_same_model_and_are_not_trained_on_again(monitor, inverted, runs):
+def test_data_that_have_not_changed_would_give_the_same_model_and_are_not_trained_on_again(
+    own, monitor, inverted, runs
+):
     code, said = monitor(inverted, "--retrain", "--promote")
 
     assert (code, runs.recipes) == (0, [])
     assert (said["state"], said["retrained"], said["promotion"]) == ("drifted", None, None)
+    assert noted(own).endswith(f"{MODEL} is not trained again, as its data are what they were.")
+
+
+def test_a_recipe_that_fails_is_noted_where_the_drift_is(own, monitor, inverted, grown, monkeypatch):
+    def failing(*_, **__):
+        raise hs.HeadstartError("finetune full: out of memory.")
+
+    monkeypatch.setattr("headstart_pipelines.commands.retraining.carry_out", failing)
+    assert monitor(inverted, "--retrain", "--promote") == (1, {})
+    assert noted(own).endswith(f"{MODEL} could not be trained again: finetune full: out of memory.")
 
 
 def test_promotion_alone_and_a_version_without_a_recipe_are_refused(monitor, unlabelled, own, monkeypatch):
@@ -107,6 +130,22 @@ def test_promotion_alone_and_a_version_without_a_recipe_are_refused(monitor, unl
     monkeypatch.setattr("headstart.recipe.registered.stored_recipe", lambda client, version: None)
     with opened(own.workspace) as client, pytest.raises(hs.InputError, match="keeps no recipe"):
         recipe_of(client, MODEL)
+
+
+def test_the_command_of_the_cron_job_as_printed_trains_again_and_asks_the_gates(own, inverted, runs, grown, capsys):
+    hs.promote("digits-target", version=1, workspace=own.workspace)
+    capsys.readouterr()
+    (job,) = (each for each in yaml.safe_load_all(CRON_JOB.read_text()) if each["kind"] == "CronJob")
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    here = {"s3://data/new": str(inverted), "--workspace=/tmp/headstart": f"--workspace={own.workspace}"}
+    assert here.keys() <= set(container["args"])
+    with pytest.raises(SystemExit) as ended:
+        main([here.get(each, each) for each in container["args"]])
+
+    assert container["command"] == ["headstart"]
+    assert not ended.value.code, capsys.readouterr().err
+    assert [each.name for each in runs.recipes] == ["digits"]
+    assert "drifted" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headstart.recipe import registered
-from headstart.tracking import monitoring
+from headstart.tracking import monitoring, runs
 from headstart.tracking.client import connect
 from headstart_pipelines.catalog import compile_pipeline
 from headstart_pipelines.placement import Placement
@@ -178,7 +178,7 @@ def test_a_pod_says_and_records_what_it_found_and_the_run_fails_where_it_was_ask
     assert {(run.info.status, run.data.params["state"], run.data.params["pipeline_run"]) for run in runs} == {
         ("FINISHED", "drifted", RUN_ID)
     }
-    assert (monitoring.state_found(client, RUN_ID), monitoring.state_found(client, "another")) == ("drifted", None)
+    assert (monitoring.look_found(client, RUN_ID)[1], monitoring.look_found(client, "another")) == ("drifted", None)
 
 
 # Following
@@ -198,11 +198,18 @@ def test_who_waits_is_told_what_was_found_also_where_the_run_fails_by_it(kfp, mo
 # Training again
 
 
+def look_at(client) -> str:
+    """The run of a look that was recorded, the same one each time."""
+    experiment = runs.experiment_named(client, "monitoring")
+    found = client.search_runs([experiment]) or [client.create_run(experiment, tags={"headstart.sentence": FOUND})]
+    return found[0].info.run_id
+
+
 @pytest.fixture
 def drifted(monkeypatch, own):
     """The record says so of every run, and the version's recipe has its data in S3."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own.workspace / 'mlflow.db'}")
-    monkeypatch.setattr(monitoring, "state_found", lambda client, run_id: "drifted")
+    monkeypatch.setattr(monitoring, "look_found", lambda client, run_id: (look_at(client), "drifted"))
     found = registered.recipe_of
 
     def in_s3(client, uri):
@@ -223,12 +230,15 @@ def test_the_recipe_of_a_version_is_submitted_unless_it_is_as_before(kfp, monito
     assert [each["display_name"] for each in kfp.pipelines] == ["headstart-monitor", "headstart-finetune"]
     sent = kfp.runs[1]["runtime_config"]["parameters"]
     assert (sent["name"], sent["target_data"]["uri"]) == ("digits", "s3://data/digits")
+    note = connect().get_run(look_at(connect())).data.tags["mlflow.note.content"]
+    assert note.startswith(FOUND)
+    assert note.endswith(f"models:/digits-target/1 was trained again by the run {kfp.runs[1]['display_name']}.")
 
 
 def test_as_before_nothing_is_submitted_and_an_unknown_result_is_an_error(kfp, monitor, drifted, monkeypatch):
-    monkeypatch.setattr(monitoring, "state_found", lambda client, run_id: "as before")
+    monkeypatch.setattr(monitoring, "look_found", lambda client, run_id: (look_at(client), "as before"))
     assert monitor("--wait", "--retrain", model="digits-target").code == 0
-    monkeypatch.setattr(monitoring, "state_found", lambda client, run_id: None)
+    monkeypatch.setattr(monitoring, "look_found", lambda client, run_id: None)
     answer = monitor("--wait", "--retrain", model="digits-target")
 
     assert answer.code == 1

@@ -6,6 +6,7 @@ Nothing before the final run reads the target's test split.
 import contextlib
 import json
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from headstart_pipelines.cluster.follow import watch_run
 from headstart_pipelines.cluster.runs import latest_named
 from headstart_pipelines.cluster.submission import Package, build_package, submit
 from headstart_pipelines.cluster.trials import ClusterTrials, Start
+from headstart_pipelines.display import console
 from headstart_pipelines.profile import Profile
 from headstart_pipelines.resolve import is_record_reached
 from headstart_pipelines.search import Found, alone, budget_of, folder_of, pretraining_of, space_of, written
@@ -90,15 +92,18 @@ def search_on_cluster(
     with alone(folder):
         study = Study(folder, recipe.seed)
         clock = Clock(60 * (budget_of(minutes, trials) or float("inf")), study.facts.get("seconds", 0.0))
-        with _opened(recipe, study, folder.name) as record:
-            before = _Before(recipe, cluster, study, record, clock, stderr)
+        # Of its own, so that the same recipe, searched from two workspaces, has two records and its runs two names.
+        key = study.facts.get("key") or f"{recipe.name}-search-{uuid.uuid4().hex[:8]}"
+        study.keep_fact("key", key)
+        with _opened(recipe, study, key) as record:
+            before = _Before(recipe, cluster, study, record, clock, key, stderr)
             found = before.survey()
             space = space_of(recipe, found.sources, found.epochs)
             candidates = [source.candidate for source in found.sources]
             searched = ClusterTrials(
                 cluster.server,
-                _starter(recipe, cluster, folder.name, found),
-                f"{folder.name}-trial",
+                _starter(recipe, cluster, key, found),
+                f"{key}-trial",
                 recipe.evaluation.metric,
                 Proposals(space, candidates, recipe.strategies, study),
                 {source.name: source for source in found.sources},
@@ -142,6 +147,7 @@ class _Before:
     study: Study
     record: Run
     clock: Clock
+    key: str
     stderr: bool
 
     def survey(self) -> Survey:
@@ -165,9 +171,10 @@ class _Before:
 
     def _carried_out(self, job: Job, unknown: frozenset[str]) -> Run:
         """Follow the run of a job to its end, started unless it was; return the parent of its record."""
-        name = f"{self.study.folder.name}-{job.pipeline}"
+        name = f"{self.key}-{job.pipeline}"
         known = latest_named(self.cluster.server, name)
         run_id = known.run_id if known else self.cluster.start(job, self.cluster.package(job.pipeline, unknown), name)
+        console(stderr=self.stderr).print(f"[bold]{self.recipe.name}[/]  pipeline {job.pipeline}", highlight=False)
         try:
             watch_run(self.cluster.server, run_id, name, stderr=self.stderr)
         finally:

@@ -272,7 +272,7 @@ def test_a_trial_whose_pod_wrote_nothing_fails_as_the_cluster_says(kfp, pods, se
 
     assert answer.code == 0, answer.err
     (failed,) = (each for each in json.loads(answer.out)["trials"] if each["state"] == "failed")
-    assert failed["reason"].startswith("its run digits-")
+    assert failed["reason"].startswith("its run digits-search-")
     assert failed["reason"].endswith("failed: Error (exit code 1)")
     (run,) = (run for run in recorded("trial") if run.data.tags.get("headstart.trial.state") == "failed")
     assert run.info.run_name == failed["name"]

@@ -30,6 +30,7 @@ from headstart.storage.local import write_text
 from headstart.storage.state import STATE_VARIABLE
 from headstart.tracking import database
 from headstart.tracking.client import connect
+from headstart.tracking.names import NOTE
 from headstart.tracking.runs import Run, experiment_named
 from headstart.tracking.store import artifacts, make_record
 from headstart.tracking.trials import search_run
@@ -123,6 +124,7 @@ def written(
     # What a further session changes is no parameter.
     metrics = figures(searched.best[0], recipe.evaluation.metric)
     record.log_metrics({"search/trials": len(searched.tried), **metrics})
+    record.set_tags({NOTE: _note(recipe, searched)})
     record.client.log_text(record.id, text, RECIPE)
     return Found(searched, Recipe.of(yaml.safe_load(text), at=str(folder / RECIPE)), folder / RECIPE, tuple(notes))
 
@@ -207,6 +209,17 @@ def _goal(recipe: Recipe, folder: Path, record: Run) -> Goal:
     record.log_data(dataset, ("train", "val"))
     judged = recipe.evaluation
     return Goal(dataset, recipe.training, judged.metric, recipe.seed, judged.confidence, judged.seeds)
+
+
+def _note(recipe: Recipe, searched: Searched) -> str:
+    """What MLflow's page of a search says, in Markdown."""
+    best = searched.best[0]
+    ties = f" Held-out labels do not tell these apart: {', '.join(searched.ties)}." if searched.ties else ""
+    return (
+        f"{len(searched.tried)} trials, which are below this run; the search ended as {searched.reason}. The best is "
+        f"**{best.name}** from {best.source}: {held_out(best, recipe.evaluation.metric)}.{ties} These figures chose "
+        f"it; the final run, of {RECIPE}, judges it on the test split."
+    )
 
 
 def _text(recipe: Recipe, searched: Searched, source: Source) -> str:

@@ -198,6 +198,7 @@ def test_the_record_is_that_of_a_search_on_one_machine(kfp, pods, searched):
     trials = recorded("trial")
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["search/trials"] == len(trials) == 3
+    assert parent.data.tags["mlflow.note.content"].startswith("3 trials, which are below this run; the search ended as")
     for run in trials:
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.tags["headstart.trial.state"] == "complete"

@@ -9,9 +9,10 @@ from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import modality
-from headstart.models.architectures import build_network, check_reads
+from headstart.models.architectures import MAPS, build_network, check_reads, network_for
 from headstart.models.reference import RECORD, unpinned
 from headstart.models.sources import is_search, load_source, pin_sources
+from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
 from headstart.storage import s3
 from headstart.tracking import database, registry
@@ -101,9 +102,14 @@ def _check_mlflow(uri: str) -> None:
 def _architecture(recipe: Recipe) -> str:
     architecture = recipe.source.pretraining.architecture
     with at("source.pretraining.architecture"):
-        check_reads(architecture, modality(recipe.modality))
-        # The channels of its first stage are those of the samples, which are not read here.
-        network = build_network(architecture, classes=2)
+        kind = modality(recipe.modality)
+        check_reads(architecture, kind)
+        if kind.gives == MAPS and recipe.source.data:
+            # Maps are as large as the recipe says; their values are not read here.
+            given = kind.input.of(settled_input(recipe.source.data, recipe))
+            network = network_for(architecture, kind.plain(given), classes=2)
+        else:
+            network = build_network(architecture, classes=2)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     _check_stages(recipe, architecture, len(network.stages))
     return f"architecture  {architecture}: {len(network.stages)} stages, {parameters:,} parameters"

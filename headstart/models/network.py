@@ -10,6 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from headstart.errors import InputError
 from headstart.modalities.batch import Inputs
 
+# Share of a batch in a batch norm's running statistics, at least: PyTorch's own default.
+_LEAST_MOMENTUM = 0.1
+
 
 class Network(nn.Module):
     """Stages that map a sample to a feature vector, and a linear head that maps the vector to logits, or to a number.
@@ -149,6 +152,18 @@ class Network(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+
+def follow_batches(module: nn.Module) -> None:
+    """Let the running statistics of all batch norms in `module` follow a training of a few hundred steps.
+
+    The momentum of some architectures is meant for hundreds of thousands: MobileNetV3's statistics take a hundredth of
+    each batch, and those of a mean over all batches ever less. After 330 steps the network predicted its training
+    batches by their own statistics, and new samples no better than chance: docs/studies/schedule.md.
+    """
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and (part.momentum is None or part.momentum < _LEAST_MOMENTUM):
+            part.momentum = _LEAST_MOMENTUM
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from headstart.data.dataset import Dataset
 from headstart.errors import InputError
 from headstart.metrics.task import SINGLE_LABEL, Calibration
-from headstart.models.architectures import build_network, check_reads
+from headstart.models.architectures import check_reads, network_for
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.reference import pin_of, unpinned
 from headstart.models.widening import for_samples
@@ -98,7 +98,7 @@ def untrained(like: Like, dataset: Dataset, context: RunContext, *, labels: bool
         fitted = kind.fit(dataset.samples("train"), wider.preprocessing.given)
     # New files are read as these samples were, whatever the source's own reading is.
     preprocessing = fitted.read_as(dataset.given)
-    network = build_network(like.architecture, classes=len(classes), channels=preprocessing.channels)
+    network = network_for(like.architecture, preprocessing, classes=len(classes))
     if classes:
         answer_as(network, dataset)
     return ModelBundle(

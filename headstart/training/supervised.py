@@ -22,7 +22,7 @@ from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
 from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
-from headstart.models.network import evaluated
+from headstart.models.network import evaluated, follow_batches
 from headstart.storage.state import State
 from headstart.training.batches import epoch_batches
 from headstart.training.context import RunContext
@@ -101,6 +101,7 @@ def minimise(
     `job` tells trainings apart that start from the same weights with the same data, plan and seed.
     """
     group = current_group()
+    follow_batches(objective.module)
     synchronize_batch_norm(objective.module, group)
     group.align(list(objective.module.state_dict().values()))
     content = {

@@ -227,6 +227,11 @@ CASES: dict[str, tuple[str | None, Callable[[Path], None] | None, tuple[str, ...
         ("source.data", "no class folders", "labels_per_class", "remove it"),
     ),
     # Models
+    "a network of another size": (
+        recipe(source__pretraining={"architecture": "timm/vit_tiny_patch16_224"}, source__data__size=32),
+        None,
+        ("source.pretraining.architecture", "does not read samples of 32 × 32, RGB", "?img_size="),
+    ),
     "unknown architecture": (
         recipe(source__pretraining={"architecture": "resnet19"}),
         None,

@@ -100,6 +100,12 @@ def test_the_network_may_read_another_size_and_other_channels_than_are_stored(kn
     assert bundle.predict_logits(known.split("test").samples).shape[1] == 3
 
 
+def test_an_architecture_that_does_not_read_samples_of_this_size_is_refused_in_a_sentence(known, capfd):
+    with pytest.raises(InputError, match=r"does not read samples of 16 × 16, grey .*; give them another size"):
+        pretrained(known, "timm/vit_tiny_patch16_224")
+    assert capfd.readouterr().err == ""
+
+
 def test_an_unknown_architecture_is_refused(known):
     with pytest.raises(InputError, match="convnett"):
         pretrained(known, "convnett")

@@ -49,6 +49,15 @@ def test_training_learns_what_tells_the_classes_apart(threes_and_eights, untrain
     assert fitted.history[-1]["train/loss"] < 0.5 * fitted.history[0]["train/loss"]
 
 
+@pytest.mark.parametrize("momentum", [0.0003, None])
+def test_batch_norms_of_every_architecture_follow_a_short_training(momentum, threes_and_eights, untrained, plan):
+    bundle = untrained(threes_and_eights)
+    for module in bundle.network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = momentum
+    assert fit(bundle, threes_and_eights, plan(threes_and_eights, epochs=8), RunContext()).validation >= 0.9
+
+
 def test_the_history_has_one_entry_an_epoch_and_each_is_told_as_it_comes_after_the_start(
     threes_and_eights, untrained, plan
 ):

@@ -1,7 +1,9 @@
 """Networks by name, each with what it reads."""
 
 import difflib
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from headstart.modalities import Modality
 from headstart.registry import Registry
 
 if TYPE_CHECKING:
+    from headstart.modalities.preprocessing import Preprocessing
     from headstart.models.network import Network
 
 MAPS = "maps"
@@ -55,6 +58,31 @@ def list_architectures() -> list[str]:
     from headstart.models import torchvision
 
     return [*ARCHITECTURES, *torchvision.list_models()]
+
+
+def network_for(architecture: str, preprocessing: "Preprocessing", *, classes: int) -> "Network":
+    """A randomly initialised network for samples as `preprocessing` gives them, which it has read one of.
+
+    Raises:
+        InputError: as in `build_network`; the network does not read such samples.
+    """
+    import torch
+
+    from headstart.models.network import evaluated
+
+    network = build_network(architecture, classes=classes, channels=preprocessing.channels)
+    try:
+        # Stages that torch.fx cut out of a model print their code where it fails.
+        with evaluated(network), torch.inference_mode(), redirect_stderr(io.StringIO()):
+            network.features(preprocessing.example(1))
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        # A vision transformer of timm's is built for one size, say, which a setting names.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{architecture} does not read samples of {preprocessing.described} ({reason}); give them another size, or "
+            "name that of the network where it has such a setting, as in timm/vit_tiny_patch16_224?img_size=64."
+        ) from error
+    return network
 
 
 def check_reads(architecture: str, kind: Modality) -> None:

@@ -1,5 +1,6 @@
 """The evaluation of a source on the test split of its own data."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.monitoring import features_to_keep
 from headstart.judging.report.source import render_source_report
 from headstart.judging.section import Evaluation
+from headstart.metrics import tally
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.groups import count_groups, group_numbers, of_groups
-from headstart.metrics.metric import metric_title
+from headstart.metrics.intervals import Interval
+from headstart.metrics.metric import METRICS, metric_title
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, TASKS, metric_for
 from headstart.models.bundle import ModelBundle
+
+log = logging.getLogger(__name__)
 
 
 def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, address: str, seed: int = 0) -> Evidence:
@@ -52,6 +57,9 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
             f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on "
             f"{len(test.labels):,} test items{of_groups(count_groups(test.groups))} of its own data."
         )
+        if beaten := _beaten_by_a_guess(predictions, evaluation.metric, score):
+            sentence = f"{sentence} {beaten}"
+            log.warning(sentence)
     else:
         count = len(test.ids)
         predictions = Predictions(test.ids, np.full(count, -1), np.empty((count, 0), dtype=np.float32), ())
@@ -66,6 +74,18 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         trained_on=seen(dataset),
         report=render_source_report(experiment, sentence, metrics, bundle, dataset),
         features=features_to_keep(bundle, test),
+    )
+
+
+def _beaten_by_a_guess(predictions: Predictions, metric: str, reached: Interval) -> str | None:
+    """What to do about a source whose figure does not lie above that of a constant answer; None where it does."""
+    kind, merit = predictions.kind, METRICS[metric].merit
+    guess = tally.score(metric, predictions.labels, kind.guess(predictions.labels), len(predictions.classes))
+    if min(merit(reached.low), merit(reached.high)) > merit(guess):
+        return None
+    return (
+        f"The test's {kind.guess_title} has {figure(guess)}, so nothing shows that it has learned anything: let it "
+        "train for longer (source.pretraining.epochs) or at another rate (source.pretraining.learning_rate)."
     )
 
 

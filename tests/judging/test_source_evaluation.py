@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score
@@ -35,6 +38,19 @@ def test_a_source_without_a_head_is_judged_by_one_that_is_fitted_to_its_features
     assert headless.network.head.weight.shape[0] == 0
     assert "vicreg, without labels" in found.report
     assert "Figures on the test split" in found.report
+
+
+def test_a_source_that_is_no_better_than_a_guess_is_said_to_be_so_and_a_better_one_is_not(dataset, headless, caplog):
+    assert "learned" not in evaluate_source(headless, dataset, experiment="digits", address="there").sentence
+    network = convnet(classes=len(dataset.classes), channels=1).eval()
+    with torch.no_grad():
+        network.head.weight.zero_()
+    constant = replace(headless, network=network, classes=dataset.classes)
+    found = evaluate_source(constant, dataset, experiment="digits", address="there")
+    test = dataset.split("test").labels
+    share = np.bincount(test).max() / len(test)
+    assert f"The test's majority class has {share:.3f}, so nothing shows that it has learned" in found.sentence
+    assert "source.pretraining.epochs" in caplog.text
 
 
 def test_of_a_source_whose_data_has_no_labels_nothing_is_claimed(dataset, headless, tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from headstart.data.dataset import SPLITS, Dataset
 from headstart.data.prepare import prepare
@@ -61,15 +62,13 @@ class Case:
     def plan(self, training: Training, labels: np.ndarray, task: str, network: Network) -> Plan:
         """What headstart makes of the settings: the learning rate, its schedule, the augmentation."""
         if task == "scratch":
-            return make_plan(training, labels, pretrained=False)
-        weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-        fixed = list(network.stages[: self.frozen(task, len(network.stages))].parameters())
+            return make_plan(training, labels, pretrained=False, network=network)
+        trained = nn.ModuleList([*network.stages[self.frozen(task, len(network.stages)) :], network.head])
         return make_plan(
             training,
             labels,
             pretrained=True,
-            fan_in=max(weight[0].numel() for weight in weights),
-            layers=len(weights) - sum(parameter.ndim > 1 for parameter in fixed),
+            network=trained,
             from_probe=self.from_probe(task),
         )
 

@@ -36,11 +36,10 @@ def distilled(strategy: "Distill", task: Task) -> Trained:
     Raises:
         InputError: there is no such architecture, or it does not read what the source reads.
     """
-    plan = make_plan(
-        task.training.model_copy(update=own_training(strategy)), task.dataset.split("train").labels, pretrained=False
-    )
     # Before the teacher, which may take hours: its name may be wrong.
     student = _student(strategy, task)
+    settings, labels = task.training.model_copy(update=own_training(strategy)), task.dataset.split("train").labels
+    plan = make_plan(settings, labels, pretrained=False, network=student.network)
     # The teacher of a student that chooses is made of the training split and judged on its own validation split alone.
     choosing = replace(task, context=replace(task.context, refit=False, cross_validate=False))
     likeness = Likeness(_teacher(strategy, choosing), strategy.temperature)

@@ -45,10 +45,7 @@ def pretrain(
     else:
         bundle.provenance |= {"objective": section.objective, "head": "none"}
         labels = np.zeros(dataset.counts["train"], dtype=np.int64)
-    weights = [parameter for parameter in bundle.network.stages.parameters() if parameter.ndim > 1]
-    # The rate that suits a start falls with its width and depth; that of random weights does not.
-    fan_in, layers = (max(each[0].numel() for each in weights), len(weights)) if start else (0, 0)
-    plan = make_plan(section, labels, pretrained=start is not None, fan_in=fan_in, layers=layers)
+    plan = make_plan(section, labels, pretrained=start is not None, network=bundle.network)
     plan = objective.plan(plan)
     trained = objective.fit(bundle, dataset, plan, context.asking(bundle.task))
     params = {"architecture": bundle.architecture, **({"start": unpinned(section.start)} if section.start else {})}

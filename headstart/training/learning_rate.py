@@ -1,31 +1,45 @@
 """The rate rule: the peak learning rate where the recipe gives none. Its study: docs/studies/learning_rate.md."""
 
+from typing import TYPE_CHECKING
+
 from headstart.training.section import Training
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Of a random start, and of a source's weights.
 _RATES = {"adamw": 3e-3, "sgd": 0.1}
 _PRETRAINED_RATES = {"adamw": 2e-3, "sgd": 0.033}
-# The network that these were found with: the inputs of its widest unit, and its layers.
-_FAN_IN = 864
-_LAYERS = 13
+# Of a random start without batch norms, which make a step that is too large harmless.
+_UNNORMALISED_RATE = 1e-3
+# The inputs of a unit, summed over the layers, of the network that a source's rate was found with.
+_INPUTS = 3259
 
 
-def peak_rate(training: Training, *, pretrained: bool, fan_in: int = 0, layers: int = 0) -> float:
+def peak_rate(training: Training, *, pretrained: bool, network: "nn.Module | None" = None) -> float:
     """The learning rate of the head at its peak.
 
     AdamW moves every weight by about the rate, so a sum over n of them by n times as much, and a network by the sum of
-    what its trained layers do: the rate that suits a source is in inverse proportion to both (for the width µP, Yang et
-    al., "Tensor programs V", 2022; the layers' part is measured).
+    what its trained layers do: the rate that suits a source is in inverse proportion to the inputs of a unit, summed
+    over these (for one layer µP, Yang et al., "Tensor programs V", 2022; the sum is measured).
 
     Args:
         pretrained: whether the weights start from a source.
-        fan_in: the largest number of inputs that a unit of the network has, 0 where it is not known.
-        layers: how many of its weight matrices and kernels are trained, 0 where it is not known.
+        network: what is trained, where it is known: the parameters that require a gradient count.
     """
     if training.learning_rate is not None:
         return training.learning_rate
     rate = (_PRETRAINED_RATES if pretrained else _RATES)[training.optimizer]
-    if pretrained and training.optimizer == "adamw":
-        reach = max(1.0, fan_in / _FAN_IN) * (layers / _LAYERS if layers else 1)
-        rate = min(rate / reach, _RATES["adamw"])
-    return rate
+    if network is None or training.optimizer != "adamw":
+        return rate
+    random = _RATES["adamw"] if _normalises_over_batches(network) else _UNNORMALISED_RATE
+    if not pretrained:
+        return random
+    inputs = sum(each[0].numel() for each in network.parameters() if each.ndim > 1 and each.requires_grad)
+    return min(rate * _INPUTS / max(1, inputs), random)
+
+
+def _normalises_over_batches(network: "nn.Module") -> bool:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return any(isinstance(module, _BatchNorm) for module in network.modules())

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from headstart.modalities import Modality
 from headstart.training.batches import batch_count
 from headstart.training.learning_rate import peak_rate
 from headstart.training.section import Training
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Steps at which a small data set has been seen often enough; between BiT-HyperRule's 500 for under 20 k samples on a
 # much larger network (Kolesnikov et al. 2020) and what MNIST-5k needs here to come within 0.5 points of its best.
@@ -106,8 +110,7 @@ def make_plan(
     labels: np.ndarray,
     *,
     pretrained: bool,
-    fan_in: int = 0,
-    layers: int = 0,
+    network: "nn.Module | None" = None,
     from_probe: bool = False,
     layer_decay: float | None = None,
     gradual_stages: int = 0,
@@ -124,8 +127,7 @@ def make_plan(
         labels: (N,), the labels of the training split, int or of a regression float; several of each (N, K).
         pretrained: whether the weights start from a source; they then move at a lower rate, and the more samples there
             are, the less these are augmented.
-        fan_in: the largest number of inputs that a unit of the pretrained network has, where it is known.
-        layers: how many of its weight matrices and kernels are trained, where it is known.
+        network: what is trained, where it is known: its size and its norms bound the rate.
         from_probe: whether training starts from a fitted head, with the statistics of batch norms as they are.
         layer_decay: as in the plan.
         gradual_stages: how many stages are to join the head one by one, 0 where all train from the start.
@@ -146,7 +148,7 @@ def make_plan(
     return Plan(
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=peak_rate(training, pretrained=pretrained, fan_in=fan_in, layers=layers),
+        learning_rate=peak_rate(training, pretrained=pretrained, network=network),
         layer_decay=1.0 if layer_decay is None else layer_decay,
         # Half of the epochs are left for the whole network.
         unfreeze_every=max(1, epochs // (2 * gradual_stages)) if gradual_stages else 0,

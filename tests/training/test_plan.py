@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from torch import nn
 
 from headstart.training.plan import make_plan
 from headstart.training.section import Training
@@ -107,21 +108,32 @@ def test_a_training_that_few_samples_could_stop_goes_to_its_end_unless_told_othe
     assert make_plan(Training(epochs=60, patience=7), labels, pretrained=False).patience == 7
 
 
-def test_the_rate_of_a_source_falls_with_the_inputs_of_its_widest_unit():
-    rates = [make_plan(Training(), EVEN, pretrained=True, fan_in=n).learning_rate for n in (0, 100, 864, 1728, 8640)]
-    assert rates == pytest.approx([2e-3, 2e-3, 2e-3, 1e-3, 2e-4])
+def network(*inputs: int, norm: nn.Module | None = None) -> nn.Module:
+    """One with a layer for each number, that of a unit's inputs."""
+    return nn.Sequential(*(nn.Linear(count, 2) for count in inputs), norm or nn.BatchNorm1d(2))
 
 
-def test_the_rate_of_a_source_falls_with_the_layers_that_are_trained_and_is_never_above_a_random_start():
-    rates = [make_plan(Training(), EVEN, pretrained=True, fan_in=864, layers=n).learning_rate for n in (0, 1, 13, 26)]
-    assert rates == pytest.approx([2e-3, 3e-3, 2e-3, 1e-3])
-    assert rates[1] == make_plan(Training(), EVEN, pretrained=False, fan_in=864, layers=1).learning_rate
+def rate(of: nn.Module | None, *, pretrained: bool = True, **settings: object) -> float:
+    return make_plan(Training(**settings), EVEN, pretrained=pretrained, network=of).learning_rate
+
+
+def test_the_rate_of_a_source_falls_with_the_inputs_of_all_layers_that_are_trained():
+    found = [rate(None), *(rate(network(*inputs)) for inputs in ((3259,), (1629, 1630), (3259, 3259), (32590,)))]
+    assert found == pytest.approx([2e-3, 2e-3, 2e-3, 1e-3, 2e-4])
+    half = network(3259, 3259)
+    half[0].requires_grad_(False)
+    assert rate(half) == pytest.approx(2e-3)
+
+
+def test_the_rate_of_a_source_is_never_above_that_of_a_random_start_which_is_lower_without_batch_norms():
+    small, transformer = network(100), network(100, norm=nn.LayerNorm(2))
+    assert rate(small) == rate(small, pretrained=False) == 3e-3
+    assert rate(transformer) == rate(transformer, pretrained=False) == 1e-3
 
 
 def test_a_given_rate_holds_and_a_plain_gradient_shrinks_with_the_width_by_itself():
-    sgd = make_plan(Training(optimizer="sgd"), EVEN, pretrained=True, fan_in=8640, layers=26)
-    assert sgd.learning_rate == make_plan(Training(optimizer="sgd"), EVEN, pretrained=True).learning_rate
-    assert make_plan(Training(learning_rate=0.1), EVEN, pretrained=True, fan_in=8640).learning_rate == 0.1
+    assert rate(network(32590), optimizer="sgd") == rate(None, optimizer="sgd")
+    assert rate(network(32590), learning_rate=0.1) == 0.1
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def fit_scratch(like: Like, dataset: Dataset, training: Training, context: RunCo
 def _fitted(like: Like, dataset: Dataset, training: Training, context: RunContext) -> Trained:
     bundle = untrained(like, dataset, context)
     bundle.provenance |= {"role": "baseline", "strategy": "scratch", "head": "trained"}
-    plan = make_plan(training, dataset.split("train").labels, pretrained=False)
+    plan = make_plan(training, dataset.split("train").labels, pretrained=False, network=bundle.network)
     trained = fit(bundle, dataset, plan, context, name="scratch")
     trained = replace(trained, params={"architecture": like.architecture, **trained.params})
     labelled = all_labels(dataset, context)

@@ -28,8 +28,8 @@ class Range:
     """mean absolute error"""
     bias: float
     """mean of prediction less label"""
-    covered: float
-    """the share whose interval holds the label"""
+    covered: float | None
+    """the share whose interval holds the label; None without intervals"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def diagnose_numbers(
     ranges = []
     for rows in np.array_split(order, min(_RANGES, len(order))):
         errors = predicted[rows] - labels[rows]
-        covered = float("nan") if held is None else float(held[rows].mean())
+        covered = None if held is None else float(held[rows].mean())
         low, high = float(labels[rows[0]]), float(labels[rows[-1]])
         ranges.append(Range(low, high, len(rows), float(np.abs(errors).mean()), float(errors.mean()), covered))
     return NumberDiagnostics(

@@ -22,6 +22,7 @@ from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.measurement import measure
 from headstart.judging.monitoring import observe
+from headstart.judging.number_diagnostics import diagnose_numbers, number_intervals
 from headstart.judging.pairing import stored_pair
 from headstart.judging.report import glossary
 from headstart.judging.report.page import report
@@ -381,6 +382,32 @@ def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, da
         assert absent not in page.partition("<body")[2].replace(glossary.TERMS["temperature"], "")
     for name in ("R²", "coverage"):
         assert glossary.TERMS[name] in page
+
+
+def test_a_model_without_intervals_is_judged_and_the_page_says_why_it_has_none(assessment, dataset, source_path):
+    predictions = assessment.predicted(assessment.chosen.strategy)
+    untold = replace(predictions, outputs=predictions.outputs * np.array([1.0, 1.0, np.nan]))
+    found = diagnose(assessment, dataset, source_path, evaluation=Evaluation(resamples=200))
+    found = replace(
+        found,
+        intervals=number_intervals(untold, resamples=200),
+        numbers=diagnose_numbers(untold, None, None, confidence=0.95),
+    )
+
+    page = report(
+        assessment.with_facts(headline_facts(assessment, found, dataset)),
+        found,
+        dataset,
+        experiment="discs",
+        source={"source": "models:/discs-source/1", "digest": "sha256:0"},
+        run_id="1",
+        tracking_uri="sqlite:///mlflow.db",
+    )
+
+    json.loads(found.to_json())
+    page = " ".join(page.split())
+    assert "Too few samples, or groups of them, were held out to give predictions an interval: nine at least." in page
+    assert "in interval" not in page
 
 
 def test_models_that_tie_are_averaged_and_their_margins_too(trained, source, dataset, context, tmp_path):

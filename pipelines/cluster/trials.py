@@ -4,6 +4,7 @@ The study knows which run carries out which trial from the moment before it is s
 the runs again; what they found is read from MLflow's record.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,7 +22,6 @@ from headstart.searching.searched import Searched, conclude, place_of
 from headstart.searching.study import Sent, Study
 from headstart.searching.study import given as given_strategy
 from headstart.searching.trial import State, Tried, complete, settings
-from headstart.strategies.section import Strategy
 from headstart.tracking.names import TRIAL_RUN
 from headstart.tracking.runs import Run as Record
 from headstart.tracking.runs import end
@@ -171,9 +171,8 @@ class ClusterTrials:
     def _tell(self, trial: "Trial", sent: Sent, record: TrialRecord | None, state: State, reason: str) -> None:
         """End a trial that is not complete, also in the record, where its pod could not."""
         if record is None or record.state is None:
-            strategy = Strategy.of(sent.strategy, at="strategy")
             run = record.run if record else new_trial(
-                self.record, strategy.name, sent.source, sent.strategy, {TRIAL_RUN: str(sent.run_id)}
+                self.record, sent.strategy["name"], sent.source, sent.strategy, {TRIAL_RUN: str(sent.run_id)}
             )  # fmt: skip
             end_trial(run, state, {}, reason=reason)
         seconds = record.seconds if record else 0.0
@@ -196,8 +195,10 @@ class ClusterTrials:
     def _stop_all(self) -> None:
         """Terminate what is at work; it waits for a further session, which goes on from its checkpoint."""
         for trial, sent, _ in self.study.at_work:
-            if sent.run_id is not None:
-                self._terminate(sent.run_id)
+            # A run that was deleted needs no end.
+            with contextlib.suppress(NotFoundError):
+                if sent.run_id is not None:
+                    self._terminate(sent.run_id)
             self.study.postpone(trial)
         for record in trial_records(self.record).values():
             if record.is_open:

@@ -20,6 +20,7 @@ from headstart.features.number_heads import best_number_head, first_component
 from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
+from headstart.judging.headline import Findings, intervals_miss
 from headstart.judging.measurement import measure
 from headstart.judging.monitoring import observe
 from headstart.judging.number_diagnostics import diagnose_numbers, number_intervals
@@ -29,6 +30,7 @@ from headstart.judging.report.page import report
 from headstart.judging.section import Evaluation
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.gains import paired_bootstrap_gain
+from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import read_predictions
 from headstart.metrics.significance import paired_p
 from headstart.metrics.tally import score
@@ -382,6 +384,22 @@ def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, da
         assert absent not in page.partition("<body")[2].replace(glossary.TERMS["temperature"], "")
     for name in ("R²", "coverage"):
         assert glossary.TERMS[name] in page
+
+
+def test_intervals_that_hold_less_than_chance_explains_are_named_beside_the_verdict(assessment):
+    predictions = assessment.predicted(assessment.chosen.strategy)
+
+    def said(covered, held_out):
+        coverage = Interval(covered, covered - 0.04, covered + 0.04)
+        return intervals_miss(Findings(assessment.leaderboard, predictions, None, {"coverage": coverage}, held_out))
+
+    assert "hold 67% of the test items [63%, 71%]; chance alone, with 60 held-out samples, goes down to 82%" in (
+        said(0.67, 60)
+    )
+    # Of so few it may be a matter of chance, and of many it is not.
+    assert said(0.82, 60) is None
+    assert said(0.82, 400)
+    assert said(0.97, 60) is None
 
 
 def test_a_model_without_intervals_is_judged_and_the_page_says_why_it_has_none(assessment, dataset, source_path):

@@ -92,6 +92,9 @@ class Modality(ABC):
         recipe's values."""
         return self.input.of(self.settled(given, self.default_architecture))
 
+    extra: ClassVar[str | None] = None
+    """The extra of headstart that brings the packages by which samples are read."""
+
     def require_packages(self) -> None:  # noqa: B027 (most need none)
         """InputError, with what to install, where a package is missing by which samples are read."""
 

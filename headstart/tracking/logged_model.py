@@ -148,6 +148,19 @@ def _write(
     return folder / "model"
 
 
+def requirement_of(bundle: "ModelBundle") -> str:
+    """What pip has to install where the model runs: `headstart[onnx]==1.0`, with the extras that read its samples and
+    run its network."""
+    from headstart.modalities import modality
+    from headstart.models.architectures import extras_of
+    from headstart.version import __version__
+
+    read_by = modality(bundle.modality).extra
+    extras = extras_of(bundle.architecture) | ({read_by} if read_by else set())
+    named = f"[{','.join(sorted(extras))}]" if extras else ""
+    return f"headstart{named}=={__version__}"
+
+
 def save_pyfunc(
     path: Path,
     bundle: "ModelBundle",
@@ -165,11 +178,8 @@ def save_pyfunc(
     """
     import mlflow
 
-    from headstart.models.architectures import INT8
     from headstart.tracking import serving
-    from headstart.version import __version__
 
-    extra = "[onnx]" if bundle.architecture.startswith(INT8) else ""
     # "Model from code": the pyfunc is a source file and the weights are the bundle's, so nothing is pickled.
     mlflow.pyfunc.save_model(
         path,
@@ -177,6 +187,6 @@ def save_pyfunc(
         artifacts={name: str(each) for name, each in artifacts.items()},
         signature=serving.signature(bundle),
         input_example=serving.input_example(bundle) if with_example else None,
-        pip_requirements=[f"headstart{extra}=={__version__}"],
+        pip_requirements=[requirement_of(bundle)],
         mlflow_model=described,
     )

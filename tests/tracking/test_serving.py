@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.inputs import raw_samples
 from headstart.models.prediction import answers, predict
 from headstart.tracking import http_server, request, serving
-from headstart.tracking.logged_model import save_pyfunc
+from headstart.tracking.logged_model import requirement_of, save_pyfunc
+from headstart.version import __version__
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
 
@@ -379,3 +381,21 @@ def test_a_model_that_knows_no_classes_refuses_every_request(bundle, tmp_path):
     status, answer = refusal(served, {"inputs": TEXTS})
     assert status == 400
     assert answer["message"].endswith("knows no classes; transfer it to a target first.")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "modality", "extras"),
+    [
+        ("convnet", "image", ""),
+        ("timm/vit_tiny_patch16_224?img_size=64", "image", "[timm]"),
+        ("contrastive/clip?hidden_size=32", "image", "[transformers]"),
+        ("waveform/wav2vec2?hidden_size=384", "waveform", "[audio,transformers]"),
+        ("convnet", "audio", "[audio]"),
+        ("transformer_tiny", "text", "[text]"),
+        ("int8/timm/vit_tiny_patch16_224", "image", "[onnx]"),
+        ("ensemble/classical/svc+timm/resnet18", "image", "[timm]"),
+    ],
+)
+def test_a_registered_model_asks_pip_for_all_that_runs_it(bundle, architecture, modality, extras):
+    asked = requirement_of(replace(bundle, architecture=architecture, modality=modality))
+    assert asked == f"headstart{extras}=={__version__}"

@@ -49,6 +49,8 @@ class Text(Modality):
     def augmentations(self) -> Collection[str]:
         return default_first(AUGMENTATIONS, _DEFAULT_AUGMENTATION)
 
+    extra = "text"
+
     def require_packages(self) -> None:
         from headstart.modalities.text.preprocessing import tokenizers
 

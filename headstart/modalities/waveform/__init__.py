@@ -51,6 +51,8 @@ class Waveform(Modality):
     def augmentations(self) -> Collection[str]:
         return default_first(AUGMENTATIONS, _DEFAULT_AUGMENTATION)
 
+    extra = "audio"
+
     def require_packages(self) -> None:
         from headstart.modalities.audio.decoding import soundfile
 

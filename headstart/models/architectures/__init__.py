@@ -49,6 +49,15 @@ class Architecture:
 # Begins the names of networks of transformers for sound.
 _OF_WAVES = "waveform/"
 
+# The extra of headstart that brings the library of a network, by what its name begins with.
+_EXTRAS = {
+    "timm/": "timm",
+    "transformers/": "transformers",
+    "contrastive/": "transformers",
+    _OF_WAVES: "transformers",
+    INT8: "onnx",
+}
+
 ARCHITECTURES = Registry("architectures", "headstart.models.architectures", "ARCHITECTURE", Architecture)
 """Those that are no library's: headstart's own and those that packages add."""
 
@@ -128,6 +137,12 @@ def parse_ensemble(architecture: str) -> tuple[str, ...]:
             f"members>, or ensemble/ and their architectures with {JOINED} between them"
         )
     return members
+
+
+def extras_of(architecture: str) -> set[str]:
+    """The extras of headstart by which a network of this name is run."""
+    members = parse_ensemble(architecture) if architecture.startswith(ENSEMBLE) else (architecture,)
+    return {extra for each in members for start, extra in _EXTRAS.items() if each.startswith(start)}
 
 
 def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Network":

@@ -112,7 +112,7 @@ def single(tmp_path_factory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def carry() -> Callable[..., Trained]:
-    """`transfer` by a strategy given as in a recipe, with a small budget."""
+    """`transfer` by a strategy given as in a recipe, with a small budget; `cross_validate` as in a run."""
 
     def run(
         source: ModelBundle,
@@ -121,13 +121,14 @@ def carry() -> Callable[..., Trained]:
         *,
         seed: int = 0,
         refit: bool = True,
+        cross_validate: bool = False,
         **training: object,
     ):
         # Pinned: what is measured elsewhere is not what these tests are about.
         values = {"precision": "fp32", "layout": "contiguous", "compile": "off", "augmentation": "none", **training}
         values = {"epochs": 2, "batch_size": 8, **values}
         section = Strategy.model_validate(strategy)
-        context = RunContext(seed, refit=refit)
+        context = RunContext(seed, refit=refit, cross_validate=cross_validate)
         return transfer(source, dataset, section, training=Training.of(values), context=context)
 
     return run

@@ -82,7 +82,7 @@ def test_a_network_that_begins_otherwise_keeps_its_reading():
 
 @pytest.mark.parametrize("strategy", ["full", "surgical", "wise_ft"])
 def test_strategies_of_a_grey_source_learn_what_colour_alone_tells(strategy, source, tinted, carry):
-    trained = carry(source, tinted, strategy, epochs=6)
+    trained = carry(source, tinted, strategy, epochs=6, cross_validate=True)
     assert trained.bundle.preprocessing.channels == 3
     assert trained.validation > 0.9
 

@@ -68,7 +68,7 @@ def test_its_answers_are_those_of_the_quantized_network_and_stay_so_in_the_bundl
 
 
 def test_no_held_out_label_trains_or_calibrates_what_is_judged_by_it(source, renamed, carry, steps):
-    found = carry(source, renamed, INT8)
+    found = carry(source, renamed, INT8, cross_validate=True)
 
     # Of all labels, which is kept, and for each part of the labels that is held out.
     trained, quantized = ([each for what, each in steps if what == kind] for kind in ("trained", "quantized"))
@@ -76,7 +76,7 @@ def test_no_held_out_label_trains_or_calibrates_what_is_judged_by_it(source, ren
     *judging, (last, _) = quantized
     assert len(parts) == len(judging) > 1
     assert (whole.context.refit, whole.start_stays) == (True, None)
-    stays = carry(source, renamed, "full").bundle.provenance["kept_epoch"] == 0
+    stays = carry(source, renamed, "full", cross_validate=True).bundle.provenance["kept_epoch"] == 0
     for task, (given, _) in zip(parts, judging, strict=True):
         train, val = (task.dataset.split(name).samples for name in ("train", "val"))
         assert is_among(given, train).all()

@@ -102,7 +102,7 @@ def carried(loaded_source, built_transformer, renamed, carry) -> Callable[..., _
             source = copy.deepcopy(before)
             with pytest.MonkeyPatch.context() as patch:
                 seen = watch(patch)
-                result = carry(source, renamed, strategy, seed=seed)
+                result = carry(source, renamed, strategy, seed=seed, cross_validate=True)
             made[key] = _Carried(before, source, result, seen[-1] if seen else None)
         return made[key]
 
@@ -522,7 +522,7 @@ def compared(monkeypatch) -> Compared:
 def test_a_start_stays_unless_training_beats_it_on_all_labels_that_any_training_held_out(
     source, renamed, carry, compared, refit
 ):
-    ruinous = {"learning_rate": 5.0, "optimizer": "sgd", "refit": refit}
+    ruinous = {"learning_rate": 5.0, "optimizer": "sgd", "refit": refit, "cross_validate": True}
     stayed = carry(source, renamed, "lp_ft", **ruinous)
     ((_, start, labels),) = compared
     assert len(labels) > renamed.counts["val"]

@@ -234,6 +234,12 @@ def test_fewer_than_nine_held_out_samples_or_groups_promise_nothing():
     assert found.scale > 0
 
 
+def test_no_error_at_all_makes_no_model_infinitely_sure():
+    found = REGRESSION.calibrated(np.arange(20.0)[:, None], np.arange(20.0))
+    assert 0 < found.margin < 1e-3
+    assert 0 < found.scale < 1e-3
+
+
 # Heads
 
 

@@ -51,7 +51,8 @@ class Regression(Task):
         # Errors of exactly 0 on a few samples would make a model infinitely sure.
         least = 1e-6 * max(1.0, float(np.abs(labels).max()))
         margin = _margin(errors, groups)
-        return Calibration(max(least, float(np.sqrt(np.mean(errors**2)))), margin and max(least, margin))
+        margin = None if margin is None else max(least, margin)
+        return Calibration(max(least, float(np.sqrt(np.mean(errors**2)))), margin)
 
     def recalibrated(
         self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None

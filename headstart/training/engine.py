@@ -37,8 +37,8 @@ from headstart.training.speed import Speed
 
 _Result = TypeVar("_Result")
 
-# Seconds between two checkpoints; a step that loses its machine repeats at most this much.
 DEVICE_VARIABLE = "HEADSTART_DEVICE"
+# Seconds between two checkpoints; a step that loses its machine repeats at most this much.
 CHECKPOINT_VARIABLE = "HEADSTART_CHECKPOINT_SECONDS"
 _CHECKPOINT_SECONDS = 60.0
 # Validation samples from which on they tell one epoch from another: docs/studies/label-budget.md.

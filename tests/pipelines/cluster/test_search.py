@@ -425,6 +425,7 @@ def test_options_of_a_cluster_alone_are_refused_where_there_is_none(cli, tmp_pat
 # What pods do
 
 
+@pytest.mark.slow
 def test_pods_survey_and_try_what_they_are_sent_and_the_record_has_what_a_search_reads(
     kfp, empty_database, source_path, images, tmp_path, monkeypatch  # noqa: F811
 ):  # fmt: skip

@@ -23,14 +23,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         table_format(options.output)
     # Where none is named, the metric is known from the model.
     if options.metric:
-        _check_bound(options.at_least, options.metric)
+        _check_bounds(options, options.metric)
     announce(f"loading {options.model}")
     from headstart.api.measuring import evaluate
     from headstart.models.prediction import write_table
     from headstart_pipelines import display
 
     found = evaluate(options.model, options.data, metric=options.metric, workspace=options.workspace)
-    _check_bound(options.at_least, found.metric)
+    _check_bounds(options, found.metric)
     if options.output:
         write_table(found.table, options.output)
     if options.json:
@@ -42,17 +42,33 @@ def _evaluate(options: argparse.Namespace) -> None:
             console.print(_classes(found))
         console.print(display.verdict(found.sentence), highlight=False)
         display.show_facts(console, [*_facts(found), *([("samples", options.output)] if options.output else [])])
-    missed = options.at_least is not None and found.value.low < options.at_least
-    if missed or (options.at_most is not None and found.value.high > options.at_most):
-        raise SystemExit(1)
+    _require_bounds(options, found)
 
 
-def _check_bound(at_least: float | None, metric: str) -> None:
+def _check_bounds(options: argparse.Namespace, metric: str) -> None:
     from headstart.errors import InputError
     from headstart.metrics.metric import METRICS
 
-    if at_least is not None and metric in METRICS and METRICS[metric].lower_is_better:
+    if metric not in METRICS:
+        return
+    is_error = METRICS[metric].lower_is_better
+    if options.at_least is not None and is_error:
         raise InputError(f"--at-least is for metrics of which more is better, and {metric} is an error; say --at-most.")
+    if options.at_most is not None and not is_error:
+        raise InputError(f"--at-most is for errors, and of {metric} more is better; say --at-least.")
+
+
+def _require_bounds(options: argparse.Namespace, found: "Measurement") -> None:
+    from headstart.errors import HeadstartError
+    from headstart.figures import figure
+    from headstart.metrics.metric import metric_title
+
+    value = found.value
+    reached = f"{metric_title(found.metric)} is {figure(value.value)} [{figure(value.low)}, {figure(value.high)}]"
+    if options.at_least is not None and value.low < options.at_least:
+        raise HeadstartError(f"{reached}, which begins below {options.at_least:g} (--at-least).")
+    if options.at_most is not None and value.high > options.at_most:
+        raise HeadstartError(f"{reached}, which ends above {options.at_most:g} (--at-most).")
 
 
 def _figures(found: "Measurement") -> "Table":

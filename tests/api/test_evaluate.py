@@ -31,7 +31,9 @@ def test_the_command_fails_where_the_metric_is_not_surely_as_good_as_asked(own, 
         main([*command, "--at-least", "0.5", "--json", "-o", str(tmp_path / "found.csv")])
 
     assert ended.value.code == 1
-    found = json.loads(capsys.readouterr().out)
+    answer = capsys.readouterr()
+    assert "], which begins below 0.5 (--at-least)." in answer.err
+    found = json.loads(answer.out)
     assert found["figures"]["accuracy"][2] < 0.5
     assert found["mistakes"][0]["count"] >= found["mistakes"][-1]["count"]
     assert (tmp_path / "found.csv").read_text().startswith("path,label,predicted,probability\n")
@@ -43,11 +45,17 @@ def test_the_command_fails_where_the_metric_is_not_surely_as_good_as_asked(own, 
     assert "balanced accuracy" in shown
 
 
-def test_a_lower_bound_of_an_error_is_refused_before_anything_is_loaded(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("metric", "bound", "said"),
+    [("mae", "--at-least", "mae is an error; say --at-most"), ("accuracy", "--at-most", "say --at-least")],
+)
+def test_a_bound_that_means_nothing_for_the_metric_is_refused_before_anything_is_loaded(
+    metric, bound, said, tmp_path, capsys
+):
     with pytest.raises(SystemExit) as ended:
-        main(["evaluate", str(tmp_path / "none"), str(tmp_path), "--metric", "mae", "--at-least", "3"])
+        main(["evaluate", str(tmp_path / "none"), str(tmp_path), "--metric", metric, bound, "3"])
     assert ended.value.code == 2
-    assert "mae is an error; say --at-most" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_a_bundle_of_which_nothing_is_known_is_measured_and_that_is_said(own, images, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from kubernetes_validate import utils as kubernetes_schemas
 
-from tests.infra.manifests import OVERLAYS, Document, lay_out, render
+from tests.infra.manifests import NAMESPACES, OVERLAYS, Document, lay_out, render
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,6 +20,13 @@ def quick_schemas() -> Iterator[None]:
 def infra(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of infra/ with passwords of its own."""
     return lay_out(tmp_path_factory.mktemp("cluster") / "infra")
+
+
+@pytest.fixture(scope="module", params=NAMESPACES)
+def overlay(request: pytest.FixtureRequest) -> str:
+    """The name of each overlay that components are added to, one after another."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")

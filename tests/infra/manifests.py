@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 INFRA = Path(__file__).parents[2] / "infra"
-OVERLAYS = ("local", "production")
+NAMESPACES = {"local": "kubeflow", "production": "headstart"}
+"""of each overlay"""
+OVERLAYS = tuple(NAMESPACES)
 SCHEMAS_VARIABLE = "CRD_SCHEMAS"
 
 Document = dict[str, Any]

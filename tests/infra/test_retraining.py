@@ -5,17 +5,10 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from tests.infra.manifests import Document, named, pods, render_with
+from tests.infra.manifests import NAMESPACES, Document, named, pods, render_with
 from tests.infra.network import connects, end
 from tests.infra.policies import EVERYWHERE
 from tests.infra.test_manifests import KUBERNETES
-
-NAMESPACES = {"local": "kubeflow", "production": "headstart"}
-
-
-@pytest.fixture(scope="module", params=NAMESPACES)
-def overlay(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.infra.manifests import INFRA, Document, named, pods, render_with
+from tests.infra.manifests import INFRA, NAMESPACES, Document, named, pods, render_with
 from tests.infra.policies import EVERYWHERE
 from tests.infra.test_manifests import KUBERNETES, PROFILES
-
-NAMESPACES = {"local": "kubeflow", "production": "headstart"}
-
-
-@pytest.fixture(scope="module", params=NAMESPACES)
-def overlay(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture(scope="module")

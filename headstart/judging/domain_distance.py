@@ -5,9 +5,9 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.models.bundle import ModelBundle
+from headstart.models.network import batch_norms
 
 
 def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
@@ -20,9 +20,9 @@ def source_distance(source: ModelBundle, samples: np.ndarray) -> float | None:
     1 - √(2st / (s² + t²)) exp(-(m - n)² / 4(s² + t²)); this is its mean over the channels and the batch norms.
     """
     norms = [
-        module
-        for module in source.network.stages.modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and int(module.num_batches_tracked or 0)
+        norm
+        for norm in batch_norms(source.network.stages)
+        if norm.running_mean is not None and int(norm.num_batches_tracked or 0)
     ]
     if not norms:
         return None

@@ -148,10 +148,14 @@ class Network(nn.Module):
         for position in self._frozen:
             self.stages[position].eval()
         if self._keeps_statistics:
-            for module in self.stages.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            for norm in batch_norms(self.stages):
+                norm.eval()
         return self
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """All batch norms in `module`, in their order."""
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
 
 def follow_batches(module: nn.Module) -> None:
@@ -161,9 +165,8 @@ def follow_batches(module: nn.Module) -> None:
     each batch, and those of a mean over all batches ever less. After 330 steps the network predicted its training
     batches by their own statistics, and new samples no better than chance: docs/studies/schedule.md.
     """
-    for part in module.modules():
-        if isinstance(part, _BatchNorm) and (part.momentum is None or part.momentum < _LEAST_MOMENTUM):
-            part.momentum = _LEAST_MOMENTUM
+    for norm in batch_norms(module):
+        norm.momentum = max(norm.momentum or 0.0, _LEAST_MOMENTUM)
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.data.dataset import Dataset, Split
 from headstart.metrics.metric import METRICS
 from headstart.metrics.tally import score
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
+from headstart.models.network import batch_norms
 from headstart.training.losses import held_out_loss
 
 # The ends and what lies between; Wortsman et al. find the middle a good choice without any validation.
@@ -55,7 +55,7 @@ def refresh_batch_norm(bundle: ModelBundle, train: Split) -> None:
     augmentation. A network without such norms stays as it is."""
     network = bundle.network
     trained = [stage for stage in network.stages if any(p.requires_grad for p in stage.parameters())]
-    norms = [module for module in nn.ModuleList(trained).modules() if isinstance(module, _BatchNorm)]
+    norms = batch_norms(nn.ModuleList(trained))
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

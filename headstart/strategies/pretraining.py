@@ -66,6 +66,9 @@ def _continued(start: ModelBundle, dataset: Dataset, context: RunContext, *, lab
     read.network.unfreeze()
     if labels:
         answer_as(read.network, dataset)
+    else:
+        read.network.classify_only()
+        read.network.replace_head(0)
     provenance = {**dataset.digests, "seed": context.seed, "versions": versions()}
     # What is made of a model stays under its licence.
     if licence := start.provenance.get("license"):

@@ -1,8 +1,7 @@
 """The schedule rule: how a fine-tuning with `schedule: auto` begins."""
 
-from torch.nn.modules.batchnorm import _BatchNorm
-
 from headstart.metrics.task import REGRESSION
+from headstart.models.network import batch_norms
 from headstart.strategies.task import Task
 
 # Training samples from which batch norms learn the target's statistics: docs/studies/schedule.md.
@@ -18,6 +17,5 @@ def choose_schedule(task: Task) -> str:
     start is surely better, and that of a probe distorts the source's features less.
     """
     samples = len(task.dataset.split("train").labels)
-    learns = any(isinstance(module, _BatchNorm) for module in task.source.network.stages.modules())
     enough = _ENOUGH_FOR_NUMBERS if task.dataset.task == REGRESSION else _ENOUGH
-    return "constant" if learns and samples >= enough else "lp_ft"
+    return "constant" if batch_norms(task.source.network.stages) and samples >= enough else "lp_ft"

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from headstart.errors import HeadstartError
+from headstart.models.network import batch_norms
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,8 @@ def synchronize_batch_norm(network: nn.Module, group: Group) -> None:
     """
     if group.size == 1:
         return
-    for module in network.modules():
-        if isinstance(module, _BatchNorm) and not isinstance(module, _Synchronized):
+    for module in batch_norms(network):
+        if not isinstance(module, _Synchronized):
             # The class alone changes, so that the optimiser and the state keep the parameters that they know.
             module.__class__ = type(f"Synchronized{type(module).__name__}", (_Synchronized, type(module)), {})
 

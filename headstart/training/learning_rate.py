@@ -1,11 +1,9 @@
 """The rate rule: the peak learning rate where the recipe gives none. Its study: docs/studies/learning_rate.md."""
 
-from typing import TYPE_CHECKING
+from torch import nn
 
+from headstart.models.network import batch_norms
 from headstart.training.section import Training
-
-if TYPE_CHECKING:
-    from torch import nn
 
 # Of a random start, and of a source's weights.
 _RATES = {"adamw": 3e-3, "sgd": 0.1}
@@ -16,7 +14,7 @@ _UNNORMALISED_RATE = 1e-3
 _INPUTS = 3259
 
 
-def peak_rate(training: Training, *, pretrained: bool, network: "nn.Module | None" = None) -> float:
+def peak_rate(training: Training, *, pretrained: bool, network: nn.Module | None = None) -> float:
     """The learning rate of the head at its peak.
 
     AdamW moves every weight by about the rate, so a sum over n of them by n times as much, and a network by the sum of
@@ -32,14 +30,9 @@ def peak_rate(training: Training, *, pretrained: bool, network: "nn.Module | Non
     rate = (_PRETRAINED_RATES if pretrained else _RATES)[training.optimizer]
     if network is None or training.optimizer != "adamw":
         return rate
-    random = _RATES["adamw"] if _normalises_over_batches(network) else _UNNORMALISED_RATE
+    random = _RATES["adamw"] if batch_norms(network) else _UNNORMALISED_RATE
     if not pretrained:
         return random
-    inputs = sum(each[0].numel() for each in network.parameters() if each.ndim > 1 and each.requires_grad)
-    return min(rate * _INPUTS / max(1, inputs), random)
-
-
-def _normalises_over_batches(network: "nn.Module") -> bool:
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    return any(isinstance(module, _BatchNorm) for module in network.modules())
+    # The head of a source without classes has no weights.
+    trained = [each for each in network.parameters() if each.ndim > 1 and each.numel() and each.requires_grad]
+    return min(rate * _INPUTS / max(1, sum(each[0].numel() for each in trained)), random)

@@ -2,18 +2,15 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
 from headstart.metrics.tally import is_of_classes, is_of_numbers
 from headstart.modalities import Modality
 from headstart.training.batches import batch_count
 from headstart.training.learning_rate import peak_rate
 from headstart.training.section import Training
-
-if TYPE_CHECKING:
-    from torch import nn
 
 # Steps at which a small data set has been seen often enough; between BiT-HyperRule's 500 for under 20 k samples on a
 # much larger network (Kolesnikov et al. 2020) and what MNIST-5k needs here to come within 0.5 points of its best.
@@ -110,7 +107,7 @@ def make_plan(
     labels: np.ndarray,
     *,
     pretrained: bool,
-    network: "nn.Module | None" = None,
+    network: nn.Module | None = None,
     from_probe: bool = False,
     layer_decay: float | None = None,
     gradual_stages: int = 0,

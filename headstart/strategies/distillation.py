@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from headstart.data.dataset import Dataset
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, Calibration
 from headstart.modalities.batch import Inputs
-from headstart.models.architectures import build_network, check_reads
+from headstart.models.architectures import check_reads, network_for
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 from headstart.strategies.section import Strategy, own_training
@@ -63,7 +63,7 @@ def _student(strategy: "Distill", task: Task) -> ModelBundle:
     architecture = strategy.student or dataset.kind.default_architecture
     check_reads(architecture, dataset.kind)
     torch.manual_seed(task.context.seed)
-    network = build_network(architecture, classes=len(dataset.classes), channels=task.source.preprocessing.channels)
+    network = network_for(architecture, task.source.preprocessing, classes=len(dataset.classes))
     answer_as(network, dataset)
     like = task.bundle
     bundle = replace(like, network=network, architecture=architecture, provenance=dict(like.provenance))

@@ -364,14 +364,10 @@ def test_the_verdict_is_in_the_unit_of_the_number_and_an_error_that_is_less_is_b
     assert not {"test/accuracy", "test/ece"} & figures.keys()
 
 
-def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, dataset, source_path):
-    found = diagnose(assessment, dataset, source_path, evaluation=Evaluation(resamples=200))
-    assert set(found.intervals) == {"mae", "rmse", "r2", "coverage"}
-    assert sum(each.items for each in found.numbers.ranges) == dataset.counts["test"]
-    json.loads(found.to_json())
-    assessment = assessment.with_facts(headline_facts(assessment, found, dataset))
+def page_of(assessment, found, dataset):
+    """The report with its headline, its words with a space between them."""
     page = report(
-        assessment,
+        assessment.with_facts(headline_facts(assessment, found, dataset)),
         found,
         dataset,
         experiment="discs",
@@ -379,7 +375,15 @@ def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, da
         run_id="1",
         tracking_uri="sqlite:///mlflow.db",
     )
-    page = " ".join(page.split())
+    return " ".join(page.split())
+
+
+def test_the_page_shows_errors_by_range_and_the_promised_interval(assessment, dataset, source_path):
+    found = diagnose(assessment, dataset, source_path, evaluation=Evaluation(resamples=200))
+    assert set(found.intervals) == {"mae", "rmse", "r2", "coverage"}
+    assert sum(each.items for each in found.numbers.ranges) == dataset.counts["test"]
+    json.loads(found.to_json())
+    page = page_of(assessment, found, dataset)
     assert "How far" in page
     assert "should hold 90% of new samples" in page
     # All labels were held out once.
@@ -418,18 +422,9 @@ def test_a_model_without_intervals_is_judged_and_the_page_says_why_it_has_none(a
         numbers=diagnose_numbers(untold, None, None, confidence=0.95),
     )
 
-    page = report(
-        assessment.with_facts(headline_facts(assessment, found, dataset)),
-        found,
-        dataset,
-        experiment="discs",
-        source={"source": "models:/discs-source/1", "digest": "sha256:0"},
-        run_id="1",
-        tracking_uri="sqlite:///mlflow.db",
-    )
+    page = page_of(assessment, found, dataset)
 
     json.loads(found.to_json())
-    page = " ".join(page.split())
     assert "Too few samples, or groups of them, were held out to give predictions an interval: nine at least." in page
     assert "in interval" not in page
 

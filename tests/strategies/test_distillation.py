@@ -146,7 +146,11 @@ def test_a_training_is_named_after_its_teacher_so_that_a_checkpoint_of_another_i
 
 @pytest.mark.parametrize(
     ("student", "told"),
-    [("mobilenet_v9", "unknown architecture 'mobilenet_v9'"), ("transformer_tiny", "reads tokens, and pictures")],
+    [
+        ("mobilenet_v9", "unknown architecture 'mobilenet_v9'"),
+        ("transformer_tiny", "reads tokens, and pictures"),
+        ("timm/vit_tiny_patch16_224", "does not read samples of 16 × 16, grey"),
+    ],
 )
 def test_a_student_that_cannot_be_is_refused_before_the_teacher_is_trained(
     source, renamed, carry, student, told, monkeypatch

@@ -60,6 +60,8 @@ def _data(role: str, data: Data, recipe: Recipe) -> str:
         labels = data.labels_for(role)
         summary = check_data(data.uri, modality_name=recipe.modality, labels=labels, given=data.input, task=data.task)
         data.learned_as(summary.task)
+    if role == "target":
+        recipe.evaluation.for_task(summary.task, summary.looks)
     samples = sum(summary.samples.values())
     classes = "without labels" if list(summary.samples) == [""] else f"in {len(summary.samples)} classes"
     if summary.task == REGRESSION:

@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from headstart.data.kinds.torchvision import is_published
-from headstart.data.reference import fingerprint, has_no_labels, located
+from headstart.data.reference import fingerprint, has_no_labels, listed, located
 from headstart.data.section import Data
 from headstart.errors import HeadstartError, InputError
+from headstart.modalities import modality
 from headstart.models.reference import PUBLISHED, RECORD, pin_of
 from headstart.recipe.inputs import settled_input
 from headstart.recipe.recipe import Recipe
@@ -130,10 +131,26 @@ def refuse_unlabelled(role: str, data: Data, recipe: Recipe) -> None:
         raise InputError(f"{data.uri} has no class folders, so labels_per_class has no meaning; remove it.")
 
 
+def _refuse_what_the_task_lacks(data: Data, recipe: Recipe) -> None:
+    """InputError if the evaluation asks for what the task lacks that the target's labels look like. They are listed
+    only where the recipe asks for something that not every task has."""
+    if data.task != "auto" or recipe.evaluation.suits_every_task:
+        return
+    kind = modality(recipe.modality)
+    with (
+        at("target.data"),
+        listed(data.uri, kind, data.labels_for("target"), given=kind.probe(data.input), task=data.task) as listing,
+    ):
+        task, looks = listing.task, listing.looks
+    recipe.evaluation.for_task(task, looks)
+
+
 def _resolve_data(role: str, data: Data, recipe: Recipe) -> Data:
     with at(f"{role}.data"):
         uri = located(data.uri)
         refuse_unlabelled(role, data, recipe)
+    if role == "target":
+        _refuse_what_the_task_lacks(data, recipe)
     found = {"uri": uri, "fingerprint": fingerprint(uri), "input": settled_input(data, recipe)}
     return data.model_copy(update=found)
 

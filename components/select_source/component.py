@@ -44,13 +44,14 @@ def select_source(
     from headstart.training.section import Training
 
     own = Pretrained(f"{experiment}-source", Path(pretrained.path)) if pretrained else None
+    packed = PackedDataset.open(Path(dataset.path))
     with step_run(experiment, "select-source") as run:
         offered = offer(candidates, own)
         selection = select_source(
             offered.references,
-            PackedDataset.open(Path(dataset.path)),
+            packed,
             training=Training.of(training, at="training"),
-            metric=Evaluation.of(evaluation, at="evaluation").metric,
+            metric=Evaluation.of(evaluation, at="evaluation").for_task(packed.task).metric,
             seed=seed,
             fetch_registered=offered.fetch,
             background=offered.background,

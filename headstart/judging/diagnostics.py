@@ -72,7 +72,7 @@ class Diagnostics:
     labels: tuple[LabelFigures, ...] = ()
     """of several labels an item, which have no classes, bins, and so on either"""
     numbers: NumberDiagnostics | None = None
-    """of a regression, which has no classes, bins, selective prediction, robustness, curve and explanations"""
+    """of a regression, which has no classes, bins, selective prediction, curve and explanations"""
 
     def to_json(self) -> str:
         """The numbers as indented JSON; pictures are left out."""
@@ -175,15 +175,20 @@ def _of_numbers(
     assessment: Assessment, dataset: Dataset, unseen: str | None, evaluation: Evaluation, seed: int
 ) -> Diagnostics:
     """The diagnostics of a regression. What explains or is fitted to fewer labels counts right answers, and numbers are
-    seldom exactly right; what corrupts a sample may change its number, as a rotation does an angle."""
-    predictions, groups = assessment.predicted(assessment.chosen.strategy), dataset.split("test").groups
-    confidence = evaluation.confidence
+    seldom exactly right."""
+    chosen = assessment.chosen.strategy
+    predictions, groups = assessment.predicted(chosen), dataset.split("test").groups
+    confidence, rows = evaluation.confidence, _corrupted_rows(dataset, evaluation)
+    paths, models = _compared(assessment) if len(rows) else ({}, {})
+    robust = _robustness(models, paths, dataset, rows, confidence)
     intervals = number_intervals(
         predictions, confidence=confidence, resamples=evaluation.resamples, seed=seed, groups=groups
     )
     return replace(
         _without_classes(intervals, float(predictions.outputs[0, 1]), unseen),
         numbers=diagnose_numbers(predictions, groups, assessment.chosen.held_out, confidence=confidence),
+        robustness=robust.get(chosen),
+        scratch_robustness=robust.get(SCRATCH),
     )
 
 
@@ -256,7 +261,8 @@ def _affords_trainings(
 
 def _corrupted_rows(dataset: Dataset, evaluation: Evaluation) -> np.ndarray:
     """The positions of the test items that are corrupted."""
-    return spread_out(dataset.split("test").labels, evaluation.robustness if dataset.kind.corruptions else 0)
+    most = evaluation.corrupted(dataset.task) if dataset.kind.corruptions else 0
+    return spread_out(dataset.split("test").labels, most)
 
 
 def _robustness(

@@ -1,5 +1,5 @@
 """Robustness: the accuracy of a model on test items under the corruptions of their modality; of several labels the mean
-average precision."""
+average precision, of numbers the mean absolute error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.intervals import Interval
 from headstart.metrics.tally import Resampling
+from headstart.metrics.task import SINGLE_LABEL
 from headstart.modalities import modality
 from headstart.modalities.corruption import Corruption
 from headstart.models.bundle import ModelBundle
@@ -29,13 +30,13 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The metric, a share, on `items` test items as they are, and under each corruption."""
+    """The metric, a share or of numbers an error, on `items` test items as they are, and under each corruption."""
 
     items: int
     clean: Interval
     corrupted: tuple[Corrupted, ...]
     shares: tuple[float, ...] = ()
-    """for each item the share of its corrupted forms that the model is right on; empty for several labels"""
+    """for each item the share of its corrupted forms that the model is right on; of classes alone"""
     metric: str = "accuracy"
 
     @property
@@ -46,7 +47,7 @@ class Robustness:
 
 def predict_corrupted(bundle: ModelBundle, samples: Any) -> np.ndarray:
     """The classes, int (1 + C · 3, N), that a model gives N samples as they are, and then under each of C corruptions
-    at each severity; of several labels their logits (1 + C · 3, N, K)."""
+    at each severity; numbers float, and of several labels their logits (1 + C · 3, N, K)."""
     forms = (samples, *(each.apply(samples, severity) for each in _corruptions(bundle) for severity in SEVERITIES))
     return np.stack([bundle.kind.predicted(bundle.predict_logits(form)) for form in forms])
 
@@ -71,7 +72,7 @@ def robustness(
         return bootstrap_interval(metric, labels, answers, len(bundle.classes), **how)
 
     clean, corrupted = found[0], found[1:]
-    if labels.ndim == 1 and len(corrupted):
+    if bundle.task == SINGLE_LABEL and len(corrupted):
         shares = tuple((corrupted == labels).mean(axis=0).tolist())
     return Robustness(
         len(labels),

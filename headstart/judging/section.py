@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headstart.metrics.metric import METRICS
-from headstart.metrics.task import MULTI_LABEL, REGRESSION
+from headstart.errors import InputError
+from headstart.metrics.metric import METRICS, metrics_of
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from headstart.sections import Section, with_tuples
 
 _OF_ONE_CLASS = {
@@ -15,10 +16,10 @@ _OF_ONE_CLASS = {
     "explanations": "a map is of one class",
 }
 # Settings that are for classes alone, by task, and why.
-_OF_CLASSES = {
-    MULTI_LABEL: _OF_ONE_CLASS,
-    REGRESSION: {**_OF_ONE_CLASS, "robustness": "a corruption may change the number, as a rotation does an angle"},
-}
+_OF_CLASSES = {MULTI_LABEL: _OF_ONE_CLASS, REGRESSION: _OF_ONE_CLASS}
+WHAT_IS_JUDGED = {SINGLE_LABEL: "classes", MULTI_LABEL: "several labels", REGRESSION: "numbers"}
+_DEFAULT_METRIC = "accuracy"
+_CORRUPTED = 100
 
 
 class Evaluation(Section):
@@ -37,12 +38,12 @@ class Evaluation(Section):
         curve. It is fitted to frozen features, in seconds.
     curve_training: adds the chosen strategy and scratch to the curve, each trained three times a point. `auto`: where
         all of these trainings take at most 10¹² operations.
-    robustness: the number of test items that are corrupted in 21 ways; 0 for none. Numbers, which a corruption may
-        change, are not.
+    robustness: the number of test items that are corrupted in 21 ways; 0 for none. `auto`: 100 of classes and labels,
+        none of numbers, which a corruption may change as a rotation does an angle.
     explanations: the number of test items that are explained; 0 for none.
     """
 
-    metric: Annotated[str, METRICS] = "accuracy"
+    metric: Annotated[str, METRICS] = _DEFAULT_METRIC
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
@@ -50,7 +51,7 @@ class Evaluation(Section):
     seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=20)] = "auto"
     curve: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = (1, 2, 5, 10, 25, 50, 100)
     curve_training: Literal["auto"] | bool = "auto"
-    robustness: Annotated[int, Field(ge=0, le=100_000)] = 100
+    robustness: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = "auto"
     explanations: Annotated[int, Field(ge=0, le=100)] = 8
 
     @model_validator(mode="before")
@@ -66,11 +67,54 @@ class Evaluation(Section):
         return values
 
     def check_task(self, task: str) -> None:
-        """ValueError if a setting other than the default asks for what there is of single classes only."""
+        """ValueError if the settings ask for what there is not of this task."""
+        # Metrics are read where one is named: they import what they compute with.
+        if not (self.has_default_metric and task == SINGLE_LABEL) and task not in (tasks := METRICS[self.metric].tasks):
+            raise ValueError(
+                f"evaluation.metric: {self.metric} is for {WHAT_IS_JUDGED[tasks[0]]}, and target.data.task is {task}; "
+                f"choose one of {', '.join(metrics_of(task))}"
+            )
         for name, reason in _OF_CLASSES.get(task, {}).items():
             value = getattr(self, name)
             if value and value != type(self).model_fields[name].default:
                 raise ValueError(f"evaluation.{name}: has no meaning with target.data.task {task}: {reason}; remove it")
+        if task != REGRESSION and self.min_gain >= 1:
+            raise ValueError(
+                f"evaluation.min_gain: {self.metric} is a share, and no gain is as large as {self.min_gain:g}"
+            )
+
+    def for_task(self, task: str, looks: str = "") -> Self:
+        """The section with the metric of this task in the place of the default one.
+
+        Raises:
+            InputError: as `check_task`; `looks` follows, the reason why labels are learned so where nobody says it.
+        """
+        own = {"metric": TASKS[task].default_metric} if self.has_default_metric else {}
+        found = self.model_copy(update=own)
+        try:
+            found.check_task(task)
+        except ValueError as error:
+            raise InputError(f"{error}. {looks}".strip()) from None
+        return found
+
+    @property
+    def has_default_metric(self) -> bool:
+        """Whether the metric is that of classes, which a task of its own replaces where none is named."""
+        return self.metric == _DEFAULT_METRIC
+
+    @property
+    def suits_every_task(self) -> bool:
+        """Whether the settings ask for nothing that a task lacks."""
+        try:
+            return all(self.for_task(task) for task in TASKS)
+        except InputError:
+            return False
+
+    def corrupted(self, task: str) -> int:
+        """The number of test items that are corrupted."""
+        if self.robustness == "auto":
+            return 0 if task == REGRESSION else _CORRUPTED
+        return self.robustness
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from headstart.data.section import Data
 from headstart.errors import InputError
-from headstart.judging.section import Evaluation
+from headstart.judging.section import WHAT_IS_JUDGED, Evaluation
 from headstart.metrics.metric import METRICS, metrics_of
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.modalities import MODALITIES
@@ -77,9 +77,6 @@ class Target(Section):
 _TARGET_SECTIONS = ("training", "strategies", "baselines", "evaluation")
 
 
-_WHAT_IS_JUDGED = {SINGLE_LABEL: "classes", MULTI_LABEL: "several labels", REGRESSION: "numbers"}
-
-
 class Recipe(Section):
     """One experiment. A name, source data and target data are enough; everything else has a default."""
 
@@ -143,24 +140,19 @@ class Recipe(Section):
         return self
 
     def _suits_its_task(self) -> None:
-        task = self.target.data.task if self.target else "auto"
-        metric, min_gain = self.evaluation.metric, self.evaluation.min_gain
-        # Metrics are read where one is named: they import what they compute with.
-        is_default = metric == Evaluation.model_fields["metric"].default
-        own = SINGLE_LABEL if task == "auto" else task
-        if self.target and not (is_default and own == SINGLE_LABEL) and own not in METRICS[metric].tasks:
-            of, hint = _WHAT_IS_JUDGED[METRICS[metric].tasks[0]], ""
-            if task == "auto":
-                hint = f"say target.data.task: {METRICS[metric].tasks[0]}, or "
-            given = "" if task == "auto" else f", and target.data.task is {task}"
-            raise ValueError(
-                f"evaluation.metric: {metric} is for {of}{given}; {hint}choose one of {', '.join(metrics_of(own))}"
-            )
-        self.evaluation.check_task(task)
-        if task == REGRESSION:
+        if self.target is None:
             return
-        if min_gain >= 1:
-            raise ValueError(f"evaluation.min_gain: {metric} is a share, and no gain is as large as {min_gain:g}")
+        task, metric = self.target.data.task, self.evaluation.metric
+        if (
+            task == "auto"
+            and not self.evaluation.has_default_metric
+            and SINGLE_LABEL not in (tasks := METRICS[metric].tasks)
+        ):
+            raise ValueError(
+                f"evaluation.metric: {metric} is for {WHAT_IS_JUDGED[tasks[0]]}; say target.data.task: {tasks[0]}, or "
+                f"choose one of {', '.join(metrics_of(SINGLE_LABEL))}"
+            )
+        self.evaluation.check_task(SINGLE_LABEL if task == "auto" else task)
 
     def _suits_its_modality(self) -> None:
         kind = MODALITIES[self.modality]

@@ -22,7 +22,7 @@ from headstart.judging.section import Evaluation
 from headstart.judging.selection import RANKING
 from headstart.metrics.classification import confused
 from headstart.metrics.intervals import Interval
-from headstart.metrics.task import REGRESSION, metric_for
+from headstart.metrics.task import REGRESSION
 from headstart.models.reference import numbered, unpinned
 from headstart.storage.local import write_json, write_text
 from headstart.tracking.client import explained, shown_to_people
@@ -75,8 +75,7 @@ def evaluate_and_record(
     Returns:
         The assessment with the ids of the runs written to.
     """
-    evaluation = Evaluation.of(recipe["evaluation"], at="evaluation")
-    evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
+    evaluation = Evaluation.of(recipe["evaluation"], at="evaluation").for_task(dataset.task)
     run.log_data(dataset, ("test",))
     with tempfile.TemporaryDirectory(prefix="headstart-") as place:
         contenders = [*contenders, *combined(contenders, evaluation, Path(place))]

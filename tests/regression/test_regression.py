@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from headstart.data.prepare import prepare
 from headstart.data.reference import check
 from headstart.data.section import Data
 from headstart.data.strata import strata
+from headstart.data.subsets import spread_out
 from headstart.errors import InputError
 from headstart.features.number_heads import best_number_head, first_component
 from headstart.judging.combination import combined
@@ -43,6 +45,8 @@ from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from headstart_pipelines.check import check as check_recipe
+from headstart_pipelines.resolve import resolve
 from tests.models.schema import validate
 from tests.regression.conftest import TRAINING
 from tests.regression.discs import SIZE, write_discs
@@ -512,7 +516,6 @@ def test_a_metric_of_another_task_is_refused_before_anything_runs(task, evaluati
 @pytest.mark.parametrize(
     ("task", "evaluation", "reason"),
     [
-        ("regression", {"robustness": 50}, "evaluation.robustness: .* a corruption may change the number"),
         ("regression", {"explanations": 3}, "evaluation.explanations: has no meaning with target.data.task regression"),
         ("multi_label", {"curve": [5, 10]}, "evaluation.curve: .* labels a class; remove it"),
     ],
@@ -528,6 +531,44 @@ def test_what_is_judged_of_classes_alone_is_refused_where_it_is_asked_for(task, 
     assert Recipe.of(stored, at="recipe").evaluation.robustness == 0
     whole = Recipe.of(recipe, at="recipe").model_dump(mode="json")
     assert Recipe.of(whole, at="recipe").evaluation.explanations == 8
+
+
+@pytest.mark.parametrize("evaluation", [{"curve": [5]}, {"metric": "macro_f1"}, {"explanations": 3}])
+def test_what_the_task_lacks_that_labels_look_like_is_refused_as_where_it_is_named(discs, tmp_path, evaluation):
+    table = {"data": {"uri": str(discs / "target" / "labels.csv"), "size": SIZE}}
+    asked = Recipe.of({"name": "r", "source": table, "target": table, "evaluation": evaluation}, at="recipe")
+    plain = Recipe.of({"name": "r", "source": table, "target": table}, at="recipe")
+    (key,) = evaluation
+
+    for tried in (lambda recipe: list(check_recipe(recipe, tmp_path)), resolve):
+        with pytest.raises(InputError, match=f"^evaluation.{key}: .*target.data.task.* regression.*Labels such as"):
+            tried(asked)
+        tried(plain)
+    assert plain.evaluation.for_task("regression").metric == "mae"
+
+
+def test_numbers_are_corrupted_where_the_recipe_says_that_they_stay_the_same(assessment, dataset, source_path):
+    left_open = diagnose(assessment, dataset, source_path, evaluation=Evaluation(metric="mae", resamples=100))
+    assert left_open.robustness is None
+
+    section = Evaluation(metric="mae", resamples=100, robustness=20)
+    found = diagnose(assessment, dataset, source_path, evaluation=section)
+
+    assert (found.robustness.metric, found.robustness.items, found.robustness.shares) == ("mae", 20, ())
+    predicted = assessment.predicted(assessment.chosen.strategy)
+    rows = spread_out(predicted.labels, 20)
+    error = np.abs(predicted.predicted[rows] - predicted.labels[rows]).mean()
+    assert found.robustness.clean.value == pytest.approx(error, rel=1e-4)
+    assert found.robustness.mean > found.robustness.clean.value
+    json.loads(found.to_json())
+    page = page_of(assessment, found, dataset)
+    assert f"MAE of {assessment.chosen.strategy} on 20 test items, every range of the numbers with its share" in page
+    # The corruption that costs most comes first, and no colour is out of its scale.
+    told = page.partition("Under corruption")[2]
+    heats = [float(each) for each in re.findall(r"--heat: ([-.0-9]+)", told)]
+    worst = max(found.robustness.corrupted, key=lambda row: row.values[-1].value)
+    assert told.partition("<tbody>")[2].strip().startswith(f"<tr><td>{worst.corruption}")
+    assert all(0 <= each <= 0.55 for each in heats)
 
 
 def test_init_writes_a_recipe_for_a_table_of_numbers(discs):

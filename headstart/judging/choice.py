@@ -8,15 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
-from headstart.metrics.averaging import pseudo_bma
-from headstart.metrics.groups import group_numbers
-from headstart.metrics.predictions import Predictions, on_common_samples
-
-_LEAST_WEIGHT = 0.1
+from headstart.metrics.averaging import in_common, weights_by_held_out
 
 
 @dataclass(frozen=True)
@@ -83,12 +77,10 @@ def ties(strategies: Sequence[Contender]) -> list[Contender]:
 def weights(contenders: Sequence[Contender]) -> list[tuple[Contender, float]]:
     """Return the contenders that held-out samples do not tell from the best, and the weight of each; largest first.
 
-    The weights, which add up to 1, are those of pseudo-BMA+ (Yao, Vehtari, Simpson and Gelman 2018, "Using stacking to
-    average Bayesian predictive distributions", section 3.4): the likelihood of the held-out samples under a contender
-    as a share of that under all, averaged over Bayesian bootstraps of the samples, or of the groups that these belong
-    to. Weights under 0.1 are dropped: such a contender costs a prediction as much as others and moves it little. Of
-    contenders that predict the same, the first one stands for all: a recipe's default order begins with what trains
-    least.
+    The weights, which add up to 1, are those of `weights_by_held_out`: pseudo-BMA+ (Yao, Vehtari, Simpson and Gelman
+    2018, "Using stacking to average Bayesian predictive distributions", section 3.4), the likelihood of the held-out
+    samples under a contender as a share of that under all. Of contenders that predict the same, the first one stands
+    for all: a recipe's default order begins with what trains least.
 
     Where a contender has no held-out predictions, the validation metric alone ranks all; those that learned from all
     labels, of which none was held out, are equal.
@@ -98,26 +90,11 @@ def weights(contenders: Sequence[Contender]) -> list[tuple[Contender, float]]:
     """
     if not contenders:
         raise HeadstartError("No transfer strategy was evaluated; give the recipe at least one under `strategies`.")
-    found = _held_out(contenders)
+    found = weights_by_held_out([each.held_out for each in contenders])
     if not found:
         best = _by_metric(contenders)
         return [(each, 1 / len(best)) for each in best]
-    losses = [each.losses for each in found]
-    told: list[int] = []
-    # Python's sort keeps the order of equal contenders.
-    for number in sorted(range(len(contenders)), key=lambda number: losses[number].mean()):
-        if not any(found[number].is_same(found[other]) for other in told):
-            told.append(number)
-    shares = pseudo_bma(_by_group(np.stack([losses[number] for number in told]), found[0].groups))
-    shares = np.where(shares < _LEAST_WEIGHT, 0.0, shares)
-    order = np.argsort(-shares, kind="stable")
-    return [(contenders[told[row]], float(shares[row] / shares.sum())) for row in order if shares[row]]
-
-
-def _by_group(losses: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The losses (M, N) of samples, added up within each group: (M, G)."""
-    numbers = group_numbers(groups)
-    return losses if numbers is None else np.stack([np.bincount(numbers, weights=row) for row in losses])
+    return [(contenders[number], weight) for number, weight in found]
 
 
 def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:
@@ -129,15 +106,8 @@ def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:
 
 def _lead(transfer: Contender, baseline: Contender) -> float:
     """The baseline's mean held-out log loss less the transfer's; infinite where they have no samples in common."""
-    found = _held_out([transfer, baseline])
+    found = in_common([transfer.held_out, baseline.held_out])
     if not found:
         return math.inf
     ours, theirs = (float(each.losses.mean()) for each in found)
     return theirs - ours
-
-
-def _held_out(contenders: Sequence[Contender]) -> list[Predictions]:
-    """The held-out predictions of all for the samples that they have in common; empty where there are none."""
-    known = [each.held_out for each in contenders if each.held_out is not None]
-    found = on_common_samples(known) if len(known) == len(contenders) else []
-    return found if found and len(found[0].ids) else []

@@ -1,10 +1,52 @@
-"""Weights by which models are averaged, from their losses on held-out samples."""
+"""Weights of models by their losses on held-out samples: which may be the best, and by what they are averaged."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from headstart.metrics.groups import group_numbers
+from headstart.metrics.predictions import Predictions, on_common_samples
+
+# A model of less weight costs a prediction as much as others and moves it little.
+_LEAST_WEIGHT = 0.1
 _DRAWS = 1000
 # Values that are in memory at a time.
 _CHUNK = 1_000_000
+
+
+def weights_by_held_out(held_out: Sequence[Predictions | None]) -> list[tuple[int, float]]:
+    """The models that held-out samples do not tell from the best, by their positions, and the weight of each; largest
+    first. Empty where the models have no samples in common.
+
+    The weights, which add up to 1, are those of `pseudo_bma` on the common samples, or on the groups that these belong
+    to; those under 0.1 are dropped. Of models that predict the same, the first one stands for all.
+    """
+    found = in_common(held_out)
+    if not found:
+        return []
+    losses = [each.losses for each in found]
+    told: list[int] = []
+    # Python's sort keeps the order of equal models.
+    for number in sorted(range(len(found)), key=lambda number: losses[number].mean()):
+        if not any(found[number].is_same(found[other]) for other in told):
+            told.append(number)
+    shares = pseudo_bma(_by_group(np.stack([losses[number] for number in told]), found[0].groups))
+    shares = np.where(shares < _LEAST_WEIGHT, 0.0, shares)
+    order = np.argsort(-shares, kind="stable")
+    return [(told[row], float(shares[row] / shares.sum())) for row in order if shares[row]]
+
+
+def in_common(held_out: Sequence[Predictions | None]) -> list[Predictions]:
+    """The held-out predictions of all models for the samples that they have in common; empty where there are none."""
+    known = [each for each in held_out if each is not None]
+    found = on_common_samples(known) if known and len(known) == len(held_out) else []
+    return found if found and len(found[0].ids) else []
+
+
+def _by_group(losses: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The losses (M, N) of samples, added up within each group: (M, G)."""
+    numbers = group_numbers(groups)
+    return losses if numbers is None else np.stack([np.bincount(numbers, weights=row) for row in losses])
 
 
 def pseudo_bma(losses: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Distillation: a teacher is made of the source, and a small network learns from the labels and from its answers.
 
-Every choice is made as other strategies make it. While the student's epochs are chosen, neither it nor its teacher has
-learned from the held-out samples that it is judged on; then both are made again with all labels.
+Which strategy makes the teacher is chosen by held-out predictions, once. While the student's epochs are chosen, and for
+each part of the labels that is held out further, neither it nor its teacher has learned from the samples that it is
+judged on; then both are made again with all labels.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.data.dataset import Dataset
+from headstart.metrics.averaging import weights_by_held_out
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, Calibration
 from headstart.modalities.batch import Inputs
 from headstart.models.architectures import check_reads, network_for
@@ -20,14 +23,31 @@ from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 from headstart.strategies.section import Strategy, own_training
 from headstart.strategies.task import Task, answer_as
+from headstart.training.context import RunContext
 from headstart.training.engine import training_device
-from headstart.training.plan import make_plan
+from headstart.training.held_out import held_out_further
+from headstart.training.plan import Plan, make_plan
 from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.supervised import fit, weights_digest
 from headstart.training.trained import Trained
 
 if TYPE_CHECKING:
     from headstart.strategies.methods.distill import Distill
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """The strategy that was chosen, and what it made of the source with all labels."""
+
+    strategy: Strategy
+    trained: Trained
+
+    def for_part(self, task: Task) -> ModelBundle:
+        """The model that it makes with a part's training split alone. What all held-out samples say of its start holds
+        here, too."""
+        alone = replace(task.context, refit=False, cross_validate=False)
+        stays = self.trained.bundle.provenance.get("kept_epoch") == 0
+        return replace(task, context=alone, start_stays=stays).carried_by(self.strategy).bundle
 
 
 def distilled(strategy: "Distill", task: Task) -> Trained:
@@ -38,23 +58,37 @@ def distilled(strategy: "Distill", task: Task) -> Trained:
     """
     # Before the teacher, which may take hours: its name may be wrong.
     student = _student(strategy, task)
-    settings, labels = task.training.model_copy(update=own_training(strategy)), task.dataset.split("train").labels
-    plan = make_plan(settings, labels, pretrained=False, network=student.network)
-    # The teacher of a student that chooses is made of the training split and judged on its own validation split alone.
-    choosing = replace(task, context=replace(task.context, refit=False, cross_validate=False))
-    likeness = Likeness(_teacher(strategy, choosing), strategy.temperature)
-    name = likeness.named(strategy.name)
-    chosen = fit(student, task.dataset, plan, task.context, penalty=likeness, name=name)
-    decisions = {"student": student.architecture, "teacher": strategy.teacher}
-    student.provenance["decisions"] = dict(decisions)
-    chosen = replace(chosen, params={**chosen.params, **decisions, "temperature": student.temperature})
+    teacher = _chosen_teacher(strategy.teachers, task)
+    decisions = {"student": student.architecture, "teacher": teacher.strategy.name}
+
+    def taught(dataset: Dataset, context: RunContext) -> Trained:
+        """The student of a teacher that both learn from the training split alone."""
+        part = replace(task, dataset=dataset, context=context)
+        found = _fitted(strategy, part, teacher.for_part(part))
+        found.bundle.provenance["decisions"] = dict(decisions)
+        return replace(found, params={**found.params, **decisions, "temperature": found.bundle.temperature})
+
+    chosen = held_out_further(taught(task.dataset, task.context), task.dataset, task.context, taught)
     labelled = all_labels(task.dataset, task.context)
     if labelled is None:
         return chosen
     student = _student(strategy, replace(task, dataset=labelled))
-    likeness = Likeness(_teacher(strategy, task), strategy.temperature)
+    likeness = Likeness(teacher.trained.bundle, strategy.temperature)
+    plan = _plan(strategy, task, student)
     refit(student, labelled, plan, task.context, chosen, penalty=likeness, name=likeness.named(strategy.name))
     return refitted(student, labelled, chosen)
+
+
+def _fitted(strategy: "Distill", task: Task, teacher: ModelBundle) -> Trained:
+    """The student, trained on the task's training split with the answers of `teacher`."""
+    student, likeness = _student(strategy, task), Likeness(teacher, strategy.temperature)
+    plan, name = _plan(strategy, task, student), likeness.named(strategy.name)
+    return fit(student, task.dataset, plan, task.context, penalty=likeness, name=name)
+
+
+def _plan(strategy: "Distill", task: Task, student: ModelBundle) -> Plan:
+    settings, labels = task.training.model_copy(update=own_training(strategy)), task.dataset.split("train").labels
+    return make_plan(settings, labels, pretrained=False, network=student.network)
 
 
 def _student(strategy: "Distill", task: Task) -> ModelBundle:
@@ -71,11 +105,22 @@ def _student(strategy: "Distill", task: Task) -> ModelBundle:
     return bundle
 
 
-def _teacher(strategy: "Distill", task: Task) -> ModelBundle:
-    """The source, carried to the target; a training that the strategy of that name has done is not done again."""
-    named = Strategy.of({"name": strategy.teacher, "strategy": strategy.teacher})
-    quiet = replace(task.context, on_epoch=None)
-    return named.carry(replace(task, strategy=named.name, context=quiet)).bundle
+def _chosen_teacher(strategies: Sequence[Strategy], task: Task) -> _Teacher:
+    """The strategy that held-out predictions choose as they choose the transfer (headstart/judging/choice.py)."""
+    made = [_Teacher(each, _judged(each, task)) for each in strategies]
+    if weights := weights_by_held_out([each.trained.held_out for each in made]):
+        return made[weights[0][0]]
+    unknown = [each for each in made if math.isnan(each.trained.validation)]
+    return unknown[0] if unknown else max(made, key=lambda each: each.trained.validation)
+
+
+def _judged(strategy: Strategy, task: Task) -> Trained:
+    """What the strategy makes of the source by itself, as a contender of its own."""
+
+    def again(dataset: Dataset, context: RunContext) -> Trained:
+        return replace(task, dataset=dataset, context=context).carried_by(strategy)
+
+    return held_out_further(task.carried_by(strategy), task.dataset, task.context, again)
 
 
 class Likeness:

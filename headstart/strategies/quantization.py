@@ -30,14 +30,14 @@ def quantized_transfer(name: str, original: Strategy, task: Task) -> Trained:
     """
     # Before the training, which may take hours.
     require_onnx()
-    whole = _carried(original, task)
+    whole = task.carried_by(original)
     # What all held-out samples say of the original's start holds for the models that are judged, too.
     stays = whole.bundle.provenance.get("kept_epoch") == 0
 
     def judged(dataset: Dataset, context: RunContext) -> Trained:
         alone = replace(context, refit=False, cross_validate=False)
         part = replace(task, dataset=dataset, context=alone, start_stays=stays)
-        chosen, val = _carried(original, part), dataset.split("val")
+        chosen, val = part.carried_by(original), dataset.split("val")
         part.bundle = _quantized(name, original, chosen.bundle, dataset)
         validation, held_out = part.judge(val, part.bundle.predict_logits(val.samples), calibrate=False)
         params = {**chosen.params, "original": original.name}
@@ -51,12 +51,6 @@ def quantized_transfer(name: str, original: Strategy, task: Task) -> Trained:
     labels = {"labels": labelled.counts["train"]}
     final.provenance |= labels
     return replace(found, model=final, params={**found.params, **labels, "temperature": final.temperature})
-
-
-def _carried(original: Strategy, task: Task) -> Trained:
-    """The source, carried to the target; a training that the strategy of that name has done is not done again."""
-    quiet = replace(task.context, on_epoch=None)
-    return original.carry(replace(task, strategy=original.name, context=quiet))
 
 
 def _quantized(name: str, original: Strategy, bundle: ModelBundle, dataset: Dataset) -> ModelBundle:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from headstart.models.network import Network
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained, calibrated
+
+if TYPE_CHECKING:
+    from headstart.strategies.section import Strategy
 
 
 def answer_as(network: Network, dataset: Dataset) -> None:
@@ -82,6 +85,11 @@ class Task:
         )
         bundle.calibration = Calibration()
         return bundle
+
+    def carried_by(self, strategy: "Strategy") -> Trained:
+        """What another strategy makes of the source under its own name; a training that the strategy of that name has
+        done is not done again."""
+        return strategy.carry(replace(self, strategy=strategy.name, context=replace(self.context, on_epoch=None)))
 
     def install_source_head(self) -> bool:
         """Keep the source's head for the target's classes, its rows picked and ordered by name, and its temperature;

@@ -8,9 +8,11 @@ import torch
 
 from headstart.errors import InputError
 from headstart.judging.serving_cost import cost_of
+from headstart.metrics.averaging import weights_by_held_out
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
+from headstart.recipe.recipe import Recipe
 from headstart.strategies import distillation
 from headstart.strategies.distillation import Likeness
 from headstart.strategies.methods.full import Full
@@ -60,11 +62,10 @@ def test_while_epochs_are_chosen_the_teacher_knows_no_held_out_label_and_then_al
         return teach(self, task)
 
     monkeypatch.setattr(Full, "carry", watched)
-    found = carry(source, renamed, SMALL)
+    found = carry(source, renamed, SMALL, cross_validate=True)
 
-    # To choose, to be refitted, and for each further part of the labels that is held out.
-    assert [refit for refit, *_ in taught][:2] == [False, True]
-    assert not any(refit for refit, *_ in taught[2:])
+    # To be compared and refitted, to choose, and for each further part of the labels that is held out.
+    assert [refit for refit, *_ in taught] == [True, False, False, False]
     assert {name for *_, name in taught} == {"full"}
     assert all(held_out > 0 for _, held_out, _ in taught)
     assert found.params["labels"] == renamed.counts["train"] + renamed.counts["val"]
@@ -165,7 +166,6 @@ def test_a_student_that_cannot_be_is_refused_before_the_teacher_is_trained(
     [
         ({"strategy": "distill", "freeze": 2}, "freeze has no meaning in distill"),
         ({"strategy": "distill", "temperature": 0.5}, "temperature"),
-        ({"strategy": "distill", "teacher": "distill"}, "'distill' is not one of"),
         (
             {"name": "x", "transfer": "full", "student": "convnet"},
             "student is a setting of distill; add strategy: distill",
@@ -178,11 +178,64 @@ def test_settings_that_make_no_sense_are_refused_in_a_sentence(entry, told):
 
 
 def test_its_name_alone_makes_the_small_network_of_the_kind_of_data():
-    from headstart.recipe.recipe import Recipe
-
     recipe = Recipe.of({
         "name": "digits", "source": {"candidates": ["torchvision://resnet18/IMAGENET1K_V1"]},
         "target": {"data": {"uri": "digits"}}, "strategies": ["full", "distill"],
     })  # fmt: skip
     assert recipe.strategies[1].model_dump()["student"] is None
     assert recipe.strategies[1].name == "distill"
+
+
+def recipe_of(*strategies):
+    source = {"candidates": ["torchvision://resnet18/IMAGENET1K_V1"]}
+    values = {"name": "digits", "source": source, "target": {"data": {"uri": "digits"}}, "strategies": [*strategies]}
+    return Recipe.of(values)
+
+
+def teachers(recipe):
+    return [each.name for each in next(each for each in recipe.strategies if each.name == "distill").teachers]
+
+
+def test_all_strategies_beside_it_that_are_models_of_their_own_may_teach_with_their_settings():
+    decayed = {"name": "decayed", "transfer": "full", "layer_decay": 0.7}
+    student = {"name": "other", "strategy": "distill", "student": "resnet18"}
+
+    recipe = recipe_of("zero", "full", decayed, "int8", "distill", student)
+
+    assert teachers(recipe) == ["zero", "full", "decayed"]
+    assert Recipe.of_sections(recipe.to_sections()) == recipe
+    (named,) = recipe_of("full", decayed, {"strategy": "distill", "teacher": "decayed"}).strategies[2].teachers
+    assert named.layer_decay == 0.7
+    assert teachers(recipe_of("distill")) == ["full"]
+    assert teachers(recipe_of("zero", {"strategy": "distill", "teacher": "linear_probe"})) == ["linear_probe"]
+
+
+@pytest.mark.parametrize("teacher", ["distill", "int8", "nobody"])
+def test_a_teacher_that_is_no_model_of_its_own_is_refused_with_those_that_are(teacher):
+    with pytest.raises(InputError, match=f"distill.teacher: '{teacher}' is no .*name one of best, zero, full"):
+        recipe_of("zero", "full", "int8", {"strategy": "distill", "teacher": teacher})
+
+
+def test_the_teacher_is_the_strategy_that_held_out_predictions_choose_in_whatever_order(source, renamed, carry):
+    beside = {name: carry(source, renamed, {"strategy": name}).held_out for name in ("zero", "linear_probe")}
+    best = list(beside)[weights_by_held_out(list(beside.values()))[0][0]]
+
+    for names in (tuple(beside), tuple(beside)[::-1]):
+        settled = next(each for each in recipe_of(*names, SMALL).strategies if each.name == "distill")
+        found = carry(source, renamed, settled.model_dump(mode="json"), epochs=1)
+        assert found.params["teacher"] == found.bundle.provenance["decisions"]["teacher"] == best
+
+
+def test_what_all_held_out_samples_say_of_the_teachers_start_holds_for_every_part(source, renamed, carry, monkeypatch):
+    told, teach = [], Full.carry
+
+    def watched(self, task):
+        told.append(task.start_stays)
+        trained = teach(self, task)
+        trained.bundle.provenance["kept_epoch"] = 0
+        return trained
+
+    monkeypatch.setattr(Full, "carry", watched)
+    carry(source, renamed, SMALL, cross_validate=True)
+
+    assert told == [None, True, True, True]

@@ -1,10 +1,12 @@
 """A transfer that is to be done: what every strategy is given, the model that it makes, and the heads to start from."""
 
 import copy
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import torch
 
 from headstart.data.dataset import Dataset, Split
 from headstart.data.labelled import LabelledDataset
+from headstart.data.several import one_each
+from headstart.data.subsets import spread_out, with_every_class
 from headstart.features.extraction import vectors_of
 from headstart.features.heads import FittedHead, LinearHead, best_head, class_means
 from headstart.features.label_heads import best_label_head, label_means
@@ -28,6 +32,11 @@ from headstart.training.trained import Trained, calibrated
 
 if TYPE_CHECKING:
     from headstart.strategies.section import Strategy
+
+log = logging.getLogger(__name__)
+
+# Values of the features that a head is fitted to: the fit takes up to 13 times their bytes, 7 GiB of memory.
+_MOST_VALUES = 2**27
 
 
 def answer_as(network: Network, dataset: Dataset) -> None:
@@ -122,40 +131,66 @@ class Task:
         judged by cross-validation."""
         return replace(self, dataset=LabelledDataset(self.dataset)) if self.context.refit else replace(self)
 
-    def features(self) -> np.ndarray:
-        """The source's feature vectors (N, D) of the training split."""
-        parts = self.dataset.parts("train")
-        found = vectors_of(self.bundle, parts, self.context.state, precision=self.training.precision)
-        return found[0] if len(found) == 1 else np.concatenate(found)
-
     def fit_head(self) -> FittedHead:
         """Install the best head for the features of the training split, calibrated by cross-validation there, and
         return it."""
-        train = self.dataset.split("train")
-        labels, groups = train.labels, group_numbers(train.groups)
+        train, rows = self._learned_by_head()
+        features, labels, groups = self._features(rows), train.labels[rows], group_numbers(train.groups[rows])
         if self.bundle.task == REGRESSION:
-            fitted = self._in_unit(best_number_head(self.features(), self._standardised(labels), groups))
+            fitted = self._in_unit(best_number_head(features, self._standardised(labels), groups))
         elif self.bundle.task == MULTI_LABEL:
-            fitted = best_label_head(self.features(), labels, groups)
+            fitted = best_label_head(features, labels, groups)
         else:
-            fitted = best_head(self.features(), labels, classes=len(self.bundle.classes), groups=groups)
+            fitted = best_head(features, labels, classes=len(self.bundle.classes), groups=groups)
+        fitted = replace(fitted, held_out=rows[fitted.held_out])
         fitted.head.install(self.bundle.network)
-        self.bundle.calibrate(fitted.logits, labels[fitted.held_out], train.groups[fitted.held_out])
+        self.bundle.calibrate(fitted.logits, train.labels[fitted.held_out], train.groups[fitted.held_out])
         return fitted
 
     def fit_plain_head(self) -> FittedHead:
         """Install the head that chooses nothing for the features of the training split, and return it: the nearest
         class mean, for several labels that of each, or for numbers their first component."""
-        train = self.dataset.split("train")
-        groups = group_numbers(train.groups)
+        train, rows = self._learned_by_head()
+        features, labels, groups = self._features(rows), train.labels[rows], group_numbers(train.groups[rows])
         if self.bundle.task == REGRESSION:
-            fitted = self._in_unit(first_component(self.features(), self._standardised(train.labels), groups))
+            fitted = self._in_unit(first_component(features, self._standardised(labels), groups))
         elif self.bundle.task == MULTI_LABEL:
-            fitted = label_means(self.features(), train.labels, groups)
+            fitted = label_means(features, labels, groups)
         else:
-            fitted = class_means(self.features(), train.labels, len(self.bundle.classes), groups)
+            fitted = class_means(features, labels, len(self.bundle.classes), groups)
+        fitted = replace(fitted, held_out=rows[fitted.held_out])
         fitted.head.install(self.bundle.network)
         return fitted
+
+    def _learned_by_head(self) -> tuple[Split, np.ndarray]:
+        """The training split, and the positions of the samples that heads are fitted to: all, or of more than memory
+        holds a part that has every class."""
+        train = self.dataset.split("train")
+        labels, width = one_each(train.labels), self.bundle.network.feature_dim
+        most = max(1, _MOST_VALUES // width)
+        if len(labels) <= most:
+            return train, np.arange(len(labels))
+        rows = spread_out(labels, most)
+        if self.bundle.task != REGRESSION:
+            rows = with_every_class(labels, rows)
+        log.warning(
+            "The head is fitted to %s of %s training samples, which stand for all: with %s features each, more would "
+            "take over 7 GiB of memory.",
+            *(f"{count:,}" for count in (len(rows), len(labels), width)),
+        )
+        return train, rows
+
+    def _features(self, rows: np.ndarray) -> np.ndarray:
+        """The source's feature vectors (M, D) of the training samples at these positions, which rise."""
+        parts = self.dataset.parts("train")
+        found = vectors_of(self.bundle, parts, self.context.state, precision=self.training.precision)
+        if len(found) == 1 and len(rows) == len(found[0]):
+            return found[0]
+        starts = np.cumsum([0, *map(len, found)])
+        bounds = pairwise(np.searchsorted(rows, starts))
+        return np.concatenate(
+            [each[rows[slice(*own)] - start] for each, start, own in zip(found, starts[:-1], bounds, strict=True)]
+        )
 
     def _standardised(self, labels: np.ndarray) -> np.ndarray:
         """The numbers as the network's head gives them."""

@@ -13,16 +13,17 @@ import torch
 from sklearn.neighbors import NearestCentroid
 
 from headstart.data.labelled import LabelledDataset
+from headstart.data.subsets import spread_out, with_every_class
 from headstart.errors import InputError
 from headstart.features.extraction import vectors
 from headstart.features.frozen_stages import FrozenOutputs
-from headstart.features.heads import best_head
+from headstart.features.heads import best_head, class_means
 from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.tally import score
 from headstart.metrics.tasks.single_label import SingleLabel
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
-from headstart.strategies import fine_tuning
+from headstart.strategies import fine_tuning, task
 from headstart.strategies import schedule as schedule_rule
 from headstart.strategies.methods import surgical as surgery
 from headstart.strategies.section import STRATEGIES, Strategy
@@ -217,6 +218,26 @@ def test_a_linear_probe_is_the_best_head_on_the_sources_features_of_all_labels_c
     assert result.bundle.provenance["decisions"] == {"head": fitted.kind}
     assert result.validation == score("accuracy", labels, fitted.logits.argmax(1), 3)
     assert result.bundle.temperature == pytest.approx(fit_temperature(fitted.logits, labels), rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "zero"])
+def test_of_more_samples_than_memory_holds_a_head_is_fitted_to_a_part_with_every_class_and_says_so(
+    source, renamed, carry, monkeypatch, caplog, strategy
+):
+    labelled = LabelledDataset(renamed).split("train")
+    every, width = len(labelled.labels), source.network.feature_dim
+    monkeypatch.setattr(task, "_MOST_VALUES", 40 * width)
+
+    result = carry(source, renamed, strategy)
+
+    part = with_every_class(labelled.labels, spread_out(labelled.labels, 40))
+    assert f"The head is fitted to {len(part)} of {every} training samples" in caplog.text
+    assert set(np.unique(labelled.labels[part])) == set(np.unique(labelled.labels))
+    assert set(result.held_out.ids) <= set(labelled.ids[part])
+    features = np.concatenate([vectors(source, split) for split in LabelledDataset(renamed).parts("train")])
+    fit = {"linear_probe": best_head, "zero": class_means}[strategy]
+    wanted = fit(features[part], labelled.labels[part], classes=len(renamed.classes)).head
+    assert np.allclose(result.bundle.network.head.weight.detach().numpy(), wanted.weight)
 
 
 def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stages_see_an_augmented_sample(

@@ -96,7 +96,7 @@ class Evidence:
     """an HTML page"""
     features: np.ndarray | None = None
     """float32 (M, D), the model's features of the M rows of the test split that monitoring compares new samples with;
-    None for a task that is not monitored, and in evidence of earlier versions"""
+    None for a model that knows no labels, and in evidence of earlier versions"""
 
     @property
     def verdict(self) -> str | None:

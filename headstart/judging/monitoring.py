@@ -10,13 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headstart.data.dataset import Split
+from headstart.data.dataset import Split, label_values
+from headstart.data.listing import LABELS_OF_TASKS, Labels
+from headstart.data.reference import has_no_labels
 from headstart.errors import InputError
+from headstart.figures import figure
 from headstart.judging.reading import BATCH, read_samples
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.intervals import Interval, normal_quantile
-from headstart.metrics.metric import metric_title
-from headstart.metrics.task import SINGLE_LABEL
+from headstart.metrics.metric import METRICS, metric_title
+from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from headstart.models.bundle import ModelBundle
 
 State = Literal["as before", "drifted", "worse"]
@@ -34,13 +37,14 @@ _EM_STEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What a model makes of samples: features float32 (N, D), probabilities float (N, K), and labels int64 (N,) or
-    None; `refused` samples could not be read."""
+    """What a model makes of samples: features float32 (N, D), and outputs and labels as its task has them
+    (headstart/metrics/task.py), labels None where they are not known; `refused` samples could not be read."""
 
     features: np.ndarray
-    probabilities: np.ndarray
+    outputs: np.ndarray
     labels: np.ndarray | None
     refused: int = 0
+    task: str = SINGLE_LABEL
 
     def __len__(self) -> int:
         return len(self.features)
@@ -48,7 +52,8 @@ class Observed:
 
 @dataclass(frozen=True)
 class Share:
-    """The share of a class among old and new samples, estimated in the same way."""
+    """The share of a class among old and new samples, estimated in the same way; of a label its mean probability, of
+    numbers the mean of the predictions in the target's unit."""
 
     name: str
     before: float
@@ -76,6 +81,7 @@ class Monitoring:
     """the metric on the new samples; None where they have no labels"""
     run_id: str | None = None
     """the run that records it; None for one that is not recorded"""
+    task: str = SINGLE_LABEL
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -104,19 +110,18 @@ def observe(bundle: ModelBundle, uri: str) -> Observed:
     Raises:
         InputError: the reference cannot be read, holds no readable sample, or has a class that the model does not know.
     """
-    if bundle.task != SINGLE_LABEL:
-        raise InputError(
-            f"The model's task is {bundle.task}, and what is monitored are shares of classes; measure it on new "
-            "labelled samples with headstart evaluate."
-        )
-    features, labels, refused = [], [], 0
-    for read in read_samples(bundle, uri, "optional"):
+    wanted: Labels = "optional"
+    if bundle.task in LABELS_OF_TASKS:
+        unlabelled = has_no_labels(uri, modality_name=bundle.modality)
+        wanted = "none" if unlabelled else LABELS_OF_TASKS[bundle.task]
+    features, given, refused = [], [], 0
+    for read in read_samples(bundle, uri, wanted):
         refused += read.refused
         if read.values:
             features.append(bundle.predict_features(read.values, BATCH))
-            labels += [bundle.classes.index(file.label) if file.label else -1 for file in read.files]
-    found = np.array(labels)
-    return _observed(bundle, np.concatenate(features), found if (found >= 0).all() else None, refused)
+            given += [file.label or "" for file in read.files]
+    labels = label_values(given, bundle.classes, bundle.task) if all(given) else None
+    return _observed(bundle, np.concatenate(features), labels, refused)
 
 
 def features_to_keep(bundle: ModelBundle, split: Split) -> np.ndarray | None:
@@ -125,7 +130,7 @@ def features_to_keep(bundle: ModelBundle, split: Split) -> np.ndarray | None:
 
     Kept with the model, they make the comparison possible wherever the packed data set is not.
     """
-    if bundle.task != SINGLE_LABEL or not bundle.classes:
+    if not bundle.classes:
         return None
     return _features(bundle, split, _rows_to_keep(len(split.labels)))
 
@@ -172,9 +177,10 @@ def monitor(
 ) -> Monitoring:
     """Compare new samples with those that a model was tested on.
 
-    `worse`: the metric on the new labels is below the promised one by more than both intervals explain (Newcombe 1998,
-    square and add). `drifted`: a classifier tells new from old samples with an area under its curve whose interval lies
-    above 0.5 + `tolerance` (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"). Else `as before`.
+    `worse`: the metric on the new labels is worse than the promised one by more than both intervals explain (Newcombe
+    1998, square and add). `drifted`: a classifier tells new from old samples with an area under its curve whose
+    interval lies above 0.5 + `tolerance` (Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"). Else
+    `as before`.
 
     Raises:
         InputError: there are fewer than 20 samples on a side, the old ones have no labels, or the tolerance is not from
@@ -194,13 +200,13 @@ def monitor(
     distance, distance_p = _discrepancy(before, now, generator)
     measured = None
     if new.labels is not None:
-        measured = bootstrap_interval(metric, new.labels, new.probabilities.argmax(axis=1), len(classes))
-    is_worse = measured is not None and promised is not None and _is_below(measured, promised)
+        measured = bootstrap_interval(metric, new.labels, TASKS[new.task].predicted(new.outputs), len(classes))
+    is_worse = measured is not None and promised is not None and _is_worse(metric, measured, promised)
     state: State = "worse" if is_worse else "drifted" if auc.low > 0.5 + tolerance else "as before"
-    shares = _shares(old.labels, old.probabilities, new.probabilities, classes, generator)
+    shares = _estimates(old.labels, old, new, classes, generator)
     return Monitoring(
         state=state,
-        sentence=_sentence(state, auc, shares, metric, measured, promised, len(new)),
+        sentence=_sentence(state, auc, _moved(shares, new.task), metric, measured, promised, len(new)),
         samples=len(new),
         refused=new.refused,
         auc=auc,
@@ -210,6 +216,7 @@ def monitor(
         metric=metric,
         promised=promised,
         measured=measured,
+        task=new.task,
     )
 
 
@@ -223,12 +230,13 @@ def _features(bundle: ModelBundle, split: Split, rows: np.ndarray) -> np.ndarray
 
 
 def _observed(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray | None, refused: int) -> Observed:
-    from scipy.special import softmax
+    import torch
 
-    weight, bias = (
-        tensor.detach().float().cpu().numpy() for tensor in (bundle.network.head.weight, bundle.network.head.bias)
-    )
-    return Observed(features, softmax((features @ weight.T + bias) / bundle.temperature, axis=1), labels, refused)
+    bundle.network.eval()
+    with torch.inference_mode():
+        given = torch.from_numpy(features).to(bundle.network.head.weight)
+        logits = bundle.network.classify(given).float().cpu().numpy()
+    return Observed(features, bundle.kind.outputs(logits, bundle.calibration), labels, refused, bundle.task)
 
 
 def _drawn(observed: Observed, generator: np.random.Generator) -> np.ndarray:
@@ -281,6 +289,26 @@ def _discrepancy(before: np.ndarray, now: np.ndarray, generator: np.random.Gener
     return found, (1 + sum(each >= found for each in chance)) / (1 + _PERMUTATIONS)
 
 
+def _estimates(
+    labels: np.ndarray, old: Observed, new: Observed, classes: Sequence[str], generator: np.random.Generator
+) -> tuple[Share, ...]:
+    """The share of each class among old samples, whose `labels` are given, and new ones; of labels and of numbers the
+    mean of what is predicted. A label that the model hardly tells would move a share that is fitted as those of classes
+    are to 0 or 1."""
+    if new.task not in (MULTI_LABEL, REGRESSION):
+        return _shares(labels, old.outputs, new.outputs, classes, generator)
+    of_numbers = new.task == REGRESSION
+    before, now = (each.outputs[:, :1] if of_numbers else each.outputs[:, :, 0] for each in (old, new))
+    drawn = np.stack([now[rows].mean(axis=0) for rows in _rows(len(now), generator)])
+    ends = np.quantile(drawn, (0.025, 0.975), axis=0)
+    return tuple(
+        Share(name, float(was), Interval(float(is_now), float(low), float(high)))
+        for name, was, is_now, low, high in zip(
+            ("mean prediction",) if of_numbers else classes, before.mean(axis=0), now.mean(axis=0), *ends, strict=True
+        )
+    )
+
+
 def _shares(
     labels: np.ndarray,
     old: np.ndarray,
@@ -322,15 +350,31 @@ def _priors(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return now
 
 
-def _is_below(measured: Interval, promised: Interval) -> bool:
+def _is_worse(metric: str, measured: Interval, promised: Interval) -> bool:
+    """Whether the metric is worse than promised by more than both intervals explain."""
+    if metric in METRICS and METRICS[metric].lower_is_better:
+        measured, promised = (Interval(-each.value, -each.high, -each.low) for each in (measured, promised))
     reach = np.hypot(measured.high - measured.value, promised.value - promised.low)
     return bool(measured.value - promised.value + reach < 0)
+
+
+def _moved(shares: Sequence[Share], task: str) -> str:
+    """What is estimated to have changed most, as a clause; "" where nothing has."""
+    moved = [each for each in shares if not each.now.low <= each.before <= each.now.high]
+    if not moved:
+        return ""
+    most = max(moved, key=lambda each: abs(each.now.value - each.before))
+    if task == REGRESSION:
+        return f"; the {most.name} is {figure(most.now.value)}, {figure(most.before)} before"
+    if task == MULTI_LABEL:
+        return f"; the mean probability of '{most.name}' is {figure(most.now.value)}, {figure(most.before)} before"
+    return f"; '{most.name}' is estimated at {most.now.value:.0%} of the samples, {most.before:.0%} before"
 
 
 def _sentence(
     state: State,
     auc: Interval,
-    shares: Sequence[Share],
+    moved: str,
     metric: str,
     measured: Interval | None,
     promised: Interval | None,
@@ -341,13 +385,10 @@ def _sentence(
         f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}], where 0.5 is chance"
     )
     if measured is not None:
-        against = f" against {promised.value:.3f} [{promised.low:.3f}, {promised.high:.3f}]" if promised else ""
-        said += (
-            f"; {metric_title(metric)} is {measured.value:.3f} [{measured.low:.3f}, {measured.high:.3f}]{against} when "
-            "it was registered"
-        )
-    moved = [each for each in shares if not each.now.low <= each.before <= each.now.high]
-    if moved:
-        most = max(moved, key=lambda each: abs(each.now.value - each.before))
-        said += f"; '{most.name}' is estimated at {most.now.value:.0%} of the samples, {most.before:.0%} before"
-    return said + "."
+        against = f" against {_told(promised)}" if promised else ""
+        said += f"; {metric_title(metric)} is {_told(measured)}{against} when it was registered"
+    return f"{said}{moved}."
+
+
+def _told(interval: Interval) -> str:
+    return f"{figure(interval.value)} [{figure(interval.low)}, {figure(interval.high)}]"

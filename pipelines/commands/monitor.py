@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, get_args
 
 from headstart.errors import HeadstartError, InputError
+from headstart.figures import figure
 from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import (
     AMOUNT,
@@ -153,13 +154,15 @@ def _follow(server: "Server", run_id: str, name: str, *, as_json: bool) -> None:
 def _table(found: "Monitoring") -> "Table":
     from rich.table import Column
 
+    from headstart.metrics.task import MULTI_LABEL, REGRESSION
     from headstart_pipelines import display
 
-    table = display.table("class", Column("before", justify="right"), Column("estimated now", no_wrap=True))
+    noun = {MULTI_LABEL: "label", REGRESSION: "number"}.get(found.task, "class")
+    table = display.table(noun, Column("before", justify="right"), Column("estimated now", no_wrap=True))
     moved = sorted(found.classes, key=lambda each: -abs(each.now.value - each.before))
     for each in moved[:_SHOWN]:
-        now = f"{each.now.value:.3f} \\[{each.now.low:.3f}, {each.now.high:.3f}]"
-        table.add_row(display.plain(each.name), f"{each.before:.3f}", now)
+        now = f"{figure(each.now.value)} \\[{figure(each.now.low)}, {figure(each.now.high)}]"
+        table.add_row(display.plain(each.name), figure(each.before), now)
     return table
 
 

@@ -78,6 +78,56 @@ def test_worse_is_said_before_drifted(old):
     assert monitor(old, new, CLASSES, promised=Interval(0.9, 0.88, 0.92)).state == "worse"
 
 
+def numbers(seed: int, *, shift: float = 0.0, error: float = 1.0) -> Observed:
+    """Numbers that a model predicts from the first of eight features."""
+    random = np.random.default_rng(seed)
+    features = random.normal(0, 1, (400, 8)).astype(np.float32)
+    features[:, 0] += shift
+    predicted = 10 + 3 * features[:, 0]
+    outputs = np.stack([predicted, np.full(400, error), np.full(400, 2 * error)], axis=1)
+    return Observed(features, outputs, predicted + random.normal(0, error, 400), task="regression")
+
+
+def test_of_numbers_the_mean_is_compared_and_an_error_that_is_larger_is_worse():
+    promised = Interval(0.8, 0.75, 0.85)
+
+    same = monitor(numbers(0), numbers(1), ("value",), metric="mae", promised=promised)
+    moved = monitor(numbers(0), numbers(1, shift=0.5), ("value",), metric="mae", promised=promised)
+    worse = monitor(numbers(0), numbers(1, error=1.5), ("value",), metric="mae", promised=promised)
+    better = monitor(numbers(0), numbers(1, error=0.5), ("value",), metric="mae", promised=promised)
+
+    assert [each.state for each in (same, worse, better)] == ["as before", "worse", "as before"]
+    assert [each.name for each in same.classes] == ["mean prediction"]
+    assert moved.classes[0].now.value == pytest.approx(11.5, abs=0.3)
+    assert "the mean prediction is 11." in moved.sentence
+    assert "MAE is 1.2" in worse.sentence
+
+
+def several(seed: int, shares: tuple[float, float]) -> Observed:
+    """Two labels that do not exclude one another, a third of which nobody knows, by calibrated probabilities."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((600, 2)) < shares).astype(np.int8)
+    chances = np.where(random.random((600, 2)) < 0.9, labels, 1 - labels) * 0.8 + 0.1
+    labels[random.random((600, 2)) < 0.3] = -1
+    outputs = np.stack([chances, np.full_like(chances, 0.5)], axis=2)
+    features = random.normal(0, 1, (600, 8)).astype(np.float32)
+    return Observed(features, outputs, labels, task="multi_label")
+
+
+def test_of_several_labels_the_mean_probability_of_each_is_compared():
+    old, new = several(0, (0.5, 0.5)), several(1, (0.5, 0.8))
+
+    found = monitor(old, new, CLASSES, metric="mean_average_precision")
+
+    cat, dog = found.classes
+    assert (cat.name, dog.name) == CLASSES
+    assert cat.now.low <= cat.before <= cat.now.high
+    assert dog.now.low > dog.before
+    assert dog.now.value == pytest.approx(new.outputs[:, 1, 0].mean())
+    assert "the mean probability of 'dog' is 0.6" in found.sentence
+    assert found.measured.value > 0.7
+
+
 def test_what_is_told_apart_without_an_error_is_drifted_and_no_certainty(old):
     found = monitor(old, observed(1, 60, shift=30.0), CLASSES)
 

@@ -21,7 +21,7 @@ from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.measurement import measure
-from headstart.judging.monitoring import observe
+from headstart.judging.monitoring import features_to_keep, monitor, observe, observe_kept
 from headstart.judging.pairing import evaluated_pair, stored_pair
 from headstart.judging.report.page import report
 from headstart.judging.section import Evaluation
@@ -494,7 +494,7 @@ def test_a_source_of_several_labels_is_judged_on_its_own_data(source, pictures, 
     assert "micro F1" in found.report
 
 
-def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trained, pictures):
+def test_new_labelled_samples_measure_it_and_are_compared_with_those_of_the_test(trained, dataset, pictures):
     table, bundle = pictures / "target" / "labels.csv", trained["full"].bundle
 
     found = measure(bundle, str(table), metric=MAP)
@@ -504,8 +504,14 @@ def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trai
     assert list(found.table) == ["path", "label", "predicted", "p_0", "p_1", "p_2", "p_3"]
     with pytest.raises(InputError, match="accuracy is not for a model of the task multi_label; choose one of"):
         measure(bundle, str(table), metric="accuracy")
-    with pytest.raises(InputError, match="The model's task is multi_label"):
-        observe(bundle, str(table))
+    test, new = dataset.split("test"), observe(bundle, str(table))
+    before = observe_kept(bundle, features_to_keep(bundle, test), test.labels)
+    np.testing.assert_allclose(before.outputs, bundle.predict_outputs(test.samples), atol=1e-5)
+    looked = monitor(before, new, bundle.classes, metric=MAP, promised=found.value)
+    assert looked.measured.value == pytest.approx(found.value.value)
+    assert [each.name for each in looked.classes] == list(bundle.classes)
+    # The test split is a part of the table.
+    assert all(abs(each.now.value - each.before) < 0.1 for each in looked.classes)
 
 
 def test_a_label_that_the_model_does_not_know_is_refused(trained, tmp_path):

@@ -24,7 +24,7 @@ from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.headline import Findings, intervals_miss
 from headstart.judging.measurement import measure
-from headstart.judging.monitoring import observe
+from headstart.judging.monitoring import features_to_keep, monitor, observe, observe_kept
 from headstart.judging.number_diagnostics import diagnose_numbers, number_intervals
 from headstart.judging.pairing import stored_pair
 from headstart.judging.report import glossary
@@ -475,7 +475,7 @@ def test_predictions_are_read_back_and_paired_with_those_of_another_model(assess
     np.testing.assert_allclose(np.sort(pair.ours), np.sort(one.predicted))
 
 
-def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trained, tmp_path):
+def test_new_labelled_samples_measure_it_and_new_ones_are_compared_with_the_test_s(trained, dataset, tmp_path):
     table = write_discs(tmp_path / "new", 40, seed=9, noise=20.0, inverted=True)
     bundle = trained["linear_probe"].bundle
 
@@ -487,8 +487,13 @@ def test_new_labelled_samples_measure_it_and_monitoring_is_refused_in_words(trai
     assert found.value.value == pytest.approx(np.abs(found.table["predicted"] - found.table["label"]).mean())
     with pytest.raises(InputError, match="accuracy is not for a model of the task regression; choose one of mae"):
         measure(bundle, str(table), metric="accuracy")
-    with pytest.raises(InputError, match="The model's task is regression"):
-        observe(bundle, str(table))
+    test, new = dataset.split("test"), observe(bundle, str(table))
+    np.testing.assert_allclose(np.abs(new.outputs[:, 0] - new.labels).mean(), found.value.value, rtol=1e-4)
+    before = observe_kept(bundle, features_to_keep(bundle, test), test.labels)
+    np.testing.assert_allclose(before.outputs, bundle.predict_outputs(test.samples), rtol=1e-4)
+    assert monitor(before, new, bundle.classes, metric="mae", promised=found.value).measured == found.value
+    table.unlink()
+    assert observe(bundle, str(table.parent)).labels is None
 
 
 # The recipe

@@ -9,6 +9,7 @@ from headstart.errors import InputError
 from headstart.judging.monitoring import TOLERANCE, Monitoring, Observed, monitor, observe, observe_kept, observe_split
 from headstart.metrics.intervals import Interval
 from headstart.tracking.client import explained
+from headstart.tracking.mlflow_pages import version_page
 from headstart.tracking.names import MODEL_DIGEST, NOTE, ROLE, SENTENCE
 from headstart.tracking.registry import find_version
 from headstart.tracking.runs import KFP_RUN_VARIABLE, experiment_named
@@ -131,7 +132,13 @@ def summary(found: Monitoring) -> dict[str, float]:
 @explained()
 def _record(client: "MlflowClient", version: VersionRecord, data: str, found: Monitoring) -> str:
     """Log the look as a run and return its id."""
-    tags = {ROLE: "monitoring", MODEL_DIGEST: version.digest or "", SENTENCE: found.sentence}
+    page = version_page(version.model, version.version)
+    tags = {
+        ROLE: "monitoring",
+        MODEL_DIGEST: version.digest or "",
+        SENTENCE: found.sentence,
+        NOTE: f"{found.sentence}\n\nThe model: [{version.name}]({page})",
+    }
     experiment = experiment_named(client, EXPERIMENT)
     run = client.create_run(experiment, run_name=f"{version.name} {found.state}", tags=tags)
     params = {"model": f"models:/{version.name}", "data": data, "state": found.state}

@@ -23,6 +23,9 @@ def test_new_samples_of_the_same_kind_are_as_before_and_the_record_says_so(own, 
     assert run.data.params["state"] == "as before"
     assert run.data.metrics["monitor/auc"] == found.auc.value
     assert run.data.tags["headstart.sentence"] == found.sentence
+    description = run.data.tags["mlflow.note.content"]
+    assert description.startswith(found.sentence)
+    assert "(#/models/" in description
 
 
 def test_the_version_itself_holds_what_is_compared_so_that_its_data_set_may_be_gone(own, unlabelled):

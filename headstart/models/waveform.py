@@ -1,26 +1,29 @@
-"""Networks of transformers that read waveforms: `waveform/wav2vec2?hidden_size=384`, HuBERT, data2vec, WavLM and
-the audio spectrogram transformer.
+"""Networks of transformers that read waveforms: `waveform/wav2vec2?hidden_size=384`, HuBERT, data2vec, WavLM, Whisper's
+encoder and the audio spectrogram transformer.
 
 wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021), data2vec (Baevski et al. 2022) and WavLM (Chen et al. 2022)
 read the waveform itself: convolutions, then transformer layers. A recording's result is that of the model on it alone,
 without padding, whatever else is in the batch. The audio spectrogram transformer (Gong et al. 2021) reads a filter bank
-of a fixed length, which is part of the network here. Requires the extra `headstart[transformers]`. Settings are those
+of a fixed length, which is part of the network here, and so is the spectrogram that Whisper's encoder (Radford et al.
+2022) reads, of 30 seconds that silence fills up. Requires the extra `headstart[transformers]`. Settings are those
 of the model's configuration that are not its defaults, and of its feature extractor `normalize`, or `mean` and `std`;
 `projected` is false without a layer before the head.
 """
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from headstart.errors import InputError, first_line
 from headstart.modalities.batch import Batch
-from headstart.modalities.waveform.filter_bank import filter_bank, frames_of
+from headstart.modalities.waveform.filter_bank import HOP, filter_bank, frames_of
+from headstart.modalities.waveform.log_mel import log_mel
 from headstart.models.network import Network, linear_head
 from headstart.models.settings import check_settings, split_settings, with_settings
 from headstart.models.tracing import NoHead, traced_network
@@ -29,16 +32,20 @@ from headstart.models.transformers import auto_class, known_settings
 PREFIX = "waveform/"
 SPECTROGRAM = "audio-spectrogram-transformer"
 ENCODERS = ("data2vec-audio", "hubert", "wav2vec2", "wavlm")
-KINDS = (SPECTROGRAM, *ENCODERS)
+WHISPER = "whisper"
+KINDS = (SPECTROGRAM, *ENCODERS, WHISPER)
 """Model types of transformers that are read."""
 
 _OWN: dict[str, dict[str, Any]] = {
     SPECTROGRAM: {"mean": -4.2677393, "std": 4.5689974},
     **{kind: {"normalize": True, "projected": True} for kind in ENCODERS},
+    WHISPER: {"projected": True},
 }
 # Freezing and learning rates per stage need a handful of them, as networks for pictures have.
 _STAGES = 4
 _MOST_FRAMES, _MOST_MELS = 3000, 256
+# Frames of a spectrogram for each state of Whisper's encoder.
+FRAMES_A_STATE = 2
 
 
 def waveform_network(name: str, *, classes: int) -> Network:
@@ -72,6 +79,7 @@ def model_class(kind: str) -> Any:
         "hubert": transformers.HubertForSequenceClassification,
         "wav2vec2": transformers.Wav2Vec2ForSequenceClassification,
         "wavlm": transformers.WavLMForSequenceClassification,
+        WHISPER: transformers.WhisperForAudioClassification,
     }[kind]
 
 
@@ -101,13 +109,13 @@ def configuration(kind: str, settings: Mapping[str, Any]) -> Any:
 
 
 def _check_structure(kind: str, config: Any) -> None:
-    if kind == SPECTROGRAM:
-        if not (1 <= config.max_length <= _MOST_FRAMES and 1 <= config.num_mel_bins <= _MOST_MELS):
+    if kind in (SPECTROGRAM, WHISPER):
+        frames = frames_read(kind, config)
+        if not (1 <= frames <= _MOST_FRAMES and 1 <= config.num_mel_bins <= _MOST_MELS):
             raise InputError(
-                f"{PREFIX}{kind} reads {config.max_length} frames of {config.num_mel_bins} bands, and up to "
-                f"{_MOST_FRAMES} of {_MOST_MELS} are; choose another model"
+                f"{PREFIX}{kind} reads {frames} frames of {config.num_mel_bins} bands, and up to {_MOST_FRAMES} of "
+                f"{_MOST_MELS} are; choose another model"
             )
-        return
     for key, reason in (
         ("use_weighted_layer_sum", "answers by a sum over all of its layers"),
         ("add_adapter", "has an adapter after its layers"),
@@ -116,6 +124,11 @@ def _check_structure(kind: str, config: Any) -> None:
     ):
         if getattr(config, key, None):
             raise InputError(f"{PREFIX}{kind} with {key} {reason}, which is not read; choose the plain encoder")
+
+
+def frames_read(kind: str, config: Any) -> int:
+    """Return how many frames of a spectrogram a network reads of each recording."""
+    return int(FRAMES_A_STATE * config.max_source_positions if kind == WHISPER else config.max_length)
 
 
 def settings_of(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +147,9 @@ _OF_PRETRAINING = (
     "apply_spec", "codevector", "contrastive", "ctc_", "diversity", "feat_quantizer", "final_dropout", "gradient",
     "layerdrop", "mask_", "num_codevector", "num_negatives", "proj_codevector", "tdnn_", "tokenizer_class",
     "xvector", "vocab_size", "bos_token", "eos_token", "pad_token",
+    # Of a decoder.
+    "begin_suppress", "decoder_", "encoder_layerdrop", "forced_decoder", "max_target_positions", "median_filter",
+    "scale_embedding", "suppress_tokens",
 )  # fmt: skip
 
 
@@ -166,27 +182,36 @@ def as_network(model: Any, kind: str, own: Mapping[str, Any], *, classes: int, h
     """
     if kind == SPECTROGRAM:
         return _spectrogram_network(model, own, classes=classes, has_head=has_head)
+    front, layers, norm, groups_of = _parts(model, kind, own)
+    width = model.config.classifier_proj_size if own["projected"] else model.config.hidden_size
+    groups = min(_STAGES, len(layers))
+    bounds = [len(layers) * group // groups for group in range(groups + 1)]
+    stages = [front, *(groups_of(layers[low:high], layers[0]) for low, high in itertools.pairwise(bounds))]
+    last = Pooled(norm, model.projector if own["projected"] else None)
+    stages[-1] = nn.Sequential(stages[-1], last)
+    head = linear_head(width, classes)
+    if has_head and classes:
+        head.load_state_dict(model.classifier.state_dict())
+    return Network(stages, head).train(model.training)
+
+
+def _parts(
+    model: Any, kind: str, own: Mapping[str, Any]
+) -> tuple[nn.Module, list[nn.Module], nn.Module | None, Callable[[Sequence[nn.Module], nn.Module], nn.Module]]:
+    """What comes before an encoder's layers, these, the norm after them, and what makes a stage of some of them."""
+    if kind == WHISPER:
+        inner = model.encoder
+        return Spectrogram(inner, whole=own["projected"]), list(inner.layers), inner.layer_norm, UnmaskedLayers
     inner = getattr(model, model.base_model_prefix)
     # data2vec has several, without norms.
     positions = getattr(inner.encoder.pos_conv_embed, "conv", None)
     if positions is not None and parametrize.is_parametrized(positions):
         # A norm and a direction: of use to a training of months from nothing, and an obstacle to what reads weights.
         parametrize.remove_parametrizations(positions, "weight")
-    layers, width = list(inner.encoder.layers), model.config.hidden_size
     stable = bool(getattr(model.config, "do_stable_layer_norm", False))
-    groups = min(_STAGES, len(layers))
-    bounds = [len(layers) * group // groups for group in range(groups + 1)]
-    stages: list[nn.Module] = [Convolutions(inner, normalize=own["normalize"], norm_first=stable)]
-    groups_of = RelativeLayers if kind == "wavlm" else Layers
-    stages += [groups_of(layers[low:high], layers[0]) for low, high in itertools.pairwise(bounds)]
-    if own["projected"]:
-        width = model.config.classifier_proj_size
-    last = Pooled(inner.encoder.layer_norm if stable else None, model.projector if own["projected"] else None)
-    stages[-1] = nn.Sequential(stages[-1], last)
-    head = linear_head(width, classes)
-    if has_head and classes:
-        head.load_state_dict(model.classifier.state_dict())
-    return Network(stages, head).train(model.training)
+    front = Convolutions(inner, normalize=own["normalize"], norm_first=stable)
+    norm = inner.encoder.layer_norm if stable else None
+    return front, list(inner.encoder.layers), norm, RelativeLayers if kind == "wavlm" else Layers
 
 
 def _spectrogram_network(model: Any, own: Mapping[str, Any], *, classes: int, has_head: bool) -> Network:
@@ -278,6 +303,44 @@ class Convolutions(nn.Module):
             # What a layer puts beyond the recording would be read by the next one.
             found = layer(found) * mask.unsqueeze(1)
         return found.transpose(1, 2)
+
+
+class Spectrogram(nn.Module):
+    """`wave`, float32 (N, L), and `mask`, bool (N, L), to `states`, float32 (N, T, width), of Whisper's spectrogram, by
+    its two convolutions and with its positions, and their `mask`: all states where they are judged as a `whole`, as the
+    model's own classifier does, else those that the recording reaches."""
+
+    positions: Tensor
+
+    def __init__(self, inner: Any, *, whole: bool) -> None:
+        super().__init__()
+        self.mels, self.states, self.whole = inner.num_mel_bins, inner.max_source_positions, whole
+        self.conv1, self.conv2, self.dropout = inner.conv1, inner.conv2, nn.Dropout(inner.dropout)
+        # Sines, which no training changes.
+        self.register_buffer("positions", inner.embed_positions.weight.detach().clone())
+
+    def forward(self, batch: Batch) -> Batch:
+        wave, mask = batch.tensors["wave"], batch.tensors["mask"]
+        levels = log_mel(wave * mask, self.mels, FRAMES_A_STATE * self.states)
+        states = F.gelu(self.conv2(F.gelu(self.conv1(levels)))).transpose(1, 2)
+        reached = torch.div(mask.sum(dim=1) - 1, FRAMES_A_STATE * HOP, rounding_mode="floor") + 1
+        reached = torch.full_like(reached, self.states) if self.whole else reached.clamp(min=1)
+        return Batch({"states": self.dropout(states + self.positions), "mask": _inside(self.states, reached)})
+
+
+class UnmaskedLayers(nn.Module):
+    """A group of Whisper's layers, whose attention reads all states: `states` and `mask` to the same."""
+
+    def __init__(self, layers: Sequence[nn.Module], first: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, batch: Batch) -> Batch:
+        states = batch.tensors["states"]
+        for layer in self.layers:
+            found = layer(states, None)
+            states = found[0] if isinstance(found, tuple) else found
+        return Batch({"states": states, "mask": batch.tensors["mask"]})
 
 
 class Layers(nn.Module):

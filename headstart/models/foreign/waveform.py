@@ -1,5 +1,5 @@
-"""Encoders of sound that `save_pretrained` wrote: audio spectrogram transformers, wav2vec 2.0, HuBERT,
-data2vec and WavLM, with the settings of their feature extractor."""
+"""Encoders of sound that `save_pretrained` wrote: audio spectrogram transformers, wav2vec 2.0, HuBERT, data2vec, WavLM
+and Whisper's encoder, with the settings of their feature extractor."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +15,14 @@ from headstart.modalities.waveform.section import WaveformInput
 from headstart.models.foreign import Original
 from headstart.models.foreign.transformers import check_size, filled, holds_head, labels_of, refuse_code, without_memory
 from headstart.models.waveform import (
+    FRAMES_A_STATE,
     KINDS,
     SPECTROGRAM,
+    WHISPER,
     architecture_of,
     as_network,
     configuration,
+    frames_read,
     model_class,
     settings_of,
     split_own,
@@ -68,10 +71,14 @@ def of_config(
     if kind != SPECTROGRAM:
         own["projected"] = has_head
     own, _ = split_own(kind, own)
-    seconds = (WINDOW + HOP * (whole.max_length - 1)) / RATE if kind == SPECTROGRAM else _LONGEST
+    seconds = _seconds(kind, whole)
     if kind == SPECTROGRAM and not has_head:
         model.classifier.dense = torch.nn.Identity()
     classes = labels if has_head else ()
+
+    def part_of(name: str) -> str:
+        return name.removeprefix(f"{model.base_model_prefix}.").partition(".")[0]
+
     return Original(
         architecture=architecture_of(kind, settings, own),
         preprocessing=Waves(WaveformInput(rate=rate, seconds=min(_LONGEST, max(0.1, seconds)))),
@@ -81,14 +88,23 @@ def of_config(
         head=has_head,
         name=kind,
         modality="waveform",
-        left_out=tuple(sorted({name.partition(".")[0] for name in found["unexpected_keys"]} - {_HIDDEN})),
+        left_out=tuple(sorted(set(map(part_of, found["unexpected_keys"])) - {_HIDDEN})),
         facts=facts,
     )
+
+
+def _seconds(kind: str, config: Any) -> float:
+    """How much of a recording the network reads."""
+    if kind == SPECTROGRAM:
+        return float(WINDOW + HOP * (frames_read(kind, config) - 1)) / RATE
+    return float(HOP * frames_read(kind, config)) / RATE if kind == WHISPER else _LONGEST
 
 
 def _read(kind: str, config: Any, extractor: Mapping[str, Any], at: str) -> tuple[dict[str, Any], int]:
     """The settings of a feature extractor that are part of the network, and the rate in Hz at which it reads."""
     rate = extractor.get("sampling_rate", RATE)
+    if kind == WHISPER:
+        return _read_by_whisper(config, extractor, at)
     normalizes = extractor.get("do_normalize", True)
     if not isinstance(normalizes, bool) or extractor.get("padding_value", 0) != 0:
         raise InputError(f"{at} pads or normalises recordings in a way that is not read; choose another model.")
@@ -108,6 +124,21 @@ def _read(kind: str, config: Any, extractor: Mapping[str, Any], at: str) -> tupl
     return (found if normalizes else {"mean": 0.0, "std": 0.5}), RATE
 
 
+def _read_by_whisper(config: Any, extractor: Mapping[str, Any], at: str) -> tuple[dict[str, Any], int]:
+    frames = frames_read(WHISPER, config)
+    usual = {
+        "sampling_rate": RATE, "feature_size": config.num_mel_bins, "n_fft": WINDOW, "hop_length": HOP,
+        "chunk_length": frames * HOP / RATE, "padding_value": 0.0, "dither": 0.0, "do_normalize": False,
+    }  # fmt: skip
+    for key, value in usual.items():
+        if extractor.get(key, value) != value:
+            raise InputError(
+                f"{at}: preprocessor_config.json has {key} {shortened(str(extractor[key]), 40)}, and the model reads "
+                f"recordings with {value}; take both from one model."
+            )
+    return {}, RATE
+
+
 def _by_transformers(
     model: Any, kind: str, settings: Mapping[str, Any], rate: int, has_head: bool
 ) -> Callable[[Any], Tensor]:
@@ -119,6 +150,8 @@ def _by_transformers(
     if kind == SPECTROGRAM:
         options |= {"num_mel_bins": model.config.num_mel_bins, "max_length": model.config.max_length}
         extract: Any = transformers.ASTFeatureExtractor(**options)
+    elif kind == WHISPER:
+        return _by_whisper(model, has_head)
     else:
         extract = transformers.Wav2Vec2FeatureExtractor(sampling_rate=rate, **options)
 
@@ -129,6 +162,31 @@ def _by_transformers(
             return logits
         states: Tensor = model.base_model(values).last_hidden_state
         return states.mean(dim=1)
+
+    def call(batch: Batch) -> Tensor:
+        wave, mask = batch.tensors["wave"], batch.tensors["mask"]
+        return torch.cat([alone(each[kept]) for each, kept in zip(wave, mask, strict=True)])
+
+    return call
+
+
+def _by_whisper(model: Any, has_head: bool) -> Callable[[Any], Tensor]:
+    """As `_by_transformers`; without a head the mean of the states that each recording reaches. The spectrogram is the
+    feature extractor's in double precision: its usual one rounds what is quiet beside what is loud."""
+    import transformers
+
+    states_read = model.config.max_source_positions
+    length, step = states_read * FRAMES_A_STATE * HOP, FRAMES_A_STATE * HOP
+    extract = transformers.WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+
+    def alone(wave: Tensor) -> Tensor:
+        padded = torch.nn.functional.pad(wave, (0, length))[:length]
+        values = torch.from_numpy(extract._np_extract_fbank_features(padded.numpy()[None], "cpu")).float()
+        if has_head:
+            logits: Tensor = model(input_features=values).logits
+            return logits
+        states: Tensor = model.encoder(values).last_hidden_state
+        return states[:, : min(states_read, -(-len(wave) // step))].mean(dim=1)
 
     def call(batch: Batch) -> Tensor:
         wave, mask = batch.tensors["wave"], batch.tensors["mask"]

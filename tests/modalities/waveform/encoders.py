@@ -35,6 +35,25 @@ SIZES: dict[str, dict[str, Any]] = {
     "hubert": _OF_WAVEFORMS,
     "wav2vec2": _OF_WAVEFORMS,
     "wavlm": {**_OF_WAVEFORMS, "num_buckets": 16, "max_bucket_distance": 20},
+    # It reads one second.
+    "whisper": {
+        "d_model": 32,
+        "encoder_layers": 5,
+        "encoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_layers": 1,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 48,
+        "vocab_size": 50,
+        "pad_token_id": 1,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "decoder_start_token_id": 4,
+        "begin_suppress_tokens": [5],
+        "num_mel_bins": 40,
+        "max_source_positions": 50,
+        "classifier_proj_size": 24,
+    },
 }
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 """The structure of the large ones."""
@@ -44,6 +63,7 @@ _CLASSES = {
     "hubert": ("HubertForSequenceClassification", "HubertModel"),
     "wav2vec2": ("Wav2Vec2ForSequenceClassification", "Wav2Vec2Model"),
     "wavlm": ("WavLMForSequenceClassification", "WavLMModel"),
+    "whisper": ("WhisperForAudioClassification", "WhisperModel"),
 }
 
 
@@ -52,6 +72,8 @@ def extractor(kind: str, rate: int = 16000) -> Any:
 
     if kind == "audio-spectrogram-transformer":
         return transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=-5.0, std=3.0)
+    if kind == "whisper":
+        return transformers.WhisperFeatureExtractor(feature_size=40, chunk_length=1)
     return transformers.Wav2Vec2FeatureExtractor(sampling_rate=rate)
 
 

@@ -36,6 +36,7 @@ KINDS = [
     ("data2vec-audio", {}),
     ("wavlm", {}),
     ("wavlm", LARGE),
+    ("whisper", {}),
 ]
 CONTEXT = RunContext(state=None)
 
@@ -67,9 +68,9 @@ def test_it_computes_from_a_files_bytes_what_transformers_computes_of_that_file_
 
     for row, file in zip(found, files, strict=True):
         sound, rate = soundfile.read(io.BytesIO(file), dtype="float32")
-        values = extractor(kind)(sound, sampling_rate=rate, return_tensors="pt").input_values
+        given = extractor(kind)(sound, sampling_rate=rate, return_tensors="pt")
         with torch.inference_mode():
-            expected = model(input_values=values).logits[0].numpy()
+            expected = model(**given).logits[0].numpy()
         assert np.abs(row - expected).max() < 1e-5
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
@@ -97,13 +98,15 @@ def test_it_is_pinned_to_the_settings_of_its_feature_extractor_too(tmp_path):
         load_source(pinned)
 
 
-@pytest.mark.parametrize("kind", ["whisper", "sew", "wav2vec2-conformer"])
+@pytest.mark.parametrize("kind", ["unispeech", "sew", "wav2vec2-conformer"])
 def test_a_network_for_sound_that_is_not_read_is_named_with_those_that_are(kind, tmp_path):
     write(tmp_path / "saved", "wav2vec2")
     file = tmp_path / "saved" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_type": kind}))
 
-    with pytest.raises(InputError, match=f"sound of the type {kind} are not read; those that are: .*, wav2vec2, wavlm"):
+    with pytest.raises(
+        InputError, match=f"sound of the type {kind} are not read; those that are: .*, wav2vec2, wavlm, whisper"
+    ):
         load_source(str(tmp_path / "saved"))
 
 
@@ -113,6 +116,24 @@ def test_a_recogniser_of_speech_is_a_source_without_a_head(of, tmp_path):
     bundle = load_source(str(tmp_path / "saved"))
     assert (bundle.classes, bundle.network.feature_dim) == ((), 32)
     assert bundle.provenance["left_out"] in (["lm_head"], ["project_hid", "project_q", "quantizer"])
+
+
+@pytest.mark.parametrize("of", ["WhisperModel", "WhisperForConditionalGeneration"])
+def test_whispers_encoder_is_a_source_and_silence_after_a_recording_is_no_part_of_its_features(of, tmp_path):
+    model = write(tmp_path / "saved", "whisper", of=of)
+    bundle = load_source(str(tmp_path / "saved"))
+    assert (bundle.classes, bundle.network.feature_dim, bundle.preprocessing.given.seconds) == ((), 32, 1.0)
+    assert bundle.provenance["left_out"] == ["decoder"]
+
+    file = encoded(speech(1, 0.3), kind="WAV")
+    found = bundle.predict_features([MODALITY.decode(file, bundle.preprocessing.given).values])
+
+    sound, rate = soundfile.read(io.BytesIO(file), dtype="float32")
+    values = extractor("whisper")(sound, sampling_rate=rate, return_tensors="pt").input_features
+    with torch.inference_mode():
+        states = model.get_encoder()(values).last_hidden_state[0]
+    # A state each 20 ms.
+    assert np.abs(found[0] - states[:15].mean(dim=0).numpy()).max() < 1e-5
 
 
 def test_weights_under_the_names_of_older_versions_are_read(tmp_path):
@@ -159,7 +180,7 @@ def test_stages_follow_from_structure_frozen_ones_stay_to_the_bit_and_early_ones
     assert peaks == [0.5**depth for depth in range(count - 2, -1, -1)]
 
 
-@pytest.mark.parametrize("kind", [SPECTROGRAM, "hubert"])
+@pytest.mark.parametrize("kind", [SPECTROGRAM, "hubert", "whisper"])
 def test_it_is_transferred_by_every_kind_of_strategy(kind, packed, tmp_path):
     write(tmp_path / "saved", kind, head=False)
     source = load_source(str(tmp_path / "saved"))
@@ -233,6 +254,15 @@ PROCESSOR = "preprocessor_config.json"
         (SPECTROGRAM, lambda folder: change(folder, PROCESSOR, std=0.0), "cannot have std=0.0"),
         (SPECTROGRAM, lambda folder: change(folder, PROCESSOR, mean="x"), "cannot have mean='x'"),
         (SPECTROGRAM, lambda folder: change(folder, max_length=2**20), "up to 3000 of 256"),
+        (
+            "whisper",
+            lambda folder: change(folder, PROCESSOR, feature_size=80),
+            "feature_size 80, .* take both from one",
+        ),
+        ("whisper", lambda folder: change(folder, PROCESSOR, chunk_length=30), "chunk_length 30, .* with 1.0; take"),
+        ("whisper", lambda folder: change(folder, PROCESSOR, do_normalize=True), "do_normalize True"),
+        ("whisper", lambda folder: change(folder, use_weighted_layer_sum=True), "sum over all of its layers"),
+        ("whisper", lambda folder: change(folder, max_source_positions=2**20), "up to 3000 of 256"),
         (SPECTROGRAM, lambda folder: change(folder, patch_size=0), "describes no network|another shape"),
     ],
 )
@@ -249,7 +279,7 @@ def test_what_only_looks_like_one_is_refused_in_a_sentence(kind, spoil, reason, 
 @pytest.mark.parametrize(
     "name",
     [
-        "waveform/whisper",
+        "waveform/unispeech",
         "waveform/wav2vec2?wings=2",
         "waveform/wav2vec2?normalize=1",
         "waveform/audio-spectrogram-transformer?std=-1",

@@ -111,7 +111,8 @@ def decoded(bundle: "ModelBundle", files: Sequence[Any] | np.ndarray) -> list[np
             try:
                 yield read(_content(bundle, kind, file))
             except UnreadableSample as reason:
-                raise Refusal(f"{kind.name.capitalize()} {number} of the request cannot be read: {reason}.") from None
+                noun = kind.noun[0].upper() + kind.noun[1:]
+                raise Refusal(f"{noun} {number} of the request cannot be read: {reason}.") from None
             except NoRoom:
                 raise Busy from None
 

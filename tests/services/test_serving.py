@@ -155,8 +155,8 @@ def test_requests_at_the_same_time_get_each_their_own_answer(server, expected):
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ({"dataframe_records": [{"image": "no base64!"}]}, "Image 0 of the request cannot be read: its text is not"),
-        ({"inputs": [TEXTS[0][:80]]}, "Image 0 of the request cannot be read: "),
+        ({"dataframe_records": [{"image": "no base64!"}]}, "Picture 0 of the request cannot be read: its text is not"),
+        ({"inputs": [TEXTS[0][:80]]}, "Picture 0 of the request cannot be read: "),
         ({"inputs": PIXELS[:, :8].tolist()}, "The pixels have the shape (4, 8, 16, 1), not (N, 16, 16, 1)"),
         ({"inputs": (PIXELS / 255.0).tolist()}, "The pixels are of type float64"),
         ({"dataframe_records": [{"picture": TEXTS[0]}]}, "missing inputs ['image']"),

@@ -218,7 +218,7 @@ def test_requests_hold_sequences_and_others_are_refused_by_number(trained):
         {"label", "probability", "p_forward", "p_reverse"}
     ] * 2
     assert wrong.status_code == 400
-    assert "1 of the request cannot be read: it has 'X' at position 3" in wrong.json()["message"]
+    assert "DNA sequence 1 of the request cannot be read: it has 'X' at position 3" in wrong.json()["message"]
 
 
 def test_a_model_of_proteins_is_trained_and_read_back(tmp_path):

@@ -29,3 +29,7 @@ class InputError(HeadstartError):
     """The recipe, the data, a reference or an argument is not usable. Exit code 2: nothing was started."""
 
     exit_code = 2
+
+
+class MissingData(InputError):  # noqa: N818 - a state of the data
+    """There is nothing where data should lie."""

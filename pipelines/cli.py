@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from headstart import terminal
-from headstart.errors import HeadstartError, InputError, shortened
+from headstart.errors import HeadstartError, InputError, MissingData, shortened
 from headstart.installation import missing_extra, require_platform
 from headstart.version import __version__
 from headstart_pipelines.commands import (
@@ -40,7 +40,7 @@ from headstart_pipelines.commands import (
     submit,
     ui,
 )
-from headstart_pipelines.commands.arguments import meant
+from headstart_pipelines.commands.arguments import bringing_data, meant
 
 _COMMAND_WIDTH = 13
 # In the order in which they are listed.
@@ -85,6 +85,8 @@ def _answer(arguments: Sequence[str] | None) -> int:
         if options.debug:
             raise
         _say(str(error))
+        if isinstance(error, MissingData) and (commands := bringing_data(getattr(options, "recipe", None))):
+            print(f"This brings them ({options.recipe}):", *commands, sep="\n    ", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from headstart.data.kinds.torchvision import is_published
 from headstart.data.reference import fingerprint, has_no_labels, listed, located
 from headstart.data.section import Data
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError, InputError, MissingData
 from headstart.modalities import modality
 from headstart.models.reference import PUBLISHED, RECORD, pin_of
 from headstart.recipe.inputs import settled_input
@@ -113,7 +113,8 @@ def at(key: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{key}: {error}") from error
+        kind = MissingData if isinstance(error, MissingData) else InputError
+        raise kind(f"{key}: {error}") from error
 
 
 def refuse_unlabelled(role: str, data: Data, recipe: Recipe) -> None:

@@ -34,7 +34,7 @@ from headstart.data.several import with_several
 from headstart.data.strata import with_numbers
 from headstart.data.task import Asked, task_of
 from headstart.data.tree import LocalTree, one_line
-from headstart.errors import HeadstartError, InputError, shortened
+from headstart.errors import HeadstartError, InputError, MissingData, shortened
 from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities import Modality, UnreadableSample, modality
 from headstart.sections import Section
@@ -86,7 +86,7 @@ def local_folder(uri: str) -> Path:
         )
     if not path.exists():
         remedy = how_to_get(path.name) or "correct the path"
-        raise InputError(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); {remedy}.")
+        raise MissingData(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); {remedy}.")
     if not path.is_dir() and not _is_data_file(path.name):
         raise InputError(
             f"Data reference '{uri}' is a file; give the folder that holds the class folders, or a "

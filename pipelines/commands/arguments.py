@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,14 @@ def meant(word: str, known: Iterable[str]) -> str:
 def names(kind: str) -> list[str]:
     """The names of the `recipes` or `profiles` that come with headstart."""
     return sorted(path.stem for path in (_PACKAGE / kind).glob("*.yaml"))
+
+
+def bringing_data(recipe: Path | None) -> list[str]:
+    """The commands at the head of a recipe that comes with headstart, which bring its data; none of other recipes."""
+    if recipe is None or recipe.parent != _PACKAGE / "recipes":
+        return []
+    head = itertools.takewhile(lambda line: line.startswith("#"), recipe.read_text(encoding="utf-8").splitlines())
+    return [line[1:].strip() for line in head if line.startswith("#     ")]
 
 
 def _recipe_file(text: str) -> Path:

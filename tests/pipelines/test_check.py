@@ -350,6 +350,23 @@ def test_every_wrong_key_of_a_recipe_is_named_at_once(place, cli):
     assert "training.epochs: " in answer.err
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_data_of_a_shipped_recipe_that_are_missing_come_with_the_commands_that_bring_them(place, cli, command):
+    answer = cli(command, "angles", "--workspace", place / "workspace")
+
+    assert answer.code == 2
+    assert "Data folder 'angles/source/labels.csv' does not exist" in answer.err
+    assert answer.err.endswith("angles.yaml):\n    python -m headstart_pipelines.angles angles\n")
+
+
+def test_data_of_ones_own_recipe_that_are_missing_come_with_one_sentence_alone(place, cli):
+    (place / "recipe.yaml").write_text("# See:\n#     ./bring.sh\n" + recipe(target__data__uri="nowhere"))
+
+    (line,) = cli("check", "recipe.yaml", "--workspace", place / "workspace").err.splitlines()
+
+    assert "'nowhere' does not exist" in line
+
+
 def test_a_good_recipe_is_reported_thing_by_thing(place, cli):
     (place / "recipe.yaml").write_text(recipe())
 

@@ -66,8 +66,10 @@ def resolve(uri: str) -> str:
     client = connect()
     version = find_version(client, uri)
     digest = version.tags.get(MODEL_DIGEST)
-    if not digest and _has(client, version, _TRANSFORMERS):
-        digest = ModelFolder.local(_fetched(client, version, ""), uri).digest()
+    if not digest:
+        location = _location(client, version)
+        if _has(location, _TRANSFORMERS):
+            digest = ModelFolder.local(_fetched(version, location), uri).digest()
     if not digest:
         raise InputError(
             f"{uri} was not registered by headstart (it has no {MODEL_DIGEST} tag) and is no model that "
@@ -123,19 +125,20 @@ def fetch(uri: str) -> Path:
         return logged_source.fetch_logged(uri)
     client = connect()
     version = find_version(client, uri)
-    foreign = not version.tags.get(MODEL_DIGEST) and _has(client, version, _TRANSFORMERS)
-    return _fetched(client, version, "" if foreign else BUNDLE)
+    location = _location(client, version)
+    foreign = not version.tags.get(MODEL_DIGEST) and _has(location, _TRANSFORMERS)
+    return _fetched(version, location, "" if foreign else BUNDLE)
 
 
 def stored_recipe(client: "MlflowClient", version: "ModelVersion") -> dict[str, Any] | None:
     """The JSON values of the recipe that is kept with a version; None if there is none. HeadstartError if its file is
     gone or damaged."""
-    part = f"{EVIDENCE}/{RECIPE}"
-    if not _has(client, version, part):
+    part, location = f"{EVIDENCE}/{RECIPE}", _location(client, version)
+    if not _has(location, part):
         return None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return dict(read_json(_fetched(client, version, part, to=folder)))
+            return dict(read_json(_fetched(version, location, part, to=folder)))
         except (OSError, ValueError, TypeError) as error:
             raise HeadstartError(
                 f"The recipe of models:/{version.name}/{version.version} is damaged ({type(error).__name__}); restore "
@@ -148,10 +151,11 @@ def stored_example(uri: str) -> list[str] | None:
     none, as what was registered by hand may have none; HeadstartError if it is damaged."""
     client = connect()
     version = find_version(client, uri)
-    if not _has(client, version, EXAMPLE):
+    location = _location(client, version)
+    if not _has(location, EXAMPLE):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        file = _fetched(client, version, EXAMPLE, to=folder)
+        file = _fetched(version, location, EXAMPLE, to=folder)
         try:
             return [str(row[0]) for row in read_json(file)["data"]]
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -168,37 +172,40 @@ def evidence(client: "MlflowClient", version: "ModelVersion") -> Evidence:
         InputError: it has none, as what was registered by hand has not, or it is damaged.
         HeadstartError: its file is gone.
     """
-    if not _has(client, version, EVIDENCE):
+    location = _location(client, version)
+    if not _has(location, EVIDENCE):
         raise InputError(
             f"models:/{version.name}/{version.version} has no evidence: it was not registered by a pipeline of "
             "headstart; run its recipe again and register what comes of it."
         )
     with tempfile.TemporaryDirectory() as folder:
-        return Evidence.load(_fetched(client, version, EVIDENCE, to=folder))
+        return Evidence.load(_fetched(version, location, EVIDENCE, to=folder))
 
 
 @explained()
-def _has(client: "MlflowClient", version: "ModelVersion", part: str) -> bool:
-    """Whether a version holds a file at the path `part`."""
-    from mlflow.artifacts import list_artifacts
-
-    *folders, name = Path(part).parts
-    folder = "/".join([_location(client, version), *folders])
-    found = list_artifacts(artifact_uri=folder, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
-    return any(Path(each.path).name == name for each in found)
-
-
 def _location(client: "MlflowClient", version: "ModelVersion") -> str:
+    """The URI under which a version's files lie. It costs two requests, so a caller asks once for all that it reads."""
     return client.get_model_version_download_uri(version.name, version.version).rstrip("/")
 
 
 @explained()
-def _fetched(client: "MlflowClient", version: "ModelVersion", part: str, to: str | None = None) -> Path:
-    """A part of what a version holds, on this machine: where it lies or, from a server, in `to` or a new directory."""
+def _has(location: str, part: str) -> bool:
+    """Whether a version whose files lie at `location` holds one at the path `part`."""
+    from mlflow.artifacts import list_artifacts
+
+    *folders, name = Path(part).parts
+    folder = "/".join([location, *folders])
+    found = list_artifacts(artifact_uri=folder, tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    return any(Path(each.path).name == name for each in found)
+
+
+@explained()
+def _fetched(version: "ModelVersion", location: str, part: str = "", to: str | None = None) -> Path:
+    """A part of the files at `location`, by default all, on this machine: where it lies or, from a server, in `to` or a
+    new directory."""
     from mlflow.artifacts import download_artifacts
     from requests import RequestException  # type: ignore[import-untyped]
 
-    location = _location(client, version)
     try:
         path = download_artifacts(
             artifact_uri=f"{location}/{part}".rstrip("/"), dst_path=to, tracking_uri=os.environ["MLFLOW_TRACKING_URI"]

@@ -85,7 +85,9 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
     )
 
 
-def ridge(features: np.ndarray, labels: np.ndarray, classes: int, *, calibrated: bool = True) -> LinearHead:
+def ridge(
+    features: np.ndarray, labels: np.ndarray, classes: int, *, calibrated: bool = True, standardised: bool = False
+) -> LinearHead:
     """Fit ridge regression to the classes' indicators, with λ chosen by exact leave-one-out.
 
     Minimises Σ_i w_i ‖y_i − b − W z_i‖² + λ‖W‖² over standardised features z, where y_i is the indicator of the label,
@@ -100,8 +102,10 @@ def ridge(features: np.ndarray, labels: np.ndarray, classes: int, *, calibrated:
         features, labels: (N, D) and int (N,), with every class present.
         calibrated: whether that temperature is fitted, on which no prediction depends; of a thousand classes it takes
             half of the time.
+        standardised: whether the features have one unit already, as coordinates along principal axes have.
     """
-    return _ridge(Axes.of(features, labels, classes), labels, classes, calibrated=calibrated)[0]
+    axes = Axes.of(features, labels, classes, standardised=standardised)
+    return _ridge(axes, labels, classes, calibrated=calibrated)[0]
 
 
 @dataclass(frozen=True)
@@ -329,15 +333,17 @@ class Axes:
     """(D, r), V"""
 
     @classmethod
-    def of(cls, features: np.ndarray, labels: np.ndarray, classes: int) -> "Axes":
+    def of(cls, features: np.ndarray, labels: np.ndarray, classes: int, *, standardised: bool = False) -> "Axes":
         """Those of samples that count as much as their class has others, int (N,)."""
-        return cls.weighted(features, len(labels) / (classes * np.bincount(labels, minlength=classes)[labels]))
+        weights = len(labels) / (classes * np.bincount(labels, minlength=classes)[labels])
+        return cls.weighted(features, weights, standardised=standardised)
 
     @classmethod
-    def weighted(cls, features: np.ndarray, weights: np.ndarray) -> "Axes":
-        """Those of samples with these weights (N,), whose sum is N."""
+    def weighted(cls, features: np.ndarray, weights: np.ndarray, *, standardised: bool = False) -> "Axes":
+        """Those of samples with these weights (N,), whose sum is N; `standardised` features keep their scale."""
         features = np.asarray(features, dtype=np.float64)
-        mean, scale = np.average(features, axis=0, weights=weights), features.std(axis=0)
+        mean = np.average(features, axis=0, weights=weights)
+        scale = np.ones(features.shape[1]) if standardised else features.std(axis=0)
         # The standard deviation of a constant feature is a rounding error, not 0.
         scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
         scaled = np.sqrt(weights)[:, None] * ((features - mean) / scale)

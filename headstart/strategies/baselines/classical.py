@@ -5,7 +5,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from headstart.strategies.baselines._kernel_machine import cross_validated, pred
 from headstart.training.context import RunContext
 from headstart.training.section import Training
 from headstart.training.trained import Trained
+
+if TYPE_CHECKING:
+    from headstart.features.narrowed import Narrowed
 
 log = logging.getLogger(__name__)
 
@@ -240,8 +244,8 @@ def quick_classical(
 @dataclass(frozen=True, eq=False)
 class QuickClassical:
     """RBF support vector machines (C 10) on each kind of descriptors, the one with the best metric in
-    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression on all, and of more than
-    100 classes on the last kind."""
+    cross-validation; of more than 2000 samples, for which these take minutes, ridge regression along the 1024 axes on
+    which all descriptors vary most, and of more than 100 classes along those of the last kind."""
 
     descriptors: Mapping[str, np.ndarray]
     classes: int
@@ -252,12 +256,9 @@ class QuickClassical:
         make. Where a class has one sample, the last kind is read: of pictures gradients, which tell more of few."""
         from sklearn.model_selection import StratifiedKFold
 
-        from headstart.features.heads import ridge
-
-        many = self.classes > _MOST_CLASSES_FOR_MACHINES
-        if many or len(subset) > _MOST_FOR_MACHINES:
-            ours, theirs = (np.hstack(list(each.descriptors.values())[-many:]) for each in (self, others))
-            found: np.ndarray = ridge(ours[subset], labels, self.classes).logits(theirs).argmax(axis=1)
+        if self._has_many_classes or len(subset) > _MOST_FOR_MACHINES:
+            head = self._narrowed.ridge(subset, labels, self.classes)
+            found: np.ndarray = head.logits(others._for_ridge()).argmax(axis=1)
             return found
         fewest = int(np.bincount(labels, minlength=self.classes).min())
         choices = [(self.descriptors[name], others.descriptors[name]) for name in reversed(list(self.descriptors))]
@@ -277,6 +278,21 @@ class QuickClassical:
             best = int(np.argmax(merits))
         ours, theirs = choices[best]
         return predicted(ours[subset], labels, theirs)
+
+    @property
+    def _has_many_classes(self) -> bool:
+        return self.classes > _MOST_CLASSES_FOR_MACHINES
+
+    def _for_ridge(self) -> np.ndarray:
+        """(N, D): all descriptors, or those of the last kind where classes are many."""
+        kinds = list(self.descriptors.values())
+        return kinds[-1] if self._has_many_classes else np.hstack(kinds)
+
+    @cached_property
+    def _narrowed(self) -> "Narrowed":
+        from headstart.features.narrowed import Narrowed
+
+        return Narrowed.of(self._for_ridge())
 
 
 def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray], float]:

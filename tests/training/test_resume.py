@@ -103,8 +103,11 @@ class _Job:
 
 
 @pytest.fixture
-def job(threes_and_eights, untrained, plan, tmp_path) -> Callable[..., _Job]:
+def job(threes_and_eights, untrained, plan, tmp_path, monkeypatch) -> Callable[..., _Job]:
     def make(frozen: int = 0, unfreeze_every: int = 0, feed: Any = None, **training: Any) -> _Job:
+        if "patience" in training:
+            # The few validation samples of these tests would not end any training.
+            monkeypatch.setattr("headstart.training.engine._ENOUGH_TO_STOP", 1)
         settings = replace(plan(threes_and_eights, **{**BASE, **training}), unfreeze_every=unfreeze_every)
 
         def bundle() -> ModelBundle:
@@ -145,10 +148,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "micro-batches": {"accumulate": 2},
     "average of the weights": {"ema": 0.9},
     "frozen stages": {"frozen": 2},
-    "unfreezing": {"unfreeze_every": 1, "epochs": 8, "ema": 0.6},
-    "unfreezing with sgd": {"unfreeze_every": 1, "epochs": 8, "optimizer": "sgd"},
+    "unfreezing": {"unfreeze_every": 1, "epochs": 6, "ema": 0.6},
+    "unfreezing with sgd": {"unfreeze_every": 1, "epochs": 6, "optimizer": "sgd"},
     "bf16, channels last": {"precision": "bf16", "layout": "channels_last"},
-    "early end": {"epochs": 30, "patience": 2},
+    "early end": {"epochs": 30, "patience": 1, "learning_rate": 0.1},
 }
 
 
@@ -157,6 +160,7 @@ def check_that_it_trained(job: _Job, end: _End) -> None:
     start = job.make().network
     trained = {name for name, parameter in start.named_parameters() if parameter.requires_grad}
     assert end.best_epoch > 0
+    assert (len(end.history) < job.plan.last) == (job.plan.patience == 1), "one that should ends early"
     still = {name for name in trained if torch.equal(start.state_dict()[name], end.weights[name])}
     # A stage that joins after the best epoch has not moved in it.
     assert len(still) < len(trained) if job.plan.unfreeze_every else not still

@@ -61,10 +61,11 @@ def source(loaded_source: ModelBundle) -> ModelBundle:
 @pytest.fixture(scope="session")
 def built_transformer(renamed: Dataset) -> ModelBundle:
     torch.manual_seed(0)
-    network = build_network("timm/test_vit", classes=2, channels=1).eval()
-    preprocessing = Preprocessing.fit(renamed.split("train").samples, size=160, channels=1)
+    architecture = "timm/test_vit?img_size=32"
+    network = build_network(architecture, classes=2, channels=1).eval()
+    preprocessing = Preprocessing.fit(renamed.split("train").samples, size=32, channels=1)
     provenance = {"head": "trained"}
-    return ModelBundle(network, "timm/test_vit", "image", preprocessing, ("a", "b"), provenance=provenance)
+    return ModelBundle(network, architecture, "image", preprocessing, ("a", "b"), provenance=provenance)
 
 
 @pytest.fixture

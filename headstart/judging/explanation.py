@@ -17,10 +17,11 @@ from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
 from headstart.judging.reliability import hardest
 from headstart.judging.token_explanation import can_be_explained, token_maps
+from headstart.judging.wave_explanation import wave_maps
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import modality
 from headstart.modalities.preprocessing import Samples
-from headstart.models.architectures import ENSEMBLE, INT8, MAPS, build_network
+from headstart.models.architectures import ENSEMBLE, INT8, MAPS, WAVES, build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
 
@@ -38,8 +39,8 @@ ALIKE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Maps in [0, 1], of pictures (N, H, W, C) as (N, H, W), of texts and sequences (L,) each: how much each pixel or
-    letter speaks for the predicted class."""
+    """Maps in [0, 1], of pictures (N, H, W, C) as (N, H, W), of texts, sequences and waveforms (L,) each: how much each
+    pixel, letter or value speaks for the predicted class."""
 
     maps: Sequence[np.ndarray]
     method: str
@@ -93,13 +94,13 @@ def explained_samples(
     bundle: ModelBundle, dataset: Dataset, predictions: Predictions, count: int, *, seed: int
 ) -> Explained | None:
     """Explain the hardest test items and as many that are right, half of `count` each; None for a `count` of 0, where
-    samples cannot be shown or are neither maps nor tokens to a network, and for one that has no gradients."""
+    samples cannot be shown or are no maps, waveforms or tokens to a network, and for one that has no gradients."""
     if bundle.architecture.startswith(INT8):
         return None
     if has_attention(bundle.network):
         count = min(count, _MOST_BY_GRADIENTS)
     kind, of_tokens = dataset.kind, can_be_explained(bundle)
-    if not count or not kind.is_shown or (kind.gives != MAPS and not of_tokens):
+    if not count or not kind.is_shown or (kind.gives not in (MAPS, WAVES) and not of_tokens):
         return None
     train, test = dataset.split("train"), dataset.split("test")
     predicted = predictions.probabilities.argmax(axis=1)
@@ -110,6 +111,8 @@ def explained_samples(
     samples, prototypes = test.samples[shown], spread_out(train.labels, _SEARCHED)
     if of_tokens:
         explanation = explain_tokens(bundle, list(samples), predicted[shown], seed=seed)
+    elif kind.gives == WAVES:
+        explanation = explain_waves(bundle, list(samples), predicted[shown], seed=seed)
     else:
         explanation = explain(bundle, np.array(samples), predicted[shown], seed=seed)
     nearest, cosines = nearest_training_samples(
@@ -178,6 +181,17 @@ def explain_tokens(
     fresh.network.to(next(bundle.network.parameters()).device)
     found, control = (token_maps(each, samples, classes) for each in (bundle, fresh))
     return _explanation(found, control, "integrated gradients")
+
+
+def explain_waves(
+    bundle: ModelBundle, samples: Sequence[np.ndarray], classes: np.ndarray, *, seed: int = 0
+) -> Explanation:
+    """Maps for the predictions `classes`, int (N,), on stored waveforms, (L,) each, by what silencing parts of them
+    costs (headstart/judging/wave_explanation.py)."""
+    fresh = with_random_weights(bundle, seed)
+    fresh.network.to(next(bundle.network.parameters()).device)
+    found, control = (wave_maps(each, samples, classes) for each in (bundle, fresh))
+    return _explanation(found, control, "silenced parts")
 
 
 def _explanation(found: Sequence[np.ndarray], control: Sequence[np.ndarray], method: str) -> Explanation:

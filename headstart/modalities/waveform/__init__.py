@@ -140,7 +140,7 @@ class Waveform(Modality):
     ) -> str:
         from headstart.modalities.waveform.showing import as_html
 
-        return as_html(values, alt, _waveform(given), small=small)
+        return as_html(values, alt, _waveform(given), heat=heat, small=small)
 
     @property
     def corruptions(self) -> "Sequence[Corruption]":

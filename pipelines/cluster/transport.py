@@ -5,6 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -71,6 +72,10 @@ class Api(kfp_server_api.ApiClient):
         self.user_agent = "headstart"
         secrets = [made.cookie, *(value for name, value in made.default_headers.items() if name != "User-Agent")]
         self.rest_client = _Rest(made.configuration, timeout, secrets=[each for each in secrets if each])
+        # The client's own make a configuration, which sets up loggers, for each object of an answer, and read times of
+        # any form: most of the work of following a run.
+        self._ApiClient__deserialize_model = self._object
+        self._ApiClient__deserialize_datetime = datetime.fromisoformat
 
     def deserialize(self, response: Any, response_type: Any) -> Any:
         try:
@@ -81,6 +86,18 @@ class Api(kfp_server_api.ApiClient):
                 f"The server at {host} answered with something that is no {response_type}; see that it is a Kubeflow "
                 "Pipelines server of release 2.x."
             ) from None
+
+    def _object(self, data: Any, kind: Any) -> Any:
+        """The object of a class of kfp_server_api that an answer's `data` describe."""
+        if not kind.openapi_types:
+            return data
+        given = data if isinstance(data, dict) else {}
+        values = {
+            name: self._ApiClient__deserialize(given[key], kind.openapi_types[name])
+            for name, key in kind.attribute_map.items()
+            if key in given
+        }
+        return kind(**values, local_vars_configuration=self.configuration)
 
 
 class _Rest(RESTClientObject):

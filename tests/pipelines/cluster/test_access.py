@@ -1,10 +1,13 @@
 """Who may ask a server, and what a server that does not answer as it should becomes: a sentence and an exit code."""
 
+import json
 import shutil
 import ssl
 import subprocess
 import threading
+from datetime import UTC, datetime
 from http.server import ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -281,6 +284,20 @@ def test_an_answer_of_another_kind_of_server_is_no_traceback(kfp, cli, run_id):
 
     assert answer.code == 2
     assert "is no V2beta1Run" in sentence(answer)
+
+
+def test_times_of_an_answer_are_read_to_the_microsecond_and_no_object_sets_up_loggers_of_its_own(kfp, monkeypatch):
+    api = connect(kfp.host).runs.api_client
+    monkeypatch.setattr("kfp_server_api.configuration.Configuration.__init__", None)
+    tasks = [{"task_id": "a", "start_time": "2026-11-30T06:00:00.123456789Z", "child_tasks": [{"pod_name": "p"}]}]
+    body = json.dumps({"run_id": "r", "created_at": "2026-11-30T05:59:58Z", "run_details": {"task_details": tasks}})
+
+    run = api.deserialize(SimpleNamespace(data=body), "V2beta1Run")
+
+    (task,) = run.run_details.task_details
+    assert run.created_at == datetime(2026, 11, 30, 5, 59, 58, tzinfo=UTC)
+    assert task.start_time == datetime(2026, 11, 30, 6, 0, 0, 123456, tzinfo=UTC)
+    assert task.child_tasks[0].pod_name == "p"
 
 
 def test_a_server_that_is_not_there_is_a_sentence(cli):

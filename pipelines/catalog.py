@@ -12,6 +12,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from headstart.recipe.recipe import Recipe
 from headstart.storage.local import write_text
+from headstart_pipelines.documents import read_documents
 from headstart_pipelines.finetune import build_finetune
 from headstart_pipelines.guards import refuse_unsafe
 from headstart_pipelines.monitor import build_monitor
@@ -67,7 +68,7 @@ def compile_pipeline(name: str, output: Path, placement: Placement, *, allow_tag
         draft = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(PIPELINES[name](placement), str(draft))
         text = draft.read_text(encoding="utf-8")
-    package, *platforms = yaml.safe_load_all(text)
+    package, *platforms = read_documents(text)
     platform = _without_second_names(platforms[0]) if platforms else {}
     if placement.profile:
         refuse_unsafe(package, platform, allow_tag=allow_tag)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import yaml
-
 from headstart_pipelines.cluster.steps import Step, steps_and_graphs
+from headstart_pipelines.documents import read_documents
 
 # Argo's default limit of the workflow's JSON, in bytes.
 LIMIT = 1024 * 1024
@@ -77,7 +76,7 @@ def warning(package: str, parameters: Values) -> str | None:
 @lru_cache(maxsize=1)
 def _read(package: str) -> tuple[Values, Values]:
     """Return the pipeline, and the platform settings of each executor."""
-    spec, *platforms = yaml.safe_load_all(package)
+    spec, *platforms = read_documents(package)
     return spec, platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
 
 

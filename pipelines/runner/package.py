@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from headstart.errors import InputError
+from headstart_pipelines.documents import read_documents
 
 Values = Mapping[str, Any]
 
@@ -75,9 +76,8 @@ class Package:
         Raises:
             InputError: it is no compiled package, or has what no local run does.
         """
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            documents = list(yaml.load_all(path.read_text(encoding="utf-8"), loader))
+            documents = read_documents(path.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise InputError(f"{path} is no compiled pipeline ({error}); compile it anew.") from None
         if not documents or not isinstance(documents[0], dict) or "root" not in documents[0]:

@@ -13,6 +13,7 @@ from kfp import compiler, dsl, kubernetes
 
 from headstart.errors import InputError
 from headstart_pipelines.catalog import PIPELINES, compile_pipeline
+from headstart_pipelines.documents import read_documents
 from headstart_pipelines.guards import refuse_unsafe
 from headstart_pipelines.placement import Placement
 from headstart_pipelines.profile import load_profile
@@ -51,7 +52,7 @@ def compiled(pipeline: Any) -> Spec:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline, str(file))
-        package, *platforms = yaml.safe_load_all(file.read_text())
+        package, *platforms = read_documents(file.read_text())
     return package, platforms[0] if platforms else {}
 
 

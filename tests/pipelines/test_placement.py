@@ -23,6 +23,7 @@ from headstart.tracking.runs import KFP_RUN_VARIABLE
 from headstart.version import CODE_VARIABLE
 from headstart_components import IMAGE
 from headstart_pipelines.catalog import PIPELINES, compile_pipeline
+from headstart_pipelines.documents import read_documents
 from headstart_pipelines.placement import LIGHT_STEPS, SELECTION_STEPS, TRAINING_STEPS, Placement
 from headstart_pipelines.profile import Profile, load_profile, seconds
 
@@ -52,7 +53,7 @@ MINIMAL = {
 
 def read(file: Path) -> Compiled:
     """The pipeline of a compiled file, and what the platform gives its executors."""
-    package, *platforms = yaml.safe_load_all(file.read_text())
+    package, *platforms = read_documents(file.read_text())
     given = platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
     return package, given
 

@@ -1,4 +1,5 @@
-"""Whether a baseline was trained to its end: beating one that was not says nothing about the transfer."""
+"""Whether a network was trained to its end: beating a baseline that was not says nothing about the transfer, and a
+source that was not may be worth less than none."""
 
 from collections.abc import Mapping
 from typing import Any

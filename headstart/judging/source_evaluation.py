@@ -9,6 +9,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
 from headstart.figures import figure
 from headstart.judging.evidence import Evidence, digests, figures, seen
+from headstart.judging.learned import unlearned
 from headstart.judging.monitoring import features_to_keep
 from headstart.judging.report.source import render_source_report
 from headstart.judging.section import Evaluation
@@ -57,8 +58,8 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
             f"{subject} reaches {reached} at {100 * evaluation.confidence:g}% confidence on "
             f"{len(test.labels):,} test items{of_groups(count_groups(test.groups))} of its own data."
         )
-        if beaten := _beaten_by_a_guess(predictions, evaluation.metric, score):
-            sentence = f"{sentence} {beaten}"
+        if doubt := _beaten_by_a_guess(predictions, evaluation.metric, score) or _not_learned(bundle, dataset):
+            sentence = f"{sentence} {doubt}"
             log.warning(sentence)
     else:
         count = len(test.ids)
@@ -86,6 +87,17 @@ def _beaten_by_a_guess(predictions: Predictions, metric: str, reached: Interval)
     return (
         f"The test's {kind.guess_title} has {figure(guess)}, so nothing shows that it has learned anything: let it "
         "train for longer (source.pretraining.epochs) or at another rate (source.pretraining.learning_rate)."
+    )
+
+
+def _not_learned(bundle: ModelBundle, dataset: Dataset) -> str | None:
+    """What to do about a source whose epochs ran out before it had learned its training samples; None for others."""
+    reached = unlearned(bundle, dataset) if bundle.classes else None
+    if reached is None:
+        return None
+    return (
+        f"Its epochs ran out when it had learned only {max(0.0, reached):.0%} of its own training samples, and what "
+        "starts from it may lose to scratch: let it train for longer (source.pretraining.epochs)."
     )
 
 

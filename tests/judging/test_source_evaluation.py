@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,9 @@ from sklearn.metrics import accuracy_score
 
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
+from headstart.features.heads import nearest_class_mean
 from headstart.judging.evidence import Evidence
+from headstart.judging.learned import LEARNED, accuracy_at
 from headstart.judging.source_evaluation import evaluate_source
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
@@ -51,6 +54,24 @@ def test_a_source_that_is_no_better_than_a_guess_is_said_to_be_so_and_a_better_o
     share = np.bincount(test).max() / len(test)
     assert f"The test's majority class has {share:.3f}, so nothing shows that it has learned" in found.sentence
     assert "source.pretraining.epochs" in caplog.text
+
+
+def test_a_source_whose_epochs_ran_out_before_it_had_learned_its_samples_is_said_to_be_so(dataset, headless, caplog):
+    train, classes = dataset.split("train"), len(dataset.classes)
+    network = copy.deepcopy(headless.network)
+    nearest_class_mean(headless.predict_features(train.samples), train.labels, classes).install(network)
+
+    def sentence(epochs: int) -> str:
+        provenance = {**headless.provenance, "history": [{"epoch": epochs}], "kept_epoch": 3}
+        source = replace(headless, network=network, classes=dataset.classes, provenance=provenance)
+        return evaluate_source(source, dataset, experiment="digits", address="there").sentence
+
+    reached = accuracy_at(replace(headless, network=network, classes=dataset.classes), train, np.arange(len(train.ids)))
+    assert 0.5 < reached < LEARNED
+    assert f"had learned only {reached:.0%} of its own training samples" in sentence(3)
+    assert "source.pretraining.epochs" in caplog.text
+    # It had time to become better, and did not.
+    assert "learned" not in sentence(20)
 
 
 def test_of_a_source_whose_data_has_no_labels_nothing_is_claimed(dataset, headless, tmp_path):

@@ -80,7 +80,8 @@ class Evaluation(Section):
                 raise ValueError(f"evaluation.{name}: has no meaning with target.data.task {task}: {reason}; remove it")
         if task != REGRESSION and self.min_gain >= 1:
             raise ValueError(
-                f"evaluation.min_gain: {self.metric} is a share, and no gain is as large as {self.min_gain:g}"
+                f"evaluation.min_gain: {self.metric} is a share, and no gain is as large as {self.min_gain:g}; with "
+                "numbers as labels, whose unit a gain has, say target.data.task: regression"
             )
 
     def for_task(self, task: str, looks: str = "") -> Self:

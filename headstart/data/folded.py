@@ -22,16 +22,17 @@ class FoldedDataset(Dataset):
         """`held_out`: bool (N,), which of the labelled samples validate, training samples first."""
         super().__init__(dataset.path, dataset.manifest)
         self._labelled = LabelledDataset(dataset)
-        self._rows = {"train": np.flatnonzero(~held_out), "val": np.flatnonzero(held_out)}
+        self.rows = {"train": np.flatnonzero(~held_out), "val": np.flatnonzero(held_out)}
+        """int: the positions of each split's samples among the labelled ones"""
 
     @property
     def counts(self) -> dict[str, int]:
-        return {**self._labelled.counts, **{name: len(rows) for name, rows in self._rows.items()}}
+        return {**self._labelled.counts, **{name: len(rows) for name, rows in self.rows.items()}}
 
     def split(self, name: str) -> Split:
-        if name not in self._rows:
+        if name not in self.rows:
             return self._labelled.split(name)
-        split, rows = self._labelled.split("train"), self._rows[name]
+        split, rows = self._labelled.split("train"), self.rows[name]
         return Split(
             name=name,
             store=split.store,
@@ -43,14 +44,14 @@ class FoldedDataset(Dataset):
         )
 
     def samples(self, split: str) -> Samples:
-        if split not in self._rows:
+        if split not in self.rows:
             return self._labelled.samples(split)
-        return ChosenSamples(self._labelled.samples("train"), self._rows[split])
+        return ChosenSamples(self._labelled.samples("train"), self.rows[split])
 
     def split_digest(self, name: str) -> str:
-        if name not in self._rows:
+        if name not in self.rows:
             return self._labelled.split_digest(name)
-        return f"sha256:{json_digest([self._labelled.split_digest('train'), self._rows[name].tolist()])}"
+        return f"sha256:{json_digest([self._labelled.split_digest('train'), self.rows[name].tolist()])}"
 
     @property
     def digests(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -21,12 +21,13 @@ from headstart.features.heads import FittedHead, LinearHead, best_head, class_me
 from headstart.features.label_heads import best_label_head, label_means
 from headstart.features.number_heads import best_number_head, first_component
 from headstart.metrics.groups import group_numbers
-from headstart.metrics.predictions import Predictions
+from headstart.metrics.predictions import Predictions, joined
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Calibration
 from headstart.models.bundle import ModelBundle, versions
 from headstart.models.network import Network
 from headstart.training.context import RunContext
+from headstart.training.held_out import judging_parts
 from headstart.training.section import Training
 from headstart.training.trained import Trained, calibrated
 
@@ -161,6 +162,23 @@ class Task:
         fitted = replace(fitted, held_out=rows[fitted.held_out])
         fitted.head.install(self.bundle.network)
         return fitted
+
+    def judge_by_parts(
+        self, fit: Callable[["Task"], FittedHead], *, calibrate: bool = True
+    ) -> tuple[float, Predictions | None] | None:
+        """`judge` for a head that `fit` makes of all labels, by what it makes of each of `judging_parts`; None where
+        its cross-validation tells as fairly. `calibrate` as for `judge`."""
+        alone = replace(self.context, refit=False, cross_validate=False, on_epoch=None)
+        found = []
+        for part in judging_parts(self.dataset, self.context):
+            own, val = replace(self, dataset=part, context=alone), part.split("val")
+            fit(own)
+            predictions = own.judge(val, own.bundle.predict_logits(val.samples), calibrate=calibrate)[1]
+            found += [predictions] if predictions else []
+        if not found:
+            return None
+        held_out = joined(found)
+        return held_out.score(self.context.metric), held_out
 
     def _learned_by_head(self) -> tuple[Split, np.ndarray]:
         """The training split, and the positions of the samples that heads are fitted to: all, or of more than memory

@@ -48,7 +48,7 @@ def test_an_overconfident_models_probabilities_become_truer_also_on_other_sample
 def test_the_validation_samples_are_never_less_likely_than_without_it(count, seed):
     logits, labels = drawn(count, 1.5, seed=seed)
     temperature = fit_temperature(logits, labels)
-    assert 0.05 <= temperature <= 20
+    assert 0.05 <= temperature <= 2000
     assert loss(logits, labels, temperature) <= loss(logits, labels, 1.0)
 
 
@@ -71,8 +71,14 @@ def test_without_a_sample_or_a_difference_nothing_is_changed():
 def test_logits_of_any_size_are_taken_without_overflow():
     logits, labels = drawn(200, 1.0)
     with np.errstate(all="raise", under="ignore"):
-        assert 0.05 <= fit_temperature(logits * 1e6, labels) <= 20
-        assert 0.05 <= fit_temperature(logits + 1e6, labels) <= 20
+        assert 0.05 <= fit_temperature(logits * 1e6, labels) <= 2000
+        assert 0.05 <= fit_temperature(logits + 1e6, labels) <= 2000
+
+
+def test_logits_of_hundreds_that_are_often_wrong_become_no_worse_than_a_guess():
+    logits, labels = drawn(20, 1.0)
+    wrong = 500 * logits
+    assert loss(wrong, labels, 20.0) > np.log(logits.shape[1]) > loss(wrong, labels, fit_temperature(wrong, labels))
 
 
 def test_the_logits_are_left_as_they_are():

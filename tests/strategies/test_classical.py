@@ -18,6 +18,7 @@ from headstart.strategies.baselines import classical
 from headstart.strategies.baselines.classical import quick_classical
 from headstart.training.context import RunContext
 from headstart_pipelines.demo import digits, write_folder
+from tests.sources import pack
 
 IMAGE = modality("image")
 
@@ -177,3 +178,17 @@ def test_of_many_classes_with_one_sample_each_the_ridge_is_kept_without_a_judgem
     assert found.held_out is None
     assert np.isnan(found.validation)
     assert found.bundle.predict_probabilities(dataset.split("test").samples).shape[1] == 10
+
+
+def test_with_two_labels_a_class_it_is_judged_by_fits_that_saw_one_of_them_as_trainings_are(tmp_path, monkeypatch):
+    images, labels = digits()
+    dataset = pack(images[:400], labels[:400], tmp_path, labels_per_class=2)
+    judged = []
+    out_of_fold = classical._out_of_fold
+    monkeypatch.setattr(classical, "_out_of_fold", lambda *given: judged.append(given[3]) or out_of_fold(*given))
+
+    result = classical.fit_classical(None, dataset, None, RunContext(state=None))
+
+    (folds,) = judged
+    assert [len(learned) for learned, _ in folds] == [10, 10]
+    assert sorted(result.held_out.ids) == sorted(LabelledDataset(dataset).split("train").ids)

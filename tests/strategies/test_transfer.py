@@ -29,6 +29,7 @@ from headstart.strategies.methods import surgical as surgery
 from headstart.strategies.section import STRATEGIES, Strategy
 from headstart.strategies.transfer import transfer
 from headstart.training.context import RunContext
+from headstart.training.held_out import judging_rows
 from headstart.training.section import Training
 from headstart.training.trained import Trained
 from headstart.version import __version__
@@ -218,6 +219,30 @@ def test_a_linear_probe_is_the_best_head_on_the_sources_features_of_all_labels_c
     assert result.bundle.provenance["decisions"] == {"head": fitted.kind}
     assert result.validation == score("accuracy", labels, fitted.logits.argmax(1), 3)
     assert result.bundle.temperature == pytest.approx(fit_temperature(fitted.logits, labels), rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "zero"])
+def test_with_two_labels_a_class_a_head_is_judged_by_fits_that_saw_one_of_them_as_trainings_are(
+    source, carry, tmp_path, strategy
+):
+    images, labels = digits()
+    chosen = np.flatnonzero(labels < 3)[200:]
+    words = np.array(["none", "one", "two"])[labels[chosen]]
+    dataset = pack(images[chosen], words, tmp_path, labels_per_class=2)
+    every = LabelledDataset(dataset).split("train")
+
+    result = carry(source, dataset, strategy, cross_validate=True)
+
+    assert sorted(result.held_out.ids) == sorted(every.ids)
+    predicted = dict(zip(result.held_out.ids, result.held_out.predicted, strict=True))
+    fit = {"linear_probe": best_head, "zero": class_means}[strategy]
+    for learned, held_out in judging_rows(dataset, RunContext()):
+        features = vectors(source, every)
+        head = fit(features[learned], every.labels[learned], classes=3).head
+        assert [predicted[each] for each in every.ids[held_out]] == head.logits(features[held_out]).argmax(1).tolist()
+    # The model has learned from all of them.
+    whole = fit(vectors(source, every), every.labels, classes=3).head
+    assert np.allclose(result.bundle.network.head.weight.detach().numpy(), whole.weight, rtol=1e-3)
 
 
 @pytest.mark.parametrize("strategy", ["linear_probe", "zero"])

@@ -9,8 +9,10 @@ from headstart.data.labelled import LabelledDataset
 from headstart.metrics.tally import score
 from headstart.metrics.tasks.single_label import SingleLabel
 from headstart.training.context import RunContext
-from headstart.training.held_out import held_out_further
+from headstart.training.held_out import held_out_further, judging_parts, judging_rows
 from headstart.training.supervised import fit
+from headstart_pipelines.demo import digits
+from tests.sources import pack
 
 
 @pytest.fixture
@@ -68,3 +70,28 @@ def test_nothing_more_is_trained_where_all_labels_were_held_out_already(threes_a
     )
     judged = replace(first, held_out=held_out)
     assert held_out_further(judged, threes_and_eights, RunContext(), again) is judged
+
+
+@pytest.fixture(scope="module")
+def two_a_class(tmp_path_factory):
+    images, labels = digits()
+    return pack(images[:400], labels[:400], tmp_path_factory.mktemp("two"), labels_per_class=2)
+
+
+def test_what_is_fitted_in_an_instant_is_judged_where_trainings_are_with_as_little_to_learn_from(two_a_class):
+    parts, every = judging_parts(two_a_class, RunContext()), LabelledDataset(two_a_class).split("train")
+    assert [part.counts["train"] for part in parts] == [10, 10]
+    assert sorted(id for part in parts for id in part.split("val").ids) == sorted(every.ids)
+    for part, (learned, held_out) in zip(parts, judging_rows(two_a_class, RunContext()), strict=True):
+        assert every.ids[learned].tolist() == part.split("train").ids.tolist()
+        assert every.ids[held_out].tolist() == part.split("val").ids.tolist()
+
+
+@pytest.mark.parametrize("asked", [{"refit": False}, {"cross_validate": False}])
+def test_it_is_judged_by_cross_validation_where_a_run_asks_for_one_training_alone(two_a_class, asked):
+    assert judging_parts(two_a_class, RunContext(**asked)) == []
+
+
+def test_it_is_judged_by_cross_validation_where_trainings_learn_from_as_much(tmp_path):
+    images, labels = digits()
+    assert judging_parts(pack(images[:600], labels[:600], tmp_path, labels_per_class=5), RunContext()) == []

@@ -30,6 +30,7 @@ from headstart.strategies.baselines._classical_numbers import fit_numbers
 from headstart.strategies.baselines._descriptors import columns_of, described, only
 from headstart.strategies.baselines._kernel_machine import cross_validated, predicted
 from headstart.training.context import RunContext
+from headstart.training.held_out import judging_rows
 from headstart.training.section import Training
 from headstart.training.trained import Trained
 
@@ -51,10 +52,10 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     that the modality has of all labelled samples, for pictures their pixels, and of the first two on the others,
     histograms of gradients.
 
-    The grid is searched for the best metric by stratified cross-validation, on 3000 samples at most, which also
-    calibrates the best; that is then fitted to all. Of more than 100 classes it is ridge regression on the last kind of
-    descriptors. Where every class has one sample, which no fold can hold out, it is
-    a support vector machine on the last kind. It is kept as a bundle of tensors, since scikit-learn's models persist
+    The grid is searched for the best metric by stratified cross-validation, on 3000 samples at most, which also judges
+    and calibrates the best, unless `judging_rows` do; that is then fitted to all. Of more than 100 classes it is ridge
+    regression on the last kind of descriptors. Where every class has one sample, which no fold can hold out, it is a
+    support vector machine on the last kind. It is kept as a bundle of tensors, since scikit-learn's models persist
     only as pickles, which this project does not write; one that is too large, by what it predicts. Numbers
     and several labels have machines of their own: `fit_numbers`, `fit_labels`.
     """
@@ -76,15 +77,15 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
     pipeline, grid = _pipeline_and_grid(columns_of(described_labelled), samples=len(chosen), seed=context.seed)
     settings = _best_settings(pipeline, grid, *searched, folds, _scorer(metric, classes))
     best = pipeline.set_params(**settings)
-    rows, logits = _out_of_fold(best, *searched, folds, classes)
-    rows = chosen[rows]
+    judged = judging_rows(dataset, context) or [(chosen[kept], chosen[fold]) for kept, fold in folds]
+    rows, logits = _out_of_fold(best, features, labels, judged, classes)
     # As every network is, so that their calibration errors compare.
     temperature = fit_temperature(logits, labels[rows])
     best.fit(features, labels)
     found = {key.removeprefix("model__"): v for key, v in settings.items() if key.startswith("model__")}
     return Trained(
         _kept(best, dataset, temperature, context) or _predicted(best, dataset, temperature),
-        validation=score(metric, labels[rows], logits.argmax(1), classes) if folds else math.nan,
+        validation=score(metric, labels[rows], logits.argmax(1), classes) if judged else math.nan,
         seconds=time.perf_counter() - start,
         params={
             "model": type(best.named_steps["model"]).__name__,
@@ -100,7 +101,7 @@ def fit_classical(like: Like | None, dataset: Dataset, training: Training | None
             dataset.classes,
             labelled.groups[rows],
         )
-        if folds
+        if judged
         else None,
     )
 
@@ -116,7 +117,7 @@ def _fit_ridge(labelled: Split, dataset: Dataset, context: RunContext, start: fl
     chosen = with_every_class(labels, spread_out(labels, _SEARCHED))
     groups = group_numbers(labelled.groups[chosen])
     split = stratified_folds(labels[chosen], seed=context.seed, groups=groups)
-    if folds := [(chosen[kept], chosen[fold]) for kept, fold in split]:
+    if folds := judging_rows(dataset, context) or [(chosen[kept], chosen[fold]) for kept, fold in split]:
         rows = np.concatenate([fold for _, fold in folds])
         heads = (ridge(features[kept], labels[kept], classes).logits(features[fold]) for kept, fold in folds)
         # As the machine that is kept gives them.

@@ -1,7 +1,8 @@
 """linear_probe: all stages stay as the source has them, and the head is fitted to their features.
 
 It is the best of several by cross-validation over all labels (Alain and Bengio, "Understanding intermediate layers
-using linear classifier probes", 2016; Kornblith et al., "Do better ImageNet models transfer better?", CVPR 2019).
+using linear classifier probes", 2016; Kornblith et al., "Do better ImageNet models transfer better?", CVPR 2019). That
+judges it too, unless trainings are judged with fewer labels to learn from: then heads that saw as few do.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -34,10 +35,12 @@ class LinearProbe(PartialTransfer):
         return self
 
     def carry(self, task: "Task") -> "Trained":
-        task = task.on_all_labels()
-        fitted = task.fit_head()
-        judged = task.judge(task.dataset.split("train"), fitted.logits, fitted.held_out)
-        return task.result(judged, {"head": fitted.kind})
+        whole = task.on_all_labels()
+        fitted = whole.fit_head()
+        judged = task.judge_by_parts(type(task).fit_head) or whole.judge(
+            whole.dataset.split("train"), fitted.logits, fitted.held_out
+        )
+        return whole.result(judged, {"head": fitted.kind})
 
 
 STRATEGY = LinearProbe

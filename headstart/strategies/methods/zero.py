@@ -27,17 +27,19 @@ class Zero(Strategy):
         return f"{key} has no meaning in a zero transfer, which trains nothing; remove it"
 
     def carry(self, task: "Task") -> "Trained":
-        task = task.on_all_labels()
-        labelled = task.dataset.split("train")
+        whole = task.on_all_labels()
+        labelled = whole.dataset.split("train")
         # A number without a deviation could not be compared with another, nor a label be given without a threshold.
-        calibrate = task.bundle.task != SINGLE_LABEL
-        if task.install_source_head():
+        calibrate = whole.bundle.task != SINGLE_LABEL
+        if whole.install_source_head():
             # It has learned from none of them.
-            judged = task.judge(labelled, task.bundle.predict_logits(labelled.samples), calibrate=calibrate)
-            return task.result(judged, {"head": "source"})
-        fitted = task.fit_plain_head()
-        judged = task.judge(labelled, fitted.logits, fitted.held_out, calibrate=calibrate)
-        return task.result(judged, {"head": fitted.kind.replace("_", " ")})
+            judged = whole.judge(labelled, whole.bundle.predict_logits(labelled.samples), calibrate=calibrate)
+            return whole.result(judged, {"head": "source"})
+        fitted = whole.fit_plain_head()
+        judged = task.judge_by_parts(type(task).fit_plain_head, calibrate=calibrate) or whole.judge(
+            labelled, fitted.logits, fitted.held_out, calibrate=calibrate
+        )
+        return whole.result(judged, {"head": fitted.kind.replace("_", " ")})
 
 
 STRATEGY = Zero

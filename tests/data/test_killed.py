@@ -85,6 +85,7 @@ def content_of(dataset: Dataset) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in dataset.path.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over_an_older_one", [False, True])
 def test_killed_at_any_moment_it_leaves_all_or_nothing_and_the_next_run_goes_on(
     tmp_path: Path, folder: Path, pack: Pack, reads: list[str], over_an_older_one: bool

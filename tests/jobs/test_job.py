@@ -142,10 +142,12 @@ def check_same(two: _Outcome, one: _Outcome) -> None:
     assert torch.linalg.vector_norm(ours - alone) < 0.01 * torch.linalg.vector_norm(alone)
 
 
+@pytest.mark.slow
 def test_two_processes_train_fully_as_one_does_batch_norm_and_uneven_batches_included(full, jobs):
     check_same(full, outcome(jobs["full"]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_two_processes")
 def test_two_processes_train_the_later_stages_as_one_does(jobs, monkeypatch):
     two = outcome(jobs["partial"])
@@ -153,12 +155,14 @@ def test_two_processes_train_the_later_stages_as_one_does(jobs, monkeypatch):
     check_same(two, outcome(jobs["partial"]))
 
 
+@pytest.mark.slow
 def test_an_epoch_is_told_once_and_progress_shown_by_one_process(full):
     assert full.epochs == list(range(13))
     # Then come the trainings with other parts of the labels held out.
     assert [done for _, done in full.shown][:12] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_the_model_says_what_it_is_as_if_one_process_had_trained_it(full, jobs):
     assert full.trained.bundle.provenance["source"] == "models:/digits-source/1"
     assert len(full.trained.bundle.provenance["history"]) == len(full.trained.history) == 12
@@ -207,6 +211,7 @@ def test_what_a_process_cannot_do_is_said_as_one_alone_says_it(jobs):
     assert workers() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_two_processes")
 def test_an_interrupted_step_ends_its_processes_which_keep_a_checkpoint(jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("HEADSTART_STATE", str(tmp_path / "state"))

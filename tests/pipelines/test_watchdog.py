@@ -104,6 +104,7 @@ serve("sqlite:///nowhere.db", {port}, Path("ui.log"), lambda: None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [
@@ -148,6 +149,7 @@ def run_killed(place: Path, data: Path, *, at: str, workspace: Path) -> None:
         assert end(process, signal.SIGKILL) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_and_the_next_command_ends_its_record(cli, images, tmp_path, caplog):
     data = tmp_path / "data"
     for label in "01":

@@ -162,6 +162,7 @@ def pods(own, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_pod_says_and_records_what_it_found_and_the_run_fails_where_it_was_asked_to(pods, inverted):
     asked, failed = pods(inverted, fail=True)
     merely, succeeded = pods(inverted, fail=False)

@@ -48,7 +48,7 @@ def test_an_overconfident_models_probabilities_become_truer_also_on_other_sample
 def test_the_validation_samples_are_never_less_likely_than_without_it(count, seed):
     logits, labels = drawn(count, 1.5, seed=seed)
     temperature = fit_temperature(logits, labels)
-    assert 0.05 <= temperature <= 2000
+    assert 0.05 <= temperature <= 20 * max(1, logits.std(axis=1).mean())
     assert loss(logits, labels, temperature) <= loss(logits, labels, 1.0)
 
 
@@ -71,8 +71,17 @@ def test_without_a_sample_or_a_difference_nothing_is_changed():
 def test_logits_of_any_size_are_taken_without_overflow():
     logits, labels = drawn(200, 1.0)
     with np.errstate(all="raise", under="ignore"):
-        assert 0.05 <= fit_temperature(logits * 1e6, labels) <= 2000
-        assert 0.05 <= fit_temperature(logits + 1e6, labels) <= 2000
+        assert fit_temperature(logits * 1e6, labels) == pytest.approx(1e6 * fit_temperature(logits, labels), rel=0.01)
+        assert fit_temperature(logits + 1e6, labels) == pytest.approx(fit_temperature(logits, labels), rel=0.01)
+
+
+def test_whatever_the_temperature_every_prediction_stays_as_it_is_in_float32():
+    logits = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32) * 0.01
+    # Labels that the logits are against: the flatter, the better.
+    temperature = fit_temperature(logits, logits.argmin(axis=1))
+    assert temperature == pytest.approx(20, rel=1e-3)
+    flattened = softmax(logits / np.float32(temperature), axis=1)
+    assert np.array_equal(flattened.argmax(axis=1), logits.argmax(axis=1))
 
 
 def test_logits_of_hundreds_that_are_often_wrong_become_no_worse_than_a_guess():

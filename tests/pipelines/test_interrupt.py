@@ -26,6 +26,7 @@ def processes_that_mention(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are listed in /proc, as on Linux")
 def test_an_interrupted_run_ends_its_step_starts_no_other_and_says_so_in_the_record(images, tmp_path):
     sections = {

@@ -191,6 +191,7 @@ def test_too_many_waiting_samples_are_refused_and_the_end_answers_those_that_wai
         batches.submit([0.0])
 
 
+@pytest.mark.slow
 def test_the_command_serves_a_bundle_and_ends_well_when_it_is_told_to(bundle, tmp_path):
     bundle.save(tmp_path / "bundle")
     command = [sys.executable, "-m", "headstart_pipelines.cli", "serve", str(tmp_path / "bundle"), "--port", "0"]

@@ -90,6 +90,7 @@ def test_a_warm_process_that_is_gone_is_a_failed_step_and_no_endless_wait(tmp_pa
         assert processes.run(step("report", tmp_path), print) == -9
 
 
+@pytest.mark.slow
 def test_the_warm_process_has_one_thread_and_has_computed_nothing_when_it_forks():
     """In a forked process another thread's locks would be held for ever, and OpenMP's threads would be missing."""
     program = (

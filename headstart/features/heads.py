@@ -18,7 +18,7 @@ from torch import nn
 from headstart.data.folds import in_repeated_classes, stratified_folds
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.features.neighbours import repeated_classes
-from headstart.features.principal import principal_axes
+from headstart.features.principal import principal_axes, unit_scale
 from headstart.metrics.calibration import fit_temperature, smoothed_losses
 from headstart.models.network import Network
 
@@ -343,9 +343,7 @@ class Axes:
         """Those of samples with these weights (N,), whose sum is N; `standardised` features keep their scale."""
         features = np.asarray(features, dtype=np.float64)
         mean = np.average(features, axis=0, weights=weights)
-        scale = np.ones(features.shape[1]) if standardised else features.std(axis=0)
-        # The standard deviation of a constant feature is a rounding error, not 0.
-        scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
+        scale = np.ones(features.shape[1]) if standardised else unit_scale(features)
         scaled = np.sqrt(weights)[:, None] * ((features - mean) / scale)
         variances, vectors, wide = principal_axes(scaled)
         lengths = np.sqrt(variances)

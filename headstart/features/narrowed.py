@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.features.heads import LinearHead, ridge
-from headstart.features.principal import principal_axes
+from headstart.features.principal import principal_axes, unit_scale
 
 # Axes that are kept, and samples that they are computed from, at most. On all 4,836 descriptors of 8,000 pictures of
 # 100 classes a ridge takes 28 s, here under 2, and either has 99.6% of test pictures right; of MNIST, 94.7% and 94.5%.
@@ -30,9 +30,7 @@ class Narrowed:
     @classmethod
     def of(cls, features: np.ndarray) -> "Narrowed":
         """Those of features (N, D)."""
-        mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-        # The standard deviation of a constant feature is a rounding error, not 0.
-        scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
+        mean, scale = features.mean(axis=0, dtype=np.float64), unit_scale(features)
         standardised = ((features - mean) / scale).astype(np.float32)
         seen = np.unique(np.linspace(0, len(features) - 1, _SEEN).astype(int))
         part = standardised[seen].astype(np.float64)

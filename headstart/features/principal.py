@@ -18,6 +18,14 @@ def principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     return variances[kept], vectors[:, kept], wide
 
 
+def unit_scale(features: np.ndarray) -> np.ndarray:
+    """The standard deviation of each of the features (N, D), by which they are standardised; 1 of a constant one."""
+    scale: np.ndarray = features.std(axis=0, dtype=np.float64)
+    # The standard deviation of a constant feature is a rounding error, not 0.
+    scale[scale <= 1e-6 * np.abs(features).max(axis=0)] = 1.0
+    return scale
+
+
 def projected(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For `features` = U diag(σ) Vᵀ: σ² (r,) and Uᵀ `targets` (r, K)."""
     variances, vectors, wide = principal_axes(features)

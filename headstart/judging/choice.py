@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from headstart.errors import HeadstartError
 from headstart.judging.contenders import Contender
-from headstart.metrics.averaging import in_common, weights_by_held_out
+from headstart.metrics.averaging import best_by_metric, in_common, weights_by_held_out
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,9 @@ def weights(contenders: Sequence[Contender]) -> list[tuple[Contender, float]]:
         raise HeadstartError("No transfer strategy was evaluated; give the recipe at least one under `strategies`.")
     found = weights_by_held_out([each.held_out for each in contenders])
     if not found:
-        best = _by_metric(contenders)
-        return [(each, 1 / len(best)) for each in best]
+        best = best_by_metric([each.validation for each in contenders])
+        return [(contenders[number], 1 / len(best)) for number in best]
     return [(contenders[number], weight) for number, weight in found]
-
-
-def _by_metric(strategies: Sequence[Contender]) -> list[Contender]:
-    # Of labels that all had to be learned none could be held out; a strategy that learned from them is not told apart
-    # from another one, and goes before those that learned nothing and so could be judged.
-    unknown = [each for each in strategies if not math.isfinite(each.validation)]
-    return unknown or [max(strategies, key=lambda each: each.validation)]
 
 
 def _lead(transfer: Contender, baseline: Contender) -> float:

@@ -36,6 +36,17 @@ def weights_by_held_out(held_out: Sequence[Predictions | None]) -> list[tuple[in
     return [(told[row], float(shares[row] / shares.sum())) for row in order if shares[row]]
 
 
+def best_by_metric(reached: Sequence[float]) -> list[int]:
+    """The positions of the models that may be the best by what they `reached` on held-out samples alone: the highest,
+    or all without a finite figure.
+
+    Of labels that all had to be learned none could be held out: a model that learned from them is not told apart from
+    another one, and goes before those that learned nothing and so could be judged.
+    """
+    unknown = np.flatnonzero(~np.isfinite(reached)).tolist()
+    return unknown or [int(np.argmax(reached))]
+
+
 def in_common(held_out: Sequence[Predictions | None]) -> list[Predictions]:
     """The held-out predictions of all models for the samples that they have in common; empty where there are none."""
     known = [each for each in held_out if each is not None]

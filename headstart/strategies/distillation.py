@@ -5,7 +5,6 @@ each part of the labels that is held out further, neither it nor its teacher has
 judged on; then both are made again with all labels.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.data.dataset import Dataset
-from headstart.metrics.averaging import weights_by_held_out
+from headstart.metrics.averaging import best_by_metric, weights_by_held_out
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, Calibration
 from headstart.modalities.batch import Inputs
 from headstart.models.architectures import check_reads, network_for
@@ -42,13 +41,6 @@ class _Teacher:
     strategy: Strategy
     trained: Trained
 
-    def for_part(self, task: Task) -> ModelBundle:
-        """The model that it makes with a part's training split alone. What all held-out samples say of its start holds
-        here, too."""
-        alone = replace(task.context, refit=False, cross_validate=False)
-        stays = self.trained.bundle.provenance.get("kept_epoch") == 0
-        return replace(task, context=alone, start_stays=stays).carried_by(self.strategy).bundle
-
 
 def distilled(strategy: "Distill", task: Task) -> Trained:
     """Train the student that `strategy` names on the labels and on the answers of a teacher made of the task's source.
@@ -64,7 +56,7 @@ def distilled(strategy: "Distill", task: Task) -> Trained:
     def taught(dataset: Dataset, context: RunContext) -> Trained:
         """The student of a teacher that both learn from the training split alone."""
         part = replace(task, dataset=dataset, context=context)
-        found = _fitted(strategy, part, teacher.for_part(part))
+        found = _fitted(strategy, part, part.carried_alone(teacher.strategy, teacher.trained).bundle)
         found.bundle.provenance["decisions"] = dict(decisions)
         return replace(found, params={**found.params, **decisions, "temperature": found.bundle.temperature})
 
@@ -110,8 +102,7 @@ def _chosen_teacher(strategies: Sequence[Strategy], task: Task) -> _Teacher:
     made = [_Teacher(each, _judged(each, task)) for each in strategies]
     if weights := weights_by_held_out([each.trained.held_out for each in made]):
         return made[weights[0][0]]
-    unknown = [each for each in made if math.isnan(each.trained.validation)]
-    return unknown[0] if unknown else max(made, key=lambda each: each.trained.validation)
+    return made[best_by_metric([each.trained.validation for each in made])[0]]
 
 
 def _judged(strategy: Strategy, task: Task) -> Trained:

@@ -31,13 +31,10 @@ def quantized_transfer(name: str, original: Strategy, task: Task) -> Trained:
     # Before the training, which may take hours.
     require_onnx()
     whole = task.carried_by(original)
-    # What all held-out samples say of the original's start holds for the models that are judged, too.
-    stays = whole.bundle.provenance.get("kept_epoch") == 0
 
     def judged(dataset: Dataset, context: RunContext) -> Trained:
-        alone = replace(context, refit=False, cross_validate=False)
-        part = replace(task, dataset=dataset, context=alone, start_stays=stays)
-        chosen, val = part.carried_by(original), dataset.split("val")
+        part = replace(task, dataset=dataset, context=context)
+        chosen, val = part.carried_alone(original, whole), dataset.split("val")
         part.bundle = _quantized(name, original, chosen.bundle, dataset)
         validation, held_out = part.judge(val, part.bundle.predict_logits(val.samples), calibrate=False)
         params = {**chosen.params, "original": original.name}

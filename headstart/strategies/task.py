@@ -101,6 +101,12 @@ class Task:
         done is not done again."""
         return strategy.carry(replace(self, strategy=strategy.name, context=replace(self.context, on_epoch=None)))
 
+    def carried_alone(self, strategy: "Strategy", whole: Trained) -> Trained:
+        """What the strategy that made `whole` of all labels makes with this training split alone. What all held-out
+        samples say of its start holds here, too."""
+        stays = whole.bundle.provenance.get("kept_epoch") == 0
+        return replace(self, context=self.context.alone, start_stays=stays).carried_by(strategy)
+
     def install_source_head(self) -> bool:
         """Keep the source's head for the target's classes, its rows picked and ordered by name, and its temperature;
         return False if it does not know them all. Numbers are taken for the same quantity in the same unit."""
@@ -135,32 +141,33 @@ class Task:
     def fit_head(self) -> FittedHead:
         """Install the best head for the features of the training split, calibrated by cross-validation there, and
         return it."""
-        train, rows = self._learned_by_head()
-        features, labels, groups = self._features(rows), train.labels[rows], group_numbers(train.groups[rows])
-        if self.bundle.task == REGRESSION:
-            fitted = self._in_unit(best_number_head(features, self._standardised(labels), groups))
-        elif self.bundle.task == MULTI_LABEL:
-            fitted = best_label_head(features, labels, groups)
-        else:
-            fitted = best_head(features, labels, classes=len(self.bundle.classes), groups=groups)
-        fitted = replace(fitted, held_out=rows[fitted.held_out])
-        fitted.head.install(self.bundle.network)
-        self.bundle.calibrate(fitted.logits, train.labels[fitted.held_out], train.groups[fitted.held_out])
-        return fitted
+        return self._fitted(best_number_head, best_label_head, best_head, calibrate=True)
 
     def fit_plain_head(self) -> FittedHead:
         """Install the head that chooses nothing for the features of the training split, and return it: the nearest
         class mean, for several labels that of each, or for numbers their first component."""
+        return self._fitted(first_component, label_means, class_means, calibrate=False)
+
+    def _fitted(
+        self,
+        of_numbers: Callable[..., FittedHead],
+        of_labels: Callable[..., FittedHead],
+        of_classes: Callable[..., FittedHead],
+        *,
+        calibrate: bool,
+    ) -> FittedHead:
         train, rows = self._learned_by_head()
         features, labels, groups = self._features(rows), train.labels[rows], group_numbers(train.groups[rows])
         if self.bundle.task == REGRESSION:
-            fitted = self._in_unit(first_component(features, self._standardised(labels), groups))
+            fitted = self._in_unit(of_numbers(features, self._standardised(labels), groups))
         elif self.bundle.task == MULTI_LABEL:
-            fitted = label_means(features, labels, groups)
+            fitted = of_labels(features, labels, groups)
         else:
-            fitted = class_means(features, labels, len(self.bundle.classes), groups)
+            fitted = of_classes(features, labels, classes=len(self.bundle.classes), groups=groups)
         fitted = replace(fitted, held_out=rows[fitted.held_out])
         fitted.head.install(self.bundle.network)
+        if calibrate:
+            self.bundle.calibrate(fitted.logits, train.labels[fitted.held_out], train.groups[fitted.held_out])
         return fitted
 
     def judge_by_parts(
@@ -168,10 +175,9 @@ class Task:
     ) -> tuple[float, Predictions | None] | None:
         """`judge` for a head that `fit` makes of all labels, by what it makes of each of `judging_parts`; None where
         its cross-validation tells as fairly. `calibrate` as for `judge`."""
-        alone = replace(self.context, refit=False, cross_validate=False, on_epoch=None)
         found = []
         for part in judging_parts(self.dataset, self.context):
-            own, val = replace(self, dataset=part, context=alone), part.split("val")
+            own, val = replace(self, dataset=part, context=self.context.alone), part.split("val")
             fit(own)
             predictions = own.judge(val, own.bundle.predict_logits(val.samples), calibrate=calibrate)[1]
             found += [predictions] if predictions else []

@@ -29,6 +29,12 @@ class RunContext:
     refit: bool = True
     cross_validate: bool = True
 
+    @property
+    def alone(self) -> "RunContext":
+        """That of a training for a judgement alone: it reports no epochs, is not made again on all labels, and holds
+        out no others."""
+        return replace(self, refit=False, cross_validate=False, on_epoch=None)
+
     def asking(self, task: str) -> "RunContext":
         """The context of a training for this task: a metric that is not for it gives way to the task's default."""
         return replace(self, metric=metric_for(self.metric, task))

@@ -33,8 +33,7 @@ def held_out_further(
         return trained
     if len(trained.held_out.ids) > dataset.counts["val"]:
         return trained
-    alone = replace(context, refit=False, cross_validate=False, on_epoch=None)
-    trainings = [trained, *(again(fold, alone) for fold in judging_folds(dataset))]
+    trainings = [trained, *(again(fold, context.alone) for fold in judging_folds(dataset))]
     judged = [each.held_out for each in trainings if each.held_out is not None]
     if len(judged) == 1:
         return trained
@@ -48,7 +47,7 @@ def held_out_further(
     )
 
 
-def judging_parts(dataset: Dataset, context: RunContext) -> list[Dataset]:
+def judging_parts(dataset: Dataset, context: RunContext) -> list[FoldedDataset]:
     """The data set and its `judging_folds`, by which what is fitted in an instant is judged where a training that is
     judged learns from less than three quarters of the labels; empty elsewhere.
 
@@ -58,19 +57,14 @@ def judging_parts(dataset: Dataset, context: RunContext) -> list[Dataset]:
     train, val = (dataset.counts[name] for name in ("train", "val"))
     if not (context.refit and context.cross_validate) or train >= _FAIR_SHARE * (train + val):
         return []
-    return [dataset, *judging_folds(dataset)] if worth_learning(dataset) else []
+    own = FoldedDataset(dataset, np.arange(train + val) >= train)
+    return [own, *judging_folds(dataset)]
 
 
 def judging_rows(dataset: Dataset, context: RunContext) -> list[tuple[np.ndarray, np.ndarray]]:
     """The `judging_parts` as int positions among the labelled samples, training samples first: of those that are
     learned from and of those that are held out."""
-    every = np.arange(dataset.counts["train"] + dataset.counts["val"])
-    return [
-        (part.rows["train"], part.rows["val"])
-        if isinstance(part, FoldedDataset)
-        else (every[: dataset.counts["train"]], every[dataset.counts["train"] :])
-        for part in judging_parts(dataset, context)
-    ]
+    return [(part.rows["train"], part.rows["val"]) for part in judging_parts(dataset, context)]
 
 
 def judging_folds(dataset: Dataset) -> Iterator[FoldedDataset]:

@@ -32,4 +32,4 @@ class InputError(HeadstartError):
 
 
 class MissingData(InputError):  # noqa: N818 - a state of the data
-    """There is nothing where data should lie."""
+    """There is nothing where data should lie, and nothing tells which data that would be."""

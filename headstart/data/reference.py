@@ -85,8 +85,10 @@ def local_folder(uri: str) -> Path:
             "torchvision://NAME."
         )
     if not path.exists():
-        remedy = how_to_get(path.name) or "correct the path"
-        raise MissingData(f"Data folder '{uri}' does not exist (looked at {path.absolute()}); {remedy}.")
+        missing = f"Data folder '{uri}' does not exist (looked at {path.absolute()})"
+        if remedy := how_to_get(path.name):
+            raise InputError(f"{missing}; {remedy}.")
+        raise MissingData(f"{missing}; correct the path.")
     if not path.is_dir() and not _is_data_file(path.name):
         raise InputError(
             f"Data reference '{uri}' is a file; give the folder that holds the class folders, or a "

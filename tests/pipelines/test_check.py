@@ -359,6 +359,12 @@ def test_data_of_a_shipped_recipe_that_are_missing_come_with_the_commands_that_b
     assert answer.err.endswith("angles.yaml):\n    python -m headstart_pipelines.angles angles\n")
 
 
+def test_published_data_that_are_missing_come_with_where_they_are_published_alone(place, cli):
+    (line,) = cli("check", "cifar10", "--workspace", place / "workspace").err.splitlines()
+
+    assert "fetch https://" in line
+
+
 def test_data_of_ones_own_recipe_that_are_missing_come_with_one_sentence_alone(place, cli):
     (place / "recipe.yaml").write_text("# See:\n#     ./bring.sh\n" + recipe(target__data__uri="nowhere"))
 

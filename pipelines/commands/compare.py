@@ -6,7 +6,7 @@ import os
 
 from headstart.terminal import waiting
 from headstart_pipelines.commands.arguments import JSON, WORKSPACE, Command, option
-from headstart_pipelines.commands.tracking import connect, is_server, page_server
+from headstart_pipelines.commands.tracking import connect, is_server, page_command, page_server
 
 # MLflow's page for comparing runs becomes slow beyond that many.
 _COMPARABLE = 100
@@ -44,9 +44,8 @@ def _compare(options: argparse.Namespace) -> None:
     pages["all runs"] = mlflow_pages.runs_page(found.experiment_id)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if not is_server(uri):
-        console.print(
-            f"While `headstart ui --workspace {options.workspace}` runs:", markup=False, soft_wrap=True, highlight=False
-        )
+        condition = f"While `{page_command(options.workspace)}` runs:"
+        console.print(condition, markup=False, soft_wrap=True, highlight=False)
     display.show_facts(
         console, [(label, mlflow_pages.address(page_server(uri), page)) for label, page in pages.items()]
     )

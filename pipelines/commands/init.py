@@ -1,6 +1,7 @@
 """`headstart init`: a first recipe for a folder."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from headstart.errors import InputError
@@ -19,7 +20,8 @@ def _init(options: argparse.Namespace) -> None:
     write_text(path, draft.text)
     load_recipe(path)
     print(draft.text, end="")
-    print(f"\n{path} is written. Next: headstart check {path}, then headstart run {path}")
+    quoted = shlex.quote(str(path))
+    print(f"\n{path} is written. Next: headstart check {quoted}, then headstart run {quoted}")
 
 
 COMMANDS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError, InputError
 from headstart.version import __version__
 from headstart_pipelines.commands.arguments import AMOUNT, JSON, WORKSPACE, Command, names, option, recipe
-from headstart_pipelines.commands.tracking import is_server
+from headstart_pipelines.commands.tracking import is_server, page_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def carry_out(
             from headstart_pipelines.resolve import resolve
 
             uri = open_record(options.workspace.absolute(), writing=True)
-            page = without_password(uri) if is_server(uri) else f"headstart ui --workspace {options.workspace}"
+            page = without_password(uri) if is_server(uri) else page_command(options.workspace)
             if not options.quiet:
                 display.show_facts(console, [("MLflow page", page)])
             steps = display.Steps(console, verbose=options.verbose, quiet=options.quiet)

@@ -1,5 +1,6 @@
 """The MLflow record that commands read."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,3 +25,8 @@ def is_server(uri: str) -> bool:
 def page_server(uri: str, port: int = UI_PORT) -> str:
     """The address of MLflow's page on the record: the server's, or where `headstart ui` shows a store."""
     return uri if is_server(uri) else f"http://127.0.0.1:{port}"
+
+
+def page_command(workspace: Path) -> str:
+    """The command that shows the page on a workspace's store, as a shell takes it."""
+    return shlex.join(["headstart", "ui", "--workspace", str(workspace)])

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from headstart.data.dataset import Dataset
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
+from headstart_pipelines.commands.tracking import page_command
 
 COMMANDS = [
     "demo", "run", "search", "init", "check", "compare", "report", "ui", "clean", "completion", "schema",
@@ -145,6 +147,12 @@ def test_compare_names_the_pages_that_show_it_and_what_must_run_for_that(cli, fi
     assert re.match(r"compare page +http://127\.0\.0\.1:5000/#/compare-runs\?\S+$", compare_page)
     assert all(entry.run_id in compare_page for entry in first.leaderboard.entries)
     assert re.match(r"all runs +http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?\S+$", runs)
+
+
+def test_the_command_for_the_page_is_one_that_a_shell_takes():
+    workspace = Path("my site #2; $HOME")
+
+    assert shlex.split(page_command(workspace)) == ["headstart", "ui", "--workspace", str(workspace)]
 
 
 def test_compare_of_all_runs_says_which_one_each_belongs_to(cli, changed, monkeypatch):

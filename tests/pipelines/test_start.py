@@ -48,6 +48,12 @@ def test_init_writes_a_recipe_that_is_valid_and_says_what_it_saw(cli, photos):
     assert recipe.target.data.uri == "My photos"
 
 
+def test_init_names_the_commands_that_come_next_as_a_shell_takes_them(cli, photos):
+    answer = cli("init", "My photos", "-o", "my recipe.yaml")
+
+    assert "headstart check 'my recipe.yaml', then headstart run 'my recipe.yaml'" in answer.out
+
+
 def test_what_init_leaves_as_comments_is_valid_where_it_is_taken_in(photos):
     draft = draft_recipe(str(photos), "other/data")
     assert draft.text.count("\n# strategies: ") == 1

@@ -11,6 +11,8 @@ BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 BENCH := .venv/.installed-bench
+# A virtual environment with the oldest packages.
+OLDEST := build/oldest
 # Of its own: what it brings makes every process that imports kfp take 1.2 s longer.
 SBOM := build/sbom/.installed
 
@@ -18,7 +20,7 @@ SBOM := build/sbom/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-families test-services test-cluster bench-tracking bench-compare bench-training bench-growth bench-data bench-large bench-stream bench-engine bench-null bench-evidence bench-scores bench-selection bench-serving lint types format docs constraints image image-push sbom clean
+.PHONY: help install demo test test-slow test-oldest test-families test-services test-cluster bench-tracking bench-compare bench-training bench-growth bench-data bench-large bench-stream bench-engine bench-null bench-evidence bench-scores bench-selection bench-serving lint types format docs constraints image image-push sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,13 @@ test: $(DEV) ## run the tests that need nothing but Python packages
 
 test-slow: $(DEV) ## run the tests that take minutes: recipes end to end, families of faults
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slow and not services' -n auto --dist loadfile
+
+# MLflow 3.5 does not import SQLAlchemy 2.1. PyPI's old builds of torch for Linux are those for CUDA, 5 GB with what they need.
+test-oldest: ## run the tests of `make test` with the oldest packages that pyproject.toml admits
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --python $(OLDEST) --resolution lowest-direct --editable '.[dev]' 'sqlalchemy<2.1'
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(OLDEST)/bin/pytest -m 'not services and not slow and not families' -n auto --dist worksteal
 
 test-families: $(DEV) ## run the stages of every family of timm and torchvision, for hours
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m families

@@ -108,7 +108,7 @@ def change_champion(
         lambda: client.get_registered_model(model).tags.get(LEDGER) == ledger.run_id,
     )
     champion = client.get_registered_model(model).aliases.get(CHAMPION)
-    entered = ledger.enter(client, run_id) if _same(champion, history.champion) else None
+    entered = ledger.enter(client, run_id) if _same(champion, history.alias) else None
     if entered is None:
         client.set_terminated(run_id, "FAILED")
         raise _overtaken(client, change, model)

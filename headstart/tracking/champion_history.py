@@ -55,10 +55,15 @@ class Change:
 
 @dataclass(frozen=True)
 class History:
-    """All changes of a model's champion, oldest first, and the current champion."""
+    """All changes of a model's champion, oldest first, and the current champion.
+
+    `alias` is the version that the champion's alias names: the champion, or one that was deleted, whose alias MLflow
+    kept before 3.17.
+    """
 
     model: str
     champion: str | None
+    alias: str | None
     changes: tuple[Change, ...]
     ledger: Ledger
 
@@ -93,11 +98,12 @@ def read_history(client: "MlflowClient", model: str) -> History:
     """
     registered, ledger = _read_together(client, model)
     records = {run_id: read_record(run) for run_id, run in find_records(client, ledger).items()}
-    champion = registered.aliases.get(CHAMPION)
-    champion = str(champion) if champion else None
+    named = registered.aliases.get(CHAMPION)
+    alias = str(named) if named else None
     versions = {str(version.version) for version in search_all(client.search_model_versions, f"name = '{model}'")}
+    champion = alias if alias in versions else None
     in_effect = list(ledger.completed)
-    if ledger.open in records and records[ledger.open].version == champion:
+    if ledger.open in records and records[ledger.open].version == alias:
         # Its writer has moved the alias but not yet written the second entry.
         in_effect.append(ledger.open)
     changes: list[Change] = []
@@ -112,7 +118,7 @@ def read_history(client: "MlflowClient", model: str) -> History:
         add_outside(change.previous)
         changes.append(change)
     add_outside(champion)
-    return History(model, champion, tuple(changes), ledger)
+    return History(model, champion, alias, tuple(changes), ledger)
 
 
 def find_records(client: "MlflowClient", ledger: Ledger) -> dict[str, "Run"]:

@@ -4,11 +4,15 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote
 
 from headstart.errors import InputError
 from headstart.tracking.mlflow_settings import configure_mlflow
+
+DECODES = tuple(map(int, version("sqlalchemy").split(".")[:2])) >= (2, 1)
+"""Whether this release of SQLAlchemy decodes %XX in a file's path."""
 
 _SCHEMES = ("sqlite:///", "sqlite+pysqlite:///")
 # MLflow holds its locks for milliseconds; a lock held for longer will not be released soon.
@@ -36,8 +40,19 @@ _REMEDIES = {
 
 
 def address(database: Path) -> str:
-    """Return the URI of the store in the file `database`."""
+    """Return the URI of the store in the file `database`.
+
+    Raises:
+        InputError: there is a ? in its path, and SQLAlchemy is older than 2.1.
+    """
     path = str(database.absolute())
+    if not DECODES:
+        if "?" in path:
+            raise InputError(
+                f"SQLAlchemy {version('sqlalchemy')} opens no file with a ? in its path, and {path} has one; name "
+                "another folder with --workspace, or install SQLAlchemy 2.1."
+            )
+        return f"{_SCHEMES[0]}{path}"
     quoted = path.replace("%", "%25").replace("?", "%3F")
     # MLflow would use the quoted path of a plain sqlite:/// address as a folder name, and create that folder.
     return f"{_SCHEMES[quoted != path]}{quoted}"
@@ -47,7 +62,8 @@ def file_of(uri: str) -> Path | None:
     """Return the file of the store at `uri`; None for a server."""
     for scheme in _SCHEMES:
         if uri.startswith(scheme):
-            return Path(unquote(uri.removeprefix(scheme).partition("?")[0]))
+            path = uri.removeprefix(scheme).partition("?")[0]
+            return Path(unquote(path) if DECODES else path)
     return None
 
 

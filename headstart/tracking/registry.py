@@ -13,7 +13,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.judging.evidence import Evidence
 from headstart.models.reference import pinned, unpinned
 from headstart.storage.local import read_json
-from headstart.tracking.client import connect, explained, search_all
+from headstart.tracking.client import connect, explained, ignoring, search_all
 from headstart.tracking.logged_model import BUNDLE, EVIDENCE, EXAMPLE, RECIPE
 from headstart.tracking.names import CHAMPION, MODEL_DIGEST
 
@@ -248,7 +248,9 @@ def find_version(client: "MlflowClient", uri: str) -> "ModelVersion":
             return client.get_model_version(name, number)
         model = client.get_registered_model(name)
         if CHAMPION in model.aliases:
-            return client.get_model_version_by_alias(name, CHAMPION)
+            # Before 3.17 MLflow kept the alias of a version that was deleted.
+            with ignoring("RESOURCE_DOES_NOT_EXIST"):
+                return client.get_model_version_by_alias(name, CHAMPION)
         # Search results have no aliases.
         return client.get_model_version(name, latest_version(client, name).version)
     except (MlflowException, IndexError, ValueError):

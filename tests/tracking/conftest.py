@@ -137,7 +137,8 @@ def open_store() -> Callable[..., AbstractContextManager[MlflowClient]]:
 
 
 # What addresses give a meaning of its own, or have to quote.
-ODD = "a ?x=1#b%41@é"
+# Older releases of SQLAlchemy open no file with a ? in its path.
+ODD = "a ?x=1#b%41@é" if database.DECODES else "a x=1#b%41@é"
 
 
 @pytest.fixture(scope="session")

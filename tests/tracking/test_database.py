@@ -46,10 +46,24 @@ def addresses(folder: Path) -> list[str]:
     return [client.get_experiment_by_name("pets").artifact_location, run.info.artifact_uri, version.source]
 
 
-@pytest.mark.parametrize("name", ["plain", "a ?x=1#b%41@é", "50%", "100%3F", "what?", "#1"])
-def test_a_store_is_found_again_by_its_address_whatever_its_folder_is_called(name, tmp_path):
+@pytest.mark.parametrize("decodes", [True, False], ids=["SQLAlchemy 2.1", "SQLAlchemy 2.0"])
+@pytest.mark.parametrize("name", ["plain", "a x=1#b%41@é", "50%", "100%3F", "#1"])
+def test_a_store_is_found_again_by_its_address_whatever_its_folder_is_called(name, decodes, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "DECODES", decodes)
     path = tmp_path / name / "mlflow.db"
     assert database.file_of(database.address(path)) == path
+
+
+def test_a_question_mark_in_a_path_is_quoted_or_where_sqlalchemy_knows_no_quotes_refused(tmp_path, monkeypatch):
+    path = tmp_path / "what?" / "mlflow.db"
+    monkeypatch.setattr(database, "DECODES", True)
+    assert database.file_of(database.address(path)) == path
+
+    monkeypatch.setattr(database, "DECODES", False)
+    with pytest.raises(
+        InputError, match=r"what\? has one; name another folder with --workspace, or install SQLAlchemy"
+    ):
+        database.address(tmp_path / "what?")
 
 
 def test_two_that_make_the_same_store_at_once_both_find_it_and_it_lies_nowhere_else(made_twice, tmp_path):

@@ -1,5 +1,6 @@
 """What runs logged with MLflow's own flavours is a source where it can be read, and refused with a remedy elsewhere."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,12 @@ def test_artifacts_that_changed_after_they_were_pinned_are_refused(logged, bundl
 
 
 def test_a_pickled_model_is_refused_with_a_remedy_and_never_read(logged, monkeypatch):
+    # An older MLflow has no other format.
+    formats = inspect.signature(mlflow.pytorch.log_model).parameters.keys() & {"serialization_format"}
+
     def write() -> Any:
         return mlflow.pytorch.log_model(
-            torch.nn.Linear(2, 3), name="net", serialization_format="pickle", pip_requirements=["torch"]
+            torch.nn.Linear(2, 3), name="net", pip_requirements=["torch"], **dict.fromkeys(formats, "pickle")
         )
 
     run, info = logged(write)

@@ -22,6 +22,10 @@ from headstart.tracking.client import connect
 from headstart.tracking.lineage import lineage
 from headstart.tracking.promotion import promote, rollback
 
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 17), reason="MLflow 3.17 wrote the store"
+)
+
 ARCHIVE = Path(__file__).parent / "fixtures" / "registry-2.tar.xz"
 VERSIONS = ["models:/pets-source/1", "models:/pets-target/1", "models:/pets-target/2"]
 

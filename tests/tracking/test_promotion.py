@@ -25,10 +25,12 @@ from headstart.metrics.predictions import Predictions
 from headstart.modalities.image.preprocessing import Preprocessing
 from headstart.models.architectures.convnet import convnet
 from headstart.models.bundle import ModelBundle
+from headstart.tracking import database
 from headstart.tracking.champion_history import read_history
 from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, PROMOTION, SOURCE_DIGEST, SOURCE_MODEL
 from headstart.tracking.policy import Policy
 from headstart.tracking.promotion import promote, rollback
+from headstart.tracking.registry import find_version
 from tests.tracking.conftest import MODEL
 
 # What decides here is the comparison with the champion.
@@ -627,14 +629,23 @@ def test_moves_by_hand_are_shown_between_and_after_the_recorded_ones(registry, b
         assert (change.at, change.by, change.reason, change.run_id, change.gates) == (None, None, None, None, ())
 
 
-def test_a_champion_that_was_deleted_is_noticed(registry, by_hand):
+@pytest.mark.parametrize("alias", ["went", "stayed, as in MLflow before 3.17"])
+def test_a_champion_that_was_deleted_is_noticed_and_another_takes_its_place(alias, registry, by_hand):
     for version in ("1", by_hand()):
         force(registry, version)
     registry.delete_model_version(MODEL, "2")
+    if alias != "went":
+        with closing(sqlite3.connect(database.file_of(registry.tracking_uri))) as store, store:
+            store.execute("INSERT OR REPLACE INTO registered_model_aliases (name, alias, version) VALUES (?, ?, ?)",
+                          (MODEL, "champion", 2))  # fmt: skip
+        assert str(registry.get_registered_model(MODEL).aliases["champion"]) == "2"
+
     last = read_history(registry, MODEL).changes[-1]
     assert (last.previous, last.version, last.kind, last.reason) == ("2", None, "outside", "version 2 was deleted")
+    assert find_version(registry, f"models:/{MODEL}").version == registry.get_model_version(MODEL, "1").version
     force(registry, "1")
     assert read_history(registry, MODEL).changes[-2] == last
+    assert champion(registry) == "1"
 
 
 @pytest.mark.parametrize("gates", ["{", "3", "[3]", "null"])

@@ -41,7 +41,6 @@ _KEPT = 4096  # thumbnails
 log = logging.getLogger(__name__)
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue, by ITU-R BT.601
-_POPCOUNT = np.array([number.bit_count() for number in range(2**16)], dtype=np.uint8)
 
 
 def looks_of(pictures: Sequence[np.ndarray]) -> list[Mark | None]:
@@ -170,7 +169,7 @@ def _candidates(hashes: np.ndarray, coarse: np.ndarray) -> Iterator[tuple[_Pairs
             second = first[:, None] + np.arange(1, _WINDOW + 1)
             within = second < ends[first][:, None]
             rows, columns = order[first.repeat(within.sum(axis=1))], order[second[within]]
-            near = bit_count(hashes[rows] ^ hashes[columns]) <= BITS
+            near = np.bitwise_count(hashes[rows] ^ hashes[columns]) <= BITS
             for values, most in reaches:
                 near &= np.abs(values[rows] - values[columns]) <= most
             yield (rows[near], columns[near]), (order[cut], order[cut + _WINDOW])
@@ -185,13 +184,6 @@ def _ends(bits: np.ndarray, values: np.ndarray, reach: float) -> np.ndarray:
         part = values[start:stop]
         ends[start:stop] = start + np.searchsorted(part, part + np.float32(reach), side="right")
     return ends
-
-
-def bit_count(words: np.ndarray) -> np.ndarray:
-    """The number of bits that are set in each of some uint64."""
-    if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(words)
-    return _POPCOUNT[words.view(np.uint16).reshape(-1, 4)].sum(axis=1)
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -225,7 +217,7 @@ def _near_any(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     found = np.zeros(len(hashes), dtype=bool)
     rows = max(1, _CHUNK // max(len(others), 1))
     for start in range(0, len(hashes), rows):
-        different = bit_count(hashes[start : start + rows, None] ^ others)
+        different = np.bitwise_count(hashes[start : start + rows, None] ^ others)
         found[start : start + rows] = (different <= BITS).any(axis=1)
     return np.flatnonzero(found)
 

@@ -30,12 +30,6 @@ from headstart.training.speed import Speed, forward_precision, host_precision, p
 from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
-# Positions of the network's input, such as pixels, in a batch, half as many more at most, and the most samples. On two
-# cores, ResNet-18 at 224 px is fastest with about 30 images or more, in fp32 as in bf16 (10 images take 4 and 8%
-# longer), and convnet at 32 px with 128 (512, whose maps no cache holds, take 38% longer).
-# Apple's GPU, which shares the CPU's memory, was not measured.
-_PIXELS = {"cpu": 3 * 2**19, "cuda": 2**23, "mps": 3 * 2**19}
-_SAMPLES = {"cpu": 128, "cuda": 512, "mps": 128}
 # Work of fewer operations, a second of one core, is done in fp32; that of more in the precision in which this machine
 # is faster at convolutions, and that of yet more in the one in which these stages are.
 _CONSIDERED_OPERATIONS = 5e10
@@ -172,8 +166,7 @@ class FrozenOutputs:
     def batches(self, precision: str, first: int = 0) -> Iterator[np.ndarray]:
         """The rows in their order, from row `first` on, at which a batch must begin."""
         device, samples = training_device(), len(self.split.labels)
-        positions, most = self.stages.bundle.preprocessing.positions, _SAMPLES[device.type]
-        count = int(np.clip(_PIXELS[device.type] // positions, 8, most))
+        count = self.stages.bundle.preprocessing.samples_at_once(device)
         # Of nearly one size, since a last one of few samples would take long for what it is.
         batches = np.array_split(np.arange(samples), max(1, round(samples / count)))
         speed = replace(_CHANNELS_LAST, precision=precision)

@@ -180,6 +180,9 @@ class ModelBundle:
     def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
         """Predict float32 logits (N, classes) of stored samples, in eval mode.
 
+        Args:
+            batch_size: the most samples that are read at once. Of large ones the network takes fewer.
+
         Raises:
             NotFinite: a logit is NaN or infinite.
         """
@@ -220,10 +223,11 @@ class ModelBundle:
         outputs = np.empty((len(samples), width), dtype=np.float32)
         kind = find_modality(self.modality)
         self.network.eval()
+        step = min(batch_size, self.preprocessing.samples_at_once(device))
         with torch.inference_mode():
-            for start in range(0, len(samples), batch_size):
-                batch = kind.batch(samples[start : start + batch_size]).to(device)
-                outputs[start : start + batch_size] = function(self.preprocessing(batch)).float().cpu().numpy()
+            for start in range(0, len(samples), step):
+                batch = kind.batch(samples[start : start + step]).to(device)
+                outputs[start : start + step] = function(self.preprocessing(batch)).float().cpu().numpy()
         self.network.train(was_training)
         return outputs
 

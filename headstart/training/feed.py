@@ -15,8 +15,6 @@ from headstart.training.draws import uniforms
 from headstart.training.loader import Loader
 from headstart.training.plan import Plan
 
-_VALIDATION_BATCH = 256
-
 
 class Feed(Protocol):
     """The inputs of stage `stage`, the first that trains: preprocessed samples for stage 0, for a later one the outputs
@@ -70,8 +68,8 @@ class SampleFeed:
         return self._preprocessing(samples)
 
     def validation(self, part: slice) -> Iterator[Inputs]:
-        starts = range(part.start, part.stop, _VALIDATION_BATCH)
-        batches = [np.arange(start, min(start + _VALIDATION_BATCH, part.stop)) for start in starts]
+        step = self._preprocessing.samples_at_once(self._device)
+        batches = [np.arange(start, min(start + step, part.stop)) for start in range(part.start, part.stop, step)]
         loader = Loader(self._val, self._kind, self._device, lambda _: batches)
         for batch in batches:
             yield self._preprocessing(loader.read(batch, epoch=0))

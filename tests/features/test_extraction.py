@@ -14,6 +14,7 @@ from headstart.features.extraction import vectors
 from headstart.features.frozen_stages import FrozenOutputs, FrozenStages
 from headstart.features.stage_feed import StageFeed
 from headstart.modalities import modality
+from headstart.modalities.preprocessing import Preprocessing
 from headstart.storage import digests
 from headstart.storage.digests import file_digest
 from headstart.storage.state import State
@@ -196,7 +197,7 @@ def test_kept_features_are_read_for_their_digest_once_a_process(source, known, s
 @pytest.fixture
 def small_batches(monkeypatch):
     """Eight samples at once, and a note after each batch of how far the computation is."""
-    monkeypatch.setitem(frozen_stages._PIXELS, "cpu", 1)
+    monkeypatch.setattr(Preprocessing, "samples_at_once", lambda self, device: 8)
     monkeypatch.setattr(cache, "_NOTED_SECONDS", -1)
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,17 @@ def test_a_network_for_no_class_is_built_without_complaint(architecture):
     network = build_network(architecture, classes=0, channels=3)
     assert network.head.weight.shape == (0, network.feature_dim)
     assert network.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 0)
+
+
+def test_of_large_samples_the_network_takes_few_at_once_and_answers_as_with_one_at_a_time():
+    bundle = make_bundle()
+    bundle.preprocessing = replace(bundle.preprocessing, size=512)
+    samples = bundle.preprocessing.noise(13)
+    taken: list[int] = []
+    bundle.network.stages[0].register_forward_pre_hook(lambda _, inputs: taken.append(len(inputs[0])))
+
+    together = bundle.predict_logits(samples)
+
+    assert sum(taken) == 13
+    assert max(taken) == bundle.preprocessing.samples_at_once(torch.device("cpu")) < 8
+    np.testing.assert_allclose(together, bundle.predict_logits(samples, batch_size=1), atol=1e-5)

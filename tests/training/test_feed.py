@@ -57,7 +57,7 @@ def test_a_batch_holds_what_belongs_to_each_of_its_samples(dataset, plan, augmen
 
 @both_stores
 def test_validation_samples_come_in_order_and_as_they_are(dataset, plan, monkeypatch):
-    monkeypatch.setattr(feed_module, "_VALIDATION_BATCH", 3)
+    monkeypatch.setattr(type(PREPROCESSING), "samples_at_once", lambda self, device: 3)
     feed = sampled(dataset, plan(dataset, augmentation="crop", flip=True))
     batches = list(feed.validation(slice(2, 10)))
     assert [len(batch) for batch in batches] == [3, 3, 2]

@@ -32,6 +32,11 @@ def stored(sound: np.ndarray, rate: int = 16000, **options: str) -> np.ndarray:
     return MODALITY.decode(encoded(sound, rate, **options), GIVEN).values
 
 
+@pytest.mark.parametrize(("seconds", "at_once"), [(0.5, 32), (2, 8), (30, 1)])
+def test_an_encoder_takes_16_seconds_of_sound_at_once_which_take_some_250_mib(seconds, at_once):
+    assert Waves(WaveformInput(seconds=seconds)).samples_at_once(torch.device("cpu")) == at_once
+
+
 def test_samples_of_16_bits_are_kept_as_they_are_and_no_silence_is_added():
     raw = encoded(speech(1, 0.7))
     own, _ = soundfile.read(io.BytesIO(raw), dtype="int16")

@@ -37,11 +37,11 @@ test: $(DEV) ## run the tests that need nothing but Python packages
 test-slow: $(DEV) ## run the tests that take minutes: recipes end to end, families of faults
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'slow and not services' -n auto --dist loadfile
 
-# MLflow 3.5 does not import SQLAlchemy 2.1. PyPI's old builds of torch for Linux are those for CUDA, 5 GB with what they need.
+# MLflow imports SQLAlchemy 2.1 from 3.17 on. PyPI's old builds of torch for Linux are those for CUDA, 5 GB with what they need.
 test-oldest: ## run the tests of `make test` with the oldest packages that pyproject.toml admits
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet uv
-	$(OLDEST)/bin/uv pip install --python $(OLDEST) --resolution lowest-direct --editable '.[dev]' 'sqlalchemy<2.1'
+	$(OLDEST)/bin/uv pip install --python $(OLDEST) --resolution lowest-direct --editable '.[dev]' 'sqlalchemy~=2.0.40'
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(OLDEST)/bin/pytest -m 'not services and not slow and not families' -n auto --dist worksteal
 
 test-families: $(DEV) ## run the stages of every family of timm and torchvision, for hours

@@ -111,13 +111,13 @@ def change_champion(
     entered = ledger.enter(client, run_id) if _same(champion, history.alias) else None
     if entered is None:
         client.set_terminated(run_id, "FAILED")
-        raise _overtaken(client, change, model)
+        raise _overtaken(client, change, history)
     client.set_registered_model_alias(model, CHAMPION, version.version)
     completed = entered.enter(client, run_id)
     if completed is None:
         _give_way(client, entered, change)
         client.set_terminated(run_id, "FAILED")
-        raise _overtaken(client, change, model)
+        raise _overtaken(client, change, history)
     _settle(client, completed)
     note = f"champion since {change.at} by {change.by}, run {run_id}"
     client.set_model_version_tag(model, version.version, PROMOTION, note)
@@ -207,9 +207,10 @@ def _entry(run: "Run") -> int:
     return int(entry) if entry.isdecimal() else 0
 
 
-def _overtaken(client: "MlflowClient", change: Change, model: str) -> HeadstartError:
+def _overtaken(client: "MlflowClient", change: Change, history: History) -> HeadstartError:
+    model = history.model
     champion = client.get_registered_model(model).aliases.get(CHAMPION)
-    if _same(champion, change.previous):
+    if _same(champion, history.alias):
         what = f"another change of the champion of {model} was begun"
     else:
         what = f"{f'version {champion}' if champion else 'no version'} became the champion of {model}"

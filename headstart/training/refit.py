@@ -80,8 +80,7 @@ def _in_own_unit(bundle: ModelBundle, before: ModelBundle, dataset: Dataset) -> 
     calibration = before.calibration
     if bundle.task == REGRESSION:
         return calibration
-    samples = dataset.samples("train")
-    known = samples[: min(len(samples), _COMPARED)]
+    known = dataset.samples("train")[:_COMPARED]
     ours, theirs = (float(each.predict_logits(known).std(axis=1).mean()) for each in (bundle, before))
     if not 0 < ours < _OTHER_UNIT * theirs:
         return calibration

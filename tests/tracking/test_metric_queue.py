@@ -5,13 +5,14 @@ import mlflow
 import pytest
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from packaging.version import Version
 
 from headstart.errors import HeadstartError
 from headstart.tracking.metric_queue import MetricQueue
 from headstart.tracking.runs import experiment_named
 
 NAN_TWICE = pytest.mark.skipif(
-    tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 16), reason="an older MLflow refuses the same NaN twice"
+    Version(mlflow.__version__) < Version("3.16"), reason="an older MLflow refuses the same NaN twice"
 )
 
 

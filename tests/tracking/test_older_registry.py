@@ -22,9 +22,8 @@ from headstart.tracking.client import connect
 from headstart.tracking.lineage import lineage
 from headstart.tracking.promotion import promote, rollback
 
-pytestmark = pytest.mark.skipif(
-    tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 17), reason="MLflow 3.17 wrote the store"
-)
+# Which wrote the store.
+pytest.importorskip("mlflow", minversion="3.17")
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "registry-2.tar.xz"
 VERSIONS = ["models:/pets-source/1", "models:/pets-target/1", "models:/pets-target/2"]

@@ -33,7 +33,7 @@ def stored(sound: np.ndarray, rate: int = 16000, **options: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("seconds", "at_once"), [(0.5, 32), (2, 8), (30, 1)])
-def test_an_encoder_takes_16_seconds_of_sound_at_once_which_take_some_250_mib(seconds, at_once):
+def test_an_encoder_takes_16_seconds_of_sound_at_once(seconds, at_once):
     assert Waves(WaveformInput(seconds=seconds)).samples_at_once(torch.device("cpu")) == at_once
 
 

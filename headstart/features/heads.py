@@ -7,7 +7,7 @@ weights for unstandardised features. Equal input and number of threads give equa
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -77,8 +77,9 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
     means = np.stack([features[labels == k].mean(axis=0, dtype=np.float64) for k in range(classes)])
     spread = float(np.mean((features - means[labels]) ** 2))
     if spread < 1e-12:
-        # With one sample per class there is no spread within classes; the spread between their means replaces it.
-        spread = float(means.var(axis=0).mean()) or 1.0
+        # With one sample per class there is no spread within classes. The mean squared distance of their means from the
+        # mean of all replaces it, not per dimension: logits would be as large as there are dimensions.
+        spread = float(means.var(axis=0).sum()) or 1.0
     return LinearHead(
         weight=(means / spread).astype(np.float32),
         bias=(-0.5 * (means**2).sum(axis=1) / spread).astype(np.float32),
@@ -118,6 +119,11 @@ class FittedHead:
     """int (M,), rising: the positions of the samples that a fold held out"""
     logits: np.ndarray
     """(M, K), their logits in the fit without their fold"""
+
+    def cooled(self, temperature: float) -> "FittedHead":
+        """The same head with all logits divided by `temperature`."""
+        head = LinearHead(*(np.float32(each / temperature) for each in (self.head.weight, self.head.bias)))
+        return replace(self, head=head, logits=self.logits / temperature)
 
 
 def class_means(features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray | None = None) -> FittedHead:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
-from headstart.metrics.task import REGRESSION, Calibration
 from headstart.models.bundle import ModelBundle
 from headstart.training.context import RunContext
 from headstart.training.feed import Feed
@@ -15,9 +14,6 @@ from headstart.training.trained import Trained
 
 # Share of the labels that validation holds, from which on learning from them is worth another training.
 _WORTH_LEARNING = 0.1
-# Logits of less than this share of those before are of another unit, and not those of a model that is less sure.
-_OTHER_UNIT = 0.5
-_COMPARED = 64
 
 
 def all_labels(dataset: Dataset, context: RunContext) -> Dataset | None:
@@ -59,30 +55,11 @@ def refit(
 def refitted(bundle: ModelBundle, dataset: Dataset, chosen: Trained) -> Trained:
     """The result of a choice whose model is now `bundle`, which learned from all labels.
 
-    Its figures, its held-out predictions and the temperature of what was trained are those of the training that chose,
-    the temperature in the unit of the model's own logits; a start that was kept has the temperature that it was made
-    with.
+    Its figures, its held-out predictions and the temperature of what was trained are those of the training that chose;
+    a start that was kept has the temperature that it was made with.
     """
     labels = {"labels": dataset.counts["train"]}
     if chosen.bundle.provenance["kept_epoch"] != 0:
-        bundle.calibration = _in_own_unit(bundle, chosen.bundle, dataset)
+        bundle.calibration = chosen.bundle.calibration
     bundle.provenance = {**chosen.bundle.provenance, **labels}
     return replace(chosen, model=bundle, params={**chosen.params, **labels, "temperature": bundle.temperature})
-
-
-def _in_own_unit(bundle: ModelBundle, before: ModelBundle, dataset: Dataset) -> Calibration:
-    """The calibration of the model `before`, which learned from some of the labels, for the one that learned from all.
-
-    The head that a training starts from is fitted up to a factor. Of one sample a class, it has logits of hundreds, and
-    what is trained from it a temperature of hundreds. Of two, logits may be of ones: with that temperature, every class
-    would be as probable as any other.
-    """
-    calibration = before.calibration
-    if bundle.task == REGRESSION:
-        return calibration
-    known = dataset.samples("train")[:_COMPARED]
-    ours, theirs = (float(each.predict_logits(known).std(axis=1).mean()) for each in (bundle, before))
-    if not 0 < ours < _OTHER_UNIT * theirs:
-        return calibration
-    # 1 is also what stays where held-out samples, as they are all right, tell of no temperature.
-    return replace(calibration, scale=max(min(1.0, calibration.scale), calibration.scale * ours / theirs))

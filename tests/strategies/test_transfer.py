@@ -215,10 +215,26 @@ def test_a_linear_probe_is_the_best_head_on_the_sources_features_of_all_labels_c
     result, fitted = carry(source, renamed, "linear_probe"), probe_of(source, LabelledDataset(renamed))
     test, labels = renamed.split("test"), LabelledDataset(renamed).split("train").labels
     logits = result.bundle.predict_logits(test.samples)
-    assert np.allclose(logits, fitted.head.logits(vectors(source, test)), atol=1e-3)
+    temperature = fit_temperature(fitted.logits, labels)
+    assert np.allclose(logits, fitted.head.logits(vectors(source, test)) / temperature, atol=1e-3)
+    assert result.bundle.temperature == 1.0
     assert result.bundle.provenance["decisions"] == {"head": fitted.kind}
     assert result.validation == score("accuracy", labels, fitted.logits.argmax(1), 3)
-    assert result.bundle.temperature == pytest.approx(fit_temperature(fitted.logits, labels), rel=1e-3)
+
+
+def test_what_is_trained_from_a_fitted_head_begins_with_the_probabilities_that_suit_what_the_head_did_not_see(
+    source, carry, epochs, tmp_path
+):
+    images, labels = digits()
+    chosen = np.flatnonzero(labels < 3)[:120]
+    # A fifth of the labels is wrong, so that no head is right on all.
+    words = np.array(["none", "one", "two"])[np.where(np.arange(120) % 5, labels[chosen], labels[chosen][::-1])]
+    dataset = pack(images[chosen], words, tmp_path)
+    carry(source, dataset, "lp_ft")
+    fitted, known = probe_of(source, dataset), dataset.split("train").labels
+    temperature = fit_temperature(fitted.logits, known[fitted.held_out])
+    assert abs(np.log(temperature)) > 0.1
+    assert np.allclose(epochs[0]["head.weight"].numpy(), fitted.head.weight / temperature, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", ["linear_probe", "zero"])
@@ -261,7 +277,8 @@ def test_of_more_samples_than_memory_holds_a_head_is_fitted_to_a_part_with_every
     assert set(result.held_out.ids) <= set(labelled.ids[part])
     features = np.concatenate([vectors(source, split) for split in LabelledDataset(renamed).parts("train")])
     fit = {"linear_probe": best_head, "zero": class_means}[strategy]
-    wanted = fit(features[part], labelled.labels[part], classes=len(renamed.classes)).head
+    wanted = fit(features[part], labelled.labels[part], classes=len(renamed.classes))
+    wanted = wanted.cooled(fit_temperature(wanted.logits, labelled.labels[part][wanted.held_out])).head
     assert np.allclose(result.bundle.network.head.weight.detach().numpy(), wanted.weight)
 
 

@@ -73,23 +73,6 @@ def test_what_is_told_of_a_refitted_model_comes_from_the_training_that_chose(thr
     assert result.params["labels"] == result.bundle.provenance["labels"] == labelled.counts["train"]
 
 
-def test_a_temperature_is_told_in_the_unit_of_the_logits_that_it_divides(threes_and_eights, untrained, plan):
-    settings, labelled = plan(threes_and_eights), LabelledDataset(threes_and_eights)
-    chosen = fit(untrained(threes_and_eights), threes_and_eights, settings, RunContext())
-    bundle = untrained(threes_and_eights)
-    refit(bundle, labelled, settings, RunContext(), chosen)
-    temperature = chosen.bundle.temperature
-    # The same model, its head fitted in another unit.
-    with torch.no_grad():
-        chosen.bundle.network.head.weight.mul_(200)
-        chosen.bundle.network.head.bias.mul_(200)
-    chosen.bundle.temperature *= 200
-
-    found = refitted(bundle, labelled, chosen).bundle.temperature
-
-    assert temperature / 2 < found < temperature * 2
-
-
 def test_a_refit_that_is_interrupted_goes_on_to_the_same_bits(
     threes_and_eights, untrained, plan, tmp_path, monkeypatch
 ):

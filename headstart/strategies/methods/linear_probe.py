@@ -37,9 +37,7 @@ class LinearProbe(PartialTransfer):
     def carry(self, task: "Task") -> "Trained":
         whole = task.on_all_labels()
         fitted = whole.fit_head()
-        judged = task.judge_by_parts(type(task).fit_head) or whole.judge(
-            whole.dataset.split("train"), fitted.logits, fitted.held_out
-        )
+        judged = task.judge_by_parts(type(task).fit_head) or whole.judge_fitted(fitted)
         return whole.result(judged, {"head": fitted.kind})
 
 

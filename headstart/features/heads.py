@@ -122,7 +122,7 @@ class FittedHead:
 
     def cooled(self, temperature: float) -> "FittedHead":
         """The same head with all logits divided by `temperature`."""
-        head = LinearHead(*(np.float32(each / temperature) for each in (self.head.weight, self.head.bias)))
+        head = LinearHead(*((each / temperature).astype(np.float32) for each in (self.head.weight, self.head.bias)))
         return replace(self, head=head, logits=self.logits / temperature)
 
 

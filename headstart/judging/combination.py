@@ -20,8 +20,6 @@ from headstart.training.trained import held_out_path
 
 # What a combination has of its members' provenance, which all that use the source have alike.
 _SHARED = ("role", "data_digest", "train_digest", "source", "source_digest", "seed", "head")
-# Below, a mean probability would be an infinite logit.
-_LEAST_CHANCE = 1e-7
 
 
 def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory: Path) -> list[Contender]:
@@ -72,12 +70,11 @@ def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path)
     together, held_out, validation = _together(members), _mean(members), math.nan
     if held_out is not None and held_out.task == MULTI_LABEL:
         # The mean of calibrated probabilities asks for thresholds of its own.
-        chances = np.clip(held_out.outputs[:, :, 0].astype(np.float64), _LEAST_CHANCE, 1 - _LEAST_CHANCE)
-        logits = np.log(chances) - np.log1p(-chances)
+        logits = held_out.kind.logits(held_out.outputs, together.calibration)
         together.calibrate(logits, held_out.labels, held_out.groups)
         held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
     if held_out is not None and held_out.task == REGRESSION:
-        logits = held_out.outputs[:, :1]
+        logits = held_out.kind.logits(held_out.outputs, together.calibration)
         together.calibrate(logits, held_out.labels, held_out.groups)
         # The mean of several is closer than each of them, but their weights were chosen by these very errors: in five
         # runs of angles.yaml the errors' own quantile held 85% of new numbers.

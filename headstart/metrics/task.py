@@ -65,19 +65,12 @@ class Task(ABC):
         `group_numbers`."""
 
     @abstractmethod
-    def recalibrated(
-        self,
-        calibration: Calibration,
-        outputs: "np.ndarray",
-        labels: "np.ndarray",
-        groups: "np.ndarray | None" = None,
-    ) -> Calibration:
-        """A model's calibration with what further held-out samples tell, by the outputs for them of models that were
-        trained as it was, each at its own calibration. The temperature stays that of the model itself."""
-
-    @abstractmethod
     def outputs(self, logits: "np.ndarray", calibration: Calibration) -> "np.ndarray":
         """The outputs, float32, by a calibration."""
+
+    @abstractmethod
+    def logits(self, outputs: "np.ndarray", calibration: Calibration) -> "np.ndarray":
+        """Logits (N, K) that have these outputs by that calibration."""
 
     @abstractmethod
     def beats(

@@ -42,9 +42,9 @@ def fine_tune(strategy: FineTuning, task: Task) -> Trained:
     start, chosen, labelled = chosen.start, replace(chosen, start=None), all_labels(task.dataset, task.context)
     stays = task.start_stays
     if stays is None:
-        stays = start is not None and not _beats(chosen, start)
+        stays = start is not None and not _beats(chosen, start.predictions)
     if start is not None and stays:
-        chosen = _with_start(chosen, start, task.context.metric)
+        chosen = _with_start(chosen, start.predictions, task.context.metric)
     elif labelled is None:
         return chosen
     return _made_anew(replace(task, dataset=labelled or task.dataset), tuned, chosen)

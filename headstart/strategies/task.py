@@ -21,7 +21,7 @@ from headstart.features.heads import FittedHead, LinearHead, best_head, class_me
 from headstart.features.label_heads import best_label_head, label_means
 from headstart.features.number_heads import best_number_head, first_component
 from headstart.metrics.groups import group_numbers
-from headstart.metrics.predictions import Predictions, joined
+from headstart.metrics.predictions import Predictions
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Calibration
 from headstart.models.bundle import ModelBundle, versions
@@ -29,7 +29,7 @@ from headstart.models.network import Network
 from headstart.training.context import RunContext
 from headstart.training.held_out import judging_parts
 from headstart.training.section import Training
-from headstart.training.trained import Trained, calibrated
+from headstart.training.trained import Judged, Trained, calibrated, judged_together
 
 if TYPE_CHECKING:
     from headstart.strategies.section import Strategy
@@ -192,10 +192,10 @@ class Task:
             own, val = replace(self, dataset=part, context=self.context.alone), part.split("val")
             fit(own)
             predictions = own.judge(val, own.bundle.predict_logits(val.samples))[1]
-            found += [predictions] if predictions else []
+            found += [Judged(predictions, own.bundle.calibration)] if predictions else []
         if not found:
             return None
-        held_out = joined(found)
+        held_out = judged_together(found).predictions
         return held_out.score(self.context.metric), held_out
 
     def _learned_by_head(self) -> tuple[Split, np.ndarray]:

@@ -8,11 +8,10 @@ import numpy as np
 
 from headstart.data.dataset import Dataset
 from headstart.data.folded import FoldedDataset, further_folds
-from headstart.metrics.predictions import joined
 from headstart.metrics.task import TASKS
 from headstart.training.context import RunContext
 from headstart.training.refit import worth_learning
-from headstart.training.trained import Trained
+from headstart.training.trained import Judged, Trained, judged_together
 
 # The share of the labels from which on a training is about as well off as in five-fold cross-validation.
 _FAIR_SHARE = 0.75
@@ -21,8 +20,9 @@ _FAIR_SHARE = 0.75
 def held_out_further(
     trained: Trained, dataset: Dataset, context: RunContext, again: Callable[[Dataset, RunContext], Trained]
 ) -> Trained:
-    """Return `trained` with predictions for further labels, each by a training without them, and its validation metric
-    over all; so with those of the starts, where each training has one to beat.
+    """Return `trained` with predictions for further labels, each by a training without them, calibrated by all of them
+    as its model is, and its validation metric over all; so with those of the starts, where each training has one to
+    beat.
 
     The labels of a small budget that are held out are too few to tell one contender from another. So `again` does the
     same training with other parts of the labels held out, each as large, until there are as many as the task asks for
@@ -34,16 +34,17 @@ def held_out_further(
     if len(trained.held_out.ids) > dataset.counts["val"]:
         return trained
     trainings = [trained, *(again(fold, context.alone) for fold in judging_folds(dataset))]
-    judged = [each.held_out for each in trainings if each.held_out is not None]
+    judged = [Judged(each.held_out, each.bundle.calibration) for each in trainings if each.held_out is not None]
     if len(judged) == 1:
         return trained
-    held_out, bundle = joined(judged), trained.bundle
+    found = judged_together(judged)
     starts = [each.start for each in trainings if each.start is not None]
-    bundle.calibration = bundle.kind.recalibrated(
-        bundle.calibration, held_out.outputs, held_out.labels, held_out.groups
-    )
+    trained.bundle.calibration = found.calibration
     return replace(
-        trained, held_out=held_out, start=joined(starts) if starts else None, validation=held_out.score(context.metric)
+        trained,
+        held_out=found.predictions,
+        start=judged_together(starts) if starts else None,
+        validation=found.predictions.score(context.metric),
     )
 
 

@@ -33,7 +33,7 @@ from headstart.training.losses import held_out_loss, losses
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
 from headstart.training.speed import Speed, choose_speed
-from headstart.training.trained import Trained, calibrated
+from headstart.training.trained import Judged, Trained, calibrated
 
 
 def fit(
@@ -78,7 +78,7 @@ def fit(
     if start is not None:
         kept = copied(network)
         network.load_state_dict(start)
-        at_start = _judged(bundle, objective, speed)
+        at_start = Judged(_judged(bundle, objective, speed), bundle.calibration)
         network.load_state_dict(kept)
     held_out = _judged(bundle, objective, speed)
     validation = held_out.score(context.metric)

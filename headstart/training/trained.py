@@ -1,17 +1,38 @@
 """The result of every training."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headstart.data.dataset import Dataset, Split
-from headstart.metrics.predictions import Predictions, read_predictions
+from headstart.metrics.predictions import Predictions, joined, read_predictions
+from headstart.metrics.task import Calibration
 from headstart.models.bundle import ModelBundle
 
 # Held-out predictions lie in a bundle's directory, outside of its sums, or beside predictions on the test split.
 HELD_OUT = "held_out.parquet"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model predicts for labelled samples that it did not see, at a calibration that suits these."""
+
+    predictions: Predictions
+    calibration: Calibration
+
+
+def judged_together(parts: Sequence[Judged]) -> Judged:
+    """The predictions of models that were made alike, for other samples each, with one calibration that suits them all.
+
+    Each alone has a handful of samples to be calibrated by, and would be judged by the same.
+    """
+    every, kind = joined([each.predictions for each in parts]), parts[0].predictions.kind
+    logits = np.concatenate([kind.logits(each.predictions.outputs, each.calibration) for each in parts])
+    calibration = kind.calibrated(logits, every.labels, every.groups)
+    return Judged(replace(every, outputs=kind.outputs(logits, calibration)), calibration)
 
 
 @dataclass(frozen=True)
@@ -27,8 +48,8 @@ class Trained:
     is the one whose weights were kept, 0 the start.
 
     `held_out` are calibrated predictions for labelled samples that the training which predicted them did not see:
-    contenders are chosen by them. None where nothing was held out. `start` are those of the start for the same samples,
-    where the start is a model that training has to beat; None elsewhere.
+    contenders are chosen by them. None where nothing was held out. `start` is what the start predicts for the same
+    samples, where the start is a model that training has to beat; None elsewhere.
     """
 
     model: ModelBundle | np.ndarray
@@ -39,7 +60,7 @@ class Trained:
     best_epoch: int | None = None
     samples_per_second: float | None = None
     held_out: Predictions | None = None
-    start: Predictions | None = None
+    start: Judged | None = None
 
     @property
     def bundle(self) -> ModelBundle:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from headstart.data.labelled import LabelledDataset
+from headstart.metrics.calibration import fit_temperature
 from headstart.metrics.tally import score
 from headstart.metrics.tasks.single_label import SingleLabel
 from headstart.training.context import RunContext
@@ -45,6 +47,24 @@ def test_more_labels_are_held_out_of_further_trainings_until_there_are_enough(th
     monkeypatch.setattr(SingleLabel, "held_out_enough", len(first.held_out.ids))
     assert held_out_further(first, threes_and_eights, RunContext(), again) is not found
     assert len(again.given) == 3
+
+
+def test_what_several_trainings_held_out_is_calibrated_by_all_of_it_as_their_model_is(threes_and_eights, again):
+    trainings = []
+
+    def noted(dataset, context):
+        trained = again(dataset, context)
+        trainings.append((trained, dataset.split("val")))
+        return trained
+
+    first = noted(threes_and_eights, RunContext())
+    found = held_out_further(first, threes_and_eights, RunContext(), noted)
+    logits = np.concatenate([each.bundle.predict_logits(val.samples) for each, val in trainings])
+    labels = np.concatenate([val.labels for _, val in trainings])
+    temperature = fit_temperature(logits, labels)
+    assert found.held_out.ids.tolist() == [name for _, val in trainings for name in val.ids]
+    assert np.allclose(found.held_out.outputs, softmax(logits / temperature, axis=1), atol=1e-3)
+    assert found.bundle.temperature == pytest.approx(temperature, rel=1e-3)
 
 
 def test_nothing_more_is_trained_where_it_is_not_asked_for(threes_and_eights, again):

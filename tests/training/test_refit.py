@@ -117,9 +117,9 @@ def test_a_start_that_is_a_model_is_judged_beside_what_training_makes_of_it(thre
     ruinous = replace(settings, optimizer="sgd", learning_rate=5.0, epochs=1, clip=1.0)
     ruined = fit(good, threes_and_eights, replace(ruinous, judges_start=True), RunContext(seed=1))
     assert ruined.best_epoch == 1
-    assert ruined.start.predicted.tolist() == expected.tolist()
-    assert ruined.start.ids.tolist() == ruined.held_out.ids.tolist()
-    assert ruined.start.score("accuracy") > ruined.held_out.score("accuracy") == ruined.validation
+    assert ruined.start.predictions.predicted.tolist() == expected.tolist()
+    assert ruined.start.predictions.ids.tolist() == ruined.held_out.ids.tolist()
+    assert ruined.start.predictions.score("accuracy") > ruined.held_out.score("accuracy") == ruined.validation
     assert fit(untrained(threes_and_eights), threes_and_eights, settings, RunContext()).start is None
 
 

@@ -7,7 +7,6 @@ classifiers to maximize F1 measure"), its own for a label that five held-out sam
 labels together.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,17 +49,15 @@ class MultiLabel(Task):
         scale = sigmoid_temperature(logits, labels)
         return Calibration(scale, thresholds=tuple(_thresholds(_sigmoid(logits / scale), labels)))
 
-    def recalibrated(
-        self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
-    ) -> Calibration:
-        # A rare label's threshold asks for more of those that have it than a single validation split holds.
-        chances = outputs[:, :, 0].astype(np.float64)
-        return replace(calibration, thresholds=tuple(_thresholds(chances, labels)))
-
     def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:
         chances = _sigmoid(logits / calibration.scale).astype(np.float32)
         thresholds = np.array(calibration.thresholds or (0.5,) * logits.shape[1], dtype=np.float32)
         return np.stack([chances, np.broadcast_to(thresholds, chances.shape)], axis=2)
+
+    def logits(self, outputs: np.ndarray, calibration: Calibration) -> np.ndarray:
+        chances = np.clip(outputs[:, :, 0].astype(np.float64), _LEAST, 1 - _LEAST)
+        found: np.ndarray = calibration.scale * (np.log(chances) - np.log1p(-chances))
+        return found
 
     def beats(
         self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None

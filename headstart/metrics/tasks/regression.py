@@ -54,16 +54,13 @@ class Regression(Task):
         margin = None if margin is None else max(least, margin)
         return Calibration(max(least, float(np.sqrt(np.mean(errors**2)))), margin)
 
-    def recalibrated(
-        self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
-    ) -> Calibration:
-        # A margin is a quantile of errors, of which a single validation split has few.
-        return self.calibrated(outputs[:, :1], labels, groups)
-
     def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:
         value = logits[:, 0].astype(np.float32)
         margin = math.nan if calibration.margin is None else calibration.margin
         return np.stack([value, np.full_like(value, calibration.scale), np.full_like(value, margin)], axis=1)
+
+    def logits(self, outputs: np.ndarray, calibration: Calibration) -> np.ndarray:
+        return outputs[:, :1]
 
     def beats(
         self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None

@@ -32,16 +32,16 @@ class SingleLabel(Task):
     def calibrated(self, logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> Calibration:
         return Calibration(fit_temperature(logits, labels))
 
-    def recalibrated(
-        self, calibration: Calibration, outputs: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
-    ) -> Calibration:
-        return calibration
-
     def outputs(self, logits: np.ndarray, calibration: Calibration) -> np.ndarray:
         from scipy.special import softmax
 
         probabilities: np.ndarray = softmax(logits / calibration.scale, axis=1)
         return probabilities
+
+    def logits(self, outputs: np.ndarray, calibration: Calibration) -> np.ndarray:
+        # A probability that single precision cannot tell from 0 has a logit, too.
+        found: np.ndarray = calibration.scale * np.log(np.clip(outputs, np.finfo(np.float32).tiny, 1.0))
+        return found
 
     def beats(
         self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None

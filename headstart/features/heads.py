@@ -77,9 +77,8 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
     means = np.stack([features[labels == k].mean(axis=0, dtype=np.float64) for k in range(classes)])
     spread = float(np.mean((features - means[labels]) ** 2))
     if spread < 1e-12:
-        # With one sample per class there is no spread within classes. The mean squared distance of their means from the
-        # mean of all replaces it, not per dimension: logits would be as large as there are dimensions.
-        spread = float(means.var(axis=0).sum()) or 1.0
+        # With one sample per class there is no spread within classes; the spread between their means replaces it.
+        spread = float(means.var(axis=0).mean()) or 1.0
     return LinearHead(
         weight=(means / spread).astype(np.float32),
         bias=(-0.5 * (means**2).sum(axis=1) / spread).astype(np.float32),
@@ -149,10 +148,10 @@ def best_head(
     The heads are nearest_class_mean, ridge, and logistic with four penalties; of equals the simpler one, which comes
     first. Up to 2000 samples are judged by stratified 5-fold cross-validation, repeated four times up to 100 samples
     and twice up to 200; of more, one fold of at most 2000 is held out. In the folds, features are standardised by all
-    samples, and ridge's λ is that of all. Where every class has one sample, nothing can be held out, and the nearest
-    class mean is taken. Where samples times classes are more than eight million, a part of the samples chooses, every
-    class among them, and the chosen head is fitted to all. The log loss chooses better than accuracy where labels are
-    few: docs/studies/label-budget.md.
+    samples, and ridge's λ is that of all. Where every class has one sample, nothing can be held out, and ridge is
+    taken. Where samples times classes are more than eight million, a part of the samples chooses, every class among
+    them, and the chosen head is fitted to all. The log loss chooses better than accuracy where labels are few:
+    docs/studies/label-budget.md.
 
     Args:
         features, labels: (N, D) and int (N,), with every class present.
@@ -163,7 +162,7 @@ def best_head(
         return _chosen_on(part, features, labels, classes, None if groups is None else groups[part])
     folds, repeated = judged_folds(labels, groups)
     if not folds:
-        return class_means(features, labels, classes, groups)
+        return fitted_head(ridge(features, labels, classes), "ridge", [], [])
     best, axes = _best_of(features, labels, classes, repeated)
     with few_threads(features):
         head = _logistic_head(axes, labels, *best.near) if best.near else best.head
@@ -177,7 +176,7 @@ def _chosen_on(
     """Choose the head by the samples at `part`, whose groups are `groups`, and fit it to all."""
     folds, repeated = judged_folds(labels[part], groups)
     if not folds:
-        return fitted_head(nearest_class_mean(features, labels, classes), "nearest_class_mean", [], [])
+        return fitted_head(ridge(features, labels, classes), "ridge", [], [])
     best, _ = _best_of(features[part], labels[part], classes, repeated)
     if best.near:
         axes = Axes.of(features, labels, classes)

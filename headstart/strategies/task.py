@@ -21,7 +21,7 @@ from headstart.features.heads import FittedHead, LinearHead, best_head, class_me
 from headstart.features.label_heads import best_label_head, label_means
 from headstart.features.number_heads import best_number_head, first_component
 from headstart.metrics.groups import group_numbers
-from headstart.metrics.predictions import Predictions
+from headstart.metrics.predictions import Predictions, joined
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Calibration
 from headstart.models.bundle import ModelBundle, versions
@@ -141,18 +141,20 @@ class Task:
     def fit_head(self) -> FittedHead:
         """Install the best head for the features of the training split, calibrated by cross-validation there, and
         return it."""
-        return self._fitted(best_number_head, best_label_head, best_head)
+        return self._fitted(best_number_head, best_label_head, best_head, calibrate=True)
 
     def fit_plain_head(self) -> FittedHead:
-        """Install the nearest class mean for the features of the training split, for several labels that of each, or
-        for numbers their first component, calibrated by cross-validation there, and return it."""
-        return self._fitted(first_component, label_means, class_means)
+        """Install the head that chooses nothing for the features of the training split, and return it: the nearest
+        class mean, for several labels that of each, or for numbers their first component."""
+        return self._fitted(first_component, label_means, class_means, calibrate=False)
 
     def _fitted(
         self,
         of_numbers: Callable[..., FittedHead],
         of_labels: Callable[..., FittedHead],
         of_classes: Callable[..., FittedHead],
+        *,
+        calibrate: bool,
     ) -> FittedHead:
         train, rows = self._learned_by_head()
         features, labels, groups = self._features(rows), train.labels[rows], group_numbers(train.groups[rows])
@@ -162,40 +164,39 @@ class Task:
             fitted = of_labels(features, labels, groups)
         else:
             fitted = of_classes(features, labels, classes=len(self.bundle.classes), groups=groups)
-        fitted = self._calibrated(replace(fitted, held_out=rows[fitted.held_out]))
+        fitted = replace(fitted, held_out=rows[fitted.held_out])
+        if calibrate:
+            fitted = self._calibrated(fitted)
         fitted.head.install(self.bundle.network)
         return fitted
 
     def _calibrated(self, fitted: FittedHead) -> FittedHead:
-        """The head that is to be installed, and the bundle calibrated by its held-out logits.
+        """The head at the temperature that suits its held-out logits, by which the bundle is calibrated.
 
-        The temperature of classes and labels goes into the head itself, so that what is trained from it begins with
+        Of classes and labels, the temperature goes into the head itself: what is trained from it begins with
         probabilities that are calibrated (docs/studies/label-budget.md).
         """
         train = self.dataset.split("train")
         self.bundle.calibrate(fitted.logits, train.labels[fitted.held_out], train.groups[fitted.held_out])
         if self.bundle.task == REGRESSION:
             return fitted
-        calibration = self.bundle.calibration
-        self.bundle.calibration = replace(calibration, scale=1.0)
-        return fitted.cooled(calibration.scale)
+        temperature, self.bundle.temperature = self.bundle.temperature, 1.0
+        return fitted.cooled(temperature)
 
-    def judge_fitted(self, fitted: FittedHead) -> tuple[float, Predictions | None]:
-        """`judge` for the head that is installed, by the samples that its folds held out."""
-        return self.judge(self.dataset.split("train"), fitted.logits, fitted.held_out, calibrate=False)
-
-    def judge_by_parts(self, fit: Callable[["Task"], FittedHead]) -> tuple[float, Predictions | None] | None:
+    def judge_by_parts(
+        self, fit: Callable[["Task"], FittedHead], *, calibrate: bool = True
+    ) -> tuple[float, Predictions | None] | None:
         """`judge` for a head that `fit` makes of all labels, by what it makes of each of `judging_parts`; None where
-        its cross-validation tells as fairly."""
+        its cross-validation tells as fairly. `calibrate` as for `judge`."""
         found = []
         for part in judging_parts(self.dataset, self.context):
             own, val = replace(self, dataset=part, context=self.context.alone), part.split("val")
             fit(own)
-            predictions = own.judge(val, own.bundle.predict_logits(val.samples))[1]
+            predictions = own.judge(val, own.bundle.predict_logits(val.samples), calibrate=calibrate)[1]
             found += [Judged(predictions, own.bundle.calibration)] if predictions else []
         if not found:
             return None
-        held_out = judged_together(found).predictions
+        held_out = judged_together(found).predictions if calibrate else joined([each.predictions for each in found])
         return held_out.score(self.context.metric), held_out
 
     def _learned_by_head(self) -> tuple[Split, np.ndarray]:

@@ -278,8 +278,9 @@ def test_of_more_samples_than_memory_holds_a_head_is_fitted_to_a_part_with_every
     features = np.concatenate([vectors(source, split) for split in LabelledDataset(renamed).parts("train")])
     fit = {"linear_probe": best_head, "zero": class_means}[strategy]
     wanted = fit(features[part], labelled.labels[part], classes=len(renamed.classes))
-    wanted = wanted.cooled(fit_temperature(wanted.logits, labelled.labels[part][wanted.held_out])).head
-    assert np.allclose(result.bundle.network.head.weight.detach().numpy(), wanted.weight)
+    if strategy == "linear_probe":
+        wanted = wanted.cooled(fit_temperature(wanted.logits, labelled.labels[part][wanted.held_out]))
+    assert np.allclose(result.bundle.network.head.weight.detach().numpy(), wanted.head.weight)
 
 
 def test_the_probe_that_partial_transfer_starts_from_is_told_before_frozen_stages_see_an_augmented_sample(
@@ -563,9 +564,10 @@ def test_gradual_as_a_word_has_rates_that_fall_by_three_tenths_a_stage(source, r
 
 class Compared(list):
     """The probabilities of what was trained and of its start, and the labels, of each comparison; `said` is its result,
-    where it is given."""
+    where it is given, and `errors` the standard errors that were asked for."""
 
     said: bool | None = None
+    errors: float | None = None
 
 
 @pytest.fixture
@@ -573,9 +575,10 @@ def compared(monkeypatch) -> Compared:
     """The comparisons of what was trained with its start."""
     told, beats = Compared(), SingleLabel.beats
 
-    def watched(task, outputs, simpler, labels, groups=None):
+    def watched(task, outputs, simpler, labels, groups=None, *, errors):
         told.append((outputs, simpler, labels))
-        return beats(task, outputs, simpler, labels, groups) if told.said is None else told.said
+        told.errors = errors
+        return beats(task, outputs, simpler, labels, groups, errors=errors) if told.said is None else told.said
 
     monkeypatch.setattr(SingleLabel, "beats", watched)
     return told
@@ -600,6 +603,17 @@ def test_a_start_stays_unless_training_beats_it_on_all_labels_that_any_training_
     assert moved_on.best_epoch == moved_on.bundle.provenance["kept_epoch"] > 0
     assert not same(weights(moved_on.bundle, "stages."), weights(source, "stages."))
     assert moved_on.validation == np.mean(outputs.argmax(1) == labels) < stayed.validation
+
+
+@pytest.mark.parametrize(("labels", "errors"), [(2, 0.5), (5, 1.0)])
+def test_a_training_that_is_judged_with_half_of_what_it_will_learn_from_has_less_to_show(
+    source, carry, tmp_path, compared, labels, errors
+):
+    images, digit = digits()
+    chosen = np.flatnonzero(digit < 3)
+    dataset = pack(images[chosen], np.array(["none", "one", "two"])[digit[chosen]], tmp_path, labels_per_class=labels)
+    carry(source, dataset, "lp_ft", cross_validate=True)
+    assert compared.errors == errors
 
 
 def test_a_start_that_stays_has_no_share_of_what_was_fine_tuned(source, renamed, carry, compared):

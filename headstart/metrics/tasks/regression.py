@@ -63,10 +63,16 @@ class Regression(Task):
         return outputs[:, :1]
 
     def beats(
-        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
+        self,
+        outputs: np.ndarray,
+        simpler: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray | None = None,
+        *,
+        errors: float = 1.0,
     ) -> bool:
         ours, theirs = (np.abs(self.predicted(each) - labels) for each in (outputs, simpler))
-        return is_above_noise(theirs - ours, groups)
+        return is_above_noise(theirs - ours, groups, errors)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
         if labels.ndim != 1 or outputs.ndim != 2 or outputs.shape != (len(labels), 3):

@@ -37,7 +37,9 @@ class LinearProbe(PartialTransfer):
     def carry(self, task: "Task") -> "Trained":
         whole = task.on_all_labels()
         fitted = whole.fit_head()
-        judged = task.judge_by_parts(type(task).fit_head) or whole.judge_fitted(fitted)
+        judged = task.judge_by_parts(type(task).fit_head) or whole.judge(
+            whole.dataset.split("train"), fitted.logits, fitted.held_out, calibrate=False
+        )
         return whole.result(judged, {"head": fitted.kind})
 
 

@@ -29,14 +29,16 @@ class Zero(Strategy):
     def carry(self, task: "Task") -> "Trained":
         whole = task.on_all_labels()
         labelled = whole.dataset.split("train")
+        # A number without a deviation could not be compared with another, nor a label be given without a threshold.
+        calibrate = whole.bundle.task != SINGLE_LABEL
         if whole.install_source_head():
-            # It has learned from none of them. A number without a deviation could not be compared with another, nor a
-            # label be given without a threshold; the temperature of classes stays the source's.
-            calibrate = whole.bundle.task != SINGLE_LABEL
+            # It has learned from none of them.
             judged = whole.judge(labelled, whole.bundle.predict_logits(labelled.samples), calibrate=calibrate)
             return whole.result(judged, {"head": "source"})
         fitted = whole.fit_plain_head()
-        judged = task.judge_by_parts(type(task).fit_plain_head) or whole.judge_fitted(fitted)
+        judged = task.judge_by_parts(type(task).fit_plain_head, calibrate=calibrate) or whole.judge(
+            labelled, fitted.logits, fitted.held_out, calibrate=calibrate
+        )
         return whole.result(judged, {"head": fitted.kind.replace("_", " ")})
 
 

@@ -26,15 +26,20 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
     """Do the training that `trained` came of again, `seeds` times in all, with the context's seed and those after it;
     of all but the first, keep the test predictions with the bundle at `path`.
 
-    What was not trained in steps does not depend on the seed, and is not done again. `auto` is five times where one
+    What was not trained in steps does not depend on the seed, and is not done again; nor is what keeps its start. That
+    was decided by labels that several trainings held out, and holds for the others: a single one has too few to tell,
+    and the spread would be that of start and end. `auto` is five times where one
     training takes seconds, by its operations, which do not depend on the machine: at most 10¹² of scratch, 10¹¹ of a
     strategy.
     """
     if not trained.history:
         return
+    if job.kind == "transfer":
+        job = replace(job, arguments={**job.arguments, "start_stays": trained.keeps_start})
     for number in range(1, planned_trainings(trained, dataset, seeds, job.kind)):
         again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False)
-        train(job, again).save_predictions(path / _FOLDER / f"{number}.parquet", dataset)
+        retrained = trained if trained.keeps_start else train(job, again)
+        retrained.save_predictions(path / _FOLDER / f"{number}.parquet", dataset)
 
 
 def read_retrained(path: Path) -> list[np.ndarray]:

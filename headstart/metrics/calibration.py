@@ -3,9 +3,9 @@
 import numpy as np
 
 ECE_BINS = 15
-# Bounds of the temperature where logits differ by 1 or less; the upper one grows with their spread. A head of one
-# sample a class has logits of hundreds, whose log loss at 20 is above a guess's; at thousands, logits of 1 would differ
-# by less than float32 tells.
+# Bounds of the temperature where logits differ by 1 or less; the upper one grows with their spread. Nearest class means
+# have logits of hundreds, whose log loss at 20 is above a guess's; at thousands, logits of 1 would differ by less than
+# float32 tells.
 _LOWEST, _HIGHEST = 0.05, 20.0
 
 

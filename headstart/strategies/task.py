@@ -96,16 +96,16 @@ class Task:
         bundle.calibration = Calibration()
         return bundle
 
-    def carried_by(self, strategy: "Strategy") -> Trained:
+    def carried_by(self, strategy: "Strategy", *, start_stays: bool | None = None) -> Trained:
         """What another strategy makes of the source under its own name; a training that the strategy of that name has
         done is not done again."""
-        return strategy.carry(replace(self, strategy=strategy.name, context=replace(self.context, on_epoch=None)))
+        context = replace(self.context, on_epoch=None)
+        return strategy.carry(replace(self, strategy=strategy.name, context=context, start_stays=start_stays))
 
     def carried_alone(self, strategy: "Strategy", whole: Trained) -> Trained:
         """What the strategy that made `whole` of all labels makes with this training split alone. What all held-out
         samples say of its start holds here, too."""
-        stays = whole.bundle.provenance.get("kept_epoch") == 0
-        return replace(self, context=self.context.alone, start_stays=stays).carried_by(strategy)
+        return replace(self, context=self.context.alone).carried_by(strategy, start_stays=whole.keeps_start)
 
     def install_source_head(self) -> bool:
         """Keep the source's head for the target's classes, its rows picked and ordered by name, and its temperature;

@@ -28,12 +28,14 @@ def transfer(
     context: RunContext,
     reference: str | None = None,
     digest: str | None = None,
+    start_stays: bool | None = None,
 ) -> Trained:
     """Carry `source` to the classes of `dataset` by `strategy`; `source` itself is not changed.
 
-    `reference` and `digest` say which model the source is. What is chosen (the head's kind and penalty, epochs, α, the
-    temperature) is chosen on samples that are held out of training; the model then learns from all labels. The test
-    split is not read. The result's seconds count everything from the source's weights on.
+    `reference` and `digest` say which model the source is. `start_stays` says whether a start that is a model stays
+    where that is decided already, as for a training with another seed. What is chosen (the head's kind and penalty,
+    epochs, α, the temperature) is chosen on samples that are held out of training; the model then learns from all
+    labels. The test split is not read. The result's seconds count everything from the source's weights on.
 
     Raises:
         InputError: the modalities differ, or the source's architecture does not have what the strategy needs: stages
@@ -57,7 +59,7 @@ def transfer(
         )
 
     def carried(data: Dataset, context: RunContext) -> Trained:
-        return strategy.carry(Task(source, data, strategy.name, training, context, reference, digest))
+        return strategy.carry(Task(source, data, strategy.name, training, context, reference, digest, start_stays))
 
     # A strategy that decides by what is held out further has asked for that itself: nothing is done twice.
     trained = held_out_further(carried(dataset, context), dataset, context, carried)

@@ -68,6 +68,11 @@ class Trained:
         assert isinstance(self.model, ModelBundle)  # noqa: S101 (baselines alone are kept otherwise)
         return self.model
 
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the model is the start as it was, which training did not beat."""
+        return isinstance(self.model, ModelBundle) and self.model.provenance.get("kept_epoch") == 0
+
     def save(self, path: Path, dataset: Dataset) -> Path:
         """Keep the model as a bundle in `path`, or its predictions on the test split in `path`.parquet, and its
         held-out predictions where `read_held_out` finds them."""

@@ -5,8 +5,8 @@ import numpy as np
 from headstart.metrics.groups import group_numbers
 
 
-def is_above_noise(differences: np.ndarray, groups: np.ndarray | None = None, errors: float = 1.0) -> bool:
-    """Whether the mean of paired differences (N,) is above so many of its standard errors; not for fewer than two,
+def is_above_noise(differences: np.ndarray, groups: np.ndarray | None = None) -> bool:
+    """Whether the mean of paired differences (N,) is above its standard error; not for fewer than two,
     or fewer than two groups."""
     numbers = group_numbers(groups)
     off = differences - differences.mean() if len(differences) else differences
@@ -15,4 +15,4 @@ def is_above_noise(differences: np.ndarray, groups: np.ndarray | None = None, er
         return False
     # As of the mean of independent samples, for which each sum is of one.
     error = np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(differences)
-    return bool(differences.mean() > errors * error)
+    return bool(differences.mean() > error)

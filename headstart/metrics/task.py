@@ -74,17 +74,10 @@ class Task(ABC):
 
     @abstractmethod
     def beats(
-        self,
-        outputs: "np.ndarray",
-        simpler: "np.ndarray",
-        labels: "np.ndarray",
-        groups: "np.ndarray | None" = None,
-        *,
-        errors: float = 1.0,
+        self, outputs: "np.ndarray", simpler: "np.ndarray", labels: "np.ndarray", groups: "np.ndarray | None" = None
     ) -> bool:
         """Whether a model's outputs for held-out samples are better than a simpler model's by more than one standard
-        error of the paired difference (Breiman et al. 1984, section 3.4.3), or by more than so many `errors`; `groups`
-        (N,) as in `group_numbers`."""
+        error of the paired difference (Breiman et al. 1984, section 3.4.3); `groups` (N,) as in `group_numbers`."""
 
     @abstractmethod
     def check(self, labels: "np.ndarray", outputs: "np.ndarray", classes_count: int) -> None:

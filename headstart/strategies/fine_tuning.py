@@ -17,16 +17,12 @@ from headstart.strategies.task import Task
 from headstart.training.context import RunContext
 from headstart.training.engine import copied
 from headstart.training.feed import Feed
-from headstart.training.held_out import held_out_further, judged_with_less
+from headstart.training.held_out import held_out_further
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan, make_plan
 from headstart.training.refit import all_labels, refit, refitted
 from headstart.training.supervised import fit
 from headstart.training.trained import Trained
-
-# Standard errors by which a training has to beat its start where it is judged with less than its model learns from:
-# with two labels a class it gains .060 of accuracy as it is judged and .101 in the end (docs/studies/label-budget.md).
-_ERRORS_WITH_LESS = 0.5
 
 
 def fine_tune(strategy: FineTuning, task: Task) -> Trained:
@@ -46,8 +42,7 @@ def fine_tune(strategy: FineTuning, task: Task) -> Trained:
     start, chosen, labelled = chosen.start, replace(chosen, start=None), all_labels(task.dataset, task.context)
     stays = task.start_stays
     if stays is None:
-        errors = _ERRORS_WITH_LESS if judged_with_less(task.dataset, task.context) else 1.0
-        stays = start is not None and not _beats(chosen, start.predictions, errors)
+        stays = start is not None and not _beats(chosen, start.predictions)
     if start is not None and stays:
         chosen = _with_start(chosen, start.predictions, task.context.metric)
     elif labelled is None:
@@ -92,11 +87,11 @@ def _tuned(strategy: FineTuning, task: Task) -> _Tuned:
     return _Tuned(task.result(judged, decisions, fitted), plan, settled)
 
 
-def _beats(chosen: Trained, start: Predictions, errors: float) -> bool:
-    """Whether a training beats its start, by so many standard errors, on the samples that both have predictions for."""
+def _beats(chosen: Trained, start: Predictions) -> bool:
+    """Whether a training beats its start on the samples that both have predictions for."""
     assert chosen.held_out is not None  # noqa: S101 (a start is judged beside it)
     ours, simpler = on_common_samples([chosen.held_out, start])
-    return ours.kind.beats(ours.outputs, simpler.outputs, ours.labels, ours.groups, errors=errors)
+    return ours.kind.beats(ours.outputs, simpler.outputs, ours.labels, ours.groups)
 
 
 def _with_start(chosen: Trained, start: Predictions, metric: str) -> Trained:

@@ -141,7 +141,19 @@ class Task:
     def fit_head(self) -> FittedHead:
         """Install the best head for the features of the training split, calibrated by cross-validation there, and
         return it."""
-        return self._fitted(best_number_head, best_label_head, best_head, calibrate=True)
+        return self._fitted(best_number_head, best_label_head, self._best_class_head, calibrate=True)
+
+    def _best_class_head(
+        self, features: np.ndarray, labels: np.ndarray, *, classes: int, groups: np.ndarray | None
+    ) -> FittedHead:
+        """`best_head`, or the nearest class mean of one sample a class where others are held out.
+
+        That lacks as much accuracy to the head of both labels as a fine-tuning of one does to that of both. Ridge
+        regression lacks less, and would be preferred for it (docs/studies/label-budget.md).
+        """
+        if len(labels) == classes and self.dataset.counts["val"]:
+            return class_means(features, labels, classes, groups)
+        return best_head(features, labels, classes=classes, groups=groups)
 
     def fit_plain_head(self) -> FittedHead:
         """Install the head that chooses nothing for the features of the training split, and return it: the nearest

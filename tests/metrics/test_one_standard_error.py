@@ -46,11 +46,3 @@ def test_copies_of_few_items_do_not_speak_for_a_model():
     assert not beats(better, chances(0), LABELS, groups)
     # An item alone is a group of one.
     assert beats(better, chances(0), LABELS, np.full(40, ""))
-
-
-def test_how_many_standard_errors_are_noise_can_be_said():
-    other = chances(32)
-    other[0] = other[0, ::-1]
-    assert beats(other, chances(30), LABELS, errors=0.5)
-    assert not beats(chances(30), other, LABELS, errors=0.5)
-    assert not beats(chances(30), chances(30), LABELS, errors=0.0)

@@ -60,15 +60,9 @@ class MultiLabel(Task):
         return found
 
     def beats(
-        self,
-        outputs: np.ndarray,
-        simpler: np.ndarray,
-        labels: np.ndarray,
-        groups: np.ndarray | None = None,
-        *,
-        errors: float = 1.0,
+        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
     ) -> bool:
-        return is_above_noise(self.losses(labels, simpler) - self.losses(labels, outputs), groups, errors)
+        return is_above_noise(self.losses(labels, simpler) - self.losses(labels, outputs), groups)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
         if labels.ndim != 2 or outputs.shape != (*labels.shape, 2):

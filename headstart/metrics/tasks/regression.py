@@ -63,16 +63,10 @@ class Regression(Task):
         return outputs[:, :1]
 
     def beats(
-        self,
-        outputs: np.ndarray,
-        simpler: np.ndarray,
-        labels: np.ndarray,
-        groups: np.ndarray | None = None,
-        *,
-        errors: float = 1.0,
+        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
     ) -> bool:
         ours, theirs = (np.abs(self.predicted(each) - labels) for each in (outputs, simpler))
-        return is_above_noise(theirs - ours, groups, errors)
+        return is_above_noise(theirs - ours, groups)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
         if labels.ndim != 1 or outputs.ndim != 2 or outputs.shape != (len(labels), 3):

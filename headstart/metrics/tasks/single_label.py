@@ -44,18 +44,12 @@ class SingleLabel(Task):
         return found
 
     def beats(
-        self,
-        outputs: np.ndarray,
-        simpler: np.ndarray,
-        labels: np.ndarray,
-        groups: np.ndarray | None = None,
-        *,
-        errors: float = 1.0,
+        self, outputs: np.ndarray, simpler: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None
     ) -> bool:
         hits, theirs = (self.predicted(each) == labels for each in (outputs, simpler))
         losses = self.losses(labels, simpler) - self.losses(labels, outputs)
         # A model that is right more often may be surer where it is wrong.
-        return any(is_above_noise(each, groups, errors) for each in (hits.astype(float) - theirs, losses))
+        return is_above_noise(hits.astype(float) - theirs, groups) or is_above_noise(losses, groups)
 
     def check(self, labels: np.ndarray, outputs: np.ndarray, classes_count: int) -> None:
         check_predictions(labels, outputs, classes_count)

@@ -37,7 +37,7 @@ from headstart.judging.assessment import Assessment, evaluate
 from headstart.judging.baselines import fit_baseline
 from headstart.judging.combination import combined
 from headstart.judging.contenders import Contender
-from headstart.judging.retraining import retrain
+from headstart.judging.retraining import Seeds, retrain
 from headstart.judging.section import Evaluation
 from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions
@@ -106,11 +106,13 @@ class Panel:
         place = self._place(cell) / f"training-{retraining}"
         if not place.exists():
             with new_directory(place) as draft:
-                self._train(cell, draft, cell.seed + 100 * retraining)
+                # A retraining tells the gain alone, on which further seeds have no bearing.
+                seeds = 1 if retraining else Evaluation().seeds
+                self._train(cell, draft, cell.seed + 100 * retraining, seeds)
         listed = json.loads((place / MODELS).read_text())
         return [Contender.from_metadata(place / each["place"], each) for each in listed]
 
-    def _train(self, cell: Cell, place: Path, seed: int) -> None:
+    def _train(self, cell: Cell, place: Path, seed: int, seeds: Seeds) -> None:
         pair = pair_of(cell)
         dataset, start = self.target(cell), self.source(pair, cell.architecture)
         training, context, found = Training(), RunContext(seed), []
@@ -118,7 +120,7 @@ class Panel:
             job = transfer_job(start, dataset.path, strategy, training=training, reference=None, digest=None)
             result = train(job, context)
             path = result.save(place / strategy.name, dataset)
-            retrain(result, job, context, Evaluation().seeds, path, dataset)
+            retrain(result, job, context, seeds, path, dataset)
             found.append(Contender(strategy.name, "transfer", path, result.validation, result.seconds, "", pair.source))
         like = ModelBundle.load(start)
         for name in ("scratch", "classical"):
@@ -130,7 +132,7 @@ class Panel:
                 training=training,
                 context=context,
                 run_id="",
-                seeds=Evaluation().seeds,
+                seeds=seeds,
             )
             found.append(baseline)
         write_json(place / MODELS, [{**each.to_metadata(), "place": each.path.name} for each in found])

@@ -11,7 +11,7 @@ from headstart.judging.choice import weights
 from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.predictions import Predictions, on_common_samples
-from headstart.metrics.task import MULTI_LABEL, REGRESSION
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.models.ensemble import Renormalised, ensemble, ensemble_name, renormalised
@@ -68,19 +68,16 @@ class _Member:
 
 def _ensemble_of(members: Sequence[_Member], evaluation: Evaluation, path: Path) -> Contender:
     together, held_out, validation = _together(members), _mean(members), math.nan
-    if held_out is not None and held_out.task == MULTI_LABEL:
-        # The mean of calibrated probabilities asks for thresholds of its own.
+    if held_out is not None and held_out.task != SINGLE_LABEL:
+        # The mean of calibrated probabilities asks for thresholds of its own, and that of numbers for a deviation.
         logits = held_out.kind.logits(held_out.outputs, together.calibration)
         together.calibrate(logits, held_out.labels, held_out.groups)
-        held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
-    if held_out is not None and held_out.task == REGRESSION:
-        logits = held_out.kind.logits(held_out.outputs, together.calibration)
-        together.calibrate(logits, held_out.labels, held_out.groups)
-        # The mean of several is closer than each of them, but their weights were chosen by these very errors: in five
-        # runs of angles.yaml the errors' own quantile held 85% of new numbers.
-        margins = [(each.weight, each.bundle.margin) for each in members]
-        known = [weight * margin for weight, margin in margins if margin is not None]
-        together.margin = sum(known) if len(known) == len(members) else None
+        if held_out.task == REGRESSION:
+            # The mean of several is closer than each of them, but their weights were chosen by these very errors: in
+            # five runs of angles.yaml the errors' own quantile held 85% of new numbers.
+            margins = [(each.weight, each.bundle.margin) for each in members]
+            known = [weight * margin for weight, margin in margins if margin is not None]
+            together.margin = sum(known) if len(known) == len(members) else None
         held_out = replace(held_out, outputs=held_out.kind.outputs(logits, together.calibration))
     together.save(path)
     if held_out is not None:

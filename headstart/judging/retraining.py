@@ -28,9 +28,8 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
 
     What was not trained in steps does not depend on the seed, and is not done again; nor is what keeps its start. That
     was decided by labels that several trainings held out, and holds for the others: a single one has too few to tell,
-    and the spread would be that of start and end. `auto` is five times where one
-    training takes seconds, by its operations, which do not depend on the machine: at most 10¹² of scratch, 10¹¹ of a
-    strategy.
+    and the spread would be that of start and end. `auto` is five times where one training takes seconds, by its
+    operations, which do not depend on the machine: at most 10¹² of scratch, 10¹¹ of a strategy.
     """
     if not trained.history:
         return

@@ -77,9 +77,8 @@ def nearest_class_mean(features: np.ndarray, labels: np.ndarray, classes: int) -
     means = np.stack([features[labels == k].mean(axis=0, dtype=np.float64) for k in range(classes)])
     spread = float(np.mean((features - means[labels]) ** 2))
     if spread < 1e-12:
-        # With one sample per class there is no spread within classes. The mean squared distance of their means from the
-        # mean of all replaces it, not per dimension: logits would be as large as there are dimensions.
-        spread = float(means.var(axis=0).sum()) or 1.0
+        # With one sample per class there is no spread within classes; the spread between their means replaces it.
+        spread = float(means.var(axis=0).mean()) or 1.0
     return LinearHead(
         weight=(means / spread).astype(np.float32),
         bias=(-0.5 * (means**2).sum(axis=1) / spread).astype(np.float32),

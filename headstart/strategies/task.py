@@ -149,10 +149,11 @@ class Task:
         """`best_head`, or the nearest class mean of one sample a class where others are held out.
 
         That lacks as much accuracy to the head of both labels as a fine-tuning of one does to that of both. Ridge
-        regression lacks less, and would be preferred for it (docs/studies/label-budget.md).
+        regression lacks less, and would be preferred for it (docs/studies/label-budget.md). The spread per dimension,
+        of which no sample is left to tell, makes logits as large as there are dimensions.
         """
         if len(labels) == classes and self.dataset.counts["val"]:
-            return class_means(features, labels, classes, groups)
+            return class_means(features, labels, classes, groups).cooled(features.shape[1])
         return best_head(features, labels, classes=classes, groups=groups)
 
     def fit_plain_head(self) -> FittedHead:

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.neighbors import NearestCentroid
 
 from headstart.data.labelled import LabelledDataset
@@ -259,6 +260,16 @@ def test_with_two_labels_a_class_a_head_is_judged_by_fits_that_saw_one_of_them_a
     fit = {"linear_probe": best_head, "zero": class_means}[strategy]
     whole = fit(vectors(source, every), every.labels, classes=3).head
     assert np.allclose(result.bundle.network.head.weight.detach().numpy(), whole.weight, rtol=1e-3)
+
+
+def test_what_is_trained_from_one_sample_a_class_begins_with_doubt(source, carry, epochs, tmp_path):
+    images, labels = digits()
+    dataset = pack(images[200:400], labels[200:400], tmp_path, labels_per_class=2)
+    carry(source, dataset, "lp_ft")
+    train = dataset.split("train")
+    logits = vectors(source, train) @ epochs[0]["head.weight"].numpy().T + epochs[0]["head.bias"].numpy()
+    assert logits.argmax(1).tolist() == train.labels.tolist()
+    assert 0.1 < softmax(logits, axis=1).max() < 0.9
 
 
 def test_of_one_label_a_class_a_probe_is_ridge_regression_as_nothing_is_held_out(source, carry, tmp_path):

@@ -11,7 +11,7 @@ from headstart.jobs.job import Job, train
 from headstart.metrics.predictions import read_predictions
 from headstart.training.context import RunContext
 from headstart.training.flops import epoch_flops
-from headstart.training.trained import Trained
+from headstart.training.trained import Trained, predictions_of
 
 Seeds = int | Literal["auto"]
 
@@ -35,10 +35,14 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
         return
     if job.kind == "transfer":
         job = replace(job, arguments={**job.arguments, "start_stays": trained.keeps_start})
+    start = predictions_of(trained.bundle, dataset.split("test")) if trained.keeps_start else None
     for number in range(1, planned_trainings(trained, dataset, seeds, job.kind)):
-        again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False)
-        retrained = trained if trained.keeps_start else train(job, again)
-        retrained.save_predictions(path / _FOLDER / f"{number}.parquet", dataset)
+        place = path / _FOLDER / f"{number}.parquet"
+        if start is not None:
+            start.save(place)
+        else:
+            again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False)
+            train(job, again).save_predictions(place, dataset)
 
 
 def read_retrained(path: Path) -> list[np.ndarray]:

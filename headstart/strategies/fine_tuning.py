@@ -114,7 +114,7 @@ def _made_anew(task: Task, tuned: _Tuned, chosen: Trained) -> Trained:
     if strategy.interpolate is not None and chosen.best_epoch:
         interpolate(task.bundle, before, task.dataset, strategy.interpolate, metric=task.context.metric)
     _release(task.bundle.network)
-    if decisions["head"] == "source" and chosen.bundle.provenance["kept_epoch"] == 0:
+    if decisions["head"] == "source" and chosen.keeps_start:
         task.calibrate_source_head()
     return refitted(task.bundle, task.dataset, chosen)
 

@@ -59,7 +59,7 @@ def refitted(bundle: ModelBundle, dataset: Dataset, chosen: Trained) -> Trained:
     a start that was kept has the temperature that it was made with.
     """
     labels = {"labels": dataset.counts["train"]}
-    if chosen.bundle.provenance["kept_epoch"] != 0:
+    if not chosen.keeps_start:
         bundle.calibration = chosen.bundle.calibration
     bundle.provenance = {**chosen.bundle.provenance, **labels}
     return replace(chosen, model=bundle, params={**chosen.params, **labels, "temperature": bundle.temperature})

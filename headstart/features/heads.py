@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from headstart.data.folds import in_repeated_classes, stratified_folds
+from headstart.data.folds import in_repeated_classes, repeated_folds, stratified_folds
 from headstart.data.subsets import spread_out, with_every_class
 from headstart.features.neighbours import repeated_classes
 from headstart.features.principal import principal_axes, unit_scale
@@ -35,8 +35,7 @@ _RIDGE_SCALE = 10.0
 _TOLERANCE, _CHOICE_TOLERANCE = 1e-8, 1e-5
 # Number of values below which a second thread costs more than it saves.
 _SMALL = 2**22
-# Samples up to which cross-validation is repeated as often as it ever is, and above which five folds take seconds.
-_FEW, _MOST_REPEATS = 100, 4
+# Samples above which five folds take seconds.
 _MOST_FOR_FOLDS = 2000
 # Of hundreds of classes, a part of the samples chooses: products for the leave-one-out scores of ridge's 22 λ, about
 # ten seconds of one core, and scores, samples times classes, in a search for logistic regression's λ.
@@ -213,16 +212,8 @@ def judged_folds(labels: np.ndarray, groups: np.ndarray | None) -> tuple[list[np
         first = itertools.islice(stratified_folds(labels, seed=0, groups=groups), 1)
         few = [fold[spread_out(labels[fold], _MOST_FOR_FOLDS)] for _, fold in first]
         return few, few
-    repeats = [
-        [fold for _, fold in stratified_folds(labels, seed=seed, groups=groups)]
-        for seed in range(_repeats(len(labels)))
-    ]
-    return repeats[0], [fold for folds in repeats for fold in folds]
-
-
-def _repeats(samples: int) -> int:
-    """How often cross-validation is repeated: less the more samples judge."""
-    return max(1, min(_MOST_REPEATS, _MOST_REPEATS * _FEW // samples))
+    folds, repeated = repeated_folds(labels, seed=0, groups=groups)
+    return [fold for _, fold in folds], [fold for _, fold in repeated]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from headstart.data.folds import stratified_folds
+from headstart.data.folds import repeated_folds, stratified_folds
 
 LABELS = np.repeat([0, 1, 2, 3], [10, 7, 2, 1])
 
@@ -48,3 +49,20 @@ def test_groups_of_one_sample_make_the_folds_that_no_groups_make():
     alone = [held_out.tolist() for _, held_out in stratified_folds(LABELS, seed=0)]
     grouped = stratified_folds(LABELS, seed=0, groups=np.arange(len(LABELS)))
     assert [held_out.tolist() for _, held_out in grouped] == alone
+
+
+@pytest.mark.parametrize(("samples", "repeats"), [(20, 4), (100, 4), (101, 3), (200, 2), (201, 1), (1000, 1)])
+def test_the_fewer_samples_there_are_the_more_often_they_are_held_out(samples, repeats):
+    labels = np.arange(samples) % 10
+    first, every = repeated_folds(labels, seed=3)
+    assert [held_out.tolist() for _, held_out in first] == [
+        held_out.tolist() for _, held_out in stratified_folds(labels, seed=3)
+    ]
+    held_out = np.concatenate([held_out for _, held_out in every])
+    assert np.bincount(held_out).tolist() == [repeats] * samples
+    assert len(every) == 5 * repeats
+    assert len({tuple(held_out) for _, held_out in every}) > 5 * (repeats - 1)
+
+
+def test_where_nothing_can_be_held_out_repeats_hold_out_nothing_either():
+    assert repeated_folds(np.arange(5), seed=0) == ([], [])

@@ -192,3 +192,17 @@ def test_with_two_labels_a_class_it_is_judged_by_fits_that_saw_one_of_them_as_tr
     (folds,) = judged
     assert [len(learned) for learned, _ in folds] == [10, 10]
     assert sorted(result.held_out.ids) == sorted(LabelledDataset(dataset).split("train").ids)
+
+
+def test_with_few_samples_the_search_counts_several_cross_validations(tmp_path, monkeypatch):
+    """What one of twenty samples says depends on its seed."""
+    images, labels = digits()
+    dataset = pack(images[:400], labels[:400], tmp_path, labels_per_class=2)
+    searched = []
+    search = classical._best_settings
+    monkeypatch.setattr(classical, "_best_settings", lambda *given: searched.append(given[4]) or search(*given))
+
+    classical.fit_classical(None, dataset, None, RunContext(state=None))
+
+    held_out = np.concatenate([fold for _, fold in searched[0]])
+    assert np.bincount(held_out).tolist() == [4] * 20

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstart.data.dataset import Dataset
-from headstart.data.folds import stratified_folds
+from headstart.data.folds import repeated_folds
 from headstart.data.labelled import LabelledDataset
 from headstart.data.subsets import spread_out
 from headstart.metrics.groups import group_numbers
@@ -30,9 +30,9 @@ def fit_labels(dataset: Dataset, context: RunContext) -> Trained:
     """The best of logistic regression and RBF support vector machines, one for each label, on each kind of descriptors
     of all labelled samples.
 
-    The grid is searched for the best metric by cross-validation, on 3000 samples at most, which also calibrates the
-    best; that is then fitted to all, and kept as a bundle of tensors. A label that all of the samples of a fit have, or
-    none, has a constant score there.
+    The grid is searched for the best metric by cross-validation, on 3000 samples at most, repeated as that of heads is.
+    Its first repeat also calibrates the best, which is then fitted to all, and kept as a bundle of tensors. A label
+    that all of the samples of a fit have, or none, has a constant score there.
     """
     start = time.perf_counter()
     labelled = (LabelledDataset(dataset) if context.refit else dataset).split("train")
@@ -40,20 +40,20 @@ def fit_labels(dataset: Dataset, context: RunContext) -> Trained:
     parts = described(labelled.samples, dataset.kind, dataset.given)
     chosen = spread_out(labels, _SEARCHED)
     groups = group_numbers(labelled.groups[chosen])
-    folds = list(stratified_folds(labels[chosen], seed=context.seed, groups=groups))
-    held_out = np.concatenate([fold for _, fold in folds]) if folds else np.empty(0, dtype=np.int64)
-    rows = chosen[held_out]
+    folds, repeated = repeated_folds(labels[chosen], seed=context.seed, groups=groups)
+    held_out = chosen[np.concatenate([fold for _, fold in repeated])] if folds else chosen[:0]
+    rows = held_out[: sum(len(fold) for _, fold in folds)]
     best, merit, logits = (list(parts)[-1], "svc", 1.0), -math.inf, np.empty((0, labels.shape[1]))
     for name, machine, strength in _grid(list(parts)) if folds else ():
         found = np.concatenate(
             [
                 _scores(machine, strength, parts[name][chosen[kept]], labels[chosen[kept]], parts[name][chosen[fold]])
-                for kept, fold in folds
+                for kept, fold in repeated
             ]
         )
-        reached = score(context.metric, labels[rows], found, labels.shape[1])
+        reached = score(context.metric, labels[held_out], found, labels.shape[1])
         if reached > merit:
-            best, merit, logits = (name, machine, strength), reached, found
+            best, merit, logits = (name, machine, strength), reached, found[: len(rows)]
     name, machine, strength = best
     models = _fitted(machine, strength, parts[name], labels)
     architecture, network = converted_labels(machine, models, parts[name].shape[1], dataset.kind, name)
@@ -62,7 +62,7 @@ def fit_labels(dataset: Dataset, context: RunContext) -> Trained:
     outputs = bundle.kind.outputs(logits, bundle.calibration)
     return Trained(
         bundle,
-        validation=merit if folds else math.nan,
+        validation=score(context.metric, labels[rows], logits, labels.shape[1]) if folds else math.nan,
         seconds=time.perf_counter() - start,
         params={
             "model": {"logistic": "LogisticRegression", "svc": "SVC"}[best[1]],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from headstart.data.dataset import Dataset
-from headstart.data.folds import stratified_folds
+from headstart.data.folds import repeated_folds
 from headstart.data.labelled import LabelledDataset
 from headstart.data.subsets import spread_out
 from headstart.metrics.groups import group_numbers
@@ -30,8 +30,9 @@ def fit_numbers(dataset: Dataset, context: RunContext) -> Trained:
     """The best of ridge regression and RBF support vector regression on each kind of descriptors of all labelled
     samples, which are standardised, and so are the numbers.
 
-    The grid is searched for the least mean absolute error by cross-validation, on 3000 samples at most, which also
-    calibrates the best; that is then fitted to all, and kept as a bundle of tensors.
+    The grid is searched for the least mean absolute error by cross-validation, on 3000 samples at most, repeated as
+    that of heads is. Its first repeat also calibrates the best, which is then fitted to all, and kept as a bundle of
+    tensors.
     """
     from sklearn.base import clone
     from sklearn.model_selection import GridSearchCV, ParameterGrid
@@ -45,11 +46,11 @@ def fit_numbers(dataset: Dataset, context: RunContext) -> Trained:
     offset, deviation = float(labels.mean()), float(labels.std()) or 1.0
     standard = (labels - offset) / deviation
     groups = group_numbers(labelled.groups[chosen])
-    folds = list(stratified_folds(labels[chosen], seed=context.seed, groups=groups))
+    folds, repeated = repeated_folds(labels[chosen], seed=context.seed, groups=groups)
     pipeline, grid = _pipeline_and_grid(columns_of(parts), samples=len(chosen))
     settings: dict[str, Any] = list(ParameterGrid(grid))[-1]
     if folds:
-        search = GridSearchCV(pipeline, grid, cv=folds, scoring="neg_mean_absolute_error", refit=False)
+        search = GridSearchCV(pipeline, grid, cv=repeated, scoring="neg_mean_absolute_error", refit=False)
         settings = search.fit(features[chosen], standard[chosen]).best_params_
     best = pipeline.set_params(**settings)
     fits = [

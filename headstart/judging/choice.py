@@ -22,7 +22,7 @@ class Choice:
     ties: tuple[str, ...]
     """the strategies that held-out samples do not tell apart, the best one first; none for a clear best"""
     delivered: Contender
-    """the model that is handed over: the combination of contenders that tie, or else the best of the transfer and of
+    """the model that is handed over: the combination that was formed, or else the best of the transfer and of
     the baselines that were kept as bundles"""
     recommended: Contender | None = None
     """a baseline that is better than `delivered` and of which predictions alone were kept"""
@@ -32,14 +32,14 @@ def choose(contenders: Sequence[Contender]) -> Choice:
     """Choose the transfer and the contender that is delivered.
 
     The transfer is the strategy with the largest of `weights`: one model, as each baseline is, so that its gain is not
-    that of averaging. Of a model and its smaller copy, one stands for both (`one_of_each`). The combination that was
-    formed, or else the transfer, is delivered, but for a baseline that is no part of it and whose log loss on the same
-    samples is lower.
+    that of averaging. A start that a training has beaten is none (`unbeaten`), and of a model and its smaller copy one
+    stands for both (`one_of_each`). The combination that was formed, or else the transfer, is delivered, but for a
+    baseline that is no part of it and whose log loss on the same samples is lower.
 
     Raises:
         HeadstartError: there is no transfer strategy, or nothing tells how good one is.
     """
-    strategies = one_of_each([each for each in contenders if each.kind == "transfer" and not each.members])
+    strategies = one_of_each(unbeaten([each for each in contenders if each.kind == "transfer" and not each.members]))
     tied = ties(strategies)
     transfer = tied[0]
     ours = next((each for each in contenders if each.members), transfer)
@@ -56,6 +56,16 @@ def choose(contenders: Sequence[Contender]) -> Choice:
         delivered,
         ranked[0] if not ranked[0].is_kept and ranked[0] is not delivered else None,
     )
+
+
+def unbeaten(strategies: Sequence[Contender]) -> list[Contender]:
+    """Return the strategies without the heads on the source's features that a training began with and beat.
+
+    The held-out samples decided there already, in pairs, and decide better than the weights of many contenders:
+    docs/studies/choice.md.
+    """
+    beaten = {each.start for each in strategies if each.beats_start}
+    return [each for each in strategies if each.is_training or each.start not in beaten]
 
 
 def one_of_each(strategies: Sequence[Contender]) -> list[Contender]:

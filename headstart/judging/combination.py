@@ -1,4 +1,4 @@
-"""Combinations: contenders that are formed of others which tie, without further training."""
+"""Combinations: contenders that are formed of others, without further training."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.judging.choice import weights
+from headstart.judging.choice import unbeaten, weights
 from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
+from headstart.metrics.averaging import weights_in_average
 from headstart.metrics.predictions import Predictions, on_common_samples
 from headstart.metrics.task import REGRESSION, SINGLE_LABEL
 from headstart.modalities.preprocessing import Preprocessing
@@ -25,19 +26,23 @@ _SHARED = ("role", "data_digest", "train_digest", "source", "source_digest", "se
 def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory: Path) -> list[Contender]:
     """Form the combinations that the recipe asks for in `directory`; none where a single contender is best.
 
-    `ensemble` averages the calibrated probabilities, or numbers, of the contenders that tie, strategies and baselines,
-    by their `weights`; a prediction costs as many passes as it has members. What it predicts for held-out samples is
-    the mean of what they predict. Baselines that read samples in another way than the strategies do, as in colour, are
-    left out, and so are smaller copies of models, which would be averaged with their originals; there is none without a
-    strategy among its members.
+    `ensemble` averages the calibrated probabilities, or numbers, of up to three strategies and baselines by
+    `weights_in_average`; a prediction costs as many passes as it has members. What it predicts for held-out samples is
+    the mean of what they predict. Strategies are one voice beside each baseline: they have the source, err alike, and
+    would outvote what learned from the target alone.
+
+    Baselines that read samples in another way than the strategies do, as in colour, are left out, and so are starts
+    that a training has beaten and smaller copies of models, which would be averaged with their originals; there is none
+    without a strategy among its members.
     """
-    strategies = [each for each in contenders if each.kind == "transfer" and each.original is None]
+    strategies = unbeaten([each for each in contenders if each.kind == "transfer" and each.original is None])
     if ENSEMBLE not in evaluation.combinations or not strategies:
         return []
     # All strategies read samples as the source does.
     reading = ModelBundle.load(strategies[0].path).preprocessing
+    baselines = _alike(contenders, reading)
     members: dict[str, _Member] = {}
-    for each, weight in weights([*strategies, *_alike(contenders, reading)]):
+    for each, weight in _weighted(strategies, baselines):
         bundle = ModelBundle.load(each.path)
         own = renormalised(reading, bundle.preprocessing)
         assert own is not None  # noqa: S101 (those that read in another way were left out)
@@ -49,6 +54,12 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     if len(found) < 2 or all(each.contender.kind == "baseline" for each in found):
         return []
     return [_ensemble_of(found, evaluation, directory / ENSEMBLE)]
+
+
+def _weighted(strategies: Sequence[Contender], baselines: Sequence[Contender]) -> list[tuple[Contender, float]]:
+    contenders, voices = [*strategies, *baselines], [0] * len(strategies) + list(range(1, len(baselines) + 1))
+    found = weights_in_average([each.held_out for each in contenders], voices)
+    return [(contenders[number], weight) for number, weight in found] or weights(contenders)
 
 
 def _alike(contenders: Sequence[Contender], reading: Preprocessing) -> list[Contender]:

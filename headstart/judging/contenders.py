@@ -13,12 +13,13 @@ from headstart.metrics.predictions import Predictions
 from headstart.metrics.task import TASKS
 
 Kind = Literal["transfer", "baseline"]
+Head = Literal["source", "fitted"]
 
 SCRATCH = "scratch"
 # The best constant answers, such as the test split's most frequent class, as sentences name them: baselines without
 # training, which no recipe can name.
 GUESSES = {task.guess_title: f"the test's {task.guess_title}" for task in TASKS.values()}
-# The contender that is formed of those that tie.
+# The contender that is formed of others.
 ENSEMBLE = "ensemble"
 
 
@@ -52,6 +53,29 @@ class Contender:
         from headstart.training.trained import read_held_out
 
         return read_held_out(self.path)
+
+    @property
+    def start(self) -> Head | None:
+        """The head on the source's features that this model is, or that its training began with: the source's own, or
+        one that was fitted to them. None for a new head, and for what did not begin with the source's features."""
+        head = self._provenance.get("decisions", {}).get("head", "new")
+        return None if head == "new" else "source" if head == "source" else "fitted"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether this was trained in steps, although the start may have been kept."""
+        return "kept_epoch" in self._provenance
+
+    @property
+    def beats_start(self) -> bool:
+        """Whether this is a training that was kept because held-out samples told it from its `start`."""
+        return self.start is not None and self.is_training and self._provenance["kept_epoch"] != 0
+
+    @cached_property
+    def _provenance(self) -> dict[str, Any]:
+        from headstart.models.bundle import read_provenance
+
+        return read_provenance(self.path)
 
     def to_metadata(self) -> dict[str, Any]:
         """JSON values for an artifact's metadata, of what is known; the path is the artifact's own, and no artifact is

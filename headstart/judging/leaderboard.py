@@ -176,7 +176,7 @@ class Leaderboard:
         entry = self.delivered_entry
         text, lower = entry.strategy, "has a lower log loss on held-out samples than"
         if entry.members:
-            text += f" of {listed(entry.members)}, which held-out samples do not tell apart"
+            text += f" of {listed(entry.members)}, weighted by held-out samples"
             text += f" ({len(entry.members)} models for a prediction)"
         elif entry.original:
             text += (

@@ -28,9 +28,9 @@ class Evaluation(Section):
     metric: decides; for a regression mae where nothing else is said.
     min_gain: the gain over every baseline above which a transfer helped: of a share below 1, of an error in the
         target's unit.
-    combinations: the contenders that are formed of others which held-out samples do not tell apart: `ensemble` averages
-        their probabilities, those of baselines among them, and costs a prediction by each. Empty for none: a single
-        contender is delivered.
+    combinations: the contenders that are formed of others: `ensemble` averages the probabilities of up to three
+        strategies and baselines, by weights from held-out samples, and costs a prediction by each. Empty for none: a
+        single contender is delivered.
     seeds: the number of trainings of scratch and of each strategy that is trained in steps, each with another seed;
         their spread widens the gains' intervals, which otherwise cover the test items only. `auto`: 5 where one takes
         seconds, else 1: at most 10¹² operations of scratch, 10¹¹ of a strategy.

@@ -9,6 +9,10 @@ from headstart.metrics.predictions import Predictions, on_common_samples
 
 # A model of less weight costs a prediction as much as others and moves it little.
 _LEAST_WEIGHT = 0.1
+# Of an average, which costs a prediction by each.
+_MOST_MEMBERS = 3
+# Of the log losses, by which an average is weighted.
+_SHARE = 1 / 8
 _DRAWS = 1000
 # Values that are in memory at a time.
 _CHUNK = 1_000_000
@@ -24,16 +28,64 @@ def weights_by_held_out(held_out: Sequence[Predictions | None]) -> list[tuple[in
     found = in_common(held_out)
     if not found:
         return []
-    losses = [each.losses for each in found]
+    told = _told(found)
+    shares = pseudo_bma(_by_group(np.stack([found[number].losses for number in told]), found[0].groups))
+    # Of more than ten that tie each has less.
+    shares = np.where(shares < min(_LEAST_WEIGHT, shares.max()), 0.0, shares)
+    return _ranked(told, shares / shares.sum())
+
+
+def weights_in_average(held_out: Sequence[Predictions | None], voices: Sequence[int]) -> list[tuple[int, float]]:
+    """The models whose outputs are averaged, three at most, by their positions, and the weight of each; largest first.
+    Empty where the models have no samples in common.
+
+    The weights, which add up to 1, are those of `pseudo_bma` by an eighth of the log losses: what is known of a model
+    are predictions of a few trainings with fewer labels, and their samples share what these trainings have of their
+    own. Models of equal `voices`, one number for each, are weighed among themselves, and their mixture beside those of
+    other voices. The model of the least weight is left out and the others are weighed anew until there are three, each
+    of at least 0.1. Of models that predict the same, the first one stands for all. docs/studies/choice.md compares
+    rules.
+    """
+    found = in_common(held_out)
+    if not found:
+        return []
+    told = _told(found)
+    while True:
+        losses, own = np.stack([found[number].losses for number in told]), np.array([voices[number] for number in told])
+        weights = _weights_of_voices(losses, own, found[0].groups)
+        if len(told) == 1 or (len(told) <= _MOST_MEMBERS and weights.min() >= _LEAST_WEIGHT):
+            return _ranked(told, weights)
+        told.pop(int(np.argmin(weights)))
+
+
+def _weights_of_voices(losses: np.ndarray, voice_of: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The weights (M,) of models with log losses (M, N): of each among those of its voice, int (M,), times that of
+    their mixture among the mixtures of all voices."""
+    from scipy.special import logsumexp
+
+    within, mixtures, names = np.empty(len(losses)), [], np.unique(voice_of)
+    for name in names:
+        own = voice_of == name
+        within[own] = pseudo_bma(_SHARE * _by_group(losses[own], groups))
+        mixtures.append(-logsumexp(-losses[own], axis=0, b=within[own, None]))
+    between = pseudo_bma(_SHARE * _by_group(np.stack(mixtures), groups))
+    weights: np.ndarray = within * between[np.searchsorted(names, voice_of)]
+    return weights
+
+
+def _told(found: Sequence[Predictions]) -> list[int]:
+    """The positions of the models that predict something of their own, that of the least loss first."""
     told: list[int] = []
     # Python's sort keeps the order of equal models.
-    for number in sorted(range(len(found)), key=lambda number: losses[number].mean()):
+    for number in sorted(range(len(found)), key=lambda number: found[number].losses.mean()):
         if not any(found[number].is_same(found[other]) for other in told):
             told.append(number)
-    shares = pseudo_bma(_by_group(np.stack([losses[number] for number in told]), found[0].groups))
-    shares = np.where(shares < _LEAST_WEIGHT, 0.0, shares)
-    order = np.argsort(-shares, kind="stable")
-    return [(told[row], float(shares[row] / shares.sum())) for row in order if shares[row]]
+    return told
+
+
+def _ranked(numbers: Sequence[int], weights: np.ndarray) -> list[tuple[int, float]]:
+    order = np.argsort(-weights, kind="stable")
+    return [(numbers[row], float(weights[row])) for row in order if weights[row]]
 
 
 def best_by_metric(reached: Sequence[float]) -> list[int]:

@@ -246,6 +246,16 @@ def bundle_digest(path: Path) -> str:
     return f"sha256:{hashlib.sha256(_read_sums(Path(path)).encode()).hexdigest()}"
 
 
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Return the provenance of the bundle in `path`, whose weights are not read; empty where there is no bundle.
+
+    Raises:
+        InputError: its description is damaged or of another format version.
+    """
+    description = Path(path) / _DESCRIPTION
+    return dict(_read_description(description)["provenance"]) if description.exists() else {}
+
+
 def _finite(results: np.ndarray) -> np.ndarray:
     if not np.isfinite(results).all():
         raise NotFinite

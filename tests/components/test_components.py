@@ -323,12 +323,12 @@ def test_a_baseline_that_is_better_on_held_out_samples_is_delivered_and_register
         return copy
 
     fitted = floor.outputs["baselines"]["fitted"]
-    better = copied(fitted, scratch=0.99, classical=0.4)
+    better = copied(fitted, scratch=0.99, classical=0.001)
     inputs = {
         "dataset": floor.outputs["prepare target"]["dataset"],
         "source": floor.outputs["select"]["source"],
         "pretrained": floor.returned["register source"],
-        "models": [copied(floor.outputs["zero"]["model"], _=0.6), copied(floor.outputs["partial"]["model"], _=0.7)],
+        "models": [copied(floor.outputs["zero"]["model"], _=0.001), copied(floor.outputs["partial"]["model"], _=0.002)],
     }
     made = floor.call(evaluate, "evaluate a better baseline", baselines=better, evaluation={}, seed=0, **inputs)
     board = Leaderboard.from_json(Path(made["leaderboard"].path).read_text())

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.judging.choice import choose, ties, weights
+from headstart.judging.choice import choose, ties, unbeaten, weights
 from headstart.judging.contenders import Contender
 from headstart.metrics.predictions import Predictions
+from headstart.models.bundle import FORMAT_VERSION
+from headstart.storage.local import write_json
 from headstart.training.trained import held_out_path
 
 IDS = np.array([f"{number:03}" for number in range(100)])
@@ -48,6 +50,12 @@ def test_the_more_samples_were_held_out_the_smaller_is_the_difference_that_decid
     assert ties([worse, better]) == [better]
     assert ties(few[::-1]) == few
     assert [round(weight, 2) for _, weight in weights(few)] == [0.66, 0.34]
+
+
+def test_more_strategies_than_can_have_a_tenth_of_the_weight_all_tie(contender):
+    many = [contender(f"trial-{number}", 0.9 - number / 1e6, noise=number / 100) for number in range(12)]
+    assert sum(weight for _, weight in weights(many)) == pytest.approx(1)
+    assert choose(many).transfer is many[0]
 
 
 def test_samples_that_belong_together_speak_as_one(contender):
@@ -131,6 +139,59 @@ def test_a_baseline_of_which_predictions_alone_were_kept_is_recommended(contende
     found = choose([full, classical])
     assert (found.delivered, found.recommended) == (full, classical)
     assert choose([full, contender("weak", 0.5, kind="baseline", kept=False)]).recommended is None
+
+
+@pytest.fixture
+def began(contender):
+    """`began(name, share, head, kept)`: a strategy with this head on the source's features; a training that began with
+    it has an epoch that was `kept`, and 0 is the start."""
+
+    def make(name, share, head, **kept):
+        made = contender(name, share, noise=1)
+        known = {"architecture": "convnet", "modality": "image", "preprocessing": {}, "classes": ["a", "b"]}
+        provenance = {"decisions": {"head": head}, **kept}
+        write_json(
+            made.path / "model.json",
+            {"format_version": FORMAT_VERSION, **known, "temperature": 1.0, "provenance": provenance},
+        )
+        return made
+
+    return make
+
+
+def test_a_start_that_a_training_has_beaten_is_no_contender(began):
+    """Whatever the kind of its head is: a training may be judged by one that learned from fewer labels."""
+    probe, full = began("linear_probe", 0.9, "ridge"), began("full", 0.88, "nearest_class_mean", kept_epoch=5)
+    assert unbeaten([probe, full]) == [full]
+    assert choose([probe, full]).transfer is full
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"),
+    [
+        ({"head": "ridge"}, {"kept_epoch": 0}),
+        ({"head": "source"}, {"kept_epoch": 5}),
+        ({"head": "new"}, {"kept_epoch": 5}),
+    ],
+)
+def test_a_start_that_was_kept_or_is_another_one_stays_a_contender(began, head, kept):
+    probe, full = began("linear_probe", 0.9, "ridge"), began("full", 0.88, head["head"], **kept)
+    assert unbeaten([probe, full]) == [probe, full]
+
+
+def test_what_leaves_the_sources_own_head_has_beaten_zero_transfer(began):
+    zero, probe, full = (
+        began("zero", 0.9, "source"),
+        began("linear_probe", 0.8, "ridge"),
+        began("full", 0.88, "source", kept_epoch=None),
+    )
+    assert unbeaten([zero, probe, full]) == [probe, full]
+
+
+def test_a_training_is_not_beaten_by_another_one(began):
+    """One that keeps the start is the start, and stands for it where others left it."""
+    partial, full = began("partial", 0.9, "ridge", kept_epoch=0), began("full", 0.88, "ridge", kept_epoch=5)
+    assert unbeaten([partial, full]) == [partial, full]
 
 
 def test_predictions_survive_the_file(contender):

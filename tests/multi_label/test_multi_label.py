@@ -388,8 +388,8 @@ def test_models_that_tie_are_averaged_with_thresholds_of_their_own(source, datas
         for seed in (1, 2)
     }
     contenders = [
-        Contender(name, "transfer", each.save(tmp_path / name, dataset), each.validation, 1.0, "", source="s")
-        for name, each in models.items()
+        Contender(name, kind, each.save(tmp_path / name, dataset), each.validation, 1.0, "")
+        for (name, each), kind in zip(models.items(), ("transfer", "baseline"), strict=True)
     ]
 
     (found,) = combined(contenders, Evaluation(metric=MAP), tmp_path)

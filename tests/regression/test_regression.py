@@ -447,8 +447,8 @@ def test_models_that_tie_are_averaged_and_their_margins_too(trained, source, dat
     mirrored[:, 0] = 2 * full.labels - full.predicted
     models = {"full": trained["full"], "again": replace(again, held_out=replace(full, outputs=mirrored))}
     contenders = [
-        Contender(name, "transfer", each.save(tmp_path / name, dataset), each.validation, 1.0, "", source="s")
-        for name, each in models.items()
+        Contender(name, kind, each.save(tmp_path / name, dataset), each.validation, 1.0, "")
+        for (name, each), kind in zip(models.items(), ("transfer", "baseline"), strict=True)
     ]
 
     (found,) = combined(contenders, Evaluation(metric="mae"), tmp_path)

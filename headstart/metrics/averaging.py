@@ -28,8 +28,9 @@ def weights_by_held_out(held_out: Sequence[Predictions | None]) -> list[tuple[in
     found = in_common(held_out)
     if not found:
         return []
-    told = _told(found)
-    shares = pseudo_bma(_by_group(np.stack([found[number].losses for number in told]), found[0].groups))
+    losses = np.stack([each.losses for each in found])
+    told = _told(found, losses)
+    shares = pseudo_bma(_by_group(losses[told], found[0].groups))
     # Of more than ten that tie each has less.
     shares = np.where(shares < min(_LEAST_WEIGHT, shares.max()), 0.0, shares)
     return _ranked(told, shares / shares.sum())
@@ -49,10 +50,10 @@ def weights_in_average(held_out: Sequence[Predictions | None], voices: Sequence[
     found = in_common(held_out)
     if not found:
         return []
-    told = _told(found)
+    losses, voice_of = np.stack([each.losses for each in found]), np.asarray(voices)
+    told = _told(found, losses)
     while True:
-        losses, own = np.stack([found[number].losses for number in told]), np.array([voices[number] for number in told])
-        weights = _weights_of_voices(losses, own, found[0].groups)
+        weights = _weights_of_voices(losses[told], voice_of[told], found[0].groups)
         if len(told) == 1 or (len(told) <= _MOST_MEMBERS and weights.min() >= _LEAST_WEIGHT):
             return _ranked(told, weights)
         told.pop(int(np.argmin(weights)))
@@ -73,11 +74,12 @@ def _weights_of_voices(losses: np.ndarray, voice_of: np.ndarray, groups: np.ndar
     return weights
 
 
-def _told(found: Sequence[Predictions]) -> list[int]:
-    """The positions of the models that predict something of their own, that of the least loss first."""
+def _told(found: Sequence[Predictions], losses: np.ndarray) -> list[int]:
+    """The positions of the models with `losses` (M, N) that predict something of their own, that of the least loss
+    first."""
     told: list[int] = []
     # Python's sort keeps the order of equal models.
-    for number in sorted(range(len(found)), key=lambda number: found[number].losses.mean()):
+    for number in sorted(range(len(found)), key=lambda number: losses[number].mean()):
         if not any(found[number].is_same(found[other]) for other in told):
             told.append(number)
     return told

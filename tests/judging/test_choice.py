@@ -8,6 +8,7 @@ import pytest
 
 from headstart.judging.choice import choose, ties, unbeaten, weights
 from headstart.judging.contenders import Contender
+from headstart.metrics.averaging import weights_in_average
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import FORMAT_VERSION
 from headstart.storage.local import write_json
@@ -68,6 +69,17 @@ def test_samples_that_belong_together_speak_as_one(contender):
             contender(f"worse {name}", 0.7, groups=given),
         )
         assert ties([worse, better]) == [{"better": better, "worse": worse}[each] for each in told]
+
+
+def test_in_an_average_samples_that_belong_together_speak_as_one_too(contender):
+    groups = np.repeat([f"speaker {number}" for number in range(10)], 10)
+    better_there = np.where(groups == "speaker 0", 0.99, 0.3)
+
+    def weight(name, given):
+        pair = [contender(f"{name} {share}", shares, groups=given) for share, shares in enumerate((better_there, 0.3))]
+        return dict(weights_in_average([each.held_out for each in pair], [0, 1]))[0]
+
+    assert 0.5 < weight("together", groups) < weight("alone", None) - 0.01
 
 
 def test_the_metric_does_not_decide_where_predictions_were_held_out(contender):

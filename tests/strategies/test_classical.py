@@ -180,29 +180,38 @@ def test_of_many_classes_with_one_sample_each_the_ridge_is_kept_without_a_judgem
     assert found.bundle.predict_probabilities(dataset.split("test").samples).shape[1] == 10
 
 
-def test_with_two_labels_a_class_it_is_judged_by_fits_that_saw_one_of_them_as_trainings_are(tmp_path, monkeypatch):
-    images, labels = digits()
-    dataset = pack(images[:400], labels[:400], tmp_path, labels_per_class=2)
-    judged = []
-    out_of_fold = classical._out_of_fold
-    monkeypatch.setattr(classical, "_out_of_fold", lambda *given: judged.append(given[3]) or out_of_fold(*given))
+@pytest.fixture
+def of_two_labels(tmp_path, monkeypatch):
+    """`of_two_labels(name)`: digits of which two a class have a label, what classical makes of them, and the arguments
+    with which it called its function of that name."""
 
-    result = classical.fit_classical(None, dataset, None, RunContext(state=None))
+    def fitted(name):
+        images, labels = digits()
+        dataset = pack(images[:400], labels[:400], tmp_path, labels_per_class=2)
+        calls = []
+        function = getattr(classical, name)
+        monkeypatch.setattr(classical, name, lambda *given: calls.append(given) or function(*given))
+        result = classical.fit_classical(None, dataset, None, RunContext(state=None))
+        (given,) = calls
+        return dataset, result, given
 
-    (folds,) = judged
+    return fitted
+
+
+def test_with_two_labels_a_class_it_is_judged_by_fits_that_saw_one_of_them_as_trainings_are(of_two_labels):
+    dataset, result, (*_, folds, _) = of_two_labels("_out_of_fold")
     assert [len(learned) for learned, _ in folds] == [10, 10]
     assert sorted(result.held_out.ids) == sorted(LabelledDataset(dataset).split("train").ids)
 
 
-def test_with_few_samples_the_search_counts_several_cross_validations(tmp_path, monkeypatch):
+def test_with_few_samples_the_search_counts_several_cross_validations(of_two_labels):
     """What one of twenty samples says depends on its seed."""
-    images, labels = digits()
-    dataset = pack(images[:400], labels[:400], tmp_path, labels_per_class=2)
-    searched = []
-    search = classical._best_settings
-    monkeypatch.setattr(classical, "_best_settings", lambda *given: searched.append(given[4]) or search(*given))
+    *_, (*_, folds, _) = of_two_labels("_best_settings")
+    assert np.bincount(np.concatenate([fold for _, fold in folds])).tolist() == [4] * 20
 
-    classical.fit_classical(None, dataset, None, RunContext(state=None))
 
-    held_out = np.concatenate([fold for _, fold in searched[0]])
-    assert np.bincount(held_out).tolist() == [4] * 20
+@pytest.mark.parametrize(("samples", "tried"), [(199, False), (200, True)])
+def test_a_forest_is_tried_where_there_are_samples_for_one(samples, tried):
+    _, grid = classical._pipeline_and_grid({"pixels": (0, 4), "gradients": (4, 8)}, samples=samples, seed=0)
+    machines = {type(machine).__name__ for settings in grid for machine in settings["model"]}
+    assert machines - {"LogisticRegression", "SVC"} == ({"RandomForestClassifier"} if tried else set())

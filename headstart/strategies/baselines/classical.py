@@ -207,7 +207,6 @@ def _pipeline_and_grid(
     )
     width = next(stop for _, stop in columns.values())
     linear = LogisticRegression(max_iter=1000)
-    forest = RandomForestClassifier(n_estimators=200, random_state=seed)
     raw = {"scale": ["passthrough"]}
     # A linear model is the same along all axes that the samples span, which are fewer than the features where the
     # samples are few.
@@ -217,7 +216,7 @@ def _pipeline_and_grid(
         {"read": [first], **raw, "model": [SVC()], "model__C": [1.0, 10.0], "model__gamma": ["scale", 0.01]},
     ]
     if samples >= _LEAST_FOR_FOREST:
-        grid.append({"read": [first], **raw, "model": [forest]})
+        grid.append({"read": [first], **raw, "model": [RandomForestClassifier(n_estimators=200, random_state=seed)]})
     for other in others:
         grid += [
             {"read": [other], **raw, **turned, "model": [linear], "model__C": [1.0]},

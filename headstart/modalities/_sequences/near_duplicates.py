@@ -27,14 +27,13 @@ def kmers_of(values: np.ndarray, k: int, alphabet: Alphabet) -> np.ndarray:
     numbers = alphabet.numbers[values]
     if len(numbers) < k:
         return np.empty(0, dtype=np.uint64)
-    powers = np.array([count**power for power in range(k)], dtype=np.uint64)
-    windows = np.lib.stride_tricks.sliding_window_view(numbers, k)
-    runs = windows.astype(np.uint64)
-    found = (runs * powers[::-1]).sum(axis=1, dtype=np.uint64)
+    powers, runs = np.uint64(count) ** np.arange(k, dtype=np.uint64), numbers.astype(np.uint64)
+    found = np.convolve(runs, powers, mode="valid")
     if alphabet.complements:
         # The letters' places are those of their complements from the end: A C G T.
-        found = np.minimum(found, ((np.uint64(count - 1) - runs) * powers).sum(axis=1, dtype=np.uint64))
-    known = (windows < count).all(axis=1)
+        found = np.minimum(found, np.convolve(np.uint64(count - 1) - runs, powers[::-1], mode="valid"))
+    unknown = np.concatenate([[0], np.cumsum(numbers >= count)])
+    known = unknown[k:] == unknown[:-k]
     kept: np.ndarray = np.unique(found[known])
     return kept
 

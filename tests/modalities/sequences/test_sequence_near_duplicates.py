@@ -63,3 +63,13 @@ def test_the_sieve_keeps_those_that_may_be_alike():
     ours, theirs = DNA_ALIKE.marks([dna(5), dna(7)[10:]]), DNA_ALIKE.marks([dna(7)])
 
     assert DNA_ALIKE.near(ours, theirs) == [1]
+
+
+def test_what_fits_into_memory_makes_no_difference(monkeypatch):
+    originals = [dna(seed) for seed in range(20)]
+    samples = [*originals, *(each[20:] for each in originals)]
+    expected = [(number, 20 + number) for number in range(20)]
+
+    assert pairs(samples) == expected
+    monkeypatch.setattr("headstart.modalities.minhash._KEPT", 1)
+    assert pairs(samples) == expected

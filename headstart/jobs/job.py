@@ -51,6 +51,7 @@ class Job:
             "metric": context.metric,
             "refit": context.refit,
             "cross_validate": context.cross_validate,
+            "judge": context.judge,
             "data": [
                 dataset.digest,
                 dataset.store,
@@ -179,6 +180,7 @@ def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = 
         "metric": context.metric,
         "refit": context.refit,
         "cross_validate": context.cross_validate,
+        "judge": context.judge,
         "carried": carried,
         "version": __version__,
     }
@@ -206,7 +208,7 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, Ru
     source = description["source"] and place / description["source"]
     # Where an input was not carried, its path is absolute and stays what it is.
     job = Job(description["kind"], place / description["dataset"], source, description["arguments"])
-    context = {key: description[key] for key in ("seed", "metric", "refit", "cross_validate")}
+    context = {key: description[key] for key in ("seed", "metric", "refit", "cross_validate", "judge")}
     return job, RunContext(**context)
 
 

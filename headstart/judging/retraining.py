@@ -9,6 +9,7 @@ import numpy as np
 from headstart.data.dataset import Dataset
 from headstart.jobs.job import Job, train
 from headstart.metrics.predictions import read_predictions
+from headstart.metrics.task import MULTI_LABEL
 from headstart.training.context import RunContext
 from headstart.training.flops import epoch_flops
 from headstart.training.trained import Trained, predictions_of
@@ -29,20 +30,26 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
     What was not trained in steps does not depend on the seed, and is not done again; nor is what keeps its start. That
     was decided by labels that several trainings held out, and holds for the others: a single one has too few to tell,
     and the spread would be that of start and end. `auto` is five times where one training takes seconds, by its
-    operations, which do not depend on the machine: at most 10¹² of scratch, 10¹¹ of a strategy.
+    operations, which do not depend on the machine: at most 10¹² of scratch, 10¹¹ of a strategy. Held-out samples judge
+    and calibrate the first training alone; the others learn from all labels at once where nothing else is chosen.
     """
     if not trained.history:
         return
     if job.kind == "transfer":
         job = replace(job, arguments={**job.arguments, "start_stays": trained.keeps_start})
+    # The labels that an item is given depend on thresholds, which held-out samples choose.
+    judge = dataset.task == MULTI_LABEL
     start = predictions_of(trained.bundle, dataset.split("test")) if trained.keeps_start else None
     for number in range(1, planned_trainings(trained, dataset, seeds, job.kind)):
         place = path / _FOLDER / f"{number}.parquet"
         if start is not None:
             start.save(place)
         else:
-            again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False)
-            train(job, again).save_predictions(place, dataset)
+            again = replace(context, seed=context.seed + number, on_epoch=None, cross_validate=False, judge=judge)
+            found = train(job, again)
+            if not judge:
+                found.bundle.calibration = trained.bundle.calibration
+            found.save_predictions(place, dataset)
 
 
 def read_retrained(path: Path) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from headstart.training.feed import Feed
 from headstart.training.held_out import held_out_further
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan, make_plan
-from headstart.training.refit import all_labels, refit, refitted
+from headstart.training.refit import all_labels, refit, refits_alone, refitted, unchosen
 from headstart.training.supervised import fit
 from headstart.training.trained import Trained
 
@@ -71,7 +71,9 @@ def _tuned(strategy: FineTuning, task: Task) -> _Tuned:
     plan = replace(plan, judges_start=decisions["head"] != "new")
     judged: tuple[float, Predictions | None] = (math.nan, None)
     fitted = None
-    if task.dataset.counts["val"] or not plan.judges_start:
+    if strategy.interpolate is None and refits_alone(task.dataset, task.context):
+        fitted = unchosen(task.bundle, plan)
+    elif task.dataset.counts["val"] or not plan.judges_start:
         name, penalty, feed = _training(strategy, task, plan)
         fitted = fit(task.bundle, task.dataset, plan, task.context, penalty=penalty, feed=feed, name=name)
         judged = fitted.validation, fitted.held_out

@@ -18,7 +18,8 @@ class RunContext:
     `seed` is that of new weights, order and augmentation; `metric` chooses on the validation split. `state` keeps
     checkpoints, features and measured speeds, by default where the environment says; None, nowhere. `on_epoch` and
     `progress` are told how far a training is. `refit` trains each contender again on all labels once it has chosen;
-    `cross_validate` judges it on more labels than were held out of the training that chose.
+    `cross_validate` judges it on more labels than were held out of the training that chose. Without `judge` only the
+    model counts: what neither chooses nor is refitted is not trained.
     """
 
     seed: int = 0
@@ -28,6 +29,7 @@ class RunContext:
     progress: Progress | None = None
     refit: bool = True
     cross_validate: bool = True
+    judge: bool = True
 
     @property
     def alone(self) -> "RunContext":

@@ -42,7 +42,7 @@ DEVICE_VARIABLE = "HEADSTART_DEVICE"
 CHECKPOINT_VARIABLE = "HEADSTART_CHECKPOINT_SECONDS"
 _CHECKPOINT_SECONDS = 60.0
 # Validation samples from which on they tell one epoch from another: docs/studies/label-budget.md.
-_ENOUGH_TO_STOP = 100
+ENOUGH_TO_CHOOSE = 100
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class _Run:
         self.checkpoints, self.seed, self.name = checkpoints, seed, name
         self.group = current_group()
         self.metric = objective.metric if objective.judged else None
-        self.chooses = self.metric is not None and objective.judged >= _ENOUGH_TO_STOP
+        self.chooses = self.metric is not None and objective.judged >= ENOUGH_TO_CHOOSE
         self.course = Course()
         self.interruption: Interruption | None = None
         self.steps_per_epoch = batch_count(objective.samples, plan.batch_size)

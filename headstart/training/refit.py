@@ -1,11 +1,13 @@
 """Refitting: after a training has chosen on held-out samples, it is made again on all labels."""
 
+import math
 from dataclasses import replace
 
 from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
 from headstart.models.bundle import ModelBundle
 from headstart.training.context import RunContext
+from headstart.training.engine import ENOUGH_TO_CHOOSE
 from headstart.training.feed import Feed
 from headstart.training.penalty import Penalty
 from headstart.training.plan import Plan
@@ -28,6 +30,18 @@ def worth_learning(dataset: Dataset) -> bool:
     """Whether validation holds enough of the labels, a tenth, for learning from them to be worth another training."""
     train, val = (dataset.counts[name] for name in ("train", "val"))
     return val > 0 and val >= _WORTH_LEARNING * (train + val)
+
+
+def refits_alone(dataset: Dataset, context: RunContext) -> bool:
+    """Whether a contender is trained on all labels alone: a training without those of validation would choose nothing,
+    as these are too few to tell one epoch from another, and nobody asks how good it is."""
+    few = dataset.counts["val"] < ENOUGH_TO_CHOOSE
+    return few and not context.judge and all_labels(dataset, context) is not None
+
+
+def unchosen(bundle: ModelBundle, plan: Plan) -> Trained:
+    """What stands in the place of a choice where a contender `refits_alone`: all epochs of the plan."""
+    return Trained(bundle, math.nan, seconds=0.0, params=plan.to_params(), best_epoch=plan.epochs)
 
 
 def refit(

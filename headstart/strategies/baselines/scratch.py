@@ -9,7 +9,7 @@ from headstart.strategies.pretraining import untrained
 from headstart.training.context import RunContext
 from headstart.training.held_out import held_out_further
 from headstart.training.plan import make_plan
-from headstart.training.refit import all_labels, refit, refitted
+from headstart.training.refit import all_labels, refit, refits_alone, refitted, unchosen
 from headstart.training.section import Training
 from headstart.training.supervised import fit
 from headstart.training.trained import Trained
@@ -32,7 +32,8 @@ def _fitted(like: Like, dataset: Dataset, training: Training, context: RunContex
     bundle = untrained(like, dataset, context)
     bundle.provenance |= {"role": "baseline", "strategy": "scratch", "head": "trained"}
     plan = make_plan(training, dataset.split("train").labels, pretrained=False, network=bundle.network)
-    trained = fit(bundle, dataset, plan, context, name="scratch")
+    alone = refits_alone(dataset, context)
+    trained = unchosen(bundle, plan) if alone else fit(bundle, dataset, plan, context, name="scratch")
     trained = replace(trained, params={"architecture": like.architecture, **trained.params})
     labelled = all_labels(dataset, context)
     if labelled is None:

@@ -65,7 +65,13 @@ def test_the_recipe_ends_with_a_verdict(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     # Whole, it takes minutes.
-    said, board = run_recipe("viral_proteins", tmp_path / "w", "source.pretraining.epochs=2", "training.epochs=6")
+    less = (
+        "source.data.split={train: 0.3, val: 0.1, test: 0.6}",
+        "source.pretraining.epochs=2",
+        "target.data.split={train: 0.3, val: 0.5, test: 0.2}",
+        "training.epochs=6",
+    )
+    said, board = run_recipe("viral_proteins", tmp_path / "w", *less)
 
     assert {row["strategy"] for row in board} >= {"zero", "linear_probe", "full", "scratch", "classical"}
     assert max(row["accuracy"] for row in board) > 0.6

@@ -84,7 +84,13 @@ def test_the_recipe_ends_with_a_verdict(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     # Whole, it takes minutes.
-    said, board = run_recipe("brown_news", tmp_path / "w", "source.pretraining.epochs=1", "training.epochs=4")
+    less = (
+        "source.data.split={train: 0.3, val: 0.05, test: 0.65}",
+        "source.pretraining.epochs=1",
+        "target.data.split={train: 0.5, val: 0.4, test: 0.1}",
+        "training.epochs=2",
+    )
+    said, board = run_recipe("brown_news", tmp_path / "w", *less)
 
     accuracy = {row["strategy"]: row["accuracy"] for row in board}
     assert accuracy.keys() >= {"zero", "linear_probe", "full", "scratch", "classical"}

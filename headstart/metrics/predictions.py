@@ -90,6 +90,11 @@ class Predictions:
         """The metric of that name."""
         return score(metric, self.labels, self.predicted, len(self.classes))
 
+    def at(self, items: np.ndarray) -> "Predictions":
+        """Those for some of the items, given by their positions or a mask."""
+        chosen = {name: getattr(self, name)[items] for name in ("ids", "labels", "outputs")}
+        return replace(self, **chosen, groups=groups_at(self.groups, items))
+
     def is_same(self, other: "Predictions") -> bool:
         """Whether another model gives each of the same items the same outputs, but for rounding."""
         scale = float(np.abs(self.outputs[:, :2]).max(initial=0.0)) if self.task == REGRESSION else 1.0
@@ -101,16 +106,7 @@ def on_common_samples(predictions: Sequence[Predictions]) -> list[Predictions]:
     rows = [{name: row for row, name in enumerate(each.ids.tolist())} for each in predictions]
     ids = sorted(set.intersection(*(set(each) for each in rows)))
     chosen = [np.array([each[name] for name in ids], dtype=int) for each in rows]
-    return [
-        replace(
-            each,
-            ids=each.ids[some],
-            labels=each.labels[some],
-            outputs=each.outputs[some],
-            groups=groups_at(each.groups, some),
-        )
-        for each, some in zip(predictions, chosen, strict=True)
-    ]
+    return [each.at(some) for each, some in zip(predictions, chosen, strict=True)]
 
 
 def joined(predictions: Sequence[Predictions]) -> Predictions:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +116,7 @@ def attempt(
     trained = train(job, context)
     assert trained.held_out is not None  # noqa: S101 (the search asks for held-out labels before it begins)
     chosen = goal.judged()
-    held_out = _at(trained.held_out, np.array([name in chosen for name in trained.held_out.ids.tolist()]))
+    held_out = trained.held_out.at(np.array([name in chosen for name in trained.held_out.ids.tolist()]))
     one = trained.seconds / (1 + len(list(judging_folds(goal.dataset)))) if trained.history else 0.0
     again = planned_trainings(trained, goal.dataset, goal.seeds, "transfer") - 1 if trained.history else 0
     found = bootstrap_interval(
@@ -156,14 +156,3 @@ class _Quarters:
         if self._on_quarter and quarter > self._told and math.isfinite(self._least):
             self._told = quarter
             self._on_quarter(quarter, self._least)
-
-
-def _at(held_out: Predictions, chosen: np.ndarray) -> Predictions:
-    groups = None if held_out.groups is None else held_out.groups[chosen]
-    return replace(
-        held_out,
-        ids=held_out.ids[chosen],
-        labels=held_out.labels[chosen],
-        outputs=held_out.outputs[chosen],
-        groups=groups,
-    )

@@ -182,12 +182,7 @@ def test_init_writes_the_core_of_the_recipe_that_the_readme_prints(run, project)
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs_as_printed(project, images, capsys, monkeypatch):
-    # Pictures of three digits, as those of all take minutes.
-    for name, pictures in (("site-a", images / "mnist"), ("site-b", images / "digits")):
-        (project / "photos" / name).unlink()
-        for digit in ("0", "1", "7"):
-            shutil.copytree(pictures / digit, project / "photos" / name / digit)
+def test_the_python_of_the_readme_runs_as_printed(project, capsys, monkeypatch):
     monkeypatch.chdir(project)
     (block,) = blocks(README, "python")
     exec(compile(block.text, "README.md", "exec"), {})  # noqa: S102

@@ -107,7 +107,7 @@ def job(threes_and_eights, untrained, plan, tmp_path, monkeypatch) -> Callable[.
     def make(frozen: int = 0, unfreeze_every: int = 0, feed: Any = None, **training: Any) -> _Job:
         if "patience" in training:
             # The few validation samples of these tests would not end any training.
-            monkeypatch.setattr("headstart.training.engine._ENOUGH_TO_STOP", 1)
+            monkeypatch.setattr("headstart.training.engine.ENOUGH_TO_CHOOSE", 1)
         settings = replace(plan(threes_and_eights, **{**BASE, **training}), unfreeze_every=unfreeze_every)
 
         def bundle() -> ModelBundle:

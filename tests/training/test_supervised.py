@@ -93,7 +93,7 @@ def test_one_seed_gives_one_training_and_another_seed_another(threes_and_eights,
 @pytest.fixture
 def few_choose(monkeypatch):
     """As few samples as these tests train on choose an epoch."""
-    monkeypatch.setattr("headstart.training.engine._ENOUGH_TO_STOP", 1)
+    monkeypatch.setattr("headstart.training.engine.ENOUGH_TO_CHOOSE", 1)
 
 
 def test_fewer_than_a_hundred_samples_choose_no_epoch(threes_and_eights, untrained, plan, monkeypatch):
@@ -107,7 +107,7 @@ def test_fewer_than_a_hundred_samples_choose_no_epoch(threes_and_eights, untrain
     to_the_end = ruined()
     assert len(to_the_end.history) == to_the_end.best_epoch == 6
     assert to_the_end.validation == to_the_end.history[-1]["val/accuracy"]
-    monkeypatch.setattr("headstart.training.engine._ENOUGH_TO_STOP", threes_and_eights.counts["val"])
+    monkeypatch.setattr("headstart.training.engine.ENOUGH_TO_CHOOSE", threes_and_eights.counts["val"])
     assert len(ruined().history) < 6
 
 

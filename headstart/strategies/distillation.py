@@ -26,7 +26,7 @@ from headstart.training.context import RunContext
 from headstart.training.engine import training_device
 from headstart.training.held_out import held_out_further
 from headstart.training.plan import Plan, make_plan
-from headstart.training.refit import all_labels, refit, refitted
+from headstart.training.refit import all_labels, refit, refits_alone, refitted, unchosen
 from headstart.training.supervised import fit, weights_digest
 from headstart.training.trained import Trained
 
@@ -60,13 +60,15 @@ def distilled(strategy: "Distill", task: Task) -> Trained:
         found.bundle.provenance["decisions"] = dict(decisions)
         return replace(found, params={**found.params, **decisions, "temperature": found.bundle.temperature})
 
-    chosen = held_out_further(taught(task.dataset, task.context), task.dataset, task.context, taught)
+    plan = _plan(strategy, task, student)
+    alone = refits_alone(task.dataset, task.context)
+    first = unchosen(student, plan) if alone else taught(task.dataset, task.context)
+    chosen = held_out_further(first, task.dataset, task.context, taught)
     labelled = all_labels(task.dataset, task.context)
     if labelled is None:
         return chosen
     student = _student(strategy, replace(task, dataset=labelled))
     likeness = Likeness(teacher.trained.bundle, strategy.temperature)
-    plan = _plan(strategy, task, student)
     refit(student, labelled, plan, task.context, chosen, penalty=likeness, name=likeness.named(strategy.name))
     return refitted(student, labelled, chosen)
 

@@ -98,8 +98,8 @@ class Task:
 
     def carried_by(self, strategy: "Strategy", *, start_stays: bool | None = None) -> Trained:
         """What another strategy makes of the source under its own name; a training that the strategy of that name has
-        done is not done again."""
-        context = replace(self.context, on_epoch=None)
+        done is not done again. Held-out samples judge it, which choose among several and whether its start stays."""
+        context = replace(self.context, on_epoch=None, judge=True)
         return strategy.carry(replace(self, strategy=strategy.name, context=context, start_stays=start_stays))
 
     def carried_alone(self, strategy: "Strategy", whole: Trained) -> Trained:

@@ -49,7 +49,7 @@ def test_trainings_with_other_seeds_follow_what_was_decided_of_the_start(
     assert train(replace(job, arguments={**job.arguments, "start_stays": True}), context).best_epoch == 0
 
 
-@pytest.mark.parametrize("name", ["full", "lp_ft", "partial"])
+@pytest.mark.parametrize("name", ["full", "lp_ft", "partial", "distill"])
 def test_trainings_with_other_seeds_come_to_the_same_weights_without_the_one_that_judges(
     renamed, source_path, name, monkeypatch
 ):
@@ -68,7 +68,7 @@ def test_trainings_with_other_seeds_come_to_the_same_weights_without_the_one_tha
     assert train(job, replace(context, judge=False)).held_out is not None
 
 
-def test_a_baseline_is_trained_once_for_each_other_seed_and_comes_to_the_same(renamed, source, monkeypatch):
+def test_a_baseline_is_trained_once_for_each_other_seed_and_comes_to_the_same(renamed, source):
     training = Training.of({"epochs": 2, "precision": "fp32"})
     context = RunContext(seed=3, cross_validate=False)
 

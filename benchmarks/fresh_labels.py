@@ -18,21 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence import Cell, Panel, regret
+from benchmarks.evidence import WORST_REGRET, Cell, Panel, regret
 from benchmarks.panel import PAIRS
+from headstart.judging.assessment import Assessment
 from headstart.judging.choice import unbeaten
+from headstart.judging.combination import voices
 from headstart.judging.contenders import Contender
 from headstart.metrics.averaging import weights_in_average
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.task import Calibration
 
-WORST_REGRET = 0.01
 
-
-def fresh_regrets(panel: Panel, cell: Cell, labels: int, draws: int) -> list[float]:
+def fresh_regrets(found: Assessment, seed: int, labels: int, draws: int) -> list[float]:
     """The regret of what so many fresh labels a class deliver, for each draw of them; none where a class has not two
     items more in the test split."""
-    found = panel.judged(cell)
     contenders = [each for each in found.contenders if not each.members]
     predicted = [found.predicted(each.strategy) for each in contenders]
     classes = [np.flatnonzero(predicted[0].labels == number) for number in range(len(predicted[0].classes))]
@@ -40,9 +39,9 @@ def fresh_regrets(panel: Panel, cell: Cell, labels: int, draws: int) -> list[flo
         return []
     regrets = []
     for draw in range(draws):
-        generator = np.random.default_rng([cell.seed, draw])
+        generator = np.random.default_rng([seed, draw])
         fresh = np.concatenate([generator.permutation(items)[:labels] for items in classes])
-        regrets.append(_regret(contenders, predicted, fresh, cell.seed))
+        regrets.append(_regret(contenders, predicted, fresh, seed))
     return regrets
 
 
@@ -53,8 +52,7 @@ def _regret(contenders: Sequence[Contender], predicted: Sequence[Predictions], f
     kept = unbeaten([each for each in contenders if each.kind == "transfer"])
     baselines = [each for each in contenders if each.kind == "baseline"]
     numbers = [contenders.index(each) for each in (*kept, *baselines)]
-    voices = [0] * len(kept) + list(range(1, len(baselines) + 1))
-    weights = weights_in_average([calibrated[number].at(fresh) for number in numbers], voices)
+    weights = weights_in_average([calibrated[number].at(fresh) for number in numbers], voices(kept, baselines))
     left = [each.at(rest) for each in calibrated]
     outputs = sum(weight * left[numbers[place]].outputs for place, weight in weights)
     delivered = replace(left[0], outputs=outputs)
@@ -73,8 +71,9 @@ def rows(panel: Panel, cells: Sequence[Cell], fresh: Sequence[int], draws: int) 
     """A table in Markdown, a row for each number of fresh labels."""
     yield f"| fresh labels a class | cells | mean regret | worst cell of a draw | cells above {WORST_REGRET:g} |"
     yield "|---|---|---|---|---|"
+    judged = [(panel.judged(cell), cell.seed) for cell in cells]
     for labels in fresh:
-        found = [each for cell in cells if (each := fresh_regrets(panel, cell, labels, draws))]
+        found = [each for one, seed in judged if (each := fresh_regrets(one, seed, labels, draws))]
         by_draw = np.array(found)
         above = statistics.mean((by_draw > WORST_REGRET).sum(axis=0).tolist())
         worst = statistics.median(by_draw.max(axis=0).tolist())

@@ -47,11 +47,7 @@ class Job:
         content = {
             "kind": self.kind,
             "arguments": self.arguments,
-            "seed": context.seed,
-            "metric": context.metric,
-            "refit": context.refit,
-            "cross_validate": context.cross_validate,
-            "judge": context.judge,
+            **context.settings,
             "data": [
                 dataset.digest,
                 dataset.store,
@@ -176,11 +172,7 @@ def _send(job: Job, context: RunContext, exchange: Exchange, *, carried: bool = 
         "dataset": "dataset" if carried else str(job.dataset.absolute()),
         "source": job.source and ("source" if carried else str(job.source.absolute())),
         "arguments": job.arguments,
-        "seed": context.seed,
-        "metric": context.metric,
-        "refit": context.refit,
-        "cross_validate": context.cross_validate,
-        "judge": context.judge,
+        "context": context.settings,
         "carried": carried,
         "version": __version__,
     }
@@ -208,8 +200,7 @@ def received_job(exchange: Exchange, group: Group, place: Path) -> tuple[Job, Ru
     source = description["source"] and place / description["source"]
     # Where an input was not carried, its path is absolute and stays what it is.
     job = Job(description["kind"], place / description["dataset"], source, description["arguments"])
-    context = {key: description[key] for key in ("seed", "metric", "refit", "cross_validate", "judge")}
-    return job, RunContext(**context)
+    return job, RunContext(**description["context"])
 
 
 def send_result(trained: Trained, exchange: Exchange) -> None:

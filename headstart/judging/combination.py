@@ -57,9 +57,14 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
 
 
 def _weighted(strategies: Sequence[Contender], baselines: Sequence[Contender]) -> list[tuple[Contender, float]]:
-    contenders, voices = [*strategies, *baselines], [0] * len(strategies) + list(range(1, len(baselines) + 1))
-    found = weights_in_average([each.held_out for each in contenders], voices)
+    contenders = [*strategies, *baselines]
+    found = weights_in_average([each.held_out for each in contenders], voices(strategies, baselines))
     return [(contenders[number], weight) for number, weight in found] or weights(contenders)
+
+
+def voices(strategies: Sequence[Contender], baselines: Sequence[Contender]) -> list[int]:
+    """The voice of each in `weights_in_average`: strategies are one, and each baseline is one of its own."""
+    return [0] * len(strategies) + list(range(1, len(baselines) + 1))
 
 
 def _alike(contenders: Sequence[Contender], reading: Preprocessing) -> list[Contender]:

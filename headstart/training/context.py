@@ -18,8 +18,8 @@ class RunContext:
     `seed` is that of new weights, order and augmentation; `metric` chooses on the validation split. `state` keeps
     checkpoints, features and measured speeds, by default where the environment says; None, nowhere. `on_epoch` and
     `progress` are told how far a training is. `refit` trains each contender again on all labels once it has chosen;
-    `cross_validate` judges it on more labels than were held out of the training that chose. Without `judge` only the
-    model counts: what neither chooses nor is refitted is not trained.
+    `cross_validate` judges it on more labels than were held out of the training that chose. Without `judge`, a training
+    that would choose nothing and only be judged is left out.
     """
 
     seed: int = 0
@@ -30,6 +30,11 @@ class RunContext:
     refit: bool = True
     cross_validate: bool = True
     judge: bool = True
+
+    @property
+    def settings(self) -> dict[str, int | str | bool]:
+        """What decides a result, as JSON values: the arguments of a context in another process."""
+        return {name: getattr(self, name) for name in ("seed", "metric", "refit", "cross_validate", "judge")}
 
     @property
     def alone(self) -> "RunContext":

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -12,11 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from headstart.errors import InputError
+from headstart.metrics.calibration import fit_temperature
 from headstart.modalities import modality
 from headstart.models import classical
 from headstart.models.architectures import build_network, check_reads
 from headstart.models.bundle import ModelBundle
-from headstart.models.classical import converted
+from headstart.models.classical import classical_network, converted, lost_margins
 from headstart.strategies.baselines.classical import _logits
 
 IMAGE = modality("image")
@@ -24,8 +25,8 @@ PLAIN = IMAGE.plain(IMAGE.input(size=8, channels=1))
 DIGITS = load_digits()
 IMAGES, LABELS = (DIGITS.images * 255 / 16).astype(np.uint8)[:600, :, :, None], DIGITS.target[:600]
 MODELS = {
-    "svc": (SVC(C=10.0), ()),
-    "svc of another width": (SVC(gamma=0.01), ()),
+    "svc": (SVC(C=10.0, decision_function_shape="ovo"), ()),
+    "svc of another width": (SVC(gamma=0.01, decision_function_shape="ovo"), ()),
     "forest": (RandomForestClassifier(20, random_state=0), ()),
     "logistic": (LogisticRegression(max_iter=500), ()),
     "logistic, scaled": (LogisticRegression(max_iter=500), ("scale",)),
@@ -57,6 +58,45 @@ def test_it_predicts_what_scikit_learn_predicts(fitted):
     bundle, samples, expected = fitted
     assert bundle.predict_logits(samples) == pytest.approx(expected, abs=2e-3)
     assert bundle.predict_probabilities(samples) == pytest.approx(softmax(expected / 0.7, axis=1), abs=1e-4)
+
+
+def test_a_class_loses_by_the_least_of_its_margins_against_the_others():
+    # Of the pairs (0, 1), (0, 2) and (1, 2).
+    margins = torch.tensor([[0.5, 1.0, -0.25], [1.0, -0.5, 0.75], [-2.0, 0.25, 0.5]])
+    expected = [[0.0, -4.0, -8.0], [-4.0, -8.0, -6.0], [-16.0, 0.0, -4.0]]
+    assert lost_margins(margins).tolist() == expected
+    assert lost_margins(torch.tensor([[0.5], [-0.25]])).tolist() == [[0.0, -4.0], [-2.0, 0.0]]
+
+
+def test_what_a_class_loses_by_tells_more_than_votes_do():
+    features = IMAGE.descriptors(PLAIN(IMAGE.batch(IMAGES)))["pixels"].numpy()
+    model = SVC(C=10.0, decision_function_shape="ovo").fit(features[:200], LABELS[:200])
+    others, labels = features[200:], LABELS[200:]
+
+    def loss(logits):
+        scores = log_softmax(logits / fit_temperature(logits, labels), axis=1)
+        return -scores[np.arange(len(labels)), labels].mean()
+
+    margins = _logits(model, others)
+    assert loss(margins) < 0.75 * loss(model.set_params(decision_function_shape="ovr").decision_function(others))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_a_bundle_of_votes_answers_as_it_did(classes):
+    """Those of headstart 0.1.0 have one-against-rest values."""
+    images, labels = IMAGES[classes > LABELS], LABELS[classes > LABELS]
+    features = IMAGE.descriptors(PLAIN(IMAGE.batch(images)))["pixels"].numpy()
+    model = SVC(C=10.0).fit(features[::2], labels[::2])
+    architecture, network = converted(model, IMAGE, "pixels", classes=classes)
+    kept = network.stages[0][1].state_dict()
+    if classes == 2:
+        kept |= {name: -kept[name] for name in ("weight", "bias")}
+    older = classical_network(architecture.replace("margin_svc", "svc"), classes=classes)
+    older.stages[0][1].load_state_dict(kept)
+    bundle = ModelBundle(older.eval(), "classical", "image", PLAIN, tuple("abcdefghij"[:classes]))
+    expected = model.decision_function(features[1::2])
+    expected = np.stack([-expected, expected], axis=1) if classes == 2 else expected
+    assert bundle.predict_logits(images[1::2]) == pytest.approx(expected, abs=2e-3)
 
 
 def test_its_bundle_is_read_back(fitted, tmp_path):
@@ -103,7 +143,7 @@ def test_one_that_is_too_large_is_not_kept(monkeypatch):
     ],
 )
 def test_a_name_that_is_none_is_refused_with_the_form_that_it_should_have(name):
-    form = "classical/<modality>/<descriptors>/<logistic, svc, forest, ridge or svr>/<sizes>"
+    form = "classical/<modality>/<descriptors>/<logistic, margin_svc, svc, forest, ridge or svr>/<sizes>"
     with pytest.raises(InputError, match=form):
         build_network(name, classes=2, channels=1)
 

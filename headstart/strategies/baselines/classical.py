@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from headstart.data.dataset import Dataset, Samples, Split
 from headstart.data.folds import repeated_folds, stratified_folds
@@ -21,7 +22,7 @@ from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.modalities import Modality
 from headstart.models.bundle import ModelBundle
-from headstart.models.classical import LEAST, converted, linear
+from headstart.models.classical import LEAST, converted, linear, lost_margins
 from headstart.sections import Section
 from headstart.strategies.baseline import Baseline, Like
 from headstart.strategies.baselines._classical_bundle import classical_bundle
@@ -206,23 +207,23 @@ def _pipeline_and_grid(
         for name, (start, stop) in columns.items()
     )
     width = next(stop for _, stop in columns.values())
-    linear = LogisticRegression(max_iter=1000)
+    linear, kernel = LogisticRegression(max_iter=1000), SVC(decision_function_shape="ovo")
     raw = {"scale": ["passthrough"]}
     # A linear model is the same along all axes that the samples span, which are fewer than the features where the
     # samples are few.
     turned = {"turn": [PCA(svd_solver="full")]} if samples < width else {}
     grid = [
         {"read": [first], **turned, "model": [linear], "model__C": [0.001, 0.01, 0.1, 1.0]},
-        {"read": [first], **raw, "model": [SVC()], "model__C": [1.0, 10.0], "model__gamma": ["scale", 0.01]},
+        {"read": [first], **raw, "model": [kernel], "model__C": [1.0, 10.0], "model__gamma": ["scale", 0.01]},
     ]
     if samples >= _LEAST_FOR_FOREST:
         grid.append({"read": [first], **raw, "model": [RandomForestClassifier(n_estimators=200, random_state=seed)]})
     for other in others:
         grid += [
             {"read": [other], **raw, **turned, "model": [linear], "model__C": [1.0]},
-            {"read": [other], **raw, "model": [SVC()], "model__C": [1.0, 10.0]},
+            {"read": [other], **raw, "model": [kernel], "model__C": [1.0, 10.0]},
         ]
-    steps = [("read", first), ("scale", StandardScaler()), ("turn", "passthrough"), ("model", SVC())]
+    steps = [("read", first), ("scale", StandardScaler()), ("turn", "passthrough"), ("model", kernel)]
     return Pipeline(steps), grid
 
 
@@ -300,11 +301,13 @@ def _scorer(metric: str, classes: int) -> Callable[[Any, np.ndarray, np.ndarray]
 
 
 def _logits(model: Any, features: np.ndarray) -> np.ndarray:
-    """(N, K), in the order of the model's certainty: log-probabilities, or a support vector machine's margins."""
+    """(N, K), as the network of the model gives them: log-probabilities, or `lost_margins`."""
     if hasattr(model, "predict_proba"):
         return np.log(np.clip(model.predict_proba(features), LEAST, None))
     margins = model.decision_function(features)
-    return np.stack([-margins, margins], axis=1) if margins.ndim == 1 else margins
+    # Of two classes, scikit-learn's margin speaks for the second one.
+    found: np.ndarray = lost_margins(torch.from_numpy(-margins[:, None] if margins.ndim == 1 else margins)).numpy()
+    return found
 
 
 BASELINE = Baseline(fit_classical, is_network=False)

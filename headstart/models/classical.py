@@ -97,7 +97,7 @@ class KernelMachine(_KernelMachine):
 
 
 class VotingMachine(_KernelMachine):
-    """A support vector machine of a bundle of headstart 0.1.0.
+    """A support vector machine of a bundle that was written before `KernelMachine` had `lost_margins`.
 
     With two classes the logits are ∓ its margin; with more, the number of pairs of classes that a class wins and, below
     1/3 of it, the sum of its margins c in them, c / (3 (|c| + 1)), as scikit-learn's one-against-rest decisions are.

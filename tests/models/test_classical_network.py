@@ -83,7 +83,7 @@ def test_what_a_class_loses_by_tells_more_than_votes_do():
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_a_bundle_of_votes_answers_as_it_did(classes):
-    """Those of headstart 0.1.0 have one-against-rest values."""
+    """Those that were written first have one-against-rest values."""
     images, labels = IMAGES[classes > LABELS], LABELS[classes > LABELS]
     features = IMAGE.descriptors(PLAIN(IMAGE.batch(images)))["pixels"].numpy()
     model = SVC(C=10.0).fit(features[::2], labels[::2])

@@ -64,7 +64,7 @@ def test_the_recipe_of_a_version_is_that_of_its_run_with_its_source_pinned(own):
     assert (name, recipe.name, recipe.pipeline) == (MODEL, "digits", "finetune")
     assert [each.name for each in recipe.strategies] == ["full"]
     assert recipe.source.candidates[0].startswith("models:/digits-source/1#sha256=")
-    assert recipe.target.data.labels_per_class == 5
+    assert recipe.target.data.labels_per_class == 2
 
 
 def noted(own) -> str:

@@ -193,9 +193,9 @@ def _sections(images: Path) -> dict[str, Any]:
     shares = {"train": 0.3, "val": 0.2, "test": 0.5}
     return {
         "name": "digits",
-        # Pretrained for long enough to beat `classical`, which would be delivered in its place.
+        # Of more labels, `classical` is better than what so short a pretraining gives, and would be delivered.
         "source": {"data": {"uri": str(images / "mnist"), "size": 16}, "pretraining": {"epochs": 16}},
-        "target": {"data": {"uri": str(images / "digits"), "size": 16, "labels_per_class": 5, "split": shares}},
+        "target": {"data": {"uri": str(images / "digits"), "size": 16, "labels_per_class": 2, "split": shares}},
         "training": {"epochs": 2},
     }
 

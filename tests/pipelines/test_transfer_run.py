@@ -230,7 +230,7 @@ def test_the_resolved_recipe_is_stored_with_the_run(first, tmp_path):
     path = first.client.download_artifacts(first.parent.info.run_id, "recipe.json", str(tmp_path))
     recipe = json.loads(Path(path).read_text())
 
-    assert recipe["target"]["data"]["labels_per_class"] == 5
+    assert recipe["target"]["data"]["labels_per_class"] == 2
     assert recipe["target"]["data"]["fingerprint"].startswith("stat:")
     assert recipe["evaluation"]["confidence"] == 0.95, "defaults are written out"
 
@@ -300,7 +300,7 @@ def test_test_samples_are_neither_training_nor_validation_samples(first):
     dataset = Dataset.open(first.artifact("prepare-data-2", "dataset")[0])
     test, train, val = (set(dataset.split(name).ids) for name in ("test", "train", "val"))
 
-    assert len(train | val) == 50, "5 labels for each of 10 classes train and choose together"
+    assert len(train | val) == 20, "2 labels for each of 10 classes train and choose together"
     assert not test & (train | val)
     assert not train & val
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.recipe.recipe import load_recipe
+from tests.commands import headstart
 from tests.packages import run_python
 
 _FOLDER = Path(__file__).parents[1] / "pipelines" / "recipes"
@@ -17,4 +18,4 @@ def run_recipe(name: str, workspace: Path, *overrides: str) -> tuple[str, list[d
     given = [word for each in overrides for word in ("--set", each)]
     said = run_python("-m", "headstart_pipelines.cli", "run", str(recipe), *place, *given)
     experiment = load_recipe(recipe).name
-    return said, json.loads(run_python("-m", "headstart_pipelines.cli", "compare", experiment, "--json", *place))
+    return said, json.loads(headstart("compare", experiment, "--json", *place))

@@ -14,6 +14,7 @@ import pytest
 from headstart.data.dataset import Dataset
 from headstart.data.reference import check, has_no_labels, located
 from headstart.errors import InputError
+from tests.commands import headstart
 from tests.data.published import articles, cifar10_in_binary, wikitext_in_lines, wikitext_in_tables
 from tests.modalities.text.corpus import write
 from tests.packages import run_python
@@ -208,6 +209,6 @@ def ends_with_a_board(name: str, *changes: str) -> set[str]:
     """The strategies on the leaderboard of a recipe that runs in the working directory."""
     options = [argument for change in (*changes, "evaluation.seeds=1") for argument in ("--set", change)]
     recipe = str(RECIPES / f"{name}.yaml")
-    run_python(*CLI, "check", recipe, *options)
+    headstart("check", recipe, *options)
     run_python(*CLI, "run", recipe, *options)
-    return {row["strategy"] for row in json.loads(run_python(*CLI, "compare", name, "--json"))}
+    return {row["strategy"] for row in json.loads(headstart("compare", name, "--json"))}

@@ -1,8 +1,6 @@
 """The README's commands, each run as it is printed, in the order of the page."""
 
 import ast
-import contextlib
-import io
 import json
 import os
 import re
@@ -22,6 +20,7 @@ from headstart.recipe.recipe import load_recipe
 from headstart_pipelines import cli
 from tests.cluster.shell import Outcome, Shell
 from tests.cluster.stand_in import Answer, programs
+from tests.commands import answer_of
 from tests.docs.pages import README, ROOT, blocks, commands
 
 DIGEST = "a" * 64
@@ -43,13 +42,6 @@ def test_every_link_and_picture_of_the_readme_is_there():
 
 
 # The commands
-
-
-def _in_process(arguments: list[str]) -> Answer:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
 def _make(arguments: list[str]) -> Answer:
@@ -121,7 +113,7 @@ def run(project: Path, kfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             recipe.write_text(recipe.read_text().replace("photos/", "s3://photos/"))
             monkeypatch.setenv("HEADSTART_KFP_HOST", kfp.host)
             os.environ.pop("MLFLOW_TRACKING_URI", None)
-        return _in_process(arguments)
+        return answer_of(arguments)
 
     # Commands in this process set it for themselves; after the test it is as it was.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")

@@ -20,6 +20,7 @@ import yaml
 
 from headstart.modalities import modality
 from headstart_pipelines.demo import digits, write_folder
+from tests.commands import headstart
 from tests.modalities.sequences.genes import RESIDUES, gene, letters
 from tests.modalities.text.corpus import write as write_texts
 from tests.modalities.waveform.conftest import lay_out as write_sounds
@@ -123,14 +124,14 @@ def test_a_recipe_of_any_kind_of_data_ends_in_a_champion_that_is_served(tmp_path
 
     def predicted(given: Path) -> list[str]:
         found = tmp_path / "found.json"
-        run_python(*CLI, "predict", MODEL, str(given), "-o", str(found), *workspace)
+        headstart("predict", MODEL, str(given), "-o", str(found), *workspace)
         return [row["label"] for row in json.loads(found.read_text())]
 
-    run_python(*CLI, "check", str(tmp_path / "recipe.yaml"), *workspace)
+    headstart("check", str(tmp_path / "recipe.yaml"), *workspace)
     run_python(*CLI, "run", str(tmp_path / "recipe.yaml"), *workspace)
-    board = json.loads(run_python(*CLI, "compare", NAME, "--json", *workspace))
-    run_python(*CLI, "promote", f"{NAME}-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
-    lineage = json.loads(run_python(*CLI, "lineage", f"{NAME}-target", "--json", *workspace))
+    board = json.loads(headstart("compare", NAME, "--json", *workspace))
+    headstart("promote", f"{NAME}-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
+    lineage = json.loads(headstart("lineage", f"{NAME}-target", "--json", *workspace))
     labels = predicted(files[0].parent)
 
     assert {row["strategy"] for row in board} >= {"linear_probe", "full", "scratch"}

@@ -12,6 +12,7 @@ from PIL import Image
 from headstart.recipe.recipe import load_recipe
 from headstart_pipelines.demo import digits
 from headstart_pipelines.which_digits import write_pictures
+from tests.commands import headstart
 from tests.packages import run_python
 
 CLI = ("-m", "headstart_pipelines.cli")
@@ -83,17 +84,16 @@ def test_a_recipe_of_several_labels_ends_in_a_champion_that_is_served_and_measur
     model, new = "models:/pictures-target@champion", tmp_path / "new" / "labels.csv"
     files = sorted(map(str, (tmp_path / "new").glob("test-*.png")))
 
-    checked = run_python(*CLI, "check", str(recipe), *workspace)
+    checked = headstart("check", str(recipe), *workspace)
     run_python(*CLI, "run", str(recipe), *workspace)
-    board = json.loads(run_python(*CLI, "compare", "pictures", "--json", *workspace))
-    gates = run_python(*CLI, "promote", "pictures-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
-    lineage = json.loads(run_python(*CLI, "lineage", "pictures-target", "--json", *workspace))
-    shown = run_python(*CLI, "predict", model, *files[:3], *workspace)
-    run_python(*CLI, "predict", model, *files, "-o", str(tmp_path / "found.json"), *workspace)
-    measured = json.loads(run_python(*CLI, "evaluate", model, str(new), "--json", *workspace))
+    board = json.loads(headstart("compare", "pictures", "--json", *workspace))
+    gates = headstart("promote", "pictures-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
+    lineage = json.loads(headstart("lineage", "pictures-target", "--json", *workspace))
+    shown = headstart("predict", model, *files[:3], *workspace)
+    headstart("predict", model, *files, "-o", str(tmp_path / "found.json"), *workspace)
+    measured = json.loads(headstart("evaluate", model, str(new), "--json", *workspace))
     ranked = json.loads(
-        run_python(
-            *CLI,
+        headstart(
             "rank",
             "--candidates",
             "models:/pictures-source/1",

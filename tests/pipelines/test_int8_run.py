@@ -21,9 +21,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def small(once, images) -> Execution:
     def make(place: Path) -> None:
+        sections = _sections(images)
+        sections["target"]["data"]["labels_per_class"] = 5
         recipe = write_recipe(
             place / "digits.yaml",
-            **_sections(images),
+            **sections,
             strategies=["full", "int8"],
             baselines=["scratch"],
             evaluation={"combinations": [], "seeds": 1, "curve": [], "robustness": 10, "explanations": 2},

@@ -10,6 +10,7 @@ from PIL import Image
 
 from headstart.recipe.recipe import load_recipe
 from headstart_pipelines.angles import write_rotated
+from tests.commands import headstart
 from tests.packages import run_python
 from tests.regression.discs import SIZE, write_discs
 
@@ -75,13 +76,13 @@ def test_a_recipe_of_numbers_ends_in_a_champion_that_is_served_and_measured(tmp_
     (tmp_path / "policy.yaml").write_text("{min_gain: null, min_metrics: {mae: 2.0}}\n")
     model, files = "models:/discs-target@champion", sorted(map(str, (tmp_path / "new").glob("*.png")))
 
-    checked = run_python(*CLI, "check", str(recipe), *workspace)
+    checked = headstart("check", str(recipe), *workspace)
     run_python(*CLI, "run", str(recipe), *workspace)
-    board = json.loads(run_python(*CLI, "compare", "discs", "--json", *workspace))
-    gates = run_python(*CLI, "promote", "discs-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
-    lineage = json.loads(run_python(*CLI, "lineage", "discs-target", "--json", *workspace))
-    run_python(*CLI, "predict", model, str(tmp_path / "new"), "-o", str(tmp_path / "found.json"), *workspace)
-    measured = json.loads(run_python(*CLI, "evaluate", model, str(new), "--at-most", "3", "--json", *workspace))
+    board = json.loads(headstart("compare", "discs", "--json", *workspace))
+    gates = headstart("promote", "discs-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
+    lineage = json.loads(headstart("lineage", "discs-target", "--json", *workspace))
+    headstart("predict", model, str(tmp_path / "new"), "-o", str(tmp_path / "found.json"), *workspace)
+    measured = json.loads(headstart("evaluate", model, str(new), "--at-most", "3", "--json", *workspace))
     served = json.loads(run_python("-c", SERVED, f"sqlite:///{tmp_path}/w/mlflow.db", *files))
 
     assert "200 samples with numbers" in checked

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.commands import headstart
 from tests.modalities.waveform.conftest import lay_out
 from tests.modalities.waveform.encoders import write
 from tests.packages import run_python
@@ -32,13 +33,13 @@ def test_a_recipe_of_published_networks_for_sound_ends_in_a_model_that_predicts(
     recipe.write_text(RECIPE.format(root=tmp_path))
     (tmp_path / "policy.yaml").write_text("{min_gain: null}\n")
 
-    checked = run_python(*CLI, "check", str(recipe), *workspace)
+    checked = headstart("check", str(recipe), *workspace)
     run_python(*CLI, "run", str(recipe), *workspace)
-    board = json.loads(run_python(*CLI, "compare", "pitches", "--json", *workspace))
-    run_python(*CLI, "promote", "pitches-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
+    board = json.loads(headstart("compare", "pitches", "--json", *workspace))
+    headstart("promote", "pitches-target", "--policy", str(tmp_path / "policy.yaml"), *workspace)
     table = tmp_path / "found.json"
     model = "models:/pitches-target@champion"
-    run_python(*CLI, "predict", model, str(tmp_path / "sounds" / "low"), "-o", str(table), *workspace)
+    headstart("predict", model, str(tmp_path / "sounds" / "low"), "-o", str(table), *workspace)
 
     assert "60 samples in 2 classes" in checked
     assert {row["strategy"] for row in board} >= {"linear_probe", "full", "lora", "distill", "scratch", "classical"}

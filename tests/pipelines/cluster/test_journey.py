@@ -1,7 +1,6 @@
 """The commands of infra/README.md for one machine, all of them, against the stand-ins for a cluster and KFP's API."""
 
 import contextlib
-import io
 import os
 import shutil
 import sys
@@ -22,6 +21,7 @@ from tests.cluster.promises import IMAGES, INSTALLED, PROMISES, TAKING_AWAY, pro
 from tests.cluster.readme import Step, steps
 from tests.cluster.shell import Outcome, Shell
 from tests.cluster.stand_in import Answer, Cluster, programs
+from tests.commands import answer_of
 
 DIGEST = "registry.example.com/headstart@sha256:" + "a" * 64
 
@@ -32,14 +32,6 @@ pytestmark = pytest.mark.skipif(
 
 
 # The programs of the journey
-
-
-def _headstart(arguments: list[str]) -> Answer:
-    """The command line itself, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
 _RECORD = {"compare": "full-l2sp 0.9\n", "promote": "digits-target/1 is champion\n", "lineage": "digits-source/1\n"}
@@ -70,10 +62,10 @@ class Commands:
         if arguments[0] == "submit" and any("@sha256:" in each for each in arguments) and self._kfp.runs:
             # All but what writes to the record.
             self._kfp.reused = frozenset({"pretrain"}) if len(self._kfp.runs) == 1 else frozenset()
-        answer = _headstart(arguments)
+        answer = answer_of(arguments)
         if "--cron" in arguments and answer[0] == 0:
             # The clock strikes.
-            _headstart(["submit", *arguments[1 : arguments.index("--name")]])
+            answer_of(["submit", *arguments[1 : arguments.index("--name")]])
         return answer
 
     def lost(self, how: str) -> None:

@@ -74,9 +74,7 @@ def headstart(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "headstart_pipelines.cli", *arguments],
         cwd=place,
-        # All cores: VGG16 is large enough for them.
-        env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-        | {"TORCH_HOME": str(place / "torch")},
+        env={**os.environ, "TORCH_HOME": str(place / "torch")},
         capture_output=True,
         text=True,
         check=False,

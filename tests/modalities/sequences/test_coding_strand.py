@@ -88,7 +88,7 @@ def test_the_recipe_beats_scratch_and_zero_with_60_labels(laid_out, tmp_path, mo
     with (laid_out / "ecoli.fasta").open("rb") as file:
         assert sum(1 for _ in records_of("ecoli.fasta", file)) == 5299
 
-    _, board = run_recipe("coding_strand", tmp_path / "w", "evaluation.robustness=20")
+    _, board = run_recipe("coding_strand", tmp_path / "w")
 
     rows = {row["strategy"]: row for row in board}
     full, zero = rows["full"], rows["zero"]

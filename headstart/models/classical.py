@@ -21,6 +21,7 @@ from headstart.models.architectures import CLASSICAL
 from headstart.models.network import Network, identity_head
 from headstart.models.number_machines import (
     MACHINES,
+    KernelNumber,
     LinearNumber,
     Values,
     on_features,
@@ -66,38 +67,19 @@ def lost_margins(margins: Tensor) -> Tensor:
     return _SLOPE * against.unflatten(1, (classes, classes)).amin(dim=2)
 
 
-class _KernelMachine(nn.Module):
-    """A support vector machine with the kernel exp(-γ‖x - s‖²) over `vectors` support vectors s."""
-
-    support: Tensor
-    gamma: Tensor
-    weight: Tensor
-    bias: Tensor
+class KernelMachine(KernelNumber):
+    """A support vector machine with the kernel of `KernelNumber`: its `scores` are the margins in all pairs of classes,
+    and its logits what a class loses by, `lost_margins`."""
 
     def __init__(self, classes: int, vectors: int, width: int) -> None:
-        super().__init__()
-        pairs = classes * (classes - 1) // 2
-        self.register_buffer("support", torch.zeros(vectors, width, dtype=torch.float64))
-        self.register_buffer("gamma", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("weight", torch.zeros(pairs, vectors, dtype=torch.float64))
-        self.register_buffer("bias", torch.zeros(pairs, dtype=torch.float64))
-
-    def margins(self, features: Tensor) -> Tensor:
-        """(N, pairs of classes)."""
-        x = features.double()
-        squares = (x * x).sum(1, keepdim=True) + (self.support * self.support).sum(1) - 2 * x @ self.support.T
-        return torch.exp(-self.gamma * squares.clamp(min=0)) @ self.weight.T + self.bias
-
-
-class KernelMachine(_KernelMachine):
-    """A support vector machine whose logits are `lost_margins`."""
+        super().__init__(classes * (classes - 1) // 2, vectors, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        return lost_margins(self.margins(features)).float()
+        return lost_margins(self.scores(features)).float()
 
 
-class VotingMachine(_KernelMachine):
-    """A support vector machine of a bundle that was written before `KernelMachine` had `lost_margins`.
+class VotingMachine(KernelMachine):
+    """A support vector machine of a bundle that was written before logits were `lost_margins`.
 
     With two classes the logits are ∓ its margin; with more, the number of pairs of classes that a class wins and, below
     1/3 of it, the sum of its margins c in them, c / (3 (|c| + 1)), as scikit-learn's one-against-rest decisions are.
@@ -113,7 +95,7 @@ class VotingMachine(_KernelMachine):
             self.register_buffer(name, torch.eye(classes, dtype=torch.float64)[numbers], persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        margins = self.margins(features)
+        margins = self.scores(features)
         if margins.shape[1] == 1:
             return torch.cat([-margins, margins], dim=1).float()
         wins = (margins >= 0).double()

@@ -32,7 +32,8 @@ class LinearNumber(nn.Module):
 
 
 class KernelNumber(nn.Module):
-    """Support vector regression with the kernel exp(-γ‖x - s‖²) over `vectors` support vectors s."""
+    """Support vector regression with the kernel exp(-γ‖x - s‖²) over `vectors` support vectors s, or another function
+    of that kernel for each of `classes`."""
 
     support: Tensor
     gamma: Tensor
@@ -46,10 +47,14 @@ class KernelNumber(nn.Module):
         self.register_buffer("weight", torch.zeros(classes, vectors, dtype=torch.float64))
         self.register_buffer("bias", torch.zeros(classes, dtype=torch.float64))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def scores(self, features: Tensor) -> Tensor:
+        """The function of features (N, D) in double precision: (N, classes)."""
         x = features.double()
         squares = (x * x).sum(1, keepdim=True) + (self.support * self.support).sum(1) - 2 * x @ self.support.T
-        return (torch.exp(-self.gamma * squares.clamp(min=0)) @ self.weight.T + self.bias).float()
+        return torch.exp(-self.gamma * squares.clamp(min=0)) @ self.weight.T + self.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scores(features).float()
 
 
 def ridge_values(model: Any, scale: Any, turn: Any) -> Values:

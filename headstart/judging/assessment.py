@@ -181,7 +181,7 @@ def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: 
         predictions=assessment.predicted(delivered),
         trained_on=seen(dataset),
         report=report,
-        features=features_to_keep(bundle, dataset.split("test")),
+        features=features_to_keep(bundle, dataset, State.from_environment()),
     )
 
 

@@ -20,7 +20,7 @@ from headstart.judging.data_efficiency import Curve, count_trainings, curve_trai
 from headstart.judging.domain_distance import source_distance
 from headstart.judging.explanation import Explained, explained_samples, with_random_weights
 from headstart.judging.headline import Findings, headline
-from headstart.judging.kept_predictions import kept
+from headstart.judging.kept_predictions import kept, kept_features_of
 from headstart.judging.label_diagnostics import LabelFigures, diagnose_labels
 from headstart.judging.learned import accuracy_at
 from headstart.judging.number_diagnostics import NumberDiagnostics, diagnose_numbers, number_intervals
@@ -35,7 +35,7 @@ from headstart.metrics.predictions import read_predictions
 from headstart.metrics.tally import Resampling
 from headstart.metrics.task import MULTI_LABEL, REGRESSION
 from headstart.metrics.wilson import ClassIntervals, class_intervals, share_interval
-from headstart.models.bundle import ModelBundle
+from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.widening import for_samples
 from headstart.storage.state import State
 from headstart.training.engine import training_device
@@ -281,7 +281,10 @@ def _robustness(
             confidence=confidence,
             groups=test.groups[rows],
             predicted=kept(
-                {"corrupted": rows.tolist()}, paths[name], dataset, partial(predict_corrupted, bundle, samples), state
+                {"model": bundle_digest(paths[name]), "corrupted": rows.tolist()},
+                dataset,
+                partial(predict_corrupted, bundle, samples),
+                state,
             ),
         )
         for name, bundle in models.items()
@@ -321,7 +324,7 @@ def _features(source: ModelBundle, dataset: Dataset) -> dict[str, tuple[np.ndarr
     # A run of the same source and target finds all of them.
     state = State.from_environment()
     return {
-        "source": (vectors(source, train, state), vectors(source, test, state, precision="fp32")),
+        "source": (vectors(source, train, state), kept_features_of(source, dataset, state)),
         "random": (vectors(random, train, state, precision="fp32"), vectors(random, test, state, precision="fp32")),
     }
 
@@ -348,7 +351,7 @@ def _reasons(
             seed=seed,
         ),
         distance=source_distance(source, train.samples[seen]),
-        fitted=[Fitted(name, accuracy_at(bundle, train, seen), accuracies[name]) for name, bundle in models.items()],
+        fitted=[Fitted(name, accuracy_at(bundle, dataset, seen), accuracies[name]) for name, bundle in models.items()],
         curve=curve,
     )
 

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
+from headstart.judging.kept_predictions import kept_features_of
 from headstart.judging.reliability import hardest
 from headstart.judging.token_explanation import can_be_explained, token_maps
 from headstart.judging.wave_explanation import wave_maps
 from headstart.metrics.predictions import Predictions
 from headstart.modalities import modality
-from headstart.modalities.preprocessing import Samples
 from headstart.models.architectures import ENSEMBLE, INT8, MAPS, WAVES, build_network
 from headstart.models.bundle import ModelBundle
 from headstart.models.network import Network
+from headstart.storage.state import State
 
 # Grad-CAM needs a map to weigh: a convolution's output of at least this many positions a side.
 _LEAST_SIDE = 4
@@ -115,8 +116,11 @@ def explained_samples(
         explanation = explain_waves(bundle, list(samples), predicted[shown], seed=seed)
     else:
         explanation = explain(bundle, np.array(samples), predicted[shown], seed=seed)
+    state = State.from_environment()
     nearest, cosines = nearest_training_samples(
-        bundle, samples, train.samples[prototypes], min(_PROTOTYPES, len(prototypes))
+        kept_features_of(bundle, dataset, state)[shown],
+        kept_features_of(bundle, dataset, state, name="train", rows=prototypes),
+        min(_PROTOTYPES, len(prototypes)),
     )
 
     def sample(row: int) -> Sample:
@@ -244,14 +248,12 @@ def integrated_gradients(network: Network, inputs: Tensor, targets: Tensor) -> T
     return nn.functional.avg_pool2d(maps, side, stride=1, padding=side // 2, count_include_pad=False)[:, 0]
 
 
-def nearest_training_samples(
-    bundle: ModelBundle, samples: Samples, training: Samples, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each of N stored samples the positions (N, count) among the M of `training` of those with the most similar
-    features, most similar first, and the cosines (N, count)."""
-    ours, theirs = (bundle.predict_features(each).astype(np.float64) for each in (samples, training))
-    for features in (ours, theirs):
-        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+def nearest_training_samples(features: np.ndarray, training: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of N samples with features (N, D) the positions (N, count) among the M training samples, whose features
+    are (M, D), of the most similar ones, most similar first, and the cosines (N, count)."""
+    ours, theirs = (each.astype(np.float64) for each in (features, training))
+    for each in (ours, theirs):
+        each /= np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12)
     cosines = ours @ theirs.T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     return nearest, np.take_along_axis(cosines, nearest, axis=1)

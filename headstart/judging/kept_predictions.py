@@ -1,7 +1,9 @@
-"""Predictions for the test split and corrupted forms of it, kept below `State.folder`/predictions by content.
+"""What models make of a data set's samples, kept below `State.folder`/predictions by content.
 
-A pipeline that is run again judges the same models on the same samples; only a changed model predicts anew. A file's
-key is a digest of everything that decides its content, and the file ends in the digest of its content.
+A pipeline that is run again judges the same models on the same samples; only a changed model predicts anew. Within a
+run, models with the same stages, such as two heads on a source as it is, share their feature vectors: most of a
+prediction's time goes into these. A file's key is a digest of everything that decides its content, and the file ends in
+the digest of its content.
 """
 
 import hashlib
@@ -21,7 +23,7 @@ from headstart.storage.content_cache import ContentCache, Draft
 from headstart.storage.digests import is_sealed, json_digest, seal
 from headstart.storage.state import State
 from headstart.training.engine import training_device
-from headstart.training.trained import predictions_of
+from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
 _LIMIT = 2 * 2**30
@@ -33,22 +35,51 @@ def kept_predictions_of(bundle: ModelBundle, path: Path, dataset: Dataset, state
     """The predictions of the bundle at `path` on the test split, as `predictions_of`; computed if `state` does not have
     them."""
     split = dataset.split("test")
-    outputs = kept({}, path, dataset, lambda: predictions_of(bundle, split).outputs, state)
+    outputs = kept(
+        {"model": bundle_digest(path)},
+        dataset,
+        lambda: bundle.outputs_of(kept_features_of(bundle, dataset, state)),
+        state,
+    )
     return Predictions(split.ids, split.labels, outputs, bundle.classes, split.groups, bundle.task)
 
 
-def kept(
-    what: Mapping[str, Any], path: Path, dataset: Dataset, make: Callable[[], np.ndarray], state: State | None
+def kept_features_of(
+    bundle: ModelBundle, dataset: Dataset, state: State | None, *, name: str = "test", rows: np.ndarray | None = None
 ) -> np.ndarray:
-    """The array that `make` computes of the bundle at `path` and the test split; computed if `state` does not have it.
+    """The feature vectors of the samples of the split `name`, or of those at `rows`, as `predict_features`; computed if
+    `state` has none of a model with the same stages."""
+    samples = dataset.split(name).samples
+    what = {
+        "stages": weights_digest(bundle.network.stages),
+        "architecture": bundle.architecture,
+        "preprocessing": bundle.preprocessing.to_dict(),
+        "rows": None if rows is None else rows.tolist(),
+    }
 
-    `what` are JSON values that decide it beside the two.
+    def make() -> np.ndarray:
+        return bundle.predict_features(samples if rows is None else samples[rows])
+
+    return kept(what, dataset, make, state, name=name)
+
+
+def kept(
+    what: Mapping[str, Any],
+    dataset: Dataset,
+    make: Callable[[], np.ndarray],
+    state: State | None,
+    *,
+    name: str = "test",
+) -> np.ndarray:
+    """The array that `make` computes of the split `name`; computed if `state` does not have it.
+
+    `what` are JSON values: the model, and all else that decides the array beside the samples.
     """
     if state is None:
         return make()
     cache = ContentCache(state.folder / "predictions", _LIMIT)
     try:
-        with cache.get(_key(what, path, dataset), partial(_make, make), _is_intact) as file:
+        with cache.get(_key(what, dataset, name), partial(_make, make), _is_intact) as file:
             # Read whole, as the file may be removed to make room.
             found: np.ndarray = np.load(file.name, allow_pickle=False)
     # filelock raises NotImplementedError on file systems without locks.
@@ -58,13 +89,12 @@ def kept(
     return found
 
 
-def _key(what: Mapping[str, Any], path: Path, dataset: Dataset) -> str:
-    split, files = dataset.split("test"), dataset.manifest.get("files", {})
+def _key(what: Mapping[str, Any], dataset: Dataset, name: str) -> str:
+    split, files = dataset.split(name), dataset.manifest.get("files", {})
     ids = hashlib.sha256("\n".join(split.ids.tolist()).encode()).hexdigest()
     content = {
         **what,
-        "model": bundle_digest(path),
-        "samples": [ids, split.store, *split.samples.shape, files.get(dataset.samples_file("test"))],
+        "samples": [ids, split.store, *split.samples.shape, files.get(dataset.samples_file(name))],
         "device": training_device().type,
         "versions": versions(),
         "code": os.environ.get(CODE_VARIABLE),

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.dataset import Dataset, Split
+from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
+from headstart.judging.kept_predictions import kept_features_of
 from headstart.metrics.tally import score
 from headstart.metrics.task import MULTI_LABEL, SINGLE_LABEL
 from headstart.models.bundle import ModelBundle
+from headstart.storage.state import State
 
 # A network that learns its own training samples is right on more of them than this, whatever the task.
 LEARNED = 0.9
@@ -28,17 +30,17 @@ def unlearned(bundle: ModelBundle, dataset: Dataset) -> float | None:
     """
     if not _was_cut(bundle.provenance):
         return None
-    train = dataset.split("train")
-    accuracy = accuracy_at(bundle, train, spread_out(train.labels, _SEEN))
+    accuracy = accuracy_at(bundle, dataset, spread_out(dataset.split("train").labels, _SEEN))
     return accuracy if accuracy <= LEARNED else None
 
 
-def accuracy_at(bundle: ModelBundle, split: Split, positions: np.ndarray) -> float:
-    """The share of the split's samples at `positions`, int (n,), that the model is right on; for several labels
-    the mean average precision, and for numbers the share of their variance that it explains."""
-    predicted = bundle.kind.predicted(bundle.predict_logits(split.samples[positions]))
+def accuracy_at(bundle: ModelBundle, dataset: Dataset, positions: np.ndarray) -> float:
+    """The share of the training samples at `positions`, int (n,), that the model is right on; for several labels the
+    mean average precision, and for numbers the share of their variance that it explains."""
+    features = kept_features_of(bundle, dataset, State.from_environment(), name="train", rows=positions)
+    predicted = bundle.kind.predicted(bundle.outputs_of(features))
     metric = {SINGLE_LABEL: "accuracy", MULTI_LABEL: "mean_average_precision"}.get(bundle.task, "r2")
-    return score(metric, split.labels[positions], predicted, len(bundle.classes))
+    return score(metric, dataset.split("train").labels[positions], predicted, len(bundle.classes))
 
 
 def _was_cut(provenance: Mapping[str, Any]) -> bool:

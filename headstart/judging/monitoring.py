@@ -10,17 +10,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headstart.data.dataset import Split, label_values
+from headstart.data.dataset import Dataset, Split, label_values
 from headstart.data.listing import LABELS_OF_TASKS, Labels
 from headstart.data.reference import has_no_labels
 from headstart.errors import InputError
 from headstart.figures import figure
+from headstart.judging.kept_predictions import kept_features_of
 from headstart.judging.reading import BATCH, read_samples
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.intervals import Interval, normal_quantile
 from headstart.metrics.metric import METRICS, metric_title
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from headstart.models.bundle import ModelBundle
+from headstart.storage import state as storage
 
 State = Literal["as before", "drifted", "worse"]
 
@@ -124,15 +126,17 @@ def observe(bundle: ModelBundle, uri: str) -> Observed:
     return _observed(bundle, np.concatenate(features), labels, refused)
 
 
-def features_to_keep(bundle: ModelBundle, split: Split) -> np.ndarray | None:
+def features_to_keep(bundle: ModelBundle, dataset: Dataset, state: storage.State | None) -> np.ndarray | None:
     """Return the features float32 (M, D) of the test samples that new ones will be compared with: all, or 2,000 in
     equal steps. None if the model's task is not monitored.
 
-    Kept with the model, they make the comparison possible wherever the packed data set is not.
+    Kept with the model, they make the comparison possible wherever the packed data set is not. `state` may have them.
     """
     if not bundle.classes:
         return None
-    return _features(bundle, split, _rows_to_keep(len(split.labels)))
+    test = dataset.split("test")
+    rows = _rows_to_keep(len(test.labels))
+    return _features(bundle, test, rows) if state is None else kept_features_of(bundle, dataset, state)[rows]
 
 
 def observe_kept(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray) -> Observed:
@@ -230,13 +234,7 @@ def _features(bundle: ModelBundle, split: Split, rows: np.ndarray) -> np.ndarray
 
 
 def _observed(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray | None, refused: int) -> Observed:
-    import torch
-
-    bundle.network.eval()
-    with torch.inference_mode():
-        given = torch.from_numpy(features).to(bundle.network.head.weight)
-        logits = bundle.network.classify(given).float().cpu().numpy()
-    return Observed(features, bundle.kind.outputs(logits, bundle.calibration), labels, refused, bundle.task)
+    return Observed(features, bundle.outputs_of(features), labels, refused, bundle.task)
 
 
 def _drawn(observed: Observed, generator: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
 from headstart.figures import figure
 from headstart.judging.evidence import Evidence, digests, figures, seen
+from headstart.judging.kept_predictions import kept_features_of
 from headstart.judging.learned import unlearned
 from headstart.judging.monitoring import features_to_keep
 from headstart.judging.report.source import render_source_report
@@ -21,6 +22,7 @@ from headstart.metrics.metric import METRICS, metric_title
 from headstart.metrics.predictions import Predictions
 from headstart.metrics.task import MULTI_LABEL, REGRESSION, TASKS, metric_for
 from headstart.models.bundle import ModelBundle
+from headstart.storage.state import State
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
     found: dict[str, float] = {}
     if dataset.classes:
         evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
-        outputs = bundle.predict_outputs(test.samples) if bundle.classes else _probe(bundle, dataset)
+        outputs = _outputs(bundle, dataset) if bundle.classes else _probe(bundle, dataset)
         predictions = Predictions(test.ids, test.labels, outputs, dataset.classes, test.groups, dataset.task)
         metrics = predictions.figures
         score = bootstrap_interval(
@@ -74,7 +76,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         predictions=predictions,
         trained_on=seen(dataset),
         report=render_source_report(experiment, sentence, metrics, bundle, dataset),
-        features=features_to_keep(bundle, test),
+        features=features_to_keep(bundle, dataset, State.from_environment()),
     )
 
 
@@ -99,6 +101,11 @@ def _not_learned(bundle: ModelBundle, dataset: Dataset) -> str | None:
         f"Its epochs ran out when it had learned only {max(0.0, reached):.0%} of its own training samples, and what "
         "starts from it may lose to scratch: let it train for longer (source.pretraining.epochs)."
     )
+
+
+def _outputs(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
+    """The outputs (N, M) for the test split."""
+    return bundle.outputs_of(kept_features_of(bundle, dataset, State.from_environment()))
 
 
 def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:

@@ -33,6 +33,8 @@ FORMAT_VERSION = 2
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
 FILES = (SUMS, _DESCRIPTION, _WEIGHTS)
+# Samples that are read and computed at once.
+_AT_ONCE = 256
 
 
 class NotFinite(InputError):  # noqa: N818 - a model's state
@@ -177,7 +179,7 @@ class ModelBundle:
             thresholds=tuple(description["thresholds"]) if "thresholds" in description else None,
         )
 
-    def predict_logits(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
+    def predict_logits(self, samples: Samples, batch_size: int = _AT_ONCE) -> np.ndarray:
         """Predict float32 logits (N, classes) of stored samples, in eval mode.
 
         Args:
@@ -188,7 +190,7 @@ class ModelBundle:
         """
         return _finite(self._predict(self.network, samples, batch_size, len(self.classes)))
 
-    def predict_outputs(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
+    def predict_outputs(self, samples: Samples, batch_size: int = _AT_ONCE) -> np.ndarray:
         """Predict the task's calibrated outputs, float32 (N, ...), of stored samples: probabilities, or numbers.
 
         Raises:
@@ -198,16 +200,30 @@ class ModelBundle:
             return self.predict_probabilities(samples, batch_size)
         return self.kind.outputs(self.predict_logits(samples, batch_size), self.calibration)
 
-    def predict_probabilities(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
+    def predict_probabilities(self, samples: Samples, batch_size: int = _AT_ONCE) -> np.ndarray:
         """Predict calibrated class probabilities, float32 (N, classes), of stored samples, in eval mode.
 
         Raises:
             NotFinite: a logit or probability is NaN or infinite.
         """
-        logits = torch.from_numpy(self.predict_logits(samples, batch_size))
-        return _finite(torch.softmax(logits / self.temperature, dim=1).numpy())
+        return self._probabilities(self.predict_logits(samples, batch_size))
 
-    def predict_features(self, samples: Samples, batch_size: int = 256) -> np.ndarray:
+    def outputs_of(self, features: np.ndarray) -> np.ndarray:
+        """What `predict_outputs` gives samples with these feature vectors, float32 (N, feature_dim), to the bit.
+
+        Raises:
+            NotFinite: a logit or probability is NaN or infinite.
+        """
+        device, network = self.network.head.weight.device, self.network
+
+        def classified(rows: slice) -> Tensor:
+            return network.classify(torch.from_numpy(features[rows]).to(device))
+
+        # In the same batches, since products of other numbers of rows may differ in their last bits.
+        logits = _finite(self._in_batches(classified, len(features), _AT_ONCE, len(self.classes)))
+        return self._probabilities(logits) if self.task == SINGLE_LABEL else self.kind.outputs(logits, self.calibration)
+
+    def predict_features(self, samples: Samples, batch_size: int = _AT_ONCE) -> np.ndarray:
         """Predict float32 feature vectors (N, feature_dim) of stored samples, in eval mode.
 
         Raises:
@@ -218,18 +234,28 @@ class ModelBundle:
     def _predict(
         self, function: Callable[[Inputs], Tensor], samples: Samples, batch_size: int, width: int
     ) -> np.ndarray:
-        device = self.network.head.weight.device
+        kind, device = find_modality(self.modality), self.network.head.weight.device
+
+        def predicted(rows: slice) -> Tensor:
+            return function(self.preprocessing(kind.batch(samples[rows]).to(device)))
+
+        return self._in_batches(predicted, len(samples), batch_size, width)
+
+    def _in_batches(self, function: Callable[[slice], Tensor], count: int, batch_size: int, width: int) -> np.ndarray:
+        """The results (count, width) of `function` for rows in their order, in eval mode."""
         was_training = self.network.training
-        outputs = np.empty((len(samples), width), dtype=np.float32)
-        kind = find_modality(self.modality)
+        outputs = np.empty((count, width), dtype=np.float32)
         self.network.eval()
-        step = min(batch_size, self.preprocessing.samples_at_once(device))
+        step = min(batch_size, self.preprocessing.samples_at_once(self.network.head.weight.device))
         with torch.inference_mode():
-            for start in range(0, len(samples), step):
-                batch = kind.batch(samples[start : start + step]).to(device)
-                outputs[start : start + step] = function(self.preprocessing(batch)).float().cpu().numpy()
+            for start in range(0, count, step):
+                rows = slice(start, start + step)
+                outputs[rows] = function(rows).float().cpu().numpy()
         self.network.train(was_training)
         return outputs
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return _finite(torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy())
 
 
 def versions() -> dict[str, str]:

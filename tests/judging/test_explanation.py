@@ -134,7 +134,8 @@ def test_a_network_without_any_map_is_explained_by_integrated_gradients(monkeypa
 
 def test_the_nearest_training_sample_of_a_training_sample_is_itself(bundle):
     samples, _, _ = striped(6)
-    nearest, cosines = nearest_training_samples(bundle, samples[:3], samples, 2)
+    features = bundle.predict_features(samples)
+    nearest, cosines = nearest_training_samples(features[:3], features, 2)
     assert nearest[:, 0].tolist() == [0, 1, 2]
     assert cosines[:, 0] == pytest.approx(1.0)
     assert (cosines[:, 1] <= cosines[:, 0]).all()

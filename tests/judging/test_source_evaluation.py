@@ -66,7 +66,8 @@ def test_a_source_whose_epochs_ran_out_before_it_had_learned_its_samples_is_said
         source = replace(headless, network=network, classes=dataset.classes, provenance=provenance)
         return evaluate_source(source, dataset, experiment="digits", address="there").sentence
 
-    reached = accuracy_at(replace(headless, network=network, classes=dataset.classes), train, np.arange(len(train.ids)))
+    source = replace(headless, network=network, classes=dataset.classes)
+    reached = accuracy_at(source, dataset, np.arange(len(train.ids)))
     assert 0.5 < reached < LEARNED
     assert f"had learned only {reached:.0%} of its own training samples" in sentence(3)
     assert "source.pretraining.epochs" in caplog.text

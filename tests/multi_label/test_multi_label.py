@@ -505,7 +505,7 @@ def test_new_labelled_samples_measure_it_and_are_compared_with_those_of_the_test
     with pytest.raises(InputError, match="accuracy is not for a model of the task multi_label; choose one of"):
         measure(bundle, str(table), metric="accuracy")
     test, new = dataset.split("test"), observe(bundle, str(table))
-    before = observe_kept(bundle, features_to_keep(bundle, test), test.labels)
+    before = observe_kept(bundle, features_to_keep(bundle, dataset, None), test.labels)
     np.testing.assert_allclose(before.outputs, bundle.predict_outputs(test.samples), atol=1e-5)
     looked = monitor(before, new, bundle.classes, metric=MAP, promised=found.value)
     assert looked.measured.value == pytest.approx(found.value.value)

@@ -489,7 +489,7 @@ def test_new_labelled_samples_measure_it_and_new_ones_are_compared_with_the_test
         measure(bundle, str(table), metric="accuracy")
     test, new = dataset.split("test"), observe(bundle, str(table))
     np.testing.assert_allclose(np.abs(new.outputs[:, 0] - new.labels).mean(), found.value.value, rtol=1e-4)
-    before = observe_kept(bundle, features_to_keep(bundle, test), test.labels)
+    before = observe_kept(bundle, features_to_keep(bundle, dataset, None), test.labels)
     np.testing.assert_allclose(before.outputs, bundle.predict_outputs(test.samples), rtol=1e-4)
     assert monitor(before, new, bundle.classes, metric="mae", promised=found.value).measured == found.value
     table.unlink()

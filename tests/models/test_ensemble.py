@@ -49,6 +49,61 @@ def test_its_bundle_is_read_back_by_the_name_of_its_architecture(together, tmp_p
     assert found.predict_probabilities(SAMPLES) == pytest.approx(together.predict_probabilities(SAMPLES), abs=1e-6)
 
 
+@pytest.fixture
+def on_one_trunk(members, tmp_path) -> ModelBundle:
+    """Two heads on the same stages and a network of its own, read back."""
+    first, second, _ = members
+    second.network.stages.load_state_dict(first.network.stages.state_dict())
+    network = ensemble([each.network for each in members], [each.temperature for each in members]).eval()
+    bundle = replace(first, network=network, architecture=ensemble_name(["convnet"] * 3), temperature=1.0)
+    bundle.save(tmp_path / "on_one_trunk")
+    return ModelBundle.load(tmp_path / "on_one_trunk")
+
+
+def passes_of(bundle: ModelBundle) -> list[int]:
+    """The numbers of the members whose stages compute something from now on."""
+    passes = []
+    for number, each in enumerate(bundle.network.stages[0].networks):
+        each.stages[0].register_forward_hook(lambda *_, number=number: passes.append(number))
+    return passes
+
+
+def test_members_with_equal_stages_compute_them_once_and_answer_as_before(on_one_trunk, members):
+    passes = passes_of(on_one_trunk)
+    expected = np.mean([each.predict_probabilities(SAMPLES) for each in members], axis=0)
+
+    assert on_one_trunk.predict_probabilities(SAMPLES) == pytest.approx(expected, abs=1e-6)
+    assert passes == [0, 2]
+
+
+def test_members_on_one_trunk_are_saved_read_and_exported_as_others(on_one_trunk, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from headstart.models.onnx import export
+
+    on_one_trunk.save(tmp_path / "again")
+    again = ModelBundle.load(tmp_path / "again")
+    assert np.array_equal(again.predict_probabilities(SAMPLES), on_one_trunk.predict_probabilities(SAMPLES))
+    assert export(on_one_trunk, tmp_path / "model.onnx", digest="sha256:1") < 1e-4
+
+
+@pytest.mark.parametrize("change", ["another state", "training"])
+def test_members_on_one_trunk_that_may_differ_compute_each_their_own_again(on_one_trunk, change):
+    network, passes = on_one_trunk.network, passes_of(on_one_trunk)
+    if change == "training":
+        network.train()
+        with torch.no_grad():
+            next(network.stages[0].networks[1].parameters()).mul_(2)
+    else:
+        state = network.state_dict()
+        first = next(name for name in state if ".networks.1.stages." in name)
+        network.load_state_dict({**state, first: 2 * state[first]})
+    network.eval()
+    before = on_one_trunk.predict_probabilities(SAMPLES)
+    assert passes == [0, 1, 2]
+    network.load_state_dict(network.state_dict())
+    assert np.array_equal(on_one_trunk.predict_probabilities(SAMPLES), before)
+
+
 def test_it_is_exported_as_one_file(together, tmp_path):
     pytest.importorskip("onnxruntime")
     from headstart.models.onnx import export

@@ -174,8 +174,9 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
     if architecture.startswith(ENSEMBLE):
         from headstart.models.ensemble import ensemble
 
-        members = [build_network(each, classes=classes, channels=channels) for each in parse_ensemble(architecture)]
-        return ensemble(members, [1.0] * len(members))
+        names = parse_ensemble(architecture)
+        members = [build_network(each, classes=classes, channels=channels) for each in names]
+        return ensemble(members, [1.0] * len(members), architectures=names)
     if architecture.startswith(INT8):
         from headstart.models.int8_network import int8_network
 

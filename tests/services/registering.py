@@ -19,6 +19,8 @@ from typing import Any
 import mlflow.pyfunc
 import requests
 
+# A registration reads bundles, and what reads them imports torch, which takes longer than all of its requests.
+import headstart.models.bundle  # noqa: F401
 from headstart.tracking import serving
 from headstart.tracking.client import connect
 from headstart.tracking.registration import register

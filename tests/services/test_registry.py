@@ -1,6 +1,7 @@
 """Registration on the real services: killed at every point between two requests, and twice at once."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,12 +88,16 @@ def job(source: Registered, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def perform(record: MlflowClient) -> Iterator[Callable[[list[dict[str, Any]]], list[int]]]:
+@pytest.fixture(scope="module")
+def perform(stack: Stack) -> Iterator[Callable[[list[dict[str, Any]]], list[int]]]:
     """Does jobs at once, each in a process of its own, and gives the exit codes."""
     script = Path(__file__).with_name("registering.py")
     with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script)],
+        env={**os.environ, **stack.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
 
         def ask(jobs: list[dict[str, Any]]) -> list[int]:

@@ -203,7 +203,7 @@ def until(process: "subprocess.Popen[str]", pattern: str) -> str:
 
 @pytest.mark.usefixtures("environment")
 def test_a_retried_step_adopts_the_job_that_is_still_running(job, nodes, tmp_path):
-    training = job(FULL, epochs=30)
+    training = job(FULL, epochs=10)
     with step(training, tmp_path / "first") as first:
         until(first, "^epoch 1$")
         first.kill()
@@ -216,10 +216,10 @@ def test_a_retried_step_adopts_the_job_that_is_still_running(job, nodes, tmp_pat
         assert {found.id for found in of_train_jobs(nodes)} == {container.id for container in started}
         for container in started:
             container.unpause()
-        until(second, "^epoch 30$")
+        until(second, "^epoch 10$")
         until(second, "^digest sha256:")
     assert second.returncode == 0
-    assert len(ModelBundle.load(tmp_path / "second").provenance["history"]) == 30
+    assert len(ModelBundle.load(tmp_path / "second").provenance["history"]) == 10
     assert left(nodes) == []
 
 
@@ -227,7 +227,7 @@ def test_a_retried_step_adopts_the_job_that_is_still_running(job, nodes, tmp_pat
 def test_a_node_that_is_killed_ends_the_step_which_goes_on_from_the_checkpoint_when_retried(
     job, nodes, tmp_path, capfd
 ):
-    training = job(FULL, epochs=20)
+    training = job(FULL, epochs=8)
 
     def kill(epoch: int, metrics: dict[str, float]) -> None:
         if epoch == 2:
@@ -242,7 +242,7 @@ def test_a_node_that_is_killed_ends_the_step_which_goes_on_from_the_checkpoint_w
     trained = train(training, context())
 
     assert "full goes on from its checkpoint" in capfd.readouterr().out
-    assert len(trained.history) == 20
+    assert len(trained.history) == 8
     assert left(nodes) == []
 
 
@@ -260,11 +260,11 @@ def test_a_node_that_is_told_to_stop_writes_its_checkpoint_first(job, nodes, cap
             for found in of_train_jobs(nodes):
                 found.exec_run(command, detach=True)
 
-    training = job(FULL, epochs=20)
+    training = job(FULL, epochs=8)
     with pytest.raises(HeadstartError):
         train(training, context(stop))
     capfd.readouterr()
-    assert len(train(training, context()).history) == 20
+    assert len(train(training, context()).history) == 8
     assert "full goes on from its checkpoint" in capfd.readouterr().out
 
 

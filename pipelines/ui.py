@@ -34,8 +34,14 @@ def serve(store: str, port: int, log: Path, ready: Callable[[], None]) -> None:
             raise InputError(f"Port {port} is taken on this machine; choose another with --port.") from None
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    # Not on the command line, which every user of the machine can read: a database's URI holds a password.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        # Eight processes and 1.3 GiB for jobs that judge language models, which nothing here asks for.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **os.environ,
+        # Not on the command line, which every user of the machine can read: a database's URI holds a password.
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     with (
         exiting_when_terminated(),
         watched() as mark,

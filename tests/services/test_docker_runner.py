@@ -334,7 +334,10 @@ def server(tmp_path: Path) -> Iterator[str]:
         [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
          "--backend-store-uri", f"sqlite:///{tmp_path}/server/mlflow.db",
          "--artifacts-destination", str(tmp_path / "server" / "artifacts")],
-        env={key: value for key, value in os.environ.items() if key != "MLFLOW_LOGGING_LEVEL"},
+        env={
+            **{key: value for key, value in os.environ.items() if key != "MLFLOW_LOGGING_LEVEL"},
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stderr

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from headstart.data.dataset import Dataset
 from headstart.data.subsets import spread_out
-from headstart.judging.kept_predictions import kept_features_of
+from headstart.judging.kept_predictions import features_at, kept_features_of
 from headstart.judging.reliability import hardest
 from headstart.judging.token_explanation import can_be_explained, token_maps
 from headstart.judging.wave_explanation import wave_maps
@@ -118,7 +118,7 @@ def explained_samples(
         explanation = explain(bundle, np.array(samples), predicted[shown], seed=seed)
     state = State.from_environment()
     nearest, cosines = nearest_training_samples(
-        kept_features_of(bundle, dataset, state)[shown],
+        features_at(bundle, dataset, shown, state),
         kept_features_of(bundle, dataset, state, name="train", rows=prototypes),
         min(_PROTOTYPES, len(prototypes)),
     )

@@ -27,6 +27,7 @@ from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
 _LIMIT = 2 * 2**30
+_READ = 256
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,20 @@ def kept_predictions_of(bundle: ModelBundle, path: Path, dataset: Dataset, state
     """The predictions of the bundle at `path` on the test split, as `predictions_of`; computed if `state` does not have
     them."""
     split = dataset.split("test")
-    outputs = kept(
-        {"model": bundle_digest(path)},
-        dataset,
-        lambda: bundle.outputs_of(kept_features_of(bundle, dataset, state)),
-        state,
-    )
+    outputs = kept({"model": bundle_digest(path)}, dataset, lambda: outputs_on_test(bundle, dataset, state), state)
     return Predictions(split.ids, split.labels, outputs, bundle.classes, split.groups, bundle.task)
+
+
+def outputs_on_test(bundle: ModelBundle, dataset: Dataset, state: State | None) -> np.ndarray:
+    """The outputs (N, ...) for the test split, as `predict_outputs`, of features that `state` may have."""
+    return bundle.outputs_of(kept_features_of(bundle, dataset, state))
+
+
+def features_at(bundle: ModelBundle, dataset: Dataset, rows: np.ndarray, state: State | None) -> np.ndarray:
+    """The feature vectors of the test samples at `rows`: of those of all where these are kept."""
+    if state is None:
+        return kept_features_of(bundle, dataset, None, rows=rows)
+    return kept_features_of(bundle, dataset, state)[rows]
 
 
 def kept_features_of(
@@ -58,7 +66,11 @@ def kept_features_of(
     }
 
     def make() -> np.ndarray:
-        return bundle.predict_features(samples if rows is None else samples[rows])
+        if rows is None:
+            return bundle.predict_features(samples)
+        # Not all read at once: two thousand pictures can take a gigabyte.
+        parts = (rows[start : start + _READ] for start in range(0, len(rows), _READ))
+        return np.concatenate([bundle.predict_features(samples[part]) for part in parts])
 
     return kept(what, dataset, make, state, name=name)
 

@@ -15,7 +15,7 @@ from headstart.data.listing import LABELS_OF_TASKS, Labels
 from headstart.data.reference import has_no_labels
 from headstart.errors import InputError
 from headstart.figures import figure
-from headstart.judging.kept_predictions import kept_features_of
+from headstart.judging.kept_predictions import features_at
 from headstart.judging.reading import BATCH, read_samples
 from headstart.metrics.bootstrap import bootstrap_interval
 from headstart.metrics.intervals import Interval, normal_quantile
@@ -134,9 +134,7 @@ def features_to_keep(bundle: ModelBundle, dataset: Dataset, state: storage.State
     """
     if not bundle.classes:
         return None
-    test = dataset.split("test")
-    rows = _rows_to_keep(len(test.labels))
-    return _features(bundle, test, rows) if state is None else kept_features_of(bundle, dataset, state)[rows]
+    return features_at(bundle, dataset, _rows_to_keep(len(dataset.split("test").labels)), state)
 
 
 def observe_kept(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray) -> Observed:
@@ -160,7 +158,7 @@ def observe_split(bundle: ModelBundle, split: Split, classes: Sequence[str]) -> 
     """
     if tuple(classes) != bundle.classes:
         raise InputError("The packed data set has other classes than the model; give the one that it was tested on.")
-    return _observed(bundle, _features(bundle, split, np.arange(len(split.labels))), split.labels, 0)
+    return _observed(bundle, bundle.predict_features(split.samples, BATCH), split.labels, 0)
 
 
 def check_tolerance(tolerance: float) -> None:
@@ -226,11 +224,6 @@ def monitor(
 
 def _rows_to_keep(count: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, _MOST)).round().astype(np.int64)
-
-
-def _features(bundle: ModelBundle, split: Split, rows: np.ndarray) -> np.ndarray:
-    batches = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    return np.concatenate([bundle.predict_features(split.samples[batch], BATCH) for batch in batches])
 
 
 def _observed(bundle: ModelBundle, features: np.ndarray, labels: np.ndarray | None, refused: int) -> Observed:

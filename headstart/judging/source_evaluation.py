@@ -9,7 +9,7 @@ from headstart.data.dataset import Dataset
 from headstart.data.labelled import LabelledDataset
 from headstart.figures import figure
 from headstart.judging.evidence import Evidence, digests, figures, seen
-from headstart.judging.kept_predictions import kept_features_of
+from headstart.judging.kept_predictions import outputs_on_test
 from headstart.judging.learned import unlearned
 from headstart.judging.monitoring import features_to_keep
 from headstart.judging.report.source import render_source_report
@@ -34,12 +34,12 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
     source without a head is judged by a linear head on its features, which is not kept. Data without labels gives no
     figures.
     """
-    evaluation, test = Evaluation(), dataset.split("test")
+    evaluation, test, state = Evaluation(), dataset.split("test"), State.from_environment()
     metrics: dict[str, Any] | None = None
     found: dict[str, float] = {}
     if dataset.classes:
         evaluation = evaluation.model_copy(update={"metric": metric_for(evaluation.metric, dataset.task)})
-        outputs = _outputs(bundle, dataset) if bundle.classes else _probe(bundle, dataset)
+        outputs = outputs_on_test(bundle, dataset, state) if bundle.classes else _probe(bundle, dataset)
         predictions = Predictions(test.ids, test.labels, outputs, dataset.classes, test.groups, dataset.task)
         metrics = predictions.figures
         score = bootstrap_interval(
@@ -76,7 +76,7 @@ def evaluate_source(bundle: ModelBundle, dataset: Dataset, *, experiment: str, a
         predictions=predictions,
         trained_on=seen(dataset),
         report=render_source_report(experiment, sentence, metrics, bundle, dataset),
-        features=features_to_keep(bundle, dataset, State.from_environment()),
+        features=features_to_keep(bundle, dataset, state),
     )
 
 
@@ -101,11 +101,6 @@ def _not_learned(bundle: ModelBundle, dataset: Dataset) -> str | None:
         f"Its epochs ran out when it had learned only {max(0.0, reached):.0%} of its own training samples, and what "
         "starts from it may lose to scratch: let it train for longer (source.pretraining.epochs)."
     )
-
-
-def _outputs(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:
-    """The outputs (N, M) for the test split."""
-    return bundle.outputs_of(kept_features_of(bundle, dataset, State.from_environment()))
 
 
 def _probe(bundle: ModelBundle, dataset: Dataset) -> np.ndarray:

@@ -49,7 +49,7 @@ test-families: $(DEV) ## run the stages of every family of timm and torchvision,
 
 # As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
 test-services: $(DEV) $(SBOM) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test
-	OMP_NUM_THREADS=1 HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services
+	OMP_NUM_THREADS=1 HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services -n 2 --dist loadfile
 
 # IMAGE and MLFLOW_IMAGE, where they are given, are those of a registry; otherwise both are built and loaded into kind.
 test-cluster: $(DEV) ## go all local steps of infra/README.md on the cluster of KUBECONFIG, and back; skipped without one

@@ -16,6 +16,8 @@ pathlib.Path("jobs").write_text(os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"]
 @pytest.mark.parametrize(("wanted", "expected"), [(None, "false"), ("true", "true")])
 def test_its_eight_processes_for_jobs_run_only_where_they_are_wanted(wanted, expected, tmp_path, monkeypatch):
     (tmp_path / "mlflow").mkdir()
+    # A package, since a folder alone would come after the real one.
+    (tmp_path / "mlflow" / "__init__.py").touch()
     (tmp_path / "mlflow" / "__main__.py").write_text(SERVER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -115,6 +115,8 @@ serve("sqlite:///nowhere.db", {port}, Path("ui.log"), lambda: None)
 )
 def test_the_mlflow_pages_server_and_its_workers_end_with_the_command(number, tmp_path):
     (tmp_path / "mlflow").mkdir()
+    # A package, since a folder alone would come after the real one.
+    (tmp_path / "mlflow" / "__init__.py").touch()
     (tmp_path / "mlflow" / "__main__.py").write_text(SERVER)
     program = PAGE.format(port=random.Random(number).randrange(20000, 30000))  # noqa: S311
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -47,7 +47,8 @@ test-oldest: ## run the tests of `make test` with the oldest packages that pypro
 test-families: $(DEV) ## run the stages of every family of timm and torchvision, for hours
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m families
 
-# As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that.
+# As root on Debian: docker-compose, postgresql and chromium must be installed; .ci/run does that. Two processes, since
+# each waits for servers half of its time.
 test-services: $(DEV) $(SBOM) ## run the tests that need PostgreSQL, SeaweedFS, Docker or Chromium; IMAGE is the image under test
 	OMP_NUM_THREADS=1 HEADSTART_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m services -n 2 --dist loadfile
 

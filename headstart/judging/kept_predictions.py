@@ -2,8 +2,9 @@
 
 A pipeline that is run again judges the same models on the same samples; only a changed model predicts anew. Within a
 run, models with the same stages, such as two heads on a source as it is, share their feature vectors: most of a
-prediction's time goes into these. A file's key is a digest of everything that decides its content, and the file ends in
-the digest of its content.
+prediction's time goes into these. They are computed as a prediction computes them, to the bit, which those of
+headstart/features/ are not: these are read in other batches and layouts. A file's key is a digest of everything that
+decides its content, and the file ends in the digest of its content.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from headstart.data.dataset import Dataset
+from headstart.judging.reading import BATCH
 from headstart.metrics.predictions import Predictions
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.storage.content_cache import ContentCache, Draft
@@ -27,7 +29,6 @@ from headstart.training.supervised import weights_digest
 from headstart.version import CODE_VARIABLE
 
 _LIMIT = 2 * 2**30
-_READ = 256
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def outputs_on_test(bundle: ModelBundle, dataset: Dataset, state: State | None) 
 
 
 def features_at(bundle: ModelBundle, dataset: Dataset, rows: np.ndarray, state: State | None) -> np.ndarray:
-    """The feature vectors of the test samples at `rows`: of those of all where these are kept."""
+    """The feature vectors of the test samples at `rows`; where there is a state, those of the whole split are kept."""
     if state is None:
         return kept_features_of(bundle, dataset, None, rows=rows)
     return kept_features_of(bundle, dataset, state)[rows]
@@ -58,20 +59,22 @@ def kept_features_of(
     """The feature vectors of the samples of the split `name`, or of those at `rows`, as `predict_features`; computed if
     `state` has none of a model with the same stages."""
     samples = dataset.split(name).samples
+
+    def make() -> np.ndarray:
+        if rows is None:
+            return bundle.predict_features(samples)
+        # Not all read at once: two thousand pictures can take a gigabyte.
+        parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+        return np.concatenate([bundle.predict_features(samples[part]) for part in parts])
+
+    if state is None:
+        return make()
     what = {
         "stages": weights_digest(bundle.network.stages),
         "architecture": bundle.architecture,
         "preprocessing": bundle.preprocessing.to_dict(),
         "rows": None if rows is None else rows.tolist(),
     }
-
-    def make() -> np.ndarray:
-        if rows is None:
-            return bundle.predict_features(samples)
-        # Not all read at once: two thousand pictures can take a gigabyte.
-        parts = (rows[start : start + _READ] for start in range(0, len(rows), _READ))
-        return np.concatenate([bundle.predict_features(samples[part]) for part in parts])
-
     return kept(what, dataset, make, state, name=name)
 
 

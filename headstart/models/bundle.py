@@ -196,9 +196,7 @@ class ModelBundle:
         Raises:
             NotFinite: a logit or probability is NaN or infinite.
         """
-        if self.task == SINGLE_LABEL:
-            return self.predict_probabilities(samples, batch_size)
-        return self.kind.outputs(self.predict_logits(samples, batch_size), self.calibration)
+        return self._outputs(self.predict_logits(samples, batch_size))
 
     def predict_probabilities(self, samples: Samples, batch_size: int = _AT_ONCE) -> np.ndarray:
         """Predict calibrated class probabilities, float32 (N, classes), of stored samples, in eval mode.
@@ -220,8 +218,7 @@ class ModelBundle:
             return network.classify(torch.from_numpy(features[rows]).to(device))
 
         # In the same batches, since products of other numbers of rows may differ in their last bits.
-        logits = _finite(self._in_batches(classified, len(features), _AT_ONCE, len(self.classes)))
-        return self._probabilities(logits) if self.task == SINGLE_LABEL else self.kind.outputs(logits, self.calibration)
+        return self._outputs(_finite(self._in_batches(classified, len(features), _AT_ONCE, len(self.classes))))
 
     def predict_features(self, samples: Samples, batch_size: int = _AT_ONCE) -> np.ndarray:
         """Predict float32 feature vectors (N, feature_dim) of stored samples, in eval mode.
@@ -253,6 +250,9 @@ class ModelBundle:
                 outputs[rows] = function(rows).float().cpu().numpy()
         self.network.train(was_training)
         return outputs
+
+    def _outputs(self, logits: np.ndarray) -> np.ndarray:
+        return self._probabilities(logits) if self.task == SINGLE_LABEL else self.kind.outputs(logits, self.calibration)
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         return _finite(torch.softmax(torch.from_numpy(logits) / self.temperature, dim=1).numpy())

@@ -69,7 +69,7 @@ class Members(nn.Module):
         super().__init__()
         self._architectures = tuple(architectures)
         self._alike = list(range(len(networks)))
-        """for each network the first one that computes the same feature vectors"""
+        """for each network the first one that computes the same feature vectors where nothing trains"""
         self.networks = nn.ModuleList(networks)
         self.numbers = networks[0].head.out_features == 1
         self.inputs = nn.ModuleList(inputs)
@@ -101,9 +101,11 @@ class Members(nn.Module):
 
     def _results(self, x: Inputs) -> list[Tensor]:
         """The logits (N, K), or the number (N, 1), of each network."""
+        # Of a state that is loaded to train on, networks are alike only until the first step.
+        alike = range(len(self.networks)) if self.training else self._alike
         vectors: dict[int, Tensor] = {}
         results = []
-        for (network, own), first in zip(self.pairs, self._alike, strict=True):
+        for (network, own), first in zip(self.pairs, alike, strict=True):
             if first not in vectors:
                 vectors[first] = network.features(own(x))
             results.append(network.classify(vectors[first]))

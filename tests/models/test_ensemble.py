@@ -76,7 +76,7 @@ def test_members_with_equal_stages_compute_them_once_and_answer_as_before(on_one
     assert passes == [0, 2]
 
 
-def test_members_on_one_trunk_are_saved_read_and_exported_as_others(on_one_trunk, tmp_path):
+def test_members_on_one_trunk_are_saved_and_read_as_others_and_exported_with_one_trunk(on_one_trunk, members, tmp_path):
     pytest.importorskip("onnxruntime")
     from headstart.models.onnx import export
 
@@ -84,6 +84,20 @@ def test_members_on_one_trunk_are_saved_read_and_exported_as_others(on_one_trunk
     again = ModelBundle.load(tmp_path / "again")
     assert np.array_equal(again.predict_probabilities(SAMPLES), on_one_trunk.predict_probabilities(SAMPLES))
     assert export(on_one_trunk, tmp_path / "model.onnx", digest="sha256:1") < 1e-4
+    weights = sum(parameter.numel() for parameter in members[0].network.parameters())
+    assert 2 < (tmp_path / "model.onnx").stat().st_size / (4 * weights) < 2.5
+
+
+def test_members_on_one_trunk_each_train_their_own(on_one_trunk):
+    network, passes = on_one_trunk.network, passes_of(on_one_trunk)
+    network.train()
+    # As a checkpoint is read.
+    network.load_state_dict(network.state_dict())
+
+    network(torch.rand(2, 1, 16, 16)).sum().backward()
+
+    assert passes == [0, 1, 2]
+    assert all(parameter.grad is not None for each in network.stages[0].networks for parameter in each.parameters())
 
 
 @pytest.mark.parametrize("change", ["another state", "training"])

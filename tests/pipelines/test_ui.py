@@ -1,6 +1,6 @@
 """MLflow's server for the page of a workspace, as it is started."""
 
-import random
+import socket
 
 import pytest
 
@@ -25,7 +25,10 @@ def test_its_eight_processes_for_jobs_run_only_where_they_are_wanted(wanted, exp
     if wanted:
         monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", wanted)
 
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     # What stands in for the server ends at once.
     with pytest.raises(HeadstartError, match=r"did not start; its log is .*ui\.log"):
-        serve("sqlite:///nowhere.db", random.Random(wanted).randrange(20000, 30000), tmp_path / "ui.log", lambda: None)  # noqa: S311
+        serve("sqlite:///nowhere.db", port, tmp_path / "ui.log", lambda: None)
     assert (tmp_path / "jobs").read_text() == expected

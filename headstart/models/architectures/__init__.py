@@ -174,9 +174,8 @@ def build_network(architecture: str, *, classes: int, channels: int = 3) -> "Net
     if architecture.startswith(ENSEMBLE):
         from headstart.models.ensemble import ensemble
 
-        names = parse_ensemble(architecture)
-        members = [build_network(each, classes=classes, channels=channels) for each in names]
-        return ensemble(members, [1.0] * len(members), architectures=names)
+        members = [build_network(each, classes=classes, channels=channels) for each in parse_ensemble(architecture)]
+        return ensemble(members, [1.0] * len(members))
     if architecture.startswith(INT8):
         from headstart.models.int8_network import int8_network
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -170,9 +171,24 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_ends_its_record(cli
     assert set(states.values()) == {"KILLED"}
 
 
-# What runs of a recipe that ends, one after the other in one workspace, are killed at: moments between the command's
-# first and its last.
-_MOMENTS = 20
+# How often runs of a recipe that ends, one after the other in one workspace, are killed.
+_MOMENTS = 12
+
+
+def printing(command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def moments(command: list[str]) -> list[tuple[int, float]]:
+    """Every moment between two lines that a command prints: lines that it has printed by then, seconds to the next.
+
+    Moments counted from the command's start would depend on how busy the machine is: they all fell into the imports, or
+    behind its end.
+    """
+    with printing(command) as process:
+        printed = [time.monotonic() for _ in process.stdout]
+    assert process.returncode == 0
+    return [(lines, after - before) for lines, (before, after) in enumerate(itertools.pairwise(printed), start=1)]
 
 
 @pytest.mark.slow
@@ -183,15 +199,15 @@ def test_runs_that_are_killed_at_any_moment_leave_no_process_and_no_running_reco
     (tmp_path / "two.yaml").write_text(
         json.dumps({"name": "two", "source": {"data": sections, "pretraining": {"epochs": 5}}})
     )
-    command = [sys.executable, "-m", "headstart_pipelines.cli", "run", "two.yaml", "--workspace"]
-    begun = time.monotonic()
-    subprocess.run([*command, "measured"], check=True, stdout=subprocess.DEVNULL)
-    whole = time.monotonic() - begun
-    moments = random.Random(0)  # noqa: S311
-    for _ in range(_MOMENTS):
-        with subprocess.Popen([*command, "workspace"], text=True, stdout=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "headstart_pipelines.cli", "run", "two.yaml", "--verbose", "--workspace"]
+    drawn = random.Random(0)  # noqa: S311
+    # In order, since what a run has finished is not done again by the next.
+    for lines, gap in sorted(drawn.choices(moments([*command, "measured"]), k=_MOMENTS)):
+        with printing([*command, "workspace"]) as process:
+            for _ in itertools.islice(process.stdout, lines):
+                pass
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(moments.uniform(0.1, whole))
+                process.wait(drawn.uniform(0, gap))
             if process.poll() is None:
                 assert end(process, signal.SIGKILL) == []
 

@@ -21,6 +21,7 @@ from headstart.metrics.intervals import Interval
 from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.storage.state import State
+from headstart.training.engine import move_to_training_device
 
 if TYPE_CHECKING:
     from headstart.judging.savings import Saving
@@ -114,16 +115,19 @@ def evaluate(
     predictions.mkdir(parents=True, exist_ok=True)
     candidates, metrics, trained, retrained, unfinished = [], {}, {}, {}, {}
     for contender in contenders:
-        name = contender.strategy
+        name, cost = contender.strategy, None
         bundle = _load(contender, dataset)
         if bundle:
+            # On the CPU still, as most models are served.
+            cost = cost_of(bundle, contender.path)
+            move_to_training_device(bundle.network)
             found = kept_predictions_of(bundle, contender.path, dataset, State.from_environment())
         else:
             found = _kept(contender, dataset)
         provenance = bundle.provenance if bundle else {}
         found.save(predictions / f"{name}.parquet")
         metrics[name] = found.figures
-        candidates.append(Candidate(contender, found, cost_of(bundle, contender.path) if bundle else None))
+        candidates.append(Candidate(contender, found, cost))
         if provenance.get("history"):
             trained[name] = provenance
             retrained[name] = read_retrained(contender.path)
@@ -172,6 +176,7 @@ def evidence(assessment: Assessment, dataset: Dataset, *, report: str, address: 
     """
     board, delivered = assessment.leaderboard, assessment.delivered.strategy
     bundle = ModelBundle.load(assessment.delivered.path)
+    move_to_training_device(bundle.network)
     return Evidence(
         metric=board.metric,
         figures=assessment.figures(delivered),

@@ -38,7 +38,7 @@ from headstart.metrics.wilson import ClassIntervals, class_intervals, share_inte
 from headstart.models.bundle import ModelBundle, bundle_digest
 from headstart.models.widening import for_samples
 from headstart.storage.state import State
-from headstart.training.engine import training_device
+from headstart.training.engine import move_to_training_device, training_device
 from headstart.training.flops import epoch_flops
 from headstart.training.section import Training
 
@@ -167,7 +167,7 @@ def _compared(assessment: Assessment) -> tuple[dict[str, Path], dict[str, ModelB
     chosen = assessment.leaderboard.chosen.strategy
     models = {name: ModelBundle.load(paths[name]) for name in (chosen, SCRATCH) if name in paths}
     for bundle in models.values():
-        bundle.network.to(training_device())
+        move_to_training_device(bundle.network)
     return paths, models
 
 

@@ -460,6 +460,13 @@ def training_device() -> torch.device:
     return torch.device("cuda", current_group().local_rank)
 
 
+def move_to_training_device(network: Network) -> None:
+    """Move it there; one that computes in double precision, which Apple's GPU lacks, stays where it is on such."""
+    device, values = training_device(), (*network.parameters(), *network.buffers())
+    if device.type != "mps" or all(each.dtype != torch.float64 for each in values):
+        network.to(device)
+
+
 def _apple_gpu() -> torch.device:
     if not torch.backends.mps.is_available():
         raise InputError(f"{DEVICE_VARIABLE} is mps, and torch sees no Apple GPU here; unset it.")

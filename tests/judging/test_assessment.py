@@ -3,16 +3,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import accuracy_score
 
 from headstart.data.prepare import prepare
 from headstart.data.section import Data
 from headstart.errors import HeadstartError
+from headstart.judging import assessment as assessing
+from headstart.judging import kept_predictions, serving_cost
 from headstart.judging.assessment import evaluate
 from headstart.judging.contenders import Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle
+from headstart.training import engine
 from headstart_pipelines.demo import digits
 
 EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]
@@ -39,6 +43,27 @@ def test_predictions_are_the_models_own(assessment, contenders, dataset):
     folder = assessment.predictions
     expected = ModelBundle.load(contenders["zero"].path).predict_probabilities(dataset.split("test").samples)
     assert read_predictions(folder / "zero.parquet").probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_models_predict_on_the_device_that_trains_and_their_cost_is_that_on_the_cpu(
+    contenders, dataset, tmp_path, monkeypatch
+):
+    of_cost, of_predictions = [], []
+
+    def cost_of(bundle, path):
+        of_cost.append(bundle.network.head.weight.device.type)
+        return serving_cost.cost_of(bundle, path)
+
+    def kept_predictions_of(bundle, path, dataset, state):
+        of_predictions.append(bundle.network.head.weight.device.type)
+        return kept_predictions.kept_predictions_of(ModelBundle.load(path), path, dataset, state)
+
+    # Any device that torch has here beside the CPU.
+    monkeypatch.setattr(engine, "training_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(assessing, "cost_of", cost_of)
+    monkeypatch.setattr(assessing, "kept_predictions_of", kept_predictions_of)
+    evaluate([contenders["zero"]], dataset, tmp_path / "predictions", evaluation=QUICK)
+    assert (of_cost, of_predictions) == (["cpu"], ["meta"])
 
 
 def test_the_gain_over_scratch_is_that_of_the_chosen_strategy(assessment):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from headstart.errors import InputError
+from headstart.models.architectures import build_network
 from headstart.training import engine
 from headstart.training.distributed import Group
-from headstart.training.engine import training_device
+from headstart.training.engine import move_to_training_device, training_device
 from headstart.training.speed import _choose, _has_compiler, precisions
 from headstart.training.timings import Step
 
@@ -64,3 +65,16 @@ def test_it_computes_in_fp32_and_uncompiled_and_bf16_is_refused():
     assert not _has_compiler(MPS)
     with pytest.raises(InputError, match="bf16, which is not used on Apple's GPU; set auto or fp32"):
         _choose(Step(None, Example(), 0), Plan(), 100, None)
+
+
+def test_a_network_is_moved_to_the_gpu_unless_that_lacks_its_double_precision(monkeypatch):
+    single = build_network("convnet", classes=2, channels=1)
+    double = build_network("classical/image/pixels/margin_svc/3x4", classes=2, channels=1)
+    monkeypatch.setattr(engine, "training_device", lambda: MPS)
+    move_to_training_device(double)
+    assert {each.device.type for each in double.buffers()} == {"cpu"}
+    # Any device that torch has here beside the CPU.
+    monkeypatch.setattr(engine, "training_device", lambda: torch.device("meta"))
+    for network in (single, double):
+        move_to_training_device(network)
+        assert {each.device.type for each in (*network.parameters(), *network.buffers())} == {"meta"}

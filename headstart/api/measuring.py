@@ -10,6 +10,7 @@ from headstart.judging.measurement import Measurement, measure
 from headstart.models.reference import REGISTRY, unpinned
 from headstart.tracking.registry import find_version
 from headstart.tracking.version_record import read_version
+from headstart.training.engine import move_to_training_device
 
 
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     """
     loaded = load(model, workspace=workspace)
     evidence, trained_on = _background(unpinned(loaded.reference), workspace)
+    move_to_training_device(loaded.bundle.network)
     return measure(
         loaded.bundle,
         str(data),

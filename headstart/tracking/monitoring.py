@@ -48,9 +48,11 @@ def monitor_version(
             usable.
     """
     from headstart.models.bundle import ModelBundle
+    from headstart.training.engine import move_to_training_device
 
     version, evidence = tested_version(client, uri)
     bundle = ModelBundle.load(version.bundle)
+    move_to_training_device(bundle.network)
     new = observe(bundle, data)
     found = monitor(
         _tested_on(version, evidence, bundle, reference),

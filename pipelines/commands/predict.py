@@ -21,11 +21,13 @@ def _predict(options: argparse.Namespace) -> None:
     from headstart.models.inputs import raw_samples
     from headstart.models.prediction import in_short, predict, table_format, to_json, write_table
     from headstart.terminal import printable
+    from headstart.training.engine import move_to_training_device
 
     if options.output:
         table_format(options.output)
     bundle = load(options.model, workspace=options.workspace).bundle
     samples = raw_samples(options.paths, bundle.modality)
+    move_to_training_device(bundle.network)
     tables = []
     try:
         for table in predict(bundle, samples, batch_size=options.batch_size):

@@ -3,11 +3,14 @@
 import getpass
 import logging
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
@@ -33,6 +36,8 @@ _SERVER_ERROR = 500
 # MLflow's client retries by itself, after 0, 4, 8, 16, 32, 64 and 120 seconds.
 _PATIENCE_SECONDS = 120
 _POLL_SECONDS = 1
+# In MLflow's message, which calls the tables out-of-date also where they are newer than it.
+_OTHER_SCHEMA = re.compile(r"database schema \(found version (\w+), but expected \w+\)")
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +111,7 @@ def _explanation(error: Exception) -> HeadstartError:
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     where = without_password(uri)
-    if said := sentence(error):
+    if said := sentence(error) or _of_another_release(error):
         return HeadstartError(f"The record {file_of(uri) or where} {said}.")
     # MLflow's client wraps failed connections, but not error responses to an upload.
     if not isinstance(error, RequestException) and isinstance(error.__context__, RequestException):
@@ -116,6 +121,27 @@ def _explanation(error: Exception) -> HeadstartError:
         )
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return HeadstartError(f"MLflow at {where} refused: {first_line.replace(uri, where) if uri else first_line}")
+
+
+def _of_another_release(error: Exception) -> str | None:
+    """Cause and remedy where another release of MLflow made the database's tables; None for any other error."""
+    found = _OTHER_SCHEMA.search(str(error))
+    if found is None:
+        return None
+    import mlflow
+
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if any(migrations.glob(f"{found[1]}_*.py")):
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        address = shlex.quote(uri) if file_of(uri) else '"$MLFLOW_TRACKING_URI"'
+        return (
+            f"was written by an MLflow older than {mlflow.__version__}, which is installed here; copy it for a backup, "
+            f"then run mlflow db upgrade {address} to bring it up to date"
+        )
+    return (
+        f"was written by an MLflow newer than {mlflow.__version__}, which is installed here; install a release that is "
+        "as new (pip install --upgrade mlflow)"
+    )
 
 
 @contextmanager

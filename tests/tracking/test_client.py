@@ -1,12 +1,16 @@
 import logging
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import traceback
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import mlflow
 import pytest
 import requests
 
@@ -223,6 +227,32 @@ def test_a_database_that_fails_on_the_way_is_one_clear_error_and_no_sql_in_the_l
         client.search_registered_models()
     assert "\n" not in str(error.value)
     assert "SELECT" not in str(error.value) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("revision", "said"),
+    [
+        # Of MLflow 1.0, and of none yet.
+        (
+            "451aebb31d03",
+            "was written by an MLflow older than {}, .* run mlflow db upgrade sqlite:///{}/mlflow.db to",
+        ),
+        ("0123456789ab", "was written by an MLflow newer than {}, .*\\(pip install --upgrade mlflow"),
+    ],
+)
+def test_a_record_of_another_release_of_mlflow_is_told_from_an_older_or_a_newer_one(
+    client, tmp_path, monkeypatch, revision, said
+):
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+    # MLflow keeps what it has opened.
+    (tmp_path / "copied").mkdir()
+    shutil.copy(database, tmp_path / "copied")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copied/mlflow.db")
+    with pytest.raises(HeadstartError, match=said.format(mlflow.__version__, tmp_path / "copied")) as error:
+        connect()
+    assert "\n" not in str(error.value)
 
 
 def test_a_password_in_an_address_that_mlflow_refuses_is_not_shown(monkeypatch):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.data.dataset import Dataset
 from headstart.errors import HeadstartError
+from headstart.judging.combination import trained_again
 from headstart.judging.contenders import Candidate, Contender
 from headstart.judging.evidence import Evidence, digests, figures, seen
 from headstart.judging.kept_predictions import kept_predictions_of
@@ -113,7 +114,7 @@ def evaluate(
         HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
     """
     predictions.mkdir(parents=True, exist_ok=True)
-    candidates, metrics, trained, retrained, unfinished = [], {}, {}, {}, {}
+    candidates, metrics, trained, again, unfinished = [], {}, {}, {}, {}
     for contender in contenders:
         name, cost = contender.strategy, None
         bundle = _load(contender, dataset)
@@ -130,9 +131,14 @@ def evaluate(
         candidates.append(Candidate(contender, found, cost))
         if provenance.get("history"):
             trained[name] = provenance
-            retrained[name] = read_retrained(contender.path)
+            again[name] = read_retrained(contender.path)
         if bundle and contender.kind == "baseline" and (share := unlearned(bundle, dataset)) is not None:
             unfinished[name] = share
+    retrained = {name: [each.predicted for each in found] for name, found in again.items()}
+    shown = {each.contender.strategy: each.predictions for each in candidates}
+    for contender in contenders:
+        if contender.members and (answers := trained_again(ModelBundle.load(contender.path), shown, again)):
+            retrained[contender.strategy] = answers
     return Assessment(
         build_leaderboard(candidates, evaluation, seed=seed, retrained=retrained, unlearned=unfinished),
         metrics,

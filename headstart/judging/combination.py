@@ -1,7 +1,7 @@
 """Combinations: contenders that are formed of others, without further training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +54,27 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
     if len(found) < 2 or all(each.contender.kind == "baseline" for each in found):
         return []
     return [_ensemble_of(found, evaluation, directory / ENSEMBLE)]
+
+
+def trained_again(
+    bundle: ModelBundle, shown: Mapping[str, Predictions], retrained: Mapping[str, Sequence[Predictions]]
+) -> list[np.ndarray]:
+    """What the combination in `bundle` would answer, as `Predictions.predicted`, had its members been trained with
+    other seeds; none where one that is trained in steps was trained once.
+
+    `shown` and `retrained` are test predictions by strategy: of the members' own trainings, and of those with other
+    seeds of each that is trained in steps. The others do not depend on the seed, nor do the weights here.
+    """
+    weights = {each["strategy"]: each["weight"] for each in bundle.provenance["members"]}
+    count = min((len(retrained[name]) for name in weights if name in retrained), default=0)
+    answers = []
+    for number in range(count):
+        members = [retrained[name][number] if name in retrained else shown[name] for name in weights]
+        mean = np.average([each.outputs for each in members], axis=0, weights=list(weights.values()))
+        if bundle.task != SINGLE_LABEL:
+            mean = bundle.kind.outputs(bundle.kind.logits(mean, bundle.calibration), bundle.calibration)
+        answers.append(bundle.kind.predicted(mean))
+    return answers
 
 
 def _weighted(strategies: Sequence[Contender], baselines: Sequence[Contender]) -> list[tuple[Contender, float]]:

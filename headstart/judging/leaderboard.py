@@ -281,10 +281,10 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Compare all contenders on the test split.
 
-    `retrained` are, for each contender that was trained in steps, predictions int (N,) of its trainings with other
-    seeds. Their variance is part of a gain's beside that by the test items (`noise_of`); the interval of a gain over
-    scratch is that over the mean of its trainings. `unlearned` are the baselines that had not learned their own
-    training samples, with their accuracy on these.
+    `retrained` are, for each contender that was trained in steps, and for combinations of these, predictions int (N,)
+    of its trainings with other seeds. Their variance is part of a gain's beside that by the test items (`noise_of`);
+    the interval of a gain over scratch is that over the mean of its trainings. `unlearned` are the baselines that had
+    not learned their own training samples, with their accuracy on these.
 
     Raises:
         HeadstartError: the contenders were not all tested on the same items in the same order, two share a name, or
@@ -299,8 +299,8 @@ def build_leaderboard(
     baselines, best = _baselines(candidates, predicted, evaluation.metric)
     spreads = _spreads(retrained, predicted, evaluation.metric, labels, classes)
     pairs = _pairs(candidates, chosen, baselines, best)
-    members = {each.contender.strategy: _trained_as(each.contender, predicted) for each in candidates}
-    gains = _gains(pairs, predicted, first, evaluation, spreads, members, seed)
+    varying = {each.contender.strategy: _varies_as(each.contender, predicted, spreads) for each in candidates}
+    gains = _gains(pairs, predicted, first, evaluation, spreads, varying, seed)
     told = {pair: verdict(gain, evaluation.min_gain, learned=pair[1] not in unlearned) for pair, gain in gains.items()}
     chances = holm([paired_p(labels, predicted[chosen.strategy], predicted[name], groups) for name in baselines])
     comparisons = [
@@ -329,10 +329,13 @@ def build_leaderboard(
     )
 
 
-def _trained_as(contender: Contender, names: Container[str]) -> tuple[str, ...]:
-    """The contenders whose spread over seeds is this one's; scratch's where its original is none of these `names`."""
+def _varies_as(contender: Contender, names: Container[str], spreads: Container[str]) -> tuple[str, ...]:
+    """The contenders whose spread over seeds is this one's; scratch's where its original is none of these `names`, and
+    the members' where a combination has none of its own."""
+    if contender.members and contender.strategy not in spreads:
+        return contender.members
     if contender.original is None:
-        return contender.members or (contender.strategy,)
+        return (contender.strategy,)
     return (contender.original if contender.original in names else SCRATCH,)
 
 
@@ -398,20 +401,20 @@ def _gains(
     tested: Predictions,
     evaluation: Evaluation,
     spreads: Mapping[str, Spread],
-    members: Mapping[str, Sequence[str]],
+    varying: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[tuple[str, str], Interval]:
     """The gains of strategies over baselines, by the names of the two, with intervals that hold all at once.
 
-    `tested` has the items; `spreads` are those of the metric over trainings, and `members` name what each contender is
-    formed of.
+    `tested` has the items; `spreads` are those of the metric over trainings, and `varying` names the contenders whose
+    spread is each one's.
     """
     position = {name: number for number, name in enumerate(predicted)}
     intervals = simultaneous_gains(
         evaluation.metric,
         tested.labels,
         list(predicted.values()),
-        [Pair(position[ours], position[theirs], *noise_of(members[ours], theirs, spreads)) for ours, theirs in pairs],
+        [Pair(position[ours], position[theirs], *noise_of(varying[ours], theirs, spreads)) for ours, theirs in pairs],
         len(tested.classes),
         confidence=evaluation.confidence,
         resamples=evaluation.resamples,

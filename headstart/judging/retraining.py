@@ -4,11 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from headstart.data.dataset import Dataset
 from headstart.jobs.job import Job, train
-from headstart.metrics.predictions import read_predictions
+from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.metrics.task import MULTI_LABEL
 from headstart.training.context import RunContext
 from headstart.training.flops import epoch_flops
@@ -52,9 +50,9 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
             found.save_predictions(place, dataset)
 
 
-def read_retrained(path: Path) -> list[np.ndarray]:
-    """The classes int (N,) that the trainings with other seeds give the test samples, for the bundle at `path`."""
-    return [read_predictions(place).predicted for place in sorted(path.glob(f"{_FOLDER}/*.parquet"))]
+def read_retrained(path: Path) -> list[Predictions]:
+    """What the trainings with other seeds predict for the test samples, for the bundle at `path`."""
+    return [read_predictions(place) for place in sorted(path.glob(f"{_FOLDER}/*.parquet"))]
 
 
 def planned_trainings(trained: Trained, dataset: Dataset, seeds: Seeds, kind: str) -> int:

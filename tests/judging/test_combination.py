@@ -7,12 +7,14 @@ import pytest
 
 from headstart.judging.assessment import evaluate
 from headstart.judging.choice import ties
-from headstart.judging.combination import combined
+from headstart.judging.combination import combined, trained_again
+from headstart.judging.retraining import read_retrained
 from headstart.judging.section import Evaluation
-from headstart.metrics.predictions import Predictions
+from headstart.metrics.predictions import Predictions, read_predictions
 from headstart.models.bundle import ModelBundle, bundle_digest
-from headstart.training.trained import held_out_path, read_held_out
+from headstart.training.trained import held_out_path, predictions_of, read_held_out
 
+EPOCHS = [{"epoch": 1, "val/accuracy": 0.3}]
 EVALUATION = Evaluation(resamples=200, curve=(), robustness=10, explanations=2)
 
 
@@ -177,3 +179,57 @@ def test_an_ensemble_is_delivered_and_the_verdict_is_about_a_single_strategy(sev
         f"ensemble of {first}, {second} and {third}, weighted by held-out samples (3 models for a prediction)"
     )
     assert type(board).from_json(board.to_json()) == board
+
+
+def _trained_again(contenders, dataset, times):
+    """Keep with each contender what `times` trainings with other seeds predict: the right class in its place, and
+    another for one in three samples, each time for others."""
+    test = dataset.split("test")
+    for seed, contender in enumerate(contenders):
+        for number in range(1, times + 1):
+            wrong = np.arange(len(test.labels)) % 3 == (seed + number) % 3
+            sure = np.eye(3)[np.where(wrong, (test.labels + 1) % 3, test.labels)] * (0.5 + 0.1 * seed) + 0.1
+            probabilities = sure / sure.sum(axis=1, keepdims=True)
+            found = Predictions(test.ids, test.labels, probabilities, dataset.classes)
+            (contender.path / "retrained").mkdir(exist_ok=True)
+            found.save(contender.path / "retrained" / f"{number}.parquet")
+
+
+def test_an_average_varies_as_the_averages_of_its_members_other_trainings(several, dataset, tmp_path):
+    partial, _, scratch = several()
+    judged = [partial, scratch]
+    for each in judged:
+        bundle, held_out = ModelBundle.load(each.path), each.held_out
+        bundle.provenance |= {"history": EPOCHS, "kept_epoch": 1}
+        bundle.save(each.path)
+        held_out.save(held_out_path(each.path))
+    _trained_again(judged, dataset, 2)
+    judged += combined(judged, EVALUATION, tmp_path / "made")
+    board = evaluate(judged, dataset, tmp_path / "predictions", evaluation=EVALUATION).leaderboard
+
+    weights = {each["strategy"]: each["weight"] for each in ModelBundle.load(judged[2].path).provenance["members"]}
+    accuracies = [board.delivered_entry.value]
+    for number in (1, 2):
+        files = {each.strategy: each.path / "retrained" / f"{number}.parquet" for each in judged[:2]}
+        mean = sum(weight * read_predictions(files[name]).probabilities for name, weight in weights.items())
+        accuracies.append((mean.argmax(axis=1) == dataset.split("test").labels).mean())
+    assert board.delivered == "ensemble"
+    assert board.delivered_entry.seed_deviation == pytest.approx(np.std(accuracies, ddof=1))
+
+
+def test_a_member_that_does_not_depend_on_the_seed_is_the_same_in_each_average(several, dataset, tmp_path):
+    partial, full, scratch = several()
+    _trained_again([scratch], dataset, 2)
+    (found,) = combined([partial, full, scratch], EVALUATION, tmp_path / "made")
+    bundle, test = ModelBundle.load(found.path), dataset.split("test")
+    shown = {each.strategy: predictions_of(ModelBundle.load(each.path), test) for each in (partial, full, scratch)}
+    again = {"scratch": read_retrained(scratch.path)}
+
+    answers = trained_again(bundle, shown, again)
+
+    weights = {each["strategy"]: each["weight"] for each in bundle.provenance["members"]}
+    still = sum(weights[name] * shown[name].probabilities for name in ("partial", "full"))
+    expected = [(still + weights["scratch"] * each.probabilities).argmax(axis=1) for each in again["scratch"]]
+    assert [each.tolist() for each in answers] == [each.tolist() for each in expected]
+    # Of one that is trained in steps, and was trained once, nobody knows the others.
+    assert trained_again(bundle, shown, {**again, "full": []}) == []

@@ -37,7 +37,7 @@ def test_trainings_with_other_seeds_follow_what_was_decided_of_the_start(
     monkeypatch.setattr(retraining, "train", noted)
     retrain(done, job, context, 3, tmp_path, renamed)
 
-    told = [each.tolist() for each in read_retrained(tmp_path)]
+    told = [each.predicted.tolist() for each in read_retrained(tmp_path)]
     if kept == 0:
         assert made == []
         assert told == 2 * [predictions_of(done.bundle, renamed.split("test")).predicted.tolist()]

@@ -1,5 +1,6 @@
 """What is in files: archives and tables opened, pickles recognised."""
 
+import contextlib
 import gzip
 import io
 import pickletools
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from safetensors import SafetensorError, deserialize
 
 
 def files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -29,7 +31,11 @@ def opened(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def is_pickle(content: bytes) -> bool:
-    """Whether Python would unpickle the content, whatever it is called."""
+    """Whether Python would unpickle the content, whatever it is called; no file of safetensors is a pickle, although
+    the length of its header and its tensors' bytes may read as a program for the unpickler."""
+    with contextlib.suppress(SafetensorError):
+        deserialize(content)
+        return False
     try:
         operations = {operation.name for operation, _, _ in pickletools.genops(content)}
     except (ValueError, OverflowError):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import pickletools
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
+from safetensors.torch import save
 
 from headstart.tracking import names
 from tests.services.conftest import FinishedRun
@@ -112,3 +115,12 @@ def test_a_pickle_would_be_recognised_under_any_name_and_in_an_archive(protocol:
         packed.writestr("weights.safetensors", pickle.dumps(Path("x"), protocol))
     found = [is_pickle(content) for _, content in opened("model.bin", archive.getvalue())]
     assert found == [False, True]
+
+
+def test_weights_whose_bytes_are_a_program_for_the_unpickler_are_no_pickle() -> None:
+    tensor = torch.frombuffer(bytearray(b"-\ncos\nsystem\n."), dtype=torch.uint8)
+    # The header's length is a multiple of 8; P has the unpickler read on to the end of the line.
+    files = (save({"weights": tensor}, {"padding": "-" * count}) for count in range(0, 256, 8))
+    content = next(each for each in files if each.startswith(b"P"))
+    assert "GLOBAL" in {operation.name for operation, _, _ in pickletools.genops(content)}
+    assert not is_pickle(content)

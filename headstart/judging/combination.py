@@ -12,7 +12,7 @@ from headstart.judging.contenders import ENSEMBLE, Contender
 from headstart.judging.section import Evaluation
 from headstart.metrics.averaging import weights_in_average
 from headstart.metrics.predictions import Predictions, on_common_samples
-from headstart.metrics.task import REGRESSION, SINGLE_LABEL
+from headstart.metrics.task import REGRESSION, SINGLE_LABEL, Calibration
 from headstart.modalities.preprocessing import Preprocessing
 from headstart.models.bundle import ModelBundle, bundle_digest, versions
 from headstart.models.ensemble import Renormalised, ensemble, ensemble_name, renormalised
@@ -71,9 +71,9 @@ def trained_again(
     for number in range(count):
         members = [retrained[name][number] if name in retrained else shown[name] for name in weights]
         mean = np.average([each.outputs for each in members], axis=0, weights=list(weights.values()))
-        if bundle.task != SINGLE_LABEL:
-            mean = bundle.kind.outputs(bundle.kind.logits(mean, bundle.calibration), bundle.calibration)
-        answers.append(bundle.kind.predicted(mean))
+        # As the network gives them, whose temperature, thresholds and margin come after the average.
+        logits = bundle.kind.logits(mean, Calibration())
+        answers.append(bundle.kind.predicted(bundle.kind.outputs(logits, bundle.calibration)))
     return answers
 
 

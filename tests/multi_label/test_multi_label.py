@@ -17,7 +17,7 @@ from headstart.data.section import Data
 from headstart.data.several import rarest
 from headstart.errors import InputError
 from headstart.features.label_heads import best_label_head, label_means
-from headstart.judging.combination import combined
+from headstart.judging.combination import combined, trained_again
 from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.measurement import measure
@@ -40,6 +40,7 @@ from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from headstart.training.trained import predictions_of
 from tests.models.schema import validate
 from tests.multi_label.conftest import NAMES, TRAINING, packed
 
@@ -403,6 +404,10 @@ def test_models_that_tie_are_averaged_with_thresholds_of_their_own(source, datas
     )
     assert len(bundle.thresholds) == len(NAMES)
     assert found.held_out.task == "multi_label"
+    own = {name: predictions_of(each.bundle, dataset.split("test")) for name, each in models.items()}
+    # Had its members' other trainings come to the same, so would the average.
+    (again,) = trained_again(bundle, own, {name: [each] for name, each in own.items()})
+    np.testing.assert_allclose(again, bundle.kind.predicted(bundle.predict_outputs(samples)), rtol=1e-4, atol=1e-5)
     export(bundle, tmp_path / "model.onnx", digest="sha256:0")
 
 

@@ -19,7 +19,7 @@ from headstart.data.strata import strata
 from headstart.data.subsets import spread_out
 from headstart.errors import InputError
 from headstart.features.number_heads import best_number_head, first_component
-from headstart.judging.combination import combined
+from headstart.judging.combination import combined, trained_again
 from headstart.judging.contenders import Contender
 from headstart.judging.diagnostics import diagnose, headline_facts
 from headstart.judging.headline import Findings, intervals_miss
@@ -45,6 +45,7 @@ from headstart.recipe.draft import draft_recipe
 from headstart.recipe.recipe import Recipe
 from headstart.strategies.section import Strategy
 from headstart.strategies.transfer import transfer
+from headstart.training.trained import predictions_of
 from headstart_pipelines.check import check as check_recipe
 from headstart_pipelines.resolve import resolve
 from tests.models.schema import validate
@@ -461,6 +462,10 @@ def test_models_that_tie_are_averaged_and_their_margins_too(trained, source, dat
     assert bundle.margin == pytest.approx(sum(shares[name] * models[name].bundle.margin for name in models))
     assert found.held_out.task == "regression"
     export(bundle, tmp_path / "model.onnx", digest="sha256:0")
+    own = {name: predictions_of(each.bundle, dataset.split("test")) for name, each in models.items()}
+    # Had its members' other trainings come to the same, so would the average.
+    (again,) = trained_again(bundle, own, {name: [each] for name, each in own.items()})
+    np.testing.assert_allclose(again, bundle.kind.predicted(bundle.predict_outputs(samples)), rtol=1e-4, atol=1e-5)
 
 
 def test_predictions_are_read_back_and_paired_with_those_of_another_model(assessment, dataset):

@@ -114,7 +114,8 @@ def evaluate(
         HeadstartError: a contender was trained on another data set, whose training samples may be test samples here.
     """
     predictions.mkdir(parents=True, exist_ok=True)
-    candidates, metrics, trained, again, unfinished = [], {}, {}, {}, {}
+    candidates, metrics, trained, retrained, unfinished = [], {}, {}, {}, {}
+    formed: dict[str, ModelBundle] = {}
     for contender in contenders:
         name, cost = contender.strategy, None
         bundle = _load(contender, dataset)
@@ -131,14 +132,16 @@ def evaluate(
         candidates.append(Candidate(contender, found, cost))
         if provenance.get("history"):
             trained[name] = provenance
-            again[name] = read_retrained(contender.path)
+            retrained[name] = [each.predicted for each in read_retrained(contender.path)]
+        if bundle and contender.members:
+            formed[name] = bundle
         if bundle and contender.kind == "baseline" and (share := unlearned(bundle, dataset)) is not None:
             unfinished[name] = share
-    retrained = {name: [each.predicted for each in found] for name, found in again.items()}
     shown = {each.contender.strategy: each.predictions for each in candidates}
-    for contender in contenders:
-        if contender.members and (answers := trained_again(ModelBundle.load(contender.path), shown, again)):
-            retrained[contender.strategy] = answers
+    for name, bundle in formed.items():
+        again = {each.strategy: read_retrained(each.path) for each in contenders if each.strategy in trained}
+        if answers := trained_again(bundle, shown, again):
+            retrained[name] = answers
     return Assessment(
         build_leaderboard(candidates, evaluation, seed=seed, retrained=retrained, unlearned=unfinished),
         metrics,

@@ -1,7 +1,7 @@
 """Combinations: contenders that are formed of others, without further training."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def combined(contenders: Sequence[Contender], evaluation: Evaluation, directory:
 
 
 def trained_again(
-    bundle: ModelBundle, shown: Mapping[str, Predictions], retrained: Mapping[str, Sequence[Predictions]]
+    bundle: ModelBundle, shown: Mapping[str, Predictions], retrained: Mapping[str, Iterable[Predictions]]
 ) -> list[np.ndarray]:
     """What the combination in `bundle` would answer, as `Predictions.predicted`, had its members been trained with
     other seeds; none where one that is trained in steps was trained once.
@@ -66,11 +66,11 @@ def trained_again(
     seeds of each that is trained in steps. The others do not depend on the seed, nor do the weights here.
     """
     weights = {each["strategy"]: each["weight"] for each in bundle.provenance["members"]}
-    count = min((len(retrained[name]) for name in weights if name in retrained), default=0)
+    varying = [name for name in weights if name in retrained]
     answers = []
-    for number in range(count):
-        members = [retrained[name][number] if name in retrained else shown[name] for name in weights]
-        mean = np.average([each.outputs for each in members], axis=0, weights=list(weights.values()))
+    for found in zip(*(retrained[name] for name in varying), strict=False):
+        members = {**shown, **dict(zip(varying, found, strict=True))}
+        mean = np.average([members[name].outputs for name in weights], axis=0, weights=list(weights.values()))
         # As the network gives them, whose temperature, thresholds and margin come after the average.
         logits = bundle.kind.logits(mean, Calibration())
         answers.append(bundle.kind.predicted(bundle.kind.outputs(logits, bundle.calibration)))

@@ -1,5 +1,6 @@
 """Trainings with other seeds, which tell what test items cannot: how far a metric depends on the seed."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -50,9 +51,10 @@ def retrain(trained: Trained, job: Job, context: RunContext, seeds: Seeds, path:
             found.save_predictions(place, dataset)
 
 
-def read_retrained(path: Path) -> list[Predictions]:
-    """What the trainings with other seeds predict for the test samples, for the bundle at `path`."""
-    return [read_predictions(place) for place in sorted(path.glob(f"{_FOLDER}/*.parquet"))]
+def read_retrained(path: Path) -> Iterator[Predictions]:
+    """What the trainings with other seeds predict for the test samples, for the bundle at `path`, one after the other:
+    of many samples and classes they are large."""
+    return map(read_predictions, sorted(path.glob(f"{_FOLDER}/*.parquet")))
 
 
 def planned_trainings(trained: Trained, dataset: Dataset, seeds: Seeds, kind: str) -> int:

@@ -36,10 +36,9 @@ def noise_of(ours: Sequence[str], theirs: str, spreads: Mapping[str, Spread]) ->
     """The variance of a gain by the seeds of the trainings of both sides, and the degrees of freedom of its estimate.
 
     `ours` are a contender, or the members of a combination of which none was formed with other seeds, whose variance
-    is taken for the largest of theirs. The
-    training that is delivered has the variance of one; the gain is over the mean of the M trainings of `theirs`, which
-    has 1/M. A contender without a spread was not trained in steps; one that was trained once is taken to vary as
-    scratch does. Degrees of freedom: Satterthwaite 1946.
+    is taken for the largest of theirs. The training that is delivered has the variance of one; the gain is over the
+    mean of the M trainings of `theirs`, which has 1/M. A contender without a spread was not trained in steps; one that
+    was trained once is taken to vary as scratch does. Degrees of freedom: Satterthwaite 1946.
     """
     lenders = [name if spreads[name].trainings > 1 else SCRATCH for name in ours if name in spreads]
     lender = max((name for name in lenders if name in spreads), key=lambda name: spreads[name].variance, default=None)

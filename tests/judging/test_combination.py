@@ -223,7 +223,7 @@ def test_a_member_that_does_not_depend_on_the_seed_is_the_same_in_each_average(s
     (found,) = combined([partial, full, scratch], EVALUATION, tmp_path / "made")
     bundle, test = ModelBundle.load(found.path), dataset.split("test")
     shown = {each.strategy: predictions_of(ModelBundle.load(each.path), test) for each in (partial, full, scratch)}
-    again = {"scratch": read_retrained(scratch.path)}
+    again = {"scratch": list(read_retrained(scratch.path))}
 
     answers = trained_again(bundle, shown, again)
 

@@ -136,13 +136,15 @@ def _fetch_parts(found: Object, draft: Draft) -> None:
 
 
 def _fetch_missing(found: Object, draft: Draft) -> None:
-    def fetch_part(number: int) -> int:
+    def fetch_part(number: int) -> None:
         start = number * PART
         content = retried(lambda: s3.read_range(found, start, min(PART, found.size - start)))
         with draft.path.open("r+b") as file:
             os.pwrite(file.fileno(), content, start)
             os.fsync(file.fileno())
-        return number
+        # Written here, so that a part which arrives after another has failed is listed too. Appended without a buffer:
+        # each thread's line stays whole.
+        notes.write(f"{number}\n".encode())
 
     if not draft.path.exists() or draft.path.stat().st_size != found.size:
         draft.notes.unlink(missing_ok=True)
@@ -150,12 +152,12 @@ def _fetch_missing(found: Object, draft: Draft) -> None:
             file.truncate(found.size)
     done = {int(line) for line in draft.notes.read_text().split()} if draft.notes.exists() else set()
     missing = [number for number in range(-(-found.size // PART)) if number not in done]
-    with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool, draft.notes.open("a") as notes:
+    # The notes are closed after the pool has waited for its threads.
+    with draft.notes.open("ab", buffering=0) as notes, ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
         waiting = [pool.submit(fetch_part, number) for number in missing]
         try:
             for part in as_completed(waiting):
-                notes.write(f"{part.result()}\n")
-                notes.flush()
+                part.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

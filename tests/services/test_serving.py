@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ def test_a_prefix_of_more_objects_than_one_page_is_listed_whole(stack, monkeypat
 
 @pytest.mark.parametrize("damage", ["flipped byte", "truncated header", "pickle"])
 def test_a_bundle_that_was_tampered_with_in_the_store_is_refused_by_name_wherever_it_is_loaded(
-    stack, bundle, tmp_path, damage, record
+    stack, bundle, tmp_path, damage, record, request
 ):
     import mlflow
 
@@ -283,6 +284,8 @@ def test_a_bundle_that_was_tampered_with_in_the_store_is_refused_by_name_whereve
         "pickle": b"\x80\x04K\x01.",
     }[damage]
     stack.s3.put_object(Bucket=stack.bucket, Key=weights, Body=changed)
+    # Other modules read all that the store holds.
+    request.addfinalizer(partial(stack.s3.put_object, Bucket=stack.bucket, Key=weights, Body=content))
     (tmp_path / "1.png").write_bytes(FILES[0])
     for arguments in (
         ["predict", f"models:/{model}/1", str(tmp_path)],

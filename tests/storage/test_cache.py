@@ -4,6 +4,7 @@ import hashlib
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -110,6 +111,31 @@ def test_what_no_repetition_mends_is_not_repeated(store: Store, failure: Excepti
     with pytest.raises(type(failure)):
         cache.fetch(named(size=100))
     assert len(store.asked) == 1
+
+
+def test_parts_that_arrive_after_another_has_failed_are_not_fetched_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gave_up = Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            gave_up.set()
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def fails_at_once_or_arrives_late(found: s3.Object, start: int, length: int) -> bytes:
+        if start == PART:
+            raise InputError("no access")
+        gave_up.wait()
+        return store.content[start : start + length]
+
+    monkeypatch.setattr(cache, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(s3, "read_range", fails_at_once_or_arrives_late)
+    with pytest.raises(InputError, match="no access"):
+        cache.fetch(named())
+    monkeypatch.setattr(s3, "read_range", store.read_range)
+    assert fetched(named()) == CONTENT
+    assert store.asked == [(PART, PART)]
 
 
 @pytest.mark.parametrize("size", [100, len(CONTENT)])

@@ -43,17 +43,20 @@ def paired_predictions(challenger: "VersionRecord", champion: "VersionRecord", d
 
 
 def _loaded(version: "VersionRecord") -> "ModelBundle":
-    """Load the version's bundle.
+    """Load the version's bundle, onto the device that trains.
 
     Raises:
         ComparisonError: it cannot be loaded.
     """
     from headstart.models.bundle import ModelBundle
+    from headstart.training.engine import move_to_training_device
 
     try:
-        return ModelBundle.load(version.bundle)
+        bundle = ModelBundle.load(version.bundle)
     except HeadstartError as error:
         raise ComparisonError(f"version {version.version} cannot be loaded: {error}") from error
+    move_to_training_device(bundle.network)
+    return bundle
 
 
 def _test_split(evidence: "Evidence", data: Path | None) -> tuple["Split", tuple[str, ...]]:

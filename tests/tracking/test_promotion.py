@@ -31,6 +31,7 @@ from headstart.tracking.names import DATA_DIGEST, MODEL_DIGEST, PROMOTION, SOURC
 from headstart.tracking.policy import Policy
 from headstart.tracking.promotion import promote, rollback
 from headstart.tracking.registry import find_version
+from headstart.training import engine
 from tests.tracking.conftest import MODEL
 
 # What decides here is the comparison with the champion.
@@ -522,6 +523,15 @@ def test_models_that_were_judged_on_different_items_are_both_evaluated_on_the_ch
     assert 0 < left_out < len(test)
     assert f"on {len(test) - left_out} items, {left_out} left out" in gate.text
     assert 0.05 < gate.value < 0.4
+
+
+def test_models_that_are_evaluated_again_are_moved_to_the_device_that_trains(registry, add_judged_on, monkeypatch):
+    moved = []
+    monkeypatch.setattr(engine, "move_to_training_device", moved.append)
+    force(registry, add_judged_on("a", blind_to=0))
+    add_judged_on("b")
+    assert promote(registry, MODEL).change
+    assert len(moved) == 2
 
 
 def test_a_worse_challenger_does_not_win_on_its_own_items(registry, add_judged_on):

@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Python searches for garbage after every 700 new objects, and importing mlflow alone makes a million that stay: a
     # quarter of the time to the first word.
     gc.set_threshold(100_000, 50, 100)
-    # At its end Python would search all that torch and mlflow made for garbage, which takes a second or two.
-    atexit.register(gc.freeze)
+    atexit.register(_leave_garbage)
     # Pillow warns of files that it decodes well, or refuses.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -69,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _leave_garbage() -> None:
+    """Keep Python from searching all that torch and mlflow made for garbage at its end, which takes a second or two."""
+    # Triton 3.9, which PyTorch's builds for CUDA bring, would list what is left of it on stderr, a page of types.
+    if "triton._C.libtriton" not in sys.modules:
+        gc.freeze()
 
 
 def _answer(arguments: Sequence[str] | None) -> int:

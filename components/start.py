@@ -6,15 +6,14 @@ checkpoint. Kubeflow Pipelines 2.17 as installed retries a lost pod, but not a p
 kills all of a pod's processes at once, this one included, the pod fails.
 """
 
-import atexit
 import contextlib
-import gc
 import os
 import runpy
 import signal
 import sys
-import warnings
 from types import FrameType
+
+from headstart.process import settle
 
 # Number of restarts; a process that keeps being killed needs another machine.
 _RESTARTS = 2
@@ -71,14 +70,6 @@ def _wait(child: int) -> tuple[int, bool]:
     for number, handler in before.items():
         signal.signal(number, handler)
     return status, told
-
-
-def settle() -> None:
-    """Make this process a step's: quiet, and quick to end."""
-    # Otherwise Python's final garbage collection of torch's and mlflow's objects takes a second or two.
-    atexit.register(gc.freeze)
-    # Pillow's warnings concern files that it decodes well or refuses.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def main() -> None:

@@ -109,8 +109,8 @@ def run_step(request: Mapping[str, Any]) -> None:
     Args:
         request: `module` and `function` of the component, its executor `input`, the number of `threads`.
     """
+    from headstart.process import settle
     from headstart_components.executor import execute
-    from headstart_components.start import settle
 
     settle()
     logging.basicConfig(

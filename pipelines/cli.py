@@ -1,19 +1,18 @@
 """The command line. It imports nothing heavy before it knows which command is wanted."""
 
 import argparse
-import atexit
 import errno
 import gc
 import os
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from headstart import terminal
 from headstart.errors import HeadstartError, InputError, MissingData, shortened
 from headstart.installation import missing_extra, require_platform
+from headstart.process import settle
 from headstart.version import __version__
 from headstart_pipelines.commands import (
     check,
@@ -57,9 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Python searches for garbage after every 700 new objects, and importing mlflow alone makes a million that stay: a
     # quarter of the time to the first word.
     gc.set_threshold(100_000, 50, 100)
-    atexit.register(_leave_garbage)
-    # Pillow warns of files that it decodes well, or refuses.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    settle()
     try:
         code = _answer(arguments)
         sys.stdout.flush()
@@ -68,13 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
-
-
-def _leave_garbage() -> None:
-    """Keep Python from searching all that torch and mlflow made for garbage at its end, which takes a second or two."""
-    # Triton 3.9, which PyTorch's builds for CUDA bring, would list what is left of it on stderr, a page of types.
-    if "triton._C.libtriton" not in sys.modules:
-        gc.freeze()
 
 
 def _answer(arguments: Sequence[str] | None) -> int:

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from headstart.data.dataset import Dataset
 from headstart.modalities import modality
 from headstart.models.bundle import ModelBundle
 from headstart.version import __version__
-from headstart_pipelines import cli as cli_module
 from headstart_pipelines.commands.tracking import page_command
 
 COMMANDS = [
@@ -631,16 +629,6 @@ def test_a_workspace_that_is_a_file_is_refused(cli, images, command):
 
     assert answer.code == 2
     assert "file" in answer.err
-
-
-@pytest.mark.parametrize(("loaded", "frozen"), [("any_other", True), ("triton._C.libtriton", False)])
-def test_the_end_of_a_command_is_short_unless_triton_would_list_what_is_left_of_it(monkeypatch, loaded, frozen):
-    called = []
-    monkeypatch.delitem(sys.modules, "triton._C.libtriton", raising=False)
-    monkeypatch.setitem(sys.modules, loaded, types.ModuleType(loaded))
-    monkeypatch.setattr(cli_module.gc, "freeze", lambda: called.append(True))
-    cli_module._leave_garbage()
-    assert bool(called) == frozen
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compare", "digits", "--json"], ["compare", "digits"]])

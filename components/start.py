@@ -13,8 +13,6 @@ import signal
 import sys
 from types import FrameType
 
-from headstart.process import settle
-
 # Number of restarts; a process that keeps being killed needs another machine.
 _RESTARTS = 2
 # Signals of a crash or the kernel, not of a request to stop.
@@ -75,6 +73,7 @@ def _wait(child: int) -> tuple[int, bool]:
 def main() -> None:
     """Start the step; on a cluster in a child process, unless `headstart run` is the caller, which has made a parent
     run."""
+    from headstart.process import settle
     from headstart.tracking.runs import KFP_RUN_VARIABLE, PARENT_VARIABLE
 
     if os.environ.get(KFP_RUN_VARIABLE) and not os.environ.get(PARENT_VARIABLE):
